@@ -1,0 +1,123 @@
+"""What a trial asks of a learner, and how a named method fills the slots.
+
+Symbols, everywhere in this folder: ``phi`` is the meta-knowledge (what the outer
+loop learns), ``theta`` the fast weights (what the inner loop learns), both as
+dictionaries from a name to a tensor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Generator, Tensor
+
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.registry import Registry
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EpisodeOutcome:
+    """How one episode went, on its query set.
+
+    Attributes:
+        losses: Before adaptation and after each inner step: [steps + 1].
+        accuracies: The same, as fractions in [0, 1]; empty in regression.
+    """
+
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class MetaStep:
+    """The hypergradient over a batch of episodes, and what was seen on the way.
+
+    Attributes:
+        loss: Mean outer loss over the episodes.
+        gradient: One tensor per leaf of phi, of its shape and dtype.
+        outcomes: One per episode.
+        diagnostics: What the estimator says of itself, such as ``inner_gradient_norm`` and ``residual``.
+    """
+
+    loss: float
+    gradient: Tensors
+    outcomes: tuple[EpisodeOutcome, ...]
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Adapted(Protocol):
+    """A model adapted to one task."""
+
+    def predict(self, query_x: Tensor) -> Tensor:
+        """Map [queries, *features] to class probabilities [queries, ways], or targets [queries, targets]."""
+        ...
+
+
+class Learner(Protocol):
+    """F_w: turns a support set into a model, given the meta-knowledge phi.
+
+    Attributes:
+        task: The shape of the episodes it was built for.
+        online: True if its inner state persists from one outer step to the next.
+        setting: ``"inductive"``, or ``"transductive"`` if a query's prediction depends on the other queries.
+        batch_norm: The batch-norm mode, or ``"none"``.
+        evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
+        estimator: The hypergradient estimator in use.
+        strategy: How episodes of a batch are executed (``loop``, ``vmap``, ``traced``).
+    """
+
+    task: TaskShape
+    online: bool
+    setting: str
+    batch_norm: str
+    evaluation_steps: int
+    estimator: str
+    strategy: str
+
+    def init(self, generator: Generator) -> Tensors:
+        """Return phi before the first outer step: unconstrained leaves; empty if nothing is learned."""
+        ...
+
+    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
+        """Return the persisting inner state of an online learner; empty for an episodic one."""
+        ...
+
+    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+        """Return the hypergradient of the mean outer loss over ``episodes``."""
+        ...
+
+    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+        """Take the real inner step with the new phi (online); an episodic learner returns ``state``."""
+        ...
+
+    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+        """Adapt on the support set and score the query set after each inner step."""
+        ...
+
+    def adapt(self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator) -> Adapted:
+        """Adapt to a new task."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named method: which slots it fills with what. Never a second engine.
+
+    Attributes:
+        summary: What it learns, in one line.
+        paper: Authors, year and link.
+        learner: Slot name to the slot's default settings (with its ``kind``).
+        inner: Defaults of the inner section.
+        outer: Defaults of the outer section (its ``hypergradient`` among them).
+    """
+
+    summary: str
+    paper: str
+    learner: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inner: Mapping[str, Any] = field(default_factory=dict)
+    outer: Mapping[str, Any] = field(default_factory=dict)
+
+
+METHODS: Registry[Recipe] = Registry("method")

@@ -1,0 +1,88 @@
+"""What values a knob may take: one declaration serves the search, the hypergradient and the reader.
+
+A domain stands beside the field it describes, in a component's configuration::
+
+    @dataclass(frozen=True)
+    class SGDConfig:
+        rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=RATE_SHAPES)] = 0.01
+
+The search reads it as the default range to sample from; the hypergradient reads
+it as the bijection between the value and an unconstrained tensor.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaloom.learners.errors import LearnerError
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real number in [low, high].
+
+    ``low`` and ``high`` bound what is searched. What is learned is bounded only by
+    sign: a log domain stays positive through the exponential, any other domain
+    moves freely, so that a learned value may leave a range that was guessed wrong
+    (Meta-SGD learns negative rates on purpose).
+
+    Attributes:
+        per: The granularities at which the knob may be learned, the first being the default.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    per: tuple[str, ...] = ("scalar",)
+    learnable: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise LearnerError(f"a Real's low must be below its high, got low={self.low}, high={self.high}")
+        if self.log and self.low <= 0:
+            raise LearnerError(f"a log Real's low must be above 0, got {self.low}")
+
+    def unconstrained(self, value: float) -> float:
+        """Map a value to the space in which the outer optimizer moves it."""
+        return math.log(value) if self.log else value
+
+    def value(self, unconstrained: Tensor) -> Tensor:
+        """Map back, differentiably; any shape."""
+        return torch.exp(unconstrained) if self.log else unconstrained
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number in [low, high]. It can be fixed or searched, never learned."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise LearnerError(f"an Int's low must not exceed its high, got low={self.low}, high={self.high}")
+        if self.log and self.low < 1:
+            raise LearnerError(f"a log Int's low must be at least 1, got {self.low}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some named options. Fixed or searched."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The third mode of a knob: the hypergradient moves it.
+
+    Attributes:
+        start: The value before the first outer step; None takes the field's default.
+        per: ``scalar``, ``layer``, ``parameter``, ``step`` or ``layer_step``; None takes the domain's first.
+    """
+
+    start: float | None = None
+    per: str | None = None
