@@ -1,0 +1,174 @@
+"""The settings of each task source: what the `tasks` section of an experiment may say.
+
+The sources themselves live in ``metaloom.workers.data``, which reads these classes;
+they stand here because an experiment must be checked before any data is opened.
+A new source is one class in :data:`TASK_SOURCES` and one file beside the sources.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from metaloom.learners.domains import Int, Real
+from metaloom.learners.registry import Registry
+
+TASK_SOURCES: Registry[type] = Registry("task source")
+
+Ways = Annotated[int, Int(2, 1000)]
+Shots = Annotated[int, Int(1, 1000)]
+Queries = Annotated[int, Int(1, 1000)]
+Batch = Annotated[int, Int(1, 100_000)]
+Fraction = Annotated[float, Real(0.0, 1.0, learnable=False)]
+
+
+@TASK_SOURCES.register("sinusoid")
+@dataclass(frozen=True)
+class SinusoidTasks:
+    """Regression of y = A sin(x - b), A in [0.1, 5], b in [0, pi], x in [-5, 5] (Finn et al. 2017).
+
+    Attributes:
+        noise: Standard deviation of the noise added to the targets of the support set.
+    """
+
+    shots: Shots = 10
+    queries: Queries = 10
+    noise: Annotated[float, Real(0.0, 10.0, learnable=False)] = 0.0
+
+
+@TASK_SOURCES.register("glyphs")
+@dataclass(frozen=True)
+class GlyphTasks:
+    """Characters of many scripts drawn with matplotlib's fonts: the embedded few-shot data."""
+
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+
+
+@TASK_SOURCES.register("digits")
+@dataclass(frozen=True)
+class DigitTasks:
+    """scikit-learn's handwritten digits as one task, for single-task meta-learning.
+
+    Attributes:
+        batch: Training samples in an episode's support set.
+        meta_batch: Clean samples in the query set of a meta-training episode.
+        queries: Samples in the query set of an evaluation episode.
+        label_noise: Fraction of training labels replaced by a uniformly drawn other one.
+        imbalance: Size of the largest class over that of the smallest, in the training set.
+        meta_size: Clean samples held out for meta-training.
+        validation_size: Samples held out for meta-validation.
+        test_size: Samples held out for the test.
+        flat: 64 features instead of an image.
+    """
+
+    batch: Batch = 100
+    meta_batch: Batch = 50
+    queries: Batch = 100
+    label_noise: Fraction = 0.0
+    imbalance: Annotated[float, Real(1.0, 1000.0, log=True, learnable=False)] = 1.0
+    meta_size: Batch = 50
+    validation_size: Batch = 200
+    test_size: Batch = 500
+    flat: bool = True
+
+
+@TASK_SOURCES.register("fashion_mnist")
+@dataclass(frozen=True)
+class FashionMNISTTasks:
+    """Fashion-MNIST as one task, from local IDX files or a checked download.
+
+    Attributes:
+        path: Folder with the four IDX files (plain or .gz); None looks in the usual places.
+        download: Fetch the files when they are not found.
+        batch, meta_batch, queries, label_noise, imbalance, meta_size: As for ``digits``.
+        validation_size: Samples held out of the training set for meta-validation.
+        flat: 784 features instead of an image.
+    """
+
+    path: str | None = None
+    download: bool = False
+    batch: Batch = 100
+    meta_batch: Batch = 100
+    queries: Batch = 100
+    label_noise: Fraction = 0.0
+    imbalance: Annotated[float, Real(1.0, 1000.0, log=True, learnable=False)] = 1.0
+    meta_size: Batch = 1000
+    validation_size: Batch = 5000
+    flat: bool = False
+
+
+@TASK_SOURCES.register("omniglot")
+@dataclass(frozen=True)
+class OmniglotTasks:
+    """Omniglot's 1,623 handwritten characters, from a local file or a checked download.
+
+    Attributes:
+        path: An .npz file, the original image folders, or their zips; None looks in the cache.
+        download: Fetch the images when they are not found.
+        split: Vinyals' 1,028/172/423 characters, or Lake's background/evaluation alphabets.
+        rotations: Rotated characters (by 90, 180, 270 degrees) count as classes of their own.
+    """
+
+    path: str | None = None
+    download: bool = False
+    split: Literal["vinyals", "lake"] = "vinyals"
+    rotations: bool = True
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+
+
+@TASK_SOURCES.register("folder")
+@dataclass(frozen=True)
+class FolderTasks:
+    """The user's own images: one folder per class, split into disjoint classes.
+
+    Attributes:
+        path: The folder that holds the class folders.
+        size: Images are resized to size x size.
+        color: Three channels instead of one.
+        on_error: What to do with an unreadable image: refuse to start, or skip it and say so.
+        validation_fraction: Fraction of the classes for meta-validation.
+        test_fraction: Fraction of the classes for the test.
+    """
+
+    path: str
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+    size: Annotated[int, Int(4, 512)] = 28
+    color: bool = False
+    on_error: Literal["refuse", "skip"] = "refuse"
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+
+
+@TASK_SOURCES.register("table")
+@dataclass(frozen=True)
+class TableTasks:
+    """The user's own table: Parquet, CSV or Arrow, one example a row.
+
+    Attributes:
+        path: The table's file.
+        label: Column of the class (classification) or the target (regression).
+        features: Feature columns; empty takes every numeric column but the label and the task.
+        task: Column that says which task a row belongs to; required for regression.
+        kind: Few-shot classification of classes, or regression of one task per value of ``task``.
+        standardize: Scale the features to mean 0 and deviation 1, by the meta-train rows.
+        on_error: What to do with a row with a missing value: refuse to start, or skip it and say so.
+        validation_fraction: Fraction of the classes (or tasks) for meta-validation.
+        test_fraction: Fraction of the classes (or tasks) for the test.
+    """
+
+    path: str
+    label: str
+    features: tuple[str, ...] = field(default=())
+    task: str | None = None
+    kind: Literal["classification", "regression"] = "classification"
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+    standardize: bool = True
+    on_error: Literal["refuse", "skip"] = "refuse"
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
