@@ -77,6 +77,7 @@ METRICS = (
     PARAMETERS,
     RECORDING_SECONDS,
 )
+TIMINGS = frozenset({SECONDS, ADAPT_SECONDS, RECORDING_SECONDS})  # all others repeat bit for bit on a resume
 MAXIMIZED = frozenset({VALIDATION_ACCURACY, TRAIN_ACCURACY})
 
 # Splits of a task source, which are also the phases of an episode row.
