@@ -17,7 +17,7 @@ Ways = Annotated[int, Int(2, 1000)]
 Shots = Annotated[int, Int(1, 1000)]
 Queries = Annotated[int, Int(1, 1000)]
 Batch = Annotated[int, Int(1, 100_000)]
-Fraction = Annotated[float, Real(0.0, 1.0, learnable=False)]
+Fraction = Annotated[float, Real(0.0, 1.0, per=())]
 
 
 @TASK_SOURCES.register("sinusoid")
@@ -31,7 +31,7 @@ class SinusoidTasks:
 
     shots: Shots = 10
     queries: Queries = 10
-    noise: Annotated[float, Real(0.0, 10.0, learnable=False)] = 0.0
+    noise: Annotated[float, Real(0.0, 10.0, per=())] = 0.0
 
 
 @TASK_SOURCES.register("glyphs")
@@ -65,7 +65,7 @@ class DigitTasks:
     meta_batch: Batch = 50
     queries: Batch = 100
     label_noise: Fraction = 0.0
-    imbalance: Annotated[float, Real(1.0, 1000.0, log=True, learnable=False)] = 1.0
+    imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 50
     validation_size: Batch = 200
     test_size: Batch = 500
@@ -91,7 +91,7 @@ class FashionMNISTTasks:
     meta_batch: Batch = 100
     queries: Batch = 100
     label_noise: Fraction = 0.0
-    imbalance: Annotated[float, Real(1.0, 1000.0, log=True, learnable=False)] = 1.0
+    imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 1000
     validation_size: Batch = 5000
     flat: bool = False
