@@ -197,8 +197,8 @@ class TrialRunner(Protocol):
     Attributes:
         step: Outer steps done.
         finished: True if there is nothing left to do; ``advance`` must then not be called.
-        last_report: The report of the checkpoint it stands at (None before the first), bit for bit as ``advance``
-            returned it: a driver killed between checkpoint and journal learns it from here, after ``resume``.
+        last_report: The report of the checkpoint it stands at (None before the first), bit for bit as
+            ``advance`` returned it: a driver killed between checkpoint and journal learns it from here.
     """
 
     step: int

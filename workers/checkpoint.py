@@ -1,0 +1,185 @@
+"""Checkpoints of a trial: two generations, each with the SHA-256 of every byte it needs.
+
+A generation is two files. ``checkpoint-00007.safetensors`` holds the tensors;
+``checkpoint-00007.json`` holds everything else and the digests, its own included,
+and is written last: with it, the generation exists. safetensors alone would load a
+flipped byte without a word. Nothing is ever unpickled.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes
+from metaloom.workers.errors import CheckpointError
+
+FORMAT = 1
+GENERATIONS = 2
+_FILES = re.compile(r"checkpoint-(\d+)\.(json|safetensors)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was stored.
+
+    Attributes:
+        tensors: Group (``phi``, ``state`` ...) to name to tensor, on the CPU.
+        facts: JSON values.
+    """
+
+    tensors: Mapping[str, Tensors]
+    facts: Mapping[str, Any]
+
+
+class CheckpointFolder:
+    """The generations of one trial."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._good: int | None = None
+
+    def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Return the newest undamaged generation (None: there is none), and what was found damaged.
+
+        Raises:
+            CheckpointError: It was written in a newer format.
+        """
+        notes: list[str] = []
+        for number in sorted(_numbers(self.folder), reverse=True):
+            try:
+                found = _read(self.folder, number)
+            except _Damaged as damage:
+                notes.append(f"checkpoint {number} is damaged ({damage})")
+                continue
+            self._good = number
+            if notes:
+                notes.append(f"went back to checkpoint {number}, at step {found.facts.get('step', '?')}")
+            return found, tuple(notes)
+        if notes:
+            notes.append("no checkpoint is left: started again from step 0")
+        return None, tuple(notes)
+
+    def write(self, tensors: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
+        """Write the next generation, then remove all but it and the last good one before it.
+
+        Raises:
+            StorageError: It could not be written; the earlier generations are as they were.
+        """
+        remove_asides(self.folder)
+        number = max(_numbers(self.folder), default=0) + 1
+        flat = {f"{group}/{name}": one for group, part in tensors.items() for name, one in part.items()}
+        content = to_bytes(flat)
+        write_bytes(self.folder / _tensors(number), content)
+        manifest = {
+            "format": FORMAT,
+            "facts": facts,
+            "files": {_tensors(number): {"sha256": digest(content), "bytes": len(content)}},
+        }
+        signed = {**manifest, "sha256": digest(canonical(manifest))}
+        write_bytes(self.folder / _manifest(number), canonical(signed))
+        self._prune({number, self._good})
+        self._good = number
+
+    def _prune(self, kept: set[int | None]) -> None:
+        for path in self.folder.iterdir():
+            match = _FILES.fullmatch(path.name)
+            if match and int(match[1]) not in kept:
+                path.unlink(missing_ok=True)
+
+
+class _Damaged(Exception):  # noqa: N818
+    """A generation cannot be trusted; says why."""
+
+
+def settled(tensors: Tensors) -> Tensors:
+    """Copy tensors to fresh memory in their plain row-major layout.
+
+    That is how they come back from a file. A trial that goes on after a checkpoint
+    does so from settled tensors too: other strides or another alignment would choose
+    other kernels, and the last bits would differ from those of a resumed trial.
+    """
+    return {name: _rows(one).clone() for name, one in tensors.items()}
+
+
+def to_bytes(tensors: Tensors, metadata: dict[str, str] | None = None) -> bytes:
+    """Serialize tensors of any device and layout as safetensors."""
+    return bytes(safetensors.save({name: _rows(one).cpu() for name, one in tensors.items()}, metadata))
+
+
+def from_bytes(content: bytes) -> Tensors:
+    """Read what ``to_bytes`` wrote, into fresh memory; raises ValueError if it is not safetensors."""
+    try:
+        return {name: one.clone() for name, one in safetensors.load(content).items()}
+    except SafetensorError as problem:
+        raise ValueError(str(problem)) from problem
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """Return a row-major view or copy; reshaped, as a dimension of size 1 may hide odd strides."""
+    shape = tensor.shape
+    return tensor.detach().contiguous(memory_format=torch.contiguous_format).reshape(-1).view(shape)
+
+
+def _read(folder: Path, number: int) -> Checkpoint:
+    """Read one generation; raises _Damaged or CheckpointError."""
+    manifest = _read_manifest(folder / _manifest(number))
+    content = _content(folder / _tensors(number))
+    expected = manifest["files"].get(_tensors(number), {})
+    if len(content) != expected.get("bytes"):
+        raise _Damaged(f"{len(content)} bytes of tensors instead of {expected.get('bytes')}")
+    if digest(content) != expected.get("sha256"):
+        raise _Damaged("its tensors do not have the digest they were written with")
+    groups: dict[str, Tensors] = {}
+    for key, tensor in from_bytes(content).items():
+        group, name = key.split("/", 1)
+        groups.setdefault(group, {})[name] = tensor
+    return Checkpoint(groups, manifest["facts"])
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(_content(path))
+    except ValueError as problem:
+        raise _Damaged("its manifest is not JSON") from problem
+    if not isinstance(manifest, dict):
+        raise _Damaged("its manifest is not a JSON object")
+    claimed = manifest.pop("sha256", None)
+    if digest(canonical(manifest)) != claimed:
+        raise _Damaged("its manifest does not have the digest it was written with")
+    if manifest["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {manifest['format']}; this metaloom reads up to {FORMAT}"
+        )
+    return manifest
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as problem:
+        raise _Damaged(f"{path.name} is missing") from problem
+
+
+def _numbers(folder: Path) -> set[int]:
+    """Return every generation that has left a file: a lost manifest is damage too."""
+    if not folder.is_dir():
+        return set()
+    matches = (_FILES.fullmatch(path.name) for path in folder.iterdir())
+    return {int(match[1]) for match in matches if match}
+
+
+def _tensors(number: int) -> str:
+    return f"checkpoint-{number:05d}.safetensors"
+
+
+def _manifest(number: int) -> str:
+    return f"checkpoint-{number:05d}.json"

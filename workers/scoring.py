@@ -1,0 +1,170 @@
+"""What a learner is worth: mean and 95% interval over episodes, after each inner step."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from metaloom.learners.base import EpisodeOutcome, Learner, Tensors
+from metaloom.workers.data.base import SampledEpisode, TaskSource
+from metaloom.workers.device import Device
+from metaloom.workers.episode_records import Drawn
+from metaloom.workers.records import REGRESSION
+from metaloom.workers.seeds import derive_generator
+
+Z_95 = 1.96  # normal quantile, as the few-shot literature reports it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a learner did on the episodes of a split.
+
+    Attributes:
+        metric: ``accuracy`` (classification) or ``loss`` (regression): what ``mean`` is of.
+        mean: Over the episodes, after the last inner step.
+        interval: 95% interval of the mean.
+        episodes: Number of episodes.
+        per_step: One ``{step, mean, low, high}`` before adaptation and after each inner step.
+        setting: ``inductive`` or ``transductive``.
+        batch_norm: Batch-norm mode, or ``none``.
+        split: ``train``, ``validation`` or ``test``.
+        scores: The metric of each episode.
+        losses: The loss of each episode, after the last inner step.
+        drawn: Which episodes these were.
+        seconds: Time per episode.
+        outcomes: How each went, step by step.
+    """
+
+    metric: str
+    mean: float
+    interval: tuple[float, float]
+    episodes: int
+    per_step: tuple[Mapping[str, float], ...]
+    setting: str
+    batch_norm: str
+    split: str
+    scores: tuple[float, ...]
+    losses: tuple[float, ...]
+    drawn: tuple[Drawn, ...]
+    seconds: float
+    outcomes: tuple[EpisodeOutcome, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary and the scores as JSON values; the episodes have their own records."""
+        document = asdict(self)
+        for name in ("drawn", "outcomes", "losses"):
+            del document[name]
+        plain: dict[str, Any] = json.loads(json.dumps(document))
+        return plain
+
+
+def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean and its 95% interval, 1.96 s / sqrt(n) to either side.
+
+    ``s`` is the sample standard deviation (n - 1). One score has no interval: it is (mean, mean).
+    The sums are exact before rounding, so that the order of the episodes does not matter.
+
+    Raises:
+        ValueError: There is no score.
+    """
+    count = len(scores)
+    if not count:
+        raise ValueError("no scores to take the mean of")
+    if not all(map(math.isfinite, scores)):
+        return math.nan, math.nan, math.nan
+    mean = math.fsum(scores) / count
+    if count == 1:
+        return mean, mean, mean
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (count - 1))
+    half = Z_95 * deviation / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def evaluate_learner(
+    learner: Learner,
+    phi: Tensors,
+    state: Tensors,
+    source: TaskSource,
+    split: str,
+    episodes: int,
+    *,
+    device: Device,
+) -> Evaluation:
+    """Adapt to the first ``episodes`` episodes of ``split`` and score their query sets.
+
+    What an episode draws at random is drawn from the episode's own seed: the numbers
+    do not depend on the trial, on the step, or on what was evaluated before.
+
+    Args:
+        learner: The learner.
+        phi: Meta-knowledge, on ``device``.
+        state: Inner state, on ``device``.
+        source: Where episodes come from.
+        split: ``train``, ``validation`` or ``test``.
+        episodes: How many; fewer if the split has fewer distinct ones.
+        device: Where to compute.
+    """
+    drawn: list[Drawn] = []
+    outcomes: list[EpisodeOutcome] = []
+    busy = 0.0
+    for index, sampled in enumerate(islice(draw(source, split), episodes)):
+        episode = sampled.episode.to(device.torch, device.dtype)
+        device.wait()
+        started = time.perf_counter()
+        generator = derive_generator(sampled.seed, "evaluate")
+        with device.precision():
+            outcomes.append(learner.evaluate(phi, state, episode, generator))
+        busy += time.perf_counter() - started
+        drawn.append(describe(sampled, index, learner))
+    return summarize(learner, split, drawn, outcomes, busy / max(len(outcomes), 1))
+
+
+def summarize(
+    learner: Learner, split: str, drawn: Sequence[Drawn], outcomes: Sequence[EpisodeOutcome], seconds: float
+) -> Evaluation:
+    """Put the outcomes of a split's episodes together; raises ValueError if there are none."""
+    regression = learner.task.kind == REGRESSION
+    curves = [one.losses if regression else one.accuracies for one in outcomes]
+    steps = [mean_interval(at_step) for at_step in zip(*curves, strict=True)]
+    scores = tuple(curve[-1] for curve in curves)
+    mean, low, high = mean_interval(scores)
+    return Evaluation(
+        metric="loss" if regression else "accuracy",
+        mean=mean,
+        interval=(low, high),
+        episodes=len(scores),
+        per_step=tuple(
+            {"step": step, "mean": one[0], "low": one[1], "high": one[2]} for step, one in enumerate(steps)
+        ),
+        setting=learner.setting,
+        batch_norm=learner.batch_norm,
+        split=split,
+        scores=scores,
+        losses=tuple(one.losses[-1] for one in outcomes),
+        drawn=tuple(drawn),
+        seconds=seconds,
+        outcomes=tuple(outcomes),
+    )
+
+
+def draw(source: TaskSource, split: str) -> Iterator[SampledEpisode]:
+    """Yield the episodes of a split in order, for ever if it has no end."""
+    available = source.available(split)
+    index = 0
+    while available is None or index < available:
+        yield source.episode(split, index)
+        index += 1
+
+
+def describe(sampled: SampledEpisode, index: int, learner: Learner) -> Drawn:
+    """Say which episode it was, for its record."""
+    episode = sampled.episode
+    support, queries = len(episode.support_y), len(episode.query_y)
+    ways = 0 if learner.task.kind == REGRESSION else learner.task.outputs
+    each = max(ways, 1)
+    return Drawn(
+        index, sampled.seed, sampled.class_ids, sampled.sample_ids, ways, support // each, queries // each
+    )
