@@ -1,0 +1,137 @@
+"""The small language of ``--where``: comparisons over the episode columns, parsed, never evaluated.
+
+    accuracy_after > 0.9 and phase == 'validation'
+    trial in [3, 7] and not (loss_after < loss_before)
+
+Python's own parser reads the text; each node that is allowed becomes a pyarrow
+expression, anything else is refused with its place. Nothing of it is run as code.
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from metaloom.learners.errors import BadInput, unknown
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+
+COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+MAX_LENGTH = 2000  # a longer text is a mistake, and Python's parser recurses on depth
+
+
+class FilterError(BadInput):
+    """A ``--where`` expression that cannot be read."""
+
+
+def parse_filter(text: str, columns: Sequence[str]) -> "pc.Expression":
+    """Turn ``text`` into a pyarrow expression over ``columns``.
+
+    Raises:
+        FilterError: The text is no comparison of columns, or names a column that is not there.
+    """
+    if len(text) > MAX_LENGTH:
+        raise FilterError(f"--where: {len(text)} characters; at most {MAX_LENGTH} are read")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FilterError(f"--where: cannot read {text!r}: {error}. Example: accuracy_after > 0.9") from error
+    return _Reader(text, columns).condition(tree.body)
+
+
+class _Reader:
+    """Walks the syntax tree; conditions are true or false, values are columns and constants."""
+
+    def __init__(self, text: str, columns: Sequence[str]) -> None:
+        self.text = text
+        self.columns = columns
+
+    def condition(self, node: ast.expr) -> "pc.Expression":
+        match node:
+            case ast.BoolOp(op=ast.And(), values=parts):
+                return self._joined(parts, operator.and_)
+            case ast.BoolOp(op=ast.Or(), values=parts):
+                return self._joined(parts, operator.or_)
+            case ast.UnaryOp(op=ast.Not(), operand=part):
+                return ~self.condition(part)
+            case ast.Compare():
+                return self._comparison(node)
+            case ast.Name():
+                return self._column(node)  # a column that is itself true or false
+        raise self._refused(node, "is neither a comparison nor joined by and, or, not")
+
+    def _joined(self, parts: list[ast.expr], join: Callable[[Any, Any], Any]) -> "pc.Expression":
+        joined = self.condition(parts[0])
+        for part in parts[1:]:
+            joined = join(joined, self.condition(part))
+        return joined
+
+    def _comparison(self, node: ast.Compare) -> "pc.Expression":
+        """Read ``a < b < c`` as Python does: every neighbouring pair must hold."""
+        joined = None
+        sides = [node.left, *node.comparators]
+        for left, sign, right in zip(sides, node.ops, sides[1:], strict=False):
+            pair = self._pair(left, sign, right)
+            joined = pair if joined is None else joined & pair
+        return joined
+
+    def _pair(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> "pc.Expression":
+        if isinstance(sign, ast.In | ast.NotIn):
+            inside = self.value(left).isin(self._options(right))
+            return inside if isinstance(sign, ast.In) else ~inside
+        if isinstance(sign, ast.Is | ast.IsNot):
+            if not (isinstance(right, ast.Constant) and right.value is None):
+                raise self._refused(right, "may follow 'is' only as None")
+            missing = self.value(left).is_null()
+            return missing if isinstance(sign, ast.Is) else ~missing
+        return COMPARE[type(sign)](self.value(left), self.value(right))
+
+    def _options(self, node: ast.expr) -> list[Any]:
+        if not isinstance(node, ast.List | ast.Tuple | ast.Set):
+            raise self._refused(node, "must be a list after 'in', such as [1, 2]")
+        return [self._constant(element) for element in node.elts]
+
+    def value(self, node: ast.expr) -> "pc.Expression":
+        import pyarrow.compute as pc
+
+        match node:
+            case ast.Name():
+                return self._column(node)
+            case ast.BinOp(left=left, op=sign, right=right) if type(sign) in ARITHMETIC:
+                return ARITHMETIC[type(sign)](self.value(left), self.value(right))
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Name() | ast.BinOp() as part):
+                return pc.negate(self.value(part))
+        return pc.scalar(self._constant(node))
+
+    def _constant(self, node: ast.expr) -> int | float | str | bool:
+        match node:
+            case ast.Constant(value=bool() | int() | float() | str() as constant):
+                return constant
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return -number
+        raise self._refused(node, "is neither a column nor a number nor a text in quotes")
+
+    def _column(self, node: ast.Name) -> "pc.Expression":
+        import pyarrow.compute as pc
+
+        if node.id not in self.columns:
+            raise FilterError(f"--where: {unknown('column', node.id, self.columns)}")
+        return pc.field(node.id)
+
+    def _refused(self, node: ast.expr, why: str) -> FilterError:
+        part = ast.get_source_segment(self.text.strip(), node) or self.text
+        return FilterError(f"--where: {part!r} {why}. Columns: {', '.join(sorted(self.columns))}")
