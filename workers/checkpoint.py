@@ -76,8 +76,7 @@ class CheckpointFolder:
         """
         remove_asides(self.folder)
         number = max(_numbers(self.folder), default=0) + 1
-        flat = {f"{group}/{name}": one for group, part in tensors.items() for name, one in part.items()}
-        content = to_bytes(flat)
+        content = to_bytes(_flat(tensors))
         write_bytes(self.folder / _tensors(number), content)
         manifest = {
             "format": FORMAT,
@@ -123,6 +122,45 @@ def from_bytes(content: bytes) -> Tensors:
         raise ValueError(str(problem)) from problem
 
 
+def write_knowledge(path: Path, tensors: Mapping[str, Tensors], metadata: Mapping[str, str]) -> None:
+    """Write groups of tensors as one safetensors file that carries its own digest; raises StorageError."""
+    flat = _flat(tensors)
+    signed = {**metadata, "format": str(FORMAT), "sha256": digest(to_bytes(flat))}
+    write_bytes(path, to_bytes(flat, signed))
+
+
+def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
+    """Read what ``write_knowledge`` wrote: the groups and the metadata.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or of a newer format.
+    """
+    try:
+        content = path.read_bytes()
+        flat = from_bytes(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (OSError, ValueError) as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem})") from problem
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    if int(metadata.get("format", 0)) > FORMAT:
+        raise CheckpointError(f"{path}: format {metadata['format']}; this metaloom reads up to {FORMAT}")
+    if digest(to_bytes(flat)) != metadata.get("sha256"):
+        raise CheckpointError(f"{path}: its tensors do not have the digest they were written with")
+    return _grouped(flat), metadata
+
+
+def _flat(tensors: Mapping[str, Tensors]) -> Tensors:
+    return {f"{group}/{name}": one for group, part in tensors.items() for name, one in part.items()}
+
+
+def _grouped(flat: Tensors) -> dict[str, Tensors]:
+    groups: dict[str, Tensors] = {}
+    for key, tensor in flat.items():
+        group, name = key.split("/", 1)
+        groups.setdefault(group, {})[name] = tensor
+    return groups
+
+
 def _rows(tensor: Tensor) -> Tensor:
     """Return a row-major view or copy; reshaped, as a dimension of size 1 may hide odd strides."""
     shape = tensor.shape
@@ -138,11 +176,7 @@ def _read(folder: Path, number: int) -> Checkpoint:
         raise _Damaged(f"{len(content)} bytes of tensors instead of {expected.get('bytes')}")
     if digest(content) != expected.get("sha256"):
         raise _Damaged("its tensors do not have the digest they were written with")
-    groups: dict[str, Tensors] = {}
-    for key, tensor in from_bytes(content).items():
-        group, name = key.split("/", 1)
-        groups.setdefault(group, {})[name] = tensor
-    return Checkpoint(groups, manifest["facts"])
+    return Checkpoint(_grouped(from_bytes(content)), manifest["facts"])
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

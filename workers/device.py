@@ -50,6 +50,9 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
 
+CPU = Device(torch.device("cpu"), torch.float32)
+
+
 def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> Device:
     """Set this process up for a trial and return its device.
 
@@ -114,7 +117,8 @@ def keep_pages() -> bool:
         (_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES),
         (_M_TOP_PAD, _TOP_PAD_BYTES),
     )
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    taken = [mallopt(name, value) == 1 for name, value in settings]  # all are set, whatever one says
+    return all(taken)
 
 
 def _make_deterministic() -> None:

@@ -109,16 +109,12 @@ class Origin:
 
 
 class EpisodeRecorder:
-    """Collects what was seen and writes it in parts.
-
-    Attributes:
-        seconds: Time spent recording so far, by this object.
-    """
+    """Collects what was seen and writes it in parts."""
 
     def __init__(self, folder: Path, origin: Origin) -> None:
         self.folder = folder
         self.origin = origin
-        self.seconds = 0.0
+        self._seconds = 0.0
         self._waiting: list[Seen] = []
         self._rows = 0
         self._start = 0
@@ -139,13 +135,18 @@ class EpisodeRecorder:
             self._write(seen.step)
         self._waiting.append(seen)
         self._rows += len(seen.drawn)
-        self.seconds += time.perf_counter() - started
+        self._seconds += time.perf_counter() - started
+
+    def take_seconds(self) -> float:
+        """Return the time spent recording since this was last asked."""
+        taken, self._seconds = self._seconds, 0.0
+        return taken
 
     def write(self, end: int) -> None:
         """Write the part that ends before outer step ``end``; raises StorageError."""
         started = time.perf_counter()
         self._write(end)
-        self.seconds += time.perf_counter() - started
+        self._seconds += time.perf_counter() - started
 
     def _write(self, end: int) -> None:
         write_part(self.folder / part_name(self._start, end), self.origin, self._waiting)

@@ -192,18 +192,25 @@ class TrialResult:
 
 
 class TrialRunner(Protocol):
-    """What an executor drives: a trial that goes on by one report at a time.
+    """What an executor drives: a trial that goes on by one report at a time."""
 
-    Attributes:
-        step: Outer steps done.
-        finished: True if there is nothing left to do; ``advance`` must then not be called.
-        last_report: The report of the checkpoint it stands at (None before the first), bit for bit as
-            ``advance`` returned it: a driver killed between checkpoint and journal learns it from here.
-    """
+    @property
+    def step(self) -> int:
+        """Outer steps done."""
+        ...
 
-    step: int
-    finished: bool
-    last_report: Report | None
+    @property
+    def finished(self) -> bool:
+        """True if there is nothing left to do; ``advance`` must then not be called."""
+        ...
+
+    @property
+    def last_report(self) -> Report | None:
+        """The report of the checkpoint it stands at (None before the first), as ``advance`` returned it.
+
+        A driver killed between checkpoint and journal learns from here what the journal has not seen.
+        """
+        ...
 
     def advance(self) -> Report:
         """Train to the next validation, validate, record, checkpoint, report."""

@@ -1,16 +1,15 @@
 """What a learner is worth: mean and 95% interval over episodes, after each inner step."""
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, Learner, Tensors
 from metaloom.workers.data.base import SampledEpisode, TaskSource
-from metaloom.workers.device import Device
+from metaloom.workers.device import CPU, Device
 from metaloom.workers.episode_records import Drawn
 from metaloom.workers.records import REGRESSION
 from metaloom.workers.seeds import derive_generator
@@ -54,11 +53,14 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary and the scores as JSON values; the episodes have their own records."""
-        document = asdict(self)
-        for name in ("drawn", "outcomes", "losses"):
-            del document[name]
-        plain: dict[str, Any] = json.loads(json.dumps(document))
-        return plain
+        left_out = {"drawn", "outcomes", "losses"}
+        document = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
+        document |= {
+            "interval": list(self.interval),
+            "per_step": [dict(one) for one in self.per_step],
+            "scores": list(self.scores),
+        }
+        return document
 
 
 def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
@@ -91,7 +93,7 @@ def evaluate_learner(
     split: str,
     episodes: int,
     *,
-    device: Device,
+    device: Device = CPU,
 ) -> Evaluation:
     """Adapt to the first ``episodes`` episodes of ``split`` and score their query sets.
 

@@ -1,0 +1,328 @@
+"""One trial: meta-train, validate, record, checkpoint, report; again, until there is nothing left to do."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Generator
+
+from metaloom.learners.base import Learner, MetaStep, Tensors
+from metaloom.learners.episode import Episode
+from metaloom.workers.assembly import Assembly, assemble
+from metaloom.workers.checkpoint import CheckpointFolder, settled, write_knowledge
+from metaloom.workers.data.base import SampledEpisode, TaskSource
+from metaloom.workers.durable import write_text
+from metaloom.workers.episode_records import EpisodeRecorder, Origin, Seen
+from metaloom.workers.errors import CheckpointError
+from metaloom.workers.failures import check_finite, check_validation, memory_advice
+from metaloom.workers.outer import OPTIMIZERS, clipped, global_norm
+from metaloom.workers.progress import Progress, Tally
+from metaloom.workers.records import (
+    ADAPT_SECONDS,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    EPISODES_FOLDER,
+    META_KNOWLEDGE_FILE,
+    PARAMETERS,
+    RECORDING_SECONDS,
+    SECONDS,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_ACCURACY,
+    VALIDATION_LOSS,
+    Report,
+    TrialConfig,
+    primary_metric,
+)
+from metaloom.workers.schedules import SCHEDULES
+from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
+from metaloom.workers.seeds import derive_generator
+
+_VALIDATED = (VALIDATION_ACCURACY, VALIDATION_LOSS, ADAPT_SECONDS)
+
+
+class Trial:
+    """The default ``TrialRunner``: learns phi in ``directory``, going on from its newest good checkpoint.
+
+    Args:
+        config: Everything that determines the trial.
+        directory: Its own folder; created if absent.
+        cache: Where task sources keep what they have made.
+        assembly: Source, learner and device, if the caller holds them already.
+
+    Raises:
+        BadInput: The configuration cannot work.
+        BadEnvironment: The device is not there, or the directory cannot be written.
+        CheckpointError: The directory belongs to a newer version of metaloom.
+    """
+
+    def __init__(
+        self, config: TrialConfig, directory: Path, *, cache: Path, assembly: Assembly | None = None
+    ) -> None:
+        parts = assembly or assemble(config, cache=cache)
+        self.config, self.directory = config, directory
+        self.source: TaskSource = parts.source
+        self.learner: Learner = parts.learner
+        self.device, self.outer = parts.device, parts.outer
+        self.metric = primary_metric(self.learner.task.kind)
+        self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, _origin(config, parts))
+        self._checkpoints = CheckpointFolder(directory / CHECKPOINTS_FOLDER)
+        self._progress = Progress()
+        self._phi: Tensors = {}
+        self._state: Tensors = {}
+        self._optimizer: Tensors = {}
+        self._best: dict[str, Tensors] = {}
+        self._notes: tuple[str, ...] = ()
+        self._store_config()
+        self._restore_or_begin()
+
+    @property
+    def step(self) -> int:
+        """Outer steps done."""
+        return self._progress.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self._progress.finished
+
+    @property
+    def last_report(self) -> Report | None:
+        """The report of the checkpoint the trial stands at; None before the first."""
+        return self._progress.last
+
+    @property
+    def phi(self) -> Tensors:
+        """The meta-knowledge as it stands; at the end, that which is kept."""
+        return dict(self._phi)
+
+    @property
+    def state(self) -> Tensors:
+        """The inner state of an online learner."""
+        return dict(self._state)
+
+    def advance(self) -> Report:
+        """Train to the next validation, validate, write the episodes' part and a checkpoint, report.
+
+        Raises:
+            TrialFailed: A loss or gradient is not finite, or memory ran out.
+            StorageError: The disk is full; what was written before is intact.
+            ValueError: The trial is finished.
+        """
+        if self.finished:
+            raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
+        started = time.perf_counter()
+        with memory_advice(self.config):
+            tally = self._train(self._next_validation())
+            evaluation = self._validate()
+        self._recorder.write(self.step)
+        report = self._report(tally, evaluation, time.perf_counter() - started)
+        self._store(report)
+        return report
+
+    def close(self) -> None:
+        """Let go of memory; the trial is in its directory."""
+        self._phi, self._state, self._optimizer, self._best = {}, {}, {}, {}
+
+    def _train(self, end: int) -> Tally:
+        tally = Tally()
+        while self.step < end:
+            started = time.perf_counter()
+            sampled = self._sample(self.step)
+            episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
+            with self.device.precision():
+                meta = self.learner.meta_step(self._phi, self._state, episodes, self._generator("meta_step"))
+            norm = global_norm(meta.gradient)
+            check_finite(meta, norm, self.config, self.step)
+            self._update(meta, norm)
+            if self.learner.online:
+                self._take_inner_step(episodes)
+            tally.add(meta, norm)
+            self._record(sampled, meta, norm, time.perf_counter() - started)
+            self._progress.step += 1
+            self._progress.episodes += len(sampled)
+        return tally
+
+    def _update(self, meta: MetaStep, norm: float) -> None:
+        """Take the outer step."""
+        rate = self.outer.rate * SCHEDULES[self.outer.schedule](self.step, self.outer.steps)
+        gradient = clipped(meta.gradient, norm, self.outer.clip)
+        _, update = OPTIMIZERS[self.outer.optimizer]
+        self._phi, self._optimizer = update(self._phi, gradient, self._optimizer, rate)
+
+    def _take_inner_step(self, episodes: list[Episode]) -> None:
+        """Let an online learner move its own parameters, with the phi just made."""
+        with self.device.precision():
+            self._state = self.learner.advance(self._phi, self._state, episodes, self._generator("advance"))
+
+    def _sample(self, step: int) -> list[SampledEpisode]:
+        """Draw the episodes of an outer step: which they are depends on nothing but the step."""
+        first = step * self.outer.tasks
+        available = self.source.available(TRAIN)
+        numbers = range(first, first + self.outer.tasks)
+        return [self.source.episode(TRAIN, n if available is None else n % available) for n in numbers]
+
+    def _validate(self) -> Evaluation:
+        """Score the meta-validation episodes: the same at every validation of every trial of the search."""
+        evaluation = evaluate_learner(
+            self.learner,
+            self._phi,
+            self._state,
+            self.source,
+            VALIDATION,
+            self.outer.validation_episodes,
+            device=self.device,
+        )
+        check_validation(evaluation.mean, self.config, self.step)
+        self._recorder.add(
+            Seen(VALIDATION, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
+        )
+        self._progress.episodes += evaluation.episodes
+        return evaluation
+
+    def _record(self, sampled: list[SampledEpisode], meta: MetaStep, norm: float, seconds: float) -> None:
+        first = self.step * self.outer.tasks
+        drawn = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
+        self._recorder.add(Seen(TRAIN, self.step, drawn, meta.outcomes, seconds / len(sampled), norm))
+
+    def _next_validation(self) -> int:
+        every, last = self.outer.validate_every, self._last_step()
+        return min(self.step - self.step % every + every, last)
+
+    def _last_step(self) -> int:
+        """Nothing is learned without phi or an inner state that persists: such a learner is only scored."""
+        return self.outer.steps if self._phi or self.learner.online else 0
+
+    def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
+        """Say how the trial stands, and whether it is over."""
+        progress = self._progress
+        progress.seconds += seconds
+        progress.recording_seconds += self._recorder.take_seconds()
+        report = Report(
+            step=self.step,
+            metrics={**tally.metrics(), **self._validation_metrics(evaluation)},
+            interval=evaluation.interval,
+            scores=evaluation.scores,
+            episodes=progress.episodes,
+            seconds=progress.seconds,
+            finished=False,
+        )
+        if progress.judge(self.metric, report) and self.outer.keeps_best:
+            self._best = {"phi": self._phi, "state": self._state}
+        return self._conclude(report)
+
+    def _conclude(self, report: Report) -> Report:
+        """Decide whether this was the last report, and with what meta-knowledge the trial ends."""
+        progress, notes = self._progress, list(self._notes)
+        self._notes = ()
+        patience = self.outer.patience
+        if patience is not None and progress.stale >= patience and self.step < self._last_step():
+            notes.append(
+                f"stopped early at step {self.step}: {progress.stale} validations without improvement"
+            )
+            progress.finished = True
+        if self.step >= self._last_step():
+            progress.finished = True
+        if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
+            report = self._return_to_best(report, progress.best)
+            notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
+        return replace(report, finished=progress.finished, notes=tuple(notes))
+
+    def _return_to_best(self, report: Report, best: Report) -> Report:
+        """End with the phi that validated best: its numbers are then the trial's."""
+        self._phi, self._state = self._best["phi"], self._best.get("state", {})
+        validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
+        return replace(
+            report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores
+        )
+
+    def _validation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
+        loss, _, _ = mean_interval(evaluation.losses)
+        metrics = {
+            VALIDATION_LOSS: loss,
+            SECONDS: self._progress.seconds,
+            ADAPT_SECONDS: evaluation.seconds,
+            PARAMETERS: float(sum(one.numel() for one in [*self._phi.values(), *self._state.values()])),
+            RECORDING_SECONDS: self._progress.recording_seconds,
+        }
+        return {self.metric: evaluation.mean, **metrics}
+
+    def _store(self, report: Report) -> None:
+        """Write the checkpoint, and at the end the meta-knowledge."""
+        started = time.perf_counter()
+        self._progress.last = report
+        if self.finished:
+            write_knowledge(
+                self.directory / META_KNOWLEDGE_FILE,
+                {"phi": self._phi, "state": self._state},
+                {"step": str(report.step)},
+            )
+        self._checkpoints.write(self._groups(), self._progress.to_json())
+        self._place(self._groups())
+        self._progress.seconds += time.perf_counter() - started
+
+    def _groups(self) -> dict[str, Tensors]:
+        """Every tensor of the trial, by group."""
+        best = {f"best_{group}": tensors for group, tensors in self._best.items()}
+        return {"phi": self._phi, "state": self._state, "optimizer": self._optimizer, **best}
+
+    def _place(self, groups: Mapping[str, Tensors]) -> None:
+        """Go on from these tensors, as a process that read them from a file would."""
+        placed = {group: settled(self._on_device(tensors)) for group, tensors in groups.items()}
+        self._phi, self._state = placed.get("phi", {}), placed.get("state", {})
+        self._optimizer = placed.get("optimizer", {})
+        self._best = {
+            group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed
+        }
+
+    def _restore_or_begin(self) -> None:
+        found, self._notes = self._checkpoints.newest()
+        phi = self.learner.init(self._generator("init", step=0))
+        if found is None:
+            self._begin(self._on_device(phi))
+        else:
+            _check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
+            self._progress = Progress.from_json(found.facts)
+            self._place(found.tensors)
+        self._recorder.resume(self.step)
+
+    def _begin(self, phi: Tensors) -> None:
+        state = self.learner.begin(phi, self._generator("begin", step=0))
+        start, _ = OPTIMIZERS[self.outer.optimizer]
+        self._place({"phi": phi, "state": state, "optimizer": start(phi)})
+
+    def _on_device(self, tensors: Tensors) -> Tensors:
+        """Move tensors to the trial's device, and floating ones to its precision."""
+        device, dtype = self.device.torch, self.device.dtype
+        return {
+            name: one.detach().to(device, dtype if one.is_floating_point() else None)
+            for name, one in tensors.items()
+        }
+
+    def _generator(self, purpose: str, *, step: int | None = None) -> Generator:
+        at = self.step if step is None else step
+        return derive_generator(self.config.seed, self.config.trial, at, purpose)
+
+    def _store_config(self) -> None:
+        path = self.directory / CONFIG_FILE
+        content = json.dumps(self.config.to_json(), indent=2, sort_keys=True) + "\n"
+        if not path.exists() or path.read_text() != content:
+            write_text(path, content)
+
+
+def _origin(config: TrialConfig, parts: Assembly) -> Origin:
+    learner = parts.learner
+    return Origin(config.search, config.trial, parts.source.name, learner.setting, learner.batch_norm)
+
+
+def _check_same_leaves(expected: Tensors, found: Tensors, directory: Path) -> None:
+    """Refuse a checkpoint of another learner."""
+    shapes = {name: tuple(one.shape) for name, one in expected.items()}
+    stored = {name: tuple(one.shape) for name, one in found.items()}
+    if shapes != stored:
+        odd = sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name))
+        raise CheckpointError(
+            f"{directory}: the checkpoint is of another learner: {', '.join(odd[:5])} differ in shape"
+        )
