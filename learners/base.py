@@ -39,12 +39,14 @@ class MetaStep:
         gradient: One tensor per leaf of phi, of its shape and dtype.
         outcomes: One per episode.
         diagnostics: What the estimator says of itself, such as ``inner_gradient_norm`` and ``residual``.
+        state: The learner's state as far as the pass itself moved it (running statistics of batch norm).
     """
 
     loss: float
     gradient: Tensors
     outcomes: tuple[EpisodeOutcome, ...]
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    state: Tensors = field(default_factory=dict)
 
 
 class Adapted(Protocol):

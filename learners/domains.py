@@ -23,20 +23,20 @@ from metaloom.learners.errors import LearnerError
 class Real:
     """A real number in [low, high].
 
-    ``low`` and ``high`` bound what is searched. What is learned is bounded only by
-    sign: a log domain stays positive through the exponential, any other domain
-    moves freely, so that a learned value may leave a range that was guessed wrong
-    (Meta-SGD learns negative rates on purpose).
+    ``low``, ``high`` and ``log`` bound and scale what is searched. What is learned may
+    leave a range that was guessed wrong: it moves freely (Meta-SGD learns negative
+    rates on purpose), or stays above zero where ``positive`` says so.
 
     Attributes:
-        per: The granularities at which the knob may be learned, the first being the default.
+        per: The granularities at which the knob may be learned, the first being the default; empty if it may not.
+        positive: Whether a learned value is kept above zero, by learning its logarithm.
     """
 
     low: float
     high: float
     log: bool = False
     per: tuple[str, ...] = ("scalar",)
-    learnable: bool = True
+    positive: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -46,11 +46,11 @@ class Real:
 
     def unconstrained(self, value: float) -> float:
         """Map a value to the space in which the outer optimizer moves it."""
-        return math.log(value) if self.log else value
+        return math.log(value) if self.positive else value
 
     def value(self, unconstrained: Tensor) -> Tensor:
         """Map back, differentiably; any shape."""
-        return torch.exp(unconstrained) if self.log else unconstrained
+        return torch.exp(unconstrained) if self.positive else unconstrained
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ class Episode:
     query_x:   [queries, *features] float32    query_y:   [queries] int64, or [queries, targets] float32
     class_ids: [ways] int64, the meta-split-wide id of each local label; None in regression
 
+    ``training`` says that the query's labels may be trained on (Reptile trains on the whole of a meta-train
+    task); the learner sets it in ``meta_step``, never in ``evaluate``.
+
     Several episodes of equal shape stack into one with a leading [tasks] dimension
     (``stack_episodes``); ``tasks`` is then their number.
 
@@ -50,6 +53,7 @@ class Episode:
     query_y: Tensor
     class_ids: Tensor | None = None
     tasks: int | None = None
+    training: bool = False
 
     def __post_init__(self) -> None:
         batch = 1 if self.tasks is None else 2

@@ -1,0 +1,172 @@
+"""From resolved settings to a learner: the only place that knows which component fills which slot."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Any
+
+from metaloom import learners
+from metaloom.learners.base import METHODS, Learner
+from metaloom.learners.domains import Learned
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
+from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
+from metaloom.learners.knowledge.distilled_data import DATA
+from metaloom.learners.knowledge.initialization import INITIALIZATIONS
+from metaloom.learners.knowledge.loss import LOSSES
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
+from metaloom.learners.knowledge.slots import Component, Slot
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES
+from metaloom.learners.networks import ARCHITECTURES
+from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
+from metaloom.learners.solvers.joint import JointLearner
+from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
+from metaloom.learners.solvers.prediction import PREDICTIONS, Prediction, Prototypes
+
+for _module in walk_packages(learners.__path__, "metaloom.learners."):
+    if not _module.name.endswith(".build"):
+        import_module(_module.name)  # every file registers what it defines: no list is kept by hand
+
+SLOTS: dict[str, Slot] = {
+    slot.name: slot
+    for slot in (
+        Slot("architecture", ARCHITECTURES, fixed="mlp"),
+        Slot("initialization", INITIALIZATIONS, fixed="random", learned="learned"),
+        Slot("update", UPDATE_RULES, fixed="sgd"),
+        Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net"),
+        Slot("loss", LOSSES, fixed="cross_entropy"),
+        Slot("data", DATA, fixed="support", learned="distilled"),
+        Slot("augmentation", AUGMENTATIONS, fixed="none"),
+        Slot("prediction", PREDICTIONS, fixed="linear"),
+    )
+}
+NEEDS_TASK = ("architecture", "data")
+SMALL_LOOP = 20  # inner steps up to which unrolling's graphs are affordable
+
+
+def make_config(config: type, settings: Mapping[str, Any], where: str) -> Any:
+    """Fill a configuration dataclass from plain values; ``{"learn": {...}}`` becomes ``Learned``.
+
+    Raises:
+        LearnerError: A setting is unknown; the message names the nearest right one.
+    """
+    known = {field.name for field in fields(config)}
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise LearnerError(f"{where}: {unknown('setting', name, known)}")
+        if isinstance(value, Mapping) and "learn" in value:
+            value = Learned(**(value["learn"] or {}))
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return config(**values)
+
+
+def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> Component:
+    """Build the component that fills a slot from its settings, ``kind`` among them."""
+    kind = settings.get("kind", slot.fixed)
+    component = slot.registry[kind]
+    rest = {name: value for name, value in settings.items() if name != "kind"}
+    config = make_config(component.Config, rest, f"learner.{slot.name}")
+    return component(config, task) if slot.name in NEEDS_TASK else component(config)  # type: ignore[call-arg]
+
+
+def choose_estimator(settings: str | Mapping[str, Any], steps: int) -> tuple[str, Mapping[str, Any]]:
+    """Resolve ``auto``: unroll short inner loops; the exact adjoint, flat in memory, for long ones."""
+    if isinstance(settings, str):
+        settings = {"kind": settings}
+    kind = settings.get("kind", "auto")
+    rest = {name: value for name, value in settings.items() if name != "kind"}
+    if kind == "auto":
+        kind = "unroll" if steps <= SMALL_LOOP else "adjoint"
+    return kind, rest
+
+
+def make_estimator(settings: str | Mapping[str, Any], components: Mapping[str, Component], steps: int) -> tuple[str, Estimator]:
+    """Build the estimator, and refuse one that gives no signal to something learned.
+
+    Raises:
+        LearnerError: A learned slot would get a gradient of zero.
+    """
+    kind, rest = choose_estimator(settings, steps)
+    estimator = ESTIMATORS[kind]
+    blind = [name for name, component in components.items() if component.has_knowledge and not estimator.gives_signal(name)]
+    if blind:
+        able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
+        raise LearnerError(
+            f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} learns; "
+            f"use one of {', '.join(able)}, or fix it"
+        )
+    return kind, estimator(make_config(estimator.Config, rest, "outer.hypergradient"))
+
+
+def build_learner(
+    *, learner: Mapping[str, Any], inner: Mapping[str, Any], outer: Mapping[str, Any], task: TaskShape
+) -> Learner:
+    """Put a learner together from the resolved sections of an experiment.
+
+    Args:
+        learner: Slot names to settings; ``method`` is its recipe's name, already merged in.
+        inner: The inner section.
+        outer: The outer section; ``hypergradient`` and ``strategy`` are read.
+        task: The shape of the episodes.
+
+    Raises:
+        LearnerError: A name is unknown, or the parts contradict each other.
+    """
+    settings = {name: value for name, value in learner.items() if name != "method"}
+    for name in settings:
+        if name not in SLOTS:
+            raise LearnerError(f"learner: {unknown('slot', name, SLOTS)}")
+    prediction = make_component(SLOTS["prediction"], settings.get("prediction", {}), task)
+    if not isinstance(prediction, Prediction):
+        raise LearnerError("learner.prediction: not a prediction")
+    if type(prediction) is PREDICTIONS["nearest_neighbour"]:
+        return NearestNeighbourLearner(task)
+    defaults = {"loss": {"kind": "cross_entropy" if task.kind == "classification" else "mse"}}
+    components = {
+        name: make_component(slot, {**defaults.get(name, {}), **settings.get(name, {})}, task) for name, slot in SLOTS.items()
+    }
+    config = make_config(InnerConfig, inner, "inner")
+    if isinstance(prediction, Prototypes):
+        return PrototypicalLearner(
+            components["architecture"], components["initialization"], prediction, config.batch_norm, task  # type: ignore[arg-type]
+        )
+    return _gradient_learner(components, config, outer, task, joint=type(prediction) is PREDICTIONS["joint"])
+
+
+def _gradient_learner(
+    components: Mapping[str, Component], config: InnerConfig, outer: Mapping[str, Any], task: TaskShape, *, joint: bool
+) -> GradientLearner:
+    slots = Slots(**{name: component for name, component in components.items() if name != "prediction"})  # type: ignore[arg-type]
+    check_slots(slots, config, task)
+    steps = slots.update.config.steps
+    name, estimator = make_estimator(outer.get("hypergradient", "auto"), dict(slots.items()), steps)
+    if joint:
+        return JointLearner(slots, config, task, estimator, "direct", "loop")
+    return GradientLearner(slots, config, task, estimator, name, outer.get("strategy", "auto"))
+
+
+def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
+    """Refuse combinations that contradict each other.
+
+    Raises:
+        LearnerError: The message names both sides.
+    """
+    if config.mode == "online" and not task.single_task:
+        raise LearnerError(
+            "inner.mode: an online inner loop keeps its parameters, so it needs a single task (digits, fashion_mnist), "
+            "not few-shot episodes; use episodic"
+        )
+    if config.mode == "online" and slots.initialization.has_knowledge:
+        raise LearnerError(
+            "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
+            "use initialization: random, or mode: episodic"
+        )
+    if (task.kind == "classification") != (slots.loss is not None and type(slots.loss) is LOSSES["cross_entropy"]):
+        raise LearnerError(f"learner.loss: a {task.kind} task needs {'cross_entropy' if task.kind == 'classification' else 'mse'}")
+
+
+__all__ = ["ESTIMATORS", "METHODS", "SLOTS", "build_learner", "make_config"]

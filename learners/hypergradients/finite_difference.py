@@ -1,0 +1,81 @@
+r"""One step's hypergradient by a central difference instead of a second derivative. An approximation.
+
+Liu, Simonyan and Yang, 2019 (DARTS), https://arxiv.org/abs/1806.09055, equation 8:
+
+    (d gradient / dphi)^T u ~ [grad_phi l(theta + e u) - grad_phi l(theta - e u)] / 2e,    e = 0.01 / |u|
+
+with u the cotangent that the update rule hands back (-rate * v for plain SGD). Two more first-order
+passes and no second-order graph; on a ReLU network it steps over kinks (cosine 0.67-0.89 with the
+exact gradient was measured on a fresh supernet). Sees what ``one_step`` sees, but the rates as well.
+"""
+
+from dataclasses import dataclass
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import (
+    ESTIMATORS,
+    Estimator,
+    Hypergradient,
+    Problem,
+    add,
+    as_leaves,
+    derivative,
+    detached,
+    detached_outer,
+    norm,
+    pullback,
+    require_last_step_only,
+)
+from metaloom.learners.knowledge.slots import part, under
+
+
+@dataclass(frozen=True)
+class FiniteDifferenceConfig:
+    """The length of the whole displacement, the paper's 0.01."""
+
+    epsilon: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.epsilon <= 0:
+            raise LearnerError(f"outer.hypergradient.epsilon must be above 0, got {self.epsilon}")
+
+
+@ESTIMATORS.register("finite_difference")
+class FiniteDifference(Estimator):
+    """All but the last step is a constant, whose mixed second derivative is a difference quotient."""
+
+    Config = FiniteDifferenceConfig
+    config: FiniteDifferenceConfig
+    blind = frozenset({"initialization"})
+
+    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+        require_last_step_only(problem, "finite_difference")
+        last = problem.steps - 1
+        state = detached(problem.start(phi))
+        for index in range(last):
+            state = detached(problem.step(phi, state, index))
+        slope = {name: value.detach() for name, value in problem.gradient(phi, state.theta).items()}
+
+        leaves, slope_leaves = as_leaves(phi), as_leaves(slope)
+        after = problem.update(leaves, state, slope_leaves, last).theta
+        leaves_after = as_leaves(after)
+        outer_phi = as_leaves(phi)
+        outer = problem.outer(outer_phi, leaves_after, problem.steps)
+        both = derivative(outer.loss, under("phi", outer_phi) | under("theta", leaves_after))
+        through = pullback(after, part(both, "theta"), under("phi", leaves) | under("slope", slope_leaves))
+        mixed = self._mixed(problem, phi, state.theta, part(through, "slope"))
+        gradient = add(add(part(both, "phi"), part(through, "phi")), mixed)
+        return Hypergradient(gradient, detached_outer(outer), {"approximation": 1.0})
+
+    def _mixed(self, problem: Problem, phi: Tensors, theta: Tensors, direction: Tensors) -> Tensors:
+        length = norm(direction)
+        if length == 0:
+            return {name: value * 0 for name, value in phi.items()}
+        epsilon = self.config.epsilon / length
+        ends = []
+        for sign in (1, -1):
+            leaves = as_leaves(phi)
+            moved = {name: value + sign * epsilon * direction[name] if name in direction else value for name, value in theta.items()}
+            ends.append(derivative(problem.surrogate(leaves, moved, theta), leaves))
+        return {name: (ends[0][name] - ends[1][name]) / (2 * epsilon) for name in phi}

@@ -1,0 +1,190 @@
+r"""The bilevel problem of one episode, as pure functions, and what an estimator returns.
+
+    minimize over phi    F(phi) = L_query(theta_T(phi), phi)
+    where                theta_0 = start(phi),  theta_{t+1} = step(phi, theta_t, t)
+
+An estimator turns a ``Problem`` and phi into dF/dphi. It knows nothing of networks,
+slots or episodes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.slots import NoConfig
+from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.registry import Registry
+
+EVERYTHING = frozenset({"*"})
+
+
+class Outer(NamedTuple):
+    """The query set's verdict, all tensors so that it passes through vmap.
+
+    loss: []    accuracy: [], NaN in regression    statistics: batch norm's, collected in the query pass
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    statistics: Tensors
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One episode's inner and outer problem.
+
+    Attributes:
+        steps: T, the number of inner steps.
+        start: phi to the inner state before the first step.
+        step: (phi, state, t) to the next state, differentiable in phi and state to second order.
+        outer: (phi, theta, steps taken) to the query set's verdict.
+        gradient: (phi, theta) to the inner gradient, differentiable; its root is the inner solution.
+        surrogate: (phi, moved, theta) to the inner loss at ``moved`` with the example weights held at
+            ``theta``, so that ``gradient`` is its derivative by ``moved`` at ``moved = theta``.
+        update: (phi, state, gradient, t) to the next state: ``step`` with the gradient given.
+        step_weights: Weight of the outer loss after each inner step; None weighs the last alone.
+    """
+
+    steps: int
+    start: Callable[[Tensors], InnerState]
+    step: Callable[[Tensors, InnerState, int], InnerState]
+    outer: Callable[[Tensors, Tensors, int], Outer]
+    gradient: Callable[[Tensors, Tensors], Tensors]
+    surrogate: Callable[[Tensors, Tensors, Tensors], Tensor]
+    update: Callable[[Tensors, InnerState, Tensors, int], InnerState]
+    step_weights: tuple[float, ...] | None = None
+
+
+class Hypergradient(NamedTuple):
+    """dF/dphi with the verdict it belongs to, and what the estimator says of itself."""
+
+    gradient: Tensors
+    outer: Outer
+    diagnostics: Mapping[str, float]
+
+
+class Estimator(ABC):
+    """One way to get the outer gradient.
+
+    Class attributes:
+        Config: Its frozen dataclass.
+        sees: The slots that it gives a signal to; ``*`` for all.
+        blind: Slots it cannot see although ``sees`` says all.
+    """
+
+    Config: ClassVar[type] = NoConfig
+    sees: ClassVar[frozenset[str]] = EVERYTHING
+    blind: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+        """Return dF/dphi, one tensor per leaf of ``phi``."""
+
+    @classmethod
+    def gives_signal(cls, slot: str) -> bool:
+        """Whether what a slot learns gets a gradient from this estimator."""
+        return ("*" in cls.sees or slot in cls.sees) and slot not in cls.blind
+
+
+class ValueEstimator(Estimator):
+    """An estimator that is the derivative of a (possibly cut) computation, so that vmap can batch it."""
+
+    @abstractmethod
+    def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
+        """Return the scalar whose gradient by phi is the estimate, and the verdict."""
+
+    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+        """Differentiate ``value``."""
+        leaves = as_leaves(phi)
+        total, outer = self.value(problem, leaves)
+        return Hypergradient(derivative(total, leaves), detached_outer(outer), {})
+
+
+ESTIMATORS: Registry[type[Estimator]] = Registry("hypergradient estimator")
+
+
+def as_leaves(tensors: Tensors) -> Tensors:
+    """Return the same values as graph leaves that require a gradient."""
+    return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+
+
+def detached(state: InnerState) -> InnerState:
+    """Cut a state off the graph that made it."""
+    return InnerState(*({name: tensor.detach() for name, tensor in part.items()} for part in state))
+
+
+def detached_outer(outer: Outer) -> Outer:
+    """Cut a verdict off the graph that made it."""
+    return Outer(outer.loss.detach(), outer.accuracy.detach(), {k: v.detach() for k, v in outer.statistics.items()})
+
+
+def derivative(total: Tensor, leaves: Tensors) -> Tensors:
+    """Return d total / d leaves; zero where a leaf plays no part."""
+    if not leaves:
+        return {}
+    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, grads, strict=True))
+
+
+def pullback(outputs: Tensors, cotangents: Tensors, inputs: Tensors, *, keep: bool = False) -> Tensors:
+    """Return the vector-Jacobian product of ``outputs`` by ``inputs``; zero where they do not meet.
+
+    Args:
+        outputs: Tensors with a graph.
+        cotangents: One tensor per output, of its shape.
+        inputs: The leaves.
+        keep: Keep the graph for another product.
+    """
+    names = [name for name, tensor in outputs.items() if tensor.requires_grad]
+    if not names or not inputs:
+        return {name: torch.zeros_like(tensor) for name, tensor in inputs.items()}
+    grads = torch.autograd.grad(
+        [outputs[name] for name in names],
+        list(inputs.values()),
+        grad_outputs=[cotangents[name] for name in names],
+        retain_graph=keep,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return dict(zip(inputs, grads, strict=True))
+
+
+def add(left: Tensors, right: Tensors) -> Tensors:
+    """Return left + right, entry by entry; an entry that ``right`` lacks stays."""
+    return {name: tensor + right[name] if name in right else tensor for name, tensor in left.items()}
+
+
+def dot(left: Tensors, right: Tensors) -> Tensor:
+    """Return the inner product over all entries of ``left``: a tensor of no dimensions."""
+    return torch.stack([(tensor * right[name]).sum() for name, tensor in left.items()]).sum()
+
+
+def norm(tensors: Tensors) -> Tensor:
+    """Return the Euclidean norm over all entries."""
+    return dot(tensors, tensors).sqrt()
+
+
+def solution(problem: Problem, phi: Tensors) -> InnerState:
+    """Run the inner loop without keeping its graph; memory is flat in the steps."""
+    state = detached(problem.start(phi))
+    for index in range(problem.steps):
+        state = detached(problem.step(phi, state, index))
+    return state
+
+
+def require_last_step_only(problem: Problem, estimator: str) -> None:
+    """Refuse a multi-step outer loss; raises LearnerError."""
+    if problem.step_weights is not None:
+        raise LearnerError(
+            f"outer.hypergradient: {estimator} differentiates at the last inner step only; "
+            "set inner.multi_step_loss to 0, or use unroll"
+        )

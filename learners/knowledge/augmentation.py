@@ -1,0 +1,24 @@
+"""How the inner loop's examples are varied before the network sees them."""
+
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.knowledge.slots import Component
+from metaloom.learners.registry import Registry
+
+AUGMENTATIONS: Registry[type[Component]] = Registry("augmentation")
+
+
+class Augmentation(Component):
+    """A transformation of the inner loop's examples."""
+
+    slot = "augmentation"
+
+    def transform(self, phi: Tensors, x: Tensor) -> Tensor:
+        """Return the varied examples, of the shape of ``x``: [n, *features]."""
+        return x
+
+
+@AUGMENTATIONS.register("none")
+class NoAugmentation(Augmentation):
+    """The examples as they are."""

@@ -1,0 +1,136 @@
+"""The slots of a learner, and what every component that fills one has in common.
+
+A component is a configuration and pure functions of phi. Its part of phi carries the
+slot's name in front: ``update/rate/conv0.weight``. A field of its configuration that
+is given as ``Learned`` becomes such a part, mapped through the field's domain.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, get_type_hints
+
+import torch
+from torch import Generator, Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.domains import Learned, Real
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.registry import Registry
+
+
+def part(tensors: Tensors, prefix: str) -> Tensors:
+    """Return the entries under ``prefix/``, without the prefix."""
+    head = prefix + "/"
+    return {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}
+
+
+def under(prefix: str, tensors: Tensors) -> Tensors:
+    """Return the entries with ``prefix/`` in front."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def domain(config: type, name: str) -> object:
+    """Return the domain that annotates a configuration's field, or None."""
+    hint = get_type_hints(config, include_extras=True)[name]
+    return next(iter(getattr(hint, "__metadata__", ())), None)
+
+
+def field_default(config: type, name: str) -> Any:
+    """Return the default of a configuration's field."""
+    return next(field.default for field in fields(config) if field.name == name)
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """A component with nothing to set."""
+
+
+class Component:
+    """What fills a slot: a frozen configuration, and pure functions of its part of phi.
+
+    Class attributes:
+        slot: The name of the slot it fills.
+        Config: Its frozen dataclass.
+        learns: Whether it brings meta-knowledge of its own, beyond knobs given as ``Learned``.
+    """
+
+    slot: ClassVar[str]
+    Config: ClassVar[type] = NoConfig
+    learns: ClassVar[bool] = False
+
+    def __init__(self, config: Any) -> None:
+        if not (is_dataclass(config) and isinstance(config, self.Config)):
+            raise LearnerError(f"{self.slot}: expected a {self.Config.__name__}, got {type(config).__name__}")
+        self.config = config
+
+    def learned_knobs(self) -> dict[str, Learned]:
+        """Return the configuration's fields that are learned, and how."""
+        values = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
+        return {name: value for name, value in values.items() if isinstance(value, Learned)}
+
+    def real(self, name: str) -> Real:
+        """Return the domain of a learned field.
+
+        Raises:
+            LearnerError: The field is not a real number, so that no gradient can move it.
+        """
+        found = domain(self.Config, name)
+        if not isinstance(found, Real) or not found.per:
+            raise LearnerError(f"{self.slot}.{name} cannot be learned: only a real number has a hypergradient")
+        return found
+
+    def start(self, name: str) -> float:
+        """Return the value at which a learned field starts."""
+        learned = self.learned_knobs()[name]
+        default = field_default(self.Config, name)
+        start = learned.start if learned.start is not None else default
+        if not isinstance(start, (int, float)):
+            raise LearnerError(f"{self.slot}.{name} is learned and has no default: give it a start")
+        return float(start)
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        """Return this component's part of phi, without the slot's name in front.
+
+        Args:
+            theta: The network's parameters, for their shapes.
+            generator: Source of randomness.
+        """
+        return {name: self.init_knob(name, theta, generator) for name in self.learned_knobs()}
+
+    def init_knob(self, name: str, theta: Tensors, generator: Generator) -> Tensor:
+        """Return the unconstrained start of a scalar learned knob: a tensor of no dimensions."""
+        dtype = next(iter(theta.values())).dtype if theta else torch.get_default_dtype()
+        return torch.tensor(self.real(name).unconstrained(self.start(name)), dtype=dtype)
+
+    def knob(self, phi: Tensors, name: str) -> float | Tensor:
+        """Return a field's value: fixed, or the learned tensor mapped through its domain.
+
+        Args:
+            phi: This component's part of phi.
+            name: The field.
+        """
+        value = getattr(self.config, name)
+        if isinstance(value, Learned):
+            return self.real(name).value(phi[name])
+        return float(value)
+
+    @property
+    def has_knowledge(self) -> bool:
+        """Whether anything of this component is learned by hypergradient."""
+        return self.learns or bool(self.learned_knobs())
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place of a learner that a component fills.
+
+    Attributes:
+        name: The slot's name in an experiment.
+        registry: The components that may fill it.
+        fixed: The kind it has where nothing is said.
+        learned: The kind that the one word ``learn`` means; None where the slot has no learned kind.
+    """
+
+    name: str
+    registry: Registry[type[Component]]
+    fixed: str
+    learned: str | None = None

@@ -1,0 +1,58 @@
+r"""What every claim is measured against.
+
+* ``nearest_neighbour``: cosine nearest neighbour on the raw inputs; nothing is learned.
+* ``fine_tuning``: the same network and inner loop from random weights.
+* ``joint_pretraining``: one network trained on all meta-train classes (or tasks) together, then fine-tuned
+  with a fresh head: transfer learning.
+* ``cross_entropy``: plain training on the (noisy) training batches of a single task, no meta-knowledge.
+"""
+
+from metaloom.learners.base import METHODS, Recipe
+
+NEAREST_NEIGHBOUR = METHODS.add(
+    "nearest_neighbour",
+    Recipe(
+        summary="baseline: cosine nearest neighbour on the raw inputs",
+        paper="the floor that any learner must beat",
+        learner={"prediction": {"kind": "nearest_neighbour"}},
+        outer={"steps": 0},
+    ),
+)
+
+FINE_TUNING = METHODS.add(
+    "fine_tuning",
+    Recipe(
+        summary="baseline: gradient steps from random weights",
+        paper="the same network and inner loop with nothing meta-learned",
+        learner={"initialization": {"kind": "random"}, "update": {"kind": "sgd", "rate": 0.1, "steps": 20}},
+        outer={"steps": 0},
+    ),
+)
+
+JOINT_PRETRAINING = METHODS.add(
+    "joint_pretraining",
+    Recipe(
+        summary="baseline: train on all meta-train classes or tasks jointly, then fine-tune",
+        paper="transfer learning, as in Chen et al., 2019, https://arxiv.org/abs/1904.04232",
+        learner={
+            "initialization": {"kind": "learned"},
+            "update": {"kind": "sgd", "rate": 0.02, "steps": 10},
+            "prediction": {"kind": "joint"},
+        },
+    ),
+)
+
+CROSS_ENTROPY = METHODS.add(
+    "cross_entropy",
+    Recipe(
+        summary="baseline: plain training of a single task, without meta-knowledge",
+        paper="empirical risk minimization",
+        learner={
+            "initialization": {"kind": "random"},
+            "update": {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "steps": 1},
+            "weighting": {"kind": "uniform"},
+        },
+        inner={"mode": "online"},
+        outer={"tasks": 1},
+    ),
+)

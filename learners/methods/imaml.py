@@ -1,0 +1,23 @@
+r"""Implicit MAML: a proximal inner problem, and the gradient at its solution.
+
+Rajeswaran, Finn, Kakade and Levine, 2019, https://arxiv.org/abs/1909.04630, equations 3 and 6:
+
+    theta*(phi) = argmin_theta L_support(theta) + lambda / 2 |theta - phi|^2
+    dF/dphi     = (I + H_support(theta*) / lambda)^-1 grad L_query(theta*)
+
+The proximal term is in the inner loop (the public reference code leaves it out), and the linear system
+is the one of the equation, solved by conjugate gradient. Memory does not grow with the inner steps.
+"""
+
+from metaloom.learners.base import METHODS, Recipe
+
+IMAML = METHODS.add(
+    "imaml",
+    Recipe(
+        summary="learns the initialization through the solution of a proximal inner problem",
+        paper="Rajeswaran, Finn, Kakade and Levine, 2019, https://arxiv.org/abs/1909.04630",
+        learner={"initialization": {"kind": "learned"}, "update": {"kind": "sgd", "steps": 16}},
+        inner={"proximal": 2.0},
+        outer={"hypergradient": {"kind": "conjugate_gradient", "iterations": 5}},
+    ),
+)

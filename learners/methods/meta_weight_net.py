@@ -1,0 +1,28 @@
+r"""Meta-Weight-Net: learn how much a noisy example should count, from a few clean ones.
+
+Shu et al., 2019, https://arxiv.org/abs/1902.07379, equations 4 to 7. Online: at each outer step
+
+    theta^   = one inner step from theta with the weights V(l_i; phi)
+    phi     <- phi - beta * grad_phi L_clean(theta^)
+    theta   <- the same inner step with the new phi
+
+The look-ahead is the real inner step, momentum and decay included, where the reference takes a plain
+one; the hypergradient is exact for what is then done.
+"""
+
+from metaloom.learners.base import METHODS, Recipe
+
+META_WEIGHT_NET = METHODS.add(
+    "meta_weight_net",
+    Recipe(
+        summary="learns a net that weighs each training example by its loss",
+        paper="Shu et al., 2019, https://arxiv.org/abs/1902.07379",
+        learner={
+            "initialization": {"kind": "random"},
+            "update": {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "steps": 1},
+            "weighting": {"kind": "meta_weight_net", "hidden": 100},
+        },
+        inner={"mode": "online"},
+        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1},
+    ),
+)

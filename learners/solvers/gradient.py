@@ -1,0 +1,189 @@
+"""Learners that solve a task by gradient steps, episodic or online: one engine for all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
+from metaloom.learners.batch_norm import running_average
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import Estimator
+from metaloom.learners.knowledge.initialization import RandomInitialization
+from metaloom.learners.knowledge.slots import part, under
+from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.solvers.execution import STRATEGIES, Execution, choose_strategy
+from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
+
+STEP = "outer_step"
+MULTI_STEP_FLOOR = 0.03  # of 1 / steps: MAML++'s smallest weight of an early step
+
+
+def outer_loss(task: TaskShape) -> torch.nn.Module:
+    """Return what a query set is judged by: plain cross entropy, or the mean squared error."""
+    return torch.nn.CrossEntropyLoss() if task.kind == "classification" else torch.nn.MSELoss()
+
+
+def multi_step_weights(steps: int, outer_step: int, horizon: int) -> tuple[float, ...] | None:
+    """Return MAML++'s weight of the outer loss after each inner step; None once they have faded.
+
+    Antoniou et al., 2019, section 4: 1 / T each at first; every step but the last fades linearly to
+    0.03 / T over ``horizon`` outer steps, and the last takes what they lose.
+    """
+    if horizon == 0 or steps == 1:
+        return None
+    faded = max(1 - outer_step / horizon, MULTI_STEP_FLOOR) / steps
+    return (faded,) * (steps - 1) + (1 - faded * (steps - 1),)
+
+
+class GradientLearner:
+    """A learner put together from slots, an estimator and an execution strategy."""
+
+    def __init__(
+        self, slots: Slots, inner: InnerConfig, task: TaskShape, estimator: Estimator, name: str, strategy: str = "auto"
+    ) -> None:
+        self.slots, self.inner, self.task = slots, inner, task
+        self.loop = InnerLoop(slots, inner, task, outer_loss(task))
+        self.estimator_object, self.estimator = estimator, name
+        self.online = inner.mode == "online"
+        self.strategy = choose_strategy(strategy, estimator, slots, self.online)
+        self.execution: Execution = STRATEGIES[self.strategy](estimator)
+        self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
+        has_norm = slots.architecture.has_batch_norm
+        self.batch_norm = inner.batch_norm if has_norm else "none"
+        self.setting = "transductive" if self.batch_norm in ("batch", "per_step") else "inductive"
+        if inner.batch_norm == "per_step" and not has_norm:
+            raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
+
+    def init(self, generator: Generator) -> Tensors:
+        """Draw the network, and collect every slot's part of phi."""
+        theta = self.slots.architecture.parameters(generator)
+        phi: Tensors = {}
+        for name, component in self.slots.items():
+            phi |= under(name, component.init(theta, generator))
+        if self.inner.batch_norm == "per_step":
+            steps = self.slots.update.config.steps
+            norms = {k: v for k, v in theta.items() if "norm" in k}
+            phi |= under("normalization", {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
+            phi = {k: v for k, v in phi.items() if k.removeprefix("initialization/") not in norms}
+        return phi
+
+    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
+        """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
+        state: Tensors = {STEP: torch.zeros((), dtype=torch.int64)}
+        if isinstance(self.slots.initialization, RandomInitialization):
+            theta = self.slots.initialization.draw(self.slots.architecture, generator)
+        elif self.online:
+            theta = {name: value.detach().clone() for name, value in part(phi, "initialization").items()}
+        else:
+            return state
+        state |= under("theta", theta)
+        return state | under("buffers", self.slots.update.begin(theta)) if self.online else state
+
+    def _start(self, phi: Tensors, state: Tensors) -> InnerState:
+        """Return where the inner loop starts: the state's theta, or phi's."""
+        theta = part(state, "theta") or part(phi, "initialization")
+        if self.inner.batch_norm == "per_step":
+            theta = {name: value[0] for name, value in part(phi, "normalization").items()} | theta
+        if self.online:
+            return InnerState(theta, part(state, "buffers"))
+        return InnerState(theta, self.slots.update.begin(theta))
+
+    def _fresh(self, phi: Tensors, state: Tensors, generator: Generator) -> Tensors:
+        """Redraw the start where each outer step wants its own."""
+        start = self.slots.initialization
+        if isinstance(start, RandomInitialization) and start.config.resample:
+            like = next(iter(part(state, "theta").values()))
+            drawn = start.draw(self.slots.architecture, generator)
+            return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
+        return state
+
+    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+        """Return the hypergradient of the mean outer loss over ``episodes``."""
+        state = self._fresh(phi, state, generator)
+        outer_step = int(state[STEP])
+        weights = multi_step_weights(self.slots.update.config.steps, outer_step, self.inner.multi_step_loss)
+        loop = self.loop if not self.execution.functional else replace(self.loop, functional=True)
+
+        def pose(start_state: Tensors, episode: Episode):  # type: ignore[no-untyped-def]
+            return loop.problem(lambda leaves: self._start(leaves, start_state), replace(episode, training=True), weights)
+
+        gradient, outers, diagnostics = self.execution.run(pose, phi, state, episodes, key=weights)
+        outcomes = tuple(self._training_outcome(loss, accuracy) for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True))
+        after = state | {STEP: state[STEP] + 1}
+        if self.batch_norm == "frozen":
+            old = part(state, "running")
+            after |= under("running", running_average(old, {k: v.mean(0) for k, v in outers.statistics.items()}))
+        return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after)
+
+    def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
+        """Give the last step's verdict; the steps before it are not measured while training (NaN)."""
+        blank = (float("nan"),) * self.slots.update.config.steps
+        if self.task.kind == "regression":
+            return EpisodeOutcome((*blank, loss))
+        return EpisodeOutcome((*blank, loss), (*blank, accuracy))
+
+    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+        """Take the real inner step on every episode's support batch, with the new phi (online)."""
+        if not self.online:
+            return state
+        for episode in episodes:
+            problem = self.loop.problem(lambda leaves: self._start(leaves, state), episode)
+            moved = problem.start(phi)
+            for index in range(problem.steps):
+                moved = problem.step(phi, moved, index)
+            fixed = under("theta", moved.theta) | under("buffers", moved.buffers)
+            state = state | {name: value.detach() for name, value in fixed.items()}
+        return state
+
+    def _evaluation_loop(self, state: Tensors) -> InnerLoop:
+        return replace(self.loop, running=part(state, "running")) if self.batch_norm == "frozen" else self.loop
+
+    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+        """Adapt on the support set and score the query set after each inner step."""
+        loop = self._evaluation_loop(state)
+        with torch.no_grad():
+            moved = self._start(phi, state)
+            problem = loop.problem(lambda leaves: self._start(leaves, state), episode)
+            outers = [problem.outer(phi, moved.theta, 0)]
+            for index in range(self.evaluation_steps):
+                moved = problem.step(phi, moved, index)
+                outers.append(problem.outer(phi, moved.theta, index + 1))
+        losses = tuple(float(outer.loss) for outer in outers)
+        accuracies = tuple(float(outer.accuracy) for outer in outers)
+        return EpisodeOutcome(losses, accuracies if self.task.kind == "classification" else ())
+
+    def adapt(
+        self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
+    ) -> "AdaptedByGradient":
+        """Adapt to a new task."""
+        episode = Episode(support_x, support_y, support_x[:0], support_y[:0])
+        loop = self._evaluation_loop(state)
+        with torch.no_grad():
+            moved = self._start(phi, state)
+            problem = loop.problem(lambda leaves: self._start(leaves, state), episode)
+            for index in range(self.evaluation_steps):
+                moved = problem.step(phi, moved, index)
+        return AdaptedByGradient(loop, phi, moved.theta, episode, self.evaluation_steps)
+
+
+@dataclass(frozen=True)
+class AdaptedByGradient:
+    """A network with the parameters of one task."""
+
+    loop: InnerLoop
+    phi: Tensors
+    theta: Tensors
+    episode: Episode
+    taken: int
+
+    def predict(self, query_x: Tensor) -> Tensor:
+        """Map [queries, *features] to class probabilities [queries, ways], or targets [queries, targets]."""
+        episode = replace(self.episode, query_x=query_x, query_y=query_x[:, 0])
+        with torch.no_grad():
+            outputs = self.loop.query(self.phi, self.theta, episode, self.taken).outputs
+        return F.softmax(outputs, -1) if self.loop.task.kind == "classification" else outputs
+

@@ -1,0 +1,203 @@
+r"""The inner loop of every gradient-based learner: slots in, a bilevel ``Problem`` out.
+
+    g_t     = sum_i w_i(l_i) grad l_i(theta_t; augment(data(phi, support))) / n  + proximal * (theta_t - theta_0)
+    theta_t+1 = update(phi, theta_t, g_t)
+
+Every slot contributes one factor, so that any subset of them may be learned at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.domains import Int, Real
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.hypergradients.problem import Outer, Problem
+from metaloom.learners.knowledge.augmentation import Augmentation
+from metaloom.learners.knowledge.distilled_data import TrainingData
+from metaloom.learners.knowledge.loss import Loss
+from metaloom.learners.knowledge.sample_weights import Weighting
+from metaloom.learners.knowledge.slots import Component, part
+from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
+from metaloom.learners.networks import Network
+
+
+@dataclass(frozen=True)
+class InnerConfig:
+    """The inner section of an experiment.
+
+    Attributes:
+        mode: ``episodic`` restarts for every episode; ``online`` keeps theta from one outer step to the next.
+        batch_norm: Where a query pass finds its statistics (see ``batch_norm.py``).
+        proximal: lambda of iMAML's inner problem: lambda / 2 |theta - theta_0|^2 is added to the support loss.
+        multi_step_loss: Outer steps over which MAML++'s per-step outer loss fades to the last step alone; 0 for none.
+    """
+
+    mode: Literal["episodic", "online"] = "episodic"
+    batch_norm: Literal["batch", "support", "frozen", "per_step"] = "batch"
+    proximal: Annotated[float, Real(1e-3, 100.0, log=True, per=())] = 0.0
+    multi_step_loss: Annotated[int, Int(0, 1_000_000)] = 0
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The components of one learner."""
+
+    architecture: Network
+    initialization: Component
+    update: UpdateRule
+    weighting: Weighting
+    loss: Loss
+    data: TrainingData
+    augmentation: Augmentation
+
+    def items(self) -> list[tuple[str, Component]]:
+        """Name every slot's component."""
+        return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
+
+
+class Pass(NamedTuple):
+    """What one forward pass gives: outputs [n, outputs], and batch norm's statistics."""
+
+    outputs: Tensor
+    statistics: Tensors
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """Pure functions of phi and theta for one learner.
+
+    Attributes:
+        slots: The components.
+        config: The inner section.
+        task: The shape of its episodes.
+        outer_loss: What the query set is judged by: plain cross entropy or squared error, whatever the inner loss.
+        functional: Differentiate by ``torch.func`` (inside vmap or a trace) rather than by autograd's own graph.
+    """
+
+    slots: Slots
+    config: InnerConfig
+    task: TaskShape
+    outer_loss: Callable[[Tensor, Tensor], Tensor]
+    functional: bool = False
+    running: Tensors = field(default_factory=dict)
+
+    def forward(self, phi: Tensors, theta: Tensors, x: Tensor, index: int, given: Tensors | None = None) -> Pass:
+        """Run the network at inner step ``index`` on x [n, *features]."""
+        if self.config.batch_norm == "per_step":
+            last = self.slots.update.config.steps - 1
+            steps = part(phi, "normalization")
+            theta = theta | {name: value[min(index, last)] for name, value in steps.items()}
+        norm = Normalization(given)
+        outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"))
+        return Pass(outputs, norm.collected)
+
+    def support_losses(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Tensor:
+        """Return the inner loss of every training example, [n]."""
+        x, y = self.slots.data.batch(part(phi, "data"), episode)
+        x = self.slots.augmentation.transform(part(phi, "augmentation"), x)
+        outputs = self.forward(phi, theta, x, index, self.running or None).outputs
+        return self.slots.loss.losses(part(phi, "loss"), outputs, y)
+
+    def gradient(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode, index: int) -> Tensors:
+        """Return the inner gradient of the adapted parameters, differentiable where phi or theta are."""
+        fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
+
+        def losses_at(moved: Tensors) -> Tensor:
+            return self.support_losses(phi, theta | moved, episode, index)
+
+        if self.functional:
+            losses, backward = torch.func.vjp(losses_at, fast)
+            slope: Tensors = backward(self._weights(phi, losses))[0]
+        else:
+            slope = self._autograd(phi, fast, losses_at)
+        if self.config.proximal == 0.0:
+            return slope
+        return {name: value + self.config.proximal * (theta[name] - start[name]) for name, value in slope.items()}
+
+    def _weights(self, phi: Tensors, losses: Tensor) -> Tensor:
+        return self.slots.weighting.weights(part(phi, "weighting"), losses) / losses.shape[0]
+
+    def _autograd(self, phi: Tensors, fast: Tensors, losses_at: Callable[[Tensors], Tensor]) -> Tensors:
+        differentiable = any(t.requires_grad for t in (*phi.values(), *fast.values()))
+        with torch.enable_grad():
+            leaves = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in fast.items()}
+            losses = losses_at(leaves)
+            weights = self._weights(phi, losses)
+            grads = torch.autograd.grad(
+                losses,
+                list(leaves.values()),
+                grad_outputs=weights if differentiable else weights.detach(),
+                create_graph=differentiable,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        return dict(zip(leaves, grads, strict=True))
+
+    def surrogate(self, phi: Tensors, moved: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Tensor:
+        """Return the inner loss at ``moved`` with the example weights of ``theta``."""
+        weights = self._weights(phi, self.support_losses(phi, theta, episode, 0))
+        total = (weights * self.support_losses(phi, moved, episode, 0)).sum()
+        if self.config.proximal == 0.0:
+            return total
+        distance = sum((moved[name] - start[name]).square().sum() for name in moved if self.slots.update.adapts(name))
+        return total + 0.5 * self.config.proximal * distance
+
+    def query_statistics(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Tensors | None:
+        """Return the statistics that a query pass is given; None lets it use its own batch's."""
+        if self.running:
+            return self.running
+        if self.config.batch_norm != "support" or not self.slots.architecture.has_batch_norm:
+            return None
+        return self.forward(phi, theta, episode.support_x, index).statistics
+
+    def query(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Pass:
+        """Predict the query set after ``taken`` inner steps."""
+        index = max(taken - 1, 0)
+        given = self.query_statistics(phi, theta, episode, index)
+        return self.forward(phi, theta, episode.query_x, index, given)
+
+    def verdict(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
+        """Judge the query set after ``taken`` inner steps."""
+        outputs, statistics = self.query(phi, theta, episode, taken)
+        loss = self.outer_loss(outputs, episode.query_y)
+        return Outer(loss, self.accuracy(outputs, episode.query_y), statistics)
+
+    def accuracy(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the fraction of right labels: []; NaN in regression."""
+        if self.task.kind == "regression":
+            return torch.full((), torch.nan, dtype=outputs.dtype, device=outputs.device)
+        return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
+
+    def problem(
+        self, start: Callable[[Tensors], InnerState], episode: Episode, step_weights: tuple[float, ...] | None = None
+    ) -> Problem:
+        """Pose one episode as a bilevel problem."""
+
+        def origin(phi: Tensors) -> Tensors:
+            return start(phi).theta if self.config.proximal else {}
+
+        def gradient(phi: Tensors, theta: Tensors, index: int = 0) -> Tensors:
+            return self.gradient(phi, theta, origin(phi), episode, index)
+
+        def update(phi: Tensors, state: InnerState, slope: Tensors, index: int) -> InnerState:
+            return self.slots.update.step(part(phi, "update"), state, slope, index)
+
+        def step(phi: Tensors, state: InnerState, index: int) -> InnerState:
+            return update(phi, state, gradient(phi, state.theta, index), index)
+
+        return Problem(
+            steps=self.slots.update.config.steps,
+            start=start,
+            step=step,
+            outer=lambda phi, theta, taken: self.verdict(phi, theta, episode, taken),
+            gradient=gradient,
+            surrogate=lambda phi, moved, theta: self.surrogate(phi, moved, theta, origin(phi), episode),
+            update=update,
+            step_weights=step_weights,
+        )

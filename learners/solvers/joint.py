@@ -1,0 +1,69 @@
+"""Transfer learning, the baseline: one network for all meta-train tasks together, then fine-tuned."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
+from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.episode import Episode
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import as_leaves, derivative
+from metaloom.learners.knowledge.slots import part, under
+from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.networks import HEAD, linear_parameters
+from metaloom.learners.solvers.gradient import GradientLearner
+
+JOINT = "joint_head"
+
+
+class JointLearner(GradientLearner):
+    """phi is a network trained on every episode's support and query at once, without inner steps.
+
+    In classification its head spans all meta-train classes (``Episode.class_ids``); a new task starts
+    from a head of zeros. In regression the one head is shared, and kept.
+    """
+
+    def init(self, generator: Generator) -> Tensors:
+        """Draw the network, and the head over all meta-train classes."""
+        phi = super().init(generator)
+        if self.task.kind == "regression":
+            return phi
+        if not self.task.classes:
+            raise LearnerError("learner.prediction: joint pre-training needs a few-shot task source with known classes")
+        features = phi[f"initialization/{HEAD}weight"].shape[1]
+        return phi | under(JOINT, linear_parameters("head", features, self.task.classes, generator))
+
+    def _start(self, phi: Tensors, state: Tensors) -> InnerState:
+        start = super()._start(phi, state)
+        if self.task.kind == "regression":
+            return start
+        blank = {name: torch.zeros_like(value) for name, value in start.theta.items() if name.startswith(HEAD)}
+        return InnerState(start.theta | blank, start.buffers)
+
+    def _joint_loss(self, phi: Tensors, episodes: Sequence[Episode]) -> tuple[Tensor, float]:
+        """Return the loss over all examples of all episodes, and the accuracy."""
+        theta = part(phi, "initialization") | part(phi, JOINT)
+        x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
+        outputs = self.slots.architecture.outputs(theta, x, Normalization(), part(phi, "architecture"))
+        if self.task.kind == "regression":
+            targets = torch.cat([torch.cat([e.support_y, e.query_y]) for e in episodes])
+            return F.mse_loss(outputs, targets), float("nan")
+        labels = torch.cat([self._global_labels(e) for e in episodes])
+        return F.cross_entropy(outputs, labels), float((outputs.argmax(-1) == labels).float().mean())
+
+    def _global_labels(self, episode: Episode) -> Tensor:
+        if episode.class_ids is None:
+            raise LearnerError("learner.prediction: joint pre-training needs episodes that name their classes")
+        return episode.class_ids[torch.cat([episode.support_y, episode.query_y])]
+
+    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+        """Return the gradient of the joint loss; no inner step is taken."""
+        leaves = as_leaves(phi)
+        loss, accuracy = self._joint_loss(leaves, episodes)
+        accuracies = (accuracy,) if self.task.kind == "classification" else ()
+        outcome = EpisodeOutcome((float(loss),), accuracies)
+        return MetaStep(float(loss), derivative(loss, leaves), (outcome,) * len(episodes), {}, dict(state))
+
