@@ -1,0 +1,43 @@
+# make search   set everything up and run the main job on the embedded data
+# make test     set everything up and pass the checks and tests
+# make reproduce, make bench   the published numbers, and the timings beside the peers (long)
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# one thread a process: trials run side by side, and results do not depend on the thread count
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup search test lint reproduce bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Metaloom needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+search: $(READY)
+	$(BIN)/metaloom search default
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+reproduce: $(READY)
+	$(BIN)/python -m pytest -m slow tests/reproductions -s
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
