@@ -8,12 +8,13 @@ made when a part is written.
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
@@ -184,32 +185,33 @@ def to_table(origin: Origin, seen: Sequence[Seen]) -> Any:
     """Return the rows of ``seen`` as a ``pyarrow.Table`` of ``EPISODE_SCHEMA``."""
     drawn = [one for batch in seen for one in batch.drawn]
     outcomes = [one for batch in seen for one in batch.outcomes]
-    rows = [len(batch.drawn) for batch in seen]
+    batches = [len(batch.drawn) for batch in seen]
+    rows = len(drawn)
     columns: dict[str, Any] = {
-        "search": pa.repeat(pa.scalar(origin.search), len(drawn)),
-        "trial": pa.repeat(pa.scalar(origin.trial, pa.int64()), len(drawn)),
-        "phase": _spread([batch.phase for batch in seen], rows),
-        "step": _spread([batch.step for batch in seen], rows),
-        "episode": [one.episode for one in drawn],
-        "seed": [one.seed for one in drawn],
-        "source": pa.repeat(pa.scalar(origin.source), len(drawn)),
-        "class_ids": _lists([one.class_ids for one in drawn], pa.int64()),
-        "sample_ids": _lists([one.sample_ids for one in drawn], pa.int64()),
-        "ways": [one.ways for one in drawn],
-        "shots": [one.shots for one in drawn],
-        "queries": [one.queries for one in drawn],
-        "losses": _lists([one.losses for one in outcomes], pa.float64()),
-        "accuracies": _lists([one.accuracies for one in outcomes], pa.float64()),
-        "loss_before": [one.losses[0] for one in outcomes],
-        "loss_after": [one.losses[-1] for one in outcomes],
-        "accuracy_before": [one.accuracies[0] if one.accuracies else None for one in outcomes],
-        "accuracy_after": [one.accuracies[-1] if one.accuracies else None for one in outcomes],
-        "setting": pa.repeat(pa.scalar(origin.setting), len(drawn)),
-        "batch_norm": pa.repeat(pa.scalar(origin.batch_norm), len(drawn)),
-        "hypergradient_norm": _spread([batch.hypergradient_norm for batch in seen], rows),
-        "seconds": _spread([batch.seconds for batch in seen], rows),
+        "search": _texts([origin.search], [rows]),
+        "trial": _integers([origin.trial] * rows),
+        "phase": _texts([batch.phase for batch in seen], batches),
+        "step": _integers(_spread([batch.step for batch in seen], batches)),
+        "episode": _integers([one.episode for one in drawn]),
+        "seed": _integers([one.seed for one in drawn]),
+        "source": _texts([origin.source], [rows]),
+        "class_ids": _lists([one.class_ids for one in drawn], _integers),
+        "sample_ids": _lists([one.sample_ids for one in drawn], _integers),
+        "ways": _integers([one.ways for one in drawn], np.int32),
+        "shots": _integers([one.shots for one in drawn], np.int32),
+        "queries": _integers([one.queries for one in drawn], np.int32),
+        "losses": _lists([one.losses for one in outcomes], _numbers),
+        "accuracies": _lists([one.accuracies for one in outcomes], _numbers),
+        "loss_before": _numbers([one.losses[0] for one in outcomes]),
+        "loss_after": _numbers([one.losses[-1] for one in outcomes]),
+        "accuracy_before": _numbers([one.accuracies[0] if one.accuracies else None for one in outcomes]),
+        "accuracy_after": _numbers([one.accuracies[-1] if one.accuracies else None for one in outcomes]),
+        "setting": _texts([origin.setting], [rows]),
+        "batch_norm": _texts([origin.batch_norm], [rows]),
+        "hypergradient_norm": _numbers(_spread([batch.hypergradient_norm for batch in seen], batches)),
+        "seconds": _numbers(_spread([batch.seconds for batch in seen], batches)),
     }
-    return pa.table(columns, schema=EPISODE_SCHEMA)
+    return pa.Table.from_arrays([columns[name] for name in EPISODE_COLUMNS], schema=EPISODE_SCHEMA)
 
 
 def to_records(table: Any) -> list[EpisodeRecord]:
@@ -227,10 +229,41 @@ def _spread(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:
     return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
 
-def _lists(values: Sequence[Sequence[Any]], kind: Any) -> Any:
-    """Make a list column from its flat values and offsets: some ten times faster than row by row."""
-    offsets = [0]
-    for value in values:
-        offsets.append(offsets[-1] + len(value))
-    flat: Iterable[Any] = chain.from_iterable(values)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(list(flat), kind))
+# Columns are made from buffers: ``pa.array`` and ``pa.scalar`` import pandas on their first call,
+# which costs half a second in every worker, and are slower row by row.
+
+
+def _integers(values: Sequence[int], kind: type[np.signedinteger[Any]] = np.int64) -> Any:
+    content = np.array(values, kind)
+    return pa.Array.from_buffers(
+        pa.int64() if kind is np.int64 else pa.int32(), len(content), [None, pa.py_buffer(content)]
+    )
+
+
+def _numbers(values: Sequence[float | None]) -> Any:
+    content = np.array(values, np.float64)  # None becomes a NaN, and is marked as absent
+    absent = [value is None for value in values]
+    valid = pa.py_buffer(np.packbits(~np.array(absent, bool), bitorder="little")) if any(absent) else None
+    return pa.Array.from_buffers(pa.float64(), len(content), [valid, pa.py_buffer(content)])
+
+
+def _texts(values: Sequence[str], counts: Sequence[int]) -> Any:
+    """Repeat each text as often as it counts."""
+    encoded = [value.encode() for value in values]
+    content = b"".join(one * count for one, count in zip(encoded, counts, strict=True))
+    return pa.Array.from_buffers(
+        pa.string(),
+        sum(counts),
+        [None, _offsets(_spread([*map(len, encoded)], counts)), pa.py_buffer(content)],
+    )
+
+
+def _lists(values: Sequence[Sequence[Any]], column: Callable[[Sequence[Any]], Any]) -> Any:
+    """Make a list column from the column of its flat values."""
+    flat = column(list(chain.from_iterable(values)))
+    offsets = _offsets([len(value) for value in values])
+    return pa.Array.from_buffers(pa.list_(flat.type), len(values), [None, offsets], children=[flat])
+
+
+def _offsets(lengths: Sequence[int]) -> Any:
+    return pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
