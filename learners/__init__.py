@@ -20,4 +20,8 @@ def __getattr__(name: str) -> Any:
     build = import_module("metaloom.learners.build")  # fills every registry
     if name in ("Learner", "Recipe"):
         return getattr(import_module("metaloom.learners.base"), name)
-    return import_module("metaloom.learners.solvers.inner_loop").InnerConfig if name == "InnerConfig" else getattr(build, name)
+    return (
+        import_module("metaloom.learners.solvers.inner_loop").InnerConfig
+        if name == "InnerConfig"
+        else getattr(build, name)
+    )

@@ -98,7 +98,9 @@ class Learner(Protocol):
         """Adapt on the support set and score the query set after each inner step."""
         ...
 
-    def adapt(self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator) -> Adapted:
+    def adapt(
+        self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
+    ) -> Adapted:
         """Adapt to a new task."""
         ...
 

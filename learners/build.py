@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any
+from typing import Any, cast
 
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner
@@ -19,7 +19,7 @@ from metaloom.learners.knowledge.loss import LOSSES
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
 from metaloom.learners.knowledge.slots import Component, Slot
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
-from metaloom.learners.networks import ARCHITECTURES
+from metaloom.learners.networks import ARCHITECTURES, Network
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
 from metaloom.learners.solvers.joint import JointLearner
@@ -84,7 +84,9 @@ def choose_estimator(settings: str | Mapping[str, Any], steps: int) -> tuple[str
     return kind, rest
 
 
-def make_estimator(settings: str | Mapping[str, Any], components: Mapping[str, Component], steps: int) -> tuple[str, Estimator]:
+def make_estimator(
+    settings: str | Mapping[str, Any], components: Mapping[str, Component], steps: int
+) -> tuple[str, Estimator]:
     """Build the estimator, and refuse one that gives no signal to something learned.
 
     Raises:
@@ -92,7 +94,9 @@ def make_estimator(settings: str | Mapping[str, Any], components: Mapping[str, C
     """
     kind, rest = choose_estimator(settings, steps)
     estimator = ESTIMATORS[kind]
-    blind = [name for name, component in components.items() if component.has_knowledge and not estimator.gives_signal(name)]
+    blind = [
+        name for name, component in components.items() if component.has_knowledge and not estimator.gives_signal(name)
+    ]
     if blind:
         able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
         raise LearnerError(
@@ -127,12 +131,17 @@ def build_learner(
         return NearestNeighbourLearner(task)
     defaults = {"loss": {"kind": "cross_entropy" if task.kind == "classification" else "mse"}}
     components = {
-        name: make_component(slot, {**defaults.get(name, {}), **settings.get(name, {})}, task) for name, slot in SLOTS.items()
+        name: make_component(slot, {**defaults.get(name, {}), **settings.get(name, {})}, task)
+        for name, slot in SLOTS.items()
     }
     config = make_config(InnerConfig, inner, "inner")
     if isinstance(prediction, Prototypes):
         return PrototypicalLearner(
-            components["architecture"], components["initialization"], prediction, config.batch_norm, task  # type: ignore[arg-type]
+            cast(Network, components["architecture"]),
+            components["initialization"],
+            prediction,
+            config.batch_norm,
+            task,
         )
     return _gradient_learner(components, config, outer, task, joint=type(prediction) is PREDICTIONS["joint"])
 
@@ -166,7 +175,9 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "use initialization: random, or mode: episodic"
         )
     if (task.kind == "classification") != (slots.loss is not None and type(slots.loss) is LOSSES["cross_entropy"]):
-        raise LearnerError(f"learner.loss: a {task.kind} task needs {'cross_entropy' if task.kind == 'classification' else 'mse'}")
+        raise LearnerError(
+            f"learner.loss: a {task.kind} task needs {'cross_entropy' if task.kind == 'classification' else 'mse'}"
+        )
 
 
 __all__ = ["ESTIMATORS", "METHODS", "SLOTS", "build_learner", "make_config"]

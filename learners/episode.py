@@ -59,7 +59,9 @@ class Episode:
         batch = 1 if self.tasks is None else 2
         for part, x, y in (("support", self.support_x, self.support_y), ("query", self.query_x, self.query_y)):
             if x.shape[:batch] != y.shape[:batch]:
-                raise LearnerError(f"episode {part}: {tuple(x.shape[:batch])} inputs but {tuple(y.shape[:batch])} labels")
+                raise LearnerError(
+                    f"episode {part}: {tuple(x.shape[:batch])} inputs but {tuple(y.shape[:batch])} labels"
+                )
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Episode":
         """Move to a device; floating tensors also to ``dtype``."""

@@ -10,13 +10,13 @@ class MetaloomError(Exception):
     exit_code = 1
 
 
-class BadInput(MetaloomError):
+class BadInput(MetaloomError):  # noqa: N818
     """Something the user gave is wrong; the message says where, what, and what is allowed."""
 
     exit_code = 2
 
 
-class BadEnvironment(MetaloomError):
+class BadEnvironment(MetaloomError):  # noqa: N818
     """The machine lacks something: disk, write access, a package, a cluster."""
 
     exit_code = 3

@@ -8,8 +8,9 @@ that the ReLU sees a quarter of the values.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -85,7 +86,7 @@ class MLPConfig:
     activation: Annotated[str, Choice(("relu", "tanh", "silu"))] = "relu"
 
 
-ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}
 
 
 @ARCHITECTURES.register("mlp")
@@ -98,7 +99,7 @@ class MLP(Network):
     def parameters(self, generator: Generator) -> Tensors:
         widths = [math.prod(self.task.inputs), *self.config.hidden]
         theta: Tensors = {}
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             theta |= linear_parameters(f"layer{index}", inputs, outputs, generator)
         return theta | linear_parameters("head", widths[-1], self.task.outputs, generator)
 

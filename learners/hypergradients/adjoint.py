@@ -3,7 +3,8 @@ r"""The exact hypergradient with memory flat in the steps: an explicit adjoint.
 The inner loop is run once without a graph, keeping theta_t alone; then each step is made
 again, backwards, and its vector-Jacobian product taken:
 
-    v_T = dL/dtheta_T,    v_t = (d step_t / d theta_t)^T v_{t+1},    dF/dphi = dL/dphi + sum_t (d step_t / dphi)^T v_{t+1}
+    v_T = dL/dtheta_T,    v_t = (d step_t / d theta_t)^T v_{t+1},
+    dF/dphi = dL/dphi + sum_t (d step_t / dphi)^T v_{t+1}
 
 For plain SGD the product is v_t = v_{t+1} - rate * H v_{t+1}: one Hessian-vector product a
 step. Costs one more inner gradient per step than ``unroll``; memory T |theta| + one graph.

@@ -76,6 +76,9 @@ class FiniteDifference(Estimator):
         ends = []
         for sign in (1, -1):
             leaves = as_leaves(phi)
-            moved = {name: value + sign * epsilon * direction[name] if name in direction else value for name, value in theta.items()}
+            moved = {
+                name: value + sign * epsilon * direction[name] if name in direction else value
+                for name, value in theta.items()
+            }
             ends.append(derivative(problem.surrogate(leaves, moved, theta), leaves))
         return {name: (ends[0][name] - ends[1][name]) / (2 * epsilon) for name in phi}

@@ -8,7 +8,6 @@ has its own. A per-step rate holds its last value beyond the steps it was traine
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -73,22 +72,27 @@ class UpdateRule(Component, ABC):
         """
         phi: Tensors = {}
         for name in self.learned_knobs():
-            phi |= self._rate_init(theta, generator) if name == "rate" else {name: self.init_knob(name, theta, generator)}
+            phi |= (
+                self._rate_init(theta, generator) if name == "rate" else {name: self.init_knob(name, theta, generator)}
+            )
         return phi
 
     def _rate_init(self, theta: Tensors, generator: Generator) -> Tensors:
         per, steps = self._rate_granularity(), self.config.steps
         adapted = {name: value for name, value in theta.items() if self.adapts(name)}
-        shapes: Mapping[str, tuple[int, ...]] = {
+        by_granularity: dict[str, dict[str, tuple[int, ...]]] = {
             "scalar": {"rate": ()},
             "step": {"rate": (steps,)},
             "layer": {f"rate/{name}": () for name in adapted},
             "layer_step": {f"rate/{name}": (steps,) for name in adapted},
             "parameter": {f"rate/{name}": tuple(value.shape) for name, value in adapted.items()},
-        }[per]
+        }
         start, spread = self.start("rate"), self.config.start_spread
         bounds = (start * (1 - spread), start * (1 + spread))
-        return {name: torch.empty(shape).uniform_(*bounds, generator=generator) for name, shape in shapes.items()}
+        return {
+            name: torch.empty(shape).uniform_(*bounds, generator=generator)
+            for name, shape in by_granularity[per].items()
+        }
 
     def _rate_granularity(self) -> str:
         learned = self.learned_knobs()["rate"]
@@ -189,7 +193,11 @@ class Adam(UpdateRule):
 
     def begin(self, theta: Tensors) -> Tensors:
         adapted = {name: value for name, value in theta.items() if self.adapts(name)}
-        zeros = {f"{moment}/{name}": torch.zeros_like(value) for moment in ("first", "second") for name, value in adapted.items()}
+        zeros = {
+            f"{moment}/{name}": torch.zeros_like(value)
+            for moment in ("first", "second")
+            for name, value in adapted.items()
+        }
         return zeros | {"steps": torch.zeros((), dtype=next(iter(adapted.values())).dtype)}
 
     def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
@@ -202,7 +210,7 @@ class Adam(UpdateRule):
             first = beta1 * buffers[f"first/{name}"] + (1 - beta1) * slope
             second = beta2 * buffers[f"second/{name}"] + (1 - beta2) * slope.square()
             buffers[f"first/{name}"], buffers[f"second/{name}"] = first, second
-            # the root's gradient is infinite at a zero moment, which a dead unit has: keep it above the square of epsilon
+            # the root's gradient is infinite at a zero moment, which a dead unit has: keep it above epsilon squared
             root = torch.sqrt((second / (1 - beta2**count)).clamp_min(self.config.epsilon**2))
             kept = theta[name] if off(decay) else theta[name] * (1 - rate * decay)
             theta[name] = kept - rate * (first / (1 - beta1**count)) / (root + self.config.epsilon)

@@ -24,6 +24,7 @@ from metaloom.learners.networks import MLP
 from metaloom.learners.solvers.inner_loop import Slots
 
 Pose = Callable[[Tensors, Episode], Problem]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # support_x, support_y, query_x, query_y, stacked over tasks
 Result = tuple[Tensors, Outer, dict[str, float]]
 TRACED_WIDTH = 256  # the widest hidden layer that still wins when batched over tasks
 
@@ -77,19 +78,19 @@ class VMap(Execution):
 
     functional = True
 
-    def _batched(self, pose: Pose) -> Callable[[Tensors, Tensors, tuple[Tensor, ...]], tuple[Tensors, Outer]]:
+    def _batched(self, pose: Pose) -> Callable[[Tensors, Tensors, Batch], tuple[Tensors, Outer]]:
         estimator = self.estimator
         if not isinstance(estimator, ValueEstimator):
             raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
 
-        def one(phi: Tensors, state: Tensors, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Outer]:
+        def one(phi: Tensors, state: Tensors, tensors: Batch) -> tuple[Tensor, Outer]:
             return estimator.value(pose(state, Episode(*tensors)), phi)
 
-        def mean(phi: Tensors, state: Tensors, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Outer]:
+        def mean(phi: Tensors, state: Tensors, tensors: Batch) -> tuple[Tensor, Outer]:
             totals, outers = torch.func.vmap(one, in_dims=(None, None, 0))(phi, state, tensors)
             return totals.mean(), outers
 
-        return torch.func.grad(mean, has_aux=True)  # type: ignore[no-any-return]
+        return torch.func.grad(mean, has_aux=True)
 
     def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
         batch = stack_episodes(episodes)
@@ -99,7 +100,7 @@ class VMap(Execution):
         return detach, outers, {}
 
     def _gradient(
-        self, pose: Pose, phi: Tensors, state: Tensors, tensors: tuple[Tensor, ...], key: Hashable
+        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Batch, key: Hashable
     ) -> tuple[Tensors, Outer]:
         return self._batched(pose)(phi, state, tensors)
 
@@ -112,7 +113,7 @@ class Traced(VMap):
         self._graphs: dict[Hashable, GraphModule] = {}
 
     def _gradient(
-        self, pose: Pose, phi: Tensors, state: Tensors, tensors: tuple[Tensor, ...], key: Hashable
+        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Batch, key: Hashable
     ) -> tuple[Tensors, Outer]:
         kind = (key, *((t.shape, t.dtype, t.device) for t in (*tensors, *phi.values())))
         if kind not in self._graphs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class GradientLearner:
         self.execution: Execution = STRATEGIES[self.strategy](estimator)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm
-        self.batch_norm = inner.batch_norm if has_norm else "none"
+        self.batch_norm: str = inner.batch_norm if has_norm else "none"
         self.setting = "transductive" if self.batch_norm in ("batch", "per_step") else "inductive"
         if inner.batch_norm == "per_step" and not has_norm:
             raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
@@ -109,10 +110,15 @@ class GradientLearner:
         loop = self.loop if not self.execution.functional else replace(self.loop, functional=True)
 
         def pose(start_state: Tensors, episode: Episode):  # type: ignore[no-untyped-def]
-            return loop.problem(lambda leaves: self._start(leaves, start_state), replace(episode, training=True), weights)
+            return loop.problem(
+                lambda leaves: self._start(leaves, start_state), replace(episode, training=True), weights
+            )
 
         gradient, outers, diagnostics = self.execution.run(pose, phi, state, episodes, key=weights)
-        outcomes = tuple(self._training_outcome(loss, accuracy) for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True))
+        outcomes = tuple(
+            self._training_outcome(loss, accuracy)
+            for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
+        )
         after = state | {STEP: state[STEP] + 1}
         if self.batch_norm == "frozen":
             old = part(state, "running")
@@ -131,7 +137,7 @@ class GradientLearner:
         if not self.online:
             return state
         for episode in episodes:
-            problem = self.loop.problem(lambda leaves: self._start(leaves, state), episode)
+            problem = self.loop.problem(partial(self._start, state=state), episode)
             moved = problem.start(phi)
             for index in range(problem.steps):
                 moved = problem.step(phi, moved, index)
@@ -186,4 +192,3 @@ class AdaptedByGradient:
         with torch.no_grad():
             outputs = self.loop.query(self.phi, self.theta, episode, self.taken).outputs
         return F.softmax(outputs, -1) if self.loop.task.kind == "classification" else outputs
-

@@ -112,7 +112,7 @@ class InnerLoop:
             return self.support_losses(phi, theta | moved, episode, index)
 
         if self.functional:
-            losses, backward = torch.func.vjp(losses_at, fast)
+            losses, backward = torch.func.vjp(losses_at, fast)[:2]
             slope: Tensors = backward(self._weights(phi, losses))[0]
         else:
             slope = self._autograd(phi, fast, losses_at)

@@ -66,4 +66,3 @@ class JointLearner(GradientLearner):
         accuracies = (accuracy,) if self.task.kind == "classification" else ()
         outcome = EpisodeOutcome((float(loss),), accuracies)
         return MetaStep(float(loss), derivative(loss, leaves), (outcome,) * len(episodes), {}, dict(state))
-

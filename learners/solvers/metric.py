@@ -40,7 +40,12 @@ class PrototypicalLearner:
             raise LearnerError("learner.prediction: prototypes need classes; this task is a regression")
         if batch_norm == "per_step":
             raise LearnerError("inner.batch_norm: prototypes take no steps; use batch, support or frozen")
-        self.architecture, self.initialization, self.prediction, self.task = architecture, initialization, prediction, task
+        self.architecture, self.initialization, self.prediction, self.task = (
+            architecture,
+            initialization,
+            prediction,
+            task,
+        )
         self.batch_norm = batch_norm if architecture.has_batch_norm else "none"
         self.setting = "transductive" if self.batch_norm == "batch" else "inductive"
 
@@ -128,7 +133,9 @@ class PrototypicalLearner:
             norm = Normalization(running if self.batch_norm == "frozen" else None)
             features = self._embed(phi, state, support_x, norm)
             given = norm.given if norm.given is not None else norm.collected
-        return AdaptedPrototypes(self, phi, state, support_x, support_y, class_means(features, support_y, self.task.outputs), given)
+        return AdaptedPrototypes(
+            self, phi, state, support_x, support_y, class_means(features, support_y, self.task.outputs), given
+        )
 
 
 @dataclass(frozen=True)
