@@ -90,6 +90,10 @@ class Learner(Protocol):
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         ...
 
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Return the number whose derivative by phi ``meta_step`` estimates."""
+        ...
+
     def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
         """Take the real inner step with the new phi (online); an episodic learner returns ``state``."""
         ...

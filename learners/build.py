@@ -33,7 +33,7 @@ for _module in walk_packages(learners.__path__, "metaloom.learners."):
 SLOTS: dict[str, Slot] = {
     slot.name: slot
     for slot in (
-        Slot("architecture", ARCHITECTURES, fixed="mlp"),
+        Slot("architecture", ARCHITECTURES, fixed="mlp", learned="cells"),
         Slot("initialization", INITIALIZATIONS, fixed="random", learned="learned"),
         Slot("update", UPDATE_RULES, fixed="sgd"),
         Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net"),

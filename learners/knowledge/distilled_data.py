@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
@@ -87,8 +86,8 @@ class DistilledData(TrainingData):
         return phi
 
     def _one_hot(self, examples: Tensor) -> Tensor:
-        labels = torch.arange(self.task.outputs, device=examples.device).repeat_interleave(self.config.per_class)
-        return F.one_hot(labels, self.task.outputs).to(examples.dtype)
+        each = torch.eye(self.task.outputs, dtype=examples.dtype, device=examples.device)
+        return each.repeat_interleave(self.config.per_class, dim=0)
 
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         labels = torch.softmax(phi["labels"], -1) if self.config.learn_labels else self._one_hot(phi["examples"])

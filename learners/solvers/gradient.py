@@ -125,6 +125,22 @@ class GradientLearner:
             after |= under("running", running_average(old, {k: v.mean(0) for k, v in outers.statistics.items()}))
         return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after)
 
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
+        state = self._fresh(phi, state, generator)
+        steps = self.slots.update.config.steps
+        last_only = (0.0,) * (steps - 1) + (1.0,)
+        weights = multi_step_weights(steps, int(state[STEP]), self.inner.multi_step_loss) or last_only
+        total = 0.0
+        with torch.no_grad():
+            for episode in episodes:
+                problem = self.loop.problem(lambda leaves: self._start(leaves, state), replace(episode, training=True))
+                moved = problem.start(phi)
+                for index, weight in enumerate(weights):
+                    moved = problem.step(phi, moved, index)
+                    total += weight * float(problem.outer(phi, moved.theta, index + 1).loss) if weight else 0.0
+        return total / len(episodes)
+
     def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
         """Give the last step's verdict; the steps before it are not measured while training (NaN)."""
         blank = (float("nan"),) * self.slots.update.config.steps

@@ -64,5 +64,11 @@ class JointLearner(GradientLearner):
         leaves = as_leaves(phi)
         loss, accuracy = self._joint_loss(leaves, episodes)
         accuracies = (accuracy,) if self.task.kind == "classification" else ()
-        outcome = EpisodeOutcome((float(loss),), accuracies)
-        return MetaStep(float(loss), derivative(loss, leaves), (outcome,) * len(episodes), {}, dict(state))
+        value = float(loss.detach())
+        outcome = EpisodeOutcome((value,), accuracies)
+        return MetaStep(value, derivative(loss, leaves), (outcome,) * len(episodes), {}, dict(state))
+
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Return the joint loss."""
+        with torch.no_grad():
+            return float(self._joint_loss(phi, episodes)[0])

@@ -104,9 +104,13 @@ class PrototypicalLearner:
                 total[name] += value / len(episodes)
             running = running_average(running, statistics) if self.batch_norm == "frozen" else running
             accuracy = (logits.argmax(-1) == episode.query_y).float().mean()
-            outcomes.append(EpisodeOutcome((float(loss),), (float(accuracy),)))
+            outcomes.append(EpisodeOutcome((float(loss.detach()),), (float(accuracy),)))
         mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
         return MetaStep(mean, total, tuple(outcomes), {}, state | under("running", running))
+
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Return the mean query cross entropy."""
+        return self.meta_step(phi, state, episodes, generator).loss
 
     def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
         """Return the state as it is."""
@@ -192,6 +196,10 @@ class NearestNeighbourLearner:
         """Score the episodes; there is nothing to differentiate."""
         outcomes = tuple(self.evaluate(phi, state, episode, generator) for episode in episodes)
         return MetaStep(sum(o.losses[-1] for o in outcomes) / len(outcomes), {}, outcomes)
+
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Return the mean query loss."""
+        return self.meta_step(phi, state, episodes, generator).loss
 
     def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
         """Return no state."""
