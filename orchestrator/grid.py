@@ -1,0 +1,84 @@
+"""Grid search over a conditional space, by number: the n-th leaf of the tree of choices."""
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from metaloom.learners.errors import BadInput
+from metaloom.search_spaces.resolve import Resolved, Suggest
+
+POINTS = 5  # values, evenly spaced over its domain, of a number that has more
+
+
+def grid_point(define: Callable[[Suggest], Resolved], number: int) -> Mapping[str, Any] | None:
+    """Return the values of leaf ``number``, counted in depth-first order, or None beyond the last.
+
+    A combination that does not fit together counts as a leaf: its trial fails with the reason.
+
+    Args:
+        define: Resolves the experiment through a ``Suggest``.
+        number: From 0.
+    """
+    path: list[int] = []
+    for leaf in range(number + 1):
+        walk = _Walk(path)
+        with contextlib.suppress(BadInput):  # the same error is met, and recorded, when the trial is made
+            define(walk)
+        following = walk.next_path()
+        if leaf == number:
+            return walk.values
+        if following is None:
+            break
+        path = following
+    return None
+
+
+class _Walk:
+    """A ``Suggest`` that follows ``path`` (an index per knob asked for) and then always takes the first option."""
+
+    def __init__(self, path: list[int]) -> None:
+        self._path = path
+        self._taken: list[tuple[int, int]] = []  # index, number of options
+        self.values: dict[str, Any] = {}
+
+    def next_path(self) -> list[int] | None:
+        """Return the path of the leaf after this one, or None if it was the last."""
+        taken = list(self._taken)
+        while taken:
+            index, options = taken.pop()
+            if index + 1 < options:
+                return [one for one, _ in taken] + [index + 1]
+        return None
+
+    def real(self, name: str, low: float, high: float, log: bool) -> float:
+        """Take one of POINTS values from low to high."""
+        return float(self._take(name, _spaced(low, high, POINTS, log=log)))
+
+    def integer(self, name: str, low: int, high: int, log: bool) -> int:
+        """Take one of the whole numbers, or of POINTS of them if there are more."""
+        if high - low < POINTS:
+            return int(self._take(name, list(range(low, high + 1))))
+        return int(self._take(name, sorted({round(value) for value in _spaced(low, high, POINTS, log=log)})))
+
+    def choice(self, name: str, options: tuple[str, ...]) -> str:
+        """Take one of the options."""
+        return str(self._take(name, list(options)))
+
+    def _take(self, name: str, options: list[Any]) -> Any:
+        if name not in self.values:
+            depth = len(self._taken)
+            index = self._path[depth] if depth < len(self._path) else 0
+            self._taken.append((index, len(options)))
+            self.values[name] = options[index]
+        return self.values[name]
+
+
+def _spaced(low: float, high: float, points: int, *, log: bool) -> list[float]:
+    """Return ``points`` numbers from low to high, both included, evenly spaced (in the logarithm if ``log``)."""
+    if points == 1:
+        return [low]
+    if log:
+        inner = _spaced(math.log(low), math.log(high), points, log=False)[1:-1]
+        return [low, *(math.exp(one) for one in inner), high]
+    return [low, *(low + (high - low) * index / (points - 1) for index in range(1, points - 1)), high]

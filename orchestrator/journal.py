@@ -1,0 +1,253 @@
+"""The journal of a search: an append-only SQLite database that holds every decision and result.
+
+It is the truth: Ray Tune runs the trials, Optuna proposes, MLflow shows; each of
+them is fed from here and rebuilt from here. SQLite in WAL mode with
+``synchronous=FULL`` loses no acknowledged event to ``kill -9``, to a full disk or
+to a power cut. One writer per search, held by a lock; any number of readers.
+"""
+
+import json
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+
+from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.orchestrator.store import explained
+from metaloom.workers.records import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
+
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS {EVENTS_TABLE} (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, trial INTEGER, kind TEXT NOT NULL, payload TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS {MARKS_TABLE} (name TEXT PRIMARY KEY, event INTEGER NOT NULL, state TEXT NOT NULL);
+"""
+BUSY_TIMEOUT_S = 20.0  # another connection of this process holds the write lock for milliseconds
+LOCK_FILE = "lock"
+OWNER_FILE = "owner.json"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the journal.
+
+    Attributes:
+        id: Position, from 1 (0 before it is appended).
+        time: Seconds since the epoch.
+        trial: The trial it is about, or None if about the search.
+        kind: One of ``workers.records.EVENT_KINDS``.
+        payload: JSON values.
+    """
+
+    id: int
+    time: float
+    trial: int | None
+    kind: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a projection has come.
+
+    Attributes:
+        event: Id of the last event it has applied; 0 if none.
+        state: What the projection wants to remember.
+    """
+
+    event: int = 0
+    state: str = ""
+
+
+class Projection(Protocol):
+    """What follows the journal into another system (MLflow, Optuna's database).
+
+    ``apply`` must be idempotent: after a kill it is given events again that it has applied already.
+    """
+
+    name: str
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Bring the other system up to date with ``events``, which follow each other in the journal."""
+        ...
+
+
+class Journal:
+    """The journal of one search, open for reading, and for appending unless ``read_only``.
+
+    Each thread gets its own connection. Append only while holding ``writer_lock``.
+
+    Args:
+        folder: Folder of the search.
+        read_only: Open without the right to write; the journal must exist.
+
+    Raises:
+        StoreError: It cannot be opened or written.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self.path = folder / JOURNAL_FILE
+        self._read_only = read_only
+        self._connections: dict[int, sqlite3.Connection] = {}
+        with self._explained():
+            connection = self._connection()
+            if not read_only:
+                connection.executescript(SCHEMA)
+
+    def append(self, kind: str, payload: dict[str, Any] | None = None, *, trial: int | None = None) -> Event:
+        """Append one event and return it once it is on disk."""
+        return self.append_all([Event(0, time.time(), trial, kind, payload or {})])[0]
+
+    def append_all(self, events: Sequence[Event]) -> list[Event]:
+        """Append events in one transaction: all of them, or none. Their ``id`` is set here.
+
+        Raises:
+            StoreError: The disk is full or the store cannot be written; nothing was appended.
+        """
+        stored = []
+        with self._explained(), self._transaction() as connection:
+            for event in events:
+                row = (event.time, event.trial, event.kind, json.dumps(event.payload))
+                cursor = connection.execute(
+                    f"INSERT INTO {EVENTS_TABLE} (time, trial, kind, payload) VALUES (?, ?, ?, ?)", row
+                )
+                number = int(cursor.lastrowid or 0)
+                # What is returned is what a replay will read: JSON has no tuples and no integer keys.
+                stored.append(Event(number, event.time, event.trial, event.kind, json.loads(row[3])))
+        return stored
+
+    def events(self, after: int = 0, limit: int = -1) -> list[Event]:
+        """Return the events whose id exceeds ``after``, oldest first, at most ``limit`` of them."""
+        query = f"SELECT id, time, trial, kind, payload FROM {EVENTS_TABLE} WHERE id > ? ORDER BY id LIMIT ?"
+        with self._explained():
+            rows = self._connection().execute(query, (after, limit)).fetchall()
+        return [Event(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
+
+    def mark(self, name: str) -> Mark:
+        """Return how far the projection ``name`` has come."""
+        with self._explained():
+            query = f"SELECT event, state FROM {MARKS_TABLE} WHERE name = ?"
+            row = self._connection().execute(query, (name,)).fetchone()
+        return Mark(*row) if row else Mark()
+
+    def set_mark(self, name: str, mark: Mark) -> None:
+        """Remember how far the projection ``name`` has come."""
+        with self._explained(), self._transaction() as connection:
+            connection.execute(
+                f"INSERT INTO {MARKS_TABLE} (name, event, state) VALUES (?, ?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET event = excluded.event, state = excluded.state",
+                (name, mark.event, mark.state),
+            )
+
+    def close(self) -> None:
+        """Close the connections of all threads; no thread may be using the journal any more."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return this thread's connection."""
+        thread = threading.get_ident()
+        if thread not in self._connections:
+            mode = "ro" if self._read_only else "rwc"
+            connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode={mode}",
+                uri=True,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,  # close() is called from the main thread, after the others have ended
+            )
+            if not self._read_only:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+            self._connections[thread] = connection
+        return self._connections[thread]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into one that says what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(_problem(self.path, error)) from error
+
+
+def _problem(path: Path, error: sqlite3.Error) -> str:
+    said = str(error)
+    if "full" in said or "disk I/O" in said:
+        return (
+            f"the disk of {path.parent} is full ({said}); what was recorded before is intact: free some space, "
+            f"then go on with 'metaloom resume {path.parent.name}'"
+        )
+    if "readonly" in said or "unable to open" in said:
+        return f"cannot write to {path}: {said}; choose another folder with --store"
+    return f"the journal {path} cannot be used: {said}"
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Be the one writer of the search in ``folder``.
+
+    The kernel lets go of the lock when the process dies, however it dies.
+
+    Raises:
+        SearchError: Another process is running the search; its PID and host are named.
+    """
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    with explained(folder):
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise SearchError(
+                f"search '{folder.name}' is being run by {_owner(folder)}; wait for it, or stop it first"
+            ) from None
+    try:
+        with explained(folder):
+            owner = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+            (folder / OWNER_FILE).write_text(json.dumps(owner))
+        yield
+    finally:
+        (folder / OWNER_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_being_written(folder: Path) -> bool:
+    """Say whether a living process holds the search in ``folder``."""
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return True
+    except OSError:  # a read-only store has no writer
+        return False
+    lock.release()
+    return False
+
+
+def _owner(folder: Path) -> str:
+    """Name the process that holds the lock, as far as it has said."""
+    try:
+        owner = json.loads((folder / OWNER_FILE).read_text())
+        return f"process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,146 @@
+"""The store folder: where everything lies, under which names, and whether it can be written.
+
+::
+
+    <store>/                     0700
+      searches/<name>/           journal.db, lock, owner.json, experiment.yaml, trials/0007/...
+      cache/                     the task sources' Arrow files
+      mlflow.db  mlartifacts/    optuna.db
+"""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from metaloom.learners.errors import unknown
+from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.workers.records import JOURNAL_FILE
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+MINIMUM_FREE_BYTES = 8 * 2**20  # a small search's journal, checkpoints and episodes
+
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def checked_name(name: str) -> str:
+    """Return ``name`` if it may name a search; raises SearchError if it could leave the store."""
+    if not NAME.fullmatch(name):
+        raise SearchError(
+            f"a search cannot be named {name!r}: 1 to 80 of A-Z a-z 0-9 . _ - are allowed, the first not a dot"
+        )
+    return name
+
+
+@contextmanager
+def explained(where: Path) -> Iterator[None]:
+    """Turn an operating-system error about ``where`` into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(store_problem(where, error)) from error
+
+
+def store_problem(where: Path, error: OSError) -> str:
+    """Describe why ``where`` cannot be written, and what would help."""
+    if error.errno in DISK_FULL_ERRNOS:
+        return (
+            f"the disk of {where} is full; what was recorded before is intact: free some space, "
+            "then go on with 'metaloom resume'"
+        )
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return f"cannot write to {where}: {error.strerror}; choose another folder with --store"
+    return f"cannot use {where}: {error.strerror or error}"
+
+
+class Store:
+    """The paths of one store folder.
+
+    Args:
+        path: The folder; it need not exist before ``create``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.searches = self.path / "searches"
+        self.cache = self.path / "cache"
+        self.optuna_database = self.path / "optuna.db"
+
+    def create(self) -> "Store":
+        """Make the folder, for its owner only, and check that it can be written.
+
+        Raises:
+            StoreError: It cannot be made or written, or its disk is nearly full.
+        """
+        with explained(self.path):
+            existed = self.path.exists()
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not existed:
+                self.path.chmod(0o700)
+            self.searches.mkdir(mode=0o700, exist_ok=True)
+            self.cache.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                probe.write(b"metaloom")
+            free_bytes = shutil.disk_usage(self.path).free
+        if free_bytes < MINIMUM_FREE_BYTES:
+            raise StoreError(
+                f"only {free_bytes / 2**20:.1f} MiB are free on the disk of {self.path}; a search needs at least "
+                f"{MINIMUM_FREE_BYTES // 2**20} MiB: free some space or choose another folder with --store"
+            )
+        return self
+
+    def names(self) -> list[str]:
+        """List the searches that have a journal."""
+        return sorted(path.parent.name for path in self.searches.glob(f"*/{JOURNAL_FILE}"))
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a search, existing or not; raises SearchError for a name that leaves the store."""
+        return self.searches / checked_name(name)
+
+    def existing_folder(self, name: str) -> Path:
+        """Return the folder of an existing search; raises SearchError with the nearest name."""
+        folder = self.folder(name)
+        if not (folder / JOURNAL_FILE).exists():
+            known = self.names()
+            where = f" in {self.path}"
+            raise SearchError(unknown("search", name, known) if known else f"there is no search yet{where}")
+        return folder
+
+    def new_folder(self, name: str) -> Path:
+        """Make the folder of a new search.
+
+        Raises:
+            SearchError: The name is in use.
+        """
+        folder = self.folder(name)
+        with explained(self.path):
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                if (folder / JOURNAL_FILE).exists():
+                    raise SearchError(
+                        f"a search named '{name}' exists already in {self.path}; go on with it by "
+                        f"'metaloom resume {name}', or give this one another name with --name"
+                    ) from None
+        return folder
+
+    def free_name(self, stem: str) -> str:
+        """Return ``stem``, or ``stem-2``, ``stem-3`` ...: the first that no search has."""
+        name, number = checked_name(stem), 2
+        while (self.searches / name / JOURNAL_FILE).exists():
+            name, number = checked_name(f"{stem}-{number}"), number + 1
+        return name
+
+
+def trial_directory(search_folder: Path, trial: int) -> Path:
+    """Return the directory of a trial: ``trials/0007`` under its search."""
+    return search_folder / "trials" / f"{trial:04d}"
+
+
+def private_umask() -> None:
+    """Let no file made from now on be readable by others."""
+    os.umask(0o077)

@@ -1,0 +1,374 @@
+"""Optuna: what to try next, and the study that others can open. Nothing else imports optuna.
+
+A suggestion is a pure function of (search seed, trial number, journal): the study
+lives in memory, is rebuilt from the journal by replay, and each suggestion gets a
+fresh sampler seeded by the seed and the trial's number. So a resumed search
+suggests exactly what the uninterrupted one would have. Trials that run are RUNNING
+in the study, which is what Optuna's constant liar keeps away from.
+
+CMA-ES and NSGA-II keep their generations in attributes that they write while
+sampling; replaying such a search asks the sampler again, with the values given.
+"""
+
+import hashlib
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from metaloom.learners.errors import BadInput, unknown
+from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.grid import grid_point
+from metaloom.orchestrator.journal import Event
+from metaloom.orchestrator.state import SearchSettings
+from metaloom.search_spaces.resolve import Resolved, Suggest
+from metaloom.workers import records
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+logger = logging.getLogger("metaloom.study")
+
+Define = Callable[[Suggest], Resolved]
+GRID = "grid"
+SAMPLES_BY_ATTRIBUTE = frozenset({"cmaes", "nsga2"})
+SAMPLER_OPTIONS = {
+    "random": (),
+    "tpe": ("startup_trials", "multivariate", "group"),
+    "gp": ("startup_trials",),
+    "cmaes": ("startup_trials", "sigma"),
+    "nsga2": ("population",),
+    GRID: (),
+}
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/suggestion".encode()).digest()[:4], "big")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a trial is to try.
+
+    Attributes:
+        resolved: The experiment with the values put in; None if they do not fit together.
+        problem: Why they do not.
+        params: The raw values by knob, as Optuna knows them.
+        distributions: Optuna's JSON of each one's distribution.
+        origin: The sampler, or the trial of an earlier search that they were taken from.
+    """
+
+    resolved: Resolved | None
+    problem: str
+    params: dict[str, Any]
+    distributions: dict[str, str]
+    origin: str
+
+
+class Proposer:
+    """Proposes trials, from an in-memory study that follows the journal.
+
+    Args:
+        settings: The search section.
+        seed: The search's seed.
+        define: Resolves the experiment through a ``Suggest``.
+        warm_start: ``{"origin", "params"}`` of earlier trials; the first trials of the search try them.
+
+    Raises:
+        SearchError: The sampler or one of its options does not exist.
+    """
+
+    def __init__(
+        self, settings: SearchSettings, *, seed: int, define: Define, warm_start: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._kind = checked_sampler(settings)
+        self._settings, self._seed, self._define = settings, seed, define
+        self._warm_start = warm_start
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(
+            storage=self._storage,
+            directions=[one.direction for one in settings.objectives],
+            sampler=optuna.samplers.RandomSampler(seed=seed),
+            pruner=optuna.pruners.NopPruner(),
+        )
+        self._mirror = TrialMirror(self._storage, self._study, settings)
+
+    def propose(self, number: int) -> Proposal | None:
+        """Return what trial ``number`` is to try, or None if the grid has no such point."""
+        given, origin = self._given(number)
+        if given is None and self._kind == GRID:
+            given, origin = grid_point(self._define, number), GRID
+            if given is None:
+                return None
+        with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
+            warnings.simplefilter("ignore")
+            self._study.sampler = _build_sampler(self._settings, trial_seed(self._seed, number))
+            trial = self._study.ask()
+            asked = OptunaSuggest(trial, given or {})
+            try:
+                resolved, problem = self._define(asked), ""
+            except BadInput as error:
+                resolved, problem = None, str(error)
+        return Proposal(resolved, problem, asked.params, asked.distributions, origin)
+
+    def resolve_with(self, params: Mapping[str, Any]) -> Resolved:
+        """Resolve the experiment with values that are all given."""
+        return self._define(GivenSuggest(params))
+
+    def apply(self, event: Event) -> None:
+        """Keep the study in step with the journal."""
+        if event.kind != records.TRIAL_SUGGESTED or event.trial is None:
+            self._mirror.apply(event)
+        elif event.trial >= len(self._study.get_trials(deepcopy=False)):
+            self._replay_suggestion(event.trial, event.payload)
+
+    def _given(self, number: int) -> tuple[Mapping[str, Any] | None, str]:
+        if number < len(self._warm_start):
+            return self._warm_start[number]["params"], str(self._warm_start[number]["origin"])
+        return None, self._kind
+
+    def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
+        if self._kind not in SAMPLES_BY_ATTRIBUTE:
+            self._mirror.suggested(number, payload)
+            return
+        distributions = _distributions(payload["distributions"])
+        self._study.enqueue_trial(dict(payload["params"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._study.sampler = _build_sampler(self._settings, trial_seed(self._seed, number))
+            self._study.ask(fixed_distributions=distributions)
+
+
+class OptunaSuggest:
+    """``search_spaces``' ``Suggest`` over a trial of Optuna, remembering what was suggested.
+
+    Args:
+        trial: A running trial.
+        given: Values to use instead of the sampler's where they lie in the knob's domain.
+    """
+
+    def __init__(self, trial: optuna.trial.Trial, given: Mapping[str, Any]) -> None:
+        self._trial, self._given = trial, given
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, str] = {}
+
+    def real(self, name: str, low: float, high: float, log: bool) -> float:
+        """Suggest a real number in [low, high]."""
+        return float(self._suggest(name, FloatDistribution(low, high, log=log)))
+
+    def integer(self, name: str, low: int, high: int, log: bool) -> int:
+        """Suggest a whole number in [low, high]."""
+        return int(self._suggest(name, IntDistribution(low, high, log=log)))
+
+    def choice(self, name: str, options: tuple[str, ...]) -> str:
+        """Suggest one of ``options``."""
+        return str(self._suggest(name, CategoricalDistribution(options)))
+
+    def _suggest(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
+        if name not in self.params:
+            if name in self._given and _contains(distribution, self._given[name]):
+                self._fix(name, distribution, self._given[name])
+            self.params[name] = self._sample(name, distribution)
+            self.distributions[name] = optuna.distributions.distribution_to_json(distribution)
+        return self.params[name]
+
+    def _fix(self, name: str, distribution: optuna.distributions.BaseDistribution, value: Any) -> None:
+        """Set a parameter of the running trial; asking for it afterwards returns it."""
+        internal = distribution.to_internal_repr(value)
+        self._trial.storage.set_trial_param(self._trial._trial_id, name, internal, distribution)
+
+    def _sample(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
+        if isinstance(distribution, FloatDistribution):
+            return self._trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        if isinstance(distribution, IntDistribution):
+            return self._trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        assert isinstance(distribution, CategoricalDistribution)
+        return self._trial.suggest_categorical(name, distribution.choices)
+
+
+class GivenSuggest:
+    """A ``Suggest`` whose values are all known."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
+
+    def real(self, name: str, low: float, high: float, log: bool) -> float:
+        """Return the value given."""
+        return float(self._params[name])
+
+    def integer(self, name: str, low: int, high: int, log: bool) -> int:
+        """Return the value given."""
+        return int(self._params[name])
+
+    def choice(self, name: str, options: tuple[str, ...]) -> str:
+        """Return the value given."""
+        return str(self._params[name])
+
+
+class TrialMirror:
+    """Writes what the journal says about trials into an Optuna storage; events seen before change nothing.
+
+    A stopped trial becomes PRUNED with its last value, a failed one (NaN among them)
+    FAIL with its reason, both as user attributes too; an interrupted one stays RUNNING,
+    which is true: the search is not over.
+    """
+
+    def __init__(self, storage: optuna.storages.BaseStorage, study: optuna.Study, settings: SearchSettings) -> None:
+        self._storage, self._settings = storage, settings
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+
+    def apply(self, event: Event) -> None:
+        """Write one event."""
+        if event.trial is None:
+            return
+        if event.kind == records.TRIAL_SUGGESTED:
+            self.suggested(event.trial, event.payload)
+        elif event.kind == records.TRIAL_REPORTED:
+            self._reported(event.trial, event.payload["report"])
+        elif event.kind == records.TRIAL_STOPPED:
+            attributes = {"stopped_at_step": event.payload["step"], "reason": event.payload["reason"]}
+            self._end(event.trial, TrialState.PRUNED, event.payload, attributes)
+        elif event.kind == records.TRIAL_FINISHED:
+            self._end(event.trial, TrialState.COMPLETE, event.payload, {})
+        elif event.kind == records.TRIAL_FAILED:
+            self._end(event.trial, TrialState.FAIL, event.payload, {"reason": event.payload["reason"]})
+        elif event.kind == records.TRIAL_EXPLOITED:
+            self._set_attribute(event.trial, "exploited", {"donor": event.payload["donor"], **event.payload["knobs"]})
+
+    def suggested(self, number: int, payload: Mapping[str, Any]) -> None:
+        """Create the trial, RUNNING, under its own number."""
+        if number < self._storage.get_n_trials(self._study_id):
+            return
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=dict(payload["params"]),
+            distributions=_distributions(payload["distributions"]),
+            user_attrs={"sampler": payload["sampler"]},
+        )
+        self._storage.create_new_trial(self._study_id, template_trial=template)
+
+    def _reported(self, number: int, report: Mapping[str, Any]) -> None:
+        value = report["metrics"].get(self._settings.objectives[0].metric)
+        # Optuna's samplers accept intermediate values of single-objective studies only.
+        if value is not None and len(self._settings.objectives) == 1 and self._is_open(number):
+            self._storage.set_trial_intermediate_value(self._id(number), report["step"], value)
+
+    def _end(self, number: int, state: TrialState, payload: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+        if not self._is_open(number):
+            return
+        for name, value in attributes.items():
+            self._set_attribute(number, name, value)
+        values = [payload["values"].get(one.metric) for one in self._settings.objectives] if "values" in payload else []
+        for name, violation in (payload.get("violations") or {}).items():
+            # What Trial.set_constraint writes; a Trial object cannot be had without sampling anew.
+            finite = min(violation, 1e300) if not math.isnan(violation) else 1e300
+            self._storage.set_trial_system_attr(self._id(number), f"constraints:{name}", finite)
+        usable = state != TrialState.FAIL and all(value is not None for value in values)
+        self._storage.set_trial_state_values(self._id(number), state=state, values=values if usable else None)
+
+    def _set_attribute(self, number: int, name: str, value: Any) -> None:
+        if self._is_open(number):
+            self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def _is_open(self, number: int) -> bool:
+        return not self._storage.get_trial(self._id(number)).state.is_finished()
+
+    def _id(self, number: int) -> int:
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
+
+
+class OptunaProjection:
+    """Follows the journal into an Optuna database, where ``optuna.load_study`` finds the search by its name.
+
+    Args:
+        database: The SQLite file, shared by all searches of a store.
+        search: Name of the search, which is the study's.
+        settings: The search section.
+    """
+
+    name = records.OPTUNA_MARK
+
+    def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
+        # Eight processes that create one fresh database at once lose six of them: one at a time.
+        with filelock.FileLock(database.with_suffix(".lock")):
+            storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+            study = optuna.create_study(
+                storage=storage,
+                study_name=search,
+                directions=[one.direction for one in settings.objectives],
+                load_if_exists=True,
+            )
+        self._mirror = TrialMirror(storage, study, settings)
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Write ``events``; those written before change nothing."""
+        for event in events:
+            self._mirror.apply(event)
+
+
+def record_in_database(events: Sequence[Event], database: Path, *, search: str, settings: SearchSettings) -> None:
+    """Write a search's events into the Optuna database ``database``; idempotent."""
+    OptunaProjection(database, search=search, settings=settings).apply(events)
+
+
+def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
+    """Return (low, high, log) of a real distribution given as Optuna's JSON; None of any other."""
+    known = optuna.distributions.json_to_distribution(distribution)
+    return (known.low, known.high, known.log) if isinstance(known, FloatDistribution) else None
+
+
+def checked_sampler(settings: SearchSettings) -> str:
+    """Return the sampler's kind; raises SearchError if it, or one of its options, does not exist or fit."""
+    kind = str(settings.sampler["kind"])
+    if kind not in SAMPLER_OPTIONS:
+        raise SearchError(unknown("sampler", kind, SAMPLER_OPTIONS))
+    for name, value in settings.sampler.items():
+        if name != "kind" and value is not None and name not in SAMPLER_OPTIONS[kind]:
+            raise SearchError(f"sampler {kind}: {unknown('option', name, SAMPLER_OPTIONS[kind])}")
+    if kind == "cmaes" and len(settings.objectives) > 1:
+        raise SearchError("sampler cmaes takes one objective; use nsga2, tpe or random for several")
+    return kind
+
+
+def _build_sampler(settings: SearchSettings, seed: int) -> BaseSampler:
+    kind = settings.sampler["kind"]
+    options = {key: value for key, value in settings.sampler.items() if key != "kind" and value is not None}
+    if kind == "tpe":
+        # group: a multivariate model per branch of a conditional space, instead of none outside the intersection
+        multivariate = options.get("multivariate", True)
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=options.get("startup_trials", 10),
+            multivariate=multivariate,
+            group=multivariate and options.get("group", True),
+            constant_liar=True,
+        )
+    if kind == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=options.get("startup_trials", 10))
+    if kind == "cmaes":
+        startup = options.get("startup_trials", 1)
+        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, sigma0=options.get("sigma"))
+    if kind == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=options.get("population", 50))
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _distributions(documents: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+    return {name: optuna.distributions.json_to_distribution(text) for name, text in documents.items()}
+
+
+def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
+    """Say whether ``value`` may be used for a knob with this distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return bool(distribution._contains(float(value)))

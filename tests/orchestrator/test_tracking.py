@@ -1,0 +1,309 @@
+"""MLflow follows the journal: every run once, ended truthfully, whatever the server does."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from metaloom.orchestrator import tracking_client
+from metaloom.orchestrator.journal import Event, Journal, Mark
+from metaloom.orchestrator.outbox import Backlog
+from metaloom.orchestrator.tracking import SEARCH_TAG, STATE_TAG, TRIAL_TAG, drain, start_projections
+from metaloom.workers import records
+from metaloom.workers.episode_records import EPISODE_SCHEMA
+from tests.dashboards.conftest import episode, report, story
+
+tracking_client.quieten()
+
+from mlflow.entities import Run  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+
+STARTED = (records.SEARCH_STARTED, None, {"pid": os.getpid(), "host": socket.gethostname()})
+ENDED = (records.SEARCH_ENDED, None, {"state": "finished"})
+Told = tuple[str, int | None, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for the module (a fresh MLflow database costs 3 s), at a path that has to be quoted."""
+    return tmp_path_factory.mktemp("a store %20 é#1")
+
+
+class Search:
+    """A search that this test writes the journal of."""
+
+    def __init__(self, store: Path, name: str, uri: str | None = None) -> None:
+        self.store, self.uri, self.folder = store, uri, store / "searches" / name
+        self.folder.mkdir(parents=True)
+        self.journal = Journal(self.folder)
+        self.warnings: list[str] = []
+        self.now = 1_700_000_000.0
+        settings = {"trials": 3, "objectives": [{"metric": records.VALIDATION_ACCURACY, "direction": "maximize"}]}
+        (self.folder / "experiment.yaml").write_text("name: given\n")
+        experiment = {"seed": 3, "learner": {"method": "maml", "update": {"rate": {"learn": {"start": 0.1}}}}}
+        self.tell((records.SEARCH_CREATED, None, {"settings": settings, "experiment": experiment, "seed": 3}))
+
+    def tell(self, *events: Told) -> None:
+        self.now += 1.0
+        self.journal.append_all([Event(0, self.now, trial, kind, payload) for kind, trial, payload in events])
+
+    def arguments(self) -> dict[str, Any]:
+        return {"store": self.store, "tracking": {"uri": self.uri}, "warn": self.warnings.append}
+
+    def drain(self, timeout_s: float = 60.0) -> list[Backlog]:
+        return drain(self.folder, **self.arguments(), timeout_s=timeout_s)
+
+    def runs(self) -> tuple[Run, dict[str, Run]]:
+        """Return the parent run and the trials' runs; asserts that none is there twice."""
+        client = self.client()
+        experiment = client.get_experiment_by_name("metaloom")
+        found = client.search_runs([experiment.experiment_id], f"tags.`{SEARCH_TAG}` = '{self.folder.name}'")
+        parents = [run for run in found if TRIAL_TAG not in run.data.tags]
+        assert len(parents) == 1
+        trials = {run.data.tags[TRIAL_TAG]: run for run in found if TRIAL_TAG in run.data.tags}
+        assert len(trials) == len(found) - 1
+        assert all(run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id for run in trials.values())
+        return parents[0], trials
+
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=tracking_client.tracking_uri(self.store, self.uri))
+
+    def content(self) -> dict[str, Any]:
+        """Return everything MLflow holds of this search, but for the run ids."""
+        parent, trials = self.runs()
+        client = self.client()
+        content = {}
+        for name, run in {"parent": parent, **trials}.items():
+            points = {
+                key: [(one.value, one.step, one.timestamp) for one in client.get_metric_history(run.info.run_id, key)]
+                for key in run.data.metrics
+            }
+            times = (run.info.status, run.info.start_time, run.info.end_time)
+            files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
+            content[name] = (times, run.data.params, points, files)
+        return content
+
+
+@pytest.fixture
+def search(store: Path, request: pytest.FixtureRequest) -> Iterator[Search]:
+    made = Search(store, request.node.name[:60].strip("_[]"))
+    yield made
+    made.journal.close()
+
+
+def test_a_finished_search_is_all_there(search: Search) -> None:
+    part = search.folder / "trials" / "0001" / "episodes" / "part-0-20.parquet"
+    part.parent.mkdir(parents=True)
+    parquet.write_table(pa.Table.from_pylist([episode(1, "validation", 0, 0.9)], schema=EPISODE_SCHEMA), part)
+    config = {"config": {"outer": {"steps": 20, "clip": None}, "seed": 3}}
+    events = story({0: 0.7, 1: 0.9})
+    events[5][2].update(config)
+    evaluation = {"metric": "accuracy", "mean": 0.88, "interval": [0.86, 0.9], "episodes": 600}
+    tested = (records.BEST_TESTED, None, {"trial": 1, "evaluation": evaluation})
+    baseline = (records.BASELINE, None, {"method": "nearest_neighbour", "evaluation": evaluation})
+    search.tell(STARTED, *events, baseline, tested, ENDED)
+    assert search.drain() == []
+    parent, trials = search.runs()
+    assert search.warnings == []
+    assert {run.info.status for run in (parent, *trials.values())} == {"FINISHED"}
+    assert parent.data.params["learner.update.rate"] == "learned start=0.1"
+    assert parent.data.metrics["baseline.nearest_neighbour.accuracy"] == 0.88
+    assert parent.data.metrics["test.low"] == 0.86
+    best = trials["1"]
+    assert best.data.params == {"learner.update.rate": "0.2", "outer.steps": "20", "outer.clip": "None"}
+    assert best.data.tags[STATE_TAG] == records.FINISHED
+    history = search.client().get_metric_history(best.info.run_id, records.VALIDATION_ACCURACY)
+    assert [(one.step, one.value) for one in history] == [(10, 0.45), (20, 0.9)]
+    files = {file.path for file in search.client().list_artifacts(parent.info.run_id)}
+    assert files == {"experiment.yaml", "experiment_resolved.json", "figures", "test.json"}
+    rows = search.client().list_artifacts(best.info.run_id, "episodes")
+    assert [file.path for file in rows] == ["episodes/part-0-20.parquet"]
+
+
+def test_events_applied_twice_leave_the_same_runs(search: Search) -> None:
+    search.tell(STARTED, *story({0: 0.7, 1: float("nan")}), ENDED)
+    search.drain()
+    before, ids = search.content(), search.runs()[0].info.run_id
+    mark = search.journal.mark(records.MLFLOW_MARK)
+    for event, state in ((0, mark.state), (0, ""), (7, mark.state)):  # killed before the mark moved; mark lost
+        search.journal.set_mark(records.MLFLOW_MARK, Mark(event, state))
+        search.drain()
+        assert repr(search.content()) == repr(before)
+        assert search.runs()[0].info.run_id == ids
+    assert search.warnings == []
+
+
+def test_a_database_that_was_removed_is_built_again(tmp_path: Path) -> None:
+    search = Search(tmp_path, "rebuilt")
+    search.tell(STARTED, *story({0: 0.7}))
+    search.drain()
+    (tmp_path / "mlflow.db").unlink()
+    shutil.rmtree(tmp_path / "mlartifacts")
+    search.tell(ENDED)
+    assert search.drain() == []
+    parent, trials = search.runs()
+    assert (parent.info.status, trials["0"].info.status) == ("FINISHED", "FINISHED")
+    assert trials["0"].data.metrics[records.VALIDATION_ACCURACY] == 0.7
+    state = json.loads(search.journal.mark(records.MLFLOW_MARK).state)
+    assert (state["parent_run_id"], state["runs"]["0"]) == (parent.info.run_id, trials["0"].info.run_id)
+
+
+def test_an_interrupted_search_is_killed_and_goes_on_in_the_same_runs(search: Search) -> None:
+    first = story({0: 0.7, 1: 0.9})
+    interrupted = (records.SEARCH_ENDED, None, {"state": "interrupted"})
+    search.tell(STARTED, *first[:8], interrupted)
+    search.drain()
+    parent, trials = search.runs()
+    assert [run.info.status for run in (parent, trials["0"], trials["1"])] == ["KILLED", "FINISHED", "KILLED"]
+    assert trials["1"].data.tags[STATE_TAG] == records.WAITING
+    again = (records.TRIAL_REPORTED, 1, {"report": report(10, 0.45)})  # the step before the kill, repeated
+    search.tell(STARTED, first[6], again, *first[8:], ENDED)
+    search.drain()
+    resumed, after = search.runs()
+    assert resumed.info.run_id == parent.info.run_id
+    assert {run.info.status for run in (resumed, *after.values())} == {"FINISHED"}
+    history = search.client().get_metric_history(trials["1"].info.run_id, records.VALIDATION_ACCURACY)
+    assert [one.step for one in history] == [10, 20]
+
+
+def test_a_failed_trial_has_its_traceback_and_a_stopped_one_its_reason(search: Search) -> None:
+    failed = (records.TRIAL_FAILED, 0, {"reason": "loss is nan", "traceback": "Traceback: ..."})
+    stopped = (records.TRIAL_STOPPED, 1, {"reason": "worse than half", "value": 0.4, "values": {}})
+    search.tell(STARTED, *story({0: 0.7})[:3], failed, *story({1: 0.8})[:3], stopped, ENDED)
+    search.drain()
+    _, trials = search.runs()
+    assert (trials["0"].info.status, trials["0"].data.tags["metaloom.error"]) == ("FAILED", "loss is nan")
+    folder = Path(search.client().download_artifacts(trials["0"].info.run_id, "traceback.txt"))
+    assert folder.read_text() == "Traceback: ..."
+    assert (trials["1"].info.status, trials["1"].data.tags[STATE_TAG]) == ("FINISHED", records.STOPPED)
+    assert trials["1"].data.tags["metaloom.note"] == "worse than half"
+
+
+def test_what_mlflow_refuses_is_told_and_holds_nothing_back(search: Search) -> None:
+    odd = report(10, 0.5, **{"acc@val": 0.5, "x" * 300: 1.0, "huge": float("inf")})
+    suggested = story({0: 0.5})[0]
+    suggested[2]["knobs"] = {"text": "y" * 10_000, "odd@knob": 1}
+    search.tell(STARTED, suggested, (records.TRIAL_REPORTED, 0, {"report": odd}))
+    moved = (records.TRIAL_EXPLOITED, 0, {"knobs": {"rate": 0.3, "kind": "adam"}, "config": {}})
+    search.tell(moved, ("a_kind_of_the_future", 0, {}), ENDED)
+    assert search.drain() == []
+    metrics = search.runs()[1]["0"].data.metrics
+    assert (metrics["acc_val"], metrics["knob.rate"]) == (0.5, 0.3)
+    assert search.warnings == []
+
+
+def test_three_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
+    names = ["one", "two", "three"]
+    for name in names:
+        search = Search(tmp_path, name)
+        search.tell(STARTED, *story({0: 0.7}), ENDED)
+        search.journal.close()
+    code = (
+        "import sys; from pathlib import Path; from metaloom.orchestrator.tracking import drain; "
+        "store, name = Path(sys.argv[1]), sys.argv[2]; "
+        "left = drain(store / 'searches' / name, store=store, tracking={}, warn=print); sys.exit(len(left))"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in names]
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    client = MlflowClient(tracking_uri=tracking_client.tracking_uri(tmp_path, None))
+    experiment = client.get_experiment_by_name("metaloom").experiment_id
+    runs = client.search_runs([experiment])
+    assert sorted(run.data.tags[SEARCH_TAG] for run in runs) == sorted(names * 2)
+
+
+Serve = Callable[[], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Serve]]:
+    """Yield the address of an MLflow server, and what starts it there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started: list[subprocess.Popen[bytes]] = []
+    environment = {**os.environ, **tracking_client.QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    command += ["--artifacts-destination", str(tmp_path / "served")]
+
+    def serve() -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
+        started.append(process)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return process
+            assert process.poll() is None
+            time.sleep(0.1)
+        raise AssertionError("the server did not start within 60 s")
+
+    yield f"http://127.0.0.1:{port}", serve
+    for process in started:
+        kill(process)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a server and its worker at once."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_an_absent_server_is_caught_up_with(tmp_path: Path, server: tuple[str, Serve]) -> None:
+    uri, serve = server
+    search = Search(tmp_path / "store", "remote", uri)
+    search.tell(STARTED, *story({0: 0.7}))
+
+    before = time.monotonic()
+    outboxes = start_projections(search.folder, **search.arguments())
+    assert time.monotonic() - before < 0.1  # the search does not wait
+    wait_until(lambda: bool(search.warnings))
+    process = serve()
+    wait_until(lambda: search.journal.mark(records.MLFLOW_MARK).event > 0)
+    kill(process)
+    search.tell(*story({1: 0.8}))
+    wait_until(lambda: len(search.warnings) == 2)
+    before = time.monotonic()
+    (backlog,) = outboxes.close(timeout_s=10.0)
+    assert time.monotonic() - before < 10.0
+    assert (backlog.name, backlog.events) == ("mlflow", 5)
+    assert len(search.warnings) == 2  # one line for each outage
+    assert all("metaloom sync remote" in warning for warning in search.warnings)
+
+    serve()
+    search.tell(ENDED)
+    assert search.drain() == []
+    parent, trials = search.runs()
+    assert {run.info.status for run in (parent, *trials.values())} == {"FINISHED"}
+    for trial, value in (("0", 0.7), ("1", 0.8)):
+        history = search.client().get_metric_history(trials[trial].info.run_id, records.VALIDATION_ACCURACY)
+        assert [(one.step, one.value) for one in history] == [(10, value / 2), (20, value)]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("postgresql://me:secret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(uri: str, told: str) -> None:
+    assert tracking_client.shown(uri) == told
