@@ -8,6 +8,7 @@ from metaloom.learners.base import Learner
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
+from metaloom.workers.episode_records import Origin
 from metaloom.workers.outer import OuterConfig
 from metaloom.workers.records import TrialConfig
 
@@ -20,6 +21,11 @@ class Assembly:
     learner: Learner
     device: Device
     outer: OuterConfig
+
+    def origin(self, config: TrialConfig) -> Origin:
+        """Return what all episode rows of the trial share."""
+        learner = self.learner
+        return Origin(config.search, config.trial, self.source.name, learner.setting, learner.batch_norm)
 
 
 def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None) -> Assembly:

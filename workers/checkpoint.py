@@ -21,6 +21,7 @@ from torch import Tensor
 from metaloom.learners.base import Tensors
 from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes
 from metaloom.workers.errors import CheckpointError
+from metaloom.workers.records import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE
 
 FORMAT = 1
 GENERATIONS = 2
@@ -147,6 +148,64 @@ def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
     if digest(to_bytes(flat)) != metadata.get("sha256"):
         raise CheckpointError(f"{path}: its tensors do not have the digest they were written with")
     return _grouped(flat), metadata
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a trial has learned.
+
+    Attributes:
+        phi: Meta-knowledge, on the CPU.
+        state: Inner state of an online learner, on the CPU.
+        step: Outer steps it took.
+        notes: What was found damaged on the way.
+    """
+
+    phi: Tensors
+    state: Tensors
+    step: int
+    notes: tuple[str, ...] = ()
+
+
+def load_knowledge(directory: Path) -> Knowledge:
+    """Read what the trial in ``directory`` has learned: at its end, or up to its newest checkpoint.
+
+    Raises:
+        CheckpointError: There is nothing that can be trusted.
+    """
+    path, notes = directory / META_KNOWLEDGE_FILE, []
+    if path.exists():
+        try:
+            groups, metadata = read_knowledge(path)
+            return Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
+        except CheckpointError as problem:
+            notes.append(str(problem))
+    found, damage = CheckpointFolder(directory / CHECKPOINTS_FOLDER).newest()
+    notes.extend(damage)
+    if found is None:
+        raise CheckpointError(
+            f"{directory}: nothing was learned here yet{''.join('; ' + one for one in notes)}"
+        )
+    kept = "best_" if any(group.startswith("best_") for group in found.tensors) else ""
+    step = found.facts["best"]["step"] if kept else found.facts["step"]
+    phi, state = (found.tensors.get(kept + group, {}) for group in ("phi", "state"))
+    return Knowledge(phi, state, int(step), tuple(notes))
+
+
+def check_same_leaves(expected: Tensors, found: Tensors, where: Path) -> None:
+    """Refuse the phi of another learner; raises CheckpointError."""
+    odd = different_leaves(expected, found)
+    if odd:
+        raise CheckpointError(
+            f"{where}: what is stored is of another learner: {', '.join(odd[:5])} differ in shape"
+        )
+
+
+def different_leaves(expected: Tensors, found: Tensors) -> list[str]:
+    """Return the names that are missing on one side, or of another shape."""
+    shapes = {name: tuple(one.shape) for name, one in expected.items()}
+    stored = {name: tuple(one.shape) for name, one in found.items()}
+    return sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name))
 
 
 def _flat(tensors: Mapping[str, Tensors]) -> Tensors:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metaloom.workers.errors import DeviceError
 
@@ -43,6 +44,13 @@ class Device:
         if not self.mixed:
             return contextlib.nullcontext()
         return torch.autocast(self.torch.type, dtype=torch.bfloat16)
+
+    def place(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Move tensors to the device, and floating ones to its dtype."""
+        return {
+            name: one.detach().to(self.torch, self.dtype if one.is_floating_point() else None)
+            for name, one in tensors.items()
+        }
 
     def wait(self) -> None:
         """Wait for work in flight, so that a clock read next is true."""

@@ -249,12 +249,10 @@ def _integers(values: Values, kind: type[np.signedinteger[Any]] = np.int64) -> A
 
 
 def _numbers(values: Values) -> Any:
-    """Make a column of numbers; None becomes a NaN that is marked as absent."""
-    valid = None
-    if not isinstance(values, np.ndarray) and None in values:
-        present = np.array([value is not None for value in values])
-        valid = pa.py_buffer(np.packbits(present, bitorder="little"))
+    """Make a column of numbers; None and NaN (a learner's word for what it did not measure) are absent."""
     content = np.asarray(values, np.float64)
+    present = ~np.isnan(content)
+    valid = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
     return pa.Array.from_buffers(pa.float64(), len(content), [valid, pa.py_buffer(content)])
 
 

@@ -4,10 +4,14 @@ Trackers write these names, dashboards read them. Nothing here imports torch, so
 that reading records costs no more than the standard library.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Protocol
+
+from metaloom.learners.errors import BadInput
 
 # The journal: one SQLite database per search.
 JOURNAL_FILE = "journal.db"
@@ -88,6 +92,7 @@ PHASES = (TRAIN, VALIDATION, TEST)
 
 # Inside a trial's directory.
 CONFIG_FILE = "config.json"
+TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself would have to be opened
 CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"
 FIGURES_FOLDER = "figures"
@@ -238,7 +243,8 @@ class EpisodeRecord:
         ways: Number of classes, or 0 in regression.
         shots: Support samples per class (all of them in regression).
         queries: Query samples per class (all of them in regression).
-        losses: Query loss before adaptation and after each inner step.
+        losses: Query loss before adaptation and after each inner step; None where it was not measured
+            (in training, all but the last).
         accuracies: Query accuracy likewise; empty in regression.
         loss_before: First of ``losses``.
         loss_after: Last of ``losses``.
@@ -262,9 +268,9 @@ class EpisodeRecord:
     ways: int
     shots: int
     queries: int
-    losses: tuple[float, ...]
-    accuracies: tuple[float, ...]
-    loss_before: float
+    losses: tuple[float | None, ...]
+    accuracies: tuple[float | None, ...]
+    loss_before: float | None
     loss_after: float
     accuracy_before: float | None
     accuracy_after: float | None
@@ -275,6 +281,15 @@ class EpisodeRecord:
 
 
 EPISODE_COLUMNS = tuple(one.name for one in fields(EpisodeRecord))
+
+
+def read_config(directory: Path) -> TrialConfig:
+    """Read the configuration of the trial in ``directory``; raises BadInput if there is none."""
+    try:
+        document = json.loads((directory / CONFIG_FILE).read_text())
+        return TrialConfig.from_json(document)
+    except (OSError, ValueError, TypeError) as problem:
+        raise BadInput(f"{directory}: no trial is here ({problem})") from problem
 
 
 def primary_metric(kind: str) -> str:

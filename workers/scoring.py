@@ -5,13 +5,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, Learner, Tensors
+from metaloom.workers.assembly import assemble
+from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
-from metaloom.workers.episode_records import Drawn
-from metaloom.workers.records import REGRESSION
+from metaloom.workers.episode_records import Drawn, Seen, write_part
+from metaloom.workers.records import EPISODES_FOLDER, REGRESSION, TEST, read_config
 from metaloom.workers.seeds import derive_generator
 
 Z_95 = 1.96  # normal quantile, as the few-shot literature reports it
@@ -122,6 +125,44 @@ def evaluate_learner(
         busy += time.perf_counter() - started
         drawn.append(describe(sampled, index, learner))
     return summarize(learner, split, drawn, outcomes, busy / max(len(outcomes), 1))
+
+
+def evaluate_trial(
+    directory: Path,
+    *,
+    cache: Path,
+    split: str = TEST,
+    episodes: int = 600,
+    seed: int | None = None,
+    record: bool = True,
+) -> Evaluation:
+    """Score what a trial has learned, on a split it was not chosen by.
+
+    Args:
+        directory: The trial's; finished, stopped or still running.
+        cache: Where task sources keep what they have made.
+        split: ``train``, ``validation`` or ``test``.
+        episodes: How many.
+        seed: Seed of the episodes; None takes the search's.
+        record: Whether test episodes become rows beside the trial's others. Rows of an earlier
+            test with the same seed are replaced.
+
+    Raises:
+        CheckpointError: The trial has left nothing to evaluate.
+        StorageError: The rows cannot be written.
+    """
+    config = read_config(directory)
+    parts = assemble(config, cache=cache, seed=seed)
+    knowledge = load_knowledge(directory)
+    phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
+    evaluation = evaluate_learner(
+        parts.learner, phi, state, parts.source, split, episodes, device=parts.device
+    )
+    if record and split == TEST:
+        name = f"part-test-{config.seed if seed is None else seed}.parquet"
+        seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
+        write_part(directory / EPISODES_FOLDER / name, parts.origin(config), [seen])
+    return evaluation
 
 
 def summarize(

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Generator
@@ -11,11 +11,10 @@ from torch import Generator
 from metaloom.learners.base import Learner, MetaStep, Tensors
 from metaloom.learners.episode import Episode
 from metaloom.workers.assembly import Assembly, assemble
-from metaloom.workers.checkpoint import CheckpointFolder, settled, write_knowledge
+from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.durable import write_text
-from metaloom.workers.episode_records import EpisodeRecorder, Origin, Seen
-from metaloom.workers.errors import CheckpointError
+from metaloom.workers.episode_records import EpisodeRecorder, Seen
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS, clipped, global_norm
 from metaloom.workers.progress import Progress, Tally
@@ -28,6 +27,7 @@ from metaloom.workers.records import (
     PARAMETERS,
     RECORDING_SECONDS,
     SECONDS,
+    TASK_FILE,
     TRAIN,
     VALIDATION,
     VALIDATION_ACCURACY,
@@ -67,7 +67,7 @@ class Trial:
         self.learner: Learner = parts.learner
         self.device, self.outer = parts.device, parts.outer
         self.metric = primary_metric(self.learner.task.kind)
-        self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, _origin(config, parts))
+        self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, parts.origin(config))
         self._checkpoints = CheckpointFolder(directory / CHECKPOINTS_FOLDER)
         self._progress = Progress()
         self._phi: Tensors = {}
@@ -136,6 +136,7 @@ class Trial:
                 meta = self.learner.meta_step(self._phi, self._state, episodes, self._generator("meta_step"))
             norm = global_norm(meta.gradient)
             check_finite(meta, norm, self.config, self.step)
+            self._state = meta.state or self._state
             self._update(meta, norm)
             if self.learner.online:
                 self._take_inner_step(episodes)
@@ -244,7 +245,7 @@ class Trial:
             VALIDATION_LOSS: loss,
             SECONDS: self._progress.seconds,
             ADAPT_SECONDS: evaluation.seconds,
-            PARAMETERS: float(sum(one.numel() for one in [*self._phi.values(), *self._state.values()])),
+            PARAMETERS: float(_size(self._phi) + _size(self._state)),
             RECORDING_SECONDS: self._progress.recording_seconds,
         }
         return {self.metric: evaluation.mean, **metrics}
@@ -254,10 +255,11 @@ class Trial:
         started = time.perf_counter()
         self._progress.last = report
         if self.finished:
+            best = self._progress.best if self.outer.keeps_best else None
             write_knowledge(
                 self.directory / META_KNOWLEDGE_FILE,
                 {"phi": self._phi, "state": self._state},
-                {"step": str(report.step)},
+                {"step": str((best or report).step)},
             )
         self._checkpoints.write(self._groups(), self._progress.to_json())
         self._place(self._groups())
@@ -270,7 +272,7 @@ class Trial:
 
     def _place(self, groups: Mapping[str, Tensors]) -> None:
         """Go on from these tensors, as a process that read them from a file would."""
-        placed = {group: settled(self._on_device(tensors)) for group, tensors in groups.items()}
+        placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
         self._phi, self._state = placed.get("phi", {}), placed.get("state", {})
         self._optimizer = placed.get("optimizer", {})
         self._best = {
@@ -281,9 +283,9 @@ class Trial:
         found, self._notes = self._checkpoints.newest()
         phi = self.learner.init(self._generator("init", step=0))
         if found is None:
-            self._begin(self._on_device(phi))
+            self._begin(self.device.place(phi))
         else:
-            _check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
+            check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
             self._progress = Progress.from_json(found.facts)
             self._place(found.tensors)
         self._recorder.resume(self.step)
@@ -293,36 +295,20 @@ class Trial:
         start, _ = OPTIMIZERS[self.outer.optimizer]
         self._place({"phi": phi, "state": state, "optimizer": start(phi)})
 
-    def _on_device(self, tensors: Tensors) -> Tensors:
-        """Move tensors to the trial's device, and floating ones to its precision."""
-        device, dtype = self.device.torch, self.device.dtype
-        return {
-            name: one.detach().to(device, dtype if one.is_floating_point() else None)
-            for name, one in tensors.items()
-        }
-
     def _generator(self, purpose: str, *, step: int | None = None) -> Generator:
         at = self.step if step is None else step
         return derive_generator(self.config.seed, self.config.trial, at, purpose)
 
     def _store_config(self) -> None:
-        path = self.directory / CONFIG_FILE
-        content = json.dumps(self.config.to_json(), indent=2, sort_keys=True) + "\n"
-        if not path.exists() or path.read_text() != content:
-            write_text(path, content)
+        """Write down what the trial is, for whoever reads its folder without opening its task source."""
+        documents = {CONFIG_FILE: self.config.to_json(), TASK_FILE: asdict(self.learner.task)}
+        for name, document in documents.items():
+            path = self.directory / name
+            content = json.dumps(document, indent=2, sort_keys=True) + "\n"
+            if not path.exists() or path.read_text() != content:
+                write_text(path, content)
 
 
-def _origin(config: TrialConfig, parts: Assembly) -> Origin:
-    learner = parts.learner
-    return Origin(config.search, config.trial, parts.source.name, learner.setting, learner.batch_norm)
-
-
-def _check_same_leaves(expected: Tensors, found: Tensors, directory: Path) -> None:
-    """Refuse a checkpoint of another learner."""
-    shapes = {name: tuple(one.shape) for name, one in expected.items()}
-    stored = {name: tuple(one.shape) for name, one in found.items()}
-    if shapes != stored:
-        odd = sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name))
-        raise CheckpointError(
-            f"{directory}: the checkpoint is of another learner: {', '.join(odd[:5])} differ in shape"
-        )
+def _size(tensors: Tensors) -> int:
+    """Count the numbers held; whole ones, such as a count of steps, are no parameters."""
+    return sum(one.numel() for one in tensors.values() if one.is_floating_point())
