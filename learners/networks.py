@@ -38,9 +38,13 @@ def linear_parameters(name: str, inputs: int, outputs: int, generator: Generator
 
 
 def conv_parameters(name: str, inputs: int, outputs: int, size: int, generator: Generator) -> Tensors:
-    """Draw a convolution kernel, He-normal for the ReLU that follows its batch norm."""
-    deviation = math.sqrt(2 / (inputs * size * size))
-    return {f"{name}.weight": torch.randn(outputs, inputs, size, size, generator=generator) * deviation}
+    """Draw a convolution kernel, uniform in +-1/sqrt(fan-in) as torch does.
+
+    Batch norm takes the scale away but not its effect on speed: He's kernels are 2.4 times as long, and
+    Adam then turns them 2.4 times as slowly.
+    """
+    bound = 1 / math.sqrt(inputs * size * size)
+    return {f"{name}.weight": torch.empty(outputs, inputs, size, size).uniform_(-bound, bound, generator=generator)}
 
 
 def norm_parameters(name: str, channels: int) -> Tensors:
