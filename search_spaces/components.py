@@ -1,0 +1,189 @@
+"""Components: what fills a slot, a task source, an estimator; each a kind with its own settings.
+
+A component is given as its kind's name, as a mapping of settings (with the key ``kind`` where it
+is not the default's), as ``learn``, or as ``{search: [...]}`` over several of these.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from metaloom.learners.errors import unknown
+from metaloom.search_spaces.document import shown
+from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.fields import MISSING, fields_of
+from metaloom.search_spaces.knobs import (
+    LEARN,
+    SEARCH,
+    Alternatives,
+    Fixed,
+    LearnedKnob,
+    Node,
+    Place,
+    Section,
+    chosen_default,
+    construct,
+    labels_of,
+    members,
+    parse_knob,
+    walk_nodes,
+)
+from metaloom.search_spaces.sampling import corners, resolve_node
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The kinds that may stand in one place.
+
+    Attributes:
+        noun: What they are called in messages.
+        configs: Kind to its configuration's dataclass.
+        fixed: The kind where nothing is said; None if it must be named.
+        learned: The kind that ``learn`` means; None if there is none.
+        key: The key that names the kind; empty for a section of one kind.
+        recipe: The method's own settings for this place.
+        also: Keys that may stand beside the settings, for the spelling of a wrong one.
+    """
+
+    noun: str
+    configs: Mapping[str, type]
+    fixed: str | None = None
+    learned: str | None = None
+    key: str = "kind"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+
+
+def expand(
+    raw: Any, key: str, place: Place, problems: Problems, parse: Callable[[Any, Place], Node]
+) -> Alternatives | None:
+    """Parse ``{search: [...]}``, or a mapping whose ``key`` is searched, into alternatives; None if it is neither."""
+    found = members(raw)
+    settings = raw.get(SEARCH) if isinstance(raw, Mapping) else None
+    if found is None and isinstance(raw, Mapping) and (named := members(raw.get(key))) is not None:
+        rest = {name: value for name, value in raw.items() if name != key}
+        found = [({key: kind, **rest} if isinstance(kind, str) else kind, ()) for kind, _ in named]
+        settings = raw[key][SEARCH]
+    if found is None:
+        return None
+    if not found:
+        problems.add(place.path, "a search needs at least one option")
+        return Alternatives(place.name, {"none": Fixed(None)}, "none")
+    raws = [{key: member} if isinstance(member, str) and member != LEARN else member for member, _ in found]
+    labels = labels_of(raws, key)
+    options = {
+        label: parse(member, place.option((*place.path, *path), label))
+        for label, member, (_, path) in zip(labels, raws, found, strict=True)
+    }
+    given = settings if isinstance(settings, Mapping) else {}
+    return Alternatives(place.name, options, chosen_default(given, labels, labels[0], place, problems))
+
+
+def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> Node:
+    """Parse what stands in a slot, under the recipe's settings; problems are noted."""
+    alternatives = expand(
+        raw, catalogue.key, place, problems, lambda member, at: parse_component(catalogue, member, at, problems)
+    )
+    if alternatives is not None:
+        return alternatives
+    settings = _settings(catalogue, raw, place, problems)
+    if settings is None:
+        return Fixed(None)
+    default = catalogue.recipe.get(catalogue.key, catalogue.fixed)
+    kind = settings.pop(catalogue.key, default)
+    if kind is None:
+        allowed = ", ".join(catalogue.configs)
+        problems.add((*place.path, catalogue.key), f"not given; name the {catalogue.noun} (allowed: {allowed})")
+        return Fixed(None)
+    if not isinstance(kind, str) or kind not in catalogue.configs:
+        path = (*place.path, catalogue.key) if isinstance(raw, Mapping) and catalogue.key in raw else place.path
+        problems.add(path, unknown(catalogue.noun, kind, catalogue.configs))
+        return Fixed(None)
+    base = catalogue.recipe if kind == default else {}
+    return parse_settings(catalogue, kind, settings, base, place, problems)
+
+
+def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any] | None:
+    """Write any shorthand as a mapping of settings; None where it is none."""
+    if raw is MISSING:
+        return {}
+    if raw == LEARN or (isinstance(raw, Mapping) and set(raw) == {LEARN}):
+        if catalogue.learned is None:
+            problems.add(place.path, _why_not_learned(catalogue))
+            return None
+        raw = raw[LEARN] if isinstance(raw, Mapping) else None
+        raw = {catalogue.key: catalogue.learned, **({} if raw is None else raw)}
+    if raw == SEARCH or (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
+        kinds = ", ".join(list(catalogue.configs)[:3])
+        problems.add(place.path, f"a {catalogue.noun} has no range: list the kinds, such as {{search: [{kinds}]}}")
+        return None
+    if isinstance(raw, str):
+        return {catalogue.key: raw}
+    if isinstance(raw, Mapping):
+        return dict(raw)
+    problems.add(place.path, f"got {shown(raw)}; give the {catalogue.noun}'s name or a mapping of its settings")
+    return None
+
+
+def _why_not_learned(catalogue: Catalogue) -> str:
+    knobs = [
+        f"{kind}.{name}"
+        for kind, config in catalogue.configs.items()
+        for name, f in fields_of(config).items()
+        if f.learnable
+    ]
+    advice = f"; learn one of its settings ({', '.join(knobs)})" if knobs else "; fix it or search it"
+    return f"no {catalogue.noun} is learned as a whole{advice}"
+
+
+def parse_settings(
+    catalogue: Catalogue,
+    kind: str,
+    settings: Mapping[str, Any],
+    base: Mapping[str, Any],
+    place: Place,
+    problems: Problems,
+) -> Section:
+    """Parse a kind's settings, each in any mode, over ``base`` and the kind's defaults."""
+    config = catalogue.configs[kind]
+    known, before = fields_of(config), len(problems)
+    for name in settings:
+        if name not in known:
+            problems.add((*place.path, name), _unknown_setting(catalogue, kind, name))
+    nodes: dict[str, Node] = {}
+    for name, one in known.items():
+        fallback = base.get(name, one.default)
+        nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(name), problems)
+    section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
+    if len(problems) == before:
+        _check_values(config, section, catalogue.key, place, problems)
+    return section
+
+
+def _unknown_setting(catalogue: Catalogue, kind: str, name: str) -> str:
+    allowed = [*fields_of(catalogue.configs[kind]), *catalogue.also, *([catalogue.key] if catalogue.key else [])]
+    message = unknown(f"setting of {kind or catalogue.noun}", name, allowed)
+    owners = [other for other, config in catalogue.configs.items() if other != kind and name in fields_of(config)]
+    return f"{message}; it is a setting of {', '.join(owners)}" if owners else message
+
+
+def _check_values(config: type, section: Section, key: str, place: Place, problems: Problems) -> None:
+    """Build the configuration at the default and at the ends of what is searched: it checks itself at birth."""
+    for suggest in corners():
+        values = resolve_node(section, suggest, {})
+        values.pop(key, None)
+        complaint = construct(config, values)
+        if complaint is not None:
+            problems.add(place.path, complaint.removeprefix(f"{place.name}: "))
+            return
+
+
+def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
+    """Name what a component learns: itself, where its kind does, and its learned knobs.
+
+    Args:
+        section: The component.
+        learns: Kind to whether it brings meta-knowledge of its own.
+    """
+    whole = [section.place.name] if learns.get(section.kind, False) else []
+    return whole + [node.place.name for node in walk_nodes(section) if isinstance(node, LearnedKnob)]

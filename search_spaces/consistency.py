@@ -1,0 +1,179 @@
+"""What no field can know alone: whether the parts of an experiment go together."""
+
+from collections.abc import Iterator, Mapping
+
+from metaloom.learners import ESTIMATORS, METHODS, SLOTS
+from metaloom.learners.domains import Choice, Int, Real
+from metaloom.learners.errors import unknown
+from metaloom.search_spaces.components import learned_parts
+from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.knobs import Alternatives, Node, Searched, Section, walk_nodes
+from metaloom.search_spaces.learner_space import METHOD, sections
+from metaloom.search_spaces.sampling import domains
+from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
+from metaloom.search_spaces.settings import Objective, SearchSettings
+from metaloom.search_spaces.space import Space
+
+ONE_OBJECTIVE = ("asha", "hyperband", "median", "pbt", "paired")
+MAX_GRID = 100_000
+
+
+def default_objective(tasks: Node) -> Objective:
+    """Return what trials are judged by where nothing is said: accuracy, or loss in regression."""
+    return Objective.model_validate("validation_loss" if is_regression(tasks) else "validation_accuracy")
+
+
+def check_consistency(space: Space, search: SearchSettings, problems: Problems) -> None:
+    """Note everything that contradicts something else, each with what to do about it.
+
+    Args:
+        space: The parsed sections.
+        search: The search section.
+        problems: Collects what is wrong.
+    """
+    for learner in sections(space.learner):
+        _check_signal(learner, space.outer.get(learner.kind), problems)
+    _check_objectives(space, search, problems)
+    _check_sampler(space, search, problems)
+    _check_scheduler(space, search, problems)
+    for index, name in enumerate(search.baselines):
+        if name not in METHODS:
+            problems.add(("search", "baselines", index), unknown("method", name, METHODS))
+
+
+def learned_slots(learner: Section) -> Iterator[tuple[str, str]]:
+    """Yield each slot in which something is learned, with the name of what it is."""
+    for slot, node in learner.fields.items():
+        if slot == METHOD:
+            continue
+        learns = {kind: component.learns for kind, component in SLOTS[slot].registry.items()}
+        for component in sections(node):
+            for name in learned_parts(component, learns):
+                yield slot, name
+
+
+def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> None:
+    """Refuse an estimator that would leave something learned without a gradient."""
+    estimator = outer.fields.get(HYPERGRADIENT) if isinstance(outer, Section) else None
+    if estimator is None or "update" not in learner.fields:
+        return  # without inner steps the gradient is direct, whatever the estimator
+    for chosen in sections(estimator):
+        if chosen.kind == AUTO:
+            continue
+        for slot, name in learned_slots(learner):
+            if not ESTIMATORS[chosen.kind].gives_signal(slot):
+                seeing = [AUTO, *(kind for kind, one in ESTIMATORS.items() if one.gives_signal(slot))]
+                advice = f"choose one of {', '.join(seeing)}, or fix or search {name}"
+                message = f"{chosen.kind} gives no signal to {name}, which is learned; {advice}"
+                problems.add(chosen.place.path, message)
+
+
+def _check_objectives(space: Space, search: SearchSettings, problems: Problems) -> None:
+    if not is_regression(space.tasks):
+        return
+    for part in ("objectives", "constraints"):
+        for index, one in enumerate(getattr(search, part)):
+            if one.metric.endswith("accuracy"):
+                loss = one.metric.replace("accuracy", "loss")
+                problems.add(("search", part, index), f"regression has no {one.metric}; judge by {loss}")
+
+
+def _every_domain(space: Space) -> dict[str, Real | Int | Choice]:
+    found: dict[str, Real | Int | Choice] = {}
+    for root in space.roots():
+        found |= domains(root)
+    return found
+
+
+def _check_sampler(space: Space, search: SearchSettings, problems: Problems) -> None:
+    path, knobs = ("search", "sampler"), _every_domain(space)
+    match search.sampler.kind:
+        case "grid":
+            endless = [name for name, domain in knobs.items() if isinstance(domain, Real)]
+            if endless:
+                names = ", ".join(endless[:3])
+                advice = "give a list, such as {search: [0.01, 0.1, 1.0]}, or another sampler"
+                problems.add(path, f"a grid cannot hold every value of a continuous knob ({names}); {advice}")
+            else:
+                _check_grid_size(space, search, problems)
+        case "cmaes":
+            named = [name for name, domain in knobs.items() if isinstance(domain, Choice)]
+            if named:
+                problems.add(path, f"cmaes cannot choose among options ({', '.join(named[:3])}); use tpe, or fix them")
+    if search.sampler.kind in ("cmaes", "grid") and not knobs:
+        problems.add(path, f"{search.sampler.kind} has nothing to search; make a knob {{search: ...}}")
+
+
+def _check_grid_size(space: Space, search: SearchSettings, problems: Problems) -> None:
+    size = grid_size(space)
+    if size > MAX_GRID:
+        advice = "narrow the ranges or give fewer options"
+        problems.add(("search", "sampler"), f"the grid has {size} points, more than {MAX_GRID}; {advice}")
+
+
+def grid_size(space: Space) -> int:
+    """Return how many combinations a search without continuous knobs has."""
+    total = 0
+    for method, count in _combinations_by_method(space.learner).items():
+        inner, outer = space.inner.get(method), space.outer.get(method)
+        total += count * (1 if inner is None else _combinations(inner)) * (1 if outer is None else _combinations(outer))
+    return max(total, 1) * _combinations(space.tasks)
+
+
+def _combinations_by_method(learner: Node) -> Mapping[str, int]:
+    if isinstance(learner, Alternatives):
+        counts: dict[str, int] = {}
+        for option in learner.options.values():
+            for method, count in _combinations_by_method(option).items():
+                counts[method] = counts.get(method, 0) + count
+        return counts
+    return {learner.kind: _combinations(learner)} if isinstance(learner, Section) else {}
+
+
+def _combinations(node: Node) -> int:
+    match node:
+        case Searched():
+            return int(node.domain.high - node.domain.low) + 1
+        case Alternatives():
+            return sum(_combinations(option) for option in node.options.values())
+        case Section():
+            product = 1
+            for child in node.fields.values():
+                product *= _combinations(child)
+            return product
+    return 1
+
+
+def _check_scheduler(space: Space, search: SearchSettings, problems: Problems) -> None:
+    path, kind = ("search", "scheduler"), search.scheduler.kind
+    if kind in ONE_OBJECTIVE and len(search.objectives) > 1:
+        metrics = ", ".join(objective.metric for objective in search.objectives)
+        problems.add(path, f"{kind} ranks trials by one objective, not by {metrics}; keep one, or use scheduler: none")
+    if kind == "pbt":
+        _check_population(space, search, problems)
+    if kind == "paired" and domains(space.tasks):
+        names = ", ".join(list(domains(space.tasks))[:3])
+        problems.add(
+            path, f"paired compares trials on the same episodes, but the tasks are searched ({names}); fix them"
+        )
+
+
+def _check_population(space: Space, search: SearchSettings, problems: Problems) -> None:
+    """PBT copies one trial's state into another: only numbers that leave its shape alone may differ."""
+    path = ("search", "scheduler")
+    if search.trials < 4:
+        problems.add(path, f"pbt needs a population of at least 4 trials, got search.trials {search.trials}")
+    knobs = _every_domain(space)
+    if not any(isinstance(domain, Real) for domain in knobs.values()):
+        problems.add(path, "pbt perturbs numbers while it trains, but no continuous knob is searched; search one")
+    choices = [
+        node.name
+        for root in (space.tasks, space.learner)
+        for node in walk_nodes(root)
+        if isinstance(node, Alternatives) or (isinstance(node, Searched) and ".architecture" in node.name)
+    ]
+    if choices:
+        message = (
+            f"pbt copies a trial's state into another, which must have the same shape; fix {', '.join(choices[:3])}"
+        )
+        problems.add(path, message)

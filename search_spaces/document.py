@@ -1,0 +1,242 @@
+"""YAML text into plain values that know their lines, safely.
+
+A YAML 1.2 core reader on PyYAML's C parser: ``1e-3`` is a number; ``no``, ``on`` and ``12:30``
+are texts; a key given twice, a tag, or a document made to exhaust memory (nesting, aliases,
+size) is an error. Nothing is ever constructed but mappings, lists and scalars.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from metaloom.search_spaces.errors import ExperimentError, Path, Problem, Problems
+
+MAX_BYTES = 1 << 20  # an experiment is a few kB
+MAX_DEPTH = 40
+MAX_ALIASES = 100
+MAX_NODES = 20_000  # after aliases are expanded
+
+PREFIX = "tag:yaml.org,2002:"
+RESOLVERS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+)
+
+
+class CoreLoader(yaml.CSafeLoader):
+    """PyYAML's C parser with the scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (the base class reads it)
+
+
+for _kind, _pattern, _first in RESOLVERS:
+    CoreLoader.add_implicit_resolver(PREFIX + _kind, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+class CoreDumper(yaml.SafeDumper):
+    """Writes what ``CoreLoader`` reads back: texts that look like its scalars are quoted."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal values out each time."""
+        return True
+
+
+for _kind, _pattern, _first in RESOLVERS:
+    CoreDumper.add_implicit_resolver(PREFIX + _kind, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+@dataclass(frozen=True)
+class Document:
+    """An experiment's raw values, and where each was given.
+
+    Attributes:
+        data: Mappings, lists and scalars.
+        origins: Path to ``file:line`` or ``--set ...``.
+        source: The file's name, or what stands for it.
+        text: As given.
+    """
+
+    data: dict[str, Any]
+    origins: dict[Path, str] = field(default_factory=dict)
+    source: str = "the experiment"
+    text: str = ""
+
+
+def read_yaml(text: str, source: str) -> Document:
+    """Parse YAML text.
+
+    Args:
+        text: The document.
+        source: Its file's name, for errors and origins.
+
+    Raises:
+        ExperimentError: It is not YAML, not a mapping, has a key twice, or exceeds a limit.
+    """
+    data, origins, problems = parse(text, source)
+    if not problems.found and not isinstance(data, dict):
+        problems.add((), f"expected a mapping of sections (tasks, learner, ...), got {shown(data)}")
+    if problems.found:
+        raise ExperimentError(problems.found, source)
+    return Document(data, origins, source, text)
+
+
+def read_value(text: str) -> Any:
+    """Parse one YAML value, such as the right side of ``--set PATH=VALUE``; raises ExperimentError."""
+    data, _, problems = parse(text, "")
+    if problems.found:
+        raise ExperimentError([Problem((), problem.message) for problem in problems.found])
+    return data
+
+
+def parse(text: str, source: str) -> tuple[Any, dict[Path, str], Problems]:
+    """Parse any YAML value; return it, the origin of each path, and what is wrong."""
+    problems = Problems()
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        problems.add((), f"{source or 'the value'} is larger than {MAX_BYTES >> 20} MiB: an experiment is a few kB")
+        return None, {}, problems
+    try:
+        _check_limits(text)
+        node = CoreLoader(text).get_single_node()
+    except yaml.YAMLError as error:
+        problems.found.append(_syntax_problem(error, source))
+        return None, {}, problems
+    reader = _Reader(source, problems)
+    value = None if node is None else reader.value(node, ())
+    return value, reader.origins, problems
+
+
+def _check_limits(text: str) -> None:
+    """Refuse deep nesting and alias bombs before anything recursive sees the text."""
+    depth = aliases = 0
+    for event in yaml.parse(text, Loader=CoreLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        aliases += isinstance(event, yaml.AliasEvent)
+        for count, limit, what in ((depth, MAX_DEPTH, "levels of nesting"), (aliases, MAX_ALIASES, "aliases")):
+            if count > limit:
+                raise yaml.MarkedYAMLError(problem=f"more than {limit} {what}", problem_mark=event.start_mark)  # type: ignore[arg-type]
+
+
+def _syntax_problem(error: yaml.YAMLError, source: str) -> Problem:
+    """Say in one line what the parser stumbled over."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        origin = f"{source}:{mark.line + 1}" if mark is not None and source else source
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        return Problem((), f"not valid YAML: {reason}", origin)
+    return Problem((), f"not valid YAML: {' '.join(str(error).split())}", source)
+
+
+class _Reader:
+    """Builds plain values from nodes, noting the line of each."""
+
+    def __init__(self, source: str, problems: Problems) -> None:
+        self.source = source
+        self.origins: dict[Path, str] = {}
+        self.problems = problems
+        self.problems.origins = self.origins
+        self.nodes = 0
+
+    def value(self, node: yaml.Node, path: Path, key: yaml.Node | None = None) -> Any:
+        """Return the node's value; ``key`` is the node of its key, whose line is the field's line."""
+        if self.source:
+            self.origins[path] = f"{self.source}:{(key or node).start_mark.line + 1}"
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            if self.nodes == MAX_NODES + 1 or len(path) > MAX_DEPTH:
+                self.problems.add((), f"more than {MAX_NODES} values or {MAX_DEPTH} levels, once aliases are expanded")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            self._refuse_tag(node, path, "seq")
+            return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        self._refuse_tag(node, path, "map")
+        result: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key, child in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.add(path, f"line {line}: a key must be a name, not a list or a mapping")
+                continue
+            name = key.value
+            if name in lines:
+                message = f"given twice, in lines {lines[name]} and {line}: remove one"
+                self.problems.found.append(Problem((*path, name), message, f"{self.source}:{line}"))
+                continue
+            lines[name] = line
+            result[name] = self.value(child, (*path, name), key)
+        return result
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        text = node.value
+        match node.tag.removeprefix(PREFIX):
+            case "str":
+                return text
+            case "null":
+                return None
+            case "bool" if text.lower() in ("true", "false"):
+                return text.lower() == "true"
+            case "int" | "float":
+                return self._number(node, path)
+        self._refuse_tag(node, path, "str")
+        return None
+
+    def _number(self, node: yaml.Node, path: Path) -> Any:
+        text = node.value
+        try:
+            if node.tag.endswith("int"):
+                return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError as error:
+            self.problems.add(path, f"not a number that can be read: {str(error).splitlines()[0]}")
+            return None
+
+    def _refuse_tag(self, node: yaml.Node, path: Path, expected: str) -> None:
+        if node.tag != PREFIX + expected:
+            self.problems.add(path, f"the tag {node.tag.replace(PREFIX, '!!')} is not allowed: write a plain value")
+
+
+def shown(value: Any) -> str:
+    """Show a given value in a message, shortened: texts in quotes, the rest as YAML writes it."""
+    if isinstance(value, dict):
+        keys = ", ".join(list(map(str, value))[:4])
+        return f"a mapping with {keys}" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return f"the list [{_cut(', '.join(shown(item) for item in value))}]"
+    if isinstance(value, str):
+        return f"the text '{_cut(value)}'"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return f".{value}" if value > 0 or value != value else "-.inf"
+    return _cut(repr(value))
+
+
+def _cut(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield every value inside a document, with its path, parents first."""
+    yield path, value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from walk(child, (*path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from walk(child, (*path, index))

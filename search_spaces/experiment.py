@@ -1,0 +1,133 @@
+"""The experiment: what is searched, learned and fixed, and how. Checked as a whole, all problems at once."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+
+from metaloom.search_spaces.consistency import check_consistency, default_objective
+from metaloom.search_spaces.document import CoreDumper, Document
+from metaloom.search_spaces.errors import ExperimentError, Problems
+from metaloom.search_spaces.plain import plain
+from metaloom.search_spaces.settings import Name, Resources, SearchSettings, Settings, Tracking
+from metaloom.search_spaces.space import Space, describe, parse_space
+from metaloom.search_spaces.validation import validation_problems
+
+# what may change without changing any trial's result
+NOT_IN_FINGERPRINT = ("trials", "time_budget_s", "concurrency", "retries")
+DEFAULT_NAME = "search"
+
+
+class Experiment(Settings):
+    """Tasks, learner, inner, outer, search, resources and tracking.
+
+    ``tasks``, ``learner``, ``inner`` and ``outer`` are kept as given: any value in them may be a
+    knob; ``space`` is what they mean. From Python, a domain object stands for a search and
+    ``Learned(...)`` for a learned knob::
+
+        Experiment(tasks="sinusoid", learner={"method": "maml", "update": {"rate": Real(0.001, 0.1, log=True)}})
+
+    Raises:
+        ExperimentError: It cannot run; the error holds every problem.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Name = DEFAULT_NAME
+    seed: int = Field(0, ge=0, lt=2**63)
+    tasks: Any
+    learner: Any
+    inner: Any = Field(default_factory=dict)
+    outer: Any = Field(default_factory=dict)
+    search: SearchSettings = SearchSettings()
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()
+
+    _space: Space = PrivateAttr()
+    _document: dict[str, Any] = PrivateAttr()
+    _source_text: str = PrivateAttr("")
+
+    def __init__(self, **sections: Any) -> None:
+        document = {name: plain(value) for name, value in sections.items()}
+        problems = Problems()
+        self._build(document, problems)
+        if problems.found:
+            raise ExperimentError(problems.found)
+
+    def _build(self, document: dict[str, Any], problems: Problems) -> None:
+        try:
+            super().__init__(**document)
+            search: SearchSettings | None = self.search
+        except ValidationError as error:
+            validation_problems(error, document, type(self), problems)
+            search = None
+        space = parse_space(document, problems)
+        if search is None:
+            return
+        check_consistency(space, search, problems)
+        if not self.search.objectives:
+            objectives = (default_objective(space.tasks),)
+            object.__setattr__(self, "search", search.model_copy(update={"objectives": objectives}))
+        self._space, self._document = space, document
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Experiment":
+        """Read a parsed document.
+
+        Args:
+            document: Raw values and where each was given.
+
+        Raises:
+            ExperimentError: With the origin of every problem.
+        """
+        problems = Problems(document.origins)
+        experiment = cls.__new__(cls)
+        experiment._build(document.data, problems)
+        if problems.found:
+            raise ExperimentError(problems.found, document.source)
+        experiment._source_text = document.text
+        return experiment
+
+    @classmethod
+    def load(cls, source: str | FilePath | Mapping[str, Any], overrides: Sequence[str] = ()) -> "Experiment":
+        """Read a file, a preset or a mapping; see ``metaloom.search_spaces.loading.load_experiment``."""
+        from metaloom.search_spaces.loading import load_experiment
+
+        return load_experiment(source, overrides)
+
+    @property
+    def space(self) -> Space:
+        """What the sections mean: trees of fixed, searched and learned knobs."""
+        return self._space
+
+    @property
+    def source_text(self) -> str:
+        """The file's text as given, or YAML of what was given from Python."""
+        return self._source_text or self.to_yaml()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The plain values as given, overrides included: ``Experiment(**document)`` is the same experiment."""
+        return copy.deepcopy(self._document)
+
+    def to_yaml(self) -> str:
+        """Write what was given, overrides included, as YAML that reads back as the same experiment."""
+        return yaml.dump(
+            self._document, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, default_flow_style=None
+        )
+
+    def fingerprint(self) -> str:
+        """Return a digest of all that could change a trial's result.
+
+        It covers what the file means, defaults and recipes included; not its wording, nor the name,
+        the resources, the tracking, the number of trials and the budgets.
+        """
+        search = self.search.model_dump(mode="json", exclude=set(NOT_IN_FINGERPRINT))
+        meaning = {"seed": self.seed, "space": describe(self._space), "search": search}
+        text = json.dumps(meaning, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()

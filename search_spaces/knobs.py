@@ -1,0 +1,387 @@
+"""A knob in its three modes: fixed, searched or learned, by one word.
+
+``0.4`` fixes a value; ``{search: {low: 0.01, high: 1, log: true}}`` or ``{search: [0.1, 0.4]}``
+searches it (``search`` alone: in the field's own range); ``{learn: {start: 0.1, per: layer}}``
+learns it (``learn`` alone: from the field's default). The options of a search may be knobs
+themselves, and so may a learned knob's start.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metaloom.learners.domains import Choice, Int, Learned, Real
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.search_spaces.document import shown
+from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.fields import MISSING, Field, literal
+
+SEARCH, LEARN = "search", "learn"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: its path in the document, and the name its knob would have.
+
+    The two differ inside a choice: ``learner.search[0].update.rate`` in the file is the knob
+    ``learner[maml].update.rate``.
+    """
+
+    path: Path
+    name: str
+
+    def at(self, key: str) -> "Place":
+        """Return the place of a field."""
+        return Place((*self.path, key), f"{self.name}.{key}" if self.name else key)
+
+    def within(self, *keys: str | int) -> "Place":
+        """Return a place further down in the document, of the same knob."""
+        return Place((*self.path, *keys), self.name)
+
+    def option(self, path: Path, label: str) -> "Place":
+        """Return the place of a choice's member."""
+        return Place(path, f"{self.name}[{label}]")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that nothing changes."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A number that the sampler chooses."""
+
+    name: str
+    domain: Real | Int
+    default: float | int
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """A choice that the sampler makes; its members may hold knobs, which exist only where they are chosen."""
+
+    name: str
+    options: Mapping[str, "Node"]
+    default: str
+
+
+@dataclass(frozen=True)
+class LearnedKnob:
+    """A value that the hypergradient moves."""
+
+    place: Place
+    start: "Node"
+    per: "Node"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Named values; ``kind`` is the component's, the source's or the method's name."""
+
+    place: Place
+    kind: str
+    fields: Mapping[str, "Node"]
+
+
+Node = Fixed | Searched | Alternatives | LearnedKnob | Section
+
+
+def walk_nodes(node: Node) -> Iterator[Node]:
+    """Yield a node and all inside it."""
+    yield node
+    children: tuple[Node, ...] = ()
+    match node:
+        case Alternatives():
+            children = tuple(node.options.values())
+        case Section():
+            children = tuple(node.fields.values())
+        case LearnedKnob():
+            children = (node.start, node.per)
+    for child in children:
+        yield from walk_nodes(child)
+
+
+def members(raw: Any) -> list[tuple[Any, Path]] | None:
+    """Return a ``{search: [...]}``'s members with their paths below it; None if it is no list of members."""
+    if not (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
+        return None
+    inner = raw[SEARCH]
+    below: Path = (SEARCH,)
+    if isinstance(inner, Mapping) and isinstance(inner.get("options"), list):
+        inner, below = inner["options"], (SEARCH, "options")
+    return [(member, (*below, index)) for index, member in enumerate(inner)] if isinstance(inner, list) else None
+
+
+def label_of(raw: Any, key: str = "kind") -> str:
+    """Return the name of a choice's member: its kind or method, or the literal itself.
+
+    Args:
+        raw: The member.
+        key: The key under which a mapping names itself.
+    """
+    if isinstance(raw, Mapping):
+        named = raw.get(key)
+        if isinstance(named, str):
+            return named
+        return LEARN if LEARN in raw else "choice" if SEARCH in raw else "own"
+    if isinstance(raw, list):
+        return "[" + ", ".join(label_of(item) for item in raw) + "]"
+    return str(raw) if isinstance(raw, str) else shown(raw)
+
+
+def labels_of(options: list[Any], key: str = "kind") -> list[str]:
+    """Return one label per member, numbered where two would be the same."""
+    labels: list[str] = []
+    taken = {label_of(option, key) for option in options}
+    for option in options:
+        label, number = label_of(option, key), 1
+        if label in labels:
+            while f"{label}-{number}" in taken or number == 1:
+                number += 1
+            label = f"{label}-{number}"
+            taken.add(label)
+        labels.append(label)
+    return labels
+
+
+def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+    """Parse a field's value in any mode; problems are noted, and a stand-in is returned for them.
+
+    Args:
+        field: What the field may hold.
+        raw: The value as given; MISSING takes ``fallback``.
+        fallback: The recipe's value or the default, as it would be given; MISSING if there is none.
+        place: Where it stands.
+        problems: Collects what is wrong.
+    """
+    if raw is MISSING:
+        if fallback is MISSING:
+            problems.add(place.path, f"not given, and has no default; give {field.allowed()}")
+            return Fixed(None)
+        raw, fallback = fallback, field.default
+    raw = _as_written(raw)
+    if raw == SEARCH and SEARCH not in field.options:
+        raw = {SEARCH: {}}
+    if raw == LEARN and LEARN not in field.options:
+        raw = {LEARN: {}}
+    if not isinstance(raw, Mapping):
+        return _fixed(field, raw, place, problems)
+    if set(raw) == {SEARCH}:
+        return _searched(field, raw[SEARCH], fallback, place, problems)
+    if set(raw) == {LEARN}:
+        return _learned(field, raw[LEARN], fallback, place, problems)
+    wrong = next((key for key in raw if key not in (SEARCH, LEARN)), None)
+    modes = "give a value, {search: ...} or {learn: ...}"
+    if wrong is None:
+        problems.add(place.path, f"both searched and learned: keep one ({modes})")
+    else:
+        problems.add((*place.path, wrong), f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}")
+    return Fixed(None)
+
+
+def _as_written(raw: Any) -> Any:
+    """Write a default that is a domain object or a tuple as it would stand in a file."""
+    if isinstance(raw, Learned):
+        return {LEARN: {key: value for key, value in vars(raw).items() if value is not None}}
+    return list(raw) if isinstance(raw, tuple) else raw
+
+
+def _fixed(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
+    try:
+        return Fixed(literal(field, raw))
+    except ValueError as error:
+        problems.add(place.path, str(error))
+        return Fixed(None)
+
+
+def _number(fallback: Any) -> float | int | None:
+    """Return the number in a recipe's value or a default, if there is one."""
+    fallback = _as_written(fallback)
+    if isinstance(fallback, Mapping) and isinstance(fallback.get(LEARN), Mapping):
+        fallback = fallback[LEARN].get("start")
+    return None if isinstance(fallback, bool) or not isinstance(fallback, int | float) else fallback
+
+
+def _middle(domain: Real | Int) -> float | int:
+    middle = math.sqrt(domain.low * domain.high) if domain.log else (domain.low + domain.high) / 2
+    return round(middle) if isinstance(domain, Int) else middle
+
+
+def _searched(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+    here = place.within(SEARCH)
+    if isinstance(raw, Mapping) and "options" in raw:
+        return _options(field, raw["options"], raw, fallback, place, problems)
+    if isinstance(raw, list):
+        return _options(field, raw, {}, fallback, place, problems)
+    if not isinstance(raw, Mapping):
+        problems.add(here.path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
+        return Fixed(None)
+    if field.domain is None and not raw and field.options:
+        return _options(field, list(field.options), {}, fallback, place, problems)
+    if not set(field.types) & {int, float} or field.options:
+        allowed = f"a list of options, each {field.allowed()}"
+        problems.add(here.path, f"{place.path[-1]} has no range: give {allowed}")
+        return Fixed(None)
+    return _range(field, raw, fallback, place, problems)
+
+
+def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
+    here, before = place.within(SEARCH), len(problems)
+    for key in raw:
+        if key not in ("low", "high", "log", "default"):
+            problems.add((*here.path, key), unknown("part of a range", key, ("low", "high", "log", "default")))
+    own = field.domain
+    if own is None and not {"low", "high"} <= set(raw):
+        problems.add(here.path, f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
+    plain = replace(field, options=(), nullable=False, learnable=False)
+    ends = {
+        key: _literal_or_none(plain, raw.get(key, getattr(own, key, None)), here.at(key), problems)
+        for key in ("low", "high")
+        if key in raw or own is not None
+    }
+    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), here.at("log"), problems)
+    if len(problems) > before:
+        return Fixed(None)
+    return _number_knob(ends["low"], ends["high"], log, plain, raw, fallback, place, problems)
+
+
+def _literal_or_none(field: Field, raw: Any, place: Place, problems: Problems) -> Any:
+    try:
+        return literal(field, raw)
+    except ValueError as error:
+        problems.add(place.path, str(error))
+        return None
+
+
+def _number_knob(
+    low: Any,
+    high: Any,
+    log: bool,
+    field: Field,
+    raw: Mapping[str, Any],
+    fallback: Any,
+    place: Place,
+    problems: Problems,
+) -> Node:
+    here = place.within(SEARCH)
+    if not low < high:
+        advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
+        problems.add(here.path, f"low must be below high, got low {low} and high {high}; {advice}")
+        return Fixed(None)
+    if log and low <= 0:
+        problems.add(here.path, f"a log range must start above 0, got low {low}; raise low or drop log: true")
+        return Fixed(None)
+    whole = float not in field.types
+    domain: Real | Int = Int(low, high, log=log) if whole else Real(low, high, log=log)
+    default = _number(fallback)
+    if "default" in raw:
+        default = _literal_or_none(field, raw["default"], here.at("default"), problems)
+        if default is not None and not low <= default <= high:
+            problems.add((*here.path, "default"), f"got {default}; allowed: from {low} to {high}")
+    if default is None or not low <= default <= high:
+        default = _middle(domain)
+    return Searched(place.name, domain, int(default) if whole else float(default))
+
+
+def _options(
+    field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any, place: Place, problems: Problems
+) -> Node:
+    here = place.within(SEARCH, "options") if settings else place.within(SEARCH)
+    for key in settings:
+        if key not in ("options", "default"):
+            problems.add((*place.path, SEARCH, key), unknown("part of a choice", key, ("options", "default")))
+    if not isinstance(raw, list) or not raw:
+        problems.add(here.path, f"got {shown(raw)}; give a list of at least one option")
+        return Fixed(None)
+    labels = labels_of(raw)
+    options: dict[str, Node] = {}
+    for index, (option, label) in enumerate(zip(raw, labels, strict=True)):
+        if any(option == other and type(option) is type(other) for other in raw[:index]):
+            problems.add((*here.path, index), f"{shown(option)} is given twice: remove one")
+        options[label] = parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
+    return Alternatives(place.name, options, chosen_default(settings, labels, label_of(fallback), place, problems))
+
+
+def chosen_default(
+    settings: Mapping[str, Any], labels: list[str], fallback: str, place: Place, problems: Problems
+) -> str:
+    """Return the label of a choice's default: as given, else the field's own default, else the first."""
+    if "default" not in settings:
+        return fallback if fallback in labels else labels[0]
+    given = label_of(settings["default"])
+    if given not in labels:
+        problems.add((*place.path, SEARCH, "default"), unknown("option", given, labels))
+        return labels[0]
+    return given
+
+
+def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+    here = place.within(LEARN)
+    if not field.learnable or not isinstance(field.domain, Real):
+        problems.add(place.path, _why_not_learned(field, place))
+        return Fixed(None)
+    settings = {} if raw is None else raw
+    if not isinstance(settings, Mapping):
+        settings = {"start": settings}
+        here = place
+    for key in settings:
+        if key not in ("start", "per"):
+            problems.add((*here.path, key), unknown("setting of a learned knob", key, ("start", "per")))
+    inherited = _as_written(fallback)
+    inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
+    start = _number(fallback)
+    start = start if start is not None else _number(field.default)
+    if start is None or (field.domain.positive and start <= 0):
+        start = _middle(field.domain)
+    start_field = Field("start", (float,), domain=field.domain)
+    per_field = Field("per", (str,), options=field.domain.per)
+    start_node = parse_knob(start_field, settings.get("start", MISSING), start, here.at("start"), problems)
+    per = inherited.get("per", field.domain.per[0])
+    per_node = parse_knob(per_field, settings.get("per", MISSING), per, here.at("per"), problems)
+    if field.domain.positive and isinstance(start_node, Fixed) and start_node.value == 0:
+        problems.add((*here.path, "start"), f"{place.path[-1]} is learned as a logarithm: start above 0")
+    return LearnedKnob(place, start_node, per_node)
+
+
+def _why_not_learned(field: Field, place: Place) -> str:
+    name = place.path[-1] if place.path else field.name
+    if field.types == (int,):
+        reason = "is a whole number, which no gradient can move"
+    elif field.options or str in field.types or field.items is not None:
+        reason = "is not a number, so no gradient can move it"
+    else:
+        reason = "cannot be learned: it does not enter the inner loop as a differentiable value"
+    return f"{name} {reason}; fix it or search it, such as {{search: {_example(field)}}}"
+
+
+def _example(field: Field) -> str:
+    if field.domain is not None:
+        return f"{{low: {field.domain.low}, high: {field.domain.high}}}"
+    if field.options:
+        return f"[{', '.join(map(label_of, field.options[:3]))}]"
+    return "[...]"
+
+
+def domain_of(node: Searched | Alternatives) -> Real | Int | Choice:
+    """Return what the sampler is told."""
+    return node.domain if isinstance(node, Searched) else Choice(tuple(node.options))
+
+
+def learned_value(resolved: Any) -> Any:
+    """Turn a resolved learned knob back into the object a configuration holds; pass all else through."""
+    if isinstance(resolved, Mapping) and LEARN in resolved:
+        return Learned(**resolved[LEARN])
+    return tuple(resolved) if isinstance(resolved, list) else resolved
+
+
+def construct(config: type, values: Mapping[str, Any]) -> str | None:
+    """Build a configuration from resolved values; return its complaint, or None."""
+    try:
+        config(**{name: learned_value(value) for name, value in values.items()})
+    except (LearnerError, ValueError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,147 @@
+"""From an experiment and a suggestion for each searched knob to the plain settings of one trial."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.learners import METHODS
+from metaloom.search_spaces.errors import ExperimentError, Problems
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.knobs import Alternatives, Node, Place, walk_nodes
+from metaloom.search_spaces.learner_space import METHOD, OWN, parse_learner
+from metaloom.search_spaces.sampling import Domain, Given, Suggest, Value, domains, resolve_node
+from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer
+
+__all__ = ["Given", "Resolved", "Suggest", "baseline", "defaults", "resolve", "searched_knobs"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One trial's settings: complete, with nothing left to search. All values are JSON's.
+
+    Attributes:
+        tasks: ``source`` and its settings.
+        learner: ``method`` and its slots; a learned knob is ``{"learn": {"start": ..., "per": ...}}``.
+        inner: The inner section.
+        outer: The outer section; ``hypergradient`` is ``{"kind": ..., ...}``.
+        resources: The resources section.
+        knobs: What was chosen for each searched knob that exists under the choices made, by its name.
+    """
+
+    tasks: dict[str, Any]
+    learner: dict[str, Any]
+    inner: dict[str, Any]
+    outer: dict[str, Any]
+    resources: dict[str, Any]
+    knobs: dict[str, Value]
+
+
+class Defaults:
+    """Suggests every knob's own default, as ``metaloom train`` does.
+
+    Args:
+        experiment: Whose defaults.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.values: dict[str, Value] = {}
+        for root in experiment.space.roots():
+            self.values |= _defaults(root)
+
+    def real(self, name: str, low: float, high: float, log: bool) -> float:
+        """Return the knob's default."""
+        return float(self.values[name])
+
+    def integer(self, name: str, low: int, high: int, log: bool) -> int:
+        """Return the knob's default."""
+        return int(self.values[name])
+
+    def choice(self, name: str, options: tuple[str, ...]) -> str:
+        """Return the default option."""
+        return str(self.values[name])
+
+
+def _defaults(node: Node) -> dict[str, Value]:
+    """Return the default of every knob inside, those of members that are not the default's included."""
+    found: dict[str, Value] = {}
+    resolve_node(node, None, found)
+    for inner in walk_nodes(node):
+        if isinstance(inner, Alternatives):
+            for option in inner.options.values():
+                resolve_node(option, None, found)
+    return found
+
+
+def defaults(experiment: Experiment) -> Suggest:
+    """Return what suggests every knob's default."""
+    return Defaults(experiment)
+
+
+def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
+    """Choose a value for every searched knob that the choices before it bring into being.
+
+    Args:
+        experiment: What to resolve.
+        suggest: Asked once per knob, in the file's order: tasks, learner, inner, outer.
+    """
+    space, knobs = experiment.space, dict[str, Value]()
+    tasks = resolve_node(space.tasks, suggest, knobs)
+    learner = resolve_node(space.learner, suggest, knobs)
+    method = learner[METHOD] or OWN
+    inner = resolve_node(space.inner[method], suggest, knobs)
+    outer = resolve_node(space.outer[method], suggest, knobs)
+    return Resolved(tasks, learner, inner, outer, experiment.resources.model_dump(mode="json"), knobs)
+
+
+def searched_knobs(experiment: Experiment) -> dict[str, Domain]:
+    """Return every knob that could be suggested, by its name.
+
+    A knob inside a choice's member, such as ``learner[maml].update.rate``, is asked for only where
+    ``learner`` is ``maml``.
+    """
+    found: dict[str, Domain] = {}
+    for root in experiment.space.roots():
+        found |= domains(root)
+    return found
+
+
+def baseline(experiment: Experiment, method: str) -> Resolved:
+    """Resolve a baseline on the same tasks: the method's recipe with the experiment's network, inner and outer.
+
+    What a recipe sets wins over the experiment's outer section, so that a baseline that learns
+    nothing (``outer.steps`` 0) is not trained.
+
+    Args:
+        experiment: Its defaults give the tasks, the architecture and the loss.
+        method: The baseline's name.
+
+    Raises:
+        LearnerError: No method has this name.
+        ExperimentError: Its recipe does not go with this experiment.
+    """
+    plain = resolve(experiment, defaults(experiment))
+    recipe, problems = METHODS[method], Problems()
+    kept = {slot: plain.learner[slot] for slot in ("architecture", "loss") if slot not in recipe.learner}
+    regression = is_regression(experiment.space.tasks)
+    learner = parse_learner({METHOD: method, **kept}, Place((), "learner"), problems, regression=regression)
+    document = experiment.document
+    outer_given = {**_fixed_part(document.get("outer")), **copy.deepcopy(dict(recipe.outer))}
+    inner_given = {**_fixed_part(document.get("inner")), **copy.deepcopy(dict(recipe.inner))}
+    outer_given.pop("hypergradient", None)
+    outer = parse_outer(outer_given, recipe.outer, Place((), "outer"), problems)
+    inner = parse_inner(inner_given, recipe.inner, Place((), "inner"), problems)
+    if problems.found:
+        raise ExperimentError(problems.found)
+    return Resolved(
+        tasks=plain.tasks,
+        learner=resolve_node(learner, None, {}),
+        inner=resolve_node(inner, None, {}),
+        outer=resolve_node(outer, None, {}),
+        resources=plain.resources,
+        knobs={},
+    )
+
+
+def _fixed_part(section: Any) -> Mapping[str, Any]:
+    return section if isinstance(section, Mapping) else {}
