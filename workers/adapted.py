@@ -1,0 +1,139 @@
+"""From arrays that people have to the tensors a learner takes, and back."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaloom.learners.base import Adapted
+from metaloom.learners.episode import TaskShape
+from metaloom.workers.device import Device
+from metaloom.workers.errors import BundleError
+from metaloom.workers.records import CLASSIFICATION
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A model adapted to one task.
+
+    Attributes:
+        labels: The task's labels as they were given, in the order of ``probabilities``' columns; empty in
+            regression.
+    """
+
+    labels: NDArray[Any]
+    _adapted: Adapted
+    _task: TaskShape
+    _device: Device
+    _as_torch: bool
+    _flat: bool = False
+
+    def predict(self, query_x: Any) -> Any:
+        """Return the queries' labels [queries], as given in the support set, or targets.
+
+        Torch tensors come back if torch tensors went into ``adapt`` (labels that are no numbers always
+        come as numpy), else numpy arrays. Targets are [queries] where the support set's were flat,
+        else [queries, targets].
+
+        Raises:
+            BundleError: The queries have another shape, or are not finite.
+        """
+        out = self._run(query_x)
+        if self._task.kind == CLASSIFICATION:
+            chosen = self.labels[out.argmax(1).cpu().numpy()]
+            return torch.as_tensor(chosen) if self._as_torch and chosen.dtype.kind in "iufb" else chosen
+        out = out[:, 0] if self._flat else out
+        return out if self._as_torch else out.cpu().numpy()
+
+    def probabilities(self, query_x: Any) -> Any:
+        """Return the classes' probabilities [queries, ways], in the order of ``labels``.
+
+        Raises:
+            BundleError: The task is a regression, or the queries do not fit.
+        """
+        if self._task.kind != CLASSIFICATION:
+            raise BundleError("probabilities: a regression has none; use predict")
+        out = self._run(query_x)
+        return out if self._as_torch else out.cpu().numpy()
+
+    def _run(self, query_x: Any) -> Tensor:
+        inputs = to_inputs(query_x, self._task, "query_x").to(self._device.torch, self._device.dtype)
+        with self._device.precision():
+            out = self._adapted.predict(inputs).detach()
+        if self._task.kind != CLASSIFICATION or out.shape[1] == len(self.labels):
+            return out
+        seen = out[:, : len(self.labels)]  # classes of the head that this task does not have
+        return seen / seen.sum(1, keepdim=True)
+
+
+def to_inputs(given: Any, task: TaskShape, name: str) -> Tensor:
+    """Turn examples into a float tensor [n, *inputs].
+
+    8-bit images are scaled to [0, 1], as the task sources' are. Rows of the right size but
+    another shape (flat pixels, images without their channel) are reshaped.
+
+    Raises:
+        BundleError: They are of another size, or not finite.
+    """
+    tensor = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given, name))
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.to(torch.float32) / 255
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.float32)
+    rows = tensor.shape[0] if tensor.ndim else 0
+    if not rows or tensor[0].numel() != math.prod(task.inputs):
+        raise BundleError(
+            f"{name}: got shape {tuple(tensor.shape)}; this learner takes [n, {', '.join(map(str, task.inputs))}]"
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise BundleError(f"{name}: holds a NaN or an infinity")
+    return tensor.reshape(rows, *task.inputs)
+
+
+def to_labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:
+    """Number labels of any kind from 0, in sorted order.
+
+    Returns:
+        The labels [ways], and the number of each example's label [rows].
+
+    Raises:
+        BundleError: They are not one a row, or all the same.
+    """
+    array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    if array.shape != (rows,):
+        raise BundleError(f"support_y: got shape {array.shape} for {rows} examples; give one label each")
+    labels, numbers = np.unique(array, return_inverse=True)
+    if len(labels) < 2:
+        raise BundleError(f"support_y: all {rows} labels are {labels[0]}; a task needs two classes or more")
+    return labels, torch.from_numpy(numbers.astype(np.int64))
+
+
+def to_targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
+    """Turn regression targets into [rows, targets], and say whether they were given flat.
+
+    Raises:
+        BundleError: They are of another shape, or not finite.
+    """
+    tensor = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given, "support_y"))
+    flat = tensor.ndim == 1 and task.outputs == 1
+    tensor = tensor[:, None] if flat else tensor
+    if tuple(tensor.shape) != (rows, task.outputs):
+        raise BundleError(
+            f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]"
+        )
+    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float32)
+    if not bool(torch.isfinite(tensor).all()):
+        raise BundleError("support_y: holds a NaN or an infinity")
+    return tensor, flat
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    """Make a plain numeric array; raises BundleError for anything else."""
+    array = np.asarray(given)
+    if array.dtype.kind not in "fiub":
+        raise BundleError(f"{name}: numbers are needed, got an array of {array.dtype}")
+    return np.ascontiguousarray(array if array.dtype == np.uint8 else array.astype(np.float64))

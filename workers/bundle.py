@@ -1,0 +1,345 @@
+"""A trial's result, to take away: it opens without Ray, MLflow or the store it came from.
+
+A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.safetensors``,
+``card.md``, ``test_episodes.parquet`` (the episodes its numbers are of, if it was tested),
+``MLmodel`` (so that MLflow loads it too) and ``manifest.json``, which has the format's version and
+the SHA-256 of every other file. Loading one runs nobody's code: it reads JSON, YAML and safetensors.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+import metaloom
+from metaloom import learners
+from metaloom.learners.base import Learner
+from metaloom.learners.episode import TaskShape
+from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
+from metaloom.workers.assembly import assemble
+from metaloom.workers.card import write_card
+from metaloom.workers.checkpoint import Knowledge, different_leaves, load_knowledge, read_knowledge
+from metaloom.workers.checkpoint import write_knowledge as write_tensors
+from metaloom.workers.data.base import TaskSource
+from metaloom.workers.device import Device, prepare_device
+from metaloom.workers.durable import ASIDE, canonical, digest, storage_error, sync, write_text
+from metaloom.workers.episode_records import Origin, Seen, write_part
+from metaloom.workers.errors import BundleError, CheckpointError
+from metaloom.workers.outer import OuterConfig
+from metaloom.workers.records import (
+    CLASSIFICATION,
+    META_KNOWLEDGE_FILE,
+    TASK_FILE,
+    TEST,
+    TrialConfig,
+    read_config,
+)
+from metaloom.workers.scoring import Evaluation, evaluate_learner
+from metaloom.workers.seeds import derive_generator
+
+FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+BUNDLE_CONFIG_FILE = "config.yaml"
+CARD_FILE = "card.md"
+TEST_EPISODES_FILE = "test_episodes.parquet"
+MLMODEL_FILE = "MLmodel"
+_REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)
+_MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
+
+
+def write_bundle(
+    trial_directory: Path, out: Path, *, origin: Mapping[str, Any], evaluation: Evaluation | None
+) -> Path:
+    """Write what a trial has learned as a bundle.
+
+    Args:
+        trial_directory: The trial's folder.
+        out: The bundle's folder; must not exist.
+        origin: Where it comes from, as JSON values: search, trial, run id, what the sampler was.
+        evaluation: The test its numbers are of; None if it was not tested.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        BundleError: ``out`` exists.
+        CheckpointError: The trial has learned nothing yet.
+        StorageError: The bundle cannot be written.
+    """
+    if out.exists():
+        raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
+    config, task = read_config(trial_directory), _read_task(trial_directory / TASK_FILE)
+    knowledge = load_knowledge(trial_directory)
+    aside = out.with_name(f"{ASIDE}{out.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        _fill(aside, config, task, knowledge, origin, evaluation)
+        aside.rename(out)
+        sync(out.parent)
+    except OSError as problem:
+        raise storage_error(out, problem) from problem
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def _fill(
+    folder: Path,
+    config: TrialConfig,
+    task: TaskShape,
+    knowledge: Knowledge,
+    origin: Mapping[str, Any],
+    evaluation: Evaluation | None,
+) -> None:
+    """Write every file of the bundle, the manifest last."""
+    document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}}
+    write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
+    write_text(folder / MLMODEL_FILE, yaml.safe_dump(_MLMODEL))
+    write_tensors(
+        folder / META_KNOWLEDGE_FILE,
+        {"phi": knowledge.phi, "state": knowledge.state},
+        {"step": str(knowledge.step)},
+    )
+    write_text(folder / CARD_FILE, write_card(config, task, knowledge, origin, evaluation))
+    if evaluation is not None:
+        source = str(config.tasks.get("source", ""))
+        rows = Origin(config.search, config.trial, source, evaluation.setting, evaluation.batch_norm)
+        seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
+        write_part(folder / TEST_EPISODES_FILE, rows, [seen])
+    manifest = {
+        "format": FORMAT,
+        "metaloom": metaloom.__version__,
+        "origin": dict(origin),
+        "evaluation": evaluation.to_json() if evaluation else None,
+        "notes": list(knowledge.notes),
+        "files": {path.name: _sign(path) for path in sorted(folder.iterdir())},
+    }
+    signed = {**manifest, "sha256": digest(canonical(manifest))}
+    write_text(folder / MANIFEST_FILE, json.dumps(signed, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A learner with what it has learned, ready to adapt to new tasks.
+
+    Attributes:
+        path: Its folder.
+        config: The trial it comes from, every knob resolved.
+        task: The shape of the tasks it was trained on.
+        manifest: Format, versions, origin, evaluation.
+        card: What it is, for people (Markdown).
+    """
+
+    path: Path
+    config: TrialConfig
+    task: TaskShape
+    manifest: Mapping[str, Any]
+    card: str
+    _learner: Learner
+    _knowledge: Knowledge
+    _device: Device
+
+    def adapt(self, support_x: Any, support_y: Any, *, seed: int = 0) -> AdaptedModel:
+        """Adapt to a new task.
+
+        Args:
+            support_x: [support, *inputs], numpy or torch; 8-bit images are scaled to [0, 1].
+            support_y: [support] labels of any kind, or regression targets [support] or [support, targets].
+            seed: What a learner that draws something (a random start) draws it from; an episode's own
+                seed gives that episode's own numbers.
+
+        Raises:
+            BundleError: The inputs have another shape, are not finite, or have too many classes.
+        """
+        task, device, knowledge = self.task, self._device, self._knowledge
+        inputs = to_inputs(support_x, task, "support_x")
+        labels, flat = np.empty(0), False
+        if task.kind == CLASSIFICATION:
+            labels, targets = to_labels(support_y, len(inputs))
+            targets = targets.to(device.torch)
+        else:
+            targets, flat = to_targets(support_y, len(inputs), task)
+            targets = targets.to(device.torch, device.dtype)
+        learner = self._for_ways(len(labels))
+        phi, state = device.place(knowledge.phi), device.place(knowledge.state)
+        generator = derive_generator(seed, "evaluate")
+        with device.precision():
+            adapted = learner.adapt(phi, state, inputs.to(device.torch, device.dtype), targets, generator)
+        return AdaptedModel(labels, adapted, task, device, isinstance(support_x, Tensor), flat)
+
+    def evaluate(
+        self,
+        source: TaskSource | None = None,
+        *,
+        cache: Path | None = None,
+        split: str = TEST,
+        episodes: int = 600,
+        seed: int | None = None,
+    ) -> Evaluation:
+        """Score it on the episodes of a split: the same numbers as the trial's own evaluation.
+
+        Args:
+            source: Where episodes come from; None opens the source it was trained on.
+            cache: Where that source keeps what it has made; needed if ``source`` is None.
+            split: ``train``, ``validation`` or ``test``.
+            episodes: How many.
+            seed: Seed of the episodes, if ``source`` is None; None takes the search's.
+        """
+        if source is None:
+            if cache is None:
+                raise BundleError("evaluate: give a task source, or the cache folder to open one with")
+            source = assemble(self.config, cache=cache, seed=seed).source
+        device = self._device
+        phi, state = device.place(self._knowledge.phi), device.place(self._knowledge.state)
+        return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device)
+
+    def _for_ways(self, ways: int) -> Learner:
+        """Return the learner for tasks of so many classes; raises BundleError if there is none.
+
+        A metric learner takes any number. A linear head has the ways it was trained with: it can
+        leave some unused, but not grow.
+        """
+        if ways == self.task.outputs or self.task.kind != CLASSIFICATION:
+            return self._learner
+        task = TaskShape(**{**asdict(self.task), "outputs": ways})
+        other = _build(self.config, task)
+        if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
+            return other
+        if ways < self.task.outputs:
+            return self._learner
+        raise BundleError(
+            f"adapt: the support set has {ways} classes, but this learner's head was trained for "
+            f"{self.task.outputs}; give it at most {self.task.outputs}"
+        )
+
+
+def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
+    """Open a bundle.
+
+    Args:
+        path: Its folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        BundleError: It is no bundle, damaged, or of a newer format.
+        DeviceError: The device is not there.
+    """
+    folder = Path(path)
+    manifest = _read_manifest(folder)
+    for name in manifest["files"]:
+        _check_file(folder, name, manifest["files"][name])
+    try:
+        document = _read_yaml((folder / BUNDLE_CONFIG_FILE).read_text())
+        config = TrialConfig.from_json(document["trial"])
+        task = _task_of(document["task"])
+        groups, metadata = read_knowledge(folder / META_KNOWLEDGE_FILE)
+    except (CheckpointError, KeyError, TypeError, ValueError) as problem:
+        raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
+    learner = _build(config, task)
+    knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
+    odd = different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi)
+    if odd:
+        raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")
+    place = prepare_device({**config.resources, "device": device}, OuterConfig.of(config.outer).precision)
+    card = (folder / CARD_FILE).read_text()
+    return Bundle(folder, config, task, manifest, card, learner, knowledge, place)
+
+
+class PyFunc:
+    """What MLflow calls: a few examples of each class and the queries in, the queries' labels out."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Adapt to ``support_x``, ``support_y`` and predict ``query_x``.
+
+        Args:
+            model_input: A mapping with the three as arrays; or with ``query_x`` alone, or just the
+                queries, the support set then being in ``params``.
+            params: ``support_x`` and ``support_y`` (nested lists), if not in ``model_input``; ``seed``.
+
+        Raises:
+            BundleError: Something is missing.
+        """
+        given: dict[str, Any] = dict(params or {})
+        given |= dict(model_input) if isinstance(model_input, Mapping) else {"query_x": model_input}
+        missing = [name for name in ("support_x", "support_y", "query_x") if name not in given]
+        if missing:
+            raise BundleError(
+                f"predict: {', '.join(missing)} missing; a bundle adapts to a support set first"
+            )
+        adapted = self.bundle.adapt(given["support_x"], given["support_y"], seed=int(given.get("seed", 0)))
+        return adapted.predict(given["query_x"])
+
+
+def _load_pyfunc(path: str) -> PyFunc:
+    """Open a bundle for ``mlflow.pyfunc.load_model``, which looks for a function of this name."""
+    return PyFunc(load_bundle(path))
+
+
+def _build(config: TrialConfig, task: TaskShape) -> Learner:
+    return learners.build_learner(learner=config.learner, inner=config.inner, outer=config.outer, task=task)
+
+
+def _sign(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"sha256": digest(content), "bytes": len(content)}
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    except (OSError, ValueError) as problem:
+        raise BundleError(
+            f"{folder}: not a bundle: its {MANIFEST_FILE} cannot be read ({problem})"
+        ) from problem
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} names no format")
+    if manifest["format"] > FORMAT:
+        raise BundleError(f"{folder}: bundle format {manifest['format']}; this metaloom reads up to {FORMAT}")
+    claimed = manifest.pop("sha256", None)
+    if digest(canonical(manifest)) != claimed:
+        raise BundleError(
+            f"{folder}: {MANIFEST_FILE} is damaged; get the bundle again from where it was exported"
+        )
+    absent = [name for name in _REQUIRED if name not in manifest["files"]]
+    if absent:
+        raise BundleError(f"{folder}: not a bundle: it has no {', '.join(absent)}")
+    return manifest
+
+
+def _check_file(folder: Path, name: str, signed: Mapping[str, Any]) -> None:
+    if Path(name).name != name:
+        raise BundleError(f"{folder}: {MANIFEST_FILE} names a file outside of it: {name}")
+    try:
+        found = _sign(folder / name)
+    except OSError as problem:
+        raise BundleError(f"{folder}: {name} is missing ({problem.strerror})") from problem
+    if found != dict(signed):
+        raise BundleError(f"{folder}: {name} is damaged; get the bundle again from where it was exported")
+
+
+def _read_yaml(text: str) -> Any:
+    """Read YAML that has no aliases: a short text full of them can stand for gigabytes."""
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        raise ValueError(f"{BUNDLE_CONFIG_FILE} has aliases")
+    return yaml.safe_load(text)
+
+
+def _read_task(path: Path) -> TaskShape:
+    try:
+        return _task_of(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as problem:
+        raise BundleError(f"{path}: the trial's task cannot be read ({problem})") from problem
+
+
+def _task_of(document: Mapping[str, Any]) -> TaskShape:
+    return TaskShape(**{**document, "inputs": tuple(document["inputs"])})

@@ -1,0 +1,120 @@
+"""The card of a bundle: what it is, how it was found, what its numbers are of."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from metaloom.learners.episode import TaskShape
+from metaloom.workers.checkpoint import Knowledge
+from metaloom.workers.records import CLASSIFICATION, REGRESSION, TrialConfig
+from metaloom.workers.scoring import Evaluation
+
+_SETTINGS = {
+    "inductive": "each query is predicted on its own",
+    "transductive": "a query's prediction depends on the other queries of its batch (through batch "
+    "statistics), so the numbers hold for whole query sets, not for single queries",
+}
+
+
+def write_card(
+    config: TrialConfig,
+    task: TaskShape,
+    knowledge: Knowledge,
+    origin: Mapping[str, Any],
+    evaluation: Evaluation | None,
+) -> str:
+    """Return the card as Markdown."""
+    method = str(config.learner.get("method", "custom"))
+    parts = [
+        f"# {method} for {_task(config, task)}",
+        _what(config, task, knowledge, method),
+        "## Numbers",
+        _numbers(evaluation),
+        "## How it was found",
+        _origin(config, knowledge, origin),
+        "## How to use it",
+        _usage(task),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _task(config: TrialConfig, task: TaskShape) -> str:
+    source = config.tasks.get("source", "unnamed tasks")
+    if task.kind == REGRESSION:
+        return f"regression on {source}"
+    shots = config.tasks.get("shots")
+    return f"{task.outputs}-way{f' {shots}-shot' if shots else ''} classification on {source}"
+
+
+def _what(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method: str) -> str:
+    count = sum(one.numel() for one in knowledge.phi.values())
+    lines = [
+        f"A learning algorithm, not a trained model: given a few labelled examples it returns a model. Its "
+        f"meta-knowledge is {count:,} numbers, learned in {knowledge.step:,} outer steps.",
+        "",
+        f"- inputs: {' x '.join(map(str, task.inputs))} numbers in float32",
+        f"- outputs: {_outputs(task)}",
+        f"- method: {method}",
+    ]
+    lines += [
+        f"- {slot}: {_short(settings)}"
+        for slot, settings in sorted(config.learner.items())
+        if slot != "method" and settings
+    ]
+    return "\n".join(lines)
+
+
+def _outputs(task: TaskShape) -> str:
+    if task.kind == CLASSIFICATION:
+        return f"one of the support set's labels (trained with {task.outputs} classes a task)"
+    return f"{task.outputs} target{'s' if task.outputs > 1 else ''}"
+
+
+def _numbers(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return "Not tested yet: `metaloom evaluate` on this folder does it."
+    low, high = evaluation.interval
+    lines = [
+        f"**{evaluation.metric} {evaluation.mean:.4f}**, 95% interval {low:.4f} to {high:.4f}, over "
+        f"{evaluation.episodes} episodes of the {evaluation.split} split (classes that were seen neither in "
+        "training nor in validation, where the source has classes).",
+        "",
+        f"- setting: {evaluation.setting}: {_SETTINGS.get(evaluation.setting, 'as the method defines it')}",
+        f"- batch norm: {evaluation.batch_norm}",
+    ]
+    if len(evaluation.per_step) > 1:
+        lines += ["", f"| inner steps | {evaluation.metric} | 95% interval |", "|---|---|---|"]
+        lines += [
+            f"| {one['step']:.0f} | {one['mean']:.4f} | {one['low']:.4f} to {one['high']:.4f} |"
+            for one in evaluation.per_step
+        ]
+    return "\n".join(lines)
+
+
+def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]) -> str:
+    lines = [f"- search: {config.search}, trial {config.trial}, seed {config.seed}"]
+    said = ("search", "trial", "seed")
+    lines += [
+        f"- {name}: {_short(value)}"
+        for name, value in origin.items()
+        if name not in said and value not in (None, "", {})
+    ]
+    lines += [f"- note: {note}" for note in knowledge.notes]
+    return "\n".join(lines)
+
+
+def _usage(task: TaskShape) -> str:
+    inputs = ", ".join(map(str, task.inputs))
+    targets = "[support] labels of any kind" if task.kind == CLASSIFICATION else f"[support, {task.outputs}]"
+    return (
+        "```python\n"
+        "from metaloom import load_bundle\n\n"
+        f"# support_x: [support, {inputs}]; support_y: {targets}; query_x: [queries, {inputs}]\n"
+        'model = load_bundle("PATH").adapt(support_x, support_y)\n'
+        "model.predict(query_x)\n"
+        "```"
+    )
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
