@@ -1,0 +1,1 @@
+"""Times the engine beside the peers that install, on the same network, data and mathematics."""

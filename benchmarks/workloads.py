@@ -1,0 +1,152 @@
+"""What is timed: networks as their users write them, tasks, and a method.
+
+All implementations share the parameter names (``conv0.weight``, ``norm0.bias``, ``head.weight``), so that
+gradients can be compared entry by entry. No network here has a bias before its batch norm.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from metaloom.learners.episode import Episode
+
+Parameters = dict[str, Tensor]
+Norm = Callable[[int], nn.Module]
+
+
+def batch_norm(channels: int) -> nn.Module:
+    """Return torch's own batch norm over the batch's statistics."""
+    return nn.BatchNorm2d(channels, track_running_stats=False)
+
+
+class Conv4(nn.Module):
+    """Four blocks of convolution, batch norm, ReLU and max-pooling, as the papers and the peers' examples have it."""
+
+    def __init__(self, outputs: int | None, norm: Norm = batch_norm, channels: int = 64, side: int = 28) -> None:
+        super().__init__()
+        for block in range(4):
+            self.add_module(f"conv{block}", nn.Conv2d(channels if block else 1, channels, 3, padding=1, bias=False))
+            self.add_module(f"norm{block}", norm(channels))
+            side //= 2
+        self.head = nn.Identity() if outputs is None else nn.Linear(channels * side * side, outputs)
+
+    def forward(self, x: Tensor, **options: object) -> Tensor:
+        """Map images [n, 1, side, side] to logits [n, outputs], or to features where there is no head."""
+        for block in range(4):
+            x = getattr(self, f"conv{block}")(x)
+            x = F.max_pool2d(F.relu(getattr(self, f"norm{block}")(x)), 2)
+        outputs: Tensor = self.head(x.flatten(1))
+        return outputs
+
+
+class SineMLP(nn.Module):
+    """Finn's regression network: two hidden layers of 40."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer0, self.layer1, self.head = nn.Linear(1, 40), nn.Linear(40, 40), nn.Linear(40, 1)
+
+    def forward(self, x: Tensor, **options: object) -> Tensor:
+        """Map [n, 1] to [n, 1]."""
+        outputs: Tensor = self.head(F.relu(self.layer1(F.relu(self.layer0(x)))))
+        return outputs
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One line of the table.
+
+    Attributes:
+        name: What ``--workloads`` calls it.
+        title: What it is.
+        method: ``maml``, ``first_order_maml`` or ``prototypical``.
+        network: Builds the module, given what makes its batch norms.
+        episodes: Draws the tasks.
+        steps: Inner steps.
+        rate: Inner rate.
+        target: Times faster than the fastest peer that the engine has to be.
+    """
+
+    name: str
+    title: str
+    method: str
+    network: Callable[[Norm], nn.Module]
+    episodes: Callable[[Generator], list[Episode]]
+    steps: int
+    rate: float
+    target: float
+
+    @property
+    def classification(self) -> bool:
+        """Whether the loss is cross entropy; the mean squared error otherwise."""
+        return not self.name.startswith("W2")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, inner and outer."""
+        return F.cross_entropy(outputs, targets) if self.classification else F.mse_loss(outputs, targets)
+
+    def start(self) -> Parameters:
+        """Return the parameters every implementation starts from, in float32 on the CPU."""
+        torch.manual_seed(0)
+        return {name: value.detach().clone() for name, value in self.network(batch_norm).named_parameters()}
+
+
+def image_episode(generator: Generator, *, ways: int, shots: int, queries: int) -> Episode:
+    """Draw a task whose classes are blurred random images, and whose examples are noisy copies of them."""
+    classes = F.interpolate(torch.rand(ways, 1, 7, 7, generator=generator), size=28, mode="bilinear")
+
+    def draw(count: int) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(ways).repeat_interleave(count)
+        return (classes[labels] + 0.3 * torch.rand(ways * count, 1, 28, 28, generator=generator)).clamp(0, 1), labels
+
+    return Episode(*draw(shots), *draw(queries))
+
+
+def sine_episode(generator: Generator, *, shots: int = 10) -> Episode:
+    """Draw Finn's task: amplitude in [0.1, 5], phase in [0, pi], x in [-5, 5]."""
+    amplitude, phase = 0.1 + 4.9 * torch.rand((), generator=generator), torch.pi * torch.rand((), generator=generator)
+    x = 10 * torch.rand(2 * shots, 1, generator=generator) - 5
+    y = amplitude * torch.sin(x - phase)
+    return Episode(x[:shots], y[:shots], x[shots:], y[shots:])
+
+
+def _images(tasks: int, *, ways: int, shots: int) -> Callable[[Generator], list[Episode]]:
+    return lambda generator: [image_episode(generator, ways=ways, shots=shots, queries=15) for _ in range(tasks)]
+
+
+def _conv4_maml(name: str, tasks: int, *, method: str = "maml", target: float) -> Workload:
+    order = "first-order " if method == "first_order_maml" else ""
+    title = f"Conv-4 {order}MAML, 5-way 1-shot, 15 queries, 28x28, 1 step, {tasks} tasks"
+    return Workload(name, title, method, lambda norm: Conv4(5, norm), _images(tasks, ways=5, shots=1), 1, 0.4, target)
+
+
+def _sine_maml(name: str, steps: int) -> Workload:
+    title = f"Sine MLP 40-40 MAML, K=10, 25 tasks, {steps} step{'s' if steps > 1 else ''}"
+    draw = lambda generator: [sine_episode(generator) for _ in range(25)]  # noqa: E731
+    return Workload(name, title, "maml", lambda norm: SineMLP(), draw, steps, 0.01, 2.0)
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        _conv4_maml("W1-8", 8, target=1.4),
+        _conv4_maml("W1-32", 32, target=1.4),
+        _conv4_maml("W1-8-first-order", 8, method="first_order_maml", target=1.6),
+        _conv4_maml("W1-32-first-order", 32, method="first_order_maml", target=1.6),
+        _sine_maml("W2-1", 1),
+        _sine_maml("W2-5", 5),
+        Workload(
+            "W3",
+            "ProtoNet on Conv-4, 20-way 5-shot, 15 queries, 28x28",
+            "prototypical",
+            lambda norm: Conv4(None, norm),
+            _images(1, ways=20, shots=5),
+            0,
+            0.0,
+            1.3,
+        ),
+    )
+}
