@@ -21,11 +21,11 @@ from metaloom.learners.hypergradients.problem import (
     add,
     as_leaves,
     derivative,
-    detached,
     detached_outer,
     norm,
     pullback,
     require_last_step_only,
+    solution,
 )
 from metaloom.learners.knowledge.slots import part, under
 
@@ -52,9 +52,7 @@ class FiniteDifference(Estimator):
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "finite_difference")
         last = problem.steps - 1
-        state = detached(problem.start(phi))
-        for index in range(last):
-            state = detached(problem.step(phi, state, index))
+        state = solution(problem, phi, last)
         slope = {name: value.detach() for name, value in problem.gradient(phi, state.theta).items()}
 
         leaves, slope_leaves = as_leaves(phi), as_leaves(slope)

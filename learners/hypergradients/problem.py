@@ -173,11 +173,12 @@ def norm(tensors: Tensors) -> Tensor:
     return dot(tensors, tensors).sqrt()
 
 
-def solution(problem: Problem, phi: Tensors) -> InnerState:
-    """Run the inner loop without keeping its graph; memory is flat in the steps."""
-    state = detached(problem.start(phi))
-    for index in range(problem.steps):
-        state = detached(problem.step(phi, state, index))
+def solution(problem: Problem, phi: Tensors, steps: int | None = None) -> InnerState:
+    """Run the inner loop, or its first ``steps``, without keeping its graph; memory is flat in the steps."""
+    fixed = {name: tensor.detach() for name, tensor in phi.items()}  # leaves of phi would make each step keep its graph
+    state = detached(problem.start(fixed))
+    for index in range(problem.steps if steps is None else steps):
+        state = detached(problem.step(fixed, state, index))
     return state
 
 

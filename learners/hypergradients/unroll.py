@@ -20,7 +20,6 @@ from metaloom.learners.hypergradients.problem import (
     Outer,
     Problem,
     ValueEstimator,
-    detached,
     require_last_step_only,
     solution,
 )
@@ -69,9 +68,7 @@ class OneStep(ValueEstimator):
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
         require_last_step_only(problem, "one_step")
-        state = detached(problem.start(phi))
-        for index in range(problem.steps - 1):
-            state = detached(problem.step(phi, state, index))
+        state = solution(problem, phi, problem.steps - 1)
         state = problem.step(phi, state, problem.steps - 1)
         outer = problem.outer(phi, state.theta, problem.steps)
         return outer.loss, outer
