@@ -1,0 +1,66 @@
+"""Task sources: where episodes come from.
+
+``open_source`` serves a trial; ``prepare`` is called once before any trial starts, so
+that whatever is wrong with the data is said then, and the caches are built once.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from metaloom.workers.data.base import (
+    SOURCES,
+    SPLITS,
+    CacheError,
+    DataError,
+    SampledEpisode,
+    SourceSummary,
+    SplitSummary,
+    TaskSource,
+)
+from metaloom.workers.data.config import read_tasks
+
+__all__ = [
+    "SOURCES",
+    "SPLITS",
+    "CacheError",
+    "DataError",
+    "SampledEpisode",
+    "SourceSummary",
+    "SplitSummary",
+    "TaskSource",
+    "open_source",
+    "prepare",
+]
+
+for _module in pkgutil.iter_modules(__path__):  # each source registers itself: no list is kept by hand
+    import_module(f"{__name__}.{_module.name}")
+
+
+def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> TaskSource:
+    """Open a task source, memory-mapped; build its cache first if there is none.
+
+    Args:
+        tasks: The resolved ``tasks`` section: ``source`` and that source's fields.
+        seed: With split and index, all that an episode depends on.
+        cache: Folder shared by all processes of this machine.
+
+    Raises:
+        DataError: The settings or the data are wrong.
+        CacheError: The cache folder is not usable.
+    """
+    source, config = read_tasks(tasks)
+    return source.open(config, seed=seed, cache=cache)
+
+
+def prepare(tasks: Mapping[str, Any], *, cache: Path) -> SourceSummary:
+    """Check the data and build its cache; return what each split holds.
+
+    Raises:
+        DataError: The settings or the data are wrong, or have too few classes or samples.
+        CacheError: The cache folder is not usable.
+    """
+    source, config = read_tasks(tasks)
+    return source.open(config, seed=0, cache=cache).summary()

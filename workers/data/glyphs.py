@@ -1,0 +1,75 @@
+"""The embedded few-shot data: characters of many scripts, drawn from the fonts that matplotlib ships.
+
+A class is one character, in all its faces. The drawings are made once (seconds, no
+download), are the same on every machine with the same fonts, and are then memory-mapped.
+"""
+
+import unicodedata
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaloom.search_spaces.tasks import GlyphTasks
+from metaloom.workers.data import glyph_drawing as drawing
+from metaloom.workers.data.base import SOURCES, SPLITS
+from metaloom.workers.data.sampler import ClassTable, FewShotSource, fixed_generator
+from metaloom.workers.data.store import Arrays, cached
+
+VERSION = 1  # of the drawings: raise it whenever they change
+FRACTIONS = {"validation": 0.15, "test": 0.2}
+
+
+@SOURCES.register("glyphs")
+class Glyphs(FewShotSource):
+    """At least 1,000 characters, 20 drawings each, 28x28."""
+
+    name = "glyphs"
+    Config = GlyphTasks
+
+    @classmethod
+    def open(cls, config: GlyphTasks, *, seed: int, cache: Path) -> Self:
+        """Map the drawings; draw them first if they are not there."""
+        arrays = cached(cache, cls.name, {"source": cls.name, "version": VERSION}, draw_all)
+        table = ClassTable.from_splits(arrays.about["splits"], arrays.about["counts"])
+        return cls(arrays, table, config, seed=seed, scale=255.0, inputs=(1, drawing.SIZE, drawing.SIZE))
+
+
+def draw_all() -> Arrays:
+    """Choose the characters, share them out among the splits and draw them."""
+    faces = drawing.faces()
+    charmaps = [set(face.get_charmap()) for face in faces]
+    codes = drawing.distinct(_thumbnails(faces, charmaps))
+    order = fixed_generator(VERSION, 0).permutation(len(codes))
+    codes = [codes[place] for place in order]
+    validation, test = (round(len(codes) * FRACTIONS[split]) for split in ("validation", "test"))
+    train = len(codes) - validation - test
+    names = [f"U+{code:04X} {unicodedata.name(chr(code))}" for code in codes]
+    parts = (names[:train], names[train : train + validation], names[train + validation :])
+    images = np.concatenate([_draw_class(code, faces, charmaps) for code in codes])
+    about = {
+        "splits": dict(zip(SPLITS, parts, strict=True)),
+        "counts": dict.fromkeys(names, drawing.DRAWINGS),
+    }
+    return Arrays({"x": images}, about)
+
+
+def _thumbnails(faces: list[Any], charmaps: list[set[int]]) -> dict[int, drawing.Floats]:
+    """Return how each candidate looks in each regular face that has it."""
+    regular = [
+        (face, charmap) for face, charmap in zip(faces, charmaps, strict=True) if Path(face.fname).stem in drawing.FACES
+    ]
+    looks = {}
+    for code in drawing.candidates([charmap for _, charmap in regular]):
+        rendered = [drawing.render(face, code) for face, charmap in regular if code in charmap]
+        if inks := [drawing.thumbnail(ink) for ink in rendered if ink is not None]:
+            looks[code] = np.stack(inks)
+    return looks
+
+
+def _draw_class(code: int, faces: list[Any], charmaps: list[set[int]]) -> NDArray[np.uint8]:
+    """Return the character's drawings, uint8 [20, 28, 28]."""
+    rendered = [drawing.render(face, code) for face, charmap in zip(faces, charmaps, strict=True) if code in charmap]
+    fields = [drawing.distance(ink) for ink in rendered if ink is not None]
+    return np.stack(list(drawing.drawings(fields, drawing.Pen(), drawing.class_generator(code))))
