@@ -57,15 +57,18 @@ def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> N
     estimator = outer.fields.get(HYPERGRADIENT) if isinstance(outer, Section) else None
     if estimator is None or "update" not in learner.fields:
         return  # without inner steps the gradient is direct, whatever the estimator
+    learned = list(learned_slots(learner))
     for chosen in sections(estimator):
-        if chosen.kind == AUTO:
-            continue
-        for slot, name in learned_slots(learner):
-            if not ESTIMATORS[chosen.kind].gives_signal(slot):
-                seeing = [AUTO, *(kind for kind, one in ESTIMATORS.items() if one.gives_signal(slot))]
-                advice = f"choose one of {', '.join(seeing)}, or fix or search {name}"
-                message = f"{chosen.kind} gives no signal to {name}, which is learned; {advice}"
-                problems.add(chosen.place.path, message)
+        unseen = [name for slot, name in learned if not _gives_signal(chosen.kind, slot)]
+        if unseen:
+            seeing = [AUTO, *(kind for kind in ESTIMATORS if all(_gives_signal(kind, slot) for slot, _ in learned))]
+            advice = f"choose one of {', '.join(seeing)}, or fix or search it"
+            message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, which is learned; {advice}"
+            problems.add(chosen.place.path, message)
+
+
+def _gives_signal(kind: str, slot: str) -> bool:
+    return kind == AUTO or ESTIMATORS[kind].gives_signal(slot)
 
 
 def _check_objectives(space: Space, search: SearchSettings, problems: Problems) -> None:
@@ -97,6 +100,8 @@ def _check_sampler(space: Space, search: SearchSettings, problems: Problems) -> 
             else:
                 _check_grid_size(space, search, problems)
         case "cmaes":
+            if len(search.objectives) > 1:
+                problems.add(path, "cmaes takes one objective; use nsga2, tpe or random for several, or keep one")
             named = [name for name, domain in knobs.items() if isinstance(domain, Choice)]
             if named:
                 problems.add(path, f"cmaes cannot choose among options ({', '.join(named[:3])}); use tpe, or fix them")

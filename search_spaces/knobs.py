@@ -127,7 +127,7 @@ def label_of(raw: Any, key: str = "kind") -> str:
         named = raw.get(key)
         if isinstance(named, str):
             return named
-        return LEARN if LEARN in raw else "choice" if SEARCH in raw else "own"
+        return LEARN if LEARN in raw else SEARCH if SEARCH in raw else "own"
     if isinstance(raw, list):
         return "[" + ", ".join(label_of(item) for item in raw) + "]"
     return str(raw) if isinstance(raw, str) else shown(raw)

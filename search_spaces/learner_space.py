@@ -6,6 +6,7 @@ from typing import Any
 
 from metaloom.learners import METHODS, SLOTS, Recipe
 from metaloom.learners.errors import unknown
+from metaloom.learners.solvers.prediction import Prediction
 from metaloom.search_spaces.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
@@ -14,7 +15,6 @@ from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Place, Secti
 
 METHOD = "method"
 OWN = ""  # the kind of a learner whose slots are all filled by hand
-WITH_STEPS = "linear"  # the prediction that inner gradient steps move
 UPDATE, PREDICTION = "update", "prediction"
 
 
@@ -84,10 +84,10 @@ def _fill(
     for name, catalogue in catalogues.items():
         with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
         nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
-    if not _takes_steps(nodes[PREDICTION]) and UPDATE not in recipe.learner:
+    if not takes_steps(nodes[PREDICTION]):
         if UPDATE in raw:
             kinds = " or ".join(kind for kind, _ in _kinds(nodes[PREDICTION]))
-            advice = f"remove it, or give prediction: {WITH_STEPS}"
+            advice = "remove it, or give prediction: linear"
             problems.add(
                 (*place.path, UPDATE), f"{method or kinds} takes no inner steps (prediction {kinds}); {advice}"
             )
@@ -104,9 +104,10 @@ def _kinds(node: Node) -> Iterator[tuple[str, Section]]:
             yield from _kinds(option)
 
 
-def _takes_steps(prediction: Node) -> bool:
-    kinds = [kind for kind, _ in _kinds(prediction)]
-    return not kinds or WITH_STEPS in kinds
+def takes_steps(prediction: Node) -> bool:
+    """Whether inner steps adapt what predicts, for any component that may come to stand in the slot."""
+    components = [SLOTS[PREDICTION].registry[kind] for kind, _ in _kinds(prediction)]
+    return not components or any(issubclass(one, Prediction) and one.needs_steps for one in components)
 
 
 def sections(node: Node) -> list[Section]:

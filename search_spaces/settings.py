@@ -190,7 +190,7 @@ class SearchSettings(Settings):
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     concurrency: Count | None = None  # null: as many as the resources allow
     baselines: Annotated[tuple[str, ...], Strict(False)] = ()
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
 
     @field_validator("objectives")
     @classmethod

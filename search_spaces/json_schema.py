@@ -1,0 +1,121 @@
+"""A JSON Schema of the experiment file, for editors: generated from the registries, so never out of date."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from metaloom.learners import METHODS, InnerConfig
+from metaloom.learners.domains import Real
+from metaloom.search_spaces.components import Catalogue
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.fields import MISSING, Field, fields_of
+from metaloom.search_spaces.knobs import LEARN, SEARCH
+from metaloom.search_spaces.learner_space import METHOD, slot_catalogues
+from metaloom.search_spaces.sections import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
+
+Schema = dict[str, Any]
+TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def json_schema() -> Schema:
+    """Return the schema (JSON Schema 2020-12) of an experiment file."""
+    schema = Experiment.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+    learner = _learner_schema()
+    definitions["Learner"] = {"anyOf": [learner, {"enum": list(METHODS)}, _choice({"$ref": "#/$defs/Learner"})]}
+    slots = {name: _component_schema(catalogue, name) for name, catalogue in slot_catalogues().items()}
+    definitions |= {_title(name): slot for name, slot in slots.items()}
+    definitions["Hypergradient"] = _component_schema(estimator_catalogue(), HYPERGRADIENT)
+    properties = schema["properties"]
+    properties["tasks"] = _component_schema(task_catalogue(), None)
+    properties["learner"] = {"$ref": "#/$defs/Learner"}
+    properties["inner"] = _object(InnerConfig)
+    properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: {"$ref": "#/$defs/Hypergradient"}})
+    for kind in ("Sampler", "Scheduler"):
+        _allow_names(definitions, kind)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Metaloom experiment"}
+
+
+def _title(slot: str) -> str:
+    return slot.capitalize()
+
+
+def _learner_schema() -> Schema:
+    slots: Schema = {name: {"$ref": f"#/$defs/{_title(name)}"} for name in slot_catalogues()}
+    summaries = [{"const": name, "description": recipe.summary} for name, recipe in METHODS.items()]
+    method = {"anyOf": [{"oneOf": summaries}, _choice({"enum": list(METHODS)}), {"type": "null"}]}
+    return {"type": "object", "properties": {METHOD: method, **slots}, "additionalProperties": False}
+
+
+def _component_schema(catalogue: Catalogue, name: str | None) -> Schema:
+    """Describe a component: a kind's name, its settings, ``learn``, or a choice (where ``name`` is its definition)."""
+    options: list[Schema] = [{"enum": list(catalogue.configs)}]
+    options += [
+        _object(config, {catalogue.key: {"const": kind}}, required=[] if kind == catalogue.fixed else [catalogue.key])
+        for kind, config in catalogue.configs.items()
+    ]
+    if catalogue.learned is not None:
+        settings = _object(catalogue.configs[catalogue.learned])
+        options += [{"const": LEARN}, _one(LEARN, settings)]
+    if name is not None:
+        options.append(_choice({"$ref": f"#/$defs/{_title(name)}"}))
+    return {"anyOf": options}
+
+
+def _object(config: type, extra: Mapping[str, Schema] | None = None, required: list[str] | None = None) -> Schema:
+    properties = {name: _knob(field) for name, field in fields_of(config).items()}
+    needed = [name for name, field in fields_of(config).items() if field.default is MISSING]
+    schema: Schema = {
+        "type": "object",
+        "description": inspect.cleandoc(config.__doc__ or ""),
+        "properties": {**(extra or {}), **properties},
+        "additionalProperties": False,
+    }
+    return {**schema, "required": [*(required or []), *needed]} if required or needed else schema
+
+
+def _one(key: str, schema: Schema) -> Schema:
+    return {"type": "object", "properties": {key: schema}, "required": [key], "additionalProperties": False}
+
+
+def _choice(member: Schema) -> Schema:
+    several = {"type": "array", "minItems": 1, "items": member}
+    given = {"type": "object", "properties": {"options": several, "default": {}}, "required": ["options"]}
+    return _one(SEARCH, {"anyOf": [several, {**given, "additionalProperties": False}]})
+
+
+def _knob(field: Field) -> Schema:
+    """Describe a field in every mode it can have."""
+    literal = _literal(field)
+    modes = [literal, _choice({"anyOf": [literal, {"type": "object"}, {"const": LEARN}]})]
+    if field.domain is not None or field.options:
+        modes.append({"const": SEARCH})
+    if set(field.types) & {int, float} and not field.options:
+        number = {"type": "number" if float in field.types else "integer"}
+        ends = {"low": number, "high": number, "default": number, "log": {"type": "boolean"}}
+        modes.append(_one(SEARCH, {"type": "object", "properties": ends, "additionalProperties": False}))
+    if field.learnable and isinstance(field.domain, Real):
+        settings = {"start": {}, "per": {"anyOf": [{"enum": list(field.domain.per)}, {"type": "object"}]}}
+        learned = {"type": ["object", "null"], "properties": settings, "additionalProperties": False}
+        modes += [{"const": LEARN}, _one(LEARN, learned)]
+    schema: Schema = {"anyOf": modes}
+    if field.default is not MISSING and isinstance(field.default, bool | int | float | str | None):
+        schema["default"] = field.default
+    return schema
+
+
+def _literal(field: Field) -> Schema:
+    if field.options:
+        return {"enum": [*field.options, None] if field.nullable else list(field.options)}
+    if field.items is not None:
+        return {"type": "array", "items": _literal(field.items)}
+    kinds = [TYPES[kind] for kind in field.types] + (["null"] if field.nullable else [])
+    return {"type": kinds[0] if len(kinds) == 1 else kinds}
+
+
+def _allow_names(definitions: Schema, kind: str) -> None:
+    """Let a sampler or scheduler be given by its kind's name alone, as the reader does."""
+    section = definitions["SearchSettings"]["properties"][kind.lower()]
+    tags = list(section["discriminator"]["mapping"])
+    given = {key: section.pop(key) for key in ("oneOf", "discriminator")}
+    section["anyOf"] = [given, {"enum": tags}, {"type": "null"}]
