@@ -37,8 +37,8 @@ class TrialHistory:
     """What became of one trial so far.
 
     Attributes:
-        reports: Report documents by outer step; a step repeated after a resume counts once.
-        result: Payload of its end (``trial_finished``), or empty.
+        reports: Report documents by outer step, oldest first; a step repeated after a resume counts once.
+        values: Objectives that it ended with; empty before its end.
     """
 
     id: int
@@ -46,7 +46,7 @@ class TrialHistory:
     knobs: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     reports: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
     error: str | None = None
     note: str | None = None
@@ -54,14 +54,23 @@ class TrialHistory:
     @property
     def last(self) -> Mapping[str, Any]:
         """The newest report; empty before the first."""
-        return self.reports[max(self.reports)] if self.reports else {}
+        return next(reversed(self.reports.values()), {})
 
 
 @dataclass
 class SearchHistory:
-    """What became of one search so far."""
+    """What became of one search so far.
+
+    Attributes:
+        settings: The search section as the search uses it: trials, objectives, constraints, sampler.
+        experiment: The whole experiment, validated.
+        asked: How many trials it was asked for.
+        process: PID, host and time of the driver that ran it last.
+        tested: Payload of the test of the best trial; empty before it.
+    """
 
     name: str
+    settings: dict[str, Any] = field(default_factory=dict)
     experiment: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     asked: int | None = None
@@ -152,7 +161,8 @@ def _created(history: SearchHistory, event: Event) -> None:
     history.created = event.time
     history.experiment = dict(event.payload.get("experiment") or {})
     history.seed = event.payload.get("seed")
-    history.asked = event.payload.get("trials")
+    history.settings = dict(event.payload.get("settings") or {})
+    history.asked = event.payload.get("trials", history.settings.get("trials"))
 
 
 def _started(history: SearchHistory, event: Event) -> None:
@@ -188,17 +198,19 @@ def _trial_started(trial: TrialHistory, event: Event) -> None:
 def _reported(trial: TrialHistory, event: Event) -> None:
     report = event.payload.get("report", event.payload)
     trial.state = records.RUNNING
+    trial.reports.pop(int(report["step"]), None)  # so that the newest is the last one
     trial.reports[int(report["step"])] = report
 
 
 def _stopped(trial: TrialHistory, event: Event) -> None:
     trial.state = records.STOPPED
     trial.note = event.payload.get("reason")
+    trial.values = dict(event.payload.get("values") or {})
 
 
 def _finished(trial: TrialHistory, event: Event) -> None:
     trial.state = records.FINISHED
-    trial.result = dict(event.payload)
+    trial.values = dict(event.payload.get("values") or {})
 
 
 def _failed(trial: TrialHistory, event: Event) -> None:
@@ -207,6 +219,12 @@ def _failed(trial: TrialHistory, event: Event) -> None:
 
 
 def _interrupted(trial: TrialHistory, event: Event) -> None:
+    trial.state = records.WAITING
+
+
+def _exploited(trial: TrialHistory, event: Event) -> None:
+    """Population-based training has moved the trial on: other knobs from here."""
+    _suggested(trial, event)
     trial.state = records.WAITING
 
 
@@ -225,4 +243,5 @@ ON_TRIAL: dict[str, Callable[[TrialHistory, Event], None]] = {
     records.TRIAL_FINISHED: _finished,
     records.TRIAL_FAILED: _failed,
     records.TRIAL_INTERRUPTED: _interrupted,
+    records.TRIAL_EXPLOITED: _exploited,
 }

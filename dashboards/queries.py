@@ -135,63 +135,62 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
 
 
 def objectives(history: SearchHistory) -> list[dict[str, str]]:
-    """Return the objectives of a search: metric and direction of each, one at least."""
-    section = history.experiment.get("search") or {}
-    declared = section.get("objectives") or [] if isinstance(section, Mapping) else []
-    if declared:
-        return [{"metric": one["metric"], "direction": one.get("direction", "maximize")} for one in declared]
-    reported = [trial.last["metrics"] for trial in history.trials.values() if trial.last]
-    losses_only = any(records.VALIDATION_ACCURACY not in metrics for metrics in reported)
-    metric = records.primary_metric(records.REGRESSION if losses_only else records.CLASSIFICATION)
-    return [{"metric": metric, "direction": "maximize" if metric in records.MAXIMIZED else "minimize"}]
+    """Return the objectives of a search: metric and direction of each, the one it is judged by first."""
+    return [{"metric": one["metric"], "direction": one["direction"]} for one in history.settings["objectives"]]
 
 
 def objective_value(trial: TrialHistory, metric: str) -> float | None:
-    """Return what ``trial`` is worth by ``metric``: its result if it ended with one, else its last report."""
-    if trial.result.get("metric") == metric and trial.result.get("value") is not None:
-        return float(trial.result["value"])
-    value = trial.last.get("metrics", {}).get(metric)
+    """Return what ``trial`` is worth by ``metric``: what it ended with, else its last report."""
+    value = trial.values.get(metric, trial.last.get("metrics", {}).get(metric))
     return None if value is None else float(value)
 
 
 def best_trial(history: SearchHistory) -> TrialHistory | None:
-    """Return the best finished trial by the first objective; a stopped one only where none finished."""
+    """Return the best finished trial: feasible ones first, then by the first objective, then the earliest.
+
+    A trial that has not finished is the best only where none has.
+    """
     for states in ((records.FINISHED,), (records.STOPPED,), (records.RUNNING, records.WAITING)):
         scored = _scored([trial for trial in history.trials.values() if trial.state in states], history)
         if scored:
-            return min(scored, key=lambda pair: (pair[1][0], pair[0].id))[0]
+            ranked = [(violation(trial, history), costs[0], trial.id) for trial, costs in scored]
+            return history.trials[min(ranked)[2]]
     return None
 
 
 def pareto_front(history: SearchHistory) -> list[TrialHistory]:
-    """Return the finished trials that no other finished trial betters in every objective, by number."""
-    scored = _scored([trial for trial in history.trials.values() if trial.state == records.FINISHED], history)
+    """Return the finished, feasible trials that no other such trial betters in every objective."""
+    finished = [trial for trial in history.trials.values() if trial.state == records.FINISHED]
+    scored = _scored([trial for trial in finished if violation(trial, history) == 0], history)
     front = [trial for trial, costs in scored if not any(_dominates(other, costs) for _, other in scored)]
     return sorted(front, key=lambda trial: trial.id)
 
 
 def _scored(trials: Sequence[TrialHistory], history: SearchHistory) -> list[Scored]:
-    """Pair each feasible trial with its objectives as costs (less is better)."""
+    """Pair each trial that has a value with its objectives as costs (less is better)."""
     aims = objectives(history)
     pairs = []
     for trial in trials:
         values = [objective_value(trial, aim["metric"]) for aim in aims]
         known = [value for value in values if value is not None and not math.isnan(value)]
-        if len(known) == len(aims) and is_feasible(trial, history):
+        if len(known) == len(aims):
             signs = [-1.0 if aim["direction"] == "maximize" else 1.0 for aim in aims]
             pairs.append((trial, tuple(sign * value for sign, value in zip(signs, known, strict=True))))
     return pairs
 
 
-def is_feasible(trial: TrialHistory, history: SearchHistory) -> bool:
-    """Say whether the trial's last report keeps every constraint of the search."""
-    section = history.experiment.get("search") or {}
-    for constraint in section.get("constraints") or []:
+def violation(trial: TrialHistory, history: SearchHistory) -> float:
+    """Return by how much the trial breaks the search's constraints in all; 0 if it is feasible."""
+    broken = 0.0
+    for constraint in history.settings.get("constraints") or []:
         value = trial.last.get("metrics", {}).get(constraint["metric"])
         low, high = constraint.get("min"), constraint.get("max")
-        if value is None or (high is not None and value > high) or (low is not None and value < low):
-            return False
-    return True
+        if value is None or math.isnan(value):
+            return math.inf
+        over = -math.inf if high is None else value - high
+        under = -math.inf if low is None else low - value
+        broken += max(0.0, over, under)
+    return broken
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
@@ -204,17 +203,25 @@ def _trial_row(trial: TrialHistory, aims: list[dict[str, str]], run: str | None)
         "id": trial.id,
         "state": trial.state,
         "value": objective_value(trial, aims[0]["metric"]),
-        "interval": trial.result.get("interval") or last.get("interval"),
-        "episodes": last.get("episodes", 0),
+        "interval": last.get("interval") if _is_primary(last, aims[0]["metric"]) else None,
+        "episodes": len(last.get("scores", ())),  # those that value and interval are over
         "knobs": trial.knobs,
         "steps": last.get("step", 0),
         "seconds": last.get("seconds", 0.0),
+        "episodes_seen": last.get("episodes", 0),
         "run_id": run,
         "error": trial.error,
     }
     if len(aims) > 1:
         row["values"] = {aim["metric"]: objective_value(trial, aim["metric"]) for aim in aims}
     return row
+
+
+def _is_primary(report: Mapping[str, Any], metric: str) -> bool:
+    """Say whether the report's interval is that of ``metric``: accuracy where there is one, else loss."""
+    if records.VALIDATION_ACCURACY in report.get("metrics", {}):
+        return metric == records.VALIDATION_ACCURACY
+    return metric == records.VALIDATION_LOSS
 
 
 def episode_rows(
@@ -241,13 +248,9 @@ def episode_rows(
         raise QueryError(unknown("phase", phase, records.PHASES))
     if limit is not None and limit < 0:
         raise QueryError(f"--limit must be at least 0, got {limit}")
-    trials = (
-        sorted((folder / TRIALS_FOLDER).glob("[0-9]*")) if trial is None else [_known_trial(folder, trial)]
-    )
-    parts = [part for one in trials for part in sorted((one / records.EPISODES_FOLDER).glob("*.parquet"))]
-    condition = _condition(
-        where, phase
-    )  # before the parts, so that a typo is told even where nothing is recorded
+    trials = sorted((folder / TRIALS_FOLDER).glob("[0-9]*")) if trial is None else [_known_trial(folder, trial)]
+    parts = [part for one in trials for part in sorted((one / records.EPISODES_FOLDER).glob("part-*.parquet"))]
+    condition = _condition(where, phase)  # before the parts, so that a typo is told even where nothing is recorded
     return _scan(_dataset(parts), condition, limit) if parts else EpisodeRows([], 0)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -144,12 +143,10 @@ def test_events_applied_twice_leave_the_same_runs(search: Search) -> None:
     assert search.warnings == []
 
 
-def test_a_database_that_was_removed_is_built_again(tmp_path: Path) -> None:
-    search = Search(tmp_path, "rebuilt")
+def test_another_database_is_given_everything_from_the_first_event(search: Search, tmp_path: Path) -> None:
     search.tell(STARTED, *story({0: 0.7}))
     search.drain()
-    (tmp_path / "mlflow.db").unlink()
-    shutil.rmtree(tmp_path / "mlartifacts")
+    search.uri = f"sqlite:///{tmp_path}/other.db"
     search.tell(ENDED)
     assert search.drain() == []
     parent, trials = search.runs()
@@ -203,8 +200,8 @@ def test_what_mlflow_refuses_is_told_and_holds_nothing_back(search: Search) -> N
     assert search.warnings == []
 
 
-def test_three_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
-    names = ["one", "two", "three"]
+def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
+    names = ["one", "two"]
     for name in names:
         search = Search(tmp_path, name)
         search.tell(STARTED, *story({0: 0.7}), ENDED)
@@ -215,7 +212,7 @@ def test_three_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
         "left = drain(store / 'searches' / name, store=store, tracking={}, warn=print); sys.exit(len(left))"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in names]
-    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert [process.wait(120) for process in running] == [0, 0]
     client = MlflowClient(tracking_uri=tracking_client.tracking_uri(tmp_path, None))
     experiment = client.get_experiment_by_name("metaloom").experiment_id
     runs = client.search_runs([experiment])

@@ -1,0 +1,197 @@
+"""Figures of a search, as PNG files: its history, each knob against the value, adaptation step by step.
+
+matplotlib is imported by the first figure (0.7 s), without a display.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaloom.dashboards import queries
+from metaloom.workers import records
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Z_95 = 1.96
+COLOURS = {
+    records.FINISHED: "tab:blue",
+    records.STOPPED: "tab:orange",
+    records.FAILED: "tab:red",
+    records.RUNNING: "tab:green",
+    records.WAITING: "tab:gray",
+}
+EPISODES_OF_A_CURVE = 2000  # the newest ones; more change the curve by less than a line's width
+KNOBS_A_FIGURE = 12
+DOTS_PER_INCH = 110
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The files that were drawn.
+
+    Attributes:
+        folder: Holds the figures of the search.
+        trials: Trial number to the folder of its own figures.
+    """
+
+    folder: Path
+    trials: Mapping[int, Path] = field(default_factory=dict)
+
+
+def draw_search(store: Path, name: str) -> Drawn:
+    """Draw search ``name`` into its own folder, and its best trial into the trial's."""
+    summary = queries.search_summary(store, name)
+    folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _save(history_figure(summary), folder / "history.png")
+    knobs = knob_figure(summary)
+    if knobs is not None:
+        _save(knobs, folder / "knobs.png")
+    best = summary["best"]
+    if best is None or not queries.trial_folder(store, name, best["id"]).is_dir():
+        return Drawn(folder)
+    curve = adaptation_figure(store, name, best["id"])
+    if curve is None:
+        return Drawn(folder)
+    own = queries.trial_folder(store, name, best["id"]) / records.FIGURES_FOLDER
+    own.mkdir(mode=0o700, exist_ok=True)
+    _save(curve, own / "adaptation.png")
+    return Drawn(folder, {best["id"]: own})
+
+
+def history_figure(summary: Mapping[str, Any]) -> "Figure":
+    """Draw each trial's value with its 95% interval, by number, and the best so far."""
+    aim = summary["objectives"][0]
+    figure = _canvas(8.0, 4.5)
+    axes = figure.add_subplot()
+    for state, colour in COLOURS.items():
+        trials = [row for row in summary["trials"] if row["state"] == state and row["value"] is not None]
+        if trials:
+            axes.errorbar(
+                [row["id"] for row in trials],
+                [row["value"] for row in trials],
+                yerr=_error_bars(trials),
+                fmt="o",
+                color=colour,
+                label=state,
+                capsize=2,
+            )
+    better = max if aim["direction"] == "maximize" else min
+    finished = [row for row in summary["trials"] if row["state"] == records.FINISHED and row["value"] is not None]
+    steps: list[float] = []
+    for row in finished:
+        steps.append(better([*steps[-1:], row["value"]]))
+    if finished:
+        axes.step([row["id"] for row in finished], steps, where="post", color="black", lw=1, label="best so far")
+    _name_axes(axes, f"search {summary['name']}", "trial", aim["metric"])
+    if axes.has_data():
+        axes.legend(fontsize=8)
+    return figure
+
+
+def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
+    """Draw each searched knob against the value, a panel a knob; None if nothing was searched."""
+    trials = [row for row in summary["trials"] if row["value"] is not None]
+    knobs = sorted({knob for row in trials for knob in row["knobs"]})[:KNOBS_A_FIGURE]
+    if not knobs:
+        return None
+    columns = min(3, len(knobs))
+    rows = -(-len(knobs) // columns)
+    figure = _canvas(4.0 * columns, 3.0 * rows)
+    for number, knob in enumerate(knobs):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        having = [row for row in trials if knob in row["knobs"]]
+        values = [row["knobs"][knob] for row in having]
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        axes.scatter(
+            values if numeric else [str(value) for value in values],
+            [row["value"] for row in having],
+            c=[COLOURS[row["state"]] for row in having],
+            s=18,
+        )
+        if numeric and min(values) > 0 and max(values) / min(values) > 30:
+            axes.set_xscale("log")
+        _name_axes(axes, "", knob, summary["objectives"][0]["metric"])
+    return figure
+
+
+def adaptation_figure(store: Path, name: str, trial: int) -> "Figure | None":
+    """Draw the query metric before adaptation and after each inner step; None without recorded episodes."""
+    curve = adaptation_curve(store, name, trial)
+    if not curve["mean"]:
+        return None
+    figure = _canvas(6.0, 4.0)
+    axes = figure.add_subplot()
+    steps = list(range(len(curve["mean"])))
+    axes.plot(steps, curve["mean"], marker="o")
+    axes.fill_between(steps, curve["low"], curve["high"], alpha=0.25)
+    axes.set_xticks(steps)
+    title = f"{name}, trial {trial}: {curve['episodes']} {curve['phase']} episodes"
+    _name_axes(axes, title, "inner steps", curve["metric"])
+    return figure
+
+
+def adaptation_curve(store: Path, name: str, trial: int) -> dict[str, Any]:
+    """Return the mean and 95% interval of the query metric after each inner step.
+
+    Test episodes are taken where there are any, else the newest validation episodes.
+    """
+    for phase in (records.TEST, records.VALIDATION):
+        rows = queries.episode_rows(store, name, trial=trial, phase=phase, limit=None).rows
+        if rows:
+            break
+    else:
+        return {"metric": "accuracy", "phase": records.TEST, "episodes": 0, "mean": [], "low": [], "high": []}
+    newest = max(row["step"] for row in rows)
+    rows = [row for row in rows if row["step"] == newest][-EPISODES_OF_A_CURVE:]
+    metric, column = ("accuracy", "accuracies") if rows[0]["accuracies"] else ("loss", "losses")
+    curve: dict[str, Any] = {"metric": metric, "phase": phase, "episodes": len(rows)}
+    bounds = [_bounds(list(scores)) for scores in zip(*(row[column] for row in rows), strict=False)]
+    for position, bound in enumerate(("mean", "low", "high")):
+        curve[bound] = [one[position] for one in bounds]
+    return curve
+
+
+def _bounds(scores: Sequence[float | None]) -> tuple[float, float, float]:
+    known = [score for score in scores if score is not None]
+    if not known:
+        return float("nan"), float("nan"), float("nan")
+    mean = statistics.fmean(known)
+    half = Z_95 * statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else 0.0
+    return mean, mean - half, mean + half
+
+
+def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Return how far each interval reaches below and above its value: [2, rows]."""
+    bars: list[list[float]] = [[], []]
+    for row in rows:
+        low, high = row["interval"] or (None, None)
+        bars[0].append(0.0 if low is None else max(0.0, row["value"] - low))
+        bars[1].append(0.0 if high is None else max(0.0, high - row["value"]))
+    return bars
+
+
+def _canvas(width: float, height: float) -> "Figure":
+    """Return an empty figure, in inches; made without pyplot, so that threads do not share a state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="tight")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _name_axes(axes: "Axes", title: str, across: str, up: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(across, fontsize=8)
+    axes.set_ylabel(up, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    figure.savefig(path, dpi=DOTS_PER_INCH)

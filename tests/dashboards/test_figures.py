@@ -1,0 +1,63 @@
+"""Figures are drawn from the records, whatever of them is there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from metaloom.dashboards import figures, queries
+from metaloom.workers import records
+from tests.dashboards.conftest import Write, episode, story
+
+WriteEpisodes = Callable[[str, int, list[dict[str, Any]]], Path]
+
+
+def test_a_search_is_drawn_with_its_best_trial(
+    tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes
+) -> None:
+    write_search("first", story({0: 0.7, 1: 0.9}))
+    write_episodes("first", 1, [episode(1, "validation", n, 0.9) for n in range(5)])
+    drawn = figures.draw_search(tmp_path, "first")
+    files = [drawn.folder / "history.png", drawn.folder / "knobs.png", drawn.trials[1] / "adaptation.png"]
+    for file in files:
+        with Image.open(file) as image:
+            assert min(image.size) > 200
+            assert len(image.convert("L").getcolors(256) or []) > 10  # something is drawn on the white
+
+
+def test_a_search_without_a_value_is_drawn_empty(tmp_path: Path, write_search: Write) -> None:
+    write_search("first", [])
+    assert (figures.draw_search(tmp_path, "first").folder / "history.png").is_file()
+
+
+def test_an_interval_that_touches_zero_is_drawn_whole(tmp_path: Path, write_search: Write) -> None:
+    write_search("first", story({0: 0.05}))
+    row = queries.search_summary(tmp_path, "first")["trials"][0]
+    (below,), (above,) = figures._error_bars([row])
+    assert (below, above) == pytest.approx((0.05, 0.05))
+
+
+def test_knobs_of_every_kind_have_a_panel(tmp_path: Path, write_search: Write) -> None:
+    events = story({0: 0.7, 1: 0.8})
+    events[0][2]["knobs"] = {"method": "maml", "rate": 0.001, "nesterov": True}
+    events[5][2]["knobs"] = {"method": "reptile", "rate": 0.5}
+    write_search("first", events)
+    figure = figures.knob_figure(queries.search_summary(tmp_path, "first"))
+    assert figure is not None
+    assert [axes.get_xlabel() for axes in figure.axes] == ["method", "nesterov", "rate"]
+    assert figure.axes[2].get_xscale() == "log"
+
+
+def test_the_curve_is_the_mean_after_each_inner_step(
+    tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes
+) -> None:
+    write_search("first", [])
+    write_episodes("first", 0, [episode(0, "validation", n, value) for n, value in enumerate((0.6, 0.8))])
+    curve = figures.adaptation_curve(tmp_path, "first", 0)
+    assert curve["mean"] == pytest.approx([0.2, 0.7])
+    assert curve["high"][1] - curve["mean"][1] == pytest.approx(1.96 * 0.1 * 2**0.5 / 2**0.5)
+    write_episodes("first", 0, [episode(0, "test", 0, 0.5)])
+    curve = figures.adaptation_curve(tmp_path, "first", 0)
+    assert (curve["phase"], curve["mean"][-1]) == (records.TEST, 0.5)

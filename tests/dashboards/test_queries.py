@@ -1,0 +1,177 @@
+"""What the reading side tells is what the journal and the Parquet parts hold."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaloom.dashboards import queries
+from metaloom.dashboards.filters import FilterError
+from metaloom.dashboards.history import RecordsError
+from metaloom.orchestrator.journal import Journal, Mark
+from metaloom.workers import records
+from tests.dashboards.conftest import SUGGESTED, Write, episode, report, story
+
+STARTED = (records.SEARCH_STARTED, None, {"pid": 0, "host": "elsewhere"})
+ENDED = (records.SEARCH_ENDED, None, {"state": "finished"})
+WriteEpisodes = Callable[[str, int, list[dict[str, Any]]], Path]
+DOCUMENT = {"name", "state", "tracking_uri", "experiment_id", "parent_run_id", "objectives", "best", "trials"}
+TRIAL = {"id", "state", "value", "interval", "episodes", "knobs", "steps", "seconds", "run_id", "error"}
+
+
+def test_the_summary_is_the_documented_one(tmp_path: Path, write_search: Write) -> None:
+    folder = write_search("first", [STARTED, *story({0: 0.7, 1: 0.9}), ENDED])
+    journal = Journal(folder)
+    journal.set_mark(records.MLFLOW_MARK, Mark(3, '{"parent_run_id": "p", "runs": {"1": "r1"}}'))
+    summary = queries.search_summary(tmp_path, "first")
+    assert set(summary) >= DOCUMENT
+    assert all(set(trial) >= TRIAL for trial in summary["trials"])
+    assert (summary["state"], summary["parent_run_id"], summary["best"]["id"]) == ("finished", "p", 1)
+    assert [trial["run_id"] for trial in summary["trials"]] == [None, "r1"]
+    best = summary["best"]
+    assert best["interval"] == pytest.approx([0.85, 0.95])
+    assert (best["value"], best["steps"], best["seconds"], best["episodes"]) == (0.9, 20, 20.0, 3)
+    assert best["knobs"] == {"learner.update.rate": 0.2}
+
+
+def test_each_way_a_trial_can_go_has_its_state(tmp_path: Path, write_search: Write) -> None:
+    knobs = {"knobs": {}, **SUGGESTED}
+    begun = [(kind, n, knobs) for n in range(4) for kind in (records.TRIAL_SUGGESTED, records.TRIAL_STARTED)]
+    events = [
+        STARTED,
+        *begun,
+        (records.TRIAL_SUGGESTED, 4, knobs),
+        (records.TRIAL_REPORTED, 0, {"report": report(10, 0.4)}),
+        (records.TRIAL_STOPPED, 0, {"reason": "worse", "value": 0.4, "values": {records.VALIDATION_ACCURACY: 0.4}}),
+        (records.TRIAL_FAILED, 1, {"reason": "loss is nan at step 3", "traceback": "..."}),
+        (records.TRIAL_INTERRUPTED, 2, {"reason": "worker lost", "lost": True}),
+    ]
+    write_search("first", events)
+    trials = queries.search_summary(tmp_path, "first")["trials"]
+    assert [trial["state"] for trial in trials] == ["stopped", "failed", "waiting", "running", "waiting"]
+    assert trials[1]["error"] == "loss is nan at step 3"
+    assert trials[1]["value"] is None
+
+
+def test_a_killed_driver_leaves_no_running_trial(tmp_path: Path, write_search: Write) -> None:
+    # This process was begun after the event of 1970: the pid is another's by now.
+    killed = (records.SEARCH_STARTED, None, {"pid": os.getpid(), "host": socket.gethostname()})
+    write_search("first", [killed, *story({0: 0.7})[:3]])
+    summary = queries.search_summary(tmp_path, "first")
+    assert (summary["state"], summary["trials"][0]["state"]) == ("interrupted", "waiting")
+
+
+def test_a_step_reported_again_counts_once(tmp_path: Path, write_search: Write) -> None:
+    again = (records.TRIAL_REPORTED, 0, {"report": report(10, 0.3)})
+    write_search("first", [STARTED, *story({0: 0.7})[:3], again])
+    trial = queries.search_history(tmp_path, "first").trials[0]
+    assert list(trial.reports) == [10]
+    assert trial.last["metrics"][records.VALIDATION_ACCURACY] == 0.3
+
+
+def test_several_objectives_have_a_front_of_what_nothing_betters(tmp_path: Path, write_search: Write) -> None:
+    aims = [
+        {"metric": records.VALIDATION_ACCURACY, "direction": "maximize"},
+        {"metric": records.PARAMETERS, "direction": "minimize"},
+    ]
+    events: list[Any] = [STARTED]
+    for trial, (accuracy, parameters) in enumerate([(0.9, 100.0), (0.8, 50.0), (0.7, 60.0), (0.95, 900.0)]):
+        values = {records.VALIDATION_ACCURACY: accuracy, records.PARAMETERS: parameters}
+        events += [
+            (records.TRIAL_SUGGESTED, trial, {"knobs": {}, **SUGGESTED}),
+            (records.TRIAL_REPORTED, trial, {"report": report(10, accuracy, parameters=parameters)}),
+            (records.TRIAL_FINISHED, trial, {"values": values}),
+        ]
+    limits = [{"metric": records.PARAMETERS, "min": None, "max": 500}]
+    write_search("first", events, objectives=aims, constraints=limits)
+    summary = queries.search_summary(tmp_path, "first")
+    assert summary["pareto"] == [0, 1]  # 2 is bettered by 1, 3 breaks the constraint
+    assert summary["best"]["id"] == 0
+    assert summary["trials"][1]["values"] == {records.VALIDATION_ACCURACY: 0.8, records.PARAMETERS: 50.0}
+
+
+def test_what_json_cannot_say_is_null(tmp_path: Path, write_search: Write) -> None:
+    odd = report(10, 0.5, train_loss=float("nan"))
+    odd["interval"] = [float("nan"), float("inf")]
+    write_search("first", [STARTED, (records.TRIAL_REPORTED, 0, {"report": odd})])
+    assert queries.search_summary(tmp_path, "first")["trials"][0]["interval"] == [None, None]
+
+
+def test_searches_are_listed_newest_first(tmp_path: Path, write_search: Write) -> None:
+    assert queries.list_searches(tmp_path) == []
+    write_search("first", [STARTED, *story({0: 0.7}), ENDED])
+    row = queries.list_searches(tmp_path)[0]
+    assert (row["name"], row["state"], row["trials"]["finished"], row["best"]) == ("first", "finished", 1, 0)
+
+
+@pytest.mark.parametrize("name", ["frist", "../first", "/etc", ".hidden", ""])
+def test_an_unknown_name_is_refused_and_never_leaves_the_store(tmp_path: Path, write_search: Write, name: str) -> None:
+    write_search("first", [])
+    with pytest.raises(queries.QueryError, match="allowed: first"):
+        queries.search_summary(tmp_path, name)
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path, write_search: Write) -> None:
+    folder = write_search("first", [])
+    (folder / records.JOURNAL_FILE).write_bytes(b"not a database, and long enough to be looked at" * 100)
+    with pytest.raises(RecordsError, match="no journal, or is damaged"):
+        queries.search_summary(tmp_path, "first")
+
+
+def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, write_search: Write) -> None:
+    folder = write_search("first", [STARTED, *story({0: 0.7}), ENDED])
+    (folder / records.JOURNAL_FILE).chmod(0o400)
+    folder.chmod(0o500)
+    try:
+        assert queries.search_summary(tmp_path, "first")["best"]["value"] == 0.7
+    finally:
+        folder.chmod(0o700)
+
+
+def test_episodes_are_filtered_and_counted(tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes) -> None:
+    write_search("first", [])
+    for trial in (0, 1):
+        write_episodes("first", trial, [episode(trial, "train", n, 0.5) for n in range(3)])
+        write_episodes("first", trial, [episode(trial, "validation", n, 0.9 + 0.01 * n) for n in range(5)])
+
+    def asked(**filters: Any) -> queries.EpisodeRows:
+        return queries.episode_rows(tmp_path, "first", **filters)
+
+    assert asked().total == 16
+    assert [row["trial"] for row in asked(limit=9).rows] == [0] * 8 + [1]
+    assert asked(trial=1, phase="validation").total == 5
+    found = asked(where="accuracy_after > 0.92 and phase == 'validation'", limit=3)
+    assert (found.total, len(found.rows)) == (4, 3)
+    assert found.rows[0]["accuracies"] == pytest.approx([0.2, 0.93])
+    assert asked(phase="train", where="trial == 0 or trial == 1").total == 6  # the phase holds for both sides
+    assert asked(limit=0) == queries.EpisodeRows([], 16)
+
+
+@pytest.mark.parametrize(
+    ("filters", "told"),
+    [
+        ({"phase": "valid"}, "did you mean 'validation'"),
+        ({"trial": 7}, "no records of trial 7"),
+        ({"limit": -1}, "at least 0"),
+        ({"where": "phase > 3"}, "different kinds"),
+        ({"where": "losses > 3"}, "different kinds"),
+    ],
+)
+def test_a_wrong_filter_is_explained(
+    tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes, filters: dict[str, Any], told: str
+) -> None:
+    write_search("first", [])
+    write_episodes("first", 0, [episode(0, "train", 0, 0.5)])
+    with pytest.raises((queries.QueryError, FilterError), match=told):
+        queries.episode_rows(tmp_path, "first", **filters)
+
+
+def test_a_torn_part_is_named(tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes) -> None:
+    write_search("first", [])
+    path = write_episodes("first", 0, [episode(0, "train", 0, 0.5)])
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(RecordsError, match=path.name):
+        queries.episode_rows(tmp_path, "first")
