@@ -89,6 +89,8 @@ def start_sgd(phi: Tensors) -> Tensors:
 
 def sgd(phi: Tensors, gradient: Tensors, state: Tensors, rate: float) -> tuple[Tensors, Tensors]:
     """Return phi - rate * gradient, and the empty state."""
+    if not phi:
+        return {}, state
     moved = torch._foreach_add(list(phi.values()), _along(phi, gradient), alpha=-rate)
     return dict(zip(phi, moved, strict=True)), state
 
@@ -105,6 +107,8 @@ def adam(phi: Tensors, gradient: Tensors, state: Tensors, rate: float) -> tuple[
 
     The order of operations is that of ``torch.optim.Adam``; nothing is changed in place.
     """
+    if not phi:
+        return {}, state
     beta1, beta2 = ADAM_BETAS
     count = state["count"] + 1
     leaves, slopes = list(phi.values()), _along(phi, gradient)
@@ -129,8 +133,8 @@ def global_norm(gradient: Tensors) -> float:
     """Return the Euclidean norm over all leaves together; 0 if there are none."""
     if not gradient:
         return 0.0
-    norms = torch._foreach_norm(list(gradient.values()))
-    return float(torch.linalg.vector_norm(torch.stack([norm.double() for norm in norms])))
+    norms = torch._foreach_norm(list(gradient.values()), 2, dtype=torch.float64)
+    return float(torch.linalg.vector_norm(torch.stack(list(norms))))
 
 
 def clipped(gradient: Tensors, norm: float, limit: float | None) -> Tensors:

@@ -1,0 +1,82 @@
+"""Means have intervals, and every episode is scored alike, wherever and whenever."""
+
+import math
+
+import pytest
+import torch
+from closed_form import SIGN, SINE, Ridge, Sines
+from hypothesis import given
+from hypothesis import strategies as st
+from metaloom.workers.scoring import evaluate_learner, mean_interval
+from metaloom.workers.seeds import derive_generator
+
+SCORES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
+
+
+def test_the_interval_is_the_textbooks():
+    mean, low, high = mean_interval([1.0, 2.0, 3.0, 4.0])
+    half = 1.96 * math.sqrt(5 / 3) / 2
+    assert (mean, low, high) == pytest.approx((2.5, 2.5 - half, 2.5 + half))
+
+
+@given(SCORES, st.randoms())
+def test_the_order_of_episodes_does_not_matter(scores, random):
+    shuffled = list(scores)
+    random.shuffle(shuffled)
+    assert mean_interval(shuffled) == mean_interval(scores)
+
+
+@given(SCORES)
+def test_the_mean_is_inside(scores):
+    mean, low, high = mean_interval(scores)
+    assert low <= mean <= high
+
+
+def test_it_covers_the_truth_19_times_in_20():
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(1000, 100, generator=generator).double().tolist()
+    covered = sum(low <= 0.0 <= high for _, low, high in map(mean_interval, draws))
+    assert 930 <= covered <= 965
+
+
+def test_edge_cases():
+    assert mean_interval([3.0]) == (3.0, 3.0, 3.0)
+    assert all(map(math.isnan, mean_interval([1.0, math.nan])))
+    with pytest.raises(ValueError, match="no scores"):
+        mean_interval([])
+
+
+@pytest.mark.parametrize("task", [SINE, SIGN])
+def test_an_evaluation_is_the_episodes_outcomes(task):
+    learner, source = Ridge(task), Sines(3, task)
+    phi = learner.init(derive_generator(0))
+    evaluation = evaluate_learner(learner, phi, {}, source, "test", 12)
+    sampled = [source.episode("test", index) for index in range(12)]
+    outcomes = [learner.evaluate(phi, {}, one.episode, derive_generator(one.seed)) for one in sampled]
+    regression = task is SINE
+    assert evaluation.metric == ("loss" if regression else "accuracy")
+    assert evaluation.scores == tuple((o.losses if regression else o.accuracies)[-1] for o in outcomes)
+    assert (evaluation.mean, *evaluation.interval) == mean_interval(evaluation.scores)
+    assert [one["step"] for one in evaluation.per_step] == [0, 1]
+    assert evaluation.per_step[-1]["mean"] == evaluation.mean
+    assert [one.seed for one in evaluation.drawn] == [one.seed for one in sampled]
+    assert (evaluation.setting, evaluation.batch_norm, evaluation.split) == ("inductive", "none", "test")
+    document = evaluation.to_json()
+    assert document["interval"] == list(evaluation.interval)
+    assert document["episodes"] == 12
+
+
+def test_a_split_with_fewer_episodes_gives_all_it_has():
+    learner = Ridge()
+    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0, limit=5), "test", 600)
+    assert evaluation.episodes == 5
+    assert [one.episode for one in evaluation.drawn] == [0, 1, 2, 3, 4]
+
+
+def test_shots_and_queries_are_counted_per_class():
+    learner = Ridge(SIGN)
+    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0, SIGN), "test", 2)
+    assert (evaluation.drawn[0].ways, evaluation.drawn[0].shots, evaluation.drawn[0].queries) == (2, 5, 10)
+    learner = Ridge()
+    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0), "test", 2)
+    assert (evaluation.drawn[0].ways, evaluation.drawn[0].shots, evaluation.drawn[0].queries) == (0, 10, 20)
