@@ -1,0 +1,186 @@
+"""Unrolling, whole and cut, against closed forms."""
+
+import pytest
+import torch
+from bilevel import (
+    IMAGES,
+    SINGLE,
+    SMOOTH,
+    begun,
+    built,
+    episode_of,
+    estimate,
+    quadratic,
+    quadratic_after,
+    relative_error,
+    ridge,
+    seeded,
+)
+
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.errors import LearnerError
+
+LEARNED_START = {"architecture": SMOOTH, "initialization": {"kind": "learned"}}
+
+
+@pytest.mark.parametrize("kind", ["unroll", "adjoint"])
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_exact_at_any_number_of_steps(kind: str, steps: int) -> None:
+    found = estimate(kind, quadratic(steps)).gradient["phi"]
+    assert relative_error(found, quadratic_after(steps)) < 1e-13
+
+
+@pytest.mark.parametrize("kind", ["unroll", "adjoint"])
+@pytest.mark.parametrize("per_feature", [True, False])
+def test_ridge_closed_form_once_converged(kind: str, per_feature: bool) -> None:
+    known = ridge(200, per_feature=per_feature)
+    assert relative_error(estimate(kind, known).gradient["phi"], known.exact) < 1e-10
+
+
+def test_error_of_unrolling_shrinks_with_steps() -> None:
+    errors = []
+    for steps in (5, 20, 100):
+        known = ridge(steps, per_feature=True)
+        errors.append(relative_error(estimate("unroll", known).gradient["phi"], known.exact))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-8
+
+
+def test_the_chain_agrees_at_a_converged_inner_problem() -> None:
+    known = ridge(300, per_feature=True)
+    results = [
+        estimate("unroll", known),
+        estimate("adjoint", known),
+        estimate("conjugate_gradient", known, iterations=40),
+        estimate("neumann", known, terms=300, alpha=0.25),
+    ]
+    for other in results[1:]:
+        assert relative_error(other.gradient["phi"], results[0].gradient["phi"]) < 1e-9
+
+
+@pytest.mark.parametrize("terms", [0, 4])
+def test_neumann_is_a_truncated_unroll_at_the_solution(terms: int) -> None:
+    """K terms after the first = the last K + 1 steps of plain gradient descent that rests at the solution."""
+    known, cut = quadratic(300), quadratic(terms + 1)
+    start_at_solution = cut.problem.__class__(
+        **{**vars(cut.problem), "start": lambda phi: known.problem.start(phi)._replace(theta={"theta": known.solution})}
+    )
+    truncated = estimate("unroll", cut._replace(problem=start_at_solution)).gradient["phi"]
+    series = estimate("neumann", known, terms=terms, alpha=0.3).gradient["phi"]
+    assert relative_error(series, truncated) < 1e-9
+
+
+def test_one_step_is_the_last_step_alone() -> None:
+    known = quadratic(300)
+    found = estimate("one_step", known).gradient["phi"]
+    series = estimate("neumann", known, terms=0, alpha=0.3).gradient["phi"]
+    assert relative_error(found, series) < 1e-9
+    assert relative_error(found, known.exact) > 0.01  # biased, and so it says
+
+
+def test_one_step_is_exact_for_one_step() -> None:
+    known = quadratic(1)
+    assert relative_error(estimate("one_step", known).gradient["phi"], quadratic_after(1)) < 1e-13
+
+
+def test_first_order_is_unrolling_with_detached_gradients() -> None:
+    update = {"kind": "sgd", "rate": 0.1, "steps": 3}
+    task = TaskShape("regression", (3,), 2)
+    learner = built({**LEARNED_START, "update": update}, task, estimator="first_order")
+    phi, state = begun(learner)
+    episode = episode_of(task, 0)
+    found = learner.meta_step(phi, state, [episode], seeded(0)).gradient
+
+    theta = {name.removeprefix("initialization/"): value for name, value in phi.items()}
+    for _ in range(3):
+        slope = _gradient(theta, episode.support_x, episode.support_y)
+        theta = {name: value - 0.1 * slope[name] for name, value in theta.items()}
+    at_the_end = _gradient(theta, episode.query_x, episode.query_y)
+    for name, value in at_the_end.items():
+        torch.testing.assert_close(found[f"initialization/{name}"], value, rtol=1e-12, atol=1e-14)
+
+
+def _gradient(theta: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    hidden = torch.tanh(x @ leaves["layer0.weight"].T + leaves["layer0.bias"])
+    loss = (hidden @ leaves["head.weight"].T + leaves["head.bias"] - y).square().mean()
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+def test_first_order_in_one_infinitesimal_step_is_the_exact_gradient() -> None:
+    update = {"kind": "sgd", "rate": 1e-9, "steps": 1}
+    found = {}
+    for kind in ("unroll", "first_order"):
+        learner = built({**LEARNED_START, "update": update}, SINGLE, estimator=kind)
+        phi, state = begun(learner)
+        found[kind] = learner.meta_step(phi, state, [episode_of(SINGLE, 0)], seeded(0)).gradient
+    for name, value in found["unroll"].items():
+        torch.testing.assert_close(found["first_order"][name], value, rtol=1e-6, atol=1e-10)
+
+
+def test_maml_on_quadratics_finds_the_mean_of_the_tasks() -> None:
+    """On tasks a/2 (x - c)^2, T steps contract towards c: the best start is the mean of the centres."""
+    task, centres = TaskShape("regression", (1,), 1), [-1.0, 0.5, 4.0]
+    learner = built(
+        {
+            "architecture": {"kind": "mlp", "hidden": []},
+            "initialization": {"kind": "learned"},
+            "update": {"kind": "sgd", "rate": 0.1, "steps": 3},
+        },
+        task,
+    )
+    zero = torch.zeros(1, 1, dtype=torch.float64)  # the input is zero: the bias alone predicts
+    episodes = [Episode(zero, zero + c, zero, zero + c) for c in centres]
+    phi, state = begun(learner)
+    bias = "initialization/head.bias"
+    phi[bias] = torch.tensor([sum(centres) / 3], dtype=torch.float64)
+    at_mean = learner.meta_step(phi, state, episodes, seeded(0)).gradient[bias]
+    assert abs(float(at_mean)) < 1e-12
+    phi[bias] = phi[bias] + 1
+    beside = learner.meta_step(phi, state, episodes, seeded(0)).gradient[bias]
+    contraction = (1 - 0.1 * 2) ** 3  # of (x - c)^2, whose curvature is 2
+    torch.testing.assert_close(beside, torch.tensor([2 * contraction**2], dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_meta_sgd_learns_the_inverse_curvature() -> None:
+    """On a quadratic, one step with the rate 1 / curvature lands on the minimum: no gradient is left."""
+    task = TaskShape("regression", (1,), 1)
+    rate = {"learn": {"per": "parameter", "start": 0.5}}  # 1 / curvature of (x - c)^2
+    learner = built(
+        {
+            "architecture": {"kind": "mlp", "hidden": []},
+            "initialization": {"kind": "learned"},
+            "update": {"kind": "sgd", "rate": rate, "steps": 1},
+        },
+        task,
+    )
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    phi, state = begun(learner)
+    step = learner.meta_step(phi, state, [Episode(zero, zero + 3, zero, zero + 3)], seeded(0))
+    assert step.loss < 1e-24
+    assert all(float(value.abs().max()) < 1e-12 for value in step.gradient.values())
+
+
+@pytest.mark.parametrize(
+    "kind", ["first_order", "one_step", "finite_difference", "displacement", "conjugate_gradient", "neumann", "direct"]
+)
+def test_a_multi_step_loss_is_refused_by_what_sees_the_last_step_only(kind: str) -> None:
+    knowledge = {
+        "displacement": {"initialization": {"kind": "learned"}},
+        "first_order": {"initialization": {"kind": "learned"}},
+        "conjugate_gradient": {"initialization": {"kind": "learned"}},
+        "neumann": {"initialization": {"kind": "learned"}},
+        "direct": {"architecture": {"kind": "cells", "channels": 4}},
+    }.get(kind, {"weighting": {"kind": "meta_weight_net", "hidden": 4}})
+    task = IMAGES if kind == "direct" else SINGLE
+    learner = built(
+        {"architecture": SMOOTH, "update": {"steps": 2}, **knowledge},
+        task,
+        inner={"multi_step_loss": 10},
+        estimator=kind,
+    )
+    phi, state = begun(learner)
+    with pytest.raises(
+        LearnerError, match="differentiates at the last inner step only; set inner.multi_step_loss to 0"
+    ):
+        learner.meta_step(phi, state, [episode_of(task, 0)], seeded(0))
