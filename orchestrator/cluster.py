@@ -1,0 +1,334 @@
+"""Trials on Ray Tune, driven from the journal. Nothing else imports ray.
+
+Tune runs the trials and nothing more: its searcher and its scheduler are thin
+wrappers that ask the Director, its workers are reused from trial to trial, and its
+own checkpoints, snapshots, restore and loggers are unused (platform facts, measured:
+``Tuner.restore`` reruns finished trials, forgets rungs and loses running trials).
+
+A trial whose worker is lost ends as far as Tune is concerned; the Director hands it
+out again. A trial that pauses (population-based training) does the same.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from metaloom.orchestrator import ray_environment
+from metaloom.orchestrator.failures import ClusterError
+from metaloom.orchestrator.hosting import Assignment, Message, OpenTrial, TrialHost
+from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.signals import Interruption
+
+NAME = "ray"
+ASSIGNMENT, MESSAGE = "assignment", "message"  # JSON texts: Tune would flatten, copy and resolve mappings
+LOOPBACK = ("127.", "::1", "::ffff:127.")
+logger = logging.getLogger("metaloom.cluster")
+
+
+class RayExecutor:
+    """Runs a search's trials on Ray Tune, in a Ray that is running already (see ``connected``).
+
+    Args:
+        interruption: Where signals are seen.
+        resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial.
+    """
+
+    name = NAME
+
+    def __init__(self, interruption: Interruption, *, resources: Mapping[str, Any] | None = None) -> None:
+        self._interruption = interruption
+        self._resources = resources or {}
+
+    def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
+        """Run trials, ``concurrency`` at a time, until the Director has none left.
+
+        Raises:
+            Stopped: A signal has come.
+            ClusterError: The cluster does not have what a trial asks for.
+            BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
+        """
+        request = _request(self._resources)
+        _check_fits(request)
+        bridge = _Bridge(director, concurrency)
+        scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=ray_environment.private_folder()))
+        try:
+            with _quiet():
+                tune.run(  # not tune.Tuner: that pickles the searcher, and with it the journal
+                    _trainable(open_trial),
+                    name="search",
+                    storage_path=str(scratch),
+                    resources_per_trial=request,
+                    num_samples=-1,  # the searcher says when it is over
+                    search_alg=_JournalSearcher(bridge),
+                    scheduler=_JournalScheduler(bridge),
+                    callbacks=[_Watch(bridge, self._interruption)],
+                    reuse_actors=True,
+                    max_failures=0,
+                    raise_on_failed_trial=False,
+                    trial_name_creator=_trial_name,
+                    trial_dirname_creator=_trial_name,
+                    verbose=0,
+                )
+        except Exception:
+            if bridge.error is not None:
+                raise bridge.error from None
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Bridge:
+    """Between Tune's trials and the Director's.
+
+    Attributes:
+        error: What the Director raised inside Tune's loop, which would hide it in a text.
+    """
+
+    def __init__(self, director: Director, concurrency: int) -> None:
+        self.error: BaseException | None = None
+        self._director, self._concurrency = director, concurrency
+        self._running: dict[str, int] = {}  # Tune's trial id to the Director's number
+
+    def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial, None if there is none now, or Tune's word for the end."""
+        if self.error is not None or len(self._running) >= self._concurrency:
+            return None
+        with self._keeping_errors():
+            assignment = self._director.next_trial(worker=NAME)
+            if assignment is not None:
+                self._running[tune_id] = assignment.config.trial
+                return {ASSIGNMENT: json.dumps(assignment.to_json())}
+            if not self._running and not self._director.is_over:
+                raise RuntimeError("no trial runs and none may start, but the search is not over")
+            return str(Searcher.FINISHED) if self._director.is_over else None
+        return None
+
+    def hear(self, text: str) -> bool:
+        """Pass a worker's message on; return whether its trial goes on."""
+        going_on = False
+        with self._keeping_errors():
+            going_on = self._director.hear(Message.from_json(json.loads(text)))
+        return going_on
+
+    def lost(self, tune_id: str, reason: str) -> None:
+        """Pass on that a worker has died."""
+        with self._keeping_errors():
+            self._director.lost(self._running[tune_id], reason)
+
+    def ended(self, tune_id: str) -> None:
+        """Forget a trial that Tune has ended."""
+        self._running.pop(tune_id, None)
+
+    @contextlib.contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+
+
+class _JournalSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
+    """Asks the Director what to run."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next assignment."""
+        return self._bridge.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Make room for another trial."""
+        self._bridge.ended(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the journal holds all there is."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing."""
+
+
+class _JournalScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Asks the Director what becomes of a trial."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Continue, or end the trial as far as Tune is concerned."""
+        going_on = self._bridge.hear(result[MESSAGE])
+        return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tell the Director that the worker is gone: a trial's own errors come as messages."""
+        self._bridge.lost(trial.trial_id, _loss(trial.get_pickled_error()))
+
+
+class _Watch(tune.Callback):  # type: ignore[misc]
+    """Leaves Tune's loop when a signal has come or the Director has failed."""
+
+    def __init__(self, bridge: _Bridge, interruption: Interruption) -> None:
+        self._bridge, self._interruption = bridge, interruption
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Called ten times a second, and after every event."""
+        self._interruption.check()
+        if self._bridge.error is not None:
+            raise self._bridge.error
+
+
+def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
+    """Return the class that Tune's workers hold one object of, for one trial after another."""
+
+    class MetaloomTrial(tune.Trainable):  # type: ignore[misc]
+        """Hosts a trial in a worker."""
+
+        def setup(self, config: dict[str, Any]) -> None:
+            """Take the first trial."""
+            self._host = TrialHost(open_trial)
+            self._begin(config)
+
+        def step(self) -> dict[str, Any]:
+            """Go on to the next report, or to the reason why there is none."""
+            return {MESSAGE: json.dumps(self._host.step().to_json())}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            """Take another trial, in the same process."""
+            self._begin(new_config)
+            return True
+
+        def cleanup(self) -> None:
+            """Let go of the last trial."""
+            self._host.close()
+
+        def _begin(self, config: Mapping[str, Any]) -> None:
+            self._host.begin(Assignment.from_json(json.loads(config[ASSIGNMENT])))
+
+    return MetaloomTrial
+
+
+@contextlib.contextmanager
+def connected(interruption: Interruption, *, address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """Start Ray for this process alone, or join the cluster at ``address``; a Ray that runs already is used.
+
+    ``ray_environment.prepare`` must have been called before this module was imported.
+
+    Raises:
+        ClusterError: Ray does not start, or there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _start(address, cpus)
+    interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        interruption.install()
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
+    try:
+        with _quiet():
+            if address is None:
+                folder = str(ray_environment.private_folder())
+                ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
+                _warn_of_open_ports()
+            else:
+                ray.init(address, **_LOGGING)
+    except Exception as error:
+        where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
+        said = str(error).strip().splitlines()
+        hint = "check the address and RAY_AUTH_TOKEN" if address else "try --executor inline, which needs no Ray"
+        raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
+    finally:
+        os.umask(umask)
+
+
+_LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _warn_of_open_ports() -> None:
+    """Warn if a process that we have just started listens beyond this machine."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.startswith(LOOPBACK):
+                    logger.warning("Ray's %s listens on %s, beyond this machine", process.name(), connection.laddr.ip)
+                    return
+
+
+def _request(resources: Mapping[str, Any]) -> dict[str, float]:
+    """Translate a resources section into Tune's."""
+    request = {"cpu": float(resources.get("cpus") or 1), "gpu": float(resources.get("gpus") or 0)}
+    if resources.get("memory"):
+        request["memory"] = float(resources["memory"])
+    return request
+
+
+def _check_fits(request: Mapping[str, float]) -> None:
+    """Refuse what no node could ever give: Tune would wait for it without an end."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, amount in request.items():
+        key = name.upper() if name != "memory" else name
+        most = max((node.get(key, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            raise ClusterError(
+                f"a trial asks for {amount:g} {name}, but no node of the Ray cluster has more than {most:g}; "
+                f"change resources.{name if name == 'memory' else name + 's'}"
+            )
+
+
+def slots(resources: Mapping[str, Any]) -> int:
+    """Return how many such trials the running cluster can hold at a time, at least one."""
+    have = ray.cluster_resources()
+    request = _request(resources)
+    counts = [
+        have.get(key.upper() if key != "memory" else key, 0.0) // amount for key, amount in request.items() if amount
+    ]
+    return max(1, int(min(counts)))
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.trial_id}"
+
+
+def _loss(error: BaseException | None) -> str:
+    """Say in one line why a worker is gone."""
+    text = str(error or "")
+    if "OutOfMemory" in type(error).__name__ or "memory" in text:
+        return "its worker was killed because the machine ran out of memory; try fewer trials at a time"
+    cause = next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "")
+    return cause or f"its worker died ({type(error).__name__})"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's banners off the terminal; its errors are raised, and logged in its session folder."""
+    before = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
+    for name in before:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
