@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import BadEnvironment, BadInput
@@ -87,7 +87,7 @@ class Source(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, config: Any, *, seed: int, cache: Path) -> Self:
+    def open(cls, config: Any, *, seed: int, cache: Path) -> "Source":
         """Open the source, building its cache first if there is none.
 
         Raises:

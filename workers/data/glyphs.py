@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from metaloom.search_spaces.tasks import GlyphTasks
 from metaloom.workers.data import glyph_drawing as drawing
-from metaloom.workers.data.base import SOURCES, SPLITS
-from metaloom.workers.data.sampler import ClassTable, FewShotSource, fixed_generator
+from metaloom.workers.data.base import SOURCES
+from metaloom.workers.data.sampler import ClassTable, FewShotSource, spans_of, split_classes
 from metaloom.workers.data.store import Arrays, cached
 
 VERSION = 1  # of the drawings: raise it whenever they change
-FRACTIONS = {"validation": 0.15, "test": 0.2}
+VALIDATION, TEST = 0.15, 0.2  # of the characters
 
 
 @SOURCES.register("glyphs")
@@ -32,27 +32,19 @@ class Glyphs(FewShotSource):
     def open(cls, config: GlyphTasks, *, seed: int, cache: Path) -> Self:
         """Map the drawings; draw them first if they are not there."""
         arrays = cached(cache, cls.name, {"source": cls.name, "version": VERSION}, draw_all)
-        table = ClassTable.from_splits(arrays.about["splits"], arrays.about["counts"])
+        spans = arrays.about["spans"]
+        table = ClassTable.from_splits(split_classes(list(spans), VALIDATION, TEST), spans)
         return cls(arrays, table, config, seed=seed, scale=255.0, inputs=(1, drawing.SIZE, drawing.SIZE))
 
 
 def draw_all() -> Arrays:
-    """Choose the characters, share them out among the splits and draw them."""
+    """Choose the characters and draw them."""
     faces = drawing.faces()
     charmaps = [set(face.get_charmap()) for face in faces]
     codes = drawing.distinct(_thumbnails(faces, charmaps))
-    order = fixed_generator(VERSION, 0).permutation(len(codes))
-    codes = [codes[place] for place in order]
-    validation, test = (round(len(codes) * FRACTIONS[split]) for split in ("validation", "test"))
-    train = len(codes) - validation - test
-    names = [f"U+{code:04X} {unicodedata.name(chr(code))}" for code in codes]
-    parts = (names[:train], names[train : train + validation], names[train + validation :])
     images = np.concatenate([_draw_class(code, faces, charmaps) for code in codes])
-    about = {
-        "splits": dict(zip(SPLITS, parts, strict=True)),
-        "counts": dict.fromkeys(names, drawing.DRAWINGS),
-    }
-    return Arrays({"x": images}, about)
+    names = [f"U+{code:04X} {unicodedata.name(chr(code))}" for code in codes]
+    return Arrays({"x": images}, {"spans": spans_of(dict.fromkeys(names, drawing.DRAWINGS))})
 
 
 def _thumbnails(faces: list[Any], charmaps: list[set[int]]) -> dict[int, drawing.Floats]:

@@ -25,6 +25,8 @@ from metaloom.workers.data.store import Arrays
 
 Rows = NDArray[np.int64]
 _MASK = 2**64 - 1
+MOST_SHUFFLED = 256  # rows of a class up to which one vectorized shuffle beats a draw per class
+DIVISION, NOISE, IMBALANCE = 1, 2, 3  # purposes of the streams of `fixed_generator`
 
 
 def episode_generator(seed: int, split: str, index: int) -> Generator:
@@ -74,12 +76,12 @@ class ClassTable:
     names: Sequence[str]
 
     @classmethod
-    def from_splits(cls, splits: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> Self:
-        """Lay out classes whose rows are stored in this order.
+    def from_splits(cls, splits: Mapping[str, Sequence[str]], spans: Mapping[str, Sequence[int]]) -> Self:
+        """Number the classes in the order of the splits.
 
         Args:
-            splits: Class names of each split, in stored order.
-            counts: Rows of each class.
+            splits: Class names of each split.
+            spans: First row and number of rows of each class.
 
         Raises:
             DataError: A class stands in two splits.
@@ -88,11 +90,11 @@ class ClassTable:
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise DataError(f"class '{twice[0]}' stands in more than one split")
-        sizes = np.array([counts[name] for name in names], dtype=np.int64)
+        starts, counts = np.array([spans[name] for name in names], dtype=np.int64).reshape(-1, 2).T
         ends = np.cumsum([len(splits[split]) for split in SPLITS]).tolist()
         return cls(
-            starts=np.cumsum(sizes) - sizes,
-            counts=sizes,
+            starts=starts,
+            counts=counts,
             turns=np.zeros(len(names), dtype=np.int64),
             ends=dict(zip(SPLITS, zip([0, *ends[:-1]], ends, strict=True), strict=True)),
             names=names,
@@ -140,8 +142,7 @@ class FewShotSource(Source):
         ids = first + generator.choice(last - first, self.ways, replace=False)
         each = self.shots + self.queries
         counts, starts = self.table.counts[ids], self.table.starts[ids]
-        rows = np.stack([generator.choice(count, each, replace=False) for count in counts.tolist()])
-        rows += starts[:, None]  # [ways, shots + queries]
+        rows = starts[:, None] + _draw_within(counts, each, generator)  # [ways, shots + queries]
         x = self._gather(rows, self.table.turns[ids])
         labels = torch.arange(self.ways)
         episode = Episode(
@@ -193,3 +194,41 @@ class FewShotSource(Source):
                     f"samples of each class, but '{self.table.names[short]}' ({split} split of {self.name}) has "
                     f"{self.table.counts[short]}"
                 )
+
+
+def _draw_within(counts: Rows, each: int, generator: Generator) -> Rows:
+    """Draw ``each`` distinct places below every count: int64 [len(counts), each]."""
+    most = int(counts.max())
+    if most > MOST_SHUFFLED:
+        return np.stack([generator.choice(count, each, replace=False) for count in counts.tolist()])
+    keys = generator.random((len(counts), most))
+    keys[np.arange(most) >= counts[:, None]] = 2.0  # above every key: never drawn
+    return keys.argsort(axis=1)[:, :each]
+
+
+def spans_of(sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return first row and number of rows of classes that are stored one after another."""
+    ends = np.cumsum(list(sizes.values())).tolist()
+    return {name: (end - size, size) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def split_classes(names: Sequence[str], validation: float, test: float) -> dict[str, list[str]]:
+    """Share classes out at random, always alike for the same names.
+
+    Args:
+        names: All classes, in a fixed order.
+        validation: Fraction of the classes; at least one class where it is above 0.
+        test: The same for the test split; meta-train keeps the rest.
+
+    Raises:
+        DataError: No class is left to train on.
+    """
+    held = [max(1, round(len(names) * fraction)) if fraction > 0 else 0 for fraction in (validation, test)]
+    if sum(held) >= len(names):
+        raise DataError(
+            f"tasks.validation_fraction, tasks.test_fraction: {validation} and {test} of {len(names)} classes leave "
+            f"none to train on"
+        )
+    order = [names[place] for place in fixed_generator(0, DIVISION).permutation(len(names))]
+    first, second = held[0], sum(held)
+    return {"train": sorted(order[second:]), "validation": sorted(order[:first]), "test": sorted(order[first:second])}

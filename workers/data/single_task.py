@@ -28,9 +28,16 @@ from metaloom.workers.data.base import (
     check_fraction,
     check_split,
 )
-from metaloom.workers.data.sampler import Rows, draw_seed, episode_generator, fixed_generator, to_inputs
-
-DIVISION, NOISE, IMBALANCE = 1, 2, 3  # purposes of the fixed random streams
+from metaloom.workers.data.sampler import (
+    DIVISION,
+    IMBALANCE,
+    NOISE,
+    Rows,
+    draw_seed,
+    episode_generator,
+    fixed_generator,
+    to_inputs,
+)
 
 
 class SingleTaskConfig(Protocol):

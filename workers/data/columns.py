@@ -1,0 +1,129 @@
+"""Reads a user's table and checks every cell that an episode would use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from metaloom.learners.errors import unknown
+from metaloom.workers.data.base import DataError, some
+
+CSV, PARQUET, ARROW = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What was read of a table.
+
+    Attributes:
+        x: Features, float32 [rows, features].
+        label: The label column, as read [rows]; None where it was not asked for.
+        task: The task column as text [rows]; None where it was not asked for.
+        features: Names of the features' columns.
+        skipped: One line for each row left out.
+    """
+
+    x: NDArray[np.float32]
+    label: Any
+    task: Any
+    features: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def read_table(path: Path) -> Any:
+    """Return the table as Arrow.
+
+    Raises:
+        DataError: There is no such file, its ending is unknown, or it cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"tasks.path: there is no file {path}")
+    ending = path.suffix.lower()
+    try:
+        if ending in CSV:
+            from pyarrow import csv
+
+            return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t" if ending == ".tsv" else ","))
+        if ending in PARQUET:
+            from pyarrow import parquet
+
+            return parquet.read_table(path)
+        if ending in ARROW:
+            return _read_arrow(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from error
+    raise DataError(f"{path}: no table format ends in '{ending}' (allowed: {', '.join((*CSV, *PARQUET, *ARROW))})")
+
+
+def read_columns(
+    path: Path,
+    *,
+    label: str | None,
+    task: str | None = None,
+    features: Sequence[str] = (),
+    skip_missing: bool = False,
+) -> Columns:
+    """Read and check the columns that are asked for.
+
+    Args:
+        path: The table.
+        label: Name of the label column.
+        task: Name of the task column.
+        features: Names of the feature columns; none takes every numeric column that is neither label nor task.
+        skip_missing: Leave out rows with a missing or infinite value instead of refusing the table.
+
+    Raises:
+        DataError: A column is absent or not numeric, or a cell is missing, NaN or infinite; row and column are named.
+    """
+    table = read_table(path)
+    for field, names in (("label", [label]), ("task", [task]), ("features", features)):
+        for name in names:
+            if name is not None and name not in table.column_names:
+                raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))
+    chosen = tuple(features) or tuple(
+        name for name in table.column_names if name not in (label, task) and _is_numeric(table.schema.field(name).type)
+    )
+    if not chosen:
+        raise DataError(f"tasks.features: {path} has no numeric column besides the label and the task")
+    x = np.stack([_numbers(table, name, path) for name in chosen], axis=1)
+    bad = {name: ~np.isfinite(x[:, place]) for place, name in enumerate(chosen)}
+    others = {name: table.column(name) for name in (label, task) if name is not None}
+    for name, column in others.items():
+        bad[name] = column.is_null(nan_is_null=True).to_numpy()
+    problems = [(int(row), name) for name, marks in bad.items() for row in np.flatnonzero(marks)]
+    lines = tuple(f"row {row}, column '{name}'" for row, name in sorted(problems))
+    if lines and not skip_missing:
+        raise DataError(
+            f"{path}: a missing, NaN or infinite value in {some(lines)} (rows count from 0; "
+            f"tasks.on_error: skip leaves such rows out)"
+        )
+    keep = ~np.any(list(bad.values()), axis=0)
+    kept = {name: column.to_numpy()[keep] for name, column in others.items()}
+    texts = None if task is None else kept[task].astype(str)
+    return Columns(x[keep], None if label is None else kept[label], texts, chosen, lines)
+
+
+def _read_arrow(path: Path) -> Any:
+    with pa.memory_map(str(path)) as source:
+        try:
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:  # the stream format has no footer
+            source.seek(0)
+            return pa.ipc.open_stream(source).read_all()
+
+
+def _is_numeric(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _numbers(table: Any, name: str, path: Path) -> NDArray[np.float32]:
+    """Return a column as float32, missing cells as NaN."""
+    column = table.column(name)
+    if not _is_numeric(column.type):
+        raise DataError(f"tasks.features: {path}: column '{name}' is {column.type}, and a feature must be a number")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+        return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float32)

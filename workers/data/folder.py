@@ -1,0 +1,100 @@
+"""The user's own images: one folder per class."""
+
+import logging
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaloom.search_spaces.tasks import FolderTasks
+from metaloom.workers.data.base import SOURCES, DataError, SourceSummary, check_at_least, check_fraction, some
+from metaloom.workers.data.pictures import ENDINGS, read_picture
+from metaloom.workers.data.sampler import ClassTable, FewShotSource, spans_of, split_classes
+from metaloom.workers.data.store import Arrays, cached, file_facts
+
+_LOG = logging.getLogger("metaloom.data")
+
+
+@SOURCES.register("folder")
+class Folder(FewShotSource):
+    """Classes are the folder's subfolders; which split a class is in depends on the class names alone."""
+
+    name = "folder"
+    Config = FolderTasks
+    skipped: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, config: FolderTasks, *, seed: int, cache: Path) -> Self:
+        """Map the images; read them first if they, or the settings, have changed."""
+        check_at_least(cls.name, 4, size=config.size)
+        check_fraction(cls.name, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
+        files = class_files(Path(config.path))
+        key = {
+            "source": cls.name,
+            "files": [file_facts(path) for paths in files.values() for path in paths],
+            "settings": [config.size, config.color, config.on_error],
+        }
+        arrays = cached(cache, cls.name, key, lambda: _load(files, config))
+        spans = arrays.about["spans"]
+        splits = split_classes(list(spans), config.validation_fraction, config.test_fraction)
+        inputs = (3 if config.color else 1, config.size, config.size)
+        table = ClassTable.from_splits(splits, spans)
+        source = cls(arrays, table, config, seed=seed, scale=255.0, inputs=inputs)
+        source.skipped = tuple(arrays.about["skipped"])
+        return source
+
+    def summary(self) -> SourceSummary:
+        """Count what was read, and what was not."""
+        summary = super().summary()
+        notes = (f"{len(self.skipped)} unreadable images skipped: {some(self.skipped)}",) if self.skipped else ()
+        return SourceSummary(summary.name, summary.shape, summary.splits, notes)
+
+
+def class_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files of each class folder, both in name order.
+
+    Raises:
+        DataError: There is no such folder, no class folder in it, or no image in one of those.
+    """
+    if not folder.is_dir():
+        raise DataError(f"tasks.path: there is no folder {folder}")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise DataError(f"tasks.path: {folder} has no class folders (one folder per class, its images inside)")
+    files = {
+        path.name: sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in ENDINGS)
+        for path in classes
+    }
+    if empty := [name for name, found in files.items() if not found]:
+        raise DataError(f"tasks.path: no {', '.join(ENDINGS)} file in {folder / empty[0]} ({len(empty)} such folders)")
+    return files
+
+
+def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
+    """Decode every image.
+
+    Raises:
+        DataError: Some are unreadable, and ``on_error`` is ``refuse``: all are named at once.
+    """
+    images: list[NDArray[np.uint8]] = []
+    sizes: dict[str, int] = {}
+    problems: list[str] = []
+    for name, paths in files.items():
+        before = len(images)
+        for path in paths:
+            try:
+                images.append(read_picture(path, size=config.size, color=config.color, where=str(path)))
+            except DataError as error:
+                problems.append(str(error))
+        sizes[name] = len(images) - before
+    if problems and config.on_error == "refuse":
+        raise DataError(
+            f"tasks.path: {len(problems)} of {len(images) + len(problems)} images cannot be read "
+            f"(tasks.on_error: skip leaves them out):\n" + "\n".join(problems)
+        )
+    for problem in problems:
+        _LOG.warning("skipped %s", problem)
+    shape = (0, 3 if config.color else 1, config.size, config.size)
+    x = np.stack(images) if images else np.empty(shape, dtype=np.uint8)
+    return Arrays({"x": x}, {"spans": spans_of(sizes), "skipped": problems})

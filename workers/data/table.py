@@ -1,0 +1,152 @@
+"""The user's own table: few-shot classes, or regression with one task per value of a column."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.search_spaces.tasks import TableTasks
+from metaloom.workers.data.base import (
+    SOURCES,
+    DataError,
+    SampledEpisode,
+    Source,
+    SourceSummary,
+    check_at_least,
+    check_fraction,
+    check_split,
+    some,
+)
+from metaloom.workers.data.columns import read_columns
+from metaloom.workers.data.sampler import (
+    ClassTable,
+    FewShotSource,
+    draw_seed,
+    episode_generator,
+    spans_of,
+    split_classes,
+    to_inputs,
+)
+from metaloom.workers.data.store import Arrays, cached, file_facts
+
+_LOG = logging.getLogger("metaloom.data")
+
+
+@SOURCES.register("table")
+class Table(FewShotSource):
+    """Few-shot classification of the label column's values; ``open`` gives a ``TableOfTasks`` for regression."""
+
+    name = "table"
+    Config = TableTasks
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, config: TableTasks, *, seed: int, cache: Path) -> Source:
+        """Map the table's columns; read and check them first if the file or the settings have changed."""
+        _check_settings(config)
+        path = Path(config.path)
+        if not path.is_file():
+            raise DataError(f"tasks.path: there is no file {path}")
+        unused = {"path", "ways", "shots", "queries"}
+        settings = {name: value for name, value in asdict(config).items() if name not in unused}
+        key = {"source": cls.name, "file": file_facts(path), "settings": settings}
+        arrays = cached(cache, cls.name, key, lambda: _load(path, config))
+        table = ClassTable.from_splits(arrays.about["splits"], arrays.about["spans"])
+        kind: type[Table] = cls if config.kind == "classification" else TableOfTasks
+        inputs = (len(arrays.about["features"]),)
+        source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=inputs)
+        skipped = arrays.about["skipped"]
+        source.notes = (f"{len(skipped)} values missing, their rows skipped: {some(skipped)}",) if skipped else ()
+        return source
+
+    def summary(self) -> SourceSummary:
+        """Count what was read, and what was not."""
+        summary = super().summary()
+        return SourceSummary(summary.name, summary.shape, summary.splits, self.notes)
+
+
+class TableOfTasks(Table):
+    """Regression: an episode is rows of one task, which is in one split only."""
+
+    def __init__(
+        self, arrays: Arrays, table: ClassTable, config: TableTasks, *, seed: int, scale: float, inputs: tuple[int, ...]
+    ) -> None:
+        self.ways, self.shots, self.queries = 1, config.shots, config.queries
+        self.table, self.seed, self.scale = table, seed, scale
+        self._x, self._y = arrays["x"], arrays["y"]
+        self.shape = TaskShape("regression", inputs, 1)
+        self._check()
+
+    def episode(self, split: str, index: int) -> SampledEpisode:
+        """Draw a task, and disjoint support and query rows of it."""
+        check_split(split, index)
+        generator = episode_generator(self.seed, split, index)
+        first, last = self.table.ends[split]
+        task = first + int(generator.integers(last - first))
+        rows = generator.choice(int(self.table.counts[task]), self.shots + self.queries, replace=False)
+        rows += self.table.starts[task]
+        x, y = to_inputs(self._x[rows], 1.0), torch.from_numpy(self._y[rows])
+        episode = Episode(x[: self.shots], y[: self.shots], x[self.shots :], y[self.shots :])
+        return SampledEpisode(episode, draw_seed(generator), (task,), tuple(rows.tolist()))
+
+
+def _check_settings(config: TableTasks) -> None:
+    check_fraction("table", validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
+    check_at_least("table", 1, shots=config.shots, queries=config.queries)
+    if config.kind == "regression" and config.task is None:
+        raise DataError("tasks.task: a table for regression needs a column that says which task a row belongs to")
+    if config.kind == "classification" and config.task is not None:
+        raise DataError("tasks.task: only regression has a task column; in classification the classes make the tasks")
+    if overlap := {config.label, config.task} & set(config.features):
+        raise DataError(f"tasks.features: '{overlap.pop()}' is the label or the task; it cannot be a feature too")
+
+
+def _load(path: Path, config: TableTasks) -> Arrays:
+    """Read the table; group its rows by class or task; scale its features by the meta-train rows."""
+    read = read_columns(
+        path,
+        label=config.label,
+        task=config.task,
+        features=config.features,
+        skip_missing=config.on_error == "skip",
+    )
+    for line in read.skipped:
+        _LOG.warning("%s: skipped %s: missing, NaN or infinite", path, line)
+    groups = read.label.astype(str) if config.task is None else read.task
+    names, group = np.unique(groups, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    spans = spans_of(dict(zip(names.tolist(), np.bincount(group, minlength=len(names)).tolist(), strict=True)))
+    splits = split_classes(list(spans), config.validation_fraction, config.test_fraction)
+    x, scaling = _standardize(read.x[order], spans, splits["train"]) if config.standardize else (read.x[order], {})
+    columns: dict[str, NDArray[Any]] = {"x": x}
+    if config.kind == "regression":
+        columns["y"] = _targets(read.label[order], config.label, path)
+    about = {"spans": spans, "splits": splits, "features": read.features, "skipped": read.skipped, "scaling": scaling}
+    return Arrays(columns, about)
+
+
+def _standardize(
+    x: NDArray[np.float32], spans: dict[str, tuple[int, int]], train: list[str]
+) -> tuple[NDArray[np.float32], dict[str, list[float]]]:
+    """Scale to mean 0 and deviation 1 over the meta-train rows; a constant feature becomes 0."""
+    rows = np.concatenate([np.arange(start, start + count) for start, count in (spans[name] for name in train)])
+    mean = x[rows].mean(0, dtype=np.float64)
+    deviation = x[rows].std(0, dtype=np.float64)
+    deviation[deviation == 0] = 1.0
+    scaled = ((x - mean) / deviation).astype(np.float32)
+    return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
+
+
+def _targets(label: NDArray[Any], name: str, path: Path) -> NDArray[np.float32]:
+    """Return the targets, float32 [rows, 1]."""
+    if label.dtype.kind not in "iufb":
+        raise DataError(f"tasks.label: {path}: column '{name}' is not a number, and regression needs one")
+    targets = label.astype(np.float32)
+    if not np.isfinite(targets).all():
+        raise DataError(f"tasks.label: {path}: column '{name}' has an infinite value")
+    return np.asarray(targets[:, None])
