@@ -133,7 +133,10 @@ def _syntax_problem(error: yaml.YAMLError, source: str) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         origin = f"{source}:{mark.line + 1}" if mark is not None and source else source
-        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        context = error.context
+        if context and error.context_mark is not None and mark is not None and error.context_mark.line != mark.line:
+            context += f" that begins in line {error.context_mark.line + 1}"
+        reason = ", ".join(part for part in (context, error.problem) if part)
         return Problem((), f"not valid YAML: {reason}", origin)
     return Problem((), f"not valid YAML: {' '.join(str(error).split())}", source)
 
