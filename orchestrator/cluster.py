@@ -118,10 +118,9 @@ class _Bridge:
 
     def hear(self, text: str) -> bool:
         """Pass a worker's message on; return whether its trial goes on."""
-        going_on = False
         with self._keeping_errors():
-            going_on = self._director.hear(Message.from_json(json.loads(text)))
-        return going_on
+            return self._director.hear(Message.from_json(json.loads(text)))
+        return False
 
     def lost(self, tune_id: str, reason: str) -> None:
         """Pass on that a worker has died."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from metaloom.learners.errors import BadInput
-from metaloom.learners.errors import BadInput
 from metaloom.search_spaces.resolve import Resolved, Suggest
 
 POINTS = 5  # values, evenly spaced over its domain, of a number that has more

@@ -145,3 +145,10 @@ def _lock_directory(directory: Path) -> filelock.BaseFileLock:
         except filelock.Timeout:
             raise StoreError(f"another process has been at work in {directory} for {LOCK_TIMEOUT_S:.0f} s") from None
     return lock
+
+
+def open_trial(config: TrialConfig, directory: Path, *, cache: Path) -> TrialRunner:
+    """Open a trial of ``workers``, going on from its newest checkpoint if it has one."""
+    from metaloom.workers.trial import Trial  # torch: 2 s, not to be paid by a driver that only hands out work
+
+    return Trial(config, directory, cache=cache)

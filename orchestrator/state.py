@@ -214,17 +214,20 @@ class SearchState:
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
     def best(self) -> TrialRecord | None:
-        """Return the best finished trial: feasible ones first, then by the first objective, then the earliest."""
+        """Return the best finished trial, or None if there is none."""
+        return next(iter(self.ranked()), None)
+
+    def ranked(self) -> list[TrialRecord]:
+        """List the finished trials: feasible ones first, then by the first objective, then the earliest."""
         settings = self.settings
-        finished = self.in_state(records.FINISHED)
-        if settings is None or not finished:
-            return None
+        if settings is None:
+            return []
 
         def rank(trial: TrialRecord) -> tuple[float, float, int]:
             broken = sum(max(0.0, one.violation(trial.reports[-1].metrics)) for one in settings.constraints)
-            return (-broken, settings.objectives[0].score(trial.reports[-1]), -trial.number)
+            return (broken, -settings.objectives[0].score(trial.reports[-1]), trial.number)
 
-        return max(finished, key=rank)
+        return sorted(self.in_state(records.FINISHED), key=rank)
 
     def pareto_front(self) -> list[TrialRecord]:
         """List the finished, feasible trials that no other one beats in every objective."""

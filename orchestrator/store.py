@@ -97,6 +97,10 @@ class Store:
         """List the searches that have a journal."""
         return sorted(path.parent.name for path in self.searches.glob(f"*/{JOURNAL_FILE}"))
 
+    def has(self, name: str) -> bool:
+        """Say whether a search has this name."""
+        return (self.folder(name) / JOURNAL_FILE).exists()
+
     def folder(self, name: str) -> Path:
         """Return the folder of a search, existing or not; raises SearchError for a name that leaves the store."""
         return self.searches / checked_name(name)

@@ -1,0 +1,186 @@
+"""``search`` and ``train``, from Python and for the command line; ``resume`` is in resume.py."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.resume import resume
+from metaloom.orchestrator.schedulers import build_scheduler
+from metaloom.orchestrator.search import Progress
+from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session
+from metaloom.orchestrator.state import SearchSettings, SearchState
+from metaloom.orchestrator.store import Store, checked_name, explained
+from metaloom.orchestrator.study import checked_sampler
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.resolve import Defaults, resolve
+from metaloom.workers import records
+
+__all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
+
+DEFAULT_STORE = "metaloom-store"
+EXPERIMENT_FILE = "experiment.yaml"
+Source = Experiment | str | Path | Mapping[str, Any]
+logger = logging.getLogger("metaloom")
+
+
+def search(
+    experiment: Source,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path = DEFAULT_STORE,
+    name: str | None = None,
+    trials: int | None = None,
+    executor: str = "ray",
+    address: str | None = None,
+    concurrency: int | None = None,
+    time_budget_s: float | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> SearchSummary:
+    """Run a search to its end, or to a signal.
+
+    Args:
+        experiment: An ``Experiment``, a YAML file, the name of a preset, or a mapping of sections.
+        overrides: ``PATH=VALUE`` each, as for ``--set``.
+        store: Folder of all records.
+        name: Of the search; None: the experiment's own.
+        trials: Instead of the experiment's.
+        executor: ``ray``, or ``inline``: one trial after another in this process, without Ray.
+        address: Of a Ray cluster; None starts Ray on this machine, for this process only.
+        concurrency: Trials at a time; None: the experiment's, or as many as the resources hold.
+        time_budget_s: Instead of the experiment's.
+        seed: Instead of the experiment's.
+        progress: Told of every event.
+
+    Raises:
+        BadInput: The experiment, its data or an argument is wrong; nothing was started.
+        BadEnvironment: The store, the disk or Ray is at fault; what was recorded is intact.
+    """
+    options = RunOptions(executor, address, concurrency)
+    given = {"search.trials": trials, "search.time_budget_s": time_budget_s, "seed": seed}
+    changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
+    loaded = _load(experiment, changes)
+    created = _created(loaded, Store(store), changes, _path(experiment))
+    return _create_and_run(loaded, created, options, store=store, name=name, progress=progress)
+
+
+def train(
+    experiment: Source,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path = DEFAULT_STORE,
+    name: str | None = None,
+    executor: str = "inline",
+    address: str | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> SearchSummary:
+    """Run one trial; a searched knob takes its default, and the summary's notes say so.
+
+    See ``search`` for the arguments and errors.
+    """
+    options = RunOptions(executor, address, 1)
+    changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
+    if seed is not None:
+        changes.append(f"seed={seed}")
+    loaded = _load(experiment, changes)
+    created = _created(loaded, Store(store), changes, _path(experiment))
+    chosen = resolve(loaded, Defaults(loaded)).knobs
+    created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
+    notes = []
+    if chosen:
+        said = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
+        notes.append(f"{len(chosen)} searched knob{'s' * (len(chosen) > 1)} took the default: {said}")
+    return _create_and_run(loaded, created, options, store=store, name=name, progress=progress, notes=notes)
+
+
+def _load(experiment: Source, changes: Sequence[str]) -> Experiment:
+    if not isinstance(experiment, Experiment):
+        return load_experiment(experiment, changes)
+    return load_experiment(experiment.document, changes) if changes else experiment
+
+
+def _path(experiment: Source) -> Path | None:
+    """Return the experiment's file, if it is one and not a preset."""
+    if isinstance(experiment, str | Path) and Path(experiment).is_file():
+        return Path(experiment).absolute()
+    return None
+
+
+def _created(experiment: Experiment, store: Store, changes: Sequence[str], path: Path | None) -> dict[str, Any]:
+    """Return the payload of the search's first event; raises BadInput if it could not be run."""
+    section = experiment.search.model_dump(mode="json")
+    settings = SearchSettings.from_document(section)
+    checked_sampler(settings)
+    build_scheduler(settings.scheduler)
+    return {
+        "experiment": {**experiment.document, "search": section},
+        "seed": experiment.seed,
+        "fingerprint": experiment.fingerprint(),
+        "trials": settings.trials,
+        "settings": settings.to_document(),
+        "warm_start": _warm_start(experiment, store),
+        "file": None if path is None else str(path),
+        "overrides": list(changes),
+    }
+
+
+def _warm_start(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
+    """Return the knobs of an earlier search's best trials, with where they come from."""
+    wanted = experiment.search.warm_start
+    if wanted is None:
+        return []
+    journal = Journal(store.existing_folder(wanted.search), read_only=True)
+    try:
+        state = SearchState.replay(journal.events())
+    finally:
+        journal.close()
+    ranked = state.ranked()
+    if not ranked:
+        raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
+    return [
+        {"origin": f"warm_start:{wanted.search}/{trial.number}", "params": trial.params}
+        for trial in ranked[: wanted.trials]
+    ]
+
+
+def _create_and_run(
+    experiment: Experiment,
+    created: dict[str, Any],
+    options: RunOptions,
+    *,
+    store: str | Path,
+    name: str | None,
+    progress: Progress | None,
+    notes: Sequence[str] = (),
+) -> SearchSummary:
+    from metaloom.workers.data import prepare  # torch: only once the experiment is known to be right
+
+    if name is not None:
+        checked_name(name)
+    home = Store(store).create()
+    if name is not None and home.has(name):
+        home.new_folder(name)  # says that the name is in use, before the data are prepared
+    prepare(resolve(experiment, Defaults(experiment)).tasks, cache=home.cache)
+    folder = _new_folder(home, experiment, name, created["file"])
+    with writer_lock(folder):
+        with explained(folder):
+            (folder / EXPERIMENT_FILE).write_text(experiment.source_text)
+        journal = Journal(folder)
+        try:
+            journal.append(records.SEARCH_CREATED, {**created, "options": options.__dict__})
+            return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
+        finally:
+            journal.close()
+
+
+def _new_folder(store: Store, experiment: Experiment, name: str | None, file: str | None) -> Path:
+    """Make the search's folder: a name that was chosen must be free, one that comes from a file's name is numbered."""
+    if name is not None:
+        return store.new_folder(name)
+    derived = file is None or Path(file).stem == experiment.name
+    return store.new_folder(store.free_name(experiment.name) if derived else experiment.name)

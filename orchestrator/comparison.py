@@ -1,0 +1,91 @@
+"""After the trials: the best one and the baselines, on the same test episodes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metaloom.learners.errors import BadEnvironment, MetaloomError
+from metaloom.orchestrator.hosting import open_trial
+from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.store import Store
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.resolve import baseline
+from metaloom.workers import records
+from metaloom.workers.records import TrialConfig
+
+BASELINES_FOLDER = "baselines"
+
+
+def compare_on_test(experiment: Experiment, director: Director, store: Store, interruption: Interruption) -> list[str]:
+    """Test what has not been tested yet, and journal it; return notes on what could not be tested.
+
+    Raises:
+        Stopped: A signal has come.
+        BadEnvironment: The machine is at fault.
+    """
+    notes: list[str] = []
+    best = director.state.best()
+    if best is not None and best.config is not None and director.state.tested is None:
+        number, directory = best.number, director.directory(best.number)
+        episodes = int(best.config.outer["test_episodes"])
+        evaluation = _guarded(
+            lambda: _evaluate(directory, store, episodes), f"trial {number} could not be tested", interruption, notes
+        )
+        if evaluation is not None:
+            director.note(records.BEST_TESTED, {"trial": number, "evaluation": evaluation})
+    done = {one["method"] for one in director.state.baselines}
+    for index, method in enumerate(experiment.search.baselines):
+        if method not in done:
+            trained = _Baseline(experiment, director, store, method, index)
+            evaluation = _guarded(trained, f"baseline {method} could not be tested", interruption, notes)
+            if evaluation is not None:
+                director.note(records.BASELINE, {"method": method, "evaluation": evaluation})
+    return notes
+
+
+class _Baseline:
+    """Trains a baseline as a trial of its own, beside the search's, and tests it."""
+
+    def __init__(self, experiment: Experiment, director: Director, store: Store, method: str, index: int) -> None:
+        resolved = baseline(experiment, method)
+        self._store, self._directory = store, director.journal.folder / BASELINES_FOLDER / method
+        self._config = TrialConfig(
+            search=director.journal.folder.name,
+            trial=-1 - index,  # no trial of the search has such a number, nor such a seed
+            seed=director.seed,
+            tasks=resolved.tasks,
+            learner=resolved.learner,
+            inner=resolved.inner,
+            outer=resolved.outer,
+            resources=resolved.resources,
+        )
+
+    def __call__(self) -> dict[str, Any]:
+        """Train, going on from a checkpoint if there is one, and test."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trial = open_trial(self._config, self._directory, cache=self._store.cache)
+        while not trial.finished:
+            trial.advance()
+        trial.close()
+        return _evaluate(self._directory, self._store, int(self._config.outer["test_episodes"]))
+
+
+def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
+    from metaloom.workers.scoring import evaluate_trial  # torch, after the trials: not before they start
+
+    return evaluate_trial(directory, cache=store.cache, episodes=episodes).to_json()
+
+
+def _guarded(
+    work: Callable[[], dict[str, Any]], problem: str, interruption: Interruption, notes: list[str]
+) -> dict[str, Any] | None:
+    """Do work that a signal may cut off; what fails becomes a note, since the trials are safe."""
+    try:
+        with interruption.raising():
+            return work()
+    except BadEnvironment:
+        raise
+    except MetaloomError as error:
+        notes.append(f"{problem}: {error}")
+        return None

@@ -1,0 +1,131 @@
+"""Going on with a search that was stopped or killed, from its journal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.search import Progress
+from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session, summarize
+from metaloom.orchestrator.state import SearchState
+from metaloom.orchestrator.store import Store
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.loading import load_experiment
+from metaloom.workers import records
+
+OVER = (records.FINISHED, records.FAILED)
+# May change between sessions, as far as the experiment's fingerprint goes.
+FREE = (
+    "name",
+    "resources",
+    "tracking",
+    "search.trials",
+    "search.time_budget_s",
+    "search.concurrency",
+    "search.retries",
+)
+MOST_CHANGES = 8
+
+
+def resume(
+    name: str,
+    store: str | Path = "metaloom-store",
+    *,
+    executor: str | None = None,
+    address: str | None = None,
+    concurrency: int | None = None,
+    progress: Progress | None = None,
+) -> SearchSummary:
+    """Go on with a search. One that has ended is left as it is, and the summary says so.
+
+    Args:
+        name: The search.
+        store: Folder of all records.
+        executor: Instead of the one it was begun with.
+        address: Instead of the one it was begun with.
+        concurrency: Instead of the one it was begun with.
+        progress: Told of every event.
+
+    Raises:
+        SearchError: There is no such search, its file has changed, or another process runs it.
+        BadEnvironment: The store, the disk or Ray is at fault.
+    """
+    home = Store(store)
+    folder = home.existing_folder(name)
+    reading = Journal(folder, read_only=True)
+    try:
+        state = SearchState.replay(reading.events())
+    finally:
+        reading.close()
+    if state.state in OVER:
+        done = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
+        return summarize(folder, state, notes=[done])
+    home.create()
+    with writer_lock(folder):
+        experiment = _unchanged(folder, state.created)
+        before = state.created.get("options") or {}
+        options = RunOptions(
+            executor or str(before.get("executor") or "ray"),
+            address or (before.get("address") if executor != "inline" else None),
+            concurrency or before.get("concurrency"),
+        )
+        journal = Journal(folder)
+        try:
+            return run_session(experiment, journal, store=home, options=options, progress=progress)
+        finally:
+            journal.close()
+
+
+def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:
+    """Return the experiment the search was begun with.
+
+    Raises:
+        SearchError: It can no longer be read as what it was, or the file it came from says something else now.
+    """
+    name = folder.name
+    if not created:
+        raise SearchError(f"search '{name}' was killed before its first record; remove {folder} and search again")
+    begun = load_experiment(created["experiment"])
+    if begun.fingerprint() != created["fingerprint"]:
+        raise SearchError(
+            f"search '{name}' was begun by another version of metaloom, for which its file means something else; "
+            "resume it with that version, or begin a new search"
+        )
+    file = created.get("file")
+    if file and Path(file).is_file():
+        now = load_experiment(file, created["overrides"])
+        if now.fingerprint() != created["fingerprint"]:
+            changes = _changes(_document(begun), _document(now))
+            raise SearchError(
+                f"{file} has changed since search '{name}' was begun: {'; '.join(changes)}. "
+                "Put it back, or begin a new search with --name"
+            )
+    return begun
+
+
+def _document(experiment: Experiment) -> dict[str, Any]:
+    return {**experiment.document, "search": experiment.search.model_dump(mode="json")}
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what differs, by path."""
+    was, become = _leaves(before), _leaves(now)
+    found = [
+        f"{path} was {was.get(path, 'absent')}, is {become.get(path, 'absent')}"
+        for path in sorted(was.keys() | become.keys())
+        if was.get(path) != become.get(path) and not path.startswith(FREE)
+    ]
+    rest = len(found) - MOST_CHANGES
+    return found[:MOST_CHANGES] + ([f"and {rest} more"] if rest > 0 else [])
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Flatten mappings and lists to dotted paths."""
+    if isinstance(value, Mapping):
+        parts = {f"{path}.{key}" if path else str(key): one for key, one in value.items()}
+    elif isinstance(value, list) and any(isinstance(one, Mapping | list) for one in value):
+        parts = {f"{path}[{index}]": one for index, one in enumerate(value)}
+    else:
+        return {path: value}
+    return {leaf: one for inner, child in parts.items() for leaf, one in _leaves(child, inner).items()}

@@ -1,0 +1,197 @@
+"""One session of a search: from where the journal stands to its end, to a signal, or to a full disk."""
+
+import contextlib
+import functools
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloom.learners.errors import BadEnvironment, unknown
+from metaloom.orchestrator import ray_environment
+from metaloom.orchestrator.comparison import compare_on_test
+from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.orchestrator.hosting import OpenTrial, open_trial
+from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.outbox import Backlog, Deferred, Outboxes
+from metaloom.orchestrator.search import Director, Progress
+from metaloom.orchestrator.signals import Interruption, Stopped
+from metaloom.orchestrator.state import INTERRUPTED, SearchState
+from metaloom.orchestrator.store import Store
+from metaloom.orchestrator.study import OptunaProjection
+from metaloom.orchestrator.tracking import start_projections
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.resolve import resolve
+from metaloom.workers import records
+
+EXECUTORS = ("ray", "inline")
+DRAIN_S = 60.0  # what MLflow and Optuna's database have not taken by then is left to 'metaloom sync'
+DRAIN_INTERRUPTED_S = 10.0  # a scheduler that sends SIGTERM sends SIGKILL half a minute later
+logger = logging.getLogger("metaloom")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a session runs; none of it changes a trial's result.
+
+    Attributes:
+        executor: ``ray`` or ``inline``.
+        address: Of a Ray cluster; None starts Ray on this machine.
+        concurrency: Trials at a time; None: as many as the resources hold.
+    """
+
+    executor: str = "ray"
+    address: str | None = None
+    concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise SearchError(unknown("executor", self.executor, EXECUTORS))
+        if self.concurrency is not None and self.concurrency < 1:
+            raise SearchError(f"concurrency must be at least 1, got {self.concurrency}")
+        if self.executor == "inline" and self.address:
+            raise SearchError("the inline executor runs in this process; leave --address out, or use --executor ray")
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """What a session came to. Everything else is in the journal: ``dashboards.queries.search_summary``.
+
+    Attributes:
+        name: The search.
+        store: The store's folder.
+        state: ``finished``, ``failed`` or ``interrupted``.
+        exit_code: 0; 1 if a trial failed; 128 + the signal's number if interrupted.
+        best: Number of the best trial, or None.
+        value: Its first objective.
+        interval: 95% interval of its validation metric.
+        tested: Its test (``trial``, ``evaluation``), or None.
+        baselines: The baselines' tests on the same episodes (``method``, ``evaluation``).
+        failed: The reasons of failed trials, by number.
+        notes: What the user should be told.
+        backlogs: What has not reached MLflow or Optuna's database yet.
+    """
+
+    name: str
+    store: Path
+    state: str
+    exit_code: int
+    best: int | None
+    value: float | None
+    interval: tuple[float, float] | None
+    tested: Mapping[str, Any] | None
+    baselines: Sequence[Mapping[str, Any]]
+    failed: Mapping[int, str]
+    notes: Sequence[str] = ()
+    backlogs: Sequence[Backlog] = ()
+
+
+def run_session(
+    experiment: Experiment,
+    journal: Journal,
+    *,
+    store: Store,
+    options: RunOptions,
+    progress: Progress | None = None,
+    notes: Sequence[str] = (),
+) -> SearchSummary:
+    """Run a search from where its journal stands. The caller holds the writer's lock.
+
+    A signal ends the session with complete records, and the summary says ``interrupted``.
+
+    Raises:
+        BadEnvironment: The disk is full, Ray does not start ...; what was recorded is intact.
+    """
+    director = Director(journal, functools.partial(resolve, experiment), progress=progress)
+    interruption, told = Interruption(), list(notes)
+    outboxes = _start_projections(experiment, journal, store, director)
+    try:
+        with interruption.installed():
+            director.start()
+            try:
+                _run_trials(experiment, director, store, options, interruption)
+                told += compare_on_test(experiment, director, store, interruption)
+                director.end()
+            except Stopped:
+                director.interrupt(f"{signal.Signals(interruption.signal_number or signal.SIGINT).name} was received")
+            except BadEnvironment as error:
+                with contextlib.suppress(StoreError):  # the disk is full: the next session notes it
+                    director.interrupt(str(error))
+                raise
+            backlogs = outboxes.close(DRAIN_S if interruption.signal_number is None else DRAIN_INTERRUPTED_S)
+    finally:
+        outboxes.close(0.0)
+    return summarize(journal.folder, director.state, interruption.signal_number, notes=told, backlogs=backlogs)
+
+
+def summarize(
+    folder: Path,
+    state: SearchState,
+    signal_number: int | None = None,
+    *,
+    notes: Sequence[str] = (),
+    backlogs: Sequence[Backlog] = (),
+) -> SearchSummary:
+    """Sum up a search as it stands."""
+    best = state.best()
+    failed = {trial.number: trial.reason or "" for trial in state.in_state(records.FAILED)}
+    exit_code = 1 if failed or state.state == "failed" else 0
+    if state.state == INTERRUPTED:
+        exit_code = 128 + (signal_number or signal.SIGINT)
+    return SearchSummary(
+        name=folder.name,
+        store=folder.parent.parent,
+        state=state.state,
+        exit_code=exit_code,
+        best=None if best is None else best.number,
+        value=None if best is None else next(iter(best.values.values())),
+        interval=None if best is None else best.reports[-1].interval,
+        tested=state.tested,
+        baselines=tuple(state.baselines),
+        failed=failed,
+        notes=tuple(notes),
+        backlogs=tuple(backlogs),
+    )
+
+
+def _start_projections(experiment: Experiment, journal: Journal, store: Store, director: Director) -> Outboxes:
+    def optuna_database() -> OptunaProjection:
+        return OptunaProjection(store.optuna_database, search=journal.folder.name, settings=director.settings)
+
+    return start_projections(
+        journal.folder,
+        store=store.path,
+        tracking=experiment.tracking.model_dump(mode="json"),
+        warn=logger.warning,
+        others=[Deferred(OptunaProjection.name, optuna_database)],
+    )
+
+
+def _run_trials(
+    experiment: Experiment, director: Director, store: Store, options: RunOptions, interruption: Interruption
+) -> None:
+    if director.is_over:
+        return
+    opening: OpenTrial = functools.partial(open_trial, cache=store.cache)
+    if options.executor == "inline":
+        InlineExecutor(interruption).run(director, opening)
+        return
+    ray_environment.prepare(local=options.address is None)
+    from metaloom.orchestrator import cluster  # here, so that nothing else waits for ray or needs it
+
+    resources = experiment.resources.model_dump(mode="json")
+    wanted = options.concurrency or experiment.search.concurrency
+    cpus = None if options.address else _cpus(wanted, float(resources["cpus"]))
+    with cluster.connected(interruption, address=options.address, cpus=cpus):
+        trials = wanted or cluster.slots(resources)
+        cluster.RayExecutor(interruption, resources=resources).run(director, opening, concurrency=trials)
+
+
+def _cpus(concurrency: int | None, each: float) -> int:
+    """Return how many CPUs a Ray of our own should believe in: this process's, or what was asked for."""
+    here = len(os.sched_getaffinity(0))
+    return max(here, -int(-(concurrency or 1) * each // 1))
