@@ -24,7 +24,7 @@ def seeded(seed: int) -> Generator:
 
 def normal(*shape: int, seed: int) -> Tensor:
     """Draw a float64 tensor from N(0, 1)."""
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def positive_definite(size: int, seed: int) -> Tensor:

@@ -181,6 +181,6 @@ def test_a_multi_step_loss_is_refused_by_what_sees_the_last_step_only(kind: str)
     )
     phi, state = begun(learner)
     with pytest.raises(
-        LearnerError, match="differentiates at the last inner step only; set inner.multi_step_loss to 0"
+        LearnerError, match=r"differentiates at the last inner step only; set inner\.multi_step_loss to 0"
     ):
         learner.meta_step(phi, state, [episode_of(task, 0)], seeded(0))

@@ -1,0 +1,174 @@
+"""The hypergradient of the whole inner loop against central differences in float64, per component and all at once."""
+
+from typing import Any
+
+import pytest
+from bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, errors_by_slot
+
+from metaloom.learners.episode import TaskShape
+
+EXACT = ["unroll", "adjoint"]
+RULES: dict[str, dict[str, Any]] = {
+    "sgd": {"kind": "sgd", "rate": 0.2},
+    "momentum": {"kind": "sgd", "rate": 0.2, "momentum": 0.7},
+    "nesterov": {"kind": "sgd", "rate": 0.2, "momentum": 0.7, "nesterov": True},
+    "decay": {"kind": "sgd", "rate": 0.2, "weight_decay": 0.1},
+    "adam": {"kind": "adam", "rate": 0.05},
+    "adamw": {"kind": "adam", "rate": 0.05, "weight_decay": 0.1},
+}
+
+
+def learned(per: str, start: float) -> dict[str, Any]:
+    return {"learn": {"per": per, "start": start}}
+
+
+COMPONENTS: dict[str, dict[str, Any]] = {
+    "initialization": {"initialization": {"kind": "learned"}},
+    "meta_weight_net": {"weighting": {"kind": "meta_weight_net", "hidden": 6}},
+    "focal": {"weighting": {"kind": "focal", "gamma": {"learn": {"start": 1.5}}}},
+    "distilled": {"data": {"kind": "distilled", "per_class": 2, "learn_labels": True}},
+    "label_smoothing": {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}},
+}
+EVERYTHING: dict[str, Any] = {
+    name: value for kind, slots in COMPONENTS.items() if kind != "focal" for name, value in slots.items()
+}
+
+
+def every_error(
+    learner: dict[str, Any], *, steps: int, rule: dict[str, Any], estimator: str, **more: Any
+) -> dict[str, float]:
+    task = more.pop("task", SINGLE)
+    settings = {"architecture": SMOOTH, **learner, "update": {**rule, "steps": steps}}
+    episodes = [episode_of(task, 1), episode_of(task, 2)]
+    return errors_by_slot(built(settings, task, estimator=estimator, inner=more.pop("inner", None)), episodes, **more)
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("rule", RULES)
+def test_everything_composed_under_every_update_rule(rule: str, steps: int, estimator: str) -> None:
+    """Initialization, rates, example weights, distilled data and loss, learned in one inner loop."""
+    rate = {"rate": learned("parameter", float(RULES[rule]["rate"]))}
+    errors = every_error(EVERYTHING, steps=steps, rule={**RULES[rule], **rate}, estimator=estimator)
+    assert set(errors) == {"initialization", "update", "weighting", "data", "loss"}
+    # Adam's first step is rate * sign(g): what bends g alone hardly moves it, and the difference is mostly rounding
+    bound = 1e-5 if "adam" in rule and steps == 1 else 1e-8
+    assert max(errors.values()) < bound, errors
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_each_component_alone(component: str, steps: int) -> None:
+    errors = every_error(COMPONENTS[component], steps=steps, rule=RULES["sgd"], estimator="unroll")
+    assert len(errors) == 1
+    assert max(errors.values()) < 1e-8, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+@pytest.mark.parametrize("per", ["scalar", "layer", "parameter", "step", "layer_step"])
+def test_rates_at_every_granularity(per: str, estimator: str) -> None:
+    errors = every_error({}, steps=3, rule={"kind": "sgd", "rate": learned(per, 0.2)}, estimator=estimator)
+    assert errors["update"] < 1e-8
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"kind": "sgd", "rate": 0.2, "momentum": {"learn": {"start": 0.5}}, "weight_decay": {"learn": {"start": 0.01}}},
+        {"kind": "sgd", "rate": 0.2, "momentum": {"learn": {"start": 0.5}}, "nesterov": True},
+        {
+            "kind": "adam",
+            "rate": learned("layer", 0.05),
+            "beta1": {"learn": {"start": 0.8}},
+            "beta2": {"learn": {"start": 0.9}},
+            "weight_decay": {"learn": {"start": 0.05}},
+        },
+    ],
+    ids=["momentum and decay", "nesterov", "adam"],
+)
+def test_every_learned_knob_of_the_update_rules(rule: dict[str, Any]) -> None:
+    for estimator in EXACT:
+        assert every_error({}, steps=3, rule=rule, estimator=estimator)["update"] < 1e-8
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+def test_the_inner_loops_own_options(estimator: str) -> None:
+    """The proximal term, the multi-step loss, a head that alone adapts, a start that each step redraws."""
+    rule = {"kind": "sgd", "rate": learned("layer_step", 0.2)}
+    start = {"initialization": {"kind": "learned"}}
+    for inner in ({"proximal": 0.7}, {"multi_step_loss": 50}, {"proximal": 0.7, "multi_step_loss": 50}):
+        errors = every_error(start, steps=3, rule=rule, estimator=estimator, inner=inner)
+        assert max(errors.values()) < 1e-8, (inner, errors)
+    errors = every_error(start, steps=3, rule={**rule, "adapt": "head"}, estimator=estimator)
+    assert max(errors.values()) < 1e-8
+    errors = every_error(
+        {"initialization": {"kind": "random", "resample": True}}, steps=3, rule=rule, estimator=estimator
+    )
+    assert max(errors.values()) < 1e-8
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+@pytest.mark.parametrize("component", ["meta_weight_net", "label_smoothing", "distilled"])
+def test_online(component: str, estimator: str) -> None:
+    errors = every_error(
+        COMPONENTS[component],
+        steps=1,
+        rule={"kind": "sgd", "rate": learned("scalar", 0.2), "momentum": 0.9},
+        estimator=estimator,
+        inner={"mode": "online"},
+    )
+    assert max(errors.values()) < 1e-8, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+def test_regression(estimator: str) -> None:
+    errors = every_error(
+        {"initialization": {"kind": "learned"}, "weighting": {"kind": "meta_weight_net", "hidden": 6}},
+        steps=3,
+        rule={"kind": "sgd", "rate": learned("parameter", 0.05)},
+        estimator=estimator,
+        task=TaskShape("regression", (3,), 2),
+    )
+    assert max(errors.values()) < 1e-8, errors
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "support", "per_step"])
+@pytest.mark.parametrize("architecture", ["conv4", "resnet12", "cells"])
+def test_convolutions_through_every_batch_norm(architecture: str, batch_norm: str) -> None:
+    """Kinks of the ReLU and of max-pooling lie densely in a network: a short difference steps over few of them."""
+    sizes = {"conv4": {"channels": 4, "blocks": 2}, "resnet12": {"width": 4}, "cells": {"channels": 4, "cells": 2}}
+    errors = every_error(
+        {"architecture": {"kind": architecture, **sizes[architecture]}, "initialization": {"kind": "learned"}},
+        steps=2,
+        rule={"kind": "sgd", "rate": learned("layer_step", 0.05)},
+        estimator="unroll",
+        task=IMAGES,
+        inner={"batch_norm": batch_norm},
+        length=1e-8,
+        directions=1,
+    )
+    assert max(errors.values()) < 1e-5, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+def test_relaxed_cells_with_everything_else(estimator: str) -> None:
+    errors = every_error(
+        {**EVERYTHING, "architecture": {"kind": "cells", "channels": 4}},
+        steps=3,
+        rule={"kind": "adam", "rate": learned("layer_step", 0.01)},
+        estimator=estimator,
+        task=IMAGES,
+        length=1e-8,
+        directions=1,
+    )
+    assert set(errors) == {"architecture", "initialization", "update", "weighting", "data", "loss"}
+    assert max(errors.values()) < 1e-5, errors
+
+
+def test_an_approximation_differs_where_it_should() -> None:
+    """The difference quotient of one step is close to the one-step gradient; a biased estimator is found out."""
+    component, rule = COMPONENTS["meta_weight_net"], RULES["sgd"]
+    cut = every_error(component, steps=3, rule=rule, estimator="one_step")["weighting"]
+    quotient = every_error(component, steps=1, rule=rule, estimator="finite_difference")["weighting"]
+    assert cut > 0.05
+    assert quotient < 1e-3
