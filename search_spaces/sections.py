@@ -31,6 +31,7 @@ class OuterConfig:
         rate: The optimizer's rate, before the schedule.
         schedule: How the rate goes on: constant, or down to 0 along a cosine or a line.
         clip: Largest global norm of the hypergradient; null does not clip.
+        weight_decay: Added to the clipped hypergradient times phi, before the optimizer (L2, as torch's Adam).
         validate_every: Outer steps from one validation to the next.
         validation_episodes: Meta-validation episodes, the same every time.
         test_episodes: Episodes of the final test.
@@ -47,6 +48,7 @@ class OuterConfig:
     rate: Annotated[float, Real(1e-5, 1.0, log=True, per=())] = 0.001
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip: Annotated[float | None, Real(0.1, 100.0, log=True, per=())] = None
+    weight_decay: Annotated[float, Real(1e-6, 0.1, log=True, per=())] = 0.0
     validate_every: Annotated[int, Int(1, 10_000_000)] = 100
     validation_episodes: Annotated[int, Int(2, 100_000)] = 100
     test_episodes: Annotated[int, Int(2, 1_000_000)] = 600
@@ -61,6 +63,8 @@ class OuterConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise LearnerError(f"outer.{name} must be above 0, got {value}")
+        if not self.weight_decay >= 0:
+            raise LearnerError(f"outer.weight_decay must be at least 0, got {self.weight_decay}")
         for name in ("validation_episodes", "test_episodes"):
             if getattr(self, name) < 2:
                 raise LearnerError(f"outer.{name} must be at least 2, for an interval, got {getattr(self, name)}")

@@ -31,6 +31,7 @@ class OuterConfig:
         rate: The optimizer's rate, before the schedule.
         schedule: ``constant``, ``cosine`` or ``linear``.
         clip: Largest global norm of the hypergradient; None does not clip.
+        weight_decay: Times phi, added to the clipped hypergradient (L2, as ``torch.optim.Adam``).
         validate_every: Outer steps from one validation to the next.
         validation_episodes: Meta-validation episodes, the same every time.
         test_episodes: Episodes of the final test.
@@ -45,6 +46,7 @@ class OuterConfig:
     rate: float = 0.001
     schedule: str = "constant"
     clip: float | None = None
+    weight_decay: float = 0.0
     validate_every: int = 100
     validation_episodes: int = 100
     test_episodes: int = 600
@@ -66,6 +68,8 @@ class OuterConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise BadInput(f"outer.{name} must be at least {low}, got {getattr(self, name)}")
+        if not self.weight_decay >= 0:
+            raise BadInput(f"outer.weight_decay must be at least 0, got {self.weight_decay}")
         for name in ("rate", "clip", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -143,6 +147,13 @@ def clipped(gradient: Tensors, norm: float, limit: float | None) -> Tensors:
         return gradient
     scaled = torch._foreach_mul(list(gradient.values()), limit / norm)
     return dict(zip(gradient, scaled, strict=True))
+
+
+def decayed(gradient: Tensors, phi: Tensors, weight_decay: float) -> Tensors:
+    """Add the gradient of ``weight_decay`` / 2 |phi|^2."""
+    if weight_decay == 0:
+        return gradient
+    return {name: slope + weight_decay * phi[name] for name, slope in gradient.items()}
 
 
 def first_non_finite(tensors: Tensors) -> str | None:

@@ -16,7 +16,7 @@ from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.durable import write_text
 from metaloom.workers.episode_records import EpisodeRecorder, Seen
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
-from metaloom.workers.outer import OPTIMIZERS, clipped, global_norm
+from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
 from metaloom.workers.progress import Progress, Tally
 from metaloom.workers.records import (
     ADAPT_SECONDS,
@@ -149,7 +149,7 @@ class Trial:
     def _update(self, meta: MetaStep, norm: float) -> None:
         """Take the outer step."""
         rate = self.outer.rate * SCHEDULES[self.outer.schedule](self.step, self.outer.steps)
-        gradient = clipped(meta.gradient, norm, self.outer.clip)
+        gradient = decayed(clipped(meta.gradient, norm, self.outer.clip), self._phi, self.outer.weight_decay)
         _, update = OPTIMIZERS[self.outer.optimizer]
         self._phi, self._optimizer = update(self._phi, gradient, self._optimizer, rate)
 

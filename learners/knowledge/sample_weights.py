@@ -30,6 +30,10 @@ class Weighting(Component, ABC):
 
     slot = "weighting"
 
+    def scaled(self, phi: Tensors, losses: Tensor) -> Tensor:
+        """Return the factor of each example's gradient, [n]: its weight over n."""
+        return self.weights(phi, losses) / losses.shape[0]
+
     @abstractmethod
     def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
         """Return one weight per example, [n], from the losses [n]."""
@@ -69,9 +73,14 @@ class Focal(Weighting):
 
 @dataclass(frozen=True)
 class MetaWeightNetConfig:
-    """Width of the weight net's hidden layer."""
+    """Width of the weight net's hidden layer, and whether a batch's weights are divided by their mean.
+
+    Without the division every weight can grow together, which early in training lowers the clean loss;
+    the sigmoid then saturates at 1 and never comes back.
+    """
 
     hidden: Annotated[int, Int(4, 512, log=True)] = 100
+    normalize: bool = True
 
 
 @WEIGHTINGS.register("meta_weight_net")
@@ -93,3 +102,9 @@ class MetaWeightNet(Weighting):
     def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
         hidden = F.relu(F.linear(losses.unsqueeze(-1), phi["layer0.weight"], phi["layer0.bias"]))
         return torch.sigmoid(F.linear(hidden, phi["layer1.weight"], phi["layer1.bias"])).squeeze(-1)
+
+    def scaled(self, phi: Tensors, losses: Tensor) -> Tensor:
+        if not self.config.normalize:
+            return super().scaled(phi, losses)
+        weights = self.weights(phi, losses)
+        return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)

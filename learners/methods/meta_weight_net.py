@@ -6,7 +6,8 @@ Shu et al., 2019, https://arxiv.org/abs/1902.07379, equations 4 to 7. Online: at
     phi     <- phi - beta * grad_phi L_clean(theta^)
     theta   <- the same inner step with the new phi
 
-The look-ahead is the real inner step, momentum and decay included, where the reference takes a plain
+As in the reference a batch's weights are divided by their sum, and the net's Adam has rate 1e-3 and
+weight decay 1e-4: the decay brings the net back from a saturated sigmoid. The look-ahead is the real inner step, momentum and decay included, where the reference takes a plain
 one; the hypergradient is exact for what is then done.
 """
 
@@ -23,6 +24,6 @@ META_WEIGHT_NET = METHODS.add(
             "weighting": {"kind": "meta_weight_net", "hidden": 100},
         },
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1},
+        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1, "rate": 1e-3, "weight_decay": 1e-4},
     ),
 )

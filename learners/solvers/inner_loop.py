@@ -121,7 +121,7 @@ class InnerLoop:
         return {name: value + self.config.proximal * (theta[name] - start[name]) for name, value in slope.items()}
 
     def _weights(self, phi: Tensors, losses: Tensor) -> Tensor:
-        return self.slots.weighting.weights(part(phi, "weighting"), losses) / losses.shape[0]
+        return self.slots.weighting.scaled(part(phi, "weighting"), losses)
 
     def _autograd(self, phi: Tensors, fast: Tensors, losses_at: Callable[[Tensors], Tensor]) -> Tensors:
         differentiable = any(t.requires_grad for t in (*phi.values(), *fast.values()))
