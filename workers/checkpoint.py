@@ -82,6 +82,7 @@ class CheckpointFolder:
         manifest = {
             "format": FORMAT,
             "facts": facts,
+            "names": _names(tensors),
             "files": {_tensors(number): {"sha256": digest(content), "bytes": len(content)}},
         }
         signed = {**manifest, "sha256": digest(canonical(manifest))}
@@ -112,7 +113,8 @@ def settled(tensors: Tensors) -> Tensors:
 
 def to_bytes(tensors: Tensors, metadata: dict[str, str] | None = None) -> bytes:
     """Serialize tensors of any device and layout as safetensors."""
-    return bytes(safetensors.save({name: _rows(one).cpu() for name, one in tensors.items()}, metadata))
+    own = {name: _rows(one).cpu().clone() for name, one in tensors.items()}  # it refuses shared memory
+    return bytes(safetensors.save(own, metadata))
 
 
 def from_bytes(content: bytes) -> Tensors:
@@ -126,8 +128,8 @@ def from_bytes(content: bytes) -> Tensors:
 def write_knowledge(path: Path, tensors: Mapping[str, Tensors], metadata: Mapping[str, str]) -> None:
     """Write groups of tensors as one safetensors file that carries its own digest; raises StorageError."""
     flat = _flat(tensors)
-    signed = {**metadata, "format": str(FORMAT), "sha256": digest(to_bytes(flat))}
-    write_bytes(path, to_bytes(flat, signed))
+    unsigned = {**metadata, "format": str(FORMAT), "names": json.dumps(_names(tensors))}
+    write_bytes(path, to_bytes(flat, {**unsigned, "sha256": _digest_of(flat, unsigned)}))
 
 
 def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
@@ -143,11 +145,12 @@ def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
     except (OSError, ValueError) as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from problem
     metadata: dict[str, str] = header.get("__metadata__", {})
-    if int(metadata.get("format", 0)) > FORMAT:
+    claimed = metadata.pop("sha256", None)
+    if _digest_of(flat, metadata) != claimed:
+        raise CheckpointError(f"{path}: does not have the digest it was written with")
+    if int(metadata["format"]) > FORMAT:
         raise CheckpointError(f"{path}: format {metadata['format']}; this metaloom reads up to {FORMAT}")
-    if digest(to_bytes(flat)) != metadata.get("sha256"):
-        raise CheckpointError(f"{path}: its tensors do not have the digest they were written with")
-    return _grouped(flat), metadata
+    return _grouped(flat, json.loads(metadata["names"])), metadata
 
 
 @dataclass(frozen=True)
@@ -212,12 +215,20 @@ def _flat(tensors: Mapping[str, Tensors]) -> Tensors:
     return {f"{group}/{name}": one for group, part in tensors.items() for name, one in part.items()}
 
 
-def _grouped(flat: Tensors) -> dict[str, Tensors]:
-    groups: dict[str, Tensors] = {}
-    for key, tensor in flat.items():
-        group, name = key.split("/", 1)
-        groups.setdefault(group, {})[name] = tensor
-    return groups
+def _names(tensors: Mapping[str, Tensors]) -> dict[str, list[str]]:
+    """Return the order of each group's names, which safetensors does not keep.
+
+    A sum over leaves depends on it in its last bit.
+    """
+    return {group: list(part) for group, part in tensors.items()}
+
+
+def _grouped(flat: Tensors, names: Mapping[str, list[str]]) -> dict[str, Tensors]:
+    return {group: {name: flat[f"{group}/{name}"] for name in part} for group, part in names.items()}
+
+
+def _digest_of(flat: Tensors, metadata: Mapping[str, str]) -> str:
+    return digest(canonical(metadata) + to_bytes(flat))
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -235,7 +246,7 @@ def _read(folder: Path, number: int) -> Checkpoint:
         raise _Damaged(f"{len(content)} bytes of tensors instead of {expected.get('bytes')}")
     if digest(content) != expected.get("sha256"):
         raise _Damaged("its tensors do not have the digest they were written with")
-    return Checkpoint(_grouped(from_bytes(content)), manifest["facts"])
+    return Checkpoint(_grouped(from_bytes(content), manifest["names"]), manifest["facts"])
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -137,7 +137,13 @@ class Fitted:
 
 def config(trial: int = 0, **outer: object) -> TrialConfig:
     """A trial of 60 outer steps with three validations."""
-    settings = {"steps": 60, "tasks": 3, "validate_every": 20, "validation_episodes": 10, "rate": 0.02} | outer
+    settings = {
+        "steps": 60,
+        "tasks": 3,
+        "validate_every": 20,
+        "validation_episodes": 10,
+        "rate": 0.02,
+    } | outer
     return TrialConfig("sines", trial, 7, {"source": "sines"}, {"method": "ridge"}, outer=settings)
 
 

@@ -31,7 +31,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path):
     path = tmp_path / "file"
     write_bytes(path, b"old")
-    with no_file_above(1000), pytest.raises(StorageError, match="no room to write.*free some space, then resume"):
+    with (
+        no_file_above(1000),
+        pytest.raises(StorageError, match="no room to write.*free some space, then resume"),
+    ):
         write_bytes(path, b"n" * 5000)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
