@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner
-from metaloom.learners.domains import Learned
+from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
@@ -17,7 +17,7 @@ from metaloom.learners.knowledge.distilled_data import DATA
 from metaloom.learners.knowledge.initialization import INITIALIZATIONS
 from metaloom.learners.knowledge.loss import LOSSES
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
-from metaloom.learners.knowledge.slots import Component, Slot
+from metaloom.learners.knowledge.slots import Component, Slot, domain
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.networks import ARCHITECTURES, Network
 from metaloom.learners.solvers.gradient import GradientLearner
@@ -51,7 +51,7 @@ def make_config(config: type, settings: Mapping[str, Any], where: str) -> Any:
     """Fill a configuration dataclass from plain values; ``{"learn": {...}}`` becomes ``Learned``.
 
     Raises:
-        LearnerError: A setting is unknown; the message names the nearest right one.
+        LearnerError: A setting is unknown (the message names the nearest right one), or cannot be learned.
     """
     known = {field.name for field in fields(config)}
     values: dict[str, Any] = {}
@@ -59,9 +59,20 @@ def make_config(config: type, settings: Mapping[str, Any], where: str) -> Any:
         if name not in known:
             raise LearnerError(f"{where}: {unknown('setting', name, known)}")
         if isinstance(value, Mapping) and "learn" in value:
-            value = Learned(**(value["learn"] or {}))
+            value = _learned(config, name, value["learn"] or {}, where)
         values[name] = tuple(value) if isinstance(value, list) else value
     return config(**values)
+
+
+def _learned(config: type, name: str, settings: Mapping[str, Any], where: str) -> Learned:
+    found = domain(config, name)
+    if not isinstance(found, Real) or not found.per:
+        raise LearnerError(f"{where}.{name} cannot be learned: only a real number has a hypergradient")
+    known = [field.name for field in fields(Learned)]
+    for setting in settings:
+        if setting not in known:
+            raise LearnerError(f"{where}.{name}.learn: {unknown('setting', setting, known)}")
+    return Learned(**settings)
 
 
 def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> Component:
