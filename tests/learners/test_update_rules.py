@@ -1,0 +1,165 @@
+"""The functional optimizers step as torch.optim does, and their rates have the shapes they say."""
+
+from typing import Any
+
+import pytest
+import torch
+from bilevel import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.build import make_config
+from metaloom.learners.domains import Learned
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, InnerState, UpdateRule
+
+SAME_AS_TORCH: list[tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = [
+    ({"kind": "sgd"}, torch.optim.SGD, {}),
+    ({"kind": "sgd", "momentum": 0.9}, torch.optim.SGD, {"momentum": 0.9}),
+    ({"kind": "sgd", "momentum": 0.9, "nesterov": True}, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    ({"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1}, torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    ({"kind": "adam"}, torch.optim.Adam, {}),
+    ({"kind": "adam", "beta1": 0.5, "beta2": 0.9}, torch.optim.Adam, {"betas": (0.5, 0.9)}),
+    ({"kind": "adam", "weight_decay": 0.1}, torch.optim.AdamW, {"weight_decay": 0.1}),
+]
+
+
+def rule_of(kind: str, **settings: Any) -> UpdateRule:
+    rule = UPDATE_RULES[kind](make_config(UPDATE_RULES[kind].Config, settings, "learner.update"))
+    assert isinstance(rule, UpdateRule)
+    return rule
+
+
+@pytest.mark.parametrize(("ours", "theirs", "settings"), SAME_AS_TORCH)
+def test_the_same_trajectory_as_torch(ours: dict[str, Any], theirs: Any, settings: dict[str, Any]) -> None:
+    rule = rule_of(**ours, rate=0.05)
+    start = {"body": normal(3, 2, seed=0), "head.weight": normal(4, seed=1)}
+    parameters = {name: value.clone().requires_grad_() for name, value in start.items()}
+    optimizer = theirs(parameters.values(), lr=0.05, **settings)
+    state = InnerState(start, rule.begin(start))
+    for step in range(6):
+        gradient = {name: normal(*value.shape, seed=10 + step) for name, value in start.items()}
+        for name, parameter in parameters.items():
+            parameter.grad = gradient[name]
+        optimizer.step()
+        state = rule.step({}, state, gradient, step)
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(state.theta[name], parameter.detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", UPDATE_RULES)
+def test_a_step_changes_nothing_in_place(kind: str) -> None:
+    rule = rule_of(kind)
+    theta = {"head.weight": normal(4, seed=0)}
+    state = InnerState(theta, rule.begin(theta))
+    before = {name: value.clone() for part in state for name, value in part.items()}
+    rule.step({}, state, {"head.weight": normal(4, seed=1)}, 0)
+    for part in state:
+        for name, value in part.items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", UPDATE_RULES)
+def test_only_the_head_moves_under_anil(kind: str) -> None:
+    rule = rule_of(kind, adapt="head")
+    theta = {"body": normal(4, seed=0), "head.weight": normal(4, seed=1)}
+    start = InnerState(theta, rule.begin(theta))
+    assert not any("body" in name for name in start.buffers)
+    after = rule.step({}, start, {"head.weight": normal(4, seed=2)}, 0)
+    assert after.theta["body"] is theta["body"]
+    assert not torch.equal(after.theta["head.weight"], theta["head.weight"])
+
+
+def test_adam_survives_a_gradient_of_zero() -> None:
+    """A dead unit's gradient is zero at every step, where the second moment's root has no derivative."""
+    learner = built(
+        {
+            "architecture": {"kind": "mlp", "hidden": [4], "activation": "relu"},
+            "initialization": {"kind": "learned"},
+            "update": {"kind": "adam", "steps": 2},
+        },
+        SINGLE,
+    )
+    phi, state = begun(learner)
+    phi["initialization/layer0.bias"] = phi["initialization/layer0.bias"] - 100  # every unit is dead
+    gradient = learner.meta_step(phi, state, [episode_of(SINGLE, 0)], seeded(0)).gradient
+    assert all(torch.isfinite(value).all() for value in gradient.values())
+
+
+def rates(per: str, steps: int = 3, **settings: Any) -> Tensors:
+    theta = {"layer.weight": torch.zeros(2, 3), "head.weight": torch.zeros(4)}
+    rule = rule_of("sgd", rate=Learned(start=0.2, per=per), steps=steps, **settings)
+    return rule.init(theta, seeded(0))
+
+
+@pytest.mark.parametrize(
+    ("per", "shapes"),
+    [
+        ("scalar", {"rate": ()}),
+        ("step", {"rate": (3,)}),
+        ("layer", {"rate/layer.weight": (), "rate/head.weight": ()}),
+        ("layer_step", {"rate/layer.weight": (3,), "rate/head.weight": (3,)}),
+        ("parameter", {"rate/layer.weight": (2, 3), "rate/head.weight": (4,)}),
+    ],
+)
+def test_a_learned_rate_has_the_shape_of_its_granularity(per: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    found = rates(per)
+    assert {name: tuple(value.shape) for name, value in found.items()} == shapes
+    assert all(torch.allclose(value, torch.tensor(0.2)) for value in found.values())
+
+
+def test_a_spread_start_draws_from_around_it() -> None:
+    found = rates("parameter", start_spread=0.905)
+    drawn = torch.cat([value.flatten() for value in found.values()])
+    assert drawn.min() >= 0.2 * 0.095
+    assert drawn.max() <= 0.2 * 1.905
+    assert drawn.std() > 0.01
+
+
+def test_a_per_step_rate_holds_its_last_value_beyond_training() -> None:
+    rule = rule_of("sgd", rate=Learned(start=0.2, per="step"), steps=2)
+    phi = {"rate": torch.tensor([0.1, 0.7])}
+    assert [float(rule.rate(phi, "x", index)) for index in range(4)] == pytest.approx([0.1, 0.7, 0.7, 0.7])
+
+
+def test_an_anil_rate_belongs_to_the_head_alone() -> None:
+    assert set(rates("layer", adapt="head")) == {"rate/head.weight"}
+
+
+def test_evaluation_takes_its_own_number_of_steps() -> None:
+    assert rule_of("sgd", steps=3).evaluation_steps == 3
+    assert rule_of("sgd", steps=3, evaluation_steps=10).evaluation_steps == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, r"learner\.update\.steps must be at least 1, got 0"),
+        ({"rate": 0.0}, r"learner\.update\.rate must be above 0, got 0\.0"),
+        ({"rate": -1.0}, r"learner\.update\.rate must be above 0, got -1\.0"),
+        ({"start_spread": 1.0}, r"learner\.update\.start_spread must be in \[0, 1\), got 1\.0"),
+        ({"rat": 0.1}, r"learner\.update: no setting is named 'rat'; did you mean 'rate'\?"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(LearnerError, match=message):
+        rule_of("sgd", **settings)
+
+
+def test_an_unknown_granularity_is_refused() -> None:
+    with pytest.raises(
+        LearnerError, match=r"learner\.update\.rate: no granularity is named 'layers'; did you mean 'layer'"
+    ):
+        rates("layers")
+
+
+@pytest.mark.parametrize("name", ["nesterov", "start_spread", "steps", "adapt"])
+def test_what_is_no_real_number_is_not_learned(name: str) -> None:
+    learner = {"architecture": SMOOTH, "update": {"kind": "sgd", name: {"learn": {"start": 1}}}}
+    with pytest.raises(LearnerError, match=rf"learner\.update\.{name} cannot be learned: only a real number"):
+        built(learner, SINGLE)
+
+
+def test_a_wrong_setting_of_learning_is_refused() -> None:
+    learner = {"architecture": SMOOTH, "update": {"kind": "sgd", "rate": {"learn": {"begin": 0.1}}}}
+    with pytest.raises(LearnerError, match=r"learner\.update\.rate\.learn: no setting is named 'begin'"):
+        built(learner, SINGLE)
