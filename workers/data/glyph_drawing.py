@@ -34,12 +34,12 @@ Floats = NDArray[np.float32]
 class Pen:
     """How far drawings may stray: uniform in ± each bound, in the units named."""
 
-    rotation_degrees: float = 20.0
-    shear: float = 0.25
-    stretch: float = 0.18
+    rotation_degrees: float = 15.0
+    shear: float = 0.2
+    stretch: float = 0.15
     size_pixels: tuple[float, float] = (17.0, 23.0)
-    shift_pixels: float = 2.5
-    wobble_pixels: float = 1.3
+    shift_pixels: float = 2.0
+    wobble_pixels: float = 1.1
     thickness_pixels: tuple[float, float] = (-0.35, 0.6)
 
 
