@@ -10,7 +10,7 @@ from typing import Any
 
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import shown
-from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.fields import MISSING, fields_of
 from metaloom.search_spaces.knobs import (
     LEARN,
@@ -115,7 +115,7 @@ def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) 
         raw = {catalogue.key: catalogue.learned, **({} if raw is None else raw)}
     if raw == SEARCH or (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
         kinds = ", ".join(list(catalogue.configs)[:3])
-        problems.add(place.path, f"a {catalogue.noun} has no range: list the kinds, such as {{search: [{kinds}]}}")
+        problems.add(place.path, f"a whole component has no range: list the kinds, such as {{search: [{kinds}]}}")
         return None
     if isinstance(raw, str):
         return {catalogue.key: raw}
@@ -156,7 +156,7 @@ def parse_settings(
         nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(name), problems)
     section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
     if len(problems) == before:
-        _check_values(config, section, catalogue.key, place, problems)
+        _check_values(config, section, catalogue.key, problems)
     return section
 
 
@@ -167,15 +167,26 @@ def _unknown_setting(catalogue: Catalogue, kind: str, name: str) -> str:
     return f"{message}; it is a setting of {', '.join(owners)}" if owners else message
 
 
-def _check_values(config: type, section: Section, key: str, place: Place, problems: Problems) -> None:
+def _check_values(config: type, section: Section, key: str, problems: Problems) -> None:
     """Build the configuration at the default and at the ends of what is searched: it checks itself at birth."""
     for suggest in corners():
         values = resolve_node(section, suggest, {})
         values.pop(key, None)
         complaint = construct(config, values)
         if complaint is not None:
-            problems.add(place.path, complaint.removeprefix(f"{place.name}: "))
+            problems.add(*_placed(complaint, section))
             return
+
+
+def _placed(complaint: str, section: Section) -> tuple[Path, str]:
+    """Split off the field that a configuration's complaint begins with, as in ``learner.update.rate must ...``."""
+    place, _, message = complaint.partition(" ")
+    name = place.rstrip(":").rpartition(".")[2]
+    if name in section.fields and place.startswith(
+        tuple(part for part in section.place.path[:1] if isinstance(part, str))
+    ):
+        return (*section.place.path, name), message
+    return section.place.path, complaint
 
 
 def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:

@@ -63,7 +63,8 @@ def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> N
         if unseen:
             seeing = [AUTO, *(kind for kind in ESTIMATORS if all(_gives_signal(kind, slot) for slot, _ in learned))]
             advice = f"choose one of {', '.join(seeing)}, or fix or search it"
-            message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, which is learned; {advice}"
+            learned_too = "which is learned" if len(unseen) == 1 else "which are learned"
+            message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, {learned_too}; {advice}"
             problems.add(chosen.place.path, message)
 
 

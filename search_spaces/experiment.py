@@ -117,9 +117,7 @@ class Experiment(Settings):
 
     def to_yaml(self) -> str:
         """Write what was given, overrides included, as YAML that reads back as the same experiment."""
-        return yaml.dump(
-            self._document, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, default_flow_style=None
-        )
+        return yaml.dump(self._document, Dumper=CoreDumper, sort_keys=False, default_flow_style=None)
 
     def fingerprint(self) -> str:
         """Return a digest of all that could change a trial's result.

@@ -33,6 +33,7 @@ def json_schema() -> Schema:
     properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: {"$ref": "#/$defs/Hypergradient"}})
     for kind in ("Sampler", "Scheduler"):
         _allow_names(definitions, kind)
+    _allow_shorthands(definitions)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Metaloom experiment"}
 
 
@@ -111,6 +112,14 @@ def _literal(field: Field) -> Schema:
         return {"type": "array", "items": _literal(field.items)}
     kinds = [TYPES[kind] for kind in field.types] + (["null"] if field.nullable else [])
     return {"type": kinds[0] if len(kinds) == 1 else kinds}
+
+
+def _allow_shorthands(definitions: Schema) -> None:
+    """Let an objective be given by its metric alone, or without a direction, and a memory as a size."""
+    objective = definitions["Objective"]
+    objective["required"] = ["metric"]
+    definitions["Objective"] = {"anyOf": [objective, {"enum": objective["properties"]["metric"]["enum"]}]}
+    definitions["Resources"]["properties"]["memory"]["anyOf"].append({"type": "string"})
 
 
 def _allow_names(definitions: Schema, kind: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metaloom.learners.domains import Choice, Int, Learned, Real
-from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.errors import BadInput, unknown
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.fields import MISSING, Field, literal
@@ -382,6 +382,6 @@ def construct(config: type, values: Mapping[str, Any]) -> str | None:
     """Build a configuration from resolved values; return its complaint, or None."""
     try:
         config(**{name: learned_value(value) for name, value in values.items()})
-    except (LearnerError, ValueError) as error:
+    except (BadInput, ValueError) as error:
         return str(error)
     return None

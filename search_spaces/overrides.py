@@ -30,6 +30,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     problems: list[Problem] = []
     for override in overrides:
         origin = f"--set {override}"
+        before = copy.deepcopy(data)
         try:
             path = _apply(data, override)
         except ExperimentError as error:
@@ -37,13 +38,23 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
             continue
         for known in [known for known in origins if known[: len(path)] == path]:
             del origins[known]
-        origins[path] = origin
+        made = [path[:length] for length in range(1, len(path)) if not _exists(before, path[:length])]
+        origins |= dict.fromkeys([*made, path], origin)
     if problems:
         raise ExperimentError(problems, document.source)
     text = document.text
     if overrides and text:
         text = text.rstrip("\n") + "\n" + "".join(f"# --set {' '.join(override.split())}\n" for override in overrides)
     return Document(data, origins, document.source, text)
+
+
+def _exists(data: Any, path: Path) -> bool:
+    for part in path:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and int(part) < len(data)
+        if not inside:
+            return False
+        data = data[part]
+    return True
 
 
 def _fail(path: Path, message: str) -> ExperimentError:
@@ -95,7 +106,7 @@ def _step(here: Any, path: Path, name: str | tuple[str]) -> tuple[Any, Path]:
         here[name] = {}
     elif isinstance(below, str):
         key = SHORTHAND.get((*path, name), "kind")
-        expanded: dict[str, Any] = {LEARN: {}} if below == LEARN else {key: below}
+        expanded: dict[str, Any] = {below: {}} if below in (LEARN, SEARCH) else {key: below}
         here[name] = expanded
     elif not isinstance(below, dict | list):
         raise _fail((*path, name), f"is {shown(below)}, which has no settings of its own")

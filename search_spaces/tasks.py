@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.registry import Registry
+from metaloom.search_spaces.errors import ExperimentError, Problem
 
 TASK_SOURCES: Registry[type] = Registry("task source")
 
@@ -19,10 +20,32 @@ Queries = Annotated[int, Int(1, 1000)]
 Batch = Annotated[int, Int(1, 100_000)]
 Fraction = Annotated[float, Real(0.0, 1.0, per=())]
 
+AT_LEAST = {"ways": 2, "shots": 1, "queries": 1, "batch": 1, "meta_batch": 1, "imbalance": 1, "size": 4}
+FRACTIONS = ("label_noise", "validation_fraction", "test_fraction")  # in [0, 1)
+
+
+class TaskSettings:
+    """Base of all: what no data could serve is refused at birth, before any data is opened."""
+
+    def __post_init__(self) -> None:
+        values = vars(self)
+        for name in AT_LEAST.keys() & values.keys():
+            if values[name] < AT_LEAST[name]:
+                raise ExperimentError(
+                    [Problem(("tasks", name), f"must be at least {AT_LEAST[name]}, got {values[name]}")]
+                )
+        for name in values.keys() & set(FRACTIONS):
+            if not 0 <= values[name] < 1:
+                raise ExperimentError([Problem(("tasks", name), f"must be at least 0 and below 1, got {values[name]}")])
+        held_out = values.get("validation_fraction", 0) + values.get("test_fraction", 0)
+        if held_out >= 1:
+            message = f"with tasks.test_fraction it holds out {held_out:g} of the classes: nothing is left to train on"
+            raise ExperimentError([Problem(("tasks", "validation_fraction"), message)])
+
 
 @TASK_SOURCES.register("sinusoid")
 @dataclass(frozen=True)
-class SinusoidTasks:
+class SinusoidTasks(TaskSettings):
     """Regression of y = A sin(x - b), A in [0.1, 5], b in [0, pi], x in [-5, 5] (Finn et al. 2017).
 
     Attributes:
@@ -36,7 +59,7 @@ class SinusoidTasks:
 
 @TASK_SOURCES.register("glyphs")
 @dataclass(frozen=True)
-class GlyphTasks:
+class GlyphTasks(TaskSettings):
     """Characters of many scripts drawn with matplotlib's fonts: the embedded few-shot data."""
 
     ways: Ways = 5
@@ -46,7 +69,7 @@ class GlyphTasks:
 
 @TASK_SOURCES.register("digits")
 @dataclass(frozen=True)
-class DigitTasks:
+class DigitTasks(TaskSettings):
     """scikit-learn's handwritten digits as one task, for single-task meta-learning.
 
     Attributes:
@@ -56,6 +79,7 @@ class DigitTasks:
         label_noise: Fraction of training labels replaced by a uniformly drawn other one.
         imbalance: Size of the largest class over that of the smallest, in the training set.
         meta_size: Clean samples held out for meta-training.
+        train_on: The (noisy) training set, or the clean meta set alone: the control that meta-learning must beat.
         validation_size: Samples held out for meta-validation.
         test_size: Samples held out for the test.
         flat: 64 features instead of an image.
@@ -67,6 +91,7 @@ class DigitTasks:
     label_noise: Fraction = 0.0
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 50
+    train_on: Literal["train", "meta"] = "train"
     validation_size: Batch = 200
     test_size: Batch = 500
     flat: bool = True
@@ -74,13 +99,13 @@ class DigitTasks:
 
 @TASK_SOURCES.register("fashion_mnist")
 @dataclass(frozen=True)
-class FashionMNISTTasks:
+class FashionMNISTTasks(TaskSettings):
     """Fashion-MNIST as one task, from local IDX files or a checked download.
 
     Attributes:
         path: Folder with the four IDX files (plain or .gz); None looks in the usual places.
         download: Fetch the files when they are not found.
-        batch, meta_batch, queries, label_noise, imbalance, meta_size: As for ``digits``.
+        batch, meta_batch, queries, label_noise, imbalance, meta_size, train_on: As for ``digits``.
         validation_size: Samples held out of the training set for meta-validation.
         flat: 784 features instead of an image.
     """
@@ -93,13 +118,14 @@ class FashionMNISTTasks:
     label_noise: Fraction = 0.0
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 1000
+    train_on: Literal["train", "meta"] = "train"
     validation_size: Batch = 5000
     flat: bool = False
 
 
 @TASK_SOURCES.register("omniglot")
 @dataclass(frozen=True)
-class OmniglotTasks:
+class OmniglotTasks(TaskSettings):
     """Omniglot's 1,623 handwritten characters, from a local file or a checked download.
 
     Attributes:
@@ -120,7 +146,7 @@ class OmniglotTasks:
 
 @TASK_SOURCES.register("folder")
 @dataclass(frozen=True)
-class FolderTasks:
+class FolderTasks(TaskSettings):
     """The user's own images: one folder per class, split into disjoint classes.
 
     Attributes:
@@ -145,7 +171,7 @@ class FolderTasks:
 
 @TASK_SOURCES.register("table")
 @dataclass(frozen=True)
-class TableTasks:
+class TableTasks(TaskSettings):
     """The user's own table: Parquet, CSV or Arrow, one example a row.
 
     Attributes:

@@ -115,7 +115,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
 
 @given(values)
 def test_what_is_dumped_reads_back(value):
-    text = yaml.dump(value, Dumper=CoreDumper, allow_unicode=True)
+    text = yaml.dump(value, Dumper=CoreDumper)
     assert read_value(text) == value
 
 
