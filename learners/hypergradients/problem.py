@@ -129,8 +129,8 @@ def detached_outer(outer: Outer) -> Outer:
 
 def derivative(total: Tensor, leaves: Tensors) -> Tensors:
     """Return d total / d leaves; zero where a leaf plays no part."""
-    if not leaves:
-        return {}
+    if not leaves or not total.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, grads, strict=True))
 
