@@ -1,0 +1,85 @@
+"""Our batch norm: the formula, accurate in every memory layout, and exact at second order."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from bilevel import normal
+from torch import Tensor
+
+from metaloom.learners.batch_norm import EPSILON, MOMENTUM, Normalization, running_average
+
+CHANNELS = 5
+
+
+def reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.batch_norm(x.double(), None, None, weight.double(), bias.double(), training=True, eps=EPSILON)
+
+
+@pytest.mark.parametrize("shape", [(8, CHANNELS), (8, CHANNELS, 3), (8, CHANNELS, 4, 4)])
+def test_it_is_batch_norm(shape: tuple[int, ...]) -> None:
+    x, weight, bias = normal(*shape, seed=0), normal(CHANNELS, seed=1), normal(CHANNELS, seed=2)
+    norm = Normalization()
+    torch.testing.assert_close(norm("a", x, weight, bias), reference(x, weight, bias), rtol=1e-12, atol=1e-12)
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    torch.testing.assert_close(norm.collected["a.mean"], x.mean(axes))
+    torch.testing.assert_close(norm.collected["a.var"], x.var(axes, correction=0))
+
+
+def test_given_statistics_are_used_and_not_collected() -> None:
+    x, weight, bias = normal(8, CHANNELS, 2, 2, seed=0), normal(CHANNELS, seed=1), normal(CHANNELS, seed=2)
+    mean, var = normal(CHANNELS, seed=3), normal(CHANNELS, seed=4).square()
+    norm = Normalization({"a.mean": mean, "a.var": var})
+    expected = F.batch_norm(x, mean, var, weight, bias, training=False, eps=EPSILON)
+    torch.testing.assert_close(norm("a", x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+    assert norm.collected == {}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_accurate_in_float32_in_every_layout(layout: torch.memory_format, offset: float) -> None:
+    x = (normal(64, 16, 14, 14, seed=0) + offset).float().contiguous(memory_format=layout)
+    weight, bias = torch.ones(16), torch.zeros(16)
+    error = (Normalization()("a", x, weight, bias).double() - reference(x, weight, bias)).abs().max()
+    assert float(error) < 2e-6 * max(offset, 1)  # a mean of 30 costs the digits it takes
+
+
+def loss_of(weight: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+    """A smooth network around one batch norm: conv, norm, tanh."""
+    hidden = F.conv2d(x, kernel, padding=1)
+    return torch.tanh(Normalization()("a", hidden, weight, weight)).cos().sum()
+
+
+def slope_norm(weight: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+    """The squared length of the first derivative by the kernel: its own derivative is of second order."""
+    slope = torch.func.grad(loss_of, argnums=2)(weight, x, kernel)
+    return slope.square().sum()
+
+
+def test_second_order_equals_central_differences() -> None:
+    weight, x, kernel = normal(CHANNELS, seed=1), normal(4, 2, 3, 3, seed=0), normal(CHANNELS, 2, 3, 3, seed=2)
+    direction = normal(*kernel.shape, seed=3)
+    second = torch.func.grad(slope_norm, argnums=2)(weight, x, kernel)
+    ends = [slope_norm(weight, x, kernel + sign * 1e-6 * direction) for sign in (1, -1)]
+    measured = (ends[0] - ends[1]) / 2e-6
+    torch.testing.assert_close((second * direction).sum(), measured, rtol=1e-7, atol=0)
+
+
+def test_second_order_under_vmap_equals_a_loop() -> None:
+    weight, kernel = normal(CHANNELS, seed=1), normal(CHANNELS, 2, 3, 3, seed=2)
+    batch = normal(3, 4, 2, 3, 3, seed=0)
+    second = torch.func.grad(slope_norm, argnums=2)
+    looped = torch.stack([second(weight, x, kernel) for x in batch])
+    torch.testing.assert_close(
+        torch.func.vmap(second, (None, 0, None))(weight, batch, kernel), looped, rtol=1e-10, atol=1e-10
+    )
+
+    def mean(kernel: Tensor) -> Tensor:
+        return torch.func.vmap(slope_norm, (None, 0, None))(weight, batch, kernel).mean()
+
+    torch.testing.assert_close(torch.func.grad(mean)(kernel), looped.mean(0), rtol=1e-10, atol=1e-10)
+
+
+def test_running_averages_move_by_the_momentum() -> None:
+    first, second = {"a.mean": torch.zeros(3)}, {"a.mean": torch.ones(3)}
+    assert torch.equal(running_average({}, second)["a.mean"], torch.ones(3))
+    torch.testing.assert_close(running_average(first, second)["a.mean"], torch.full((3,), MOMENTUM))
