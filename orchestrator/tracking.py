@@ -33,7 +33,6 @@ CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
 TRIAL_ARTIFACTS = (
     records.CONFIG_FILE,
     records.META_KNOWLEDGE_FILE,
-    records.EPISODES_FOLDER,
     records.FIGURES_FOLDER,
 )
 
@@ -73,7 +72,10 @@ class MlflowProjection:
         self._store = store
         self._warn = warn
         self._uri = tracking_client.tracking_uri(store, tracking.get("uri"))
-        self._experiment = str(tracking.get("experiment") or tracking_client.EXPERIMENT)
+        self._experiment = str(tracking.get("experiment") or folder.name)
+        self._artifacts: str | None = tracking.get("artifacts")
+        episodes = () if tracking.get("episodes") is False else (records.EPISODES_FOLDER,)
+        self._trial_artifacts = (*TRIAL_ARTIFACTS, *episodes)
         self._connection: Runs | None = None
         self._state = TrackingState()
         self._search_id = ""
@@ -100,7 +102,7 @@ class MlflowProjection:
         try:
             created = journal.events(0, 1)[0]
             self._search_id = hashlib.sha256(f"{self._folder.name} {created.time!r}".encode()).hexdigest()[:16]
-            client, experiment = tracking_client.connect(self._store, self._uri, self._experiment)
+            client, experiment = tracking_client.connect(self._store, self._uri, self._experiment, self._artifacts)
             runs = Runs(client, experiment)
             found = runs.find(SEARCH_ID_TAG, self._search_id)
             trials = {tags[TRIAL_TAG]: run for run, tags in found.items() if TRIAL_TAG in tags}
@@ -258,7 +260,7 @@ class MlflowProjection:
         run = self._state.runs[trial]
         runs.tag(run, STATE_TAG, state)
         directory = self._folder / TRIALS_FOLDER / f"{int(trial):04d}"
-        for name in TRIAL_ARTIFACTS:
+        for name in self._trial_artifacts:
             runs.upload(run, directory / name)
         runs.end(run, status, _milliseconds(event))
         if trial in self._state.running:

@@ -19,7 +19,6 @@ import filelock
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-EXPERIMENT = "metaloom"
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "mlartifacts"
 LONGEST_PARAM = 6000  # longer ones are cut by MLflow itself, with a warning each
@@ -67,22 +66,27 @@ def shown(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
 
 
-def connect(store: Path, uri: str, experiment: str = EXPERIMENT) -> tuple["MlflowClient", str]:
+def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tuple["MlflowClient", str]:
     """Return a client of ``uri`` and the id of the experiment, made if it is not there.
 
     Takes 2 s for the import and 2 s more on a fresh database; raises MLflow's own errors.
+
+    Args:
+        artifacts: Where the experiment's files go, a folder or a URI; None takes the store's own folder
+            for its own database, and leaves it to the server otherwise.
     """
     quieten()
     from mlflow.tracking import MlflowClient
 
-    local = uri.startswith("sqlite:")
-    if not local:
+    if artifacts is not None and "://" not in artifacts:
+        artifacts = Path(artifacts).expanduser().absolute().as_uri()
+    if not uri.startswith("sqlite:"):
         client = MlflowClient(tracking_uri=uri)
-        return client, _experiment_id(client, experiment, None)
-    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return client, _experiment_id(client, experiment, artifacts)
+    artifacts = artifacts or (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
     with filelock.FileLock(store / "mlflow.lock", timeout=120):
         client = MlflowClient(tracking_uri=uri)
-        return client, _experiment_id(client, experiment, (store.absolute() / MLFLOW_ARTIFACTS).as_uri())
+        return client, _experiment_id(client, experiment, artifacts)
 
 
 def _experiment_id(client: "MlflowClient", name: str, artifacts: str | None) -> str:

@@ -66,7 +66,7 @@ class Search:
     def runs(self) -> tuple[Run, dict[str, Run]]:
         """Return the parent run and the trials' runs; asserts that none is there twice."""
         client = self.client()
-        experiment = client.get_experiment_by_name("metaloom")
+        experiment = client.get_experiment_by_name(self.folder.name)
         found = client.search_runs([experiment.experiment_id], f"tags.`{SEARCH_TAG}` = '{self.folder.name}'")
         parents = [run for run in found if TRIAL_TAG not in run.data.tags]
         assert len(parents) == 1
@@ -214,8 +214,8 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in names]
     assert [process.wait(120) for process in running] == [0, 0]
     client = MlflowClient(tracking_uri=tracking_client.tracking_uri(tmp_path, None))
-    experiment = client.get_experiment_by_name("metaloom").experiment_id
-    runs = client.search_runs([experiment])
+    experiments = [client.get_experiment_by_name(name).experiment_id for name in names]
+    runs = client.search_runs(experiments)
     assert sorted(run.data.tags[SEARCH_TAG] for run in runs) == sorted(names * 2)
 
 

@@ -1,0 +1,90 @@
+"""What all commands share: options, and one way to answer, for people or as JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_STORE = Path("metaloom-store")
+STDOUT, STDERR = 1, 2
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", metavar="DIR", envvar="METALOOM_STORE", help="The folder that holds all records.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a value of the experiment, such as learner.update.rate=search, =learn or =0.4; repeatable.",
+    ),
+]
+ExperimentArgument = Annotated[str, typer.Argument(metavar="FILE_OR_PRESET", help="An experiment file or a preset.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The search's name.")]
+
+Render = Callable[["Console"], None]
+
+
+class Answer:
+    """What a command says: a document for programs, a rendering for people.
+
+    Attributes:
+        as_json: Whether JSON was asked for.
+    """
+
+    def __init__(self, as_json: bool, stdout: int) -> None:
+        self.as_json = as_json
+        self._stdout = stdout
+
+    def give(self, document: Mapping[str, Any], render: Render) -> None:
+        """Print ``document`` if JSON was asked for, else what ``render`` prints on the console."""
+        if self.as_json:
+            text = json.dumps(document, indent=2, allow_nan=False, default=str) + "\n"
+            with os.fdopen(os.dup(self._stdout), "w", encoding="utf-8") as stdout:
+                stdout.write(text)
+        else:
+            render(console())
+
+
+@contextmanager
+def answering(as_json: bool) -> Iterator[Answer]:
+    """Keep stdout for the answer: with ``--json``, whatever else is printed there goes to stderr.
+
+    The file descriptor itself is turned, so that libraries and child processes are kept off it too.
+    """
+    if not as_json:
+        yield Answer(False, STDOUT)
+        return
+    sys.stdout.flush()
+    kept = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        yield Answer(True, kept)
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, STDOUT)
+        os.close(kept)
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Return a console: colours and live display on a terminal, plain text elsewhere."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # Where the output is a file or a pipe, lines are read by programs: they are not to be wrapped.
+    width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
+    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
+
+
+def example(*lines: str) -> str:
+    """Return the examples at the end of a command's help."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,188 @@
+"""How people are shown searches, trials, episodes and scores."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+EPISODE_COLUMNS_SHOWN = (
+    "trial",
+    "phase",
+    "step",
+    "episode",
+    "seed",
+    "ways",
+    "shots",
+    "loss_before",
+    "loss_after",
+    "accuracy_before",
+    "accuracy_after",
+    "hypergradient_norm",
+    "seconds",
+)
+STATE_STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
+
+
+def table(*columns: str) -> "Table":
+    """Return an empty table with a thin rule under its head."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+
+
+def number(value: float | None) -> str:
+    """Write a measured number: 4 significant digits."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def scored(mean: float | None, interval: Sequence[float | None] | None) -> str:
+    """Write a mean with its 95% interval."""
+    if mean is None:
+        return "-"
+    if not interval or interval[0] is None or interval[1] is None:
+        return f"{mean:.4f}"
+    return f"{mean:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def knobs_text(knobs: Mapping[str, Any]) -> str:
+    """Write knobs in one line, numbers shortened."""
+    parts = [f"{name}={number(value) if isinstance(value, float) else value}" for name, value in knobs.items()]
+    return " ".join(parts) or "-"
+
+
+def row(*cells: str) -> "tuple[Text, ...]":
+    """Return cells as they are: square brackets, as in learner[maml].update.rate, are no markup."""
+    from rich.text import Text
+
+    return tuple(Text(cell) for cell in cells)
+
+
+def span(seconds: float | None) -> str:
+    """Write a time span as a person would."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def styled(state: str) -> "Text":
+    """Colour a state."""
+    from rich.text import Text
+
+    return Text(state, style=STATE_STYLES.get(state, ""))
+
+
+def show_searches(console: "Console", rows: Sequence[Mapping[str, Any]], store: Path) -> None:
+    """Print the searches of a store."""
+    if not rows:
+        console.print(f"{store} has no search yet. Begin one with: metaloom search default")
+        return
+    shown = table("name", "state", "trials", "best", "value", "objective", "last event")
+    for search in rows:
+        ended = sum(search["trials"][state] for state in ("finished", "stopped", "failed"))
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(search["updated"])) if search["updated"] else "-"
+        shown.add_row(
+            search["name"],
+            styled(search["state"]),
+            f"{ended}/{search['asked']}",
+            "-" if search["best"] is None else str(search["best"]),
+            number(search["value"]),
+            search["objectives"][0]["metric"],
+            when,
+        )
+    console.print(shown)
+
+
+def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
+    """Print a search and its trials."""
+    aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
+    console.print(summary["name"], styled(summary["state"]), aims)
+    shown = table("trial", "state", "value [95% interval]", "steps", "time", "knobs")
+    best = summary["best"]
+    for trial in summary["trials"]:
+        mark = "*" if best is not None and trial["id"] == best["id"] else " "
+        told = scored(trial["value"], trial["interval"]), str(trial["steps"]), span(trial["seconds"])
+        shown.add_row(f"{mark}{trial['id']}", styled(trial["state"]), *row(*told, knobs_text(trial["knobs"])))
+    console.print(shown)
+    for trial in summary["trials"]:
+        if trial["error"]:
+            console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
+    if "pareto" in summary:
+        console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
+    show_tests(console, summary)
+
+
+def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:
+    """Print what the best trial and the baselines reach on the test split, beside each other."""
+    tested = summary["test"]
+    rows = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"])]
+    rows += [(f"baseline {one['method']}", one["evaluation"]) for one in summary["baselines"]]
+    if not rows:
+        return
+    metric = rows[0][1].get("metric") or "score"
+    shown = table("on the test split", f"{metric} [95% interval]", "episodes", "setting")
+    for name, evaluation in rows:
+        score = scored(evaluation["mean"], evaluation["interval"])
+        shown.add_row(*row(name, score, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
+    console.print(shown)
+
+
+def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) -> None:
+    """Print how a search ended, and how to go on."""
+    show_search(console, summary)
+    name, best = summary["name"], summary["best"]
+    console.print(f"Records: {store / 'searches' / name}", markup=False)
+    places = "" if store == Path("metaloom-store") else f" --store {shlex.quote(str(store))}"
+    if summary["state"] == "interrupted":
+        console.print(f"Interrupted. Resume it with: metaloom resume {name}{places}", style="yellow", markup=False)
+        return
+    if best is None:
+        console.print("No trial has a result.", style="red")
+        return
+    images = "accuracy" in summary["objectives"][0]["metric"]
+    support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")
+    console.print("Go on with:")
+    for purpose, command in (
+        ("browse", f"metaloom ui{places}"),
+        ("export", f"metaloom export {name} --trial best --out {name}-bundle{places}"),
+        ("adapt", f"metaloom adapt {name}-bundle --support {support} --query {query}"),
+    ):
+        console.print(f"  {purpose}:  {command}", markup=False)
+
+
+def show_episodes(console: "Console", rows: Sequence[Mapping[str, Any]], total: int) -> None:
+    """Print episode rows."""
+    shown = table(*EPISODE_COLUMNS_SHOWN)
+    for one in rows:
+        shown.add_row(*row(*(_cell(one[column]) for column in EPISODE_COLUMNS_SHOWN)))
+    console.print(shown)
+    console.print(f"{len(rows)} of {total} episodes (all columns with --json)")
+
+
+def show_evaluation(console: "Console", evaluation: Mapping[str, Any]) -> None:
+    """Print a score, after each inner step."""
+    metric = evaluation["metric"]
+    console.print(
+        f"test {metric} {scored(evaluation['mean'], evaluation['interval'])} over {evaluation['episodes']} episodes"
+        f" ({evaluation['setting']}, batch norm: {evaluation['batch_norm']})",
+        markup=False,
+    )
+    if len(evaluation["per_step"]) > 1:
+        shown = table("inner steps", f"{metric} [95% interval]")
+        for one in evaluation["per_step"]:
+            shown.add_row(str(int(one["step"])), scored(one["mean"], (one["low"], one["high"])))
+        console.print(shown)
+
+
+def _cell(value: Any) -> str:
+    return number(value) if isinstance(value, float) or value is None else str(value)

@@ -1,0 +1,134 @@
+"""Commands around a search: check, ui, doctor, presets, schema."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaloom.orchestrator.commands import (
+    DEFAULT_STORE,
+    ExperimentArgument,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    answering,
+    console,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ENVIRONMENT_AT_FAULT = 3
+
+
+def check(
+    experiment: ExperimentArgument,
+    changes: SetOption = [],  # noqa: B006  (typer copies it)
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate an experiment and its hypergradients.
+
+    Each learned knob's hypergradient is compared with central differences in float64.
+    """
+    with answering(as_json) as answer:
+        from metaloom.orchestrator.hypergradient_check import check_experiment
+
+        document = check_experiment(experiment, changes, store=store)
+        answer.give(document, lambda screen: _show_check(screen, document))
+
+
+def ui(
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="By default a free one.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = True,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Open the MLflow UI on a store, on 127.0.0.1; Ctrl-C ends it."""
+    with answering(as_json) as answer:
+        import webbrowser
+
+        from metaloom.orchestrator import ui as serving
+
+        chosen = serving.free_port(port)
+        console(stderr=True).print(f"starting the MLflow UI on {store} ...", markup=False)
+        with serving.served(store, chosen) as process:
+            url = f"http://{serving.HOST}:{chosen}"
+            told = f"{url} shows {store}; Ctrl-C ends it"
+            answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(told, markup=False))
+            if browser:
+                webbrowser.open(url)
+            process.wait()
+
+
+def doctor(
+    ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Try whether Ray starts (some seconds).")] = True,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what this machine has and lacks.
+
+    Versions, devices, Ray, write access and free disk, in one table.
+    """
+    with answering(as_json) as answer:
+        from metaloom.orchestrator.doctor import examine
+
+        findings = [finding.to_json() for finding in examine(store, try_ray=ray)]
+        answer.give({"findings": findings}, lambda screen: _show_findings(screen, findings))
+        return 0 if all(finding["good"] for finding in findings) else ENVIRONMENT_AT_FAULT
+
+
+def presets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the experiments that are shipped.
+
+    With what each shows and how many minutes it takes on 2 cores.
+    """
+    with answering(as_json) as answer:
+        from dataclasses import asdict
+
+        from metaloom.search_spaces.presets import presets as shipped
+
+        rows = [asdict(preset) for preset in shipped()]
+        answer.give({"presets": rows}, lambda screen: _show_presets(screen, rows))
+
+
+def schema(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Print the JSON Schema of experiment files, for editors."""
+    with answering(as_json=True) as answer:
+        from metaloom.search_spaces.json_schema import json_schema
+
+        answer.give(json_schema(), lambda screen: None)
+
+
+def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
+    from metaloom.orchestrator.commands_tables import row, table
+
+    screen.print(f"{document['name']}: valid; hypergradient by {document['estimator']}", markup=False)
+    if not document["knobs"]:
+        screen.print("No knob is learned: there is no hypergradient to compare.")
+        return
+    shown = table("learned knob", "relative error", "numbers", "norm")
+    for knob, error in document["knobs"].items():
+        detail = document["details"][knob]
+        shown.add_row(*row(knob, f"{error:.2e}", f"{detail['numbers']:,}", f"{detail['norm']:.3g}"))
+    screen.print(shown)
+    screen.print(document["verdict"], markup=False)
+
+
+def _show_findings(screen: "Console", findings: list[dict[str, Any]]) -> None:
+    from metaloom.orchestrator.commands_tables import row, table
+
+    shown = table("", "check", "found")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding["good"] else "[red]no[/]"
+        shown.add_row(mark, *row(finding["check"], finding["found"]))
+    screen.print(shown)
+
+
+def _show_presets(screen: "Console", rows: list[dict[str, Any]]) -> None:
+    from metaloom.orchestrator.commands_tables import table
+
+    shown = table("preset", "minutes", "title", "shows")
+    for row in rows:
+        shown.add_row(row["name"], f"{row['minutes']:g}", row["title"], row["shows"])
+    screen.print(shown)

@@ -1,0 +1,95 @@
+"""``metaloom export`` and ``metaloom evaluate``: a trial's test, and its bundle to take away."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaloom.dashboards import queries
+from metaloom.orchestrator.failures import SearchError
+from metaloom.workers import records
+
+if TYPE_CHECKING:
+    from metaloom.workers.scoring import Evaluation
+
+BEST = "best"
+MANIFEST_FILE = "manifest.json"
+
+
+def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
+    """Return the row of a trial in the search's summary.
+
+    Args:
+        trial: Its number, or ``best``.
+
+    Raises:
+        SearchError: There is no such trial, or it has learned nothing yet.
+    """
+    summary = queries.search_summary(store, name)
+    if trial == BEST:
+        if summary["best"] is None:
+            raise SearchError(f"search '{name}' has no trial with a result yet; see: metaloom show {name}")
+        return dict(summary["best"])
+    rows = {str(row["id"]): row for row in summary["trials"]}
+    if trial not in rows:
+        raise SearchError(f"search '{name}' has no trial {trial}; it has {', '.join(rows) or 'none'} (or 'best')")
+    return dict(rows[trial])
+
+
+def evaluate(store: Path, target: str, *, trial: str, episodes: int, seed: int | None) -> "Evaluation":
+    """Return test-split scores of a bundle (a folder), or of a trial of a search.
+
+    Raises:
+        MetaloomError: There is no such bundle, search or trial, or its data are gone.
+    """
+    cache = store / "cache"
+    if (Path(target) / MANIFEST_FILE).is_file():
+        from metaloom.workers.bundle import load_bundle
+
+        return load_bundle(target).evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
+    from metaloom.workers.scoring import evaluate_trial
+
+    row = chosen_trial(store, target, trial)
+    directory = queries.trial_folder(store, target, row["id"])
+    return evaluate_trial(directory, cache=cache, split=records.TEST, episodes=episodes, seed=seed)
+
+
+def export(store: Path, name: str, *, trial: str, out: Path, episodes: int | None) -> Path:
+    """Write a trial's bundle, tested on the test split, and return its folder.
+
+    Args:
+        trial: Its number, or ``best``.
+        episodes: Test episodes; None takes the experiment's own number, 0 leaves the test out.
+
+    Raises:
+        MetaloomError: There is no such trial, ``out`` exists, or it cannot be written.
+    """
+    from metaloom.workers.bundle import write_bundle
+    from metaloom.workers.errors import BundleError
+    from metaloom.workers.records import read_config
+    from metaloom.workers.scoring import evaluate_trial
+
+    row = chosen_trial(store, name, trial)
+    if out.exists():  # before the test, which takes a while
+        raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
+    directory = queries.trial_folder(store, name, row["id"])
+    asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
+    evaluation = evaluate_trial(directory, cache=store / "cache", episodes=asked) if asked else None
+    return write_bundle(directory, out, origin=_origin(store, name, row), evaluation=evaluation)
+
+
+def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Say where a bundle comes from."""
+    history = queries.search_history(store, name)
+    aims = queries.objectives(history)
+    sampler = history.settings.get("sampler") or {}
+    return {
+        "search": name,
+        "trial": row["id"],
+        "seed": history.seed,
+        "state": row["state"],
+        "trials in the search": len(history.trials),
+        "sampler": sampler.get("kind"),
+        "knobs": row["knobs"],
+        aims[0]["metric"]: row["value"],
+        "validation interval": row["interval"],
+        "run_id": row["run_id"],
+    }

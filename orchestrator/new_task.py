@@ -1,0 +1,132 @@
+"""A user's new task for ``metaloom adapt``: images in folders, or rows of a table, as arrays.
+
+Files are read as the task sources read theirs, so that a learner sees what it was
+trained on: images are scaled to its size and to [0, 1], table features standardized
+by the numbers of its training table where it had one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import BadInput
+from metaloom.workers.data.columns import ARROW, CSV, PARQUET, read_columns, read_table
+from metaloom.workers.data.folder import class_files
+from metaloom.workers.data.pictures import ENDINGS, read_picture
+
+DEFAULT_LABEL = "label"
+TABLES = (*CSV, *PARQUET, *ARROW)
+
+
+class TaskError(BadInput):
+    """The files of a new task cannot be used."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What was read.
+
+    Attributes:
+        names: How each example is called: its file, or its row.
+        x: [examples, *inputs], 8-bit images or float32 features.
+        y: Labels or targets [examples]; None where they are not known.
+    """
+
+    names: list[str]
+    x: NDArray[Any]
+    y: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads examples as a bundle's learner takes them.
+
+    Attributes:
+        task: The shape of its tasks.
+        tasks: The task section it was trained with.
+        label: Column of a table that holds the label; None: that of its training table, or ``label``.
+        invert: Turn images to their negative: the glyphs and Omniglot have light strokes on black.
+    """
+
+    task: TaskShape
+    tasks: Mapping[str, Any]
+    label: str | None = None
+    invert: bool = False
+
+    def support(self, path: Path) -> Examples:
+        """Read labelled examples; raises BadInput if they are not labelled or cannot be read."""
+        examples = self._read(path)
+        if examples.y is None:
+            raise TaskError(
+                f"--support {path}: no labels: give a folder with one folder per class, or a table with a column "
+                f"'{self._label()}' (--label names another one)"
+            )
+        return examples
+
+    def query(self, path: Path) -> Examples:
+        """Read the examples to predict; they may be labelled, and are then scored too."""
+        return self._read(path)
+
+    def _read(self, path: Path) -> Examples:
+        if path.is_dir():
+            return self._folder(path)
+        if path.suffix.lower() in TABLES:
+            return self._table(path)
+        if path.suffix.lower() in ENDINGS:
+            return Examples([path.name], np.stack([self._picture(path)]), None)
+        if not path.exists():
+            raise TaskError(f"there is no file and no folder {path}")
+        raise TaskError(f"{path}: give a folder of images, or a table ({', '.join(TABLES)})")
+
+    def _folder(self, folder: Path) -> Examples:
+        if any(child.is_dir() and not child.name.startswith(".") for child in folder.iterdir()):
+            files = class_files(folder)
+            pairs = [(label, file) for label, found in files.items() for file in found]
+            labels: NDArray[Any] | None = np.array([label for label, _ in pairs])
+        else:
+            found = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+            if not found:
+                raise TaskError(f"{folder}: no image in it ({', '.join(ENDINGS)})")
+            pairs, labels = [("", file) for file in found], None
+        images = np.stack([self._picture(file) for _, file in pairs])
+        return Examples([str(file.relative_to(folder)) for _, file in pairs], images, labels)
+
+    def _picture(self, file: Path) -> NDArray[np.uint8]:
+        """Return one image, uint8 [*inputs]."""
+        channels, *sides = self.task.inputs
+        if len(sides) != 2 or sides[0] != sides[1] or channels not in (1, 3):
+            raise TaskError(f"{file}: this learner takes {_shape(self.task)} numbers, not images; give a table")
+        picture = read_picture(file, size=sides[0], color=channels == 3, where=str(file))
+        return 255 - picture if self.invert else picture
+
+    def _table(self, path: Path) -> Examples:
+        label = self._label()
+        has_label = label in read_table(path).column_names
+        read = read_columns(path, label=label if has_label else None, features=self._features())
+        wanted = int(np.prod(self.task.inputs))
+        if len(read.features) != wanted:
+            raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}")
+        names = [f"row {row}" for row in range(len(read.x))]
+        return Examples(names, self._standardized(read.x), read.label)
+
+    def _label(self) -> str:
+        return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)
+
+    def _features(self) -> tuple[str, ...]:
+        return tuple(self.tasks.get("features") or ())
+
+    def _standardized(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        scaling = self.tasks.get("scaling")
+        if not scaling:
+            return x
+        mean, deviation = np.asarray(scaling["mean"]), np.asarray(scaling["deviation"])
+        return np.asarray((x - mean) / deviation, dtype=np.float32)
+
+
+def _shape(task: TaskShape) -> str:
+    return " x ".join(map(str, task.inputs))
