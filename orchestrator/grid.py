@@ -3,17 +3,19 @@
 import contextlib
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaloom.learners.errors import BadInput
-from metaloom.search_spaces.resolve import Resolved, Suggest
+
+if TYPE_CHECKING:
+    from metaloom.search_spaces.resolve import Resolved, Suggest
 
 POINTS = 5  # values, evenly spaced over its domain, of a number that has more
 
 POINTS = 5  # values, evenly spaced over its domain, of a number that has more
 
 
-def grid_point(define: Callable[[Suggest], Resolved], number: int) -> Mapping[str, Any] | None:
+def grid_point(define: Callable[["Suggest"], "Resolved"], number: int) -> Mapping[str, Any] | None:
     """Return the values of leaf ``number``, counted in depth-first order, or None beyond the last.
 
     A combination that does not fit together counts as a leaf: its trial fails with the reason.

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import optuna
@@ -30,13 +30,15 @@ from metaloom.orchestrator.failures import SearchError
 from metaloom.orchestrator.grid import grid_point
 from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.state import SearchSettings
-from metaloom.search_spaces.resolve import Resolved, Suggest
 from metaloom.workers import records
+
+if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
+    from metaloom.search_spaces.resolve import Resolved, Suggest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logger = logging.getLogger("metaloom.study")
 
-Define = Callable[[Suggest], Resolved]
+Define = Callable[["Suggest"], "Resolved"]
 GRID = "grid"
 SAMPLES_BY_ATTRIBUTE = frozenset({"cmaes", "nsga2"})
 SAMPLER_OPTIONS = {
@@ -66,7 +68,7 @@ class Proposal:
         origin: The sampler, or the trial of an earlier search that they were taken from.
     """
 
-    resolved: Resolved | None
+    resolved: "Resolved | None"
     problem: str
     params: dict[str, Any]
     distributions: dict[str, str]
@@ -119,7 +121,7 @@ class Proposer:
                 resolved, problem = None, str(error)
         return Proposal(resolved, problem, asked.params, asked.distributions, origin)
 
-    def resolve_with(self, params: Mapping[str, Any]) -> Resolved:
+    def resolve_with(self, params: Mapping[str, Any]) -> "Resolved":
         """Resolve the experiment with values that are all given."""
         return self._define(GivenSuggest(params))
 

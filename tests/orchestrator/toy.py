@@ -7,22 +7,32 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.search import Director
-from metaloom.search_spaces.resolve import Resolved
-from metaloom.search_spaces.sampling import Suggest
 from metaloom.workers import records
 from metaloom.workers.errors import TrialFailed
 from metaloom.workers.records import Report, TrialConfig
-from metaloom.workers.scoring import mean_interval
 
 TRUTH_FILE = "truth.jsonl"
 STATE_FILE = "state.json"
 STEPS, EVERY, EPISODES = 9, 1, 8
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What ``search_spaces.resolve`` returns, without torch."""
+
+    learner: dict[str, Any]
+    outer: dict[str, Any]
+    knobs: dict[str, Any]
+    tasks: dict[str, Any] = field(default_factory=dict)
+    inner: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
 
 
 class ToyTrial:
@@ -60,8 +70,9 @@ class ToyTrial:
         loss = abs(self._weight) if self.step < int(self._outer.get("nan_at", self.step + 1)) else float("nan")
         scores = tuple(loss + 0.01 * index for index in range(EPISODES))
         metrics = {records.VALIDATION_LOSS: loss, records.PARAMETERS: float(self._knobs.get("width", 8))}
-        _, low, high = mean_interval(scores)
-        return Report(self.step, metrics, (low, high), scores, self.step * EPISODES, 0.5 * self.step, self.finished)
+        return Report(
+            self.step, metrics, (scores[0], scores[-1]), scores, self.step * EPISODES, 0.5 * self.step, self.finished
+        )
 
     def _save(self) -> None:
         assert self.last_report is not None
@@ -92,7 +103,7 @@ class ToySpace:
         self._outer = {"steps": STEPS, "every": EVERY, **(outer or {})}
         self._broken = broken
 
-    def __call__(self, suggest: Suggest) -> Resolved:
+    def __call__(self, suggest: Any) -> Resolved:
         """Resolve by ``suggest``."""
         method = suggest.choice("learner.method", ("plain", "wide"))
         knobs: dict[str, Any] = {"learner.method": method, "rate": suggest.real("rate", 0.01, 0.9, True)}
@@ -101,7 +112,7 @@ class ToySpace:
         if method == self._broken:
             raise BadInput(f"method {method} cannot be put together")
         learner = {"rate": knobs["rate"], "width": knobs.get("wide.width", 8)}
-        return Resolved(tasks={}, learner=learner, inner={}, outer=dict(self._outer), resources={}, knobs=knobs)
+        return Resolved(learner=learner, outer=dict(self._outer), knobs=knobs)
 
 
 def settings(**changes: Any) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""A real driver process over toy trials: begins the search in a folder, or goes on with it.
+
+Usage: driver.py FOLDER EXECUTOR JSON, where JSON has ``outer`` and ``settings``. Its exit code is the search's.
+"""
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import toy
+
+from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.signals import Interruption, Stopped
+
+
+def run(director: Director, executor: str, interruption: Interruption, concurrency: int) -> None:
+    """Run the trials by one of the executors."""
+    if executor == "inline":
+        InlineExecutor(interruption).run(director, toy.open_toy)
+        return
+    from metaloom.orchestrator import ray_environment
+
+    ray_environment.prepare(local=True)
+    from metaloom.orchestrator.cluster import RayExecutor, connected
+
+    with connected(interruption, cpus=2):
+        print("up", flush=True)
+        RayExecutor(interruption).run(director, toy.open_toy, concurrency=concurrency)
+
+
+def main() -> int:
+    """Run the search; say on stdout when Ray is up."""
+    logging.basicConfig(level=logging.WARNING)
+    folder, executor, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    folder.mkdir(parents=True, exist_ok=True)
+    with writer_lock(folder):
+        journal = Journal(folder)
+        if not journal.events(limit=1):
+            toy.create(folder, **options["settings"]).close()
+        director = Director(journal, toy.ToySpace(options["outer"]))
+        interruption = Interruption()
+        with interruption.installed():
+            director.start()
+            try:
+                run(director, executor, interruption, options.get("concurrency", 1))
+                director.end()
+            except Stopped:
+                number = signal.Signals(interruption.signal_number or signal.SIGINT)
+                director.interrupt(f"{number.name} was received")
+                return 128 + number
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

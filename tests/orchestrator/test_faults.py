@@ -1,0 +1,210 @@
+"""kill -9 and signals on real driver processes; the trials' own files are the ground truth."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import toy
+
+from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.state import SearchState
+from metaloom.workers import records
+
+HERE = Path(__file__).parent
+SECTION: dict[str, Any] = {
+    "trials": 5,
+    "sampler": {"kind": "tpe", "startup_trials": 2},
+    "scheduler": {"kind": "asha", "grace_steps": 2},
+}
+LIMIT_S = 90.0
+
+
+def start(folder: Path, executor: str, outer: dict[str, Any], *, cwd: Path | None = None) -> subprocess.Popen[str]:
+    options = json.dumps({"outer": outer, "settings": SECTION})
+    command = [sys.executable, str(HERE / "driver.py"), str(folder), executor, options]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, start_new_session=True
+    )
+
+
+def wait_for_steps(folder: Path, count: int, driver: subprocess.Popen[str]) -> None:
+    """Wait until the trials have computed ``count`` steps in all."""
+    deadline = time.monotonic() + LIMIT_S
+    while (
+        sum(line["what"] == "step" for trial in range(SECTION["trials"]) for line in toy.truth(folder, trial)) < count
+    ):
+        assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()
+        time.sleep(0.01)
+
+
+def finish(folder: Path, executor: str, outer: dict[str, Any]) -> None:
+    driver = start(folder, executor, outer)
+    _, errors = driver.communicate(timeout=LIMIT_S)
+    assert driver.returncode == 0, errors
+
+
+def state_of(folder: Path) -> SearchState:
+    journal = Journal(folder, read_only=True)
+    try:
+        return SearchState.replay(journal.events())
+    finally:
+        journal.close()
+
+
+def uninterrupted(folder: Path, outer: dict[str, Any]) -> SearchState:
+    director = toy.direct(folder, toy.ToySpace(outer), **SECTION)
+    InlineExecutor(Interruption()).run(director, toy.open_toy)
+    director.end()
+    return director.state
+
+
+def summed_up(state: SearchState) -> Any:
+    return {
+        number: (trial.state, trial.knobs, trial.values, [(one.step, one.metrics, one.scores) for one in trial.reports])
+        for number, trial in state.trials.items()
+    }
+
+
+def repeated_steps(folder: Path) -> int:
+    """Count the steps that were computed more than once."""
+    repeated = 0
+    for trial in range(SECTION["trials"]):
+        steps = [line["step"] for line in toy.truth(folder, trial) if line["what"] == "step"]
+        repeated += len(steps) - len(set(steps))
+    return repeated
+
+
+def assert_nothing_is_left_of(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in pids if psutil.pid_exists(pid) and not _is_zombie(pid)]:
+        assert time.monotonic() < deadline, [psutil.Process(pid).cmdline()[:3] for pid in alive]
+        time.sleep(0.1)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path, seed: int) -> None:
+    outer = {"seconds": 0.02}
+    draw = random.Random(seed)
+    kills = 0
+    for _ in range(3):
+        driver = start(tmp_path / "s", "inline", outer)
+        try:
+            driver.wait(draw.uniform(1.0, 2.0))  # the imports take about a second, the search another
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            kills += 1
+        driver.communicate()
+    finish(tmp_path / "s", "inline", outer)
+    assert summed_up(state_of(tmp_path / "s")) == summed_up(uninterrupted(tmp_path / "whole", outer))
+    assert repeated_steps(tmp_path / "s") <= kills  # the step that each kill cut off
+
+
+def test_a_ray_driver_killed_is_gone_on_with_by_ray(tmp_path: Path) -> None:
+    outer = {"seconds": 0.1}
+    driver = start(tmp_path / "s", "ray", outer)
+    wait_for_steps(tmp_path / "s", 8, driver)
+    children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
+    driver.kill()
+    driver.communicate()
+    finish(tmp_path / "s", "ray", outer)
+    assert summed_up(state_of(tmp_path / "s")) == summed_up(uninterrupted(tmp_path / "whole", {"seconds": 0}))
+    assert repeated_steps(tmp_path / "s") <= 1
+    _kill_leftovers(children)
+
+
+def _kill_leftovers(pids: list[int]) -> None:
+    """End what Ray leaves behind after kill -9 of its driver: agents that would end by themselves, later."""
+    for pid in pids:
+        try:
+            psutil.Process(pid).kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_an_inline_search_at_once_with_complete_records(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    outer = {"seconds": 0.05}
+    driver = start(tmp_path / "s", "inline", outer)
+    wait_for_steps(tmp_path / "s", 5, driver)
+    driver.send_signal(number)
+    driver.communicate(timeout=5)
+    assert driver.returncode == code
+    state = state_of(tmp_path / "s")
+    assert state.state == "interrupted"
+    assert not state.in_state(records.RUNNING) and len(state.in_state(records.WAITING)) == 1
+    finish(tmp_path / "s", "inline", outer)
+    assert summed_up(state_of(tmp_path / "s")) == summed_up(uninterrupted(tmp_path / "whole", {"seconds": 0}))
+
+
+def test_sigterm_ends_a_ray_search_in_a_folder_with_packages_of_our_names(tmp_path: Path) -> None:
+    """Ray's own handler would abort with -6; the working directory shadows our folders' bare names."""
+    cwd = tmp_path / "user's folder"
+    for package in ("workers", "learners", "orchestrator", "search_spaces", "dashboards"):
+        (cwd / package).mkdir(parents=True)
+        (cwd / package / "__init__.py").write_text("raise ImportError('the package of the user')\n")
+    outer = {"seconds": 0.1}
+    driver = start(tmp_path / "s", "ray", outer, cwd=cwd)
+    wait_for_steps(tmp_path / "s", 3, driver)
+    children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=20)
+    assert driver.returncode == 143, errors
+    assert "Traceback" not in errors and "SIGTERM" not in errors
+    state = state_of(tmp_path / "s")
+    assert state.state == "interrupted" and len(state.in_state(records.WAITING)) == 1
+    assert_nothing_is_left_of(children)
+
+
+def test_ctrl_c_twice_ends_a_ray_search_at_once_and_it_can_be_resumed(tmp_path: Path) -> None:
+    outer = {"seconds": 0.2}
+    driver = start(tmp_path / "s", "ray", outer)
+    wait_for_steps(tmp_path / "s", 3, driver)
+    children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the whole process group
+    os.killpg(driver.pid, signal.SIGINT)
+    driver.communicate(timeout=10)
+    assert driver.returncode == 130
+    assert_nothing_is_left_of(children)
+    finish(tmp_path / "s", "inline", {"seconds": 0})
+    assert len(state_of(tmp_path / "s").trials) == SECTION["trials"]
+
+
+def test_a_second_driver_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+    driver = start(tmp_path / "s", "inline", {"seconds": 0.2})
+    wait_for_steps(tmp_path / "s", 1, driver)
+    second = start(tmp_path / "s", "inline", {"seconds": 0.2})
+    _, errors = second.communicate(timeout=30)
+    driver.kill()
+    driver.communicate()
+    assert second.returncode != 0 and f"process {driver.pid} on" in errors
+
+
+def test_a_new_director_adopts_what_a_killed_one_had_running(tmp_path: Path) -> None:
+    driver = start(tmp_path / "s", "inline", {"seconds": 0.05})
+    wait_for_steps(tmp_path / "s", 2, driver)
+    driver.kill()
+    driver.communicate()
+    director = Director(Journal(tmp_path / "s"), toy.ToySpace({"seconds": 0}))
+    assert [trial.state for trial in director.state.trials.values()] == [records.RUNNING]
+    director.start()
+    assert [trial.state for trial in director.state.trials.values()] == [records.WAITING]
