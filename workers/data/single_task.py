@@ -54,6 +54,8 @@ class SingleTaskConfig(Protocol):
     @property
     def imbalance(self) -> float: ...
     @property
+    def train_on(self) -> str: ...
+    @property
     def meta_size(self) -> int: ...
     @property
     def validation_size(self) -> int: ...
@@ -152,10 +154,10 @@ class SingleTaskSource(Source):
         check_split(split, index, self.available(split))
         generator = episode_generator(self.seed, split, index)
         if split == "train":
-            support = self._draw("train", self.config.batch, generator)
+            support = self._draw(self.config.train_on, self.config.batch, generator)
             query = self._draw("meta", self.config.meta_batch, generator)
         else:
-            support = self._draw("train", self.config.batch, episode_generator(self.seed, split, 0))
+            support = self._draw(self.config.train_on, self.config.batch, episode_generator(self.seed, split, 0))
             first = index * self.config.queries
             query = self.parts[split][first : first + self.config.queries]
         classes = self.shape.classes
@@ -191,7 +193,7 @@ class SingleTaskSource(Source):
         return rows[generator.choice(len(rows), size, replace=False)]
 
     def _check(self) -> None:
-        asked = (("batch", self.config.batch, "train"), ("meta_batch", self.config.meta_batch, "meta"))
+        asked = (("batch", self.config.batch, self.config.train_on), ("meta_batch", self.config.meta_batch, "meta"))
         held = tuple(("queries", self.config.queries, split) for split in ("validation", "test"))
         for field, size, part in (*asked, *held):
             if size > len(self.parts[part]):

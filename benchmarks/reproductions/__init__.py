@@ -1,0 +1,21 @@
+"""The published claims, measured again: one function a claim, one row a measurement."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.reproductions import digits, omniglot, sinusoid
+from benchmarks.reproductions.harness import Row
+
+Claim = Callable[[Sequence[int], Path], list[Row]]
+
+CLAIMS: dict[str, Claim] = {
+    "V2": sinusoid.v2,
+    "V3": sinusoid.v3,
+    "V4": sinusoid.v4,
+    "V5": sinusoid.v5,
+    "V7": digits.v7,
+    "V10": digits.v10,
+    "V13": omniglot.v13,
+    "V14": omniglot.v14,
+    "V15": omniglot.v15,
+}

@@ -1,0 +1,140 @@
+"""Train from an experiment, test on fixed episodes, and put seeds together into a row."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.resolve import Defaults, resolve
+from metaloom.workers.assembly import assemble
+from metaloom.workers.data.base import TaskSource
+from metaloom.workers.records import TrialConfig
+from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
+from metaloom.workers.trial import Trial
+
+TEST_SEED = 20_000  # the test episodes are the same for every method and every training seed
+TEST_EPISODES = 600
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured line of the table.
+
+    Attributes:
+        claim: Its number in the list of protocols, such as ``V2``.
+        what: Method, setting and point of measurement.
+        values: The number for each training seed.
+        interval: 95% interval over all test episodes of all seeds; None where the number is not a mean of episodes.
+        gate: What it must reach, in words; empty for a control.
+        reached: Whether it does; None for a control.
+        setting: Inductive or transductive, and the batch-norm mode.
+    """
+
+    claim: str
+    what: str
+    values: tuple[float, ...]
+    interval: tuple[float, float] | None = None
+    gate: str = ""
+    reached: bool | None = None
+    setting: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return sum(self.values) / len(self.values)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished trial with what it can be tested on."""
+
+    config: TrialConfig
+    trial: Trial
+    cache: Path
+    phi: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def test(self, *, episodes: int = TEST_EPISODES, **changes: Mapping[str, Any]) -> Evaluation:
+        """Score the test split; ``changes`` replaces settings of the sections named, such as tasks={"ways": 5}."""
+        document = self.config.to_json()
+        for section, settings in changes.items():
+            document[section] = {**document[section], **settings}
+        parts = assemble(TrialConfig.from_json(document), cache=self.cache, seed=self.test_seed)
+        return evaluate_learner(parts.learner, dict(self.phi), dict(self.state), parts.source, "test", episodes)
+
+    @property
+    def test_seed(self) -> int:
+        """A single task's split and label noise belong to its seed; tasks drawn endlessly are tested on common ones."""
+        return self.config.seed if self.source.shape.single_task else TEST_SEED
+
+    @property
+    def source(self) -> TaskSource:
+        """Where its episodes come from."""
+        return self.trial.source
+
+
+def train(
+    experiment: Mapping[str, Any], *, seed: int, cache: Path, at: Callable[[int, Trained], None] | None = None
+) -> Trained:
+    """Meta-train one trial, with every searched knob at its default.
+
+    Args:
+        experiment: The sections of an experiment.
+        seed: Training seed.
+        cache: Where task sources keep what they have made.
+        at: Called with (outer steps, trained so far) after every validation.
+    """
+    resolved = resolve(load_experiment(experiment), Defaults(load_experiment(experiment)))
+    config = TrialConfig(
+        "reproduction", 0, seed, resolved.tasks, resolved.learner, resolved.inner, resolved.outer, resolved.resources
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(config, Path(folder), cache=cache)
+        while not trial.finished:
+            report = trial.advance()
+            if at is not None:
+                at(report.step, Trained(config, trial, cache, trial.phi, trial.state))
+        return Trained(config, trial, cache, trial.phi, trial.state)
+
+
+def pooled(evaluations: Sequence[Evaluation], step: int = -1) -> tuple[float, float]:
+    """Return the 95% interval over all episodes of all seeds, after inner step ``step``."""
+    scores = [scores_at(one, step) for one in evaluations]
+    _, low, high = mean_interval([score for one in scores for score in one])
+    return low, high
+
+
+def scores_at(evaluation: Evaluation, step: int) -> list[float]:
+    """Return each episode's score after inner step ``step``."""
+    regression = evaluation.metric == "loss"
+    return [(one.losses if regression else one.accuracies)[step] for one in evaluation.outcomes]
+
+
+def mean_at(evaluation: Evaluation, step: int) -> float:
+    """Return the mean score after inner step ``step``."""
+    return float(evaluation.per_step[step]["mean"])
+
+
+def setting_of(evaluation: Evaluation) -> str:
+    """Name the setting and the batch-norm mode."""
+    return f"{evaluation.setting}, batch norm {evaluation.batch_norm}"
+
+
+def row(
+    claim: str,
+    what: str,
+    evaluations: Sequence[Evaluation],
+    *,
+    step: int = -1,
+    gate: str = "",
+    reached: Callable[[float], bool] | None = None,
+) -> Row:
+    """Put the seeds of one measurement together; the gate is held to their mean."""
+    values = tuple(mean_at(one, step) for one in evaluations)
+    mean = sum(values) / len(values)
+    verdict = None if reached is None else reached(mean)
+    return Row(claim, what, values, pooled(evaluations, step), gate, verdict, setting_of(evaluations[0]))

@@ -1,0 +1,108 @@
+"""V13 to V15: Omniglot, Vinyals' characters with rotations as classes, 28x28, Conv-4-64."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reproductions.harness import Row, Trained, row, train
+from metaloom.workers.data.base import DataError
+from metaloom.workers.scoring import Evaluation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def omniglot_path() -> str:
+    """Return $METALOOM_OMNIGLOT, or the file beside the checkout; raises DataError if neither is there."""
+    beside = ROOT.parent / "shared" / "data" / "omniglot.npz"
+    path = os.environ.get("METALOOM_OMNIGLOT", str(beside))
+    if not Path(path).exists():
+        raise DataError(
+            f"no Omniglot at {path}: set METALOOM_OMNIGLOT to an .npz file, the image folders or their zips"
+        )
+    return path
+
+
+def tasks(ways: int, queries: int) -> dict[str, Any]:
+    """Return 1-shot tasks."""
+    return {"source": "omniglot", "path": omniglot_path(), "ways": ways, "shots": 1, "queries": queries}
+
+
+def v13(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """Prototypical networks: 20-way 1-shot 5-query training episodes, Adam 1e-3."""
+    experiment = {
+        "tasks": tasks(20, 5),
+        "learner": {"method": "prototypical", "architecture": {"kind": "conv4", "channels": 64}},
+        "outer": {"steps": 3_000, "tasks": 1, "rate": 0.001, "validate_every": 200, "validation_episodes": 2},
+    }
+    at: dict[int, list[Evaluation]] = {400: [], 600: [], 3_000: []}
+
+    def measure(step: int, trained: Trained) -> None:
+        if step in at:
+            at[step].append(trained.test(tasks={"ways": 5, "queries": 15}))
+
+    for seed in seeds:
+        train(experiment, seed=seed, cache=cache, at=measure)
+    gates = {400: 0.94, 600: 0.955, 3_000: 0.975}
+    return [
+        row(
+            "V13",
+            f"prototypical networks, 5-way 1-shot after {step:,} episodes",
+            found,
+            gate=f">= {gates[step]}",
+            reached=lambda mean, least=gates[step]: mean >= least,
+        )
+        for step, found in at.items()
+    ]
+
+
+def maml(method: str, steps: int) -> dict[str, Any]:
+    """Return MAML's Omniglot protocol: strided Conv-4-64, alpha 0.4, 1 step to train and 3 to test, 16 tasks."""
+    return {
+        "tasks": tasks(5, 1),
+        "learner": {
+            "method": method,
+            "architecture": {"kind": "conv4", "channels": 64, "pool": "stride"},
+            "update": {"rate": 0.4, "steps": 1, "evaluation_steps": 3},
+        },
+        "outer": {"steps": steps, "tasks": 16, "rate": 0.001, "validate_every": 500, "validation_episodes": 2},
+    }
+
+
+def v14(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """MAML, tested with one query per class as the paper does."""
+    at: dict[int, list[Evaluation]] = {500: [], 3_000: []}
+
+    def measure(step: int, trained: Trained) -> None:
+        if step in at:
+            at[step].append(trained.test())
+
+    for seed in seeds:
+        train(maml("maml", 3_000), seed=seed, cache=cache, at=measure)
+    gates = {500: 0.89, 3_000: 0.95}
+    return [
+        row(
+            "V14",
+            f"MAML, 5-way 1-shot after {step:,} iterations",
+            found,
+            gate=f">= {gates[step]}",
+            reached=lambda mean, least=gates[step]: mean >= least,
+        )
+        for step, found in at.items()
+    ]
+
+
+def v15(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """ANIL beside MAML at equal iterations."""
+    found = {m: [train(maml(m, 1_000), seed=s, cache=cache).test() for s in seeds] for m in ("maml", "anil")}
+    least = sum(one.mean for one in found["maml"]) / len(seeds) - 0.02
+    return [
+        row("V15", "MAML, 5-way 1-shot after 1,000 iterations", found["maml"]),
+        row(
+            "V15",
+            "ANIL, 5-way 1-shot after 1,000 iterations",
+            found["anil"],
+            gate=f">= MAML - 2 points = {least:.3f}",
+            reached=lambda mean: mean >= least,
+        ),
+    ]

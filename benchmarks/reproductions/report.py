@@ -1,0 +1,55 @@
+"""Keep measured rows in docs/reproductions.json, and write docs/reproductions.md from them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reproductions.harness import Row
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RECORDS = DOCS / "reproductions.json"
+PAGE = DOCS / "reproductions.md"
+
+HEAD = """# Reproductions
+
+Every number below is printed by the command beside its claim; `make reproduce` runs them all. A value is the mean over
+the training seeds, each tested on 600 fixed episodes of the test split (single-task data: on the whole test split,
+in episodes of 10 samples); the interval is the 95% interval over all test episodes of all seeds, and the seeds' own
+means stand behind it. Nothing was tuned on a test split.
+"""
+
+
+def keep(claim: str, rows: Sequence[Row], seconds: float, seeds: Sequence[int]) -> None:
+    """Replace a claim's rows in the records, and write the page anew."""
+    known: dict[str, Any] = json.loads(RECORDS.read_text()) if RECORDS.exists() else {}
+    known[claim] = {"seconds": round(seconds), "seeds": list(seeds), "rows": [asdict(row) for row in rows]}
+    ordered = dict(sorted(known.items(), key=lambda item: int(item[0][1:])))
+    DOCS.mkdir(exist_ok=True)
+    RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
+    PAGE.write_text(page(ordered))
+
+
+def page(known: dict[str, Any]) -> str:
+    """Render the records as Markdown."""
+    parts = [HEAD]
+    for claim, record in known.items():
+        seeds = ", ".join(map(str, record["seeds"]))
+        parts.append(
+            f"\n## {claim}\n\n`python -m benchmarks.reproductions {claim}` (seeds {seeds}; {record['seconds']} s)\n\n"
+            "| what | value | 95% interval | seeds | must reach | reached | setting |\n|---|---|---|---|---|---|---|\n"
+        )
+        parts += [_line(Row(**_tuples(row))) for row in record["rows"]]
+    return "".join(parts)
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _line(row: Row) -> str:
+    interval = "" if row.interval is None else f"[{row.interval[0]:.4f}, {row.interval[1]:.4f}]"
+    verdict = {None: "", True: "yes", False: "**no**"}[row.reached]
+    values = ", ".join(f"{value:.4f}" for value in row.values)
+    return f"| {row.what} | {row.mean:.4f} | {interval} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
