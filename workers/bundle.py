@@ -240,7 +240,7 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
         config = TrialConfig.from_json(document["trial"])
         task = _task_of(document["task"])
         groups, metadata = read_knowledge(folder / META_KNOWLEDGE_FILE)
-    except (CheckpointError, KeyError, TypeError, ValueError) as problem:
+    except (CheckpointError, KeyError, TypeError, ValueError, yaml.YAMLError) as problem:
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
     learner = _build(config, task)
     knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))

@@ -288,6 +288,9 @@ class Trial:
             check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
             self._progress = Progress.from_json(found.facts)
             self._place(found.tensors)
+            start, _ = OPTIMIZERS[self.outer.optimizer]
+            if start(self._phi).keys() != self._optimizer.keys():
+                self._optimizer = start(self._phi)  # a checkpoint taken over from a trial with another one
         self._recorder.resume(self.step)
 
     def _begin(self, phi: Tensors) -> None:

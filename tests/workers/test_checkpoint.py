@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits import no_file_above
+
 from metaloom.workers.checkpoint import (
     FORMAT,
     CheckpointFolder,

@@ -4,6 +4,7 @@ import platform
 
 import pytest
 import torch
+
 from metaloom.workers.device import CPU, choose_device, keep_pages, prepare_device
 from metaloom.workers.errors import DeviceError
 
@@ -26,7 +27,7 @@ def test_a_gpu_that_is_not_there_is_refused():
 
 
 def test_mixed_precision_needs_a_gpu():
-    with pytest.raises(DeviceError, match="bfloat16 .* use float32 or float64"):
+    with pytest.raises(DeviceError, match=r"bfloat16 .* use float32 or float64"):
         prepare_device({"device": "cpu"}, "bfloat16")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from limits import no_file_above
+
 from metaloom.workers.durable import ASIDE, remove_asides, write_bytes, write_text, written_aside
 from metaloom.workers.errors import StorageError
 
@@ -33,7 +34,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path):
     write_bytes(path, b"old")
     with (
         no_file_above(1000),
-        pytest.raises(StorageError, match="no room to write.*free some space, then resume"),
+        pytest.raises(StorageError, match=r"no room to write.*free some space, then resume"),
     ):
         write_bytes(path, b"n" * 5000)
     assert path.read_bytes() == b"old"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import no_file_above
+
 from metaloom.learners.base import EpisodeOutcome
 from metaloom.workers import episode_records
 from metaloom.workers.episode_records import (

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from metaloom.learners.errors import BadInput
 from metaloom.workers.outer import (
     OPTIMIZERS,

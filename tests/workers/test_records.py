@@ -8,6 +8,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metaloom.learners.errors import BadInput
 from metaloom.workers import records
 from metaloom.workers.episode_records import EPISODE_SCHEMA

@@ -7,6 +7,7 @@ import torch
 from closed_form import SIGN, SINE, Ridge, Sines
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metaloom.workers.scoring import evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
 

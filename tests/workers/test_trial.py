@@ -6,13 +6,14 @@ import json
 import pytest
 import torch
 from closed_form import CACHE, SIGN, SINE, Ridge, Sines, assembly, config
+from limits import no_file_above
+
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.workers.episode_records import read_episodes, to_records
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
 from metaloom.workers.records import TIMINGS, TrialRunner, read_config
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial import Trial
-from limits import no_file_above
 
 
 def open_trial(directory, one=None, **parts):
@@ -109,7 +110,7 @@ def test_a_resumed_trial_is_the_uninterrupted_one(tmp_path, online, precision, o
     assert_same(whole, open_trial(tmp_path / "parts", one, learner=Ridge(online=online)))
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818
     pass
 
 
