@@ -1,0 +1,110 @@
+"""One contract for every estimator: what it claims to see it sees, and it leaves nothing behind."""
+
+from typing import Any
+
+import pytest
+import torch
+from bilevel import (
+    IMAGES,
+    SINGLE,
+    SMOOTH,
+    begun,
+    built,
+    episode_of,
+    errors_by_slot,
+    estimate,
+    quadratic,
+    relative_error,
+    seeded,
+)
+
+from metaloom.learners import ESTIMATORS, SLOTS
+from metaloom.learners.hypergradients.problem import ValueEstimator
+
+# estimator: settings, and the largest relative error to the exact hypergradient of a converged quadratic (None: biased)
+ROWS: dict[str, tuple[dict[str, Any], float | None]] = {
+    "unroll": ({}, 1e-8),
+    "adjoint": ({}, 1e-8),
+    "conjugate_gradient": ({"iterations": 30}, 1e-8),
+    "neumann": ({"terms": 300, "alpha": 0.3}, 1e-8),
+    "one_step": ({}, None),
+    "finite_difference": ({}, None),
+    "first_order": ({}, None),
+    "direct": ({}, None),
+    "displacement": ({}, None),
+}
+KNOWLEDGE: dict[str, dict[str, Any]] = {
+    "initialization": {"initialization": {"kind": "learned"}},
+    "update": {"update": {"rate": {"learn": {"per": "layer", "start": 0.1}}, "steps": 2}},
+    "weighting": {"weighting": {"kind": "meta_weight_net", "hidden": 6}},
+    "loss": {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}},
+    "data": {"data": {"kind": "distilled"}},
+    "architecture": {"architecture": {"kind": "cells", "channels": 4}},
+}
+
+
+def test_every_estimator_has_a_row() -> None:
+    assert set(ROWS) == set(ESTIMATORS)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_it_names_only_slots_that_exist(kind: str) -> None:
+    known = {*SLOTS, "normalization", "*"}
+    assert ESTIMATORS[kind].sees <= known
+    assert ESTIMATORS[kind].blind <= known
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_exact_estimators_are_exact_and_biased_ones_are_not(kind: str) -> None:
+    settings, bound = ROWS[kind]
+    known = quadratic(300)
+    found = estimate(kind, known, **settings)
+    error = relative_error(found.gradient["phi"], known.exact)
+    assert error > 1e-3 if bound is None else error < bound
+    assert not found.gradient["phi"].requires_grad
+    assert not found.outer.loss.requires_grad
+    assert float(found.outer.loss) == pytest.approx(
+        float(known.problem.outer(known.phi, {"theta": known.solution}, 0).loss)
+    )
+
+
+@pytest.mark.parametrize("slot", KNOWLEDGE)
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_what_it_claims_to_see_gets_a_finite_signal(kind: str, slot: str) -> None:
+    if not ESTIMATORS[kind].gives_signal(slot):
+        pytest.skip(f"{kind} is refused for {slot}")
+    task = IMAGES if slot == "architecture" else SINGLE
+    settings = {"architecture": SMOOTH, "update": {"rate": 0.1, "steps": 2}, **KNOWLEDGE[slot]}
+    learner = built(settings, task, estimator={"kind": kind, **({"alpha": 0.05} if kind == "neumann" else {})})
+    phi, state = begun(learner)
+    before = {name: value.clone() for name, value in phi.items()}
+    seen = learner.meta_step(phi, state, [episode_of(task, 0)], seeded(0))
+    assert set(seen.gradient) == set(phi)
+    for name, value in seen.gradient.items():
+        assert torch.isfinite(value).all(), name
+        assert float(value.abs().max()) > 0, name
+        assert torch.equal(phi[name], before[name])
+    assert learner.estimator == kind
+
+
+@pytest.mark.parametrize("slot", ["weighting", "loss", "data"])
+@pytest.mark.parametrize("kind", ["conjugate_gradient", "neumann"])
+def test_implicit_is_exact_for_every_slot_at_a_solution(kind: str, slot: str) -> None:
+    """A proximal linear classifier is strongly convex: its solution does not depend on the path there."""
+    if slot == "weighting":
+        pytest.skip("weights that depend on the loss make the inner gradient no gradient: H is not symmetric")
+    settings = {
+        "architecture": {"kind": "mlp", "hidden": []},
+        "update": {"rate": 0.2, "steps": 200},
+        **KNOWLEDGE[slot],
+        "initialization": {"kind": "learned"},
+    }
+    solver = {"iterations": 60} if kind == "conjugate_gradient" else {"terms": 300, "alpha": 0.2}
+    learner = built(settings, SINGLE, inner={"proximal": 1.0}, estimator={"kind": kind, **solver})
+    assert max(errors_by_slot(learner, [episode_of(SINGLE, 1)]).values()) < 1e-8
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_only_derivatives_of_one_value_may_be_batched(kind: str) -> None:
+    batchable = {"unroll", "first_order", "one_step", "direct"}
+    assert issubclass(ESTIMATORS[kind], ValueEstimator) == (kind in batchable)

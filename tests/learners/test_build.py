@@ -1,0 +1,256 @@
+"""From settings to a learner: what is built, and every way in which it is refused."""
+
+from typing import Any
+
+import pytest
+import torch
+from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+
+from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
+from metaloom.learners.build import choose_estimator, make_component
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.slots import NoConfig
+from metaloom.learners.networks import MLP
+from metaloom.learners.registry import Registry
+from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.solvers.joint import JointLearner
+from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
+
+REGRESSION = TaskShape("regression", (3,), 2)
+FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
+START = {"initialization": {"kind": "learned"}}
+WEIGHTS = {"weighting": {"kind": "meta_weight_net"}}
+CONV = {"kind": "conv4", "channels": 4, "blocks": 2}
+
+
+def test_everything_has_a_default() -> None:
+    learner = built({}, SINGLE, estimator="auto", strategy="auto")
+    assert isinstance(learner, GradientLearner)
+    assert learner.init(seeded(0)) == {}
+    assert (learner.estimator, learner.batch_norm, learner.setting) == ("unroll", "none", "inductive")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"prediction": {"kind": "linear"}}, GradientLearner),
+        ({"prediction": {"kind": "joint"}, **START}, JointLearner),
+        ({"prediction": {"kind": "prototypes"}, **START}, PrototypicalLearner),
+        ({"prediction": {"kind": "nearest_neighbour"}}, NearestNeighbourLearner),
+    ],
+)
+def test_the_prediction_slot_chooses_the_solver(settings: dict[str, Any], kind: type) -> None:
+    assert type(built(settings, FEW_SHOT)) is kind
+
+
+def test_the_loss_follows_the_task() -> None:
+    for task, name in ((SINGLE, "cross_entropy"), (REGRESSION, "mse")):
+        learner = built({}, task)
+        assert isinstance(learner, GradientLearner)
+        assert type(learner.slots.loss) is SLOTS["loss"].registry[name]
+
+
+@pytest.mark.parametrize(("steps", "kind"), [(1, "unroll"), (20, "unroll"), (21, "adjoint")])
+def test_auto_unrolls_short_loops(steps: int, kind: str) -> None:
+    assert choose_estimator("auto", steps)[0] == kind
+    assert choose_estimator({"kind": "auto"}, steps)[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "setting"),
+    [("batch", "transductive"), ("support", "inductive"), ("frozen", "inductive"), ("per_step", "transductive")],
+)
+def test_the_setting_follows_batch_norm(batch_norm: str, setting: str) -> None:
+    learner = built({"architecture": CONV, **START}, IMAGES, inner={"batch_norm": batch_norm})
+    assert (learner.setting, learner.batch_norm) == (setting, batch_norm)
+
+
+REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("a slot", {"learner": {"optimiser": {}}}, {}, r"learner: no slot is named 'optimiser' \(allowed: "),
+    (
+        "a kind",
+        {"learner": {"architecture": {"kind": "conv5"}}},
+        {},
+        r"no architecture is named 'conv5'; did you mean 'conv4'",
+    ),
+    (
+        "a setting",
+        {"learner": {"architecture": {"kind": "mlp", "hiden": [3]}}},
+        {},
+        r"learner\.architecture: no setting is named 'hiden'; did you mean 'hidden'",
+    ),
+    ("an inner setting", {"inner": {"mod": "online"}}, {}, r"inner: no setting is named 'mod'; did you mean 'mode'"),
+    (
+        "an estimator",
+        {"outer": {"hypergradient": "unrol"}},
+        {},
+        r"no hypergradient estimator is named 'unrol'; did you mean 'unroll'",
+    ),
+    (
+        "an estimator's setting",
+        {"outer": {"hypergradient": {"kind": "neumann", "term": 3}}},
+        {},
+        r"outer\.hypergradient: no setting is named 'term'; did you mean 'terms'",
+    ),
+    (
+        "online few-shot",
+        {"inner": {"mode": "online"}},
+        {"task": FEW_SHOT},
+        r"inner\.mode: an online .* needs a single task",
+    ),
+    (
+        "an online start",
+        {"inner": {"mode": "online"}, "learner": START},
+        {},
+        r"inner\.mode: an online inner loop starts once, so it cannot learn its initialization",
+    ),
+    ("a loss", {"learner": {"loss": {"kind": "mse"}}}, {}, r"learner\.loss: a classification task needs cross_entropy"),
+    ("a loss", {"learner": {"loss": {"kind": "cross_entropy"}}}, {"task": REGRESSION}, r"a regression task needs mse"),
+    (
+        "per_step",
+        {"inner": {"batch_norm": "per_step"}},
+        {},
+        r"inner\.batch_norm: per_step needs a network with batch norm",
+    ),
+    (
+        "flat conv4",
+        {"learner": {"architecture": CONV}},
+        {"drawn": True},
+        r"conv4 reads images .*have shape \(6,\); use mlp",
+    ),
+    (
+        "small images",
+        {"learner": {"architecture": {"kind": "conv4", "channels": 4}}},
+        {"task": IMAGES, "drawn": True},
+        r"architecture\.blocks: 4 halvings leave nothing of 8x8 images",
+    ),
+    (
+        "distilled few-shot",
+        {"learner": {"data": {"kind": "distilled"}}},
+        {"task": FEW_SHOT},
+        r"learner\.data: distilled data belong to one classification task",
+    ),
+    (
+        "prototypes of a regression",
+        {"learner": {"prediction": {"kind": "prototypes"}, **START}},
+        {"task": REGRESSION},
+        r"learner\.prediction: prototypes need classes",
+    ),
+    (
+        "prototypes per step",
+        {"learner": {"prediction": {"kind": "prototypes"}, **START}, "inner": {"batch_norm": "per_step"}},
+        {},
+        r"inner\.batch_norm: prototypes take no steps",
+    ),
+    (
+        "prototypes without a body",
+        {"learner": {"architecture": {"kind": "mlp", "hidden": []}, "prediction": {"kind": "prototypes"}, **START}},
+        {"drawn": True},
+        r"learner\.architecture: prototypes need a network with a body",
+    ),
+    (
+        "neighbours of a regression",
+        {"learner": {"prediction": {"kind": "nearest_neighbour"}}},
+        {"task": REGRESSION},
+        r"learner\.prediction: nearest_neighbour needs classes",
+    ),
+    (
+        "joint without classes",
+        {"learner": {"prediction": {"kind": "joint"}, **START}},
+        {"drawn": True},
+        r"learner\.prediction: joint pre-training needs a few-shot task source",
+    ),
+    ("alpha", {"outer": {"hypergradient": {"kind": "neumann", "alpha": 0.0}}}, {}, r"alpha must be above 0, got 0\.0"),
+    (
+        "epsilon",
+        {"outer": {"hypergradient": {"kind": "finite_difference", "epsilon": -1.0}}},
+        {},
+        r"epsilon must be above 0, got -1\.0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sections", "more", "message"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED])
+def test_what_cannot_work_is_refused(sections: dict[str, Any], more: dict[str, Any], message: str) -> None:
+    parts: dict[str, Any] = {"learner": {}, "inner": {}, "outer": {}, **sections}
+    with pytest.raises(LearnerError, match=message):
+        learner = build_learner(**parts, task=more.get("task", SINGLE))
+        if more.get("drawn"):
+            learner.init(seeded(0))
+
+
+BLIND = [
+    ("first_order", {"update": {"rate": {"learn": {}}}}, "update"),
+    ("first_order", WEIGHTS, "weighting"),
+    ("first_order", {"data": {"kind": "distilled"}}, "data"),
+    ("displacement", {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}}, "loss"),
+    ("one_step", START, "initialization"),
+    ("finite_difference", START, "initialization"),
+    ("conjugate_gradient", {"update": {"rate": {"learn": {}}}}, "update"),
+    ("neumann", {"update": {"momentum": {"learn": {"start": 0.5}}}}, "update"),
+    ("direct", START, "initialization"),
+    ("direct", WEIGHTS, "weighting"),
+]
+
+
+@pytest.mark.parametrize(("kind", "knowledge", "slot"), BLIND)
+def test_an_estimator_that_gives_no_signal_is_refused(kind: str, knowledge: dict[str, Any], slot: str) -> None:
+    with pytest.raises(
+        LearnerError, match=rf"outer\.hypergradient: {kind} gives no signal to what learner\.{slot} learns"
+    ) as told:
+        built(knowledge, SINGLE, estimator=kind)
+    able = str(told.value).split("use one of ")[1].split(", or fix")[0].split(", ")
+    assert "unroll" in able
+    assert all(ESTIMATORS[name].gives_signal(slot) for name in able)
+
+
+@pytest.mark.parametrize(("kind", "knowledge", "slot"), BLIND)
+def test_what_is_refused_is_truly_blind(kind: str, knowledge: dict[str, Any], slot: str) -> None:
+    """Past the guard, the estimator's gradient is zero where the exact one is not (implicit: the update alone)."""
+    exact = built({"architecture": SMOOTH, **knowledge}, SINGLE)
+    assert isinstance(exact, GradientLearner)
+    phi, state = begun(exact)
+    episode = episode_of(SINGLE, 0)
+    good = exact.meta_step(phi, state, [episode], seeded(0)).gradient
+    estimator = ESTIMATORS[kind](ESTIMATORS[kind].Config())
+    blind = GradientLearner(exact.slots, exact.inner, SINGLE, estimator, kind, "loop")
+    bad = blind.meta_step(phi, state, [episode], seeded(0)).gradient
+    assert all(float(value.abs().max()) == 0 for name, value in bad.items() if name.startswith(slot))
+    assert any(float(value.abs().max()) > 0 for name, value in good.items() if name.startswith(slot))
+
+
+def test_a_component_of_the_wrong_configuration_is_refused() -> None:
+    with pytest.raises(LearnerError, match="architecture: expected a MLPConfig, got NoConfig"):
+        MLP(NoConfig(), SINGLE)
+
+
+def test_an_episode_of_unequal_parts_is_refused() -> None:
+    x, y = torch.zeros(4, 6), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(LearnerError, match=r"episode support: \(4,\) inputs but \(3,\) labels"):
+        Episode(x, y, x, torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(LearnerError, match=r"episode query: \(4,\) inputs but \(3,\) labels"):
+        Episode(x, torch.zeros(4, dtype=torch.int64), x, y)
+
+
+def test_joint_pretraining_needs_the_names_of_classes() -> None:
+    learner = built({"prediction": {"kind": "joint"}, **START}, FEW_SHOT)
+    phi, state = begun(learner)
+    episode = episode_of(FEW_SHOT, 0)
+    nameless = Episode(episode.support_x, episode.support_y, episode.query_x, episode.query_y)
+    with pytest.raises(LearnerError, match="joint pre-training needs episodes that name their classes"):
+        learner.meta_step(phi, state, [nameless], seeded(0))
+
+
+def test_a_registry_takes_a_name_once() -> None:
+    registry: Registry[int] = Registry("number")
+    registry.add("one", 1)
+    with pytest.raises(LearnerError, match="two numbers are named 'one'"):
+        registry.add("one", 2)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_recipe_names_only_what_exists(name: str) -> None:
+    for slot, settings in METHODS[name].learner.items():
+        task = IMAGES if settings.get("kind") in ("cells", "conv4", "resnet12") else SINGLE
+        make_component(SLOTS[slot], settings, task)
