@@ -18,7 +18,7 @@ KILLS = 5
 def processes():
     """A server that has imported torch and forks: each trial is a process of its own, started at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killable"])
+    context.set_forkserver_preload(["metaloom.workers.trial"])
     return context
 
 
@@ -40,7 +40,7 @@ def whole(tmp_path_factory, processes):
     return opened(directory / "timed"), time.monotonic() - started
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(5))
 def test_killed_at_random_instants(tmp_path, processes, whole, seed):
     uninterrupted, seconds = whole
     instants = random.Random(seed)
