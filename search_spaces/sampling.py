@@ -76,12 +76,9 @@ class _Corner:
         return options[-1 if self.last else 0]
 
 
-FIRST = _Corner(last=False)
-
-
 def corners() -> Iterator[Suggest | None]:
     """Yield what takes every default (None), every lower end, every upper end."""
-    yield from (None, FIRST, _Corner(last=True))
+    yield from (None, _Corner(last=False), _Corner(last=True))
 
 
 def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -> Any:
