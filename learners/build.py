@@ -11,6 +11,7 @@ from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.hypergradients.implicit import Implicit
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.distilled_data import DATA
@@ -164,6 +165,13 @@ def _gradient_learner(
     check_slots(slots, config, task)
     steps = slots.update.config.steps
     name, estimator = make_estimator(outer.get("hypergradient", "auto"), dict(slots.items()), steps)
+    if isinstance(estimator, Implicit) and slots.initialization.has_knowledge and not config.proximal:
+        raise LearnerError(
+            f"outer.hypergradient: {name} gives no signal to learner.initialization without a proximal term, because "
+            "the inner solution does not depend on its start; set inner.proximal above 0, or use unroll"
+        )
+    if joint and config.batch_norm == "per_step":
+        raise LearnerError("inner.batch_norm: joint pre-training takes no inner steps; use batch, support or frozen")
     if joint:
         return JointLearner(slots, config, task, estimator, "direct", "loop")
     return GradientLearner(slots, config, task, estimator, name, outer.get("strategy", "auto"))

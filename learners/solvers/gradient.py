@@ -61,22 +61,26 @@ class GradientLearner:
 
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and collect every slot's part of phi."""
-        theta = self.slots.architecture.parameters(generator)
+        drawn = self.slots.architecture.parameters(generator)
+        theta = self._moving(drawn)
         phi: Tensors = {}
         for name, component in self.slots.items():
             phi |= under(name, component.init(theta, generator))
-        if self.inner.batch_norm == "per_step":
-            steps = self.slots.update.config.steps
-            norms = {k: v for k, v in theta.items() if "norm" in k}
-            phi |= under("normalization", {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
-            phi = {k: v for k, v in phi.items() if k.removeprefix("initialization/") not in norms}
-        return phi
+        steps = self.slots.update.config.steps
+        norms = {name: value for name, value in drawn.items() if name not in theta}
+        return phi | under("normalization", {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
+
+    def _moving(self, theta: Tensors) -> Tensors:
+        """Return the parameters that start the inner loop: without gamma and beta where every step has its own."""
+        if self.inner.batch_norm != "per_step":
+            return theta
+        return {name: value for name, value in theta.items() if "norm" not in name}
 
     def begin(self, phi: Tensors, generator: Generator) -> Tensors:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
         state: Tensors = {STEP: torch.zeros((), dtype=torch.int64)}
         if isinstance(self.slots.initialization, RandomInitialization):
-            theta = self.slots.initialization.draw(self.slots.architecture, generator)
+            theta = self._moving(self.slots.initialization.draw(self.slots.architecture, generator))
         elif self.online:
             theta = {name: value.detach().clone() for name, value in part(phi, "initialization").items()}
         else:
@@ -87,8 +91,6 @@ class GradientLearner:
     def _start(self, phi: Tensors, state: Tensors) -> InnerState:
         """Return where the inner loop starts: the state's theta, or phi's."""
         theta = part(state, "theta") or part(phi, "initialization")
-        if self.inner.batch_norm == "per_step":
-            theta = {name: value[0] for name, value in part(phi, "normalization").items()} | theta
         if self.online:
             return InnerState(theta, part(state, "buffers"))
         return InnerState(theta, self.slots.update.begin(theta))
@@ -98,7 +100,7 @@ class GradientLearner:
         start = self.slots.initialization
         if isinstance(start, RandomInitialization) and start.config.resample:
             like = next(iter(part(state, "theta").values()))
-            drawn = start.draw(self.slots.architecture, generator)
+            drawn = self._moving(start.draw(self.slots.architecture, generator))
             return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
         return state
 
