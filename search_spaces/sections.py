@@ -32,7 +32,6 @@ class OuterConfig:
         schedule: How the rate goes on: constant, or down to 0 along a cosine or a line.
         clip: Largest global norm of the hypergradient; null does not clip.
         weight_decay: Added to the clipped hypergradient times phi, before the optimizer (L2, as torch's Adam).
-        weight_decay: Times the meta-knowledge, added to the clipped hypergradient (L2).
         validate_every: Outer steps from one validation to the next.
         validation_episodes: Meta-validation episodes, the same every time.
         test_episodes: Episodes of the final test.
@@ -49,7 +48,6 @@ class OuterConfig:
     rate: Annotated[float, Real(1e-5, 1.0, log=True, per=())] = 0.001
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip: Annotated[float | None, Real(0.1, 100.0, log=True, per=())] = None
-    weight_decay: Annotated[float, Real(1e-6, 0.1, log=True, per=())] = 0.0
     weight_decay: Annotated[float, Real(1e-6, 0.1, log=True, per=())] = 0.0
     validate_every: Annotated[int, Int(1, 10_000_000)] = 100
     validation_episodes: Annotated[int, Int(2, 100_000)] = 100
