@@ -163,6 +163,7 @@ class Conv4(Network):
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         stride = 1 if self.config.pool == "max" else 2
+        x = norm.arrange(x)
         for block in range(self.config.blocks):
             x = F.conv2d(x, theta[f"conv{block}.weight"], stride=stride, padding=1)
             x = norm(f"norm{block}", x, theta[f"norm{block}.weight"], theta[f"norm{block}.bias"])
@@ -209,6 +210,7 @@ class ResNet12(Network):
         return norm(f"{name}.norm", x, theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"])
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
+        x = norm.arrange(x)
         for block in range(4):
             skip = self._conv_norm(theta, f"block{block}.skip", x, norm)
             for layer in range(3):

@@ -93,7 +93,7 @@ class InnerLoop:
             last = self.slots.update.config.steps - 1
             steps = part(phi, "normalization")
             theta = theta | {name: value[min(index, last)] for name, value in steps.items()}
-        norm = Normalization(given)
+        norm = Normalization(given, fused=not self.functional)
         outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"))
         return Pass(outputs, norm.collected)
 

@@ -34,20 +34,21 @@ class JointLearner(GradientLearner):
         if not self.task.classes:
             raise LearnerError("learner.prediction: joint pre-training needs a few-shot task source with known classes")
         features = phi[f"initialization/{HEAD}weight"].shape[1]
-        return phi | under(JOINT, linear_parameters("head", features, self.task.classes, generator))
+        body = {name: value for name, value in phi.items() if not name.startswith(f"initialization/{HEAD}")}
+        return body | under(JOINT, linear_parameters("head", features, self.task.classes, generator))
 
     def _start(self, phi: Tensors, state: Tensors) -> InnerState:
-        start = super()._start(phi, state)
         if self.task.kind == "regression":
-            return start
-        blank = {name: torch.zeros_like(value) for name, value in start.theta.items() if name.startswith(HEAD)}
-        return InnerState(start.theta | blank, start.buffers)
+            return super()._start(phi, state)
+        head = {name: torch.zeros_like(value[: self.task.outputs]) for name, value in part(phi, JOINT).items()}
+        theta = part(phi, "initialization") | head
+        return InnerState(theta, self.slots.update.begin(theta))
 
     def _joint_loss(self, phi: Tensors, episodes: Sequence[Episode]) -> tuple[Tensor, float]:
         """Return the loss over all examples of all episodes, and the accuracy."""
         theta = part(phi, "initialization") | part(phi, JOINT)
         x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
-        outputs = self.slots.architecture.outputs(theta, x, Normalization(), part(phi, "architecture"))
+        outputs = self.slots.architecture.outputs(theta, x, Normalization(fused=True), part(phi, "architecture"))
         if self.task.kind == "regression":
             targets = torch.cat([torch.cat([e.support_y, e.query_y]) for e in episodes])
             return F.mse_loss(outputs, targets), float("nan")

@@ -86,7 +86,7 @@ class PrototypicalLearner:
 
     def _training_logits(self, phi: Tensors, state: Tensors, episode: Episode) -> tuple[Tensor, Tensors]:
         """Embed support and query in one batch, as the reference does, sharing its statistics."""
-        norm = Normalization()
+        norm = Normalization(fused=True)
         support = episode.support_x.shape[0]
         features = self._embed(phi, state, torch.cat([episode.support_x, episode.query_x]), norm)
         prototypes = class_means(features[:support], episode.support_y, self.task.outputs)
@@ -134,7 +134,7 @@ class PrototypicalLearner:
         """Average the support set's embeddings."""
         running = part(state, "running") or None
         with torch.no_grad():
-            norm = Normalization(running if self.batch_norm == "frozen" else None)
+            norm = Normalization(running if self.batch_norm == "frozen" else None, fused=True)
             features = self._embed(phi, state, support_x, norm)
             given = norm.given if norm.given is not None else norm.collected
         return AdaptedPrototypes(
@@ -161,7 +161,7 @@ class AdaptedPrototypes:
             if learner.batch_norm == "batch":
                 episode = Episode(self.support_x, self.support_y, query_x, self.support_y.new_zeros(query_x.shape[0]))
                 return learner._training_logits(self.phi, self.state, episode)[0]
-            features = learner._embed(self.phi, self.state, query_x, Normalization(self.statistics))
+            features = learner._embed(self.phi, self.state, query_x, Normalization(self.statistics, fused=True))
             return learner.logits(self.phi, features, self.prototypes)
 
     def predict(self, query_x: Tensor) -> Tensor:
