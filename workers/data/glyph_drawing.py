@@ -7,7 +7,7 @@ strokes vary in position, slant and thickness, and edges stay smooth at 28x28.
 """
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 SIZE = 28
 DRAWINGS = 20
+KNOTS = 5  # of the smooth displacement, along each side
 EM = 60  # pixels per em at which a glyph is rendered: twice the resolution of a drawing
 THUMBNAIL = 16  # pixels to a side when characters are compared
 MARGIN = 8  # empty pixels around it, so that thickened strokes fit
@@ -132,16 +133,17 @@ def distance(ink: NDArray[np.uint8]) -> Floats:
     return np.asarray(signed - np.where(inside, 0.5, -0.5), dtype=np.float32)
 
 
-def draw(field: Floats, pen: Pen, generator: Generator) -> NDArray[np.uint8]:
-    """Return one drawing, uint8 [28, 28], ink = 255."""
-    extent = max(field.shape) - 2 * MARGIN
-    zoom = extent / generator.uniform(*pen.size_pixels)  # field pixels per drawing pixel
-    grid = _warped_grid(pen, generator) * zoom
-    rows = grid[0] + (field.shape[0] - 1) / 2
-    columns = grid[1] + (field.shape[1] - 1) / 2
-    depth = _sample(field, rows, columns) / zoom  # in drawing pixels
-    thickness = generator.uniform(*pen.thickness_pixels)
-    return np.asarray(255 * np.clip(depth + thickness + 0.5, 0, 1), dtype=np.float32).round().astype(np.uint8)
+def draw(fields: Sequence[Floats], pen: Pen, generator: Generator) -> NDArray[np.uint8]:
+    """Return a character's drawings, uint8 [DRAWINGS, 28, 28], ink = 255, going round its faces."""
+    face = np.arange(DRAWINGS) % len(fields)
+    sides = np.array([field.shape for field in fields])[face]  # [DRAWINGS, 2]
+    size = generator.uniform(*pen.size_pixels, DRAWINGS)
+    zoom = ((sides.max(1) - 2 * MARGIN) / size)[:, None, None]  # field pixels per drawing pixel
+    thickness = generator.uniform(*pen.thickness_pixels, DRAWINGS)[:, None, None]
+    places = _warped_grids(pen, generator) * zoom[:, None] + (sides[:, :, None, None] - 1) / 2
+    depth = _sample(_stack(fields), face, np.clip(places, 0, sides[:, :, None, None] - 1.001)) / zoom
+    ink = 255 * np.clip(depth + thickness + 0.5, 0, 1)
+    return np.asarray(ink.round(), dtype=np.uint8)
 
 
 def class_generator(code: int) -> Generator:
@@ -149,42 +151,47 @@ def class_generator(code: int) -> Generator:
     return Generator(Philox(key=np.array([code, 28], dtype=np.uint64)))
 
 
-def drawings(fields: list[Floats], pen: Pen, generator: Generator) -> Iterator[NDArray[np.uint8]]:
-    """Yield DRAWINGS drawings, going round the character's faces."""
-    for number in range(DRAWINGS):
-        yield draw(fields[number % len(fields)], pen, generator)
-
-
-def _warped_grid(pen: Pen, generator: Generator) -> Floats:
-    """Return where each pixel of a drawing lies in the glyph, [2, 28, 28], in drawing pixels from its centre."""
-    angle = np.deg2rad(generator.uniform(-pen.rotation_degrees, pen.rotation_degrees))
-    shear = generator.uniform(-pen.shear, pen.shear)
-    tall, wide = np.exp(generator.uniform(-pen.stretch, pen.stretch, 2))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.array([[tall, 0.0], [shear, wide]])
-    shift = generator.uniform(-pen.shift_pixels, pen.shift_pixels, 2)
-    knots = generator.normal(0.0, pen.wobble_pixels, (2, 5, 5))
-    along = _knot_weights()
+def _warped_grids(pen: Pen, generator: Generator) -> Floats:
+    """Return where each pixel lies in the glyph, from its centre: [DRAWINGS, 2, 28, 28], in drawing pixels."""
+    angle = np.deg2rad(generator.uniform(-pen.rotation_degrees, pen.rotation_degrees, DRAWINGS))
+    shear = generator.uniform(-pen.shear, pen.shear, DRAWINGS)
+    tall, wide = np.exp(generator.uniform(-pen.stretch, pen.stretch, (2, DRAWINGS)))
+    cosine, sine, none = np.cos(angle), np.sin(angle), np.zeros(DRAWINGS)
+    turn = np.stack([cosine, -sine, sine, cosine], axis=-1).reshape(-1, 2, 2)
+    matrix = turn @ np.stack([tall, none, shear, wide], axis=-1).reshape(-1, 2, 2)  # [DRAWINGS, 2, 2]
+    shift = generator.uniform(-pen.shift_pixels, pen.shift_pixels, (DRAWINGS, 2, 1))
+    knots = generator.normal(0.0, pen.wobble_pixels, (DRAWINGS, 2, KNOTS, KNOTS))
     centred = np.arange(SIZE) - (SIZE - 1) / 2
-    plane = np.stack(np.meshgrid(centred, centred, indexing="ij")) - shift[:, None, None]
-    warped = np.einsum("ij,jrc->irc", matrix, plane) + np.einsum("rk,ikl,cl->irc", along, knots, along)
-    return np.asarray(warped, dtype=np.float32)
+    plane = np.stack(np.meshgrid(centred, centred, indexing="ij")).reshape(2, -1)
+    straight = (matrix @ (plane - shift)).reshape(-1, 2, SIZE, SIZE)
+    along = _knot_weights()
+    return np.asarray(straight + along @ knots @ along.T, dtype=np.float32)
 
 
 @cache
 def _knot_weights() -> Floats:
-    """Return the weights [28, 5] by which five knots along an axis make a smooth curve."""
-    knots = np.linspace(0, SIZE - 1, 5)
+    """Return the weights [28, KNOTS] by which knots along an axis make a smooth curve."""
+    knots = np.linspace(0, SIZE - 1, KNOTS)
     spread = np.exp(-0.5 * ((np.arange(SIZE)[:, None] - knots) / (0.6 * knots[1])) ** 2)
     return np.asarray(spread / spread.sum(1, keepdims=True), dtype=np.float32)
 
 
-def _sample(field: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Sample bilinearly; beyond the margin lies no ink."""
-    rows = np.clip(rows, 0, field.shape[0] - 1.001)
-    columns = np.clip(columns, 0, field.shape[1] - 1.001)
-    top, left = rows.astype(np.int64), columns.astype(np.int64)
-    down, right = rows - top, columns - left
-    upper = field[top, left] * (1 - right) + field[top, left + 1] * right
-    lower = field[top + 1, left] * (1 - right) + field[top + 1, left + 1] * right
+def _stack(fields: Sequence[Floats]) -> Floats:
+    """Return the faces' fields in the corners of squares of one size, [faces, side, side]."""
+    side = max(max(field.shape) for field in fields)
+    stacked = np.full((len(fields), side, side), -float(MARGIN), dtype=np.float32)
+    for square, field in zip(stacked, fields, strict=True):
+        square[: field.shape[0], : field.shape[1]] = field
+    return stacked
+
+
+def _sample(fields: Floats, face: NDArray[np.int64], places: Floats) -> Floats:
+    """Sample each drawing's face bilinearly at [DRAWINGS, 2, 28, 28]; return [DRAWINGS, 28, 28]."""
+    corner = places.astype(np.int64)
+    (top, left), (down, right) = np.moveaxis(corner, 1, 0), np.moveaxis(places - corner, 1, 0)
+    side = fields.shape[1]
+    first = (face[:, None, None] * side + top) * side + left
+    flat = fields.ravel()
+    upper = flat[first] * (1 - right) + flat[first + 1] * right
+    lower = flat[first + side] * (1 - right) + flat[first + side + 1] * right
     return np.asarray(upper * (1 - down) + lower * down, dtype=np.float32)
