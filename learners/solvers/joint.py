@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.batch_norm import Normalization, running_average
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import as_leaves, derivative
@@ -44,16 +44,18 @@ class JointLearner(GradientLearner):
         theta = part(phi, "initialization") | head
         return InnerState(theta, self.slots.update.begin(theta))
 
-    def _joint_loss(self, phi: Tensors, episodes: Sequence[Episode]) -> tuple[Tensor, float]:
-        """Return the loss over all examples of all episodes, and the accuracy."""
+    def _joint_loss(self, phi: Tensors, episodes: Sequence[Episode]) -> tuple[Tensor, float, Tensors]:
+        """Return the loss over all examples of all episodes, the accuracy, and batch norm's statistics."""
         theta = part(phi, "initialization") | part(phi, JOINT)
         x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
-        outputs = self.slots.architecture.outputs(theta, x, Normalization(fused=True), part(phi, "architecture"))
+        norm = Normalization(fused=True)
+        outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"))
         if self.task.kind == "regression":
             targets = torch.cat([torch.cat([e.support_y, e.query_y]) for e in episodes])
-            return F.mse_loss(outputs, targets), float("nan")
+            return F.mse_loss(outputs, targets), float("nan"), norm.collected
         labels = torch.cat([self._global_labels(e) for e in episodes])
-        return F.cross_entropy(outputs, labels), float((outputs.argmax(-1) == labels).float().mean())
+        accuracy = float((outputs.argmax(-1) == labels).float().mean())
+        return F.cross_entropy(outputs, labels), accuracy, norm.collected
 
     def _global_labels(self, episode: Episode) -> Tensor:
         if episode.class_ids is None:
@@ -63,11 +65,15 @@ class JointLearner(GradientLearner):
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the gradient of the joint loss; no inner step is taken."""
         leaves = as_leaves(phi)
-        loss, accuracy = self._joint_loss(leaves, episodes)
+        loss, accuracy, statistics = self._joint_loss(leaves, episodes)
         accuracies = (accuracy,) if self.task.kind == "classification" else ()
         value = float(loss.detach())
         outcome = EpisodeOutcome((value,), accuracies)
-        return MetaStep(value, derivative(loss, leaves), (outcome,) * len(episodes), {}, dict(state))
+        gradient = derivative(loss, leaves)
+        after = dict(state)
+        if self.batch_norm == "frozen":
+            after |= under("running", running_average(part(state, "running"), statistics))
+        return MetaStep(value, gradient, (outcome,) * len(episodes), {}, after)
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Return the joint loss."""
