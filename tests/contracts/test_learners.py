@@ -29,9 +29,9 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "imaml": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "prototypical": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "meta_weight_net": (SINGLE, {"architecture": SMALL}, 0.01),
-    "distillation": (SINGLE, {"architecture": SMALL}, 0.02),
-    "darts": (IMAGES, {"architecture": CELLS}, 0.02),
-    "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.02),
+    "distillation": (SINGLE, {"architecture": SMALL}, 0.1),
+    "darts": (IMAGES, {"architecture": CELLS}, 0.1),
+    "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.1),
     "joint_pretraining": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "fine_tuning": (FEW_SHOT, {"architecture": SMALL}, 0.0),
     "cross_entropy": (SINGLE, {"architecture": SMALL}, 0.0),
@@ -46,7 +46,8 @@ def method(name: str) -> tuple[Learner, TaskShape]:
     task, small, _ = METHOD_ROWS[name]
     recipe = METHODS[name]
     settings = {slot: {**recipe.learner.get(slot, {}), **small.get(slot, {})} for slot in {*recipe.learner, *small}}
-    return build_learner(learner=settings, inner=recipe.inner, outer=recipe.outer, task=task), task
+    outer = {**recipe.outer, "strategy": "loop"}  # a trace costs more than these few steps
+    return build_learner(learner=settings, inner=recipe.inner, outer=outer, task=task), task
 
 
 def begun(learner: Learner, seed: int = 0) -> tuple[Tensors, Tensors]:
@@ -134,7 +135,7 @@ def _same(left: Tensors, right: Tensors) -> bool:
 @pytest.mark.parametrize("name", LEARNING)
 def test_meta_training_lowers_the_query_loss(name: str) -> None:
     learner, task = method(name)
-    losses = trained(learner, task, METHOD_ROWS[name][2], 16)[2]
+    losses = trained(learner, task, METHOD_ROWS[name][2], 18 if learner.online else 10)[2]
     assert losses[-1] < 0.95 * losses[0], losses
 
 

@@ -161,6 +161,24 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"drawn": True},
         r"learner\.prediction: joint pre-training needs a few-shot task source",
     ),
+    (
+        "joint per step",
+        {
+            "learner": {"architecture": CONV, "prediction": {"kind": "joint"}, **START},
+            "inner": {"batch_norm": "per_step"},
+        },
+        {"task": IMAGES},
+        r"inner\.batch_norm: joint pre-training takes no inner steps",
+    ),
+    *(
+        (
+            f"{kind} without a proximal term",
+            {"learner": START, "outer": {"hypergradient": kind}},
+            {},
+            rf"hypergradient: {kind} gives no signal to learner\.initialization without a proximal term",
+        )
+        for kind in ("conjugate_gradient", "neumann")
+    ),
     ("alpha", {"outer": {"hypergradient": {"kind": "neumann", "alpha": 0.0}}}, {}, r"alpha must be above 0, got 0\.0"),
     (
         "epsilon",

@@ -25,6 +25,7 @@ def learned(per: str, start: float) -> dict[str, Any]:
 COMPONENTS: dict[str, dict[str, Any]] = {
     "initialization": {"initialization": {"kind": "learned"}},
     "meta_weight_net": {"weighting": {"kind": "meta_weight_net", "hidden": 6}},
+    "unnormalized": {"weighting": {"kind": "meta_weight_net", "hidden": 6, "normalize": False}},
     "focal": {"weighting": {"kind": "focal", "gamma": {"learn": {"start": 1.5}}}},
     "distilled": {"data": {"kind": "distilled", "per_class": 2, "learn_labels": True}},
     "label_smoothing": {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}},

@@ -135,7 +135,7 @@ def test_the_number_of_episodes_and_the_precision_may_change() -> None:
 def test_what_cannot_be_batched_says_so(kind: str) -> None:
     knowledge = {"weighting": {"kind": "meta_weight_net"}} if kind == "finite_difference" else START
     with pytest.raises(LearnerError, match=r"outer\.strategy: .* cannot be batched; use loop"):
-        built({"architecture": SMOOTH, **knowledge}, SINGLE, estimator=kind, strategy="vmap")
+        built({"architecture": SMOOTH, **knowledge}, SINGLE, inner={"proximal": 1.0}, estimator=kind, strategy="vmap")
 
 
 def test_an_unknown_strategy_is_refused() -> None:

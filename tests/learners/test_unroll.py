@@ -176,7 +176,7 @@ def test_a_multi_step_loss_is_refused_by_what_sees_the_last_step_only(kind: str)
     learner = built(
         {"architecture": SMOOTH, "update": {"steps": 2}, **knowledge},
         task,
-        inner={"multi_step_loss": 10},
+        inner={"multi_step_loss": 10, "proximal": 1.0},
         estimator=kind,
     )
     phi, state = begun(learner)
