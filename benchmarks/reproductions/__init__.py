@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.reproductions import digits, omniglot, sinusoid
+from benchmarks.reproductions import digits, exactness, omniglot, sinusoid
 from benchmarks.reproductions.harness import Row
 
 Claim = Callable[[Sequence[int], Path], list[Row]]
 
 CLAIMS: dict[str, Claim] = {
+    "V1": exactness.v1,
     "V2": sinusoid.v2,
     "V3": sinusoid.v3,
     "V4": sinusoid.v4,

@@ -51,5 +51,10 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 def _line(row: Row) -> str:
     interval = "" if row.interval is None else f"[{row.interval[0]:.4f}, {row.interval[1]:.4f}]"
     verdict = {None: "", True: "yes", False: "**no**"}[row.reached]
-    values = ", ".join(f"{value:.4f}" for value in row.values)
-    return f"| {row.what} | {row.mean:.4f} | {interval} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
+    values = ", ".join(map(_number, row.values))
+    return f"| {row.what} | {_number(row.mean)} | {interval} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
+
+
+def _number(value: float) -> str:
+    """Four decimals; what is below them in scientific notation."""
+    return f"{value:.4f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
