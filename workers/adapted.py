@@ -122,9 +122,7 @@ def to_targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
     flat = tensor.ndim == 1 and task.outputs == 1
     tensor = tensor[:, None] if flat else tensor
     if tuple(tensor.shape) != (rows, task.outputs):
-        raise BundleError(
-            f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]"
-        )
+        raise BundleError(f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]")
     tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float32)
     if not bool(torch.isfinite(tensor).all()):
         raise BundleError("support_y: holds a NaN or an infinity")

@@ -43,7 +43,5 @@ def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None) -> As
     outer = OuterConfig.of(config.outer)
     device = prepare_device(config.resources, outer.precision)
     source = data.open_source(config.tasks, seed=config.seed if seed is None else seed, cache=cache)
-    learner = learners.build_learner(
-        learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape
-    )
+    learner = learners.build_learner(learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape)
     return Assembly(source, learner, device, outer)

@@ -53,9 +53,7 @@ _REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 
-def write_bundle(
-    trial_directory: Path, out: Path, *, origin: Mapping[str, Any], evaluation: Evaluation | None
-) -> Path:
+def write_bundle(trial_directory: Path, out: Path, *, origin: Mapping[str, Any], evaluation: Evaluation | None) -> Path:
     """Write what a trial has learned as a bundle.
 
     Args:
@@ -273,9 +271,7 @@ class PyFunc:
         given |= dict(model_input) if isinstance(model_input, Mapping) else {"query_x": model_input}
         missing = [name for name in ("support_x", "support_y", "query_x") if name not in given]
         if missing:
-            raise BundleError(
-                f"predict: {', '.join(missing)} missing; a bundle adapts to a support set first"
-            )
+            raise BundleError(f"predict: {', '.join(missing)} missing; a bundle adapts to a support set first")
         adapted = self.bundle.adapt(given["support_x"], given["support_y"], seed=int(given.get("seed", 0)))
         return adapted.predict(given["query_x"])
 
@@ -298,18 +294,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text())
     except (OSError, ValueError) as problem:
-        raise BundleError(
-            f"{folder}: not a bundle: its {MANIFEST_FILE} cannot be read ({problem})"
-        ) from problem
+        raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} cannot be read ({problem})") from problem
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} names no format")
     if manifest["format"] > FORMAT:
         raise BundleError(f"{folder}: bundle format {manifest['format']}; this metaloom reads up to {FORMAT}")
     claimed = manifest.pop("sha256", None)
     if digest(canonical(manifest)) != claimed:
-        raise BundleError(
-            f"{folder}: {MANIFEST_FILE} is damaged; get the bundle again from where it was exported"
-        )
+        raise BundleError(f"{folder}: {MANIFEST_FILE} is damaged; get the bundle again from where it was exported")
     absent = [name for name in _REQUIRED if name not in manifest["files"]]
     if absent:
         raise BundleError(f"{folder}: not a bundle: it has no {', '.join(absent)}")

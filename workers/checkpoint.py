@@ -2,7 +2,7 @@
 
 A generation is two files. ``checkpoint-00007.safetensors`` holds the tensors;
 ``checkpoint-00007.json`` holds everything else and the digests, its own included,
-and is written last: with it, the generation exists. safetensors alone would load a
+and is put in place last: with it, the generation exists. safetensors alone would load a
 flipped byte without a word. Nothing is ever unpickled.
 """
 
@@ -19,7 +19,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes
+from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes, write_files
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.records import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE
 
@@ -78,7 +78,6 @@ class CheckpointFolder:
         remove_asides(self.folder)
         number = max(_numbers(self.folder), default=0) + 1
         content = to_bytes(_flat(tensors))
-        write_bytes(self.folder / _tensors(number), content)
         manifest = {
             "format": FORMAT,
             "facts": facts,
@@ -86,7 +85,7 @@ class CheckpointFolder:
             "files": {_tensors(number): {"sha256": digest(content), "bytes": len(content)}},
         }
         signed = {**manifest, "sha256": digest(canonical(manifest))}
-        write_bytes(self.folder / _manifest(number), canonical(signed))
+        write_files(self.folder, {_tensors(number): content, _manifest(number): canonical(signed)})
         self._prune({number, self._good})
         self._good = number
 
@@ -186,9 +185,7 @@ def load_knowledge(directory: Path) -> Knowledge:
     found, damage = CheckpointFolder(directory / CHECKPOINTS_FOLDER).newest()
     notes.extend(damage)
     if found is None:
-        raise CheckpointError(
-            f"{directory}: nothing was learned here yet{''.join('; ' + one for one in notes)}"
-        )
+        raise CheckpointError(f"{directory}: nothing was learned here yet{''.join('; ' + one for one in notes)}")
     kept = "best_" if any(group.startswith("best_") for group in found.tensors) else ""
     step = found.facts["best"]["step"] if kept else found.facts["step"]
     phi, state = (found.tensors.get(kept + group, {}) for group in ("phi", "state"))
@@ -199,9 +196,7 @@ def check_same_leaves(expected: Tensors, found: Tensors, where: Path) -> None:
     """Refuse the phi of another learner; raises CheckpointError."""
     odd = different_leaves(expected, found)
     if odd:
-        raise CheckpointError(
-            f"{where}: what is stored is of another learner: {', '.join(odd[:5])} differ in shape"
-        )
+        raise CheckpointError(f"{where}: what is stored is of another learner: {', '.join(odd[:5])} differ in shape")
 
 
 def different_leaves(expected: Tensors, found: Tensors) -> list[str]:
@@ -260,9 +255,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if digest(canonical(manifest)) != claimed:
         raise _Damaged("its manifest does not have the digest it was written with")
     if manifest["format"] > FORMAT:
-        raise CheckpointError(
-            f"{path}: checkpoint format {manifest['format']}; this metaloom reads up to {FORMAT}"
-        )
+        raise CheckpointError(f"{path}: checkpoint format {manifest['format']}; this metaloom reads up to {FORMAT}")
     return manifest
 
 

@@ -44,8 +44,33 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file durably; raises StorageError."""
-    with written_aside(path) as aside:
-        aside.write_bytes(content)
+    write_files(path.parent, {path.name: content})
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write several files of one folder durably, waiting for the folder once.
+
+    All are written before the first is put in its place, so that a disk that fills up
+    changes nothing. They are put in their places in the order given.
+
+    Raises:
+        StorageError: The disk is full or cannot be written.
+    """
+    asides = {name: folder / f"{ASIDE}{os.getpid()}-{name}" for name in contents}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, aside in asides.items():
+            aside.write_bytes(contents[name])
+            sync(aside)
+        for name, aside in asides.items():
+            aside.replace(folder / name)
+        sync(folder)
+    except OSError as problem:
+        raise storage_error(folder / next(iter(contents)), problem) from problem
+    finally:
+        for aside in asides.values():
+            with contextlib.suppress(OSError):  # it has been renamed, or never came to be
+                aside.unlink()
 
 
 def write_text(path: Path, content: str) -> None:

@@ -171,9 +171,7 @@ def write_part(path: Path, origin: Origin, seen: Sequence[Seen]) -> None:
     """Write rows as one Parquet file, whole or not at all; raises StorageError."""
     table = to_table(origin, seen)
     with written_aside(path) as aside:
-        parquet.write_table(
-            table, str(aside), compression="zstd", use_dictionary=["search", "phase", "source"]
-        )
+        parquet.write_table(table, str(aside), compression="zstd", use_dictionary=["search", "phase", "source"])
 
 
 def read_episodes(folder: Path) -> Any:

@@ -155,9 +155,7 @@ def evaluate_trial(
     parts = assemble(config, cache=cache, seed=seed)
     knowledge = load_knowledge(directory)
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
-    evaluation = evaluate_learner(
-        parts.learner, phi, state, parts.source, split, episodes, device=parts.device
-    )
+    evaluation = evaluate_learner(parts.learner, phi, state, parts.source, split, episodes, device=parts.device)
     if record and split == TEST:
         name = f"part-test-{config.seed if seed is None else seed}.parquet"
         seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
@@ -179,9 +177,7 @@ def summarize(
         mean=mean,
         interval=(low, high),
         episodes=len(scores),
-        per_step=tuple(
-            {"step": step, "mean": one[0], "low": one[1], "high": one[2]} for step, one in enumerate(steps)
-        ),
+        per_step=tuple({"step": step, "mean": one[0], "low": one[1], "high": one[2]} for step, one in enumerate(steps)),
         setting=learner.setting,
         batch_norm=learner.batch_norm,
         split=split,
@@ -208,6 +204,4 @@ def describe(sampled: SampledEpisode, index: int, learner: Learner) -> Drawn:
     support, queries = len(episode.support_y), len(episode.query_y)
     ways = 0 if learner.task.kind == REGRESSION else learner.task.outputs
     each = max(ways, 1)
-    return Drawn(
-        index, sampled.seed, sampled.class_ids, sampled.sample_ids, ways, support // each, queries // each
-    )
+    return Drawn(index, sampled.seed, sampled.class_ids, sampled.sample_ids, ways, support // each, queries // each)

@@ -13,7 +13,7 @@ from metaloom.learners.episode import Episode
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
-from metaloom.workers.durable import write_text
+from metaloom.workers.durable import write_files
 from metaloom.workers.episode_records import EpisodeRecorder, Seen
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
@@ -58,9 +58,7 @@ class Trial:
         CheckpointError: The directory belongs to a newer version of metaloom.
     """
 
-    def __init__(
-        self, config: TrialConfig, directory: Path, *, cache: Path, assembly: Assembly | None = None
-    ) -> None:
+    def __init__(self, config: TrialConfig, directory: Path, *, cache: Path, assembly: Assembly | None = None) -> None:
         parts = assembly or assemble(config, cache=cache)
         self.config, self.directory = config, directory
         self.source: TaskSource = parts.source
@@ -177,9 +175,7 @@ class Trial:
             device=self.device,
         )
         check_validation(evaluation.mean, self.config, self.step)
-        self._recorder.add(
-            Seen(VALIDATION, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
-        )
+        self._recorder.add(Seen(VALIDATION, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds))
         self._progress.episodes += evaluation.episodes
         return evaluation
 
@@ -220,9 +216,7 @@ class Trial:
         self._notes = ()
         patience = self.outer.patience
         if patience is not None and progress.stale >= patience and self.step < self._last_step():
-            notes.append(
-                f"stopped early at step {self.step}: {progress.stale} validations without improvement"
-            )
+            notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
             progress.finished = True
         if self.step >= self._last_step():
             progress.finished = True
@@ -235,9 +229,7 @@ class Trial:
         """End with the phi that validated best: its numbers are then the trial's."""
         self._phi, self._state = self._best["phi"], self._best.get("state", {})
         validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
-        return replace(
-            report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores
-        )
+        return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
     def _validation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
         loss, _, _ = mean_interval(evaluation.losses)
@@ -275,9 +267,7 @@ class Trial:
         placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
         self._phi, self._state = placed.get("phi", {}), placed.get("state", {})
         self._optimizer = placed.get("optimizer", {})
-        self._best = {
-            group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed
-        }
+        self._best = {group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed}
 
     def _restore_or_begin(self) -> None:
         found, self._notes = self._checkpoints.newest()
@@ -305,11 +295,10 @@ class Trial:
     def _store_config(self) -> None:
         """Write down what the trial is, for whoever reads its folder without opening its task source."""
         documents = {CONFIG_FILE: self.config.to_json(), TASK_FILE: asdict(self.learner.task)}
-        for name, document in documents.items():
-            path = self.directory / name
-            content = json.dumps(document, indent=2, sort_keys=True) + "\n"
-            if not path.exists() or path.read_text() != content:
-                write_text(path, content)
+        contents = {name: f"{json.dumps(one, indent=2, sort_keys=True)}\n" for name, one in documents.items()}
+        paths = {name: self.directory / name for name in contents}
+        if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):
+            write_files(self.directory, {name: one.encode() for name, one in contents.items()})
 
 
 def _size(tensors: Tensors) -> int:

@@ -94,9 +94,7 @@ class Ridge:
         scores = [(self.features(episode.query_x) @ one).argmax(1) == episode.query_y for one in both]
         return EpisodeOutcome(losses, tuple(float(one.double().mean()) for one in scores))
 
-    def meta_step(
-        self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator
-    ) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         leaves = {name: one.detach().requires_grad_() for name, one in phi.items()}
         thetas = [self.solve(leaves, state, one.support_x, one.support_y) for one in episodes]
         noise = 1e-3 * torch.randn((), generator=generator)  # so that a wrong generator is seen
@@ -106,15 +104,11 @@ class Ridge:
         outcomes = [self.outcome(phi, theta, one) for theta, one in zip(thetas, episodes, strict=True)]
         return MetaStep(float(loss.detach()), dict(zip(leaves, slopes, strict=True)), tuple(outcomes))
 
-    def advance(
-        self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator
-    ) -> Tensors:
+    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
         theta = self.solve(phi, state, episodes[0].support_x, episodes[0].support_y)
         return {"running": 0.9 * state["running"] + 0.1 * theta}
 
-    def evaluate(
-        self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator
-    ) -> EpisodeOutcome:
+    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
         return self.outcome(phi, self.solve(phi, state, episode.support_x, episode.support_y), episode)
 
     def adapt(

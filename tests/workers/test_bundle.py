@@ -48,9 +48,7 @@ def trained(directory, method, learner, source, shape, tasks):
     slots, inner, outer = resolved(method, learner)
     one = TrialConfig("test", 3, 5, tasks, slots, inner, outer, {"device": "cpu"})
     built = build_learner(learner=slots, inner=inner, outer=outer, task=shape)
-    trial = Trial(
-        one, directory, cache=directory, assembly=Assembly(source, built, CPU, OuterConfig.of(outer))
-    )
+    trial = Trial(one, directory, cache=directory, assembly=Assembly(source, built, CPU, OuterConfig.of(outer)))
     while not trial.finished:
         trial.advance()
     return trial
@@ -61,9 +59,7 @@ def signs(request, tmp_path_factory):
     """A trained few-shot classifier, its evaluation and its bundle."""
     directory = tmp_path_factory.mktemp("signs")
     source = Sines(5, SIGN)
-    trial = trained(
-        directory / "trial", request.param, SIGNS[request.param], source, SIGN, {"source": "sines"}
-    )
+    trial = trained(directory / "trial", request.param, SIGNS[request.param], source, SIGN, {"source": "sines"})
     evaluation = evaluate_learner(trial.learner, trial.phi, trial.state, source, "test", 15)
     origin = {"search": "test", "run_id": "abc"}
     path = write_bundle(directory / "trial", directory / "bundle", origin=origin, evaluation=evaluation)
@@ -148,9 +144,7 @@ def test_regression_keeps_its_numbers(sine):
         sampled = source.episode("test", index)
         one = sampled.episode
         found = bundle.adapt(one.support_x, one.support_y, seed=sampled.seed).predict(one.query_x)
-        assert torch.nn.functional.mse_loss(found, one.query_y).item() == pytest.approx(
-            evaluation.scores[index], 1e-6
-        )
+        assert torch.nn.functional.mse_loss(found, one.query_y).item() == pytest.approx(evaluation.scores[index], 1e-6)
 
 
 def test_flat_targets_give_flat_predictions(sine):
@@ -159,9 +153,7 @@ def test_flat_targets_give_flat_predictions(sine):
     bundle = load_bundle(path)
     flat = bundle.adapt(one.support_x.numpy(), one.support_y.numpy()[:, 0]).predict(one.query_x.numpy())
     assert flat.shape == (len(one.query_x),)
-    assert (
-        flat == bundle.adapt(one.support_x.numpy(), one.support_y.numpy()).predict(one.query_x.numpy())[:, 0]
-    ).all()
+    assert (flat == bundle.adapt(one.support_x.numpy(), one.support_y.numpy()).predict(one.query_x.numpy())[:, 0]).all()
     with pytest.raises(BundleError, match="a regression has none"):
         bundle.adapt(one.support_x, one.support_y).probabilities(one.query_x)
 
@@ -217,9 +209,7 @@ def copy(sine, tmp_path):
     return write_bundle(directory / "trial", tmp_path / "bundle", origin={}, evaluation=sine[2])
 
 
-@pytest.mark.parametrize(
-    "name", ["meta_knowledge.safetensors", "config.yaml", "card.md", "test_episodes.parquet"]
-)
+@pytest.mark.parametrize("name", ["meta_knowledge.safetensors", "config.yaml", "card.md", "test_episodes.parquet"])
 def test_a_damaged_file_is_named(copy, name):
     path = copy / name
     content = bytearray(path.read_bytes())
@@ -296,9 +286,7 @@ def test_8_bit_images_are_scaled(signs):
     bundle = load_bundle(signs[2])
     bytes_x, y = np.array([[0], [51], [204], [255]], np.uint8), np.array([0, 0, 1, 1])
     as_bytes = bundle.adapt(bytes_x, y).probabilities(bytes_x)
-    assert (
-        as_bytes == bundle.adapt(bytes_x / np.float32(255), y).probabilities(bytes_x / np.float32(255))
-    ).all()
+    assert (as_bytes == bundle.adapt(bytes_x / np.float32(255), y).probabilities(bytes_x / np.float32(255))).all()
 
 
 def test_it_opens_without_the_cluster(sine):

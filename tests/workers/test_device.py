@@ -47,8 +47,6 @@ def test_glibc_takes_the_memory_settings():
 
 
 def test_whole_numbers_keep_their_type():
-    placed = prepare_device({"device": "cpu"}, "float64").place(
-        {"w": torch.ones(2), "count": torch.tensor(3)}
-    )
+    placed = prepare_device({"device": "cpu"}, "float64").place({"w": torch.ones(2), "count": torch.tensor(3)})
     assert placed["w"].dtype == torch.float64
     assert placed["count"].dtype == torch.int64

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from limits import no_file_above
 
-from metaloom.workers.durable import ASIDE, remove_asides, write_bytes, write_text, written_aside
+from metaloom.workers.durable import ASIDE, remove_asides, write_bytes, write_files, write_text, written_aside
 from metaloom.workers.errors import StorageError
 
 
@@ -27,6 +27,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_belong_together_are_written_together(tmp_path):
+    write_files(tmp_path, {"a": b"1", "b": b"2"})
+    with no_file_above(10), pytest.raises(StorageError):
+        write_files(tmp_path, {"a": b"3", "b": b"4" * 100})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path):

@@ -27,6 +27,16 @@ def reported(directory):
     return [timeless(Report.from_json(json.loads(line))) for line in lines]
 
 
+def wait_for_reports(directory, more, process):
+    """Wait until the trial has reported ``more`` times since it was started, however busy the machine is."""
+    path, deadline = directory / "reports.jsonl", time.monotonic() + 60
+    before = len(reported(directory)) if path.exists() else 0
+    while process.is_alive() and time.monotonic() < deadline:
+        if path.exists() and path.read_bytes().count(b"\n") >= before + more:
+            return
+        time.sleep(0.001)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, processes):
     """The uninterrupted trial, and how long it took."""
@@ -48,7 +58,8 @@ def test_killed_at_random_instants(tmp_path, processes, whole, seed):
     for _ in range(KILLS):
         process = processes.Process(target=run, args=(tmp_path,))
         process.start()
-        time.sleep(instants.uniform(0, seconds / 2))
+        wait_for_reports(tmp_path, instants.randrange(3), process)
+        time.sleep(instants.uniform(0, seconds / 12))  # anywhere up to the next report
         process.kill()
         process.join(60)
         killed += process.exitcode != 0

@@ -10,6 +10,7 @@ from metaloom.workers.outer import (
     OPTIMIZERS,
     OuterConfig,
     clipped,
+    decayed,
     first_non_finite,
     global_norm,
 )
@@ -21,9 +22,7 @@ REFERENCES = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 def leaves(seed):
     generator = torch.Generator().manual_seed(seed)
     shapes = {"a": (3, 4), "b": (), "c": (2, 1, 5)}
-    return {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()
-    }
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
 
 
 def test_every_optimizer_has_a_reference_here():
@@ -43,6 +42,23 @@ def test_it_goes_where_torch_goes(name):
             parameter.grad = gradient[key].clone()
         optimizer.step()
         phi, state = update(phi, gradient, state, 0.05)
+    for key, parameter in reference.items():
+        torch.testing.assert_close(phi[key], parameter.detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_is_torchs(name):
+    start, update = OPTIMIZERS[name]
+    phi = leaves(0)
+    reference = {key: torch.nn.Parameter(leaf.clone()) for key, leaf in phi.items()}
+    optimizer = REFERENCES[name](list(reference.values()), lr=0.05, weight_decay=0.3)
+    state = start(phi)
+    for step in range(5):
+        gradient = leaves(step + 1)
+        for key, parameter in reference.items():
+            parameter.grad = gradient[key].clone()
+        optimizer.step()
+        phi, state = update(phi, decayed(gradient, phi, 0.3), state, 0.05)
     for key, parameter in reference.items():
         torch.testing.assert_close(phi[key], parameter.detach(), rtol=1e-12, atol=1e-14)
 
@@ -112,6 +128,7 @@ def test_schedules_start_at_one_and_fall_to_their_end():
         ("tasks", 0, "at least 1"),
         ("rate", 0.0, "above 0"),
         ("clip", -1.0, "above 0"),
+        ("weight_decay", -0.1, "at least 0"),
         ("patience", 0, "above 0"),
         ("validate_every", 0, "at least 1"),
     ],

@@ -69,9 +69,7 @@ def test_an_evaluation_is_the_episodes_outcomes(task):
 
 def test_a_split_with_fewer_episodes_gives_all_it_has():
     learner = Ridge()
-    evaluation = evaluate_learner(
-        learner, learner.init(derive_generator(0)), {}, Sines(0, limit=5), "test", 600
-    )
+    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0, limit=5), "test", 600)
     assert evaluation.episodes == 5
     assert [one.episode for one in evaluation.drawn] == [0, 1, 2, 3, 4]
 

@@ -35,9 +35,7 @@ def timeless(report):
 
 
 def rows(directory):
-    return [
-        dataclasses.replace(row, seconds=0.0) for row in to_records(read_episodes(directory / "episodes"))
-    ]
+    return [dataclasses.replace(row, seconds=0.0) for row in to_records(read_episodes(directory / "episodes"))]
 
 
 def assert_same(one, other):
@@ -89,9 +87,7 @@ def test_every_episode_is_a_row(tmp_path):
     assert [(row.step, row.episode) for row in training] == [(n // 3, n) for n in range(180)]
     assert all(row.hypergradient_norm > 0 for row in training)
     validation = [row for row in found if row.phase == "validation"]
-    assert [(row.step, row.episode) for row in validation] == [
-        (s, n) for s in (20, 40, 60) for n in range(10)
-    ]
+    assert [(row.step, row.episode) for row in validation] == [(s, n) for s in (20, 40, 60) for n in range(10)]
     assert all(row.hypergradient_norm is None for row in validation)
     assert all(len(row.losses) == 2 and row.accuracies == () for row in found)
     assert all(len(row.sample_ids) == 30 for row in found)
@@ -139,9 +135,7 @@ class Interrupting(Ridge):
         return super().evaluate(phi, state, episode, generator)
 
 
-@pytest.mark.parametrize(
-    ("call", "after"), [("meta_step", 0), ("meta_step", 33), ("advance", 50), ("evaluate", 25)]
-)
+@pytest.mark.parametrize(("call", "after"), [("meta_step", 0), ("meta_step", 33), ("advance", 50), ("evaluate", 25)])
 def test_interrupted_in_the_middle(tmp_path, call, after):
     whole = open_trial(tmp_path / "whole", learner=Ridge(online=True))
     run(whole)
@@ -187,11 +181,7 @@ def test_all_trials_validate_on_the_same_episodes(tmp_path):
     for trial in (0, 1):
         run(open_trial(tmp_path / str(trial), config(trial)))
     first, second = (
-        [
-            (row.step, row.seed, row.sample_ids)
-            for row in rows(tmp_path / str(trial))
-            if row.phase == "validation"
-        ]
+        [(row.step, row.seed, row.sample_ids) for row in rows(tmp_path / str(trial)) if row.phase == "validation"]
         for trial in (0, 1)
     )
     assert first == second
@@ -392,9 +382,7 @@ def test_the_first_steps_are_those_of_torch(tmp_path):
         sampled = [source.episode("train", 3 * step + i) for i in range(3)]
         episodes = [s.episode.to(torch.device("cpu"), torch.float64) for s in sampled]
         generator = trial._generator("meta_step", step=step)
-        found = learner.meta_step(
-            {name: leaf.detach() for name, leaf in leaves.items()}, {}, episodes, generator
-        )
+        found = learner.meta_step({name: leaf.detach() for name, leaf in leaves.items()}, {}, episodes, generator)
         for name, leaf in leaves.items():
             leaf.grad = found.gradient[name].clone()
         torch.nn.utils.clip_grad_norm_(list(leaves.values()), 0.2)

@@ -1,0 +1,66 @@
+"""Every method goes through a trial: resumed it is the same, bundled it scores the same."""
+
+from dataclasses import replace
+
+import pytest
+from closed_form import SIGN, Sines
+from test_bundle import resolved
+from test_trial import assert_same
+
+from metaloom.learners import METHODS, build_learner
+from metaloom.workers.assembly import Assembly
+from metaloom.workers.bundle import load_bundle, write_bundle
+from metaloom.workers.data import open_source
+from metaloom.workers.device import CPU
+from metaloom.workers.outer import OuterConfig
+from metaloom.workers.records import TrialConfig
+from metaloom.workers.scoring import evaluate_learner
+from metaloom.workers.trial import Trial
+
+SMALL = {
+    "darts": {"architecture": {"kind": "cells", "cells": 1, "channels": 4}},
+    "darts_first_order": {"architecture": {"kind": "cells", "cells": 1, "channels": 4}},
+    "distillation": {"update": {"steps": 2, "evaluation_steps": 2}},
+    "reptile": {"update": {"steps": 3, "evaluation_steps": 3}},
+}
+ON_DIGITS = ("distillation", "darts", "darts_first_order")
+
+
+@pytest.fixture(params=METHODS)
+def parts(request, tmp_path):
+    """A trial's configuration, and what makes its assembly anew."""
+    method = request.param
+    learner, inner, outer = resolved(method, SMALL.get(method, {}), steps=4, tasks=1, validate_every=2)
+    if method == "maml_plus_plus":  # its per-step batch norm needs a convolutional network
+        inner = {**inner, "batch_norm": "batch"}
+    source = Sines(5, replace(SIGN, single_task=inner.get("mode") == "online", classes=2))
+    tasks = {"source": "digits"}
+    if method in ON_DIGITS:
+        source = open_source(tasks, seed=5, cache=tmp_path / "cache")
+    config = TrialConfig("methods", 0, 5, tasks, learner, inner, outer, {"device": "cpu"})
+
+    def assembly():
+        built = build_learner(learner=learner, inner=inner, outer=outer, task=source.shape)
+        return Assembly(source, built, CPU, OuterConfig.of(outer))
+
+    return config, assembly
+
+
+def test_resumed_it_is_the_same_and_bundled_it_scores_the_same(parts, tmp_path):
+    config, assembly = parts
+    whole = Trial(config, tmp_path / "whole", cache=tmp_path, assembly=assembly())
+    while not whole.finished:
+        whole.advance()
+    resumed = Trial(config, tmp_path / "parts", cache=tmp_path, assembly=assembly())
+    while not resumed.finished:
+        resumed.advance()
+        resumed = Trial(config, tmp_path / "parts", cache=tmp_path, assembly=assembly())
+    assert_same(whole, resumed)
+    evaluation = evaluate_learner(whole.learner, whole.phi, whole.state, whole.source, "test", 3)
+    path = write_bundle(tmp_path / "whole", tmp_path / "bundle", origin={}, evaluation=evaluation)
+    bundle = load_bundle(path)
+    assert bundle.evaluate(whole.source, episodes=3).scores == evaluation.scores
+    sampled = whole.source.episode("test", 0)
+    one = sampled.episode
+    found = bundle.adapt(one.support_x, one.support_y, seed=sampled.seed).predict(one.query_x)
+    assert float((found == one.query_y).float().mean()) == pytest.approx(evaluation.scores[0], abs=1e-6)
