@@ -132,6 +132,7 @@ class FewShotSource(Source):
         self._x = arrays["x"]
         first, last = table.ends["train"]
         self.shape = TaskShape("classification", inputs, self.ways, classes=last - first)
+        check_at_least(self.name, 2, ways=self.ways)
         self._check()
 
     def episode(self, split: str, index: int) -> SampledEpisode:
@@ -177,7 +178,6 @@ class FewShotSource(Source):
         return to_inputs(stored, self.scale).view(*rows.shape, *self.shape.inputs)
 
     def _check(self) -> None:
-        check_at_least(self.name, 2, ways=self.ways)
         check_at_least(self.name, 1, shots=self.shots, queries=self.queries)
         each = self.shots + self.queries
         for split, (first, last) in self.table.ends.items():

@@ -90,6 +90,9 @@ class TableOfTasks(Table):
         self.table, self.seed, self.scale = table, seed, scale
         self._x, self._y = arrays["x"], arrays["y"]
         self.shape = TaskShape("regression", inputs, 1)
+        for split, (first, last) in table.ends.items():
+            if first == last:
+                raise DataError(f"tasks.{split}_fraction: the {split} split of {self.name} has no task")
         self._check()
 
     def episode(self, split: str, index: int) -> SampledEpisode:
