@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
         "imaml",
         {"kind": "conjugate_gradient", "iterations": 10},
         architecture=LINEAR,
-        update={"rate": 0.05, "steps": 2_000},
+        update={"rate": 0.05, "steps": 200},
     ),
 }
 
