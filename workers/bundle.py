@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-import metaloom
 from metaloom import learners
 from metaloom.learners.base import Learner
 from metaloom.learners.episode import TaskShape
@@ -113,7 +113,7 @@ def _fill(
         write_part(folder / TEST_EPISODES_FILE, rows, [seen])
     manifest = {
         "format": FORMAT,
-        "metaloom": metaloom.__version__,
+        "metaloom": version("metaloom"),
         "origin": dict(origin),
         "evaluation": evaluation.to_json() if evaluation else None,
         "notes": list(knowledge.notes),

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from metaloom.workers.errors import DeviceError
 
+TorchDevice = torch.device  # by another name: within ``Device``, ``torch`` is a field
+TorchType = torch.dtype
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 # glibc's mallopt parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -35,8 +37,8 @@ class Device:
         mixed: Whether networks run in bfloat16 under autocast, phi staying in float32.
     """
 
-    torch: torch.device
-    dtype: torch.dtype
+    torch: TorchDevice
+    dtype: TorchType
     mixed: bool = False
 
     def precision(self) -> AbstractContextManager[Any]:
