@@ -148,6 +148,8 @@ class Traced(VMap):
         graph = make_fx(flat)(*leaves)
         graph.graph.eliminate_dead_code()
         graph.recompile()
+        if any(node.target is torch.ops.aten.convolution_backward.default for node in graph.graph.nodes):
+            return graph, forms[0]  # TorchScript cannot record its arguments
         with torch.no_grad(), warnings.catch_warnings():
             # torch asks for torch.compile instead, which takes a minute and a C++ compiler here
             warnings.simplefilter("ignore", DeprecationWarning)
