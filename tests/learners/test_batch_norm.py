@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from bilevel import normal
 from torch import Tensor
 
-from metaloom.learners.batch_norm import EPSILON, MOMENTUM, Normalization, running_average
+from metaloom.learners.batch_norm import EPSILON, MOMENTUM, FusedNorm, Normalization, running_average
 
 CHANNELS = 5
 
@@ -15,10 +15,11 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.batch_norm(x.double(), None, None, weight.double(), bias.double(), training=True, eps=EPSILON)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("shape", [(8, CHANNELS), (8, CHANNELS, 3), (8, CHANNELS, 4, 4)])
-def test_it_is_batch_norm(shape: tuple[int, ...]) -> None:
+def test_it_is_batch_norm(shape: tuple[int, ...], fused: bool) -> None:
     x, weight, bias = normal(*shape, seed=0), normal(CHANNELS, seed=1), normal(CHANNELS, seed=2)
-    norm = Normalization()
+    norm = Normalization(fused=fused)
     torch.testing.assert_close(norm("a", x, weight, bias), reference(x, weight, bias), rtol=1e-12, atol=1e-12)
     axes = [axis for axis in range(x.ndim) if axis != 1]
     torch.testing.assert_close(norm.collected["a.mean"], x.mean(axes))
@@ -34,12 +35,13 @@ def test_given_statistics_are_used_and_not_collected() -> None:
     assert norm.collected == {}
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_accurate_in_float32_in_every_layout(layout: torch.memory_format, offset: float) -> None:
+def test_accurate_in_float32_in_every_layout(layout: torch.memory_format, offset: float, fused: bool) -> None:
     x = (normal(64, 16, 14, 14, seed=0) + offset).float().contiguous(memory_format=layout)
     weight, bias = torch.ones(16), torch.zeros(16)
-    error = (Normalization()("a", x, weight, bias).double() - reference(x, weight, bias)).abs().max()
+    error = (Normalization(fused=fused)("a", x, weight, bias).double() - reference(x, weight, bias)).abs().max()
     assert float(error) < 2e-6 * max(offset, 1)  # a mean of 30 costs the digits it takes
 
 
@@ -77,6 +79,29 @@ def test_second_order_under_vmap_equals_a_loop() -> None:
         return torch.func.vmap(slope_norm, (None, 0, None))(weight, batch, kernel).mean()
 
     torch.testing.assert_close(torch.func.grad(mean)(kernel), looped.mean(0), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fused_equals_primitive_at_first_and_second_order(layout: torch.memory_format) -> None:
+    """Through y and through both statistics, by x, gamma and beta."""
+    values = (normal(6, CHANNELS, 3, 3, seed=0), normal(CHANNELS, seed=1), normal(CHANNELS, seed=2))
+    found = []
+    for fused in (False, True):
+        leaves = [one.clone().requires_grad_() for one in values]
+        norm = Normalization(fused=fused)
+        y = norm("a", leaves[0].contiguous(memory_format=layout), leaves[1], leaves[2])
+        loss = y.sin().sum() + (norm.collected["a.mean"] ** 3).sum() + norm.collected["a.var"].log().sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        total = sum((one.cos() * normal(*one.shape, seed=5)).sum() for one in first)
+        found.append([*first, *torch.autograd.grad(total, leaves)])
+    for primitive, fused_one in zip(*found, strict=True):
+        torch.testing.assert_close(fused_one, primitive, rtol=1e-9, atol=1e-10)
+
+
+def test_fused_passes_gradcheck_to_second_order() -> None:
+    leaves = tuple(one.requires_grad_() for one in (normal(4, 2, 2, 2, seed=0), normal(2, seed=1), normal(2, seed=2)))
+    assert torch.autograd.gradcheck(FusedNorm.apply, leaves)
+    assert torch.autograd.gradgradcheck(FusedNorm.apply, leaves)
 
 
 def test_running_averages_move_by_the_momentum() -> None:

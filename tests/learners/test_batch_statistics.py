@@ -1,0 +1,75 @@
+"""The fast batch norm outside of transforms: the same numbers as primitive operations, exact to second order."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from bilevel import normal
+from torch import Tensor
+
+from metaloom.learners.batch_norm import BatchStatistics, Normalization, batch_statistics, channels_last
+
+CHANNELS = 4
+SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (5, CHANNELS, 6, 6)]
+
+
+def leaf(*shape: int, seed: int) -> Tensor:
+    return channels_last(normal(*shape, seed=seed) * 2 + 1).requires_grad_()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_statistics_are_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
+    x = leaf(*shape, seed=0)
+    assert torch.autograd.gradcheck(BatchStatistics.apply, (x,))
+    assert torch.autograd.gradgradcheck(BatchStatistics.apply, (x,))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_normalization_is_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
+    leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
+
+    def normalize(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return Normalization(fused=True)("a", x, weight, bias)
+
+    assert torch.autograd.gradcheck(normalize, leaves)
+    assert torch.autograd.gradgradcheck(normalize, leaves)
+    torch.testing.assert_close(normalize(*leaves), Normalization()("a", *leaves), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [(0.5, 1.0, 2.0, 3.0), (0.5, -1.0, 2.0, 3.0), (0.5, 0.0, 2.0, 3.0)])
+def test_pooling_first_changes_nothing(gamma: tuple[float, ...]) -> None:
+    weight = torch.tensor(gamma, dtype=torch.float64, requires_grad=True)
+    leaves = (leaf(5, CHANNELS, 6, 6, seed=0), weight, leaf(CHANNELS, seed=2))
+    fast = Normalization(fused=True).pooled("a", *leaves)
+    slow = F.max_pool2d(Normalization()("a", *leaves), 2)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    cotangent = normal(*fast.shape, seed=3)
+    found, expected = (torch.autograd.grad(y, leaves, cotangent) for y in (fast, slow))
+    if 0.0 not in gamma:  # all four values of a window tie there
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_second_order_with_pooling_equals_primitive_operations() -> None:
+    x, kernel = normal(4, 1, 8, 8, seed=0), normal(CHANNELS, 1, 3, 3, seed=1).requires_grad_()
+    weight, bias = normal(CHANNELS, seed=2).square() + 0.1, normal(CHANNELS, seed=3)
+
+    def second_order(fused: bool) -> Tensor:
+        norm = Normalization(fused=fused)
+        hidden = F.relu(norm.pooled("a", F.conv2d(norm.arrange(x), kernel, padding=1), weight, bias))
+        (slope,) = torch.autograd.grad(hidden.square().mean(), kernel, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), kernel)[0]
+
+    torch.testing.assert_close(second_order(True), second_order(False), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_statistics_are_accurate_in_float32(offset: float) -> None:
+    x = channels_last((normal(64, 16, 14, 14, seed=0) + offset).float())
+    mean, var = batch_statistics(x)
+    torch.testing.assert_close(mean.double(), x.double().mean((0, 2, 3)), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(var.double(), x.double().var((0, 2, 3), correction=0), rtol=2e-6, atol=0)
+
+
+def test_one_channel_is_laid_out_channels_innermost() -> None:
+    x = normal(3, 1, 5, 5, seed=0)
+    assert channels_last(x).stride() == (25, 1, 5, 1)
+    torch.testing.assert_close(channels_last(x), x)
