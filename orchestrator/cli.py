@@ -121,3 +121,7 @@ def _told(error: Exception, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": text, "exit_code": code}))
     return code
+
+
+if __name__ == "__main__":
+    main()

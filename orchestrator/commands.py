@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +68,8 @@ def answering(as_json: bool) -> Iterator[Answer]:
     kept = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
     try:
-        yield Answer(True, kept)
+        with redirect_stdout(sys.stderr):
+            yield Answer(True, kept)
     finally:
         sys.stdout.flush()
         os.dup2(kept, STDOUT)

@@ -126,11 +126,13 @@ def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
 def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:
     from metaloom.orchestrator.commands_tables import number, row, table
 
-    shown = table("query", "prediction", "probability")
+    probable = any("probabilities" in one for one in document["predictions"])
+    shown = table("query", "prediction", *(["probability"] if probable else []))
     for one in document["predictions"][:PREDICTIONS_SHOWN]:
-        chances = one.get("probabilities", {})
-        text = str(one["prediction"])
-        shown.add_row(*row(one["query"], text, number(chances.get(text))))
+        value = one["prediction"]
+        text = number(value) if isinstance(value, float) else str(value)
+        chance = [number(one["probabilities"][str(value)])] if probable else []
+        shown.add_row(*row(one["query"], text, *chance))
     console.print(shown)
     rest = len(document["predictions"]) - PREDICTIONS_SHOWN
     if rest > 0:

@@ -16,8 +16,6 @@ EPISODE_COLUMNS_SHOWN = (
     "phase",
     "step",
     "episode",
-    "seed",
-    "ways",
     "shots",
     "loss_before",
     "loss_after",

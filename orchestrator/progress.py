@@ -62,7 +62,7 @@ class LiveProgress(LineProgress):
     def __init__(self, console: "Console") -> None:
         super().__init__(console)
         self._running: list[tuple[str, ...]] = []
-        self._ended, self._asked, self._best = 0, 0, "no trial has finished yet"
+        self._ended, self._asked, self._best = 0, 0, "preparing the data"
         self._begun = time.monotonic()
 
     def update(self, event: "Event", state: "SearchState") -> None:
@@ -76,8 +76,13 @@ class LiveProgress(LineProgress):
         self._ended = sum(trial.ended for trial in state.trials.values())
         self._asked = state.settings.trials if state.settings else 0
         best = state.best()
+        self._best = "no trial has finished yet"
         if best is not None:
             self._best = f"best: trial {best.number}, {value_text(best, state)}"
+        if event.kind == records.SEARCH_ENDED:
+            self._best += "; writing the records"
+        elif self._ended == self._asked:
+            self._best += "; testing it beside the baselines"
 
     def __rich__(self) -> "RenderableType":
         """Draw the present state."""

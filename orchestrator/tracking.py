@@ -108,7 +108,7 @@ class MlflowProjection:
             trials = {tags[TRIAL_TAG]: run for run, tags in found.items() if TRIAL_TAG in tags}
             parent = next((run for run, tags in found.items() if TRIAL_TAG not in tags), "")
             kept = TrackingState(**json.loads(journal.mark(self.name).state or "{}"))
-            self._state = TrackingState(self._uri, experiment, parent, trials)
+            self._state = TrackingState(tracking_client.shown(self._uri), experiment, parent, trials)
             if kept.parent_run_id == parent and set(kept.runs.values()) <= set(trials.values()):
                 self._state.steps, self._state.running = kept.steps, kept.running
                 return runs, []

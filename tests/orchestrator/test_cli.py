@@ -1,0 +1,282 @@
+"""The command line, command by command, on one small real search."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metaloom.orchestrator import cli
+from metaloom.orchestrator.failures import StoreError
+from metaloom.orchestrator.journal import Journal
+from metaloom.workers import records
+
+SMALL = [
+    *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.tasks=2"),
+    *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6"),
+]
+SHOW = {"name", "state", "tracking_uri", "experiment_id", "parent_run_id", "objectives", "best", "trials"}
+TRIAL = {"id", "state", "value", "interval", "episodes", "knobs", "steps", "seconds", "run_id", "error"}
+
+
+class Outcome:
+    """What a command printed and returned."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Any
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs a command here, and captures the file descriptors themselves."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        capfd.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the finished search ``first``."""
+    folder = tmp_path_factory.mktemp("store")
+    command = ["search", "quick", "--name", "first", "--trials", "2", "--executor", "inline", *SMALL]
+    assert cli.run([*command, "--store", str(folder), "--json"]) == 0
+    return folder
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; from metaloom.orchestrator import cli; cli.run(['--help']); cli.run(['search', '--help']); "
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pyarrow', 'pandas', 'matplotlib', 'rich', 'numpy'};"
+        "print(heavy & set(sys.modules), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("command", [command.__name__ for command, _ in cli.COMMANDS])
+def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
+    told = run(command, "--help")
+    assert told.code == 0
+    assert f"  metaloom {command}" in told.out.partition("Example:")[2]
+    assert "--store DIR" in told.out
+    assert "--json" in told.out
+
+
+def test_a_search_ends_with_its_best_trial_and_how_to_go_on(run: Run, tmp_path: Path) -> None:
+    told = run("search", "quick", "--trials", "1", "--executor", "inline", *SMALL, "--store", tmp_path)
+    assert told.code == 0
+    assert "trial 0 (best)" in told.out
+    assert str(tmp_path / "searches" / "quick") in told.out
+    assert f"metaloom ui --store {tmp_path}" in told.out
+    assert f"metaloom export quick --trial best --out quick-bundle --store {tmp_path}" in told.out
+    assert "metaloom adapt quick-bundle --support SUPPORT.csv" in told.out
+    assert "[1/1] trial 0 finished" in told.err
+    again = run("search", "quick", "--name", "quick", "--store", tmp_path)
+    assert (again.code, again.out) == (2, "")
+    assert "metaloom resume quick" in again.err
+
+
+def test_show_is_the_documented_document(run: Run, store: Path) -> None:
+    document = run("show", "first", "--store", store, "--json").document
+    assert set(document) >= SHOW
+    assert all(set(trial) >= TRIAL for trial in document["trials"])
+    assert [trial["state"] for trial in document["trials"]] == ["finished", "finished"]
+    assert all(len(trial["run_id"]) == 32 for trial in document["trials"])
+    assert document["best"]["steps"] == 4
+    told = run("show", "first", "--store", store)
+    assert "finished" in told.out
+    assert "learner" in told.out
+
+
+def test_runs_lists_the_search(run: Run, store: Path) -> None:
+    (row,) = run("runs", "--store", store, "--json").document["searches"]
+    assert (row["name"], row["state"], row["trials"]["finished"]) == ("first", "finished", 2)
+    assert "2/2" in run("runs", "--store", store).out
+    assert "no search yet" in run("runs", "--store", store / "nowhere").out
+
+
+def test_episodes_are_rows_and_a_total(run: Run, store: Path) -> None:
+    document = run("episodes", "first", "--phase", "validation", "--limit", "3", "--store", store, "--json").document
+    assert (len(document["rows"]), document["total"]) == (3, 2 * 2 * 4)
+    assert set(document["rows"][0]) == set(records.EPISODE_COLUMNS)
+    where = ["--where", "phase == 'train' and trial == 1"]
+    assert run("episodes", "first", *where, "--store", store, "--json").document["total"] == 4 * 2
+    assert "of 8 episodes" in run("episodes", "first", *where, "--store", store).out
+
+
+def test_a_trial_is_evaluated_exported_and_adapted(run: Run, store: Path, tmp_path: Path) -> None:
+    evaluated = run("evaluate", "first", "--episodes", "6", "--store", store, "--json").document
+    assert set(evaluated) >= {"mean", "interval", "episodes", "per_step", "setting"}
+    exported = run("export", "first", "--out", tmp_path / "bundle", "--store", store, "--json")
+    assert exported.code == 0
+    assert exported.document["evaluation"]["mean"] == evaluated["mean"]  # bit for bit
+    again = run("evaluate", tmp_path / "bundle", "--episodes", "6", "--store", store, "--json").document
+    assert again["scores"] == evaluated["scores"]
+    assert run("export", "first", "--out", tmp_path / "bundle", "--store", store).code == 2
+
+    x = np.linspace(-4, 4, 10)
+    lines = [f"{value},{2 * np.sin(value)}" for value in x]
+    (tmp_path / "support.csv").write_text("\n".join(["x,label", *lines]) + "\n")
+    (tmp_path / "query.csv").write_text("x\n0.5\n1.5\n")
+    paths = ["--support", tmp_path / "support.csv", "--query", tmp_path / "query.csv"]
+    document = run("adapt", tmp_path / "bundle", *paths, "--json").document
+    assert [row["query"] for row in document["predictions"]] == ["row 0", "row 1"]
+    assert "row 1" in run("adapt", tmp_path / "bundle", *paths).out
+
+
+def test_train_says_which_knobs_took_their_default(run: Run, tmp_path: Path) -> None:
+    told = run("train", "quick", *SMALL, "--set", "outer.rate=search", "--store", tmp_path, "--json")
+    assert told.code == 0
+    assert len(told.document["trials"]) == 1
+    assert "outer.rate" in told.err
+    assert "default" in told.err
+
+
+def test_check_compares_each_learned_knob(run: Run, tmp_path: Path) -> None:
+    told = run("check", "sinusoid-meta-sgd", "--store", tmp_path, "--json")
+    assert set(told.document["knobs"]) == {"learner.initialization", "learner.update.rate"}
+    assert max(told.document["knobs"].values()) < 1e-6
+    first_order = run("check", "sinusoid-maml", "--set", "outer.hypergradient=first_order", "--store", tmp_path)
+    assert first_order.code == 0
+    assert "Not exact: learner.initialization" in first_order.out
+
+
+def test_presets_and_schema_are_documents(run: Run) -> None:
+    names = {row["name"] for row in run("presets", "--json").document["presets"]}
+    assert {"default", "quick"} <= names
+    assert "properties" in run("schema").document
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serach", "quick"], "Did you mean 'search'"),
+        (["search", "qick"], "did you mean 'quick'"),
+        (["search", "sinusoid-maml", "--set", "learner.update.rat=0.1"], "rate"),
+        (["search", "quick", "--trials", "0"], "greater than or equal to 1"),
+        (["search", "quick", "--name", "../evil"], "../evil"),
+        (["search", "quick", "--executor", "slurm"], "slurm"),
+        (["show", "frist"], "did you mean 'first'"),
+        (["episodes", "first", "--where", "acuracy_after > 1"], "did you mean 'accuracy_after'"),
+        (["export", "first", "--trial", "9", "--out", "x"], "no trial 9"),
+        (["adapt", "no-bundle", "--support", "a", "--query", "b"], "not a bundle"),
+        (["resume", "frist"], "did you mean 'first'"),
+        (["ui", "--port", "99999999"], "65535"),
+    ],
+)
+def test_bad_input_is_explained_and_exits_with_2(run: Run, store: Path, arguments: list[str], told: str) -> None:
+    ended = run(*arguments, "--store", store, "--json")
+    assert ended.code == 2
+    assert told in ended.err
+    assert told in ended.document["error"]
+    assert "Traceback" not in ended.err
+
+
+def test_a_store_that_cannot_be_made_is_the_environments_fault(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run("search", "quick", "--executor", "inline", "--store", tmp_path / "file" / "store")
+    assert ended.code == 3
+    assert "choose another folder" in ended.err or "cannot use" in ended.err
+
+
+def test_an_unexpected_error_is_one_line_and_a_stack_on_request(
+    run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **named: Any) -> Any:
+        raise ZeroDivisionError("a mistake of ours")
+
+    monkeypatch.setattr("metaloom.dashboards.queries.search_summary", broken)
+    ended = run("show", "first", "--store", store)
+    assert ended.code == 1
+    assert "unexpected ZeroDivisionError: a mistake of ours" in ended.err
+    assert "Traceback" not in ended.err
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["show", "first", "--store", str(store)], debug=True)
+
+
+def test_what_libraries_print_is_kept_off_stdout(run: Run, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from metaloom.dashboards import queries
+
+    listed = queries.list_searches
+
+    def noisy(folder: Path) -> Any:
+        print("printed")
+        os.write(1, b"written\n")
+        subprocess.run(["echo", "from a child"], check=True)
+        return listed(folder)
+
+    monkeypatch.setattr(queries, "list_searches", noisy)
+    ended = run("runs", "--store", store, "--json")
+    assert set(ended.document) == {"searches"}
+    assert {"printed", "written", "from a child"} <= set(ended.err.split("\n"))
+
+
+def test_sync_gives_a_killed_search_its_end(run: Run, tmp_path: Path) -> None:
+    run("search", "quick", "--trials", "1", "--executor", "inline", *SMALL, "--store", tmp_path)
+    journal = Journal(tmp_path / "searches" / "quick")
+    with journal._transaction() as connection:  # as a kill -9 would have left it
+        connection.execute(f"DELETE FROM {records.EVENTS_TABLE} WHERE kind IN ('search_ended', 'trial_finished')")
+        connection.execute(f"DELETE FROM {records.MARKS_TABLE}")
+    journal.close()
+    ended = run("sync", "quick", "--store", tmp_path, "--json")
+    assert (ended.code, ended.document) == (0, {"name": "quick", "left": {}})
+    document = run("show", "quick", "--store", tmp_path, "--json").document
+    assert (document["state"], document["trials"][0]["state"]) == ("interrupted", "waiting")
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=document["tracking_uri"])
+    runs = client.search_runs([document["experiment_id"]])
+    assert sorted(one.info.status for one in runs) == ["KILLED", "KILLED"]
+
+
+def test_sigterm_ends_with_complete_records_and_resume_goes_on(run: Run, tmp_path: Path) -> None:
+    changes = ["--set", "outer.steps=150", "--set", "outer.validate_every=5", "--set", "outer.validation_episodes=4"]
+    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "search", "quick", "--executor", "inline", *changes]
+    command += ["--trials", "1", "--store", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "searches" / "quick" / records.JOURNAL_FILE
+    deadline = time.monotonic() + 100
+    while not (journal.exists() and _reports(journal)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"metaloom resume quick --store {tmp_path}" in out
+    ended = run("resume", "quick", "--store", tmp_path, "--json")
+    assert (ended.code, ended.document["state"]) == (0, "finished")
+    assert ended.document["trials"][0]["steps"] == 150
+    again = run("resume", "quick", "--store", tmp_path)
+    assert again.code == 0
+    assert "nothing to resume" in again.err
+
+
+def _reports(journal: Path) -> bool:
+    """Say whether a trial has reported; the journal may be just being made."""
+    events = Journal(journal.parent, read_only=True)
+    try:
+        return any(event.kind == records.TRIAL_REPORTED for event in events.events())
+    except StoreError:
+        return False
+    finally:
+        events.close()

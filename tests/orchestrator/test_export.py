@@ -1,0 +1,64 @@
+"""A bundle written from a search opens elsewhere, as MLflow's model too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metaloom.dashboards import queries
+from metaloom.learners.errors import BadInput
+from metaloom.orchestrator import api, export
+from metaloom.workers.bundle import load_bundle
+
+CHANGES = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4", "outer.test_episodes=4"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    api.search("quick", overrides=CHANGES, store=folder, name="first", trials=2, executor="inline")
+    return folder
+
+
+def test_a_bundle_says_where_it_comes_from(store: Path, tmp_path: Path) -> None:
+    path = export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=None)
+    best = queries.search_summary(store, "first")["best"]
+    bundle = load_bundle(path)
+    origin = bundle.manifest["origin"]
+    assert (origin["search"], origin["trial"], origin["run_id"]) == ("first", best["id"], best["run_id"])
+    assert origin["knobs"] == best["knobs"]
+    assert bundle.manifest["evaluation"]["episodes"] == 4
+    assert "first" in bundle.card
+
+
+def test_any_trial_can_be_taken_with_or_without_a_test(store: Path, tmp_path: Path) -> None:
+    path = export.export(store, "first", trial="1", out=tmp_path / "bundle", episodes=0)
+    manifest = load_bundle(path).manifest
+    assert (manifest["origin"]["trial"], manifest["evaluation"]) == (1, None)
+
+
+def test_mlflow_opens_a_bundle_as_its_own_model(store: Path, tmp_path: Path) -> None:
+    path = export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=0)
+    code = (
+        "import sys, mlflow.pyfunc, numpy as np; model = mlflow.pyfunc.load_model(sys.argv[1]); "
+        "x = np.linspace(-4, 4, 10).reshape(-1, 1); "
+        "out = model.predict({'support_x': x, 'support_y': np.sin(x[:, 0]), 'query_x': x[:3]}); "
+        "assert out.shape == (3,), out; assert not {'ray', 'optuna'} & set(sys.modules)"
+    )
+    quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=quiet, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(("trial", "told"), [("7", "no trial 7"), ("worst", "no trial worst")])
+def test_an_unknown_trial_is_refused(store: Path, tmp_path: Path, trial: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        export.export(store, "first", trial=trial, out=tmp_path / "bundle", episodes=0)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_folder_that_exists_is_never_written_over(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(BadInput, match="exists already"):
+        export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=None)
