@@ -176,16 +176,16 @@ class OptunaSuggest:
 
     def _suggest(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
         if name not in self.params:
-            if name in self._given and _contains(distribution, self._given[name]):
-                self._fix(name, distribution, self._given[name])
-            self.params[name] = self._sample(name, distribution)
+            given = self._given.get(name)
+            if given is not None and _contains(distribution, given):
+                # As Optuna's own enqueued trials do it, without their attributes.
+                internal = distribution.to_internal_repr(given)
+                self._trial.storage.set_trial_param(self._trial._trial_id, name, internal, distribution)
+                self.params[name] = given
+            else:
+                self.params[name] = self._sample(name, distribution)
             self.distributions[name] = optuna.distributions.distribution_to_json(distribution)
         return self.params[name]
-
-    def _fix(self, name: str, distribution: optuna.distributions.BaseDistribution, value: Any) -> None:
-        """Set a parameter of the running trial; asking for it afterwards returns it."""
-        internal = distribution.to_internal_repr(value)
-        self._trial.storage.set_trial_param(self._trial._trial_id, name, internal, distribution)
 
     def _sample(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
         if isinstance(distribution, FloatDistribution):

@@ -1,0 +1,150 @@
+"""What a search costs beside its trials: 60 trials of 1 s, two at a time, against a bare loop over two processes.
+
+    python benchmarks/search_overhead.py [--trials 60] [--seconds 1.0] [--work sleep|busy]
+
+Then fully recorded trials of no work (journal, MLflow, Optuna's database): the cost of each after the first.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from metaloom.orchestrator import ray_environment
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.outbox import Deferred
+from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.study import OptunaProjection
+from metaloom.orchestrator.tracking import start_projections
+from metaloom.workers import records
+from metaloom.workers.records import Report, TrialConfig
+
+
+def work(seconds: float, kind: str) -> None:
+    """Take ``seconds``, asleep or computing."""
+    if kind == "sleep":
+        time.sleep(seconds)
+        return
+    deadline = time.process_time() + seconds
+    while time.process_time() < deadline:
+        sum(range(10_000))
+
+
+@dataclass
+class TimedTrial:
+    """A trial that takes its time and reports once."""
+
+    config: TrialConfig
+    directory: Path
+    step: int = 0
+    finished: bool = False
+    last_report: Report | None = None
+
+    def advance(self) -> Report:
+        """Work, and be done."""
+        work(self.config.outer["seconds"], self.config.outer["work"])
+        self.finished = True
+        value = float(self.config.learner["rate"])
+        return Report(1, {records.VALIDATION_LOSS: value}, (value, value), (value,) * 100, 100, 1.0, True)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def open_timed(config: TrialConfig, directory: Path) -> TimedTrial:
+    """Open a timed trial."""
+    return TimedTrial(config, directory)
+
+
+class Space:
+    """One real knob."""
+
+    def __init__(self, outer: dict[str, Any]) -> None:
+        self.outer = outer
+
+    def __call__(self, suggest: Any) -> Any:
+        """Resolve it."""
+        knobs = {"rate": suggest.real("rate", 0.01, 1.0, True)}
+        return SimpleNamespace(tasks={}, learner=knobs, inner={}, outer=self.outer, resources={}, knobs=knobs)
+
+
+def search(folder: Path, trials: int, outer: dict[str, Any]) -> Director:
+    """Make a search and its Director."""
+    folder.mkdir(parents=True)
+    journal = Journal(folder)
+    objectives = [{"metric": records.VALIDATION_LOSS, "direction": "minimize"}]
+    settings = {"trials": trials, "objectives": objectives}
+    created = {"experiment": {}, "seed": 0, "fingerprint": "", "trials": trials, "settings": settings}
+    journal.append(records.SEARCH_CREATED, created)
+    director = Director(journal, Space(outer))
+    director.start()
+    return director
+
+
+def timed_search(store: Path, name: str, trials: int, outer: dict[str, Any], *, record: bool) -> tuple[float, float]:
+    """Return the seconds of the trials, and those with everything delivered to MLflow and Optuna's database."""
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    director = search(store / "searches" / name, trials, outer)
+    started = time.perf_counter()
+    database = store / "optuna.db"
+    optuna = Deferred("optuna", lambda: OptunaProjection(database, search=name, settings=director.settings))
+    folder = director.journal.folder
+    outboxes = (
+        start_projections(folder, store=store, tracking={}, warn=print, others=[optuna]) if record else None
+    )
+    RayExecutor(Interruption()).run(director, open_timed, concurrency=2)
+    director.end()
+    ran = time.perf_counter() - started
+    if outboxes is not None:
+        left = outboxes.close(120.0)
+        assert not left, left
+    return ran, time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure, and print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--work", choices=("sleep", "busy"), default="sleep")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    ray_environment.prepare(local=True)
+    from metaloom.orchestrator.cluster import connected
+
+    outer = {"seconds": options.seconds, "work": options.work}
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(work, [0.0] * 2, [options.work] * 2))  # the pool is up
+        started = time.perf_counter()
+        list(pool.map(work, [options.seconds] * options.trials, [options.work] * options.trials))
+        bare = time.perf_counter() - started
+    result: dict[str, Any] = {"trials": options.trials, "seconds": options.seconds, "work": options.work}
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary, connected(Interruption(), cpus=2):
+        result["ray_start_s"] = round(time.perf_counter() - started, 2)
+        store = Path(temporary)
+        ran, _ = timed_search(store, "timed", options.trials, outer, record=False)
+        recorded, _ = timed_search(store, "recorded", options.trials, outer, record=True)
+        _, few = timed_search(store, "few", 10, {"seconds": 0.0, "work": "sleep"}, record=True)
+        _, many = timed_search(store, "many", 60, {"seconds": 0.0, "work": "sleep"}, record=True)
+    result |= {
+        "bare_s": round(bare, 2),
+        "search_s": round(ran, 2),
+        "recorded_s": round(recorded, 2),
+        "ratio": round(ran / bare, 3),
+        "recorded_ratio": round(recorded / bare, 3),
+        "no_work_s_a_trial": round((many - few) / 50, 4),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""What every executor must do. A new one is a row in EXECUTORS."""
+
+import os
+import signal
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import toy
+
+from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator.failures import ClusterError
+from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.search import Director, Executor
+from metaloom.orchestrator.signals import Interruption, Stopped
+from metaloom.workers import records
+from metaloom.workers.errors import StorageError
+from metaloom.workers.records import TrialConfig
+
+Make = Callable[[Interruption], Executor]
+EXECUTORS = ["inline", "ray"]
+
+
+@pytest.fixture(params=EXECUTORS)
+def make(request: pytest.FixtureRequest) -> Make:
+    if request.param == "inline":
+        return InlineExecutor
+    request.getfixturevalue("local_ray")
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    return RayExecutor
+
+
+def run(make: Make, director: Director, opening: Any = toy.open_toy, concurrency: int = 1) -> Director:
+    make(Interruption()).run(director, opening, concurrency=concurrency)
+    return director
+
+
+def open_on_a_full_disk(config: TrialConfig, directory: Path) -> toy.ToyTrial:
+    raise StorageError("the disk is full")
+
+
+def open_wrong(config: TrialConfig, directory: Path) -> toy.ToyTrial:
+    if config.trial == 1:
+        raise ValueError("cannot be opened")
+    return toy.open_toy(config, directory)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [{"kind": "asha", "grace_steps": 2}, {"kind": "pbt", "interval_steps": 3}],
+    ids=lambda scheduler: str(scheduler["kind"]),
+)
+def test_one_at_a_time_gives_the_same_search(make: Make, tmp_path: Path, scheduler: dict[str, Any]) -> None:
+    section = {"scheduler": scheduler, "sampler": {"kind": "tpe", "startup_trials": 3}}
+    expected = run(InlineExecutor, toy.direct(tmp_path / "inline", **section))
+    director = run(make, toy.direct(tmp_path / "s", **section))
+    assert director.is_over
+    assert toy.outcome(director) == toy.outcome(expected)
+
+
+def test_several_at_a_time_run_every_trial_once(make: Make, tmp_path: Path) -> None:
+    director = run(make, toy.direct(tmp_path / "s", trials=8), concurrency=2)
+    assert [trial.state for trial in director.state.trials.values()] == [records.FINISHED] * 8
+    for number in range(8):
+        steps = [line["step"] for line in toy.truth(tmp_path / "s", number) if line["what"] == "step"]
+        assert steps == list(range(1, toy.STEPS + 1))
+
+
+def test_failed_trials_do_not_end_the_search(make: Make, tmp_path: Path) -> None:
+    director = run(make, toy.direct(tmp_path / "s", trials=3), open_wrong)
+    states = [trial.state for trial in director.state.trials.values()]
+    assert states == [records.FINISHED, records.FAILED, records.FINISHED]
+    assert director.state.trials[1].reason == "ValueError: cannot be opened"
+    assert "open_wrong" in (director.state.trials[1].traceback or "")
+
+
+def test_a_nan_fails_its_trial(make: Make, tmp_path: Path) -> None:
+    director = run(make, toy.direct(tmp_path / "s", toy.ToySpace({"nan_at": 2}), trials=2))
+    assert [trial.reason for trial in director.state.trials.values()] == ["validation_loss is nan at step 2"] * 2
+
+
+def test_a_machine_at_fault_ends_the_search(make: Make, tmp_path: Path) -> None:
+    director = toy.direct(tmp_path / "s", trials=2)
+    with pytest.raises(BadEnvironment, match="the disk is full"):
+        run(make, director, open_on_a_full_disk)
+    assert director.state.trials[0].state == records.WAITING
+
+
+def test_a_signal_leaves_the_loop_and_the_trial_waits(make: Make, tmp_path: Path) -> None:
+    director = toy.direct(tmp_path / "s", toy.ToySpace({"seconds": 0.1}))
+    interruption = Interruption()
+    with interruption.installed():
+        threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(Stopped):
+            make(interruption).run(director, toy.open_toy)
+    director.interrupt("SIGTERM was received")
+    assert not director.state.in_state(records.RUNNING)
+    assert run(make, director).is_over
+
+
+def test_a_killed_worker_is_retried_from_its_checkpoint(local_ray: None, tmp_path: Path) -> None:
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    director = toy.direct(tmp_path / "s", toy.ToySpace({"seconds": 0.1}), trials=2)
+    killer = threading.Thread(target=_kill_the_worker, args=(tmp_path / "s",))
+    killer.start()
+    run(RayExecutor, director)
+    killer.join()
+    trial = director.state.trials[0]
+    assert (trial.state, trial.attempts, trial.lost) == (records.FINISHED, 2, 1)
+    steps = [line["step"] for line in toy.truth(tmp_path / "s", 0) if line["what"] == "step"]
+    assert sorted(set(steps)) == list(range(1, toy.STEPS + 1)) and len(steps) <= toy.STEPS + 1
+    whole = run(InlineExecutor, toy.direct(tmp_path / "whole", trials=2))
+    assert [t.values for t in director.state.trials.values()] == [t.values for t in whole.state.trials.values()]
+
+
+def _kill_the_worker(folder: Path) -> None:
+    while len(lines := toy.truth(folder, 0)) < 5:
+        time.sleep(0.01)
+    os.kill(lines[-1]["pid"], signal.SIGKILL)
+
+
+def test_workers_are_reused(local_ray: None, tmp_path: Path) -> None:
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    run(RayExecutor, toy.direct(tmp_path / "s"))
+    assert len({line["pid"] for trial in range(6) for line in toy.truth(tmp_path / "s", trial)}) == 1
+
+
+def test_what_no_node_has_is_refused(local_ray: None, tmp_path: Path) -> None:
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    with pytest.raises(ClusterError, match=r"asks for 64 cpu.*change resources\.cpus"):
+        RayExecutor(Interruption(), resources={"cpus": 64}).run(toy.direct(tmp_path / "s"), toy.open_toy)
+
+
+def test_ray_listens_on_this_machine_only_and_its_files_are_private(local_ray: None) -> None:
+    from metaloom.orchestrator import ray_environment
+
+    listening = [
+        connection.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening and all("127.0.0.1" in ip for ip in listening), listening
+    folder = ray_environment.private_folder()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / ray_environment.TOKEN_FILE).stat().st_mode) == 0o600

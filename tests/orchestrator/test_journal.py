@@ -1,0 +1,103 @@
+"""The journal: nothing acknowledged is lost, one writer, clear words when the disk is full."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.orchestrator.journal import Event, Journal, Mark, is_being_written, writer_lock
+
+WRITER = """
+import sys
+from pathlib import Path
+from metaloom.orchestrator.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+for number in range(100000):
+    print(journal.append("trial_reported", {"number": number}, trial=0).id, flush=True)
+"""
+FILLER = """
+import resource, sys
+from pathlib import Path
+from metaloom.orchestrator.failures import StoreError
+from metaloom.orchestrator.journal import Journal
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+journal, stored = Journal(Path(sys.argv[1])), 0
+try:
+    while True:
+        journal.append("trial_reported", {"text": "x" * 1000})
+        stored += 1
+except StoreError as error:
+    print(stored, error.exit_code, error)
+"""
+
+
+def test_events_come_back_as_they_were_appended(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    first = journal.append("search_created", {"seed": 0.1, "nested": {"a": [1, None, float("inf")]}})
+    both = journal.append_all([Event(0, 5.0, 1, "a", {"x": (1, 2)}), Event(0, 6.0, 2, "b", {})])
+    assert [one.id for one in (first, *both)] == [1, 2, 3]
+    assert journal.events() == [first, *both]
+    assert journal.events(after=1, limit=1) == [Event(2, 5.0, 1, "a", {"x": [1, 2]})]
+
+
+def test_one_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with pytest.raises(TypeError):
+        journal.append_all([Event(0, 0.0, 0, "a", {}), Event(0, 0.0, 0, "b", {"bad": object()})])
+    assert journal.events() == []
+
+
+def test_marks_move_and_are_read_by_another_thread(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert journal.mark("mlflow") == Mark()
+    thread = threading.Thread(target=journal.set_mark, args=("mlflow", Mark(3, "{}")))
+    thread.start()
+    thread.join()
+    journal.set_mark("optuna", Mark(1))
+    assert journal.mark("mlflow") == Mark(3, "{}")
+
+
+def test_no_acknowledged_event_is_lost_to_kill_9(tmp_path: Path) -> None:
+    acknowledged: list[int] = []
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        acknowledged += [int(writer.stdout.readline()) for _ in range(30)]
+        writer.kill()
+        writer.communicate()
+    stored = {event.id for event in Journal(tmp_path).events()}
+    assert set(acknowledged) <= stored and len(stored) <= len(acknowledged) + 3 * 1000
+
+
+def test_a_full_disk_is_one_clear_message_and_loses_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FILLER, str(tmp_path)], capture_output=True, text=True, check=True)
+    stored, exit_code, message = done.stdout.split(" ", 2)
+    assert int(exit_code) == 3 and "full" in message and "metaloom resume" in message
+    assert len(Journal(tmp_path, read_only=True).events()) == int(stored) > 20
+    Journal(tmp_path).append("trial_reported")  # there is space again
+
+
+def test_what_cannot_be_written_is_the_environments_fault(tmp_path: Path) -> None:
+    with pytest.raises(BadEnvironment, match="choose another folder with --store"):
+        Journal(tmp_path / "absent", read_only=True)
+
+
+def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+    with writer_lock(tmp_path):
+        assert is_being_written(tmp_path)
+        with pytest.raises(SearchError, match=f"process {os.getpid()} on "), writer_lock(tmp_path):
+            pass
+    assert not is_being_written(tmp_path)
+
+
+def test_a_reader_reads_while_a_writer_writes(tmp_path: Path) -> None:
+    writer, reader = Journal(tmp_path), Journal(tmp_path, read_only=True)
+    writer.append("search_created")
+    assert len(reader.events()) == 1
+    with pytest.raises(StoreError):
+        reader.append("search_created")

@@ -1,0 +1,171 @@
+"""search, train and resume from Python, on the real sine tasks, without Ray; and what they refuse."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaloom.learners.errors import BadEnvironment, BadInput
+from metaloom.orchestrator import api
+from metaloom.orchestrator.api import resume, search, train
+from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.state import SearchState
+from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
+from metaloom.workers import records
+
+FILE = """\
+tasks: {source: sinusoid, shots: 5, queries: 5}
+learner:
+  method: maml
+  architecture: {kind: mlp, hidden: [8]}
+  update: {rate: {search: {low: 0.001, high: 0.05, log: true}}, steps: 1}
+outer: {steps: 4, tasks: 2, validate_every: 2, validation_episodes: 4, test_episodes: 6}
+search: {trials: 2, sampler: random}
+tracking: {uri: "sqlite:///%s"}
+"""
+
+
+class CutAfter:
+    """A progress that ends the process's search like kill -9 would: from inside, after so many reports."""
+
+    def __init__(self, reports: int) -> None:
+        self.left = reports
+
+    def update(self, event: Event, state: SearchState) -> None:
+        self.left -= event.kind == records.TRIAL_REPORTED
+        if self.left == 0:
+            raise KilledError
+
+
+class KilledError(BaseException):
+    """Stands for the process's end."""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "sine.yaml"
+    path.write_text(FILE % (tmp_path / "mlflow.db"))
+    return path
+
+
+def state_of(store: Path, name: str) -> SearchState:
+    return SearchState.replay(Journal(Store(store).folder(name), read_only=True).events())
+
+
+def values(state: SearchState) -> dict[int, Any]:
+    return {n: (t.state, t.knobs, t.values, [r.scores for r in t.reports]) for n, t in state.trials.items()}
+
+
+def test_a_search_is_recorded_tested_compared_and_private(tmp_path: Path, file: Path) -> None:
+    overrides = ["search.baselines=[fine_tuning]"]
+    summary = search(file, store=tmp_path / "store", executor="inline", overrides=overrides)
+    assert (summary.name, summary.state, summary.exit_code) == ("sine", "finished", 0)
+    assert summary.tested is not None and summary.tested["trial"] == summary.best
+    assert [one["method"] for one in summary.baselines] == ["fine_tuning"]
+    assert summary.tested["evaluation"]["episodes"] == summary.baselines[0]["evaluation"]["episodes"] == 6
+    assert not summary.backlogs and not summary.notes
+    folder = tmp_path / "store" / "searches" / "sine"
+    assert (folder / "experiment.yaml").read_text().startswith(file.read_text())
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+    again = resume("sine", tmp_path / "store")
+    assert again.exit_code == 0 and "nothing to resume" in again.notes[0]
+
+
+def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, file: Path) -> None:
+    search(file, store=tmp_path / "whole", executor="inline")
+    with pytest.raises(KilledError):
+        search(file, store=tmp_path / "cut", executor="inline", progress=CutAfter(2))
+    with pytest.raises(KilledError):
+        resume("sine", tmp_path / "cut", progress=CutAfter(1))
+    summary = resume("sine", tmp_path / "cut")
+    assert summary.state == "finished"
+    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(tmp_path / "whole", "sine"))
+
+
+def test_a_resume_after_the_file_changed_says_what_changed(tmp_path: Path, file: Path) -> None:
+    with pytest.raises(KilledError):
+        search(file, store=tmp_path / "store", executor="inline", progress=CutAfter(1))
+    file.write_text(file.read_text().replace("steps: 4", "steps: 6"))
+    with pytest.raises(BadInput, match=r"outer\.steps was 4, is 6") as refused:
+        resume("sine", tmp_path / "store")
+    assert "learner" not in str(refused.value)
+    file.unlink()
+    assert resume("sine", tmp_path / "store").state == "finished"  # the search has its own copy
+
+
+def test_train_takes_defaults_and_says_so(tmp_path: Path, file: Path) -> None:
+    summary = train(file, store=tmp_path / "store")
+    assert "1 searched knob took the default" in summary.notes[0]
+    (trial,) = state_of(tmp_path / "store", "sine").trials.values()
+    assert trial.origin == "defaults" and trial.state == records.FINISHED
+
+
+def test_a_warm_start_takes_the_best_of_an_earlier_search(tmp_path: Path, file: Path) -> None:
+    search(file, store=tmp_path / "store", executor="inline", name="first")
+    search(
+        file,
+        store=tmp_path / "store",
+        executor="inline",
+        name="second",
+        overrides=["search.warm_start={search: first, trials: 1}"],
+        trials=1,
+    )
+    first, second = state_of(tmp_path / "store", "first"), state_of(tmp_path / "store", "second")
+    best = first.best()
+    assert best is not None
+    assert second.trials[0].params == best.params and second.trials[0].origin == f"warm_start:first/{best.number}"
+
+
+def test_a_name_in_use_is_refused_and_one_from_the_files_name_is_numbered(tmp_path: Path, file: Path) -> None:
+    search(file, store=tmp_path / "store", executor="inline", trials=1, name="mine")
+    with pytest.raises(BadInput, match=r"exists already.*metaloom resume mine.*--name"):
+        search(file, store=tmp_path / "store", executor="inline", name="mine")
+    assert search(file, store=tmp_path / "store", executor="inline", trials=1).name == "sine"
+    assert search(file, store=tmp_path / "store", executor="inline", trials=1).name == "sine-2"
+
+
+@pytest.mark.parametrize("name", ["../evil", "/abs", "a/b", ".hidden", "", "x" * 81, "a\nb"])
+def test_a_name_cannot_leave_the_store(tmp_path: Path, file: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="cannot be named"):
+        search(file, store=tmp_path / "store", executor="inline", name=name)
+    with pytest.raises(BadInput, match="cannot be named"):
+        resume(name, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path: Path, file: Path) -> None:
+    for bad in (["search.warm_start={search: absent}"], ["search.trials=0"]):
+        with pytest.raises(BadInput):
+            search(file, store=tmp_path / "store", executor="inline", overrides=bad)
+    with pytest.raises(BadInput, match="did you mean 'inline'"):
+        search(file, store=tmp_path / "store", executor="inlin")
+    with pytest.raises(BadInput, match="no search"):
+        resume("absent", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_that_cannot_be_written_is_the_environments_fault(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    with pytest.raises(BadEnvironment) as refused:
+        search(file, store=tmp_path / "occupied" / "store", executor="inline")
+    assert refused.value.exit_code == 3
+    if os.path.ismount("/proc"):
+        with pytest.raises(BadEnvironment):
+            search(file, store="/proc/metaloom-store", executor="inline")
+
+
+def test_a_nearly_full_disk_is_said_before_anything_starts(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metaloom.orchestrator.store.MINIMUM_FREE_BYTES", 2**60)
+    with pytest.raises(BadEnvironment, match="are free on the disk"):
+        search(file, store=tmp_path / "store", executor="inline")
+    assert MINIMUM_FREE_BYTES < 2**30
+
+
+def test_the_public_names_are_these() -> None:
+    import metaloom
+
+    assert metaloom.search is api.search and metaloom.train is api.train
