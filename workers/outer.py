@@ -37,6 +37,7 @@ class OuterConfig:
         test_episodes: Episodes of the final test.
         patience: Validations without improvement before stopping early; None never stops early.
         precision: ``float32``, ``float64``, or ``bfloat16`` (mixed, GPU only).
+        retrain_steps: Inner steps after them, from scratch, of what relaxed cells were made discrete to.
         keep: ``best`` or ``last`` meta-knowledge; None is ``best`` with patience, else ``last``.
     """
 
@@ -52,6 +53,7 @@ class OuterConfig:
     test_episodes: int = 600
     patience: int | None = None
     precision: str = "float32"
+    retrain_steps: int = 0
     keep: str | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +66,14 @@ class OuterConfig:
             if getattr(self, name) not in allowed:
                 known = [one for one in allowed if one is not None]
                 raise BadInput(f"outer.{name}: {unknown(name, getattr(self, name), known)}")
-        least = {"steps": 0, "tasks": 1, "validate_every": 1, "validation_episodes": 2, "test_episodes": 2}
+        least = {
+            "steps": 0,
+            "retrain_steps": 0,
+            "tasks": 1,
+            "validate_every": 1,
+            "validation_episodes": 2,
+            "test_episodes": 2,
+        }
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise BadInput(f"outer.{name} must be at least {low}, got {getattr(self, name)}")

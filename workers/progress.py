@@ -22,6 +22,7 @@ class Progress:
         best: The report of the best validation.
         last: The last report.
         finished: Whether there is nothing left to do.
+        retraining: The learner section with its relaxed cells made discrete, once they are retrained.
     """
 
     step: int = 0
@@ -32,6 +33,7 @@ class Progress:
     best: Report | None = None
     last: Report | None = None
     finished: bool = False
+    retraining: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values."""

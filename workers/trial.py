@@ -5,11 +5,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Generator
 
+from metaloom import learners
 from metaloom.learners.base import Learner, MetaStep, Tensors
 from metaloom.learners.episode import Episode
+from metaloom.learners.knowledge.cells import discretize
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
@@ -73,8 +76,8 @@ class Trial:
         self._optimizer: Tensors = {}
         self._best: dict[str, Tensors] = {}
         self._notes: tuple[str, ...] = ()
-        self._store_config()
         self._restore_or_begin()
+        self._store_config()
 
     @property
     def step(self) -> int:
@@ -113,6 +116,8 @@ class Trial:
             raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
         started = time.perf_counter()
         with memory_advice(self.config):
+            if self._retrains and self._progress.retraining is None and self.step >= self.outer.steps:
+                self._begin_retraining()
             tally = self._train(self._next_validation())
             evaluation = self._validate()
         self._recorder.write(self.step)
@@ -146,7 +151,8 @@ class Trial:
 
     def _update(self, meta: MetaStep, norm: float) -> None:
         """Take the outer step."""
-        rate = self.outer.rate * SCHEDULES[self.outer.schedule](self.step, self.outer.steps)
+        first = 0 if self._progress.retraining is None else self.outer.steps
+        rate = self.outer.rate * SCHEDULES[self.outer.schedule](self.step - first, self._stage_end() - first)
         gradient = decayed(clipped(meta.gradient, norm, self.outer.clip), self._phi, self.outer.weight_decay)
         _, update = OPTIMIZERS[self.outer.optimizer]
         self._phi, self._optimizer = update(self._phi, gradient, self._optimizer, rate)
@@ -185,12 +191,38 @@ class Trial:
         self._recorder.add(Seen(TRAIN, self.step, drawn, meta.outcomes, seconds / len(sampled), norm))
 
     def _next_validation(self) -> int:
-        every, last = self.outer.validate_every, self._last_step()
-        return min(self.step - self.step % every + every, last)
+        every = self.outer.validate_every
+        return min(self.step - self.step % every + every, self._stage_end())
 
     def _last_step(self) -> int:
         """Nothing is learned without phi or an inner state that persists: such a learner is only scored."""
-        return self.outer.steps if self._phi or self.learner.online else 0
+        steps = self.outer.steps + (self.outer.retrain_steps if self._retrains else 0)
+        return steps if self._phi or self.learner.online else 0
+
+    @property
+    def _retrains(self) -> bool:
+        """Whether what is learned is an architecture, to be made discrete and trained from scratch."""
+        return self.outer.retrain_steps > 0 and self.config.learner.get("architecture", {}).get("kind") == "cells"
+
+    def _stage_end(self) -> int:
+        """Return the step at which learning ends, or retraining once it has begun."""
+        learning = self._retrains and self._progress.retraining is None
+        return self.outer.steps if learning else self._last_step()
+
+    def _begin_retraining(self) -> None:
+        """Go on with the network that the relaxed cells have chosen, from new weights: it alone is validated."""
+        chosen = discretize(self.config.learner, self._phi)
+        self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
+        self._best = {}
+        self._take_learner(chosen)
+        self._begin(self.device.place(self.learner.init(self._generator("retrain"))))
+        self._notes = (f"retraining {chosen['architecture']['genotype']}",)
+        self._store_config()
+
+    def _take_learner(self, section: Mapping[str, Any]) -> None:
+        self.learner = learners.build_learner(
+            learner=section, inner=self.config.inner, outer=self.config.outer, task=self.source.shape
+        )
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
         """Say how the trial stands, and whether it is over."""
@@ -214,7 +246,7 @@ class Trial:
         """Decide whether this was the last report, and with what meta-knowledge the trial ends."""
         progress, notes = self._progress, list(self._notes)
         self._notes = ()
-        patience = self.outer.patience
+        patience = self.outer.patience if self._stage_end() == self._last_step() else None
         if patience is not None and progress.stale >= patience and self.step < self._last_step():
             notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
             progress.finished = True
@@ -271,6 +303,8 @@ class Trial:
 
     def _restore_or_begin(self) -> None:
         found, self._notes = self._checkpoints.newest()
+        if found is not None and found.facts.get("retraining"):
+            self._take_learner(found.facts["retraining"])
         phi = self.learner.init(self._generator("init", step=0))
         if found is None:
             self._begin(self.device.place(phi))
@@ -294,7 +328,8 @@ class Trial:
 
     def _store_config(self) -> None:
         """Write down what the trial is, for whoever reads its folder without opening its task source."""
-        documents = {CONFIG_FILE: self.config.to_json(), TASK_FILE: asdict(self.learner.task)}
+        learner = self._progress.retraining or self.config.learner
+        documents = {CONFIG_FILE: replace(self.config, learner=learner).to_json(), TASK_FILE: asdict(self.learner.task)}
         contents = {name: f"{json.dumps(one, indent=2, sort_keys=True)}\n" for name, one in documents.items()}
         paths = {name: self.directory / name for name in contents}
         if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):
