@@ -7,8 +7,9 @@ Shu et al., 2019, https://arxiv.org/abs/1902.07379, equations 4 to 7. Online: at
     theta   <- the same inner step with the new phi
 
 As in the reference a batch's weights are divided by their sum, and the net's Adam has rate 1e-3 and
-weight decay 1e-4: the decay brings the net back from a saturated sigmoid. The look-ahead is the real inner step, momentum and decay included, where the reference takes a plain
-one; the hypergradient is exact for what is then done.
+weight decay 1e-4: the decay brings the net back from a saturated sigmoid. The look-ahead is the real
+inner step, momentum and decay included, where the reference takes a plain one; the hypergradient is
+exact for what is then done.
 """
 
 from metaloom.learners.base import METHODS, Recipe
