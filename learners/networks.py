@@ -166,9 +166,8 @@ class Conv4(Network):
         x = norm.arrange(x)
         for block in range(self.config.blocks):
             x = F.conv2d(x, theta[f"conv{block}.weight"], stride=stride, padding=1)
-            x = norm(f"norm{block}", x, theta[f"norm{block}.weight"], theta[f"norm{block}.bias"])
-            if self.config.pool == "max":
-                x = F.max_pool2d(x, 2)
+            normalize = norm.pooled if self.config.pool == "max" else norm
+            x = normalize(f"norm{block}", x, theta[f"norm{block}.weight"], theta[f"norm{block}.bias"])
             x = F.relu(x)
         return x.flatten(1)
 
