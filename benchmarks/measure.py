@@ -36,7 +36,7 @@ class Row:
         cpu_ms: Median process CPU time of a step; wall time on a GPU.
         wall_ms: Median wall time of a step.
         times_ours: Median over turns of its time over ours: above 1 is slower than ours.
-        peak_mb: Peak memory above the resting process.
+        peak_mb: Peak memory above the resting process; None where it is too small to see (the sine network).
     """
 
     workload: str
@@ -46,11 +46,11 @@ class Row:
     cpu_ms: float
     wall_ms: float
     times_ours: float
-    peak_mb: float
+    peak_mb: float | None
 
     @property
     def is_right(self) -> bool:
-        """Whether the gradient agrees with float64; a wrong loss beside it is marked, but raced against all the same."""
+        """Whether the gradient agrees with float64; a wrong loss is marked, but raced against all the same."""
         return self.error <= TOLERANCE
 
 
@@ -158,7 +158,7 @@ def measure(workload: Workload, device: torch.device, repeats: int) -> list[Row]
     for name, seen in times.items():
         ratios = [one[0] / ours[0] for one, ours in zip(seen, times[OURS], strict=True)]
         cpu, wall = (1e3 * median(one[index] for one in seen) for index in (0, 1))
-        memory = peak_mb(workload, name, device)
+        memory = peak_mb(workload, name, device) if workload.classification else None
         rows.append(Row(workload.name, name, *errors[name], cpu, wall, median(ratios), memory))
     return rows
 

@@ -13,14 +13,17 @@ from benchmarks.workloads import WORKLOADS, Workload
 HEADER = """# Benchmarks
 
 `make bench` writes this page. One program times the engine (`build_learner(...).meta_step`, what a trial calls) and
-the peers that install on Python 3.11 beside torch 2.13, in turns, in one process, on one thread, on the same network, data
-and mathematics; every network lacks the bias before its batch norm, for all alike. First each loss and whole gradient is compared with
-a plain loop in float64: a relative error above {tolerance:g} is marked **wrong**, and a row with a wrong gradient is not raced against.
-Times are medians; ratios are medians of the ratios within a turn. The plain loop is what learn2learn's MAML does inside
-(learn2learn itself does not build here). Peak memory is of one implementation alone in a child process, above the resting process.
+the peers that install on Python 3.11 beside torch 2.13: in turns, in one process, on one thread, on the same network,
+data and mathematics. Every network lacks the bias before its batch norm, for all alike, and all have the same allocator
+settings (`workers.device.keep_pages`).
 
-`parallel-metalearn` embeds ProtoNet's support and query apart, each with its own batch statistics; its error is against a
-reference that does so too.
+First each loss and whole gradient is compared with a plain loop in float64: a relative error above {tolerance:g} is
+marked **wrong**, and a row with a wrong gradient is not raced against. Times are medians; ratios are medians of the
+ratios within a turn. The plain loop is what learn2learn's MAML does inside (learn2learn itself does not build here).
+Peak memory is of one implementation alone in a child process, above the resting process.
+
+`parallel-metalearn` embeds ProtoNet's support and query apart, each with its own batch statistics; its error is against
+a reference that does so too.
 
 Machine: {machine}; torch {torch}; device {device}; {repeats} turns.
 """
@@ -67,9 +70,10 @@ def section(workload: Workload, rows: Sequence[Row]) -> str:
     for row in rows:
         wrong = "" if row.is_right else " **wrong**"
         loss_wrong = "" if row.loss_error <= TOLERANCE else " **wrong**"
+        memory = "-" if row.peak_mb is None else f"{row.peak_mb:.0f}"
         lines.append(
             f"| {row.implementation} | {row.cpu_ms:.4g} | {row.wall_ms:.4g} | {row.times_ours:.2f} | "
-            f"{row.loss_error:.0e}{loss_wrong} | {row.error:.0e}{wrong} | {row.peak_mb:.0f} |"
+            f"{row.loss_error:.0e}{loss_wrong} | {row.error:.0e}{wrong} | {memory} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -97,9 +97,7 @@ def timed_search(store: Path, name: str, trials: int, outer: dict[str, Any], *, 
     database = store / "optuna.db"
     optuna = Deferred("optuna", lambda: OptunaProjection(database, search=name, settings=director.settings))
     folder = director.journal.folder
-    outboxes = (
-        start_projections(folder, store=store, tracking={}, warn=print, others=[optuna]) if record else None
-    )
+    outboxes = start_projections(folder, store=store, tracking={}, warn=print, others=[optuna]) if record else None
     RayExecutor(Interruption()).run(director, open_timed, concurrency=2)
     director.end()
     ran = time.perf_counter() - started
