@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.reproductions import digits, exactness, omniglot, sinusoid
+from benchmarks.reproductions import cells, digits, exactness, omniglot, sinusoid
 from benchmarks.reproductions.harness import Row
 
 Claim = Callable[[Sequence[int], Path], list[Row]]
@@ -19,4 +19,5 @@ CLAIMS: dict[str, Claim] = {
     "V13": omniglot.v13,
     "V14": omniglot.v14,
     "V15": omniglot.v15,
+    "V17": cells.v17,
 }

@@ -51,8 +51,9 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 def _line(row: Row) -> str:
     interval = "" if row.interval is None else f"[{row.interval[0]:.4f}, {row.interval[1]:.4f}]"
     verdict = {None: "", True: "yes", False: "**no**"}[row.reached]
-    values = ", ".join(map(_number, row.values))
-    return f"| {row.what} | {_number(row.mean)} | {interval} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
+    values = ", ".join(map(_number, row.values)) if len(row.values) > 1 else ""
+    what = row.what.replace("|", "\\|")
+    return f"| {what} | {_number(row.mean)} | {interval} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
 
 
 def _number(value: float) -> str:

@@ -12,6 +12,7 @@ NAS-Bench-201 the search collapses to skips: measure it against random genotypes
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -120,13 +121,13 @@ class CellNetwork(Network):
             )
         return channels, height, width
 
+    @abstractmethod
     def candidates(self, edge: int) -> tuple[str, ...]:
         """Return the operations of an edge."""
-        raise NotImplementedError
 
+    @abstractmethod
     def edges(self) -> list[tuple[int, int]]:
         """Return the cell's edges."""
-        raise NotImplementedError
 
     def parameters(self, generator: Generator) -> Tensors:
         channels = self.config.channels
@@ -157,9 +158,9 @@ class CellNetwork(Network):
         bias = theta[f"{layer}.bias"] if self.affine else x.new_zeros(channels)
         return norm(layer, x, weight, bias)
 
+    @abstractmethod
     def edge(self, theta: Tensors, name: str, edge: int, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         """Map a node along an edge; the shape stays."""
-        raise NotImplementedError
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         x = F.conv2d(x.reshape(-1, *self.image), theta["stem.conv.weight"], padding=1)

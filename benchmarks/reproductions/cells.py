@@ -1,0 +1,123 @@
+"""V17: DARTS against random search and TPE, on a space of cells small enough to train every network.
+
+125 networks (3 edges, 5 operations each) on the digits, every one trained with three seeds: the truth. A
+search method is judged by the regret of what it ends with: the best network's true accuracy minus that of
+the one it chose. Random search and TPE see the validation accuracy of single runs, and may train as many
+networks as one DARTS search costs in process time.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from scipy.stats import kendalltau
+
+from benchmarks.reproductions.harness import Row, Trained, train
+from metaloom.learners.knowledge.cells import OPERATIONS, derive_genotype
+
+TRUTH_SEEDS = (100, 101, 102)
+CHANNELS, STEPS, SEARCH_STEPS = 8, 150, 300
+DRAWS = 1_000  # random searches that the median is of
+TASKS = {"source": "digits", "flat": False, "batch": 64, "meta_batch": 64, "meta_size": 500, "queries": 10}
+EVALUATION = {"validation_episodes": 1_000, "test_episodes": 1_000}
+GENOTYPES = ["|".join(operations) for operations in itertools.product(OPERATIONS, repeat=3)]
+
+
+def network(genotype: str) -> dict[str, Any]:
+    """Return the plain training of one genotype."""
+    architecture = {"kind": "genotype", "genotype": genotype, "channels": CHANNELS}
+    return {
+        "tasks": {**TASKS, "meta_size": 50, "meta_batch": 50},
+        "learner": {"method": "cross_entropy", "architecture": architecture, "update": {"rate": 0.1}},
+        "outer": {"steps": STEPS, "validate_every": STEPS, **EVALUATION},
+    }
+
+
+def truth(cache: Path) -> tuple[dict[str, float], dict[str, float], float]:
+    """Return every genotype's mean test accuracy, its validation accuracy in the first run, and seconds a training."""
+    tested: dict[str, float] = {}
+    validated: dict[str, float] = {}
+    started = time.process_time()
+    for genotype in GENOTYPES:
+        runs = [train(network(genotype), seed=seed, cache=cache) for seed in TRUTH_SEEDS]
+        tested[genotype] = statistics.fmean(run.test().mean for run in runs)
+        last = runs[0].trial.last_report
+        validated[genotype] = 0.0 if last is None else last.metrics["validation_accuracy"]
+    return tested, validated, (time.process_time() - started) / len(GENOTYPES) / len(TRUTH_SEEDS)
+
+
+def darts(method: str, seed: int, cache: Path) -> tuple[Trained, float]:
+    """Run one search by gradient; return it with its process time."""
+    experiment = {
+        "tasks": TASKS,
+        "learner": {"method": method, "architecture": {"kind": "cells", "channels": CHANNELS}},
+        "outer": {"steps": SEARCH_STEPS, "rate": 0.01, "validate_every": SEARCH_STEPS, **EVALUATION},
+    }
+    started = time.process_time()
+    found = train(experiment, seed=seed, cache=cache)
+    return found, time.process_time() - started
+
+
+def rank_correlation(alpha: torch.Tensor, tested: Mapping[str, float]) -> float:
+    """Return Kendall's tau between what the logits [edges, operations] say of every genotype, and the truth."""
+    log_shares = torch.log_softmax(alpha, -1)
+    said = [
+        sum(float(log_shares[edge, OPERATIONS.index(name)]) for edge, name in enumerate(genotype.split("|")))
+        for genotype in GENOTYPES
+    ]
+    return float(kendalltau(said, [tested[genotype] for genotype in GENOTYPES]).statistic)
+
+
+def random_choice(validated: Mapping[str, float], budget: int, generator: torch.Generator) -> str:
+    """Return the best by validation of ``budget`` genotypes drawn without replacement."""
+    drawn = torch.randperm(len(GENOTYPES), generator=generator)[:budget]
+    return max((GENOTYPES[int(index)] for index in drawn), key=lambda genotype: validated[genotype])
+
+
+def tpe_choice(validated: Mapping[str, float], budget: int, seed: int) -> str:
+    """Return the best by validation of ``budget`` genotypes proposed by TPE."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+
+    def accuracy(trial: optuna.Trial) -> float:
+        return validated["|".join(trial.suggest_categorical(f"edge{edge}", OPERATIONS) for edge in range(3))]
+
+    study.optimize(accuracy, n_trials=budget)
+    return "|".join(study.best_params[f"edge{edge}"] for edge in range(3))
+
+
+def v17(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """Regret and rank correlation of DARTS; regret of random search and TPE at equal budget."""
+    tested, validated, training_seconds = truth(cache)
+    best = max(tested.values())
+    found = {method: [darts(method, seed, cache) for seed in seeds] for method in ("darts", "darts_first_order")}
+    search_seconds = statistics.fmean(seconds for _, seconds in found["darts"])
+    budget = min(max(round(search_seconds / training_seconds), 1), len(GENOTYPES))
+    generator = torch.Generator().manual_seed(0)
+    regrets = [best - tested[random_choice(validated, budget, generator)] for _ in range(DRAWS)]
+    median = statistics.median(regrets)
+    rows = [
+        Row("V17", f"true accuracy of the best of {len(GENOTYPES)} networks", (best,)),
+        Row("V17", "true accuracy of the median network", (statistics.median(tested.values()),)),
+        Row("V17", f"random search, {budget} networks: median regret of {DRAWS:,} searches", (median,)),
+        Row(
+            "V17",
+            f"TPE, {budget} networks: regret",
+            tuple(best - tested[tpe_choice(validated, budget, seed)] for seed in seeds),
+        ),
+    ]
+    for method, runs in found.items():
+        genotypes = [derive_genotype(run.phi["architecture/alpha"]) for run, _ in runs]
+        regret = tuple(best - tested[genotype] for genotype in genotypes)
+        taus = tuple(rank_correlation(run.phi["architecture/alpha"], tested) for run, _ in runs)
+        gated = method == "darts"
+        reached = statistics.fmean(regret) <= median if gated else None
+        gate = f"<= random's median = {median:.4f}" if gated else ""
+        rows.append(Row("V17", f"{method}: regret ({', '.join(genotypes)})", regret, None, gate, reached))
+        rows.append(Row("V17", f"{method}: Kendall's tau of the logits with the truth", taus))
+    return rows
