@@ -9,12 +9,15 @@ A trial whose worker is lost ends as far as Tune is concerned; the Director hand
 out again. A trial that pauses (population-based training) does the same.
 """
 
+import atexit
 import contextlib
 import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +38,9 @@ from metaloom.orchestrator.signals import Interruption
 NAME = "ray"
 ASSIGNMENT, MESSAGE = "assignment", "message"  # JSON texts: Tune would flatten, copy and resolve mappings
 WARM_UP_S = 30.0
+SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
+SERVERS = ("gcs_server", "raylet")
+CREATION = "in its creation task"  # Ray's words for a worker that could not even take its first trial
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 logger = logging.getLogger("metaloom.cluster")
 
@@ -126,7 +132,9 @@ class _Bridge:
     def lost(self, tune_id: str, reason: str) -> None:
         """Pass on that a worker has died."""
         with self._keeping_errors():
-            self._director.lost(self._running[tune_id], reason)
+            if CREATION in reason:  # it would be so again, for every trial
+                raise ClusterError(f"a Ray worker could not start: {reason.strip().splitlines()[-1].strip()}")
+            self._director.lost(self._running[tune_id], _loss(reason))
 
     def ended(self, tune_id: str) -> None:
         """Forget a trial that Tune has ended."""
@@ -176,7 +184,7 @@ class _JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tell the Director that the worker is gone: a trial's own errors come as messages."""
-        self._bridge.lost(trial.trial_id, _loss(trial.get_pickled_error()))
+        self._bridge.lost(trial.trial_id, str(trial.get_pickled_error() or ""))
 
 
 class _Watch(tune.Callback):  # type: ignore[misc]
@@ -239,7 +247,10 @@ def connected(interruption: Interruption, *, address: str | None = None, cpus: i
     try:
         yield
     finally:
-        ray.shutdown()
+        if address is None and interruption.signal_number == signal.SIGTERM and _has_lost_its_servers():
+            _abandon()
+        else:
+            ray.shutdown()
         interruption.install()
 
 
@@ -269,11 +280,37 @@ def _warm_up() -> None:
     ray.wait(tasks, num_returns=len(tasks), timeout=WARM_UP_S)
 
 
-@ray.remote
+@ray.remote  # type: ignore[untyped-decorator]
 def _import_trials() -> None:
     from ray import tune  # noqa: F401  (1.7 s of CPU a process, and torch 2 s)
 
     from metaloom.workers import trial  # noqa: F401
+
+
+def _has_lost_its_servers() -> bool:
+    """Say whether a server that we started is going: systemd and Slurm send SIGTERM to all processes at once."""
+    deadline = time.monotonic() + SERVERS_END_S
+    while len(_servers()) == len(SERVERS) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return len(_servers()) < len(SERVERS)
+
+
+def _servers() -> list[psutil.Process]:
+    """List the running servers of our own Ray."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.name() in SERVERS and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
+
+
+def _abandon() -> None:
+    """End what is left of our Ray without asking its servers, which would be waited for until Ray aborts us."""
+    atexit.unregister(ray.shutdown)
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 _LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -324,13 +361,11 @@ def _trial_name(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
 
 
-def _loss(error: BaseException | None) -> str:
-    """Say in one line why a worker is gone."""
-    text = str(error or "")
-    if "OutOfMemory" in type(error).__name__ or "memory" in text:
+def _loss(text: str) -> str:
+    """Say in one line why a worker is gone, from Ray's own text."""
+    if "memory" in text.lower():
         return "its worker was killed because the machine ran out of memory; try fewer trials at a time"
-    cause = next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "")
-    return cause or f"its worker died ({type(error).__name__})"
+    return next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "its worker died")
 
 
 @contextlib.contextmanager

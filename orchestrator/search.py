@@ -175,7 +175,9 @@ class Director:
             self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)])
 
     def interrupt(self, reason: str) -> None:
-        """End the session: running trials wait, the search is ``interrupted``."""
+        """End the session: running trials wait, the search is ``interrupted``. Said twice, it is done once."""
+        if self.state.state == INTERRUPTED:
+            return
         waiting = [
             self._event(records.TRIAL_INTERRUPTED, trial.number, reason=reason, lost=False)
             for trial in self.state.in_state(records.RUNNING)

@@ -117,7 +117,7 @@ def run_session(
                 told += compare_on_test(experiment, director, store, interruption)
                 director.end()
             except Stopped:
-                director.interrupt(f"{signal.Signals(interruption.signal_number or signal.SIGINT).name} was received")
+                _journal_signal(director, interruption)
             except BadEnvironment as error:
                 with contextlib.suppress(StoreError):  # the disk is full: the next session notes it
                     director.interrupt(str(error))
@@ -188,7 +188,15 @@ def _run_trials(
     cpus = None if options.address else _cpus(wanted, float(resources["cpus"]))
     with cluster.connected(interruption, address=options.address, cpus=cpus):
         trials = wanted or cluster.slots(resources)
-        cluster.RayExecutor(interruption, resources=resources).run(director, opening, concurrency=trials)
+        try:
+            cluster.RayExecutor(interruption, resources=resources).run(director, opening, concurrency=trials)
+        except Stopped:
+            _journal_signal(director, interruption)  # before Ray is shut down: that takes a second or two
+            raise
+
+
+def _journal_signal(director: Director, interruption: Interruption) -> None:
+    director.interrupt(f"{signal.Signals(interruption.signal_number or signal.SIGINT).name} was received")
 
 
 def _cpus(concurrency: int | None, each: float) -> int:
