@@ -20,6 +20,9 @@ class TaskShape:
         classes: Number of classes over the whole meta-train split, for joint pre-training; 0 in regression.
         single_task: True if all episodes are batches of one task (``digits``), so that an online
             inner loop may keep its parameters from one outer step to the next.
+        features: Names of the inputs, for a table; empty otherwise.
+        mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
+        deviation: Likewise: an input is (raw - mean) / deviation.
     """
 
     kind: str
@@ -27,6 +30,9 @@ class TaskShape:
     outputs: int
     classes: int = 0
     single_task: bool = False
+    features: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

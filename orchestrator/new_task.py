@@ -1,8 +1,8 @@
 """A user's new task for ``metaloom adapt``: images in folders, or rows of a table, as arrays.
 
 Files are read as the task sources read theirs, so that a learner sees what it was
-trained on: images are scaled to its size and to [0, 1], table features standardized
-by the numbers of its training table where it had one.
+trained on: images are scaled to its size, a table's feature columns are those of its
+training table. The bundle scales the values themselves.
 """
 
 from collections.abc import Mapping
@@ -107,25 +107,15 @@ class Reader:
     def _table(self, path: Path) -> Examples:
         label = self._label()
         has_label = label in read_table(path).column_names
-        read = read_columns(path, label=label if has_label else None, features=self._features())
+        read = read_columns(path, label=label if has_label else None, features=self.task.features)
         wanted = int(np.prod(self.task.inputs))
         if len(read.features) != wanted:
             raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}")
         names = [f"row {row}" for row in range(len(read.x))]
-        return Examples(names, self._standardized(read.x), read.label)
+        return Examples(names, read.x, read.label)
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)
-
-    def _features(self) -> tuple[str, ...]:
-        return tuple(self.tasks.get("features") or ())
-
-    def _standardized(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        scaling = self.tasks.get("scaling")
-        if not scaling:
-            return x
-        mean, deviation = np.asarray(scaling["mean"]), np.asarray(scaling["deviation"])
-        return np.asarray((x - mean) / deviation, dtype=np.float32)
 
 
 def _shape(task: TaskShape) -> str:

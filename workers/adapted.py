@@ -73,8 +73,8 @@ class AdaptedModel:
 def to_inputs(given: Any, task: TaskShape, name: str) -> Tensor:
     """Turn examples into a float tensor [n, *inputs].
 
-    8-bit images are scaled to [0, 1], as the task sources' are. Rows of the right size but
-    another shape (flat pixels, images without their channel) are reshaped.
+    8-bit images are scaled to [0, 1], and a table's features standardized, as the task sources' are.
+    Rows of the right size but another shape (flat pixels, images without their channel) are reshaped.
 
     Raises:
         BundleError: They are of another size, or not finite.
@@ -91,7 +91,12 @@ def to_inputs(given: Any, task: TaskShape, name: str) -> Tensor:
         )
     if not bool(torch.isfinite(tensor).all()):
         raise BundleError(f"{name}: holds a NaN or an infinity")
-    return tensor.reshape(rows, *task.inputs)
+    tensor = tensor.reshape(rows, *task.inputs)
+    if not task.mean:
+        return tensor
+    # in float64, as the table itself was standardized: the same bits come out
+    mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (task.mean, task.deviation))
+    return ((tensor.double() - mean) / deviation).to(tensor.dtype)
 
 
 def to_labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:

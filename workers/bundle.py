@@ -334,4 +334,4 @@ def _read_task(path: Path) -> TaskShape:
 
 
 def _task_of(document: Mapping[str, Any]) -> TaskShape:
-    return TaskShape(**{**document, "inputs": tuple(document["inputs"])})
+    return TaskShape(**{name: tuple(value) if isinstance(value, list) else value for name, value in document.items()})

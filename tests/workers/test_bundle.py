@@ -323,3 +323,33 @@ def test_nothing_here_can_unpickle():
         assert "import pickle" not in text, path
         assert "torch.load" not in text, path
         assert "yaml.load(" not in text, path
+
+
+def test_a_new_table_is_read_in_the_users_own_units(tmp_path):
+    rows = np.random.default_rng(0).normal([100.0, -3.0], [20.0, 0.5], (120, 2))
+    lines = [f"{a},{b},kind{i % 12}" for i, (a, b) in enumerate(rows.tolist())]
+    (tmp_path / "table.csv").write_text("\n".join(["width,depth,label", *lines]))
+    tasks = {
+        "source": "table",
+        "path": str(tmp_path / "table.csv"),
+        "label": "label",
+        "ways": 2,
+        "shots": 2,
+        "queries": 2,
+    }
+    learner = {"method": "maml", "architecture": {"kind": "mlp", "hidden": [4]}, "initialization": {"kind": "learned"}}
+    config = TrialConfig("tables", 0, 0, tasks, learner, {}, {"steps": 1, "validation_episodes": 2})
+    trial = Trial(config, tmp_path / "trial", cache=tmp_path / "cache")
+    while not trial.finished:
+        trial.advance()
+    bundle = load_bundle(write_bundle(tmp_path / "trial", tmp_path / "bundle", origin={}, evaluation=None))
+    episode = trial.source.episode("test", 0).episode
+    raw = [
+        x.numpy() * np.array(bundle.task.deviation) + np.array(bundle.task.mean)
+        for x in (episode.support_x, episode.query_x)
+    ]
+    assert bundle.task.features == ("width", "depth")
+    assert abs(raw[0][:, 0].mean() - 100) < 60
+    given = bundle.adapt(raw[0], episode.support_y.numpy()).probabilities(raw[1])
+    adapted = trial.learner.adapt(dict(trial.phi), {}, episode.support_x, episode.support_y, torch.Generator())
+    np.testing.assert_allclose(given, adapted.predict(episode.query_x).numpy(), atol=1e-5)

@@ -1,8 +1,7 @@
 """The user's own table: few-shot classes, or regression with one task per value of a column."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +41,11 @@ _LOG = logging.getLogger("metaloom.data")
 class Table(FewShotSource):
     """Few-shot classification of the label column's values; ``open`` gives a ``TableOfTasks`` for regression.
 
-    Attributes:
-        features: The feature columns, in the order of the inputs.
-        scaling: ``mean`` and ``deviation`` that each was standardized by; empty if it was not. A new
-            table must be scaled by the same numbers.
+    Its ``shape`` names the feature columns, and the numbers by which a new table must be scaled.
     """
 
     name = "table"
     Config = TableTasks
-    features: tuple[str, ...] = ()
-    scaling: Mapping[str, list[float]]
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -69,7 +63,8 @@ class Table(FewShotSource):
         kind: type[Table] = cls if config.kind == "classification" else TableOfTasks
         inputs = (len(arrays.about["features"]),)
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=inputs)
-        source.features, source.scaling = tuple(arrays.about["features"]), arrays.about["scaling"]
+        scaling = {name: tuple(values) for name, values in arrays.about["scaling"].items()}
+        source.shape = replace(source.shape, features=tuple(arrays.about["features"]), **scaling)
         skipped = arrays.about["skipped"]
         source.notes = (f"{len(skipped)} values missing, their rows skipped: {some(skipped)}",) if skipped else ()
         return source

@@ -70,8 +70,8 @@ def test_features_are_standardized_by_the_training_rows(tmp_path: Path) -> None:
     train = np.concatenate([source._x[s : s + c] for s, c in zip(source.table.starts[:6], source.table.counts[:6])])  # noqa: B905
     np.testing.assert_allclose(train.mean(0), [0, 0], atol=1e-5)
     np.testing.assert_allclose(train.std(0), [1, 0], atol=1e-5)
-    assert source.features == ("width", "count") and source.scaling["deviation"][1] == 1.0
-    restored = source._x[:, 0] * source.scaling["deviation"][0] + source.scaling["mean"][0]
+    assert source.shape.features == ("width", "count") and source.shape.deviation[1] == 1.0
+    restored = source._x[:, 0] * source.shape.deviation[0] + source.shape.mean[0]
     assert sorted(np.round(restored, 3)) == pytest.approx(sorted(columns()["width"]), abs=1e-2)
 
 
