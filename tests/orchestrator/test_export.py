@@ -1,15 +1,17 @@
 """A bundle written from a search opens elsewhere, as MLflow's model too."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metaloom.dashboards import queries
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator import api, export
+from metaloom.orchestrator import api, cli, export
 from metaloom.workers.bundle import load_bundle
 
 CHANGES = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4", "outer.test_episodes=4"]
@@ -62,3 +64,34 @@ def test_a_folder_that_exists_is_never_written_over(store: Path, tmp_path: Path)
     (tmp_path / "bundle").mkdir()
     with pytest.raises(BadInput, match="exists already"):
         export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=None)
+
+
+def test_a_new_table_is_scaled_as_the_training_table_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same task, as rows of the training table and as a new table, gets the same predictions."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(15, 3)) * [1.0, 100.0, 0.01] + [0.0, 5000.0, 0.0]
+    rows = [(*(centres[n % 15] + random.normal(size=3) * [0.2, 20.0, 0.002]), f"class{n % 15}") for n in range(300)]
+    table = tmp_path / "rows.csv"
+    table.write_text("\n".join(["a,b,c,label", *(",".join(map(str, row)) for row in rows)]) + "\n")
+    experiment = {
+        "name": "rows",
+        "tasks": {"source": "table", "path": str(table), "label": "label", "ways": 3, "queries": 2},
+        "learner": {"method": "prototypical", "architecture": {"kind": "mlp", "hidden": [8]}},
+        "outer": {"steps": 2, "tasks": 2, "validate_every": 2, "validation_episodes": 4, "test_episodes": 4},
+        "search": {"trials": 1},
+    }
+    api.search(experiment, store=tmp_path / "store", executor="inline")
+    out = export.export(tmp_path / "store", "rows", trial="best", out=tmp_path / "bundle", episodes=0)
+    head = "b,a,c,label"  # another order: columns are found by their names
+    for name, some in (("support", rows[:3]), ("query", rows[15:18])):
+        lines = [f"{row[1]},{row[0]},{row[2]},{row[3]}" for row in some]
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n")
+    paths = ["--support", str(tmp_path / "support.csv"), "--query", str(tmp_path / "query.csv")]
+    capfd.readouterr()
+    assert cli.run(["adapt", str(out), *paths, "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    bundle = load_bundle(out)
+    x = np.array([row[:3] for row in [*rows[:3], *rows[15:18]]], dtype=float)  # the bundle scales them
+    expected = bundle.adapt(x[:3], np.array([row[3] for row in rows[:3]])).predict(x[3:])
+    assert [one["prediction"] for one in document["predictions"]] == expected.tolist()
+    assert "accuracy" in document

@@ -77,7 +77,7 @@ def test_a_terminal_gets_the_live_display_and_warnings_above_it() -> None:
     import logging
 
     out = io.StringIO()
-    with shown_progress(Console(file=out, force_terminal=True, width=120)) as progress:
+    with shown_progress(Console(file=out, force_terminal=True, width=120, highlight=False)) as progress:
         assert isinstance(progress, LiveProgress)
         follow(progress, STORY)
         logging.getLogger("metaloom").warning("mlflow cannot be written: %s", "[gone]")
