@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -37,7 +38,8 @@ from metaloom.orchestrator.signals import Interruption
 
 NAME = "ray"
 ASSIGNMENT, MESSAGE = "assignment", "message"  # JSON texts: Tune would flatten, copy and resolve mappings
-WARM_UP_S = 30.0
+WORKERS_START_S = 30.0  # after the first is there, the search begins with those that are
+IDLE_S = 0.05
 SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
 SERVERS = ("gcs_server", "raylet")
 CREATION = "in its creation task"  # Ray's words for a worker that could not even take its first trial
@@ -69,7 +71,8 @@ class RayExecutor:
         """
         request = _request(self._resources)
         _check_fits(request)
-        bridge = _Bridge(director, concurrency)
+        most = min(concurrency, slots(self._resources), director.settings.trials)
+        bridge = _Bridge(director, most)
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=ray_environment.private_folder()))
         try:
             with _quiet():
@@ -100,6 +103,11 @@ class RayExecutor:
 class _Bridge:
     """Between Tune's trials and the Director's.
 
+    Tune takes a finished trial's worker for the trial whose own worker is still starting, and gives the
+    latter up. So with trials shorter than a worker's start (2 s of imports) it would never have more than
+    one worker, and a population that pauses would lose all but one. Therefore a worker without work runs an
+    idle trial: at the beginning until all workers are there, later until some trial may go on.
+
     Attributes:
         error: What the Director raised inside Tune's loop, which would hide it in a text.
     """
@@ -108,24 +116,31 @@ class _Bridge:
         self.error: BaseException | None = None
         self._director, self._concurrency = director, concurrency
         self._running: dict[str, int] = {}  # Tune's trial id to the Director's number
+        self._idle: set[str] = set()
+        self._present: set[str] = set()  # the idle trials that have been heard of
+        self._deadline = math.inf
 
     def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None if there is none now, or Tune's word for the end."""
-        if self.error is not None or len(self._running) >= self._concurrency:
+        if self.error is not None or len(self._running) + len(self._idle) >= self._concurrency:
             return None
         with self._keeping_errors():
+            if not self._all_present():
+                return self._be_idle(tune_id)
             assignment = self._director.next_trial(worker=NAME)
             if assignment is not None:
                 self._running[tune_id] = assignment.config.trial
                 return {ASSIGNMENT: json.dumps(assignment.to_json())}
-            if not self._running and not self._director.is_over:
-                raise RuntimeError("no trial runs and none may start, but the search is not over")
-            return str(Searcher.FINISHED) if self._director.is_over else None
+            if self._director.is_over:
+                return str(Searcher.FINISHED)
+            return self._be_idle(tune_id) if self._director.has_waiting else None
         return None
 
-    def hear(self, text: str) -> bool:
+    def hear(self, tune_id: str, text: str) -> bool:
         """Pass a worker's message on; return whether its trial goes on."""
         with self._keeping_errors():
+            if tune_id in self._idle:
+                return self._stay_idle(tune_id)
             return self._director.hear(Message.from_json(json.loads(text)))
         return False
 
@@ -134,11 +149,26 @@ class _Bridge:
         with self._keeping_errors():
             if CREATION in reason:  # it would be so again, for every trial
                 raise ClusterError(f"a Ray worker could not start: {reason.strip().splitlines()[-1].strip()}")
-            self._director.lost(self._running[tune_id], _loss(reason))
+            if tune_id in self._running:
+                self._director.lost(self._running[tune_id], _loss(reason))
 
     def ended(self, tune_id: str) -> None:
         """Forget a trial that Tune has ended."""
         self._running.pop(tune_id, None)
+        self._idle.discard(tune_id)
+
+    def _be_idle(self, tune_id: str) -> dict[str, Any]:
+        self._idle.add(tune_id)
+        return {ASSIGNMENT: ""}
+
+    def _stay_idle(self, tune_id: str) -> bool:
+        if not self._present:
+            self._deadline = time.monotonic() + WORKERS_START_S
+        self._present.add(tune_id)
+        return not (self._all_present() and (self._director.may_begin or self._director.is_over))
+
+    def _all_present(self) -> bool:
+        return len(self._present) >= self._concurrency or time.monotonic() > self._deadline
 
     @contextlib.contextmanager
     def _keeping_errors(self) -> Iterator[None]:
@@ -179,7 +209,7 @@ class _JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Continue, or end the trial as far as Tune is concerned."""
-        going_on = self._bridge.hear(result[MESSAGE])
+        going_on = self._bridge.hear(trial.trial_id, result[MESSAGE])
         return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -213,6 +243,9 @@ def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
 
         def step(self) -> dict[str, Any]:
             """Go on to the next report, or to the reason why there is none."""
+            if not self._assigned:
+                time.sleep(IDLE_S)
+                return {MESSAGE: ""}
             return {MESSAGE: json.dumps(self._host.step().to_json())}
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -225,7 +258,11 @@ def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
             self._host.close()
 
         def _begin(self, config: Mapping[str, Any]) -> None:
-            self._host.begin(Assignment.from_json(json.loads(config[ASSIGNMENT])))
+            self._assigned = bool(config[ASSIGNMENT])
+            if self._assigned:
+                self._host.begin(Assignment.from_json(json.loads(config[ASSIGNMENT])))
+            else:
+                self._host.close()
 
     return MetaloomTrial
 
@@ -261,7 +298,6 @@ def _start(address: str | None, cpus: int | None) -> None:
             if address is None:
                 folder = str(ray_environment.private_folder())
                 ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
-                _warm_up()
                 _warn_of_open_ports()
             else:
                 ray.init(address, **_LOGGING)
@@ -272,19 +308,6 @@ def _start(address: str | None, cpus: int | None) -> None:
         raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
     finally:
         os.umask(umask)
-
-
-def _warm_up() -> None:
-    """Let the worker processes import what trials need, side by side, before the first trial takes one over."""
-    tasks = [_import_trials.remote() for _ in range(int(ray.cluster_resources().get("CPU", 1)))]
-    ray.wait(tasks, num_returns=len(tasks), timeout=WARM_UP_S)
-
-
-@ray.remote  # type: ignore[untyped-decorator]
-def _import_trials() -> None:
-    from ray import tune  # noqa: F401  (1.7 s of CPU a process, and torch 2 s)
-
-    from metaloom.workers import trial  # noqa: F401
 
 
 def _has_lost_its_servers() -> bool:

@@ -22,7 +22,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the journal is the truth: Tune's snapshots are never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # all workers start at once; the searcher holds trials back itself
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # makes Ray use 127.0.0.1 on Linux too

@@ -119,6 +119,19 @@ class Director:
         ended = all(trial.ended for trial in self.state.trials.values())
         return ended and (self._time_is_up() or not self._may_propose())
 
+    @property
+    def has_waiting(self) -> bool:
+        """True if a trial waits, be it for other trials."""
+        return bool(self.state.in_state(records.WAITING))
+
+    @property
+    def may_begin(self) -> bool:
+        """True if ``next_trial`` would return a trial now."""
+        if self._time_is_up():
+            return False
+        waiting = self.state.in_state(records.WAITING)
+        return self._may_propose() or any(self.scheduler.may_start(self.state, trial) for trial in waiting)
+
     def hear(self, message: Message) -> bool:
         """Take a worker's message; return whether its trial goes on.
 
