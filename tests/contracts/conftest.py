@@ -1,9 +1,32 @@
-"""Lets the suites over the registries use the bilevel problems of tests/learners."""
+"""Lets the suites over the registries use the bilevel problems of tests/learners and the toys of tests/orchestrator."""
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "learners"))
+HERE = Path(__file__).parent
+TOYS = str(HERE.parent / "orchestrator")
+
+sys.path.insert(0, str(HERE.parent / "learners"))
 torch.set_num_threads(1)
+
+if TOYS not in sys.path:
+    sys.path.insert(0, TOYS)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [TOYS, os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray of two CPUs, for the whole session."""
+    from metaloom.orchestrator import ray_environment
+
+    ray_environment.prepare(local=True)
+    from metaloom.orchestrator import cluster
+    from metaloom.orchestrator.signals import Interruption
+
+    with cluster.connected(Interruption(), cpus=2):
+        yield
