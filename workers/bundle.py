@@ -334,4 +334,5 @@ def _read_task(path: Path) -> TaskShape:
 
 
 def _task_of(document: Mapping[str, Any]) -> TaskShape:
-    return TaskShape(**{name: tuple(value) if isinstance(value, list) else value for name, value in document.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
+    return TaskShape(**values)

@@ -63,8 +63,9 @@ class Table(FewShotSource):
         kind: type[Table] = cls if config.kind == "classification" else TableOfTasks
         inputs = (len(arrays.about["features"]),)
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=inputs)
-        scaling = {name: tuple(values) for name, values in arrays.about["scaling"].items()}
-        source.shape = replace(source.shape, features=tuple(arrays.about["features"]), **scaling)
+        features, scaling = tuple(arrays.about["features"]), arrays.about["scaling"]
+        mean, deviation = (tuple(scaling.get(name, ())) for name in ("mean", "deviation"))
+        source.shape = replace(source.shape, features=features, mean=mean, deviation=deviation)
         skipped = arrays.about["skipped"]
         source.notes = (f"{len(skipped)} values missing, their rows skipped: {some(skipped)}",) if skipped else ()
         return source
