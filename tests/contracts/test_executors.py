@@ -1,5 +1,6 @@
 """What every executor must do. A new one is a row in EXECUTORS."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -143,12 +144,14 @@ def test_what_no_node_has_is_refused(local_ray: None, tmp_path: Path) -> None:
 def test_ray_listens_on_this_machine_only_and_its_files_are_private(local_ray: None) -> None:
     from metaloom.orchestrator import ray_environment
 
-    listening = [
-        connection.laddr.ip
-        for process in psutil.Process().children(recursive=True)
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker of an earlier test, ending
+            listening += [
+                connection.laddr.ip
+                for connection in process.net_connections(kind="tcp")
+                if connection.status == psutil.CONN_LISTEN
+            ]
     assert listening and all("127.0.0.1" in ip for ip in listening), listening
     folder = ray_environment.private_folder()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
