@@ -226,6 +226,9 @@ class TrialMirror:
     def __init__(self, storage: optuna.storages.BaseStorage, study: optuna.Study, settings: SearchSettings) -> None:
         self._storage, self._settings = storage, settings
         self._study_id = storage.get_study_id_from_name(study.study_name)
+        known = storage.get_all_trials(self._study_id, deepcopy=False)
+        self._ids = {trial.number: trial._trial_id for trial in known}  # asking the database costs 3 ms each time
+        self._ended = {trial.number for trial in known if trial.state.is_finished()}
 
     def apply(self, event: Event) -> None:
         """Write one event."""
@@ -247,7 +250,7 @@ class TrialMirror:
 
     def suggested(self, number: int, payload: Mapping[str, Any]) -> None:
         """Create the trial, RUNNING, under its own number."""
-        if number < self._storage.get_n_trials(self._study_id):
+        if number in self._ids:
             return
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
@@ -255,7 +258,7 @@ class TrialMirror:
             distributions=_distributions(payload["distributions"]),
             user_attrs={"sampler": payload["sampler"]},
         )
-        self._storage.create_new_trial(self._study_id, template_trial=template)
+        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=template)
 
     def _reported(self, number: int, report: Mapping[str, Any]) -> None:
         value = report["metrics"].get(self._settings.objectives[0].metric)
@@ -275,16 +278,20 @@ class TrialMirror:
             self._storage.set_trial_system_attr(self._id(number), f"constraints:{name}", finite)
         usable = state != TrialState.FAIL and all(value is not None for value in values)
         self._storage.set_trial_state_values(self._id(number), state=state, values=values if usable else None)
+        self._ended.add(number)
 
     def _set_attribute(self, number: int, name: str, value: Any) -> None:
         if self._is_open(number):
             self._storage.set_trial_user_attr(self._id(number), name, value)
 
     def _is_open(self, number: int) -> bool:
-        return not self._storage.get_trial(self._id(number)).state.is_finished()
+        return number not in self._ended
 
     def _id(self, number: int) -> int:
-        return int(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
+        if number not in self._ids:  # made by Study.ask
+            found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._ids[number] = int(found)
+        return self._ids[number]
 
 
 class OptunaProjection:
