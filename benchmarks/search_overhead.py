@@ -3,7 +3,8 @@
     python benchmarks/search_overhead.py [--trials 60] [--seconds 1.0] [--work sleep|busy]
 
 The pool of the bare loop is up before it is timed, and so are Ray's workers (its first trial has begun); their
-start is given too. Then fully recorded trials of no work (journal, MLflow, Optuna's database): the cost of each after the first.
+start is given too. Then fully recorded trials of no work (journal, MLflow, Optuna's database): the cost of
+each after the first.
 """
 
 import argparse

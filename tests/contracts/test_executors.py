@@ -127,6 +127,16 @@ def _kill_the_worker(folder: Path) -> None:
     os.kill(lines[-1]["pid"], signal.SIGKILL)
 
 
+def test_trials_shorter_than_a_workers_start_still_run_two_at_a_time(local_ray: None, tmp_path: Path) -> None:
+    """Left to itself Tune gives a starting worker up for one that is free, and never gets to two."""
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    director = toy.direct(tmp_path / "s", toy.ToySpace({"steps": 1, "seconds": 0.5}), trials=8)
+    run(RayExecutor, director, concurrency=2)
+    pids = [toy.truth(tmp_path / "s", number)[-1]["pid"] for number in range(8)]
+    assert len(set(pids)) == 2 and min(pids.count(pid) for pid in set(pids)) >= 3
+
+
 def test_workers_are_reused(local_ray: None, tmp_path: Path) -> None:
     from metaloom.orchestrator.cluster import RayExecutor
 
