@@ -296,7 +296,7 @@ def _start(address: str | None, cpus: int | None) -> None:
     try:
         with _quiet():
             if address is None:
-                folder = str(ray_environment.private_folder())
+                folder = str(ray_environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
                 ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
                 _warn_of_open_ports()
             else:

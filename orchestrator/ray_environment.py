@@ -55,7 +55,8 @@ def private_folder() -> Path:
     """
     global _private_folder
     if _private_folder is None:
-        _private_folder = Path(tempfile.mkdtemp(prefix="metaloom-"))
+        parent = tempfile.gettempdir()
+        _private_folder = Path(tempfile.mkdtemp(prefix="metaloom-", dir=parent if len(parent) < 30 else "/tmp"))
         atexit.register(shutil.rmtree, _private_folder, ignore_errors=True)
     return _private_folder
 
