@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 reproduce: $(READY)
-	$(BIN)/python -m pytest -m slow tests/reproductions -s
+	$(BIN)/python -m pytest -m slow tests/reproductions -s -n 0
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt

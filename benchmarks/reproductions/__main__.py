@@ -21,7 +21,11 @@ def main() -> int:
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"of {', '.join(CLAIMS)}; none runs all")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds, from 0 (default 3)")
     parser.add_argument("--cache", type=Path, default=Path(".cache/metaloom"), help="where task data are kept")
+    parser.add_argument("--list", action="store_true", help="print the claims, and measure nothing")
     options = parser.parse_args()
+    if options.list:
+        print(*CLAIMS, sep="\n")
+        return 0
     unknown = [claim for claim in options.claims if claim not in CLAIMS]
     if unknown:
         parser.error(f"no claim is named {', '.join(unknown)} (allowed: {', '.join(CLAIMS)})")
