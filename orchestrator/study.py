@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import filelock
 import optuna
@@ -309,7 +310,7 @@ class OptunaProjection:
     def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
         # Eight processes that create one fresh database at once lose six of them: one at a time.
         with filelock.FileLock(database.with_suffix(".lock")):
-            storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
+            storage = optuna.storages.RDBStorage(f"sqlite:///{quote(str(database))}")
             study = optuna.create_study(
                 storage=storage,
                 study_name=search,

@@ -118,6 +118,14 @@ def test_the_database_tells_the_truth_of_every_trial(tmp_path: Path) -> None:
             assert trial.constraints == {"parameters<=20": ours.reports[-1].metrics[records.PARAMETERS] - 20}
 
 
+def test_the_databases_path_may_hold_any_character(tmp_path: Path) -> None:
+    folder = tmp_path / "a b%20#?"
+    folder.mkdir()
+    director = run(toy.direct(tmp_path / "s", trials=1))
+    record_in_database(director.journal.events(), folder / "optuna.db", search="s", settings=director.settings)
+    assert (folder / "optuna.db").stat().st_size > 0
+
+
 def test_events_projected_twice_and_in_pieces_change_nothing(tmp_path: Path) -> None:
     director = run(toy.direct(tmp_path / "s", scheduler={"kind": "asha", "grace_steps": 2}, trials=3))
     events = director.journal.events()
