@@ -24,7 +24,7 @@ FINE_TUNING = METHODS.add(
     Recipe(
         summary="baseline: gradient steps from random weights",
         paper="the same network and inner loop with nothing meta-learned",
-        learner={"initialization": {"kind": "random"}, "update": {"kind": "sgd", "rate": 0.1, "steps": 20}},
+        learner={"initialization": {"kind": "random"}, "update": {"kind": "sgd", "rate": 0.1, "steps": 10}},
         outer={"steps": 0},
     ),
 )
