@@ -1,5 +1,6 @@
 """The learner section: a method's recipe under the user's values, slot by slot; methods may be searched."""
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -64,7 +65,8 @@ def parse_learner(raw: Any, place: Place, problems: Problems, *, regression: boo
     method = raw.get(METHOD)
     if method is not None and (not isinstance(method, str) or method not in METHODS):
         problems.add((*place.path, METHOD), unknown("method", method, METHODS))
-        return Fixed(None)
+        # the rest is checked too, as what was most likely meant
+        method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
     recipe = METHODS[method] if method is not None else Recipe(summary="", paper="")
     return _fill(raw, method, recipe, place, problems, slot_catalogues(regression))
 
@@ -121,6 +123,9 @@ def methods(learner: Node) -> list[str]:
 
 
 def per_method(learner: Node, parse: Callable[[Recipe], Node]) -> dict[str, Node]:
-    """Parse a section once for each method that may be chosen, under its recipe's defaults."""
+    """Parse a section once for each method that may be chosen, under its recipe's defaults.
+
+    A learner that could not be read counts as one without a method, so that the section is still checked.
+    """
     own = Recipe(summary="", paper="")
-    return {method: parse(METHODS[method] if method else own) for method in methods(learner)}
+    return {method: parse(METHODS[method] if method else own) for method in methods(learner) or (OWN,)}

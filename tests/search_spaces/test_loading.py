@@ -139,3 +139,11 @@ def test_the_schema_takes_every_method(method):
     validator = jsonschema.Draft202012Validator(json_schema())
     learner = {"search": [method, {"method": method, "architecture": "conv4", "initialization": "learn"}]}
     assert not list(validator.iter_errors({"tasks": "glyphs", "learner": learner, "search": {"scheduler": None}}))
+
+
+def test_an_unknown_method_hides_nothing_else(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("tasks: sinusoid\nlearner:\n  method: mamal\n  update: {stepps: 3}\nouter: {stepz: 4}\n")
+    message = refusal(path)
+    assert "did you mean 'maml'?" in message
+    assert "did you mean 'steps'?" in message and "x.yaml:4" in message and "x.yaml:5" in message
