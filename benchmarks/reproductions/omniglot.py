@@ -1,7 +1,7 @@
 """V13 to V15: Omniglot, Vinyals' characters with rotations as classes, 28x28, Conv-4-64."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,16 @@ def v13(seeds: Sequence[int], cache: Path) -> list[Row]:
 
     for seed in seeds:
         train(experiment, seed=seed, cache=cache, at=measure)
-    gates = {400: 0.94, 600: 0.955, 3_000: 0.975}
+    what = "prototypical networks, 5-way 1-shot after {:,} episodes"
+    return gated("V13", what, at, {400: 0.94, 600: 0.955, 3_000: 0.975})
+
+
+def gated(claim: str, what: str, at: Mapping[int, list[Evaluation]], gates: Mapping[int, float]) -> list[Row]:
+    """Return a row for each point of training that was tested, with the accuracy it must reach."""
     return [
         row(
-            "V13",
-            f"prototypical networks, 5-way 1-shot after {step:,} episodes",
+            claim,
+            what.format(step),
             found,
             gate=f">= {gates[step]}",
             reached=lambda mean, least=gates[step]: mean >= least,
@@ -79,17 +84,7 @@ def v14(seeds: Sequence[int], cache: Path) -> list[Row]:
 
     for seed in seeds:
         train(maml("maml", 3_000), seed=seed, cache=cache, at=measure)
-    gates = {500: 0.89, 3_000: 0.95}
-    return [
-        row(
-            "V14",
-            f"MAML, 5-way 1-shot after {step:,} iterations",
-            found,
-            gate=f">= {gates[step]}",
-            reached=lambda mean, least=gates[step]: mean >= least,
-        )
-        for step, found in at.items()
-    ]
+    return gated("V14", "MAML, 5-way 1-shot after {:,} iterations", at, {500: 0.89, 3_000: 0.95})
 
 
 def v15(seeds: Sequence[int], cache: Path) -> list[Row]:
