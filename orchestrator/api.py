@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.failures import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.resume import resume
@@ -158,14 +159,21 @@ def _create_and_run(
     progress: Progress | None,
     notes: Sequence[str] = (),
 ) -> SearchSummary:
-    from metaloom.workers.data import prepare  # torch: only once the experiment is known to be right
+    from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
 
     if name is not None:
         checked_name(name)
-    home = Store(store).create()
+    home = Store(store)
+    is_new = not home.path.exists()
+    home.create()
     if name is not None and home.has(name):
         home.new_folder(name)  # says that the name is in use, before the data are prepared
-    prepare(resolve(experiment, Defaults(experiment)).tasks, cache=home.cache)
+    try:
+        rehearse(experiment, cache=home.cache)
+    except BadInput:
+        if is_new:
+            home.remove_if_empty()
+        raise
     folder = _new_folder(home, experiment, name, created["file"])
     with writer_lock(folder):
         with explained(folder):

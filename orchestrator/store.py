@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metaloom.learners.errors import unknown
@@ -92,6 +92,12 @@ class Store:
                 f"{MINIMUM_FREE_BYTES // 2**20} MiB: free some space or choose another folder with --store"
             )
         return self
+
+    def remove_if_empty(self) -> None:
+        """Take back what ``create`` has made, if nothing was put there since."""
+        with suppress(OSError):
+            for folder in (self.searches, self.cache, self.path):
+                folder.rmdir()
 
     def names(self) -> list[str]:
         """List the searches that have a journal."""

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from metaloom.search_spaces.consistency import check_consistency, default_objective
 from metaloom.search_spaces.document import CoreDumper, Document
-from metaloom.search_spaces.errors import ExperimentError, Problems
+from metaloom.search_spaces.errors import ExperimentError, Path, Problems
 from metaloom.search_spaces.plain import plain
 from metaloom.search_spaces.settings import Name, Resources, SearchSettings, Settings, Tracking
 from metaloom.search_spaces.space import Space, describe, parse_space
@@ -51,6 +51,7 @@ class Experiment(Settings):
     _space: Space = PrivateAttr()
     _document: dict[str, Any] = PrivateAttr()
     _source_text: str = PrivateAttr("")
+    _origins: dict[Path, str] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **sections: Any) -> None:
         document = {name: plain(value) for name, value in sections.items()}
@@ -90,7 +91,7 @@ class Experiment(Settings):
         experiment._build(document.data, problems)
         if problems.found:
             raise ExperimentError(problems.found, document.source)
-        experiment._source_text = document.text
+        experiment._source_text, experiment._origins = document.text, document.origins
         return experiment
 
     @classmethod
@@ -109,6 +110,10 @@ class Experiment(Settings):
     def source_text(self) -> str:
         """The file's text as given, or YAML of what was given from Python."""
         return self._source_text or self.to_yaml()
+
+    def origin(self, path: Path) -> str:
+        """Return where a field, or its nearest parent, was given: ``search.yaml:12``; empty for Python objects."""
+        return Problems(self._origins).origin(path) if path else ""
 
     @property
     def document(self) -> dict[str, Any]:

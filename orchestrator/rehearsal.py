@@ -1,0 +1,96 @@
+"""Everything that a search may choose, put together once before it starts: the tasks opened, the learner built.
+
+What contradicts something else is so refused with nothing written, where it would have failed every trial that
+happens to choose it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from metaloom.learners import build_learner
+from metaloom.learners.domains import Choice
+from metaloom.learners.errors import BadInput
+from metaloom.orchestrator.failures import SearchError
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.knobs import Alternatives
+from metaloom.search_spaces.resolve import Given, Resolved, baseline, defaults, resolve, searched_knobs
+from metaloom.search_spaces.sampling import Value, domains
+from metaloom.workers.data import open_source, prepare
+from metaloom.workers.data.base import TaskSource
+from metaloom.workers.outer import OuterConfig
+from metaloom.workers.seeds import derive_generator
+
+FIELD = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")  # how a learner's complaint begins
+MAX_MEMBERS = 200  # a choice among more would keep the user waiting
+
+
+def rehearse(experiment: Experiment, *, cache: Path) -> None:
+    """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
+
+    Args:
+        experiment: What is to be run.
+        cache: Where task sources keep what they make.
+
+    Raises:
+        BadInput: Something does not go together; the message names the field, and the member of the choice.
+        BadEnvironment: The cache cannot be written.
+    """
+    sources: dict[str, TaskSource] = {}
+    for chosen in _members(experiment):
+        resolved = resolve(experiment, Given(chosen, defaults(experiment)))
+        try:
+            _build(resolved, sources, experiment.seed, cache)
+        except BadInput as error:
+            raise SearchError(_located(experiment, chosen, str(error))) from error
+    for method in experiment.search.baselines:
+        try:
+            _build(baseline(experiment, method), sources, experiment.seed, cache)
+        except BadInput as error:
+            raise SearchError(f"search.baselines: {method} does not go with this experiment: {error}") from error
+
+
+def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache: Path) -> None:
+    key = json.dumps(resolved.tasks, sort_keys=True)
+    if key not in sources:
+        prepare(resolved.tasks, cache=cache)
+        sources[key] = open_source(resolved.tasks, seed=seed, cache=cache)
+    OuterConfig.of(resolved.outer)
+    shape = sources[key].shape
+    learner = build_learner(learner=resolved.learner, inner=resolved.inner, outer=resolved.outer, task=shape)
+    generator = derive_generator(seed, "rehearsal")
+    learner.begin(learner.init(generator), generator)  # a network sees only now whether it can read the examples
+
+
+def _members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
+    """Yield what to choose to reach each member of each choice, and both ends of each range of the tasks."""
+    yield {}
+    knobs, tasks = searched_knobs(experiment), domains(experiment.space.tasks)
+    choices = {name: domain.options for name, domain in knobs.items() if isinstance(domain, Choice)}
+    wanted: list[tuple[str, Value]] = [(name, option) for name, options in choices.items() for option in options]
+    for name, domain in tasks.items():
+        if not isinstance(domain, Choice):
+            wanted += [(name, domain.low), (name, domain.high)]
+    for name, value in wanted[:MAX_MEMBERS]:
+        above = {
+            choice: option
+            for choice, options in choices.items()
+            for option in options
+            if name.startswith(f"{choice}[{option}]")
+        }
+        yield {**above, name: value}
+
+
+def _located(experiment: Experiment, chosen: Mapping[str, Value], complaint: str) -> str:
+    """Put the file and line, and the member of the choice, before a complaint."""
+    begin = FIELD.match(complaint)
+    path: tuple[str | int, ...] = tuple(begin[1].split(".")) if begin else ()
+    learner = experiment.space.learner
+    if path[:1] == ("learner",) and isinstance(learner, Alternatives):
+        member = chosen.get("learner", learner.default)
+        path = ("learner", "search", list(learner.options).index(str(member)), *path[1:])
+    members = " and ".join(f"{name} is {value}" for name, value in chosen.items())
+    parts: list[Any] = [experiment.origin(path), f"where {members}" if members else "", complaint]
+    return ": ".join(part for part in parts if part)

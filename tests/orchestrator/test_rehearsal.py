@@ -1,0 +1,73 @@
+"""What does not go together is refused before anything is started or written, member by member of each choice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaloom.learners.errors import BadInput
+from metaloom.orchestrator import api
+from metaloom.orchestrator.rehearsal import rehearse
+from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.presets import preset_names
+
+FILE = """\
+tasks: {source: sinusoid, shots: 5, queries: 5}
+learner:
+  search:
+    - method: maml
+    - method: meta_sgd
+      architecture:
+        search: [mlp, {kind: conv4, channels: 8}]
+outer: {steps: 2, tasks: 2}
+search: {trials: 2, sampler: random}
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all presets: the glyphs are drawn once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["learner={method: maml, architecture: conv4}"], ["--set learner=", "learner.architecture", "use mlp"]),
+        (["inner.mode=online", "learner=maml"], ["--set inner.mode=online", "use episodic"]),
+        (["learner=maml", "outer.hypergradient=neumann"], ["--set outer.hypergradient", "inner.proximal above 0"]),
+        (["learner=maml", "outer.hypergradient=conjugate_gradient"], ["--set outer.hyper", "inner.proximal above 0"]),
+        (["search.baselines=[nearest_neighbour]", "learner=maml"], ["nearest_neighbour", "needs classes"]),
+        (["learner[meta_sgd].update.steps=1"], ["experiment.yaml:", "learner[meta_sgd].architecture is conv4"]),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_nothing_written(
+    tmp_path: Path, changes: list[str], told: list[str]
+) -> None:
+    (tmp_path / "experiment.yaml").write_text(FILE)
+    with pytest.raises(BadInput) as refused:
+        api.search(
+            tmp_path / "experiment.yaml", overrides=changes, store=tmp_path / "store", name="x", executor="inline"
+        )
+    for part in told:
+        assert part in str(refused.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_refusal_leaves_a_store_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(BadInput):
+        api.train("quick", overrides=["inner.mode=online"], store=tmp_path / "store")
+    assert list((tmp_path / "store" / "searches").iterdir()) == []
+
+
+def test_both_ends_of_a_range_of_the_tasks_are_tried(tmp_path: Path) -> None:
+    classes = {"source": "digits", "shots": {"search": {"low": 1, "high": 100_000}}}
+    document: dict[str, Any] = {"tasks": classes, "learner": "cross_entropy", "inner": {"mode": "episodic"}}
+    with pytest.raises(BadInput, match="shots"):
+        rehearse(load_experiment(document), cache=tmp_path)
+
+
+@pytest.mark.parametrize("preset", [name for name in preset_names() if "omniglot" not in name])
+def test_every_preset_passes(cache: Path, preset: str) -> None:
+    rehearse(load_experiment(preset), cache=cache)
