@@ -15,9 +15,9 @@ PAGE = DOCS / "reproductions.md"
 HEAD = """# Reproductions
 
 Every number below is printed by the command beside its claim; `make reproduce` runs them all. A value is the mean over
-the training seeds that stand behind the command, each tested on 600 fixed episodes of the test split (single-task data: on the whole test split,
-in episodes of 10 samples); the interval is the 95% interval over all test episodes of all seeds, and the seeds' own
-means stand behind it. Nothing was tuned on a test split.
+the training seeds, each tested on 600 fixed episodes of the test split (single-task data: on the whole test split, in
+episodes of 10 samples); the interval is the 95% interval over all test episodes of all seeds, and the seeds' own means
+stand beside it. Nothing was tuned on a test split.
 """
 
 
@@ -36,8 +36,9 @@ def page(known: dict[str, Any]) -> str:
     parts = [HEAD]
     for claim, record in known.items():
         seeds = ", ".join(map(str, record["seeds"]))
+        command = f"python -m benchmarks.reproductions {claim} --seeds {len(record['seeds'])}"
         parts.append(
-            f"\n## {claim}\n\n`python -m benchmarks.reproductions {claim} --seeds {len(record['seeds'])}` (seeds {seeds}; {record['seconds']} s)\n\n"
+            f"\n## {claim}\n\n`{command}` (seeds {seeds}; {record['seconds']} s)\n\n"
             "| what | value | 95% interval | seeds | must reach | reached | setting |\n|---|---|---|---|---|---|---|\n"
         )
         parts += [_line(Row(**_tuples(row))) for row in record["rows"]]
