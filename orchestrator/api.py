@@ -37,6 +37,7 @@ def search(
     trials: int | None = None,
     executor: str = "ray",
     address: str | None = None,
+    insecure_cluster: bool = False,
     concurrency: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
@@ -52,6 +53,7 @@ def search(
         trials: Instead of the experiment's.
         executor: ``ray``, or ``inline``: one trial after another in this process, without Ray.
         address: Of a Ray cluster; None starts Ray on this machine, for this process only.
+        insecure_cluster: Join the cluster at ``address`` though ``RAY_AUTH_MODE`` is not ``token``.
         concurrency: Trials at a time; None: the experiment's, or as many as the resources hold.
         time_budget_s: Instead of the experiment's.
         seed: Instead of the experiment's.
@@ -61,7 +63,7 @@ def search(
         BadInput: The experiment, its data or an argument is wrong; nothing was started.
         BadEnvironment: The store, the disk or Ray is at fault; what was recorded is intact.
     """
-    options = RunOptions(executor, address, concurrency)
+    options = RunOptions(executor, address, concurrency, insecure_cluster)
     given = {"search.trials": trials, "search.time_budget_s": time_budget_s, "seed": seed}
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
     loaded = _load(experiment, changes)
@@ -77,6 +79,7 @@ def train(
     name: str | None = None,
     executor: str = "inline",
     address: str | None = None,
+    insecure_cluster: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> SearchSummary:
@@ -84,7 +87,7 @@ def train(
 
     See ``search`` for the arguments and errors.
     """
-    options = RunOptions(executor, address, 1)
+    options = RunOptions(executor, address, 1, insecure_cluster)
     changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
     if seed is not None:
         changes.append(f"seed={seed}")

@@ -120,7 +120,8 @@ def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
     if evaluation is not None:
         score = scored(evaluation["mean"], evaluation["interval"])
         console.print(f"test {evaluation['metric']} {score} over {evaluation['episodes']} episodes", markup=False)
-    console.print(f"adapt it with: metaloom adapt {document['bundle']} --support DIR --query DIR", markup=False)
+    adapt = f"metaloom adapt {document['bundle']} --support PATH --query PATH"
+    console.print(f"adapt it to folders of class folders, or to tables: {adapt}", markup=False)
 
 
 def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:

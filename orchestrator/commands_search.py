@@ -30,6 +30,9 @@ ExecutorOption = Annotated[
 AddressOption = Annotated[
     str | None, typer.Option("--address", metavar="RAY", help="A Ray cluster; by default Ray is started here.")
 ]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure-cluster", help="Join a cluster that asks for no token (RAY_AUTH_MODE).")
+]
 ConcurrencyOption = Annotated[int | None, typer.Option("--concurrency", min=1, help="Trials at once.")]
 BudgetOption = Annotated[
     float | None, typer.Option("--time-budget", metavar="S", min=0.0, help="Begin no trial after S seconds.")
@@ -44,6 +47,7 @@ def search(
     seed: SeedOption = None,
     executor: ExecutorOption = "ray",
     address: AddressOption = None,
+    insecure_cluster: InsecureOption = False,
     concurrency: ConcurrencyOption = None,
     time_budget_s: BudgetOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -62,6 +66,7 @@ def search(
             trials=trials,
             executor=executor,
             address=address,
+            insecure_cluster=insecure_cluster,
             concurrency=concurrency,
             time_budget_s=time_budget_s,
             seed=seed,
@@ -76,6 +81,7 @@ def train(
     seed: SeedOption = None,
     executor: ExecutorOption = "inline",
     address: AddressOption = None,
+    insecure_cluster: InsecureOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
@@ -91,6 +97,7 @@ def train(
             name=name,
             executor=executor,
             address=address,
+            insecure_cluster=insecure_cluster,
             seed=seed,
         )
         return _run(answer, store, run)
@@ -103,6 +110,7 @@ def resume(
         typer.Option("--executor", metavar="ray|inline", help="Instead of the one it was begun with."),
     ] = None,
     address: AddressOption = None,
+    insecure_cluster: InsecureOption = False,
     concurrency: ConcurrencyOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -114,7 +122,15 @@ def resume(
     with answering(as_json) as answer:
         from metaloom.orchestrator import api
 
-        run = functools.partial(api.resume, name, store, executor=executor, address=address, concurrency=concurrency)
+        run = functools.partial(
+            api.resume,
+            name,
+            store,
+            executor=executor,
+            address=address,
+            insecure_cluster=insecure_cluster,
+            concurrency=concurrency,
+        )
         return _run(answer, store, run)
 
 

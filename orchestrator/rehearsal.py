@@ -23,7 +23,7 @@ from metaloom.workers.data.base import TaskSource
 from metaloom.workers.outer import OuterConfig
 from metaloom.workers.seeds import derive_generator
 
-FIELD = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")  # how a learner's complaint begins
+FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # how a complaint of a field begins
 MAX_MEMBERS = 200  # a choice among more would keep the user waiting
 
 

@@ -34,6 +34,7 @@ def resume(
     *,
     executor: str | None = None,
     address: str | None = None,
+    insecure_cluster: bool = False,
     concurrency: int | None = None,
     progress: Progress | None = None,
 ) -> SearchSummary:
@@ -44,6 +45,7 @@ def resume(
         store: Folder of all records.
         executor: Instead of the one it was begun with.
         address: Instead of the one it was begun with.
+        insecure_cluster: Join the cluster though ``RAY_AUTH_MODE`` is not ``token``, as the search may have begun.
         concurrency: Instead of the one it was begun with.
         progress: Told of every event.
 
@@ -69,6 +71,7 @@ def resume(
             executor or str(before.get("executor") or "ray"),
             address or (before.get("address") if executor != "inline" else None),
             concurrency or before.get("concurrency"),
+            insecure_cluster or bool(before.get("insecure_cluster")),
         )
         journal = Journal(folder)
         try:

@@ -42,11 +42,13 @@ class RunOptions:
         executor: ``ray`` or ``inline``.
         address: Of a Ray cluster; None starts Ray on this machine.
         concurrency: Trials at a time; None: as many as the resources hold.
+        insecure_cluster: Join a cluster at ``address`` that asks nobody for a token: who reaches it runs code there.
     """
 
     executor: str = "ray"
     address: str | None = None
     concurrency: int | None = None
+    insecure_cluster: bool = False
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -55,6 +57,11 @@ class RunOptions:
             raise SearchError(f"concurrency must be at least 1, got {self.concurrency}")
         if self.executor == "inline" and self.address:
             raise SearchError("the inline executor runs in this process; leave --address out, or use --executor ray")
+        if self.address and not self.insecure_cluster and os.environ.get("RAY_AUTH_MODE") != "token":
+            raise SearchError(
+                f"the cluster at {self.address} would be joined without a token, and whoever reaches such a cluster "
+                "can run code on it; start it and this command with RAY_AUTH_MODE=token, or pass --insecure-cluster"
+            )
 
 
 @dataclass(frozen=True)

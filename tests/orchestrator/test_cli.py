@@ -174,6 +174,7 @@ def test_presets_and_schema_are_documents(run: Run) -> None:
         (["search", "quick", "--trials", "0"], "greater than or equal to 1"),
         (["search", "quick", "--name", "../evil"], "../evil"),
         (["search", "quick", "--executor", "slurm"], "slurm"),
+        (["search", "quick", "--address", "127.0.0.1:1"], "--insecure-cluster"),
         (["show", "frist"], "did you mean 'first'"),
         (["episodes", "first", "--where", "acuracy_after > 1"], "did you mean 'accuracy_after'"),
         (["export", "first", "--trial", "9", "--out", "x"], "no trial 9"),

@@ -61,6 +61,20 @@ def test_a_refusal_leaves_a_store_that_was_there(tmp_path: Path) -> None:
     assert list((tmp_path / "store" / "searches").iterdir()) == []
 
 
+def test_a_complaint_of_two_fields_has_the_place_of_the_first(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "file.yaml").write_text("tasks: {source: glyphs, ways: 5}\nlearner: prototypical\n")
+    with pytest.raises(BadInput, match=r"^--set tasks.shots=500: tasks.shots, tasks.queries: 500 shots"):
+        rehearse(load_experiment(tmp_path / "file.yaml", ["tasks.shots=500"]), cache=cache)
+
+
+def test_a_complaint_of_a_data_file_is_not_given_a_line_of_the_experiment(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,label\n" + "".join(f"nan,{row % 12}\n" for row in range(240)))
+    tasks = f"{{source: table, path: {tmp_path}/table.csv, label: label, ways: 2, shots: 1, queries: 1}}"
+    (tmp_path / "file.yaml").write_text(f"tasks: {tasks}\nlearner: prototypical\n")
+    with pytest.raises(BadInput, match=r"^table\.csv: a missing, NaN"):
+        api.search(tmp_path / "file.yaml", store=tmp_path / "store")
+
+
 def test_both_ends_of_a_range_of_the_tasks_are_tried(tmp_path: Path) -> None:
     classes = {"source": "digits", "shots": {"search": {"low": 1, "high": 100_000}}}
     document: dict[str, Any] = {"tasks": classes, "learner": "cross_entropy", "inner": {"mode": "episodic"}}

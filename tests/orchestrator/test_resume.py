@@ -169,3 +169,12 @@ def test_the_public_names_are_these() -> None:
     import metaloom
 
     assert metaloom.search is api.search and metaloom.train is api.train
+
+
+def test_a_cluster_without_a_token_is_joined_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(BadInput, match="RAY_AUTH_MODE=token, or pass --insecure-cluster"):
+        api.RunOptions(address="10.0.0.1:6379")
+    assert api.RunOptions(address="10.0.0.1:6379", insecure_cluster=True).address
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert api.RunOptions(address="10.0.0.1:6379").address
