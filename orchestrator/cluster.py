@@ -19,7 +19,6 @@ import shutil
 import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ class RayExecutor:
         bridge = _Bridge(director, most)
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=ray_environment.private_folder()))
         try:
-            with _quiet():
+            with ray_environment.quiet():
                 tune.run(  # not tune.Tuner: that pickles the searcher, and with it the journal
                     _trainable(open_trial),
                     name="search",
@@ -294,7 +293,7 @@ def connected(interruption: Interruption, *, address: str | None = None, cpus: i
 def _start(address: str | None, cpus: int | None) -> None:
     umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
     try:
-        with _quiet():
+        with ray_environment.quiet():
             if address is None:
                 folder = str(ray_environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
                 ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
@@ -389,18 +388,3 @@ def _loss(text: str) -> str:
     if "memory" in text.lower():
         return "its worker was killed because the machine ran out of memory; try fewer trials at a time"
     return next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "its worker died")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Ray's banners off the terminal; its errors are raised, and logged in its session folder."""
-    before = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
-    for name in before:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

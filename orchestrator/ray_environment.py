@@ -6,10 +6,14 @@ and writes a handful of files per trial.
 """
 
 import atexit
+import contextlib
+import logging
 import os
 import secrets
 import shutil
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 QUIET = {
@@ -68,3 +72,18 @@ def _token() -> Path:
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     return path
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ray's banners off the terminal; its errors are raised, and logged in its session folder."""
+    before = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
+    for name in before:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

@@ -68,10 +68,12 @@ def test_a_complaint_of_two_fields_has_the_place_of_the_first(tmp_path: Path, ca
 
 
 def test_a_complaint_of_a_data_file_is_not_given_a_line_of_the_experiment(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text("a,label\n" + "".join(f"nan,{row % 12}\n" for row in range(240)))
+    (tmp_path / "table.csv").write_text(
+        "a,label\n" + "".join(f"{'nan' if row == 3 else row / 7},{row % 12}\n" for row in range(240))
+    )
     tasks = f"{{source: table, path: {tmp_path}/table.csv, label: label, ways: 2, shots: 1, queries: 1}}"
     (tmp_path / "file.yaml").write_text(f"tasks: {tasks}\nlearner: prototypical\n")
-    with pytest.raises(BadInput, match=r"^table\.csv: a missing, NaN"):
+    with pytest.raises(BadInput, match=r"^/.*table\.csv: a missing, NaN"):
         api.search(tmp_path / "file.yaml", store=tmp_path / "store")
 
 
