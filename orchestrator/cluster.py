@@ -37,7 +37,9 @@ from metaloom.orchestrator.signals import Interruption
 
 NAME = "ray"
 ASSIGNMENT, MESSAGE = "assignment", "message"  # JSON texts: Tune would flatten, copy and resolve mappings
-WORKERS_START_S = 30.0  # after the first is there, the search begins with those that are
+# After the first worker is there: then the search begins with those that are. A start takes 2 s on a quiet machine,
+# and more than 30 on one that is crowded.
+WORKERS_START_S = 60.0
 IDLE_S = 0.05
 SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
 SERVERS = ("gcs_server", "raylet")
