@@ -29,7 +29,10 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # all workers start at once; the searcher holds trials back itself
     "TUNE_WARN_THRESHOLD_S": "60",
 }
-LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # makes Ray use 127.0.0.1 on Linux too
+LOCAL = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray use 127.0.0.1 on Linux too
+    "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets next to nothing beside any other busy process
+}
 TOKEN_FILE = "token"
 
 _private_folder: Path | None = None
@@ -45,7 +48,7 @@ def prepare(*, local: bool) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if local:
-        for name, value in LOOPBACK_ONLY.items():
+        for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
