@@ -1,6 +1,6 @@
 """From resolved settings to a learner: the only place that knows which component fills which slot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pkgutil import walk_packages
@@ -14,6 +14,7 @@ from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.implicit import Implicit
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
+from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
 from metaloom.learners.knowledge.distilled_data import DATA
 from metaloom.learners.knowledge.initialization import INITIALIZATIONS
 from metaloom.learners.knowledge.loss import LOSSES
@@ -37,10 +38,10 @@ SLOTS: dict[str, Slot] = {
         Slot("architecture", ARCHITECTURES, fixed="mlp", learned="cells"),
         Slot("initialization", INITIALIZATIONS, fixed="random", learned="learned"),
         Slot("update", UPDATE_RULES, fixed="sgd"),
-        Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net"),
-        Slot("loss", LOSSES, fixed="cross_entropy"),
+        Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net", combined=ProductOfWeights),
+        Slot("loss", LOSSES, fixed="cross_entropy", combined=SumOfLosses),
         Slot("data", DATA, fixed="support", learned="distilled"),
-        Slot("augmentation", AUGMENTATIONS, fixed="none"),
+        Slot("augmentation", AUGMENTATIONS, fixed="none", combined=ChainOfAugmentations),
         Slot("prediction", PREDICTIONS, fixed="linear"),
     )
 }
@@ -83,6 +84,22 @@ def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> 
     rest = {name: value for name, value in settings.items() if name != "kind"}
     config = make_config(component.Config, rest, f"learner.{slot.name}")
     return component(config, task) if slot.name in NEEDS_TASK else component(config)  # type: ignore[call-arg]
+
+
+def fill_slot(
+    slot: Slot, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]], default: Mapping[str, Any], task: TaskShape
+) -> Component:
+    """Build what fills a slot: one component, or several together from a list of settings.
+
+    Raises:
+        LearnerError: The slot takes one component alone.
+    """
+    if isinstance(settings, Mapping):
+        return make_component(slot, {**default, **settings}, task)
+    if slot.combined is None:
+        kinds = " and ".join(str(one.get("kind", slot.fixed)) for one in settings)
+        raise LearnerError(f"learner.{slot.name}: takes one component, got {kinds}; keep one")
+    return slot.combined([make_component(slot, {**default, **one}, task) for one in settings])
 
 
 def choose_estimator(settings: str | Mapping[str, Any], steps: int) -> tuple[str, Mapping[str, Any]]:
@@ -143,8 +160,7 @@ def build_learner(
         return NearestNeighbourLearner(task)
     defaults = {"loss": {"kind": "cross_entropy" if task.kind == "classification" else "mse"}}
     components = {
-        name: make_component(slot, {**defaults.get(name, {}), **settings.get(name, {})}, task)
-        for name, slot in SLOTS.items()
+        name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task) for name, slot in SLOTS.items()
     }
     config = make_config(InnerConfig, inner, "inner")
     if isinstance(prediction, Prototypes):
@@ -193,7 +209,8 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
-    if (task.kind == "classification") != (slots.loss is not None and type(slots.loss) is LOSSES["cross_entropy"]):
+    losses = slots.loss.members if isinstance(slots.loss, SumOfLosses) else (slots.loss,)
+    if any((task.kind == "classification") != (type(loss) is LOSSES["cross_entropy"]) for loss in losses):
         raise LearnerError(
             f"learner.loss: a {task.kind} task needs {'cross_entropy' if task.kind == 'classification' else 'mse'}"
         )

@@ -21,8 +21,10 @@ from metaloom.search_spaces.knobs import (
     Node,
     Place,
     Section,
+    Several,
     chosen_default,
     construct,
+    label_of,
     labels_of,
     members,
     parse_knob,
@@ -43,6 +45,7 @@ class Catalogue:
         key: The key that names the kind; empty for a section of one kind.
         recipe: The method's own settings for this place.
         also: Keys that may stand beside the settings, for the spelling of a wrong one.
+        combined: Whether several may fill the place together, given as a list.
     """
 
     noun: str
@@ -52,6 +55,7 @@ class Catalogue:
     key: str = "kind"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    combined: bool = False
 
 
 def expand(
@@ -86,6 +90,8 @@ def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Prob
     )
     if alternatives is not None:
         return alternatives
+    if isinstance(raw, list) and all(isinstance(member, str | Mapping) for member in raw):
+        return _several(catalogue, raw, place, problems)
     settings = _settings(catalogue, raw, place, problems)
     if settings is None:
         return Fixed(None)
@@ -101,6 +107,20 @@ def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Prob
         return Fixed(None)
     base = catalogue.recipe if kind == default else {}
     return parse_settings(catalogue, kind, settings, base, place, problems)
+
+
+def _several(catalogue: Catalogue, raw: list[Any], place: Place, problems: Problems) -> Node:
+    """Parse a list of components that fill one place together."""
+    if not raw:
+        problems.add(place.path, f"got an empty list; name a {catalogue.noun}, or leave it out")
+        return Fixed(None)
+    if not catalogue.combined:
+        kinds = " and ".join(label_of(member, catalogue.key) for member in raw)
+        problems.add(place.path, f"takes one {catalogue.noun}, got the list of {kinds}; keep one, without the brackets")
+        return Fixed(None)
+    at = [place.option((*place.path, index), str(index)) for index in range(len(raw))]
+    members = [parse_component(catalogue, member, one, problems) for member, one in zip(raw, at, strict=True)]
+    return Several(place, tuple(members))
 
 
 def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """What no field can know alone: whether the parts of an experiment go together."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
@@ -7,7 +8,7 @@ from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.knobs import Alternatives, Node, Searched, Section, walk_nodes
+from metaloom.search_spaces.knobs import Alternatives, Node, Searched, Section, Several, walk_nodes
 from metaloom.search_spaces.learner_space import METHOD, sections
 from metaloom.search_spaces.sampling import domains
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
@@ -143,10 +144,9 @@ def _combinations(node: Node) -> int:
         case Alternatives():
             return sum(_combinations(option) for option in node.options.values())
         case Section():
-            product = 1
-            for child in node.fields.values():
-                product *= _combinations(child)
-            return product
+            return math.prod(_combinations(child) for child in node.fields.values())
+        case Several():
+            return math.prod(_combinations(member) for member in node.members)
     return 1
 
 

@@ -60,6 +60,8 @@ def _component_schema(catalogue: Catalogue, name: str | None) -> Schema:
         options += [{"const": LEARN}, _one(LEARN, settings)]
     if name is not None:
         options.append(_choice({"$ref": f"#/$defs/{_title(name)}"}))
+    if name is not None and catalogue.combined:
+        options.append({"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/{_title(name)}"}})
     return {"anyOf": options}
 
 

@@ -87,7 +87,15 @@ class Section:
     fields: Mapping[str, "Node"]
 
 
-Node = Fixed | Searched | Alternatives | LearnedKnob | Section
+@dataclass(frozen=True)
+class Several:
+    """Components that fill one slot together, in their order."""
+
+    place: Place
+    members: tuple["Node", ...]
+
+
+Node = Fixed | Searched | Alternatives | LearnedKnob | Section | Several
 
 
 def walk_nodes(node: Node) -> Iterator[Node]:
@@ -99,6 +107,8 @@ def walk_nodes(node: Node) -> Iterator[Node]:
             children = tuple(node.options.values())
         case Section():
             children = tuple(node.fields.values())
+        case Several():
+            children = node.members
         case LearnedKnob():
             children = (node.start, node.per)
     for child in children:

@@ -12,7 +12,7 @@ from metaloom.search_spaces.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING
-from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Place, Section
+from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Place, Section, Several
 
 METHOD = "method"
 OWN = ""  # the kind of a learner whose slots are all filled by hand
@@ -31,6 +31,7 @@ def slot_catalogues(regression: bool = False) -> dict[str, Catalogue]:
             configs={kind: component.Config for kind, component in slot.registry.items()},
             fixed=slot.fixed,
             learned=slot.learned,
+            combined=slot.combined is not None,
         )
         for name, slot in SLOTS.items()
     }
@@ -104,6 +105,9 @@ def _kinds(node: Node) -> Iterator[tuple[str, Section]]:
     elif isinstance(node, Alternatives):
         for option in node.options.values():
             yield from _kinds(option)
+    elif isinstance(node, Several):
+        for member in node.members:
+            yield from _kinds(member)
 
 
 def takes_steps(prediction: Node) -> bool:

@@ -4,7 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from metaloom.learners.domains import Choice, Int, Real
-from metaloom.search_spaces.knobs import LEARN, Alternatives, Fixed, LearnedKnob, Node, Searched, Section, domain_of
+from metaloom.search_spaces.knobs import (
+    LEARN,
+    Alternatives,
+    Fixed,
+    LearnedKnob,
+    Node,
+    Searched,
+    Section,
+    Several,
+    domain_of,
+)
 
 Value = str | int | float | bool
 Domain = Real | Int | Choice
@@ -96,6 +106,8 @@ def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -
             return {LEARN: {key: resolve_node(getattr(node, key), suggest, knobs) for key in ("start", "per")}}
         case Section():
             return {name: resolve_node(child, suggest, knobs) for name, child in node.fields.items()}
+        case Several():
+            return [resolve_node(member, suggest, knobs) for member in node.members]
         case Searched():
             chosen = _suggested(node, suggest)
             knobs[node.name] = chosen
@@ -128,6 +140,9 @@ def domains(node: Node) -> dict[str, Domain]:
         case Section():
             for child in node.fields.values():
                 found |= domains(child)
+        case Several():
+            for member in node.members:
+                found |= domains(member)
         case LearnedKnob():
             found = domains(node.start) | domains(node.per)
     return found

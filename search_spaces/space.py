@@ -7,7 +7,7 @@ from typing import Any
 
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING
-from metaloom.search_spaces.knobs import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Section
+from metaloom.search_spaces.knobs import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Section, Several
 from metaloom.search_spaces.learner_space import parse_learner, per_method
 from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer, parse_tasks
 
@@ -90,3 +90,5 @@ def _described(node: Node) -> Any:
             return {"learned": [_described(node.start), _described(node.per)]}
         case Section():
             return {name: _described(child) for name, child in node.fields.items()}
+        case Several():
+            return [_described(member) for member in node.members]

@@ -30,9 +30,17 @@ class Weighting(Component, ABC):
 
     slot = "weighting"
 
+    @property
+    def normalizes(self) -> bool:
+        """Whether a batch's weights are divided by their sum, rather than by their number."""
+        return False
+
     def scaled(self, phi: Tensors, losses: Tensor) -> Tensor:
-        """Return the factor of each example's gradient, [n]: its weight over n."""
-        return self.weights(phi, losses) / losses.shape[0]
+        """Return the factor of each example's gradient, [n]: its weight over n, or over the sum of the weights."""
+        weights = self.weights(phi, losses)
+        if not self.normalizes:
+            return weights / losses.shape[0]
+        return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
     @abstractmethod
     def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
@@ -103,8 +111,6 @@ class MetaWeightNet(Weighting):
         hidden = F.relu(F.linear(losses.unsqueeze(-1), phi["layer0.weight"], phi["layer0.bias"]))
         return torch.sigmoid(F.linear(hidden, phi["layer1.weight"], phi["layer1.bias"])).squeeze(-1)
 
-    def scaled(self, phi: Tensors, losses: Tensor) -> Tensor:
-        if not self.config.normalize:
-            return super().scaled(phi, losses)
-        weights = self.weights(phi, losses)
-        return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    @property
+    def normalizes(self) -> bool:
+        return self.config.normalize

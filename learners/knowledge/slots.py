@@ -5,6 +5,7 @@ slot's name in front: ``update/rate/conv0.weight``. A field of its configuration
 is given as ``Learned`` becomes such a part, mapped through the field's domain.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, get_type_hints
 
@@ -119,6 +120,32 @@ class Component:
         return self.learns or bool(self.learned_knobs())
 
 
+class Composite(Component):
+    """Several components that fill one slot together; member ``i``'s part of phi stands under ``i/``.
+
+    Args:
+        members: At least one component of the slot, in their order.
+    """
+
+    members: tuple[Component, ...]
+
+    def __init__(self, members: Sequence[Component]) -> None:
+        super().__init__(NoConfig())
+        self.members = tuple(members)
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        """Return every member's part of phi."""
+        phi: Tensors = {}
+        for index, member in enumerate(self.members):
+            phi |= under(str(index), member.init(theta, generator))
+        return phi
+
+    @property
+    def has_knowledge(self) -> bool:
+        """Whether anything of any member is learned by hypergradient."""
+        return any(member.has_knowledge for member in self.members)
+
+
 @dataclass(frozen=True)
 class Slot:
     """One place of a learner that a component fills.
@@ -128,9 +155,11 @@ class Slot:
         registry: The components that may fill it.
         fixed: The kind it has where nothing is said.
         learned: The kind that the one word ``learn`` means; None where the slot has no learned kind.
+        combined: How several components fill it together; None where it takes one.
     """
 
     name: str
     registry: Registry[type[Component]]
     fixed: str
     learned: str | None = None
+    combined: type[Composite] | None = None

@@ -173,3 +173,23 @@ def test_an_approximation_differs_where_it_should() -> None:
     quotient = every_error(component, steps=1, rule=rule, estimator="finite_difference")["weighting"]
     assert cut > 0.05
     assert quotient < 1e-3
+
+
+def test_several_components_in_one_slot() -> None:
+    """Losses add, weights multiply: each learned, in one inner loop."""
+    together: dict[str, Any] = {
+        "initialization": {"kind": "learned"},
+        "weighting": [
+            {"kind": "focal", "gamma": {"learn": {"start": 1.5}}},
+            {"kind": "meta_weight_net", "hidden": 6},
+        ],
+        "loss": [
+            {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}},
+            {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.3}}},
+        ],
+        "augmentation": [{"kind": "none"}, {"kind": "none"}],
+    }
+    for estimator in EXACT:
+        errors = every_error(together, steps=3, rule=RULES["sgd"], estimator=estimator)
+        assert set(errors) == {"initialization", "weighting", "loss"}
+        assert max(errors.values()) < 1e-8, errors

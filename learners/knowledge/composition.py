@@ -1,0 +1,48 @@
+"""How several components fill one slot together: losses add, weights multiply, augmentations follow one another."""
+
+import math
+
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.knowledge.augmentation import Augmentation
+from metaloom.learners.knowledge.loss import Loss
+from metaloom.learners.knowledge.sample_weights import Weighting
+from metaloom.learners.knowledge.slots import Composite, part
+
+
+class SumOfLosses(Composite, Loss):
+    """l = l_1 + l_2 + ...; a member's share is set by its own scale."""
+
+    members: tuple[Loss, ...]
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        each = [member.losses(part(phi, str(i)), outputs, targets) for i, member in enumerate(self.members)]
+        return sum(each[1:], start=each[0])
+
+
+class ProductOfWeights(Composite, Weighting):
+    """w = w_1 w_2 ...; divided by the batch's sum where a member divides its own."""
+
+    members: tuple[Weighting, ...]
+
+    def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
+        return math.prod(
+            (member.weights(part(phi, str(i)), losses) for i, member in enumerate(self.members)),
+            start=losses.new_ones(()),
+        )
+
+    @property
+    def normalizes(self) -> bool:
+        return any(member.normalizes for member in self.members)
+
+
+class ChainOfAugmentations(Composite, Augmentation):
+    """The first is applied first."""
+
+    members: tuple[Augmentation, ...]
+
+    def transform(self, phi: Tensors, x: Tensor) -> Tensor:
+        for index, member in enumerate(self.members):
+            x = member.transform(part(phi, str(index)), x)
+        return x
