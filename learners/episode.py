@@ -1,7 +1,7 @@
 """An episode: what a learner adapts on, and what it is judged on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class Episode:
     ``training`` says that the query's labels may be trained on (Reptile trains on the whole of a meta-train
     task); the learner sets it in ``meta_step``, never in ``evaluate``.
 
+    ``noise`` holds the random numbers of its inner loop, which the learner draws before the first step (see
+    ``Component.draw_noise``): a step that is computed again, batched or traced then sees the same ones.
+
     Several episodes of equal shape stack into one with a leading [tasks] dimension
     (``stack_episodes``); ``tasks`` is then their number.
 
@@ -60,6 +63,7 @@ class Episode:
     class_ids: Tensor | None = None
     tasks: int | None = None
     training: bool = False
+    noise: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         batch = 1 if self.tasks is None else 2
@@ -83,6 +87,7 @@ class Episode:
             query_x=move(self.query_x),
             query_y=move(self.query_y),
             class_ids=None if self.class_ids is None else move(self.class_ids),
+            noise={name: move(value) for name, value in self.noise.items()},
         )
 
 
@@ -96,4 +101,5 @@ def stack_episodes(episodes: Sequence[Episode]) -> Episode:
         torch.stack([e.query_y for e in episodes]),
         torch.stack([i for i in ids if i is not None]) if all(i is not None for i in ids) else None,
         tasks=len(episodes),
+        noise={name: torch.stack([e.noise[name] for e in episodes]) for name in episodes[0].noise},
     )

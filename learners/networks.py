@@ -74,12 +74,24 @@ class Network(Component, ABC):
             theta: The parameters.
             x: The examples.
             norm: Where batch norm finds its statistics.
-            phi: The architecture's own part of phi (relaxed cells); empty otherwise.
+            phi: The architecture's own part of phi (relaxed cells), as ``sampled`` returns it; empty otherwise.
         """
 
-    def outputs(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
+    def sampled(self, phi: Tensors, noise: Tensors) -> Tensors:
+        """Return what ``features`` reads of phi in one pass: phi itself, or what chance has made of it.
+
+        Args:
+            phi: The architecture's own part of phi.
+            noise: This pass's row of what ``draw_noise`` gave; empty where nothing was drawn.
+        """
+        return phi
+
+    def outputs(
+        self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors, noise: Tensors | None = None
+    ) -> Tensor:
         """Map [n, *inputs] to logits or targets [n, outputs]."""
-        return F.linear(self.features(theta, x, norm, phi), theta["head.weight"], theta["head.bias"])
+        features = self.features(theta, x, norm, self.sampled(phi, noise or {}))
+        return F.linear(features, theta["head.weight"], theta["head.bias"])
 
 
 @dataclass(frozen=True)

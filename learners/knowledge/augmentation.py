@@ -14,8 +14,14 @@ class Augmentation(Component):
 
     slot = "augmentation"
 
-    def transform(self, phi: Tensors, x: Tensor) -> Tensor:
-        """Return the varied examples, of the shape of ``x``: [n, *features]."""
+    def transform(self, phi: Tensors, x: Tensor, noise: Tensors) -> Tensor:
+        """Return the varied examples, of the shape of ``x``: [n, *features].
+
+        Args:
+            phi: This slot's part of phi.
+            x: The examples.
+            noise: This step's row of what ``draw_noise`` gave.
+        """
         return x
 
 

@@ -42,7 +42,7 @@ class ChainOfAugmentations(Composite, Augmentation):
 
     members: tuple[Augmentation, ...]
 
-    def transform(self, phi: Tensors, x: Tensor) -> Tensor:
+    def transform(self, phi: Tensors, x: Tensor, noise: Tensors) -> Tensor:
         for index, member in enumerate(self.members):
-            x = member.transform(part(phi, str(index)), x)
+            x = member.transform(part(phi, str(index)), x, part(noise, str(index)))
         return x

@@ -3,6 +3,10 @@
 A component is a configuration and pure functions of phi. Its part of phi carries the
 slot's name in front: ``update/rate/conv0.weight``. A field of its configuration that
 is given as ``Learned`` becomes such a part, mapped through the field's domain.
+
+A component never calls a generator within the inner loop, whose steps are computed again (by the adjoint, by
+central differences), batched and traced. What it needs of chance it asks for in ``draw_noise``, once per episode,
+and is handed step by step.
 """
 
 from collections.abc import Sequence
@@ -102,6 +106,25 @@ class Component:
         dtype = next(iter(theta.values())).dtype if theta else torch.get_default_dtype()
         return torch.tensor(self.real(name).unconstrained(self.start(name)), dtype=dtype)
 
+    @property
+    def random(self) -> bool:
+        """Whether its part of an inner step depends on chance, so that ``draw_noise`` must be asked."""
+        return False
+
+    def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
+        """Return the random numbers of one episode's inner loop, of any names, each [steps + 1, ...].
+
+        Row t is for theta_t: it serves the support pass of inner step t, and the query pass after t steps. Draw
+        on the generator's own device and in any precision; the learner moves them to where the examples are.
+
+        Args:
+            examples: What the inner loop trains on, for its shape: [n, *features].
+            steps: How many inner steps follow.
+            generator: Source of randomness.
+            training: Whether phi or theta is being learned, rather than a task evaluated or adapted to.
+        """
+        return {}
+
     def knob(self, phi: Tensors, name: str) -> float | Tensor:
         """Return a field's value: fixed, or the learned tensor mapped through its domain.
 
@@ -121,7 +144,7 @@ class Component:
 
 
 class Composite(Component):
-    """Several components that fill one slot together; member ``i``'s part of phi stands under ``i/``.
+    """Several components that fill one slot together; member ``i``'s part of phi and of the noise stands in ``i/``.
 
     Args:
         members: At least one component of the slot, in their order.
@@ -139,6 +162,18 @@ class Composite(Component):
         for index, member in enumerate(self.members):
             phi |= under(str(index), member.init(theta, generator))
         return phi
+
+    @property
+    def random(self) -> bool:
+        """Whether any member depends on chance."""
+        return any(member.random for member in self.members)
+
+    def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
+        """Return every member's random numbers, member by member."""
+        noise: Tensors = {}
+        for index, member in enumerate(self.members):
+            noise |= under(str(index), member.draw_noise(examples, steps, generator, training=training))
+        return noise
 
     @property
     def has_knowledge(self) -> bool:

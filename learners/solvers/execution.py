@@ -24,7 +24,7 @@ from metaloom.learners.networks import MLP
 from metaloom.learners.solvers.inner_loop import Slots
 
 Pose = Callable[[Tensors, Episode], Problem]
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # support_x, support_y, query_x, query_y, stacked over tasks
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensors]  # support_x, support_y, query_x, query_y, noise; over tasks
 Result = tuple[Tensors, Outer, dict[str, float]]
 WARM_UPS = 3  # replays until TorchScript has settled on its plan, so that every step of a trial runs the same one
 TRACED_WIDTH = 256  # the widest hidden layer that still wins when batched over tasks
@@ -85,7 +85,8 @@ class VMap(Execution):
             raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
 
         def one(phi: Tensors, state: Tensors, tensors: Batch) -> tuple[Tensor, Outer]:
-            return estimator.value(pose(state, Episode(*tensors)), phi)
+            support_x, support_y, query_x, query_y, noise = tensors
+            return estimator.value(pose(state, Episode(support_x, support_y, query_x, query_y, noise=noise)), phi)
 
         def mean(phi: Tensors, state: Tensors, tensors: Batch) -> tuple[Tensor, Outer]:
             totals, outers = torch.func.vmap(one, in_dims=(None, None, 0))(phi, state, tensors)
@@ -95,7 +96,7 @@ class VMap(Execution):
 
     def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
         batch = stack_episodes(episodes)
-        tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+        tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y, batch.noise)
         gradient, outers = self._gradient(pose, phi, state, tensors, key)
         detach = {name: value.detach() for name, value in gradient.items()}
         return detach, outers, {}
@@ -123,25 +124,28 @@ class Traced(VMap):
     def _gradient(
         self, pose: Pose, phi: Tensors, state: Tensors, tensors: Batch, key: Hashable
     ) -> tuple[Tensors, Outer]:
-        leaves = (*phi.values(), *state.values(), *tensors)
-        kind = (key, *phi, *state, *((t.shape, t.dtype, t.device) for t in leaves))
+        *sets, noise = tensors
+        leaves = (*phi.values(), *state.values(), *noise.values(), *sets)
+        kind = (key, *phi, *state, *noise, *((t.shape, t.dtype, t.device) for t in leaves))
         if kind not in self._replays:
-            self._replays = {kind: self._trace(pose, phi, state, leaves)}
+            self._replays = {kind: self._trace(pose, phi, state, noise, leaves)}
         replay, like = self._replays[kind]
         with torch.no_grad():
             values = iter(replay(*leaves))
         gradient = dict(zip(phi, values, strict=False))
         return gradient, Outer(next(values), next(values), dict(zip(like.statistics, values, strict=True)))
 
-    def _trace(self, pose: Pose, phi: Tensors, state: Tensors, leaves: Sequence[Tensor]) -> tuple[Replay, Outer]:
+    def _trace(
+        self, pose: Pose, phi: Tensors, state: Tensors, noise: Tensors, leaves: Sequence[Tensor]
+    ) -> tuple[Replay, Outer]:
         """Return the computation as a function of flat leaves to flat results, and a verdict of its form."""
         batched, forms = self._batched(pose), []
 
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             rest = iter(values)
-            phi_now, state_now = ({name: next(rest) for name in names} for names in (phi, state))
+            phi_now, state_now, noise_now = ({name: next(rest) for name in names} for names in (phi, state, noise))
             support_x, support_y, query_x, query_y = rest
-            gradient, outer = batched(phi_now, state_now, (support_x, support_y, query_x, query_y))
+            gradient, outer = batched(phi_now, state_now, (support_x, support_y, query_x, query_y, noise_now))
             forms.append(outer)
             return *gradient.values(), outer.loss, outer.accuracy, *outer.statistics.values()
 

@@ -104,9 +104,16 @@ class GradientLearner:
             return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
         return state
 
+    def _to_learn_from(self, phi: Tensors, episodes: Sequence[Episode], generator: Generator) -> list[Episode]:
+        """Mark episodes as training ones, and draw the random numbers of their inner loops."""
+        steps = self.slots.update.config.steps
+        marked = [replace(episode, training=True) for episode in episodes]
+        return [self.slots.draw(phi, episode, steps, generator, training=True) for episode in marked]
+
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         state = self._fresh(phi, state, generator)
+        episodes = self._to_learn_from(phi, episodes, generator)
         outer_step = int(state[STEP])
         weights = multi_step_weights(self.slots.update.config.steps, outer_step, self.inner.multi_step_loss)
         loop = self.loop if not self.execution.functional else replace(self.loop, functional=True)
@@ -130,13 +137,14 @@ class GradientLearner:
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
         state = self._fresh(phi, state, generator)
+        episodes = self._to_learn_from(phi, episodes, generator)
         steps = self.slots.update.config.steps
         last_only = (0.0,) * (steps - 1) + (1.0,)
         weights = multi_step_weights(steps, int(state[STEP]), self.inner.multi_step_loss) or last_only
         total = 0.0
         with torch.no_grad():
             for episode in episodes:
-                problem = self.loop.problem(lambda leaves: self._start(leaves, state), replace(episode, training=True))
+                problem = self.loop.problem(lambda leaves: self._start(leaves, state), episode)
                 moved = problem.start(phi)
                 for index, weight in enumerate(weights):
                     moved = problem.step(phi, moved, index)
@@ -155,7 +163,8 @@ class GradientLearner:
         if not self.online:
             return state
         for episode in episodes:
-            problem = self.loop.problem(partial(self._start, state=state), episode)
+            drawn = self.slots.draw(phi, episode, self.slots.update.config.steps, generator, training=True)
+            problem = self.loop.problem(partial(self._start, state=state), drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):
                 moved = problem.step(phi, moved, index)
@@ -169,6 +178,7 @@ class GradientLearner:
     def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
         loop = self._evaluation_loop(state)
+        episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         with torch.no_grad():
             moved = self._start(phi, state)
             problem = loop.problem(lambda leaves: self._start(leaves, state), episode)
@@ -185,6 +195,7 @@ class GradientLearner:
     ) -> "AdaptedByGradient":
         """Adapt to a new task."""
         episode = Episode(support_x, support_y, support_x[:0], support_y[:0])
+        episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         loop = self._evaluation_loop(state)
         with torch.no_grad():
             moved = self._start(phi, state)

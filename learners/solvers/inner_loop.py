@@ -3,15 +3,16 @@ r"""The inner loop of every gradient-based learner: slots in, a bilevel ``Proble
     g_t     = sum_i w_i(l_i) grad l_i(theta_t; augment(data(phi, support))) / n  + proximal * (theta_t - theta_0)
     theta_t+1 = update(phi, theta_t, g_t)
 
-Every slot contributes one factor, so that any subset of them may be learned at once.
+Every slot contributes one factor, so that any subset of them may be learned at once. What is random in a step
+comes from ``Episode.noise``, drawn before the first one (``Slots.draw``), so that all of it stays a pure function.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.batch_norm import Normalization
@@ -22,7 +23,7 @@ from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Weighting
-from metaloom.learners.knowledge.slots import Component, part
+from metaloom.learners.knowledge.slots import Component, part, under
 from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
 from metaloom.learners.networks import Network
 
@@ -60,6 +61,27 @@ class Slots:
         """Name every slot's component."""
         return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
 
+    def draw(self, phi: Tensors, episode: Episode, steps: int, generator: Generator, *, training: bool) -> Episode:
+        """Return the episode with the random numbers of its inner loop, slot by slot, in the slots' order."""
+        random = [(name, component) for name, component in self.items() if component.random]
+        if not random:
+            return episode
+        with torch.no_grad():
+            x, _ = self.data.batch(part(phi, "data"), episode)
+        noise: Tensors = {}
+        for name, component in random:
+            noise |= under(name, component.draw_noise(x, steps, generator, training=training))
+        return replace(episode, noise={name: value.to(x.device, _precision(value, x)) for name, value in noise.items()})
+
+
+def _precision(value: Tensor, like: Tensor) -> torch.dtype:
+    return like.dtype if value.is_floating_point() else value.dtype
+
+
+def noise_of(episode: Episode, slot: str, index: int) -> Tensors:
+    """Return row ``index`` of a slot's random numbers."""
+    return {name: value[index] for name, value in part(episode.noise, slot).items()}
+
 
 class Pass(NamedTuple):
     """What one forward pass gives: outputs [n, outputs], and batch norm's statistics."""
@@ -87,21 +109,30 @@ class InnerLoop:
     functional: bool = False
     running: Tensors = field(default_factory=dict)
 
-    def forward(self, phi: Tensors, theta: Tensors, x: Tensor, index: int, given: Tensors | None = None) -> Pass:
-        """Run the network at inner step ``index`` on x [n, *features]."""
+    def forward(
+        self,
+        phi: Tensors,
+        theta: Tensors,
+        x: Tensor,
+        index: int,
+        given: Tensors | None = None,
+        noise: Tensors | None = None,
+    ) -> Pass:
+        """Run the network at inner step ``index`` on x [n, *features], with its random numbers of this pass."""
         if self.config.batch_norm == "per_step":
             last = self.slots.update.config.steps - 1
             steps = part(phi, "normalization")
             theta = theta | {name: value[min(index, last)] for name, value in steps.items()}
         norm = Normalization(given, fused=not self.functional)
-        outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"))
+        outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"), noise)
         return Pass(outputs, norm.collected)
 
     def support_losses(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Tensor:
         """Return the inner loss of every training example, [n]."""
         x, y = self.slots.data.batch(part(phi, "data"), episode)
-        x = self.slots.augmentation.transform(part(phi, "augmentation"), x)
-        outputs = self.forward(phi, theta, x, index, self.running or None).outputs
+        x = self.slots.augmentation.transform(part(phi, "augmentation"), x, noise_of(episode, "augmentation", index))
+        noise = noise_of(episode, "architecture", index)
+        outputs = self.forward(phi, theta, x, index, self.running or None, noise).outputs
         return self.slots.loss.losses(part(phi, "loss"), outputs, y)
 
     def gradient(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode, index: int) -> Tensors:
@@ -140,27 +171,29 @@ class InnerLoop:
         return dict(zip(leaves, grads, strict=True))
 
     def surrogate(self, phi: Tensors, moved: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Tensor:
-        """Return the inner loss at ``moved`` with the example weights of ``theta``."""
-        weights = self._weights(phi, self.support_losses(phi, theta, episode, 0))
-        total = (weights * self.support_losses(phi, moved, episode, 0)).sum()
+        """Return the last step's inner loss at ``moved`` with the example weights of ``theta``."""
+        last = self.slots.update.config.steps - 1
+        weights = self._weights(phi, self.support_losses(phi, theta, episode, last))
+        total = (weights * self.support_losses(phi, moved, episode, last)).sum()
         if self.config.proximal == 0.0:
             return total
         distance = sum((moved[name] - start[name]).square().sum() for name in moved if self.slots.update.adapts(name))
         return total + 0.5 * self.config.proximal * distance
 
-    def query_statistics(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Tensors | None:
+    def query_statistics(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Tensors | None:
         """Return the statistics that a query pass is given; None lets it use its own batch's."""
         if self.running:
             return self.running
         if self.config.batch_norm != "support" or not self.slots.architecture.has_batch_norm:
             return None
-        return self.forward(phi, theta, episode.support_x, index).statistics
+        noise = noise_of(episode, "architecture", taken)
+        return self.forward(phi, theta, episode.support_x, max(taken - 1, 0), noise=noise).statistics
 
     def query(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Pass:
         """Predict the query set after ``taken`` inner steps."""
-        index = max(taken - 1, 0)
-        given = self.query_statistics(phi, theta, episode, index)
-        return self.forward(phi, theta, episode.query_x, index, given)
+        given = self.query_statistics(phi, theta, episode, taken)
+        noise = noise_of(episode, "architecture", taken)
+        return self.forward(phi, theta, episode.query_x, max(taken - 1, 0), given, noise)
 
     def verdict(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
         """Judge the query set after ``taken`` inner steps."""
@@ -182,7 +215,9 @@ class InnerLoop:
         def origin(phi: Tensors) -> Tensors:
             return start(phi).theta if self.config.proximal else {}
 
-        def gradient(phi: Tensors, theta: Tensors, index: int = 0) -> Tensors:
+        last = self.slots.update.config.steps - 1
+
+        def gradient(phi: Tensors, theta: Tensors, index: int = last) -> Tensors:
             return self.gradient(phi, theta, origin(phi), episode, index)
 
         def update(phi: Tensors, state: InnerState, slope: Tensors, index: int) -> InnerState:

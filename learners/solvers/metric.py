@@ -73,7 +73,8 @@ class PrototypicalLearner:
         return part(phi, "initialization") or part(state, "theta")
 
     def _embed(self, phi: Tensors, state: Tensors, x: Tensor, norm: Normalization) -> Tensor:
-        return self.architecture.features(self._theta(phi, state), x, norm, part(phi, "architecture"))
+        own = self.architecture.sampled(part(phi, "architecture"), {})
+        return self.architecture.features(self._theta(phi, state), x, norm, own)
 
     def logits(self, phi: Tensors, queries: Tensor, prototypes: Tensor) -> Tensor:
         """Compare embedded queries [n, d] with prototypes [ways, d]: [n, ways]."""
