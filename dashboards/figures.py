@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards import queries
+from metaloom.dashboards.canvas import canvas, name_axes, save_figure
 from metaloom.workers import records
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Z_95 = 1.96
@@ -26,7 +26,6 @@ COLOURS = {
 }
 EPISODES_OF_A_CURVE = 2000  # the newest ones; more change the curve by less than a line's width
 KNOBS_A_FIGURE = 12
-DOTS_PER_INCH = 110
 
 
 @dataclass(frozen=True)
@@ -47,26 +46,41 @@ def draw_search(store: Path, name: str) -> Drawn:
     summary = queries.search_summary(store, name)
     folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    _save(history_figure(summary), folder / "history.png")
+    save_figure(history_figure(summary), folder / "history.png")
     knobs = knob_figure(summary)
     if knobs is not None:
-        _save(knobs, folder / "knobs.png")
+        save_figure(knobs, folder / "knobs.png")
     best = summary["best"]
     if best is None or not queries.trial_folder(store, name, best["id"]).is_dir():
         return Drawn(folder)
-    curve = adaptation_figure(store, name, best["id"])
-    if curve is None:
-        return Drawn(folder)
-    own = queries.trial_folder(store, name, best["id"]) / records.FIGURES_FOLDER
-    own.mkdir(mode=0o700, exist_ok=True)
-    _save(curve, own / "adaptation.png")
-    return Drawn(folder, {best["id"]: own})
+    own = draw_trial(store, name, best["id"])
+    return Drawn(folder, {best["id"]: own} if own is not None else {})
+
+
+def draw_trial(store: Path, name: str, trial: int) -> Path | None:
+    """Draw how a trial adapts and what it has learned, into its own folder; None if there is nothing to see yet."""
+    from metaloom.dashboards.knowledge_figures import known_of, pictures
+
+    directory = queries.trial_folder(store, name, trial)
+    figures: dict[str, Figure] = {}
+    curve = adaptation_figure(store, name, trial)
+    if curve is not None:
+        figures["adaptation"] = curve
+    if (directory / records.TASK_FILE).is_file():  # written by the trial's first step
+        figures |= {picture.name: picture.figure for picture in pictures(known_of(directory))}
+    if not figures:
+        return None
+    folder = directory / records.FIGURES_FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for file, figure in figures.items():
+        save_figure(figure, folder / f"{file}.png")
+    return folder
 
 
 def history_figure(summary: Mapping[str, Any]) -> "Figure":
     """Draw each trial's value with its 95% interval, by number, and the best so far."""
     aim = summary["objectives"][0]
-    figure = _canvas(8.0, 4.5)
+    figure = canvas(8.0, 4.5)
     axes = figure.add_subplot()
     for state, colour in COLOURS.items():
         trials = [row for row in summary["trials"] if row["state"] == state and row["value"] is not None]
@@ -87,7 +101,7 @@ def history_figure(summary: Mapping[str, Any]) -> "Figure":
         steps.append(better([*steps[-1:], row["value"]]))
     if finished:
         axes.step([row["id"] for row in finished], steps, where="post", color="black", lw=1, label="best so far")
-    _name_axes(axes, f"search {summary['name']}", "trial", aim["metric"])
+    name_axes(axes, f"search {summary['name']}", "trial", aim["metric"])
     if axes.has_data():
         axes.legend(fontsize=8)
     return figure
@@ -101,7 +115,7 @@ def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
         return None
     columns = min(3, len(knobs))
     rows = -(-len(knobs) // columns)
-    figure = _canvas(4.0 * columns, 3.0 * rows)
+    figure = canvas(4.0 * columns, 3.0 * rows)
     for number, knob in enumerate(knobs):
         axes = figure.add_subplot(rows, columns, number + 1)
         having = [row for row in trials if knob in row["knobs"]]
@@ -115,7 +129,7 @@ def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
         )
         if numeric and min(values) > 0 and max(values) / min(values) > 30:
             axes.set_xscale("log")
-        _name_axes(axes, "", knob, summary["objectives"][0]["metric"])
+        name_axes(axes, "", knob, summary["objectives"][0]["metric"])
     return figure
 
 
@@ -124,14 +138,14 @@ def adaptation_figure(store: Path, name: str, trial: int) -> "Figure | None":
     curve = adaptation_curve(store, name, trial)
     if not curve["mean"]:
         return None
-    figure = _canvas(6.0, 4.0)
+    figure = canvas(6.0, 4.0)
     axes = figure.add_subplot()
     steps = list(range(len(curve["mean"])))
     axes.plot(steps, curve["mean"], marker="o")
     axes.fill_between(steps, curve["low"], curve["high"], alpha=0.25)
     axes.set_xticks(steps)
     title = f"{name}, trial {trial}: {curve['episodes']} {curve['phase']} episodes"
-    _name_axes(axes, title, "inner steps", curve["metric"])
+    name_axes(axes, title, "inner steps", curve["metric"])
     return figure
 
 
@@ -173,25 +187,3 @@ def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         bars[0].append(0.0 if low is None else max(0.0, row["value"] - low))
         bars[1].append(0.0 if high is None else max(0.0, high - row["value"]))
     return bars
-
-
-def _canvas(width: float, height: float) -> "Figure":
-    """Return an empty figure, in inches; made without pyplot, so that threads do not share a state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="tight")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _name_axes(axes: "Axes", title: str, across: str, up: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(across, fontsize=8)
-    axes.set_ylabel(up, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3)
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    figure.savefig(path, dpi=DOTS_PER_INCH)

@@ -8,6 +8,7 @@ from metaloom.orchestrator.failures import SearchError
 from metaloom.workers import records
 
 if TYPE_CHECKING:
+    from metaloom.workers.card import CardPicture
     from metaloom.workers.scoring import Evaluation
 
 BEST = "best"
@@ -73,7 +74,17 @@ def export(store: Path, name: str, *, trial: str, out: Path, episodes: int | Non
     directory = queries.trial_folder(store, name, row["id"])
     asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
     evaluation = evaluate_trial(directory, cache=store / "cache", episodes=asked) if asked else None
-    return write_bundle(directory, out, origin=_origin(store, name, row), evaluation=evaluation)
+    origin = _origin(store, name, row)
+    return write_bundle(directory, out, origin=origin, evaluation=evaluation, pictures=_pictures(directory))
+
+
+def _pictures(directory: Path) -> "list[CardPicture]":
+    """Draw what a trial has learned, for its card."""
+    from metaloom.dashboards.canvas import png
+    from metaloom.dashboards.knowledge_figures import known_of, pictures
+    from metaloom.workers.card import CardPicture
+
+    return [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(known_of(directory))]
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:

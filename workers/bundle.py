@@ -1,14 +1,14 @@
 """A trial's result, to take away: it opens without Ray, MLflow or the store it came from.
 
 A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.safetensors``,
-``card.md``, ``test_episodes.parquet`` (the episodes its numbers are of, if it was tested),
+``card.md`` with its pictures, ``test_episodes.parquet`` (the episodes its numbers are of, if it was tested),
 ``MLmodel`` (so that MLflow loads it too) and ``manifest.json``, which has the format's version and
 the SHA-256 of every other file. Loading one runs nobody's code: it reads JSON, YAML and safetensors.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from metaloom.learners.base import Learner
 from metaloom.learners.episode import TaskShape
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
 from metaloom.workers.assembly import assemble
-from metaloom.workers.card import write_card
+from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, different_leaves, load_knowledge, read_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
 from metaloom.workers.data.base import TaskSource
@@ -53,7 +53,14 @@ _REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 
-def write_bundle(trial_directory: Path, out: Path, *, origin: Mapping[str, Any], evaluation: Evaluation | None) -> Path:
+def write_bundle(
+    trial_directory: Path,
+    out: Path,
+    *,
+    origin: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    pictures: Sequence[CardPicture] = (),
+) -> Path:
     """Write what a trial has learned as a bundle.
 
     Args:
@@ -61,6 +68,7 @@ def write_bundle(trial_directory: Path, out: Path, *, origin: Mapping[str, Any],
         out: The bundle's folder; must not exist.
         origin: Where it comes from, as JSON values: search, trial, run id, what the sampler was.
         evaluation: The test its numbers are of; None if it was not tested.
+        pictures: Figures of what was learned, for the card.
 
     Returns:
         ``out``.
@@ -72,12 +80,16 @@ def write_bundle(trial_directory: Path, out: Path, *, origin: Mapping[str, Any],
     """
     if out.exists():
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
-    config, task = read_config(trial_directory), _read_task(trial_directory / TASK_FILE)
+    config, task = read_config(trial_directory), read_task(trial_directory / TASK_FILE)
     knowledge = load_knowledge(trial_directory)
     aside = out.with_name(f"{ASIDE}{out.name}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
+        for picture in pictures:
+            (aside / picture.file).write_bytes(picture.png)
+        card = write_card(config, task, knowledge, origin, evaluation, pictures)
+        write_text(aside / CARD_FILE, card)
         _fill(aside, config, task, knowledge, origin, evaluation)
         aside.rename(out)
         sync(out.parent)
@@ -96,7 +108,7 @@ def _fill(
     origin: Mapping[str, Any],
     evaluation: Evaluation | None,
 ) -> None:
-    """Write every file of the bundle, the manifest last."""
+    """Write every file of the bundle but its card and pictures; the manifest, which signs them all, last."""
     document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}}
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(_MLMODEL))
@@ -105,7 +117,6 @@ def _fill(
         {"phi": knowledge.phi, "state": knowledge.state},
         {"step": str(knowledge.step)},
     )
-    write_text(folder / CARD_FILE, write_card(config, task, knowledge, origin, evaluation))
     if evaluation is not None:
         source = str(config.tasks.get("source", ""))
         rows = Origin(config.search, config.trial, source, evaluation.setting, evaluation.batch_norm)
@@ -326,7 +337,7 @@ def _read_yaml(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _read_task(path: Path) -> TaskShape:
+def read_task(path: Path) -> TaskShape:
     try:
         return _task_of(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as problem:

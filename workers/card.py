@@ -1,7 +1,8 @@
 """The card of a bundle: what it is, how it was found, what its numbers are of."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from metaloom.learners.episode import TaskShape
@@ -16,18 +17,34 @@ _SETTINGS = {
 }
 
 
+@dataclass(frozen=True)
+class CardPicture:
+    """A figure of what was learned: its name, its caption, and the content of its PNG file."""
+
+    name: str
+    caption: str
+    png: bytes
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file in the bundle."""
+        return f"figure-{self.name}.png"
+
+
 def write_card(
     config: TrialConfig,
     task: TaskShape,
     knowledge: Knowledge,
     origin: Mapping[str, Any],
     evaluation: Evaluation | None,
+    pictures: Sequence[CardPicture] = (),
 ) -> str:
     """Return the card as Markdown."""
     method = str(config.learner.get("method", "custom"))
     parts = [
         f"# {method} for {_task(config, task)}",
         _what(config, task, knowledge, method),
+        *(["## What was learned", *map(_picture, pictures)] if pictures else []),
         "## Numbers",
         _numbers(evaluation),
         "## How it was found",
@@ -62,6 +79,10 @@ def _what(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method: st
         if slot != "method" and settings
     ]
     return "\n".join(lines)
+
+
+def _picture(picture: CardPicture) -> str:
+    return f"{picture.caption}\n\n![{picture.name}]({picture.file})"
 
 
 def _outputs(task: TaskShape) -> str:

@@ -14,7 +14,9 @@ RULES: dict[str, dict[str, Any]] = {
     "nesterov": {"kind": "sgd", "rate": 0.2, "momentum": 0.7, "nesterov": True},
     "decay": {"kind": "sgd", "rate": 0.2, "weight_decay": 0.1},
     "adam": {"kind": "adam", "rate": 0.05},
-    "adamw": {"kind": "adam", "rate": 0.05, "weight_decay": 0.1},
+    "adam_decay": {"kind": "adam", "rate": 0.05, "weight_decay": 0.1},
+    "adamw": {"kind": "adamw", "rate": 0.05, "weight_decay": 0.1},
+    "rmsprop": {"kind": "rmsprop", "rate": 0.02, "smoothing": 0.9, "momentum": 0.6},
 }
 
 
@@ -52,8 +54,8 @@ def test_everything_composed_under_every_update_rule(rule: str, steps: int, esti
     rate = {"rate": learned("parameter", float(RULES[rule]["rate"]))}
     errors = every_error(EVERYTHING, steps=steps, rule={**RULES[rule], **rate}, estimator=estimator)
     assert set(errors) == {"initialization", "update", "weighting", "data", "loss"}
-    # Adam's first step is rate * sign(g): what bends g alone hardly moves it, and the difference is mostly rounding
-    bound = 1e-5 if "adam" in rule and steps == 1 else 1e-8
+    # the first step of Adam and RMSprop goes along sign(g): what bends g hardly moves it, and rounding is most of that
+    bound = 1e-5 if RULES[rule]["kind"] != "sgd" and steps == 1 else 1e-8
     assert max(errors.values()) < bound, errors
 
 
@@ -84,8 +86,23 @@ def test_rates_at_every_granularity(per: str, estimator: str) -> None:
             "beta2": {"learn": {"start": 0.9}},
             "weight_decay": {"learn": {"start": 0.05}},
         },
+        {
+            "kind": "adamw",
+            "rate": learned("layer_step", 0.05),
+            "beta1": learned("layer", 0.8),
+            "beta2": learned("layer", 0.9),
+            "weight_decay": learned("layer", 0.05),
+        },
+        {
+            "kind": "rmsprop",
+            "rate": learned("parameter", 0.02),
+            "smoothing": learned("layer", 0.9),
+            "momentum": learned("layer_step", 0.5),
+        },
+        {"kind": "sgd", "rate": learned("layer_step", 0.2), "momentum": learned("layer", 0.5)},
+        {"kind": "sgd", "rate": 0.2, "momentum": learned("step", 0.5), "weight_decay": learned("layer_step", 0.01)},
     ],
-    ids=["momentum and decay", "nesterov", "adam"],
+    ids=["momentum and decay", "nesterov", "adam", "adamw", "rmsprop", "momentum per layer", "momentum per step"],
 )
 def test_every_learned_knob_of_the_update_rules(rule: dict[str, Any]) -> None:
     for estimator in EXACT:

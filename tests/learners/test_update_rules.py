@@ -20,6 +20,14 @@ SAME_AS_TORCH: list[tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str,
     ({"kind": "adam"}, torch.optim.Adam, {}),
     ({"kind": "adam", "beta1": 0.5, "beta2": 0.9}, torch.optim.Adam, {"betas": (0.5, 0.9)}),
     ({"kind": "adam", "weight_decay": 0.1}, torch.optim.AdamW, {"weight_decay": 0.1}),
+    ({"kind": "adamw"}, torch.optim.AdamW, {}),
+    (
+        {"kind": "adamw", "weight_decay": 0.3, "beta1": 0.6},
+        torch.optim.AdamW,
+        {"weight_decay": 0.3, "betas": (0.6, 0.999)},
+    ),
+    ({"kind": "rmsprop"}, torch.optim.RMSprop, {}),
+    ({"kind": "rmsprop", "smoothing": 0.9, "momentum": 0.5}, torch.optim.RMSprop, {"alpha": 0.9, "momentum": 0.5}),
 ]
 
 
@@ -119,6 +127,27 @@ def test_a_per_step_rate_holds_its_last_value_beyond_training() -> None:
     rule = rule_of("sgd", rate=Learned(start=0.2, per="step"), steps=2)
     phi = {"rate": torch.tensor([0.1, 0.7])}
     assert [float(rule.rate(phi, "x", index)) for index in range(4)] == pytest.approx([0.1, 0.7, 0.7, 0.7])
+
+
+@pytest.mark.parametrize(("per", "leaves"), [("scalar", ["momentum"]), ("layer", ["momentum/a", "momentum/head.b"])])
+def test_momentum_is_learned_as_a_whole_or_per_layer(per: str, leaves: list[str]) -> None:
+    rule = rule_of("sgd", rate=0.1, momentum=Learned(start=0.5, per=per))
+    theta = {"a": normal(2, seed=0), "head.b": normal(3, seed=1)}
+    phi = rule.init(theta, seeded(0))
+    assert sorted(phi) == leaves
+    phi[leaves[-1]] = torch.tensor(0.9)
+    state = InnerState(theta, rule.begin(theta))
+    for _ in range(2):
+        state = rule.step(phi, state, {name: torch.ones_like(value) for name, value in theta.items()}, 0)
+    first = 0.9 if per == "scalar" else 0.5
+    torch.testing.assert_close(theta["a"] - state.theta["a"], torch.full_like(theta["a"], 0.1 * (2 + first)))
+    torch.testing.assert_close(theta["head.b"] - state.theta["head.b"], torch.full_like(theta["head.b"], 0.29))
+
+
+def test_a_knob_has_only_its_own_granularities() -> None:
+    rule = rule_of("sgd", momentum=Learned(start=0.5, per="parameter"))
+    with pytest.raises(LearnerError, match=r"learner\.update\.momentum: no granularity is named 'parameter'"):
+        rule.init({"a": normal(2, seed=0)}, seeded(0))
 
 
 def test_an_anil_rate_belongs_to_the_head_alone() -> None:

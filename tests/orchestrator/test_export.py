@@ -35,6 +35,17 @@ def test_a_bundle_says_where_it_comes_from(store: Path, tmp_path: Path) -> None:
     assert "first" in bundle.card
 
 
+def test_the_card_and_mlflow_show_what_was_learned(store: Path, tmp_path: Path) -> None:
+    changes = [*CHANGES, "search.baselines=[]"]
+    api.search("sinusoid-meta-sgd", overrides=changes, store=store, name="rates", trials=1, executor="inline")
+    path = export.export(store, "rates", trial="best", out=tmp_path / "bundle", episodes=0)
+    card = load_bundle(path).card
+    assert "Learned rate:" in card
+    assert "(figure-rates.png)" in card
+    assert (path / "figure-rates.png").read_bytes().startswith(b"\x89PNG")
+    assert (queries.trial_folder(store, "rates", 0) / "figures" / "rates.png").is_file()
+
+
 def test_any_trial_can_be_taken_with_or_without_a_test(store: Path, tmp_path: Path) -> None:
     path = export.export(store, "first", trial="1", out=tmp_path / "bundle", episodes=0)
     manifest = load_bundle(path).manifest

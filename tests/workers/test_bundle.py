@@ -16,6 +16,7 @@ from metaloom.learners import METHODS, build_learner
 from metaloom.learners.errors import BadInput
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.bundle import FORMAT, PyFunc, write_bundle
+from metaloom.workers.card import CardPicture
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
 from metaloom.workers.durable import canonical, digest
@@ -194,6 +195,18 @@ def test_it_is_never_written_over(sine, tmp_path):
 def test_nothing_learned_is_nothing_to_bundle(tmp_path):
     with pytest.raises(BadInput, match="no trial is here"):
         write_bundle(tmp_path / "none", tmp_path / "out", origin={}, evaluation=None)
+
+
+def test_pictures_stand_on_the_card_and_are_signed(sine, tmp_path):
+    directory = sine[0]
+    picture = CardPicture("rates", "The head learns fastest.", b"\x89PNG picture")
+    path = write_bundle(directory / "trial", tmp_path / "out", origin={}, evaluation=None, pictures=[picture])
+    bundle = load_bundle(path)
+    assert "## What was learned\n\nThe head learns fastest.\n\n![rates](figure-rates.png)" in bundle.card
+    assert (path / "figure-rates.png").read_bytes() == picture.png
+    (path / "figure-rates.png").write_bytes(b"another")
+    with pytest.raises(BundleError, match=r"figure-rates\.png is damaged"):
+        load_bundle(path)
 
 
 def test_a_full_disk_leaves_no_half_bundle(sine, tmp_path):

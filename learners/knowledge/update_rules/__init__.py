@@ -1,0 +1,11 @@
+"""How the inner loop moves: optimizers as pure functions, each a file; their shared part is ``base``."""
+
+from metaloom.learners.knowledge.update_rules.base import (
+    GRANULARITIES,
+    UPDATE_RULES,
+    InnerState,
+    UpdateConfig,
+    UpdateRule,
+)
+
+__all__ = ["GRANULARITIES", "UPDATE_RULES", "InnerState", "UpdateConfig", "UpdateRule"]

@@ -1,0 +1,158 @@
+r"""How the inner loop moves: functional optimizers whose rates may be learned, at any granularity.
+
+``torch.optim`` cannot be unrolled (in-place updates), so these are pure functions. A rate
+learned per ``parameter`` is Meta-SGD's (Li et al., 2017, https://arxiv.org/abs/1707.09835,
+equation 3: theta - alpha o grad); per ``layer_step`` it is MAML++'s LSLR (Antoniou et al.,
+2019, https://arxiv.org/abs/1810.09502, section 4), where, as in its reference, every tensor
+has its own. Momentum, the betas and the decay are learned alike, per layer and step. What is
+learned per step holds its last value beyond the steps it was trained for.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.knowledge.slots import Component
+from metaloom.learners.networks import HEAD
+from metaloom.learners.registry import Registry
+
+UPDATE_RULES: Registry[type[Component]] = Registry("update rule")
+GRANULARITIES = ("scalar", "layer", "parameter", "step", "layer_step")
+OF_LAYERS = ("scalar", "layer", "step", "layer_step")  # what stays one number for all of a tensor
+
+
+class InnerState(NamedTuple):
+    """theta and the inner optimizer's buffers."""
+
+    theta: Tensors
+    buffers: Tensors
+
+
+@dataclass(frozen=True)
+class UpdateConfig:
+    """What every update rule shares.
+
+    Attributes:
+        steps: Inner steps while meta-training.
+        evaluation_steps: Inner steps when evaluated; None takes as many as in training.
+        adapt: Whether all parameters move in the inner loop, or only the head (ANIL).
+    """
+
+    rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=GRANULARITIES)] = 0.01
+    start_spread: float = 0.0
+    steps: Annotated[int, Int(1, 100)] = 5
+    evaluation_steps: Annotated[int | None, Int(1, 1000)] = None
+    adapt: Literal["all", "head"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise LearnerError(f"learner.update.steps must be at least 1, got {self.steps}")
+        if isinstance(self.rate, float | int) and self.rate <= 0:
+            raise LearnerError(f"learner.update.rate must be above 0, got {self.rate}")
+        if not 0 <= self.start_spread < 1:
+            raise LearnerError(f"learner.update.start_spread must be in [0, 1), got {self.start_spread}")
+
+
+class UpdateRule(Component, ABC):
+    """One inner step as a pure function."""
+
+    slot = "update"
+    Config = UpdateConfig
+    config: UpdateConfig
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        """Start every learned knob at its granularity; the rate may be spread evenly about its start.
+
+        ``start_spread`` s draws each element of the rate from U[(1 - s) start, (1 + s) start]:
+        Meta-SGD's U[0.005, 0.1] is start 0.0525 with spread 0.905.
+        """
+        phi: Tensors = {}
+        for knob in self.learned_knobs():
+            spread = self.config.start_spread if knob == "rate" else 0.0
+            start = self.start(knob)
+            bounds = [self.real(knob).unconstrained(start * (1 + sign * spread)) for sign in (-1, 1)]
+            phi |= {
+                name: torch.empty(shape).uniform_(*bounds, generator=generator)
+                for name, shape in self._shapes(knob, theta).items()
+            }
+        return phi
+
+    def _shapes(self, knob: str, theta: Tensors) -> dict[str, tuple[int, ...]]:
+        """Return the leaves of phi that a learned knob has at its granularity, and their shapes."""
+        steps = self.config.steps
+        adapted = self.adapted(theta)
+        by_granularity: dict[str, dict[str, tuple[int, ...]]] = {
+            "scalar": {knob: ()},
+            "step": {knob: (steps,)},
+            "layer": {f"{knob}/{name}": () for name in adapted},
+            "layer_step": {f"{knob}/{name}": (steps,) for name in adapted},
+            "parameter": {f"{knob}/{name}": tuple(value.shape) for name, value in adapted.items()},
+        }
+        return by_granularity[self.granularity(knob)]
+
+    def granularity(self, knob: str) -> str:
+        """Return at which granularity a learned knob is learned; raises LearnerError for one it does not have."""
+        allowed = self.real(knob).per
+        per = self.learned_knobs()[knob].per or allowed[0]
+        if per not in allowed:
+            raise LearnerError(f"learner.update.{knob}: {unknown('granularity', per, allowed)}")
+        return per
+
+    def adapts(self, name: str) -> bool:
+        """Whether the inner loop moves this parameter."""
+        return self.config.adapt == "all" or name.startswith(HEAD)
+
+    def setting(self, phi: Tensors, knob: str, name: str, index: int) -> float | Tensor:
+        """Return a knob for parameter ``name`` at inner step ``index``: a number, or a tensor that broadcasts."""
+        value = getattr(self.config, knob)
+        if not isinstance(value, Learned):
+            return float(value)
+        per = self.granularity(knob)
+        leaf = phi[knob] if per in ("scalar", "step") else phi[f"{knob}/{name}"]
+        if per in ("step", "layer_step"):
+            leaf = leaf[min(index, self.config.steps - 1)]
+        return self.real(knob).value(leaf)
+
+    def rate(self, phi: Tensors, name: str, index: int) -> float | Tensor:
+        """Return the rate of parameter ``name`` at inner step ``index``."""
+        return self.setting(phi, "rate", name, index)
+
+    @property
+    def evaluation_steps(self) -> int:
+        """Inner steps when evaluated."""
+        return self.config.evaluation_steps or self.config.steps
+
+    def begin(self, theta: Tensors) -> Tensors:
+        """Return the optimizer's buffers before the first step."""
+        return {}
+
+    @abstractmethod
+    def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
+        """Move the adapted parameters along their gradient; differentiable in everything.
+
+        Args:
+            phi: This slot's part of phi.
+            state: theta and buffers before the step.
+            gradient: One tensor per adapted parameter.
+            index: The inner step's number from 0.
+        """
+
+    def adapted(self, theta: Tensors) -> Tensors:
+        """Return the parameters that the inner loop moves."""
+        return {name: value for name, value in theta.items() if self.adapts(name)}
+
+    def zeros(self, theta: Tensors, *buffers: str) -> Tensors:
+        """Return buffers of zeros, one per adapted parameter and of its shape."""
+        adapted = self.adapted(theta)
+        return {f"{buffer}/{name}": torch.zeros_like(value) for buffer in buffers for name, value in adapted.items()}
+
+
+def off(value: object) -> bool:
+    """Whether a knob is fixed at zero, so that its term can be left out."""
+    return isinstance(value, float) and value == 0.0
