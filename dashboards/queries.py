@@ -5,6 +5,7 @@ journal (read-only) and the Parquet parts, so it is there while the search runs,
 when neither Ray nor MLflow does.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,15 @@ def search_folder(store: Path, name: str) -> Path:
 def trial_folder(store: Path, name: str, trial: int) -> Path:
     """Return the folder of trial number ``trial`` of search ``name`` (it may not exist yet)."""
     return search_folder(store, name) / TRIALS_FOLDER / f"{trial:04d}"
+
+
+def takes_images(store: Path, name: str, trial: int) -> bool:
+    """Say whether a trial was trained on images, [channels, height, width] each: a new task is then a folder of them.
+
+    False where it has not begun.
+    """
+    path = trial_folder(store, name, trial) / records.TASK_FILE
+    return path.is_file() and len(json.loads(path.read_text())["inputs"]) > 1
 
 
 def search_history(store: Path, name: str) -> SearchHistory:

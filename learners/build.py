@@ -22,6 +22,7 @@ from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
 from metaloom.learners.knowledge.slots import Component, Slot, domain
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.networks import ARCHITECTURES, Network
+from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
 from metaloom.learners.solvers.joint import JointLearner
@@ -215,5 +216,7 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             f"learner.loss: a {task.kind} task needs {'cross_entropy' if task.kind == 'classification' else 'mse'}"
         )
 
+
+load_plugins(LEARNERS)  # at the end: a plugin may build on anything here
 
 __all__ = ["ESTIMATORS", "METHODS", "SLOTS", "build_learner", "make_config"]

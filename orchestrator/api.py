@@ -99,7 +99,9 @@ def train(
     if chosen:
         said = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
         notes.append(f"{len(chosen)} searched knob{'s' * (len(chosen) > 1)} took the default: {said}")
-    return _create_and_run(loaded, created, options, store=store, name=name, progress=progress, notes=notes)
+    return _create_and_run(
+        loaded, created, options, store=store, name=name, progress=progress, notes=notes, defaults_alone=True
+    )
 
 
 def _load(experiment: Source, changes: Sequence[str]) -> Experiment:
@@ -161,6 +163,7 @@ def _create_and_run(
     name: str | None,
     progress: Progress | None,
     notes: Sequence[str] = (),
+    defaults_alone: bool = False,
 ) -> SearchSummary:
     from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
 
@@ -172,7 +175,7 @@ def _create_and_run(
     if name is not None and home.has(name):
         home.new_folder(name)  # says that the name is in use, before the data are prepared
     try:
-        rehearse(experiment, cache=home.cache)
+        rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone)
     except BadInput:
         if is_new:
             home.remove_if_empty()

@@ -137,6 +137,8 @@ def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:
 
 def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) -> None:
     """Print how a search ended, and how to go on."""
+    from metaloom.dashboards.queries import takes_images
+
     show_search(console, summary)
     name, best = summary["name"], summary["best"]
     console.print(f"Records: {store / 'searches' / name}", markup=False)
@@ -147,7 +149,7 @@ def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) ->
     if best is None:
         console.print("No trial has a result.", style="red")
         return
-    images = "accuracy" in summary["objectives"][0]["metric"]
+    images = takes_images(store, name, best["id"])
     support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")
     console.print("Go on with:")
     for purpose, command in (

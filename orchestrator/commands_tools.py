@@ -29,7 +29,8 @@ def check(
 ) -> None:
     """Validate an experiment and its hypergradients.
 
-    Each learned knob's hypergradient is compared with central differences in float64.
+    Each learned knob's hypergradient is compared with central differences in float64, for every member of
+    every choice.
     """
     with answering(as_json) as answer:
         from metaloom.orchestrator.hypergradient_check import check_experiment
@@ -58,7 +59,7 @@ def ui(
             answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(told, markup=False))
             if browser:
                 webbrowser.open(url)
-            process.wait()
+            serving.serve(process)
 
 
 def doctor(
@@ -103,14 +104,17 @@ def schema(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     from metaloom.orchestrator.commands_tables import row, table
 
-    screen.print(f"{document['name']}: valid; hypergradient by {document['estimator']}", markup=False)
+    estimators = dict.fromkeys(member["estimator"] for member in document["members"])
+    screen.print(f"{document['name']}: valid; hypergradient by {', '.join(estimators)}", markup=False)
     if not document["knobs"]:
         screen.print("No knob is learned: there is no hypergradient to compare.")
         return
-    shown = table("learned knob", "relative error", "numbers", "norm")
+    several = len(estimators) > 1
+    shown = table("learned knob", "relative error", "numbers", "norm", *(["estimator"] if several else []))
     for knob, error in document["knobs"].items():
         detail = document["details"][knob]
-        shown.add_row(*row(knob, f"{error:.2e}", f"{detail['numbers']:,}", f"{detail['norm']:.3g}"))
+        cells = [knob, f"{error:.2e}", f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
+        shown.add_row(*row(*cells, *([detail["estimator"]] if several else [])))
     screen.print(shown)
     screen.print(document["verdict"], markup=False)
 

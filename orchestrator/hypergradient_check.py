@@ -1,31 +1,76 @@
 """``metaloom check``: is the experiment valid, and is each learned knob's hypergradient right?"""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import defaults, resolve
+from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
+from metaloom.search_spaces.sampling import Value
+
+if TYPE_CHECKING:
+    from metaloom.workers.checking import Check
+
+LEARNER = "learner"
 
 
 def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> dict[str, Any]:
-    """Check an experiment with every searched knob at its default.
+    """Check an experiment: each member of each choice once, every other searched knob at its default.
 
     Returns:
-        ``name``, ``estimator``, ``knobs`` (name to relative error), ``details`` (name to ``relative_error``,
-        ``norm``, ``numbers``), ``diagnostics`` of the estimator, and a ``verdict`` in words.
+        ``name``, ``estimator`` (of the default), ``knobs`` (name to relative error), ``details`` (name to
+        ``relative_error``, ``norm``, ``numbers``, ``estimator``), ``members`` (what was ``chosen``, its ``estimator``,
+        ``knobs`` by their plain names, and the estimator's ``diagnostics``), and a ``verdict`` in words. Where
+        methods are searched a knob is called as in ``learner[maml].initialization``; where a choice in it is not at
+        its default the name ends as in ``where learner.architecture is conv4``.
 
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
     """
     experiment = load_experiment(source, overrides)
-    resolved = resolve(experiment, defaults(experiment))
 
-    from dataclasses import asdict
+    from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
+    from metaloom.workers.checking import EXACT
 
+    rehearse(experiment, cache=store / "cache")
+    details: dict[str, dict[str, Any]] = {}
+    members: list[dict[str, Any]] = []
+    for chosen, resolved in _distinct(experiment):
+        checked = _check(experiment, resolved, store)
+        for knob, one in checked.knobs.items():
+            details[_name(knob, chosen, resolved)] = {**asdict(one), "estimator": checked.estimator}
+        errors = {knob: one.relative_error for knob, one in checked.knobs.items()}
+        estimator = {"estimator": checked.estimator, "diagnostics": dict(checked.diagnostics)}
+        members.append({"chosen": dict(chosen), "knobs": errors, **estimator})
+    return {
+        "name": experiment.name,
+        "estimator": members[0]["estimator"],
+        "knobs": {name: one["relative_error"] for name, one in details.items()},
+        "details": details,
+        "members": members,
+        "verdict": _verdict(details, EXACT),
+    }
+
+
+def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
+    """Yield the default, then every member of every choice that makes another learner of it."""
+    from metaloom.orchestrator.rehearsal import members
+
+    seen: set[str] = set()
+    for chosen in members(experiment):
+        resolved = resolve(experiment, Given(chosen, defaults(experiment)))
+        parts = json.dumps([resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
+        if parts not in seen:
+            seen.add(parts)
+            yield chosen, resolved
+
+
+def _check(experiment: Experiment, resolved: Resolved, store: Path) -> "Check":
     from metaloom.workers import checking
     from metaloom.workers.assembly import assemble
-    from metaloom.workers.data import prepare
     from metaloom.workers.records import TrialConfig
 
     config = TrialConfig(
@@ -38,26 +83,27 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         outer={**resolved.outer, "precision": "float64"},
         resources={**resolved.resources, "device": "cpu"},
     )
-    cache = store / "cache"
-    prepare(config.tasks, cache=cache)
-    parts = assemble(config, cache=cache)
-    checked = checking.check_hypergradient(parts.learner, parts.source, seed=experiment.seed)
-    errors = {knob: one.relative_error for knob, one in checked.knobs.items()}
-    wrong = [knob for knob, error in errors.items() if not error <= checking.EXACT]
-    return {
-        "name": experiment.name,
-        "estimator": checked.estimator,
-        "knobs": errors,
-        "details": {knob: asdict(one) for knob, one in checked.knobs.items()},
-        "diagnostics": dict(checked.diagnostics),
-        "verdict": _verdict(checked.estimator, wrong, checking.EXACT),
-    }
+    parts = assemble(config, cache=store / "cache")
+    return checking.check_hypergradient(parts.learner, parts.source, seed=experiment.seed)
 
 
-def _verdict(estimator: str, wrong: list[str], bound: float) -> str:
+def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
+    """Say which member of which choice a learned knob belongs to."""
+    member = resolved.knobs.get(LEARNER)
+    if member is not None and (knob == LEARNER or knob.startswith(f"{LEARNER}.")):
+        knob = f"{LEARNER}[{member}]{knob.removeprefix(LEARNER)}"
+    others = " and ".join(f"{name} is {value}" for name, value in chosen.items() if name != LEARNER)
+    return f"{knob} where {others}" if others else knob
+
+
+def _verdict(details: Mapping[str, Mapping[str, Any]], bound: float) -> str:
+    wrong = [name for name, one in details.items() if not one["relative_error"] <= bound]
     if not wrong:
         return f"Every hypergradient is exact (relative error at most {bound:g})."
+    estimators = sorted({str(details[name]["estimator"]) for name in wrong})
+    few = len(estimators) == 1
+    named = f"The estimator '{estimators[0]}' leaves" if few else f"The estimators {', '.join(estimators)} leave"
     return (
-        f"Not exact: {', '.join(wrong)}. The estimator '{estimator}' leaves terms out by design, or has not "
+        f"Not exact: {', '.join(wrong)}. {named} terms out by design, or {'has' if few else 'have'} not "
         "converged: compare with --set outer.hypergradient=unroll"
     )

@@ -107,7 +107,12 @@ class Reader:
     def _table(self, path: Path) -> Examples:
         label = self._label()
         has_label = label in read_table(path).column_names
-        read = read_columns(path, label=label if has_label else None, features=self.task.features)
+        read = read_columns(
+            path,
+            label=label if has_label else None,
+            features=self.task.features,
+            advice="fill them in, or leave such rows out",
+        )
         wanted = int(np.prod(self.task.inputs))
         if len(read.features) != wanted:
             raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}")

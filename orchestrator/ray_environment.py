@@ -7,6 +7,7 @@ and writes a handful of files per trial.
 
 import atexit
 import contextlib
+import fcntl
 import logging
 import os
 import secrets
@@ -34,6 +35,8 @@ LOCAL = {
     "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets next to nothing beside any other busy process
 }
 TOKEN_FILE = "token"
+FOLDER_PREFIX = "metaloom-"
+OWNER_FILE = "owner"  # in a private folder: locked by the process whose folder it is
 
 _private_folder: Path | None = None
 
@@ -62,10 +65,43 @@ def private_folder() -> Path:
     """
     global _private_folder
     if _private_folder is None:
-        parent = tempfile.gettempdir()
-        _private_folder = Path(tempfile.mkdtemp(prefix="metaloom-", dir=parent if len(parent) < 30 else "/tmp"))
+        parent = Path(tempfile.gettempdir())
+        parent = parent if len(str(parent)) < 30 else Path("/tmp")
+        remove_abandoned(parent)
+        _private_folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+        _hold(_private_folder)
         atexit.register(shutil.rmtree, _private_folder, ignore_errors=True)
     return _private_folder
+
+
+def _hold(folder: Path) -> None:
+    """Lock the folder until this process ends, however it ends: the kernel frees the lock.
+
+    The file is locked before it has its name, so that nobody ever sees it free while its owner lives.
+    """
+    aside = folder / f"{OWNER_FILE}.new"
+    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)  # never closed; no child inherits it
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, str(os.getpid()).encode())
+    aside.rename(folder / OWNER_FILE)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove this user's own folders whose process is gone: one killed by SIGKILL could not remove its own."""
+    for folder in parent.glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):  # it has just gone, or is not ours to look into
+            if folder.lstat().st_uid == os.getuid() and not folder.is_symlink() and _is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Say whether a folder was made by a process like this one that has ended; raises OSError if it was not."""
+    descriptor = os.open(folder / OWNER_FILE, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _token() -> Path:

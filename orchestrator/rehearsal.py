@@ -27,19 +27,20 @@ FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ") 
 MAX_MEMBERS = 200  # a choice among more would keep the user waiting
 
 
-def rehearse(experiment: Experiment, *, cache: Path) -> None:
+def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = False) -> None:
     """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
 
     Args:
         experiment: What is to be run.
         cache: Where task sources keep what they make.
+        defaults_alone: Only the default of each choice will run, so that no other member matters.
 
     Raises:
         BadInput: Something does not go together; the message names the field, and the member of the choice.
         BadEnvironment: The cache cannot be written.
     """
     sources: dict[str, TaskSource] = {}
-    for chosen in _members(experiment):
+    for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
         try:
             _build(resolved, sources, experiment.seed, cache)
@@ -64,7 +65,7 @@ def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache:
     learner.begin(learner.init(generator), generator)  # a network sees only now whether it can read the examples
 
 
-def _members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
+def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
     """Yield what to choose to reach each member of each choice, and both ends of each range of the tasks."""
     yield {}
     knobs, tasks = searched_knobs(experiment), domains(experiment.space.tasks)

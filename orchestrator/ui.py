@@ -69,6 +69,20 @@ def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
             _end(process)
 
 
+def serve(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the user's Ctrl-C.
+
+    Raises:
+        BadEnvironment: The server has ended by itself: killed, or out of memory.
+    """
+    code = process.wait()
+    raise BadEnvironment(f"the MLflow server has ended by itself ({_ending(code)}); start it again with 'metaloom ui'")
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
 def _command(store: Path, port: int) -> list[str]:
     place = store.absolute()
     return [

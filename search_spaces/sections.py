@@ -8,6 +8,8 @@ from metaloom.learners import ESTIMATORS, InnerConfig
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.slots import NoConfig
+from metaloom.learners.plugins import TASK_SOURCES as PLUGGED_SOURCES
+from metaloom.learners.plugins import load_plugins
 from metaloom.search_spaces.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
@@ -71,7 +73,8 @@ class OuterConfig:
 
 
 def task_catalogue() -> Catalogue:
-    """Return the task sources."""
+    """Return the task sources, those of installed plugins among them."""
+    load_plugins(PLUGGED_SOURCES)
     return Catalogue("task source", dict(TASK_SOURCES.items()), key=SOURCE)
 
 
@@ -95,7 +98,8 @@ def is_regression(tasks: Node) -> bool:
     if not isinstance(tasks, Section):
         return False
     kind = tasks.fields.get("kind")
-    return tasks.kind == "sinusoid" or kind == Fixed("regression")
+    settings = TASK_SOURCES.get(tasks.kind)
+    return bool(getattr(settings, "regression", False)) or kind == Fixed("regression")
 
 
 def parse_inner(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Problems) -> Node:

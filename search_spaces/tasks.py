@@ -6,7 +6,7 @@ A new source is one class in :data:`TASK_SOURCES` and one file beside the source
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.registry import Registry
@@ -25,7 +25,13 @@ FRACTIONS = ("label_noise", "validation_fraction", "test_fraction")  # in [0, 1)
 
 
 class TaskSettings:
-    """Base of all: what no data could serve is refused at birth, before any data is opened."""
+    """Base of all: what no data could serve is refused at birth, before any data is opened.
+
+    Attributes:
+        regression: Whether every task's targets are numbers. A source that does both has a field ``kind``.
+    """
+
+    regression: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         values = vars(self)
@@ -52,6 +58,7 @@ class SinusoidTasks(TaskSettings):
         noise: Standard deviation of the noise added to the targets of the support set.
     """
 
+    regression: ClassVar[bool] = True
     shots: Shots = 10
     queries: Queries = 10
     noise: Annotated[float, Real(0.0, 10.0, per=())] = 0.0

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from metaloom.orchestrator import cli
@@ -157,6 +159,70 @@ def test_check_compares_each_learned_knob(run: Run, tmp_path: Path) -> None:
     first_order = run("check", "sinusoid-maml", "--set", "outer.hypergradient=first_order", "--store", tmp_path)
     assert first_order.code == 0
     assert "Not exact: learner.initialization" in first_order.out
+
+
+def test_check_looks_at_every_member_of_a_choice(run: Run, tmp_path: Path) -> None:
+    learner = "{search: [{method: maml, architecture: {kind: mlp, hidden: [4]}}, "
+    learner += (
+        "{method: first_order_maml, architecture: {kind: mlp, hidden: [4], activation: {search: [relu, tanh]}}}]}"
+    )
+    changes = ("--set", f"learner={learner}", "--store", tmp_path)
+    document = run("check", "quick", *changes, "--json").document
+    assert list(document["knobs"]) == [
+        "learner[maml].initialization",
+        "learner[first_order_maml].initialization",
+        "learner[first_order_maml].initialization where learner[first_order_maml].architecture.activation is tanh",
+    ]
+    exact, *inexact = document["knobs"].values()
+    assert exact < 1e-6 < 1e-4 < min(inexact)
+    assert [one["estimator"] for one in document["details"].values()] == ["unroll", "first_order", "first_order"]
+    assert len(document["members"]) == 3
+    told = run("check", "quick", *changes)
+    assert "hypergradient by unroll, first_order" in told.out
+    assert "Not exact: learner[first_order_maml].initialization, " in told.out
+    assert "learner[maml].initialization" not in told.out.partition("Not exact")[2]
+
+
+def test_train_minds_the_default_of_a_choice_alone(run: Run, tmp_path: Path) -> None:
+    learner = "learner={search: [{method: maml}, {method: maml, architecture: conv4}]}"  # sines are no images
+    changes = ("--set", learner, *SMALL, "--store", tmp_path)
+    assert run("train", "quick", *changes).code == 0
+    refused = run("search", "quick", "--executor", "inline", *changes)
+    assert refused.code == 2
+    assert "use mlp" in refused.err
+
+
+def test_a_table_from_training_to_predictions(run: Run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["kind,long,wide"]
+    for label in range(12):
+        centre = generator.normal(size=2) * 9
+        lines += [",".join([f"k{label}", *map(str, centre + generator.normal(size=2))]) for _ in range(6)]
+    (tmp_path / "plants.csv").write_text("\n".join(lines))
+    (tmp_path / "plants.yaml").write_text(
+        f"tasks: {{source: table, path: {tmp_path}/plants.csv, label: kind, ways: 2, shots: 2, queries: 2}}\n"
+        "learner: {method: prototypical, architecture: {kind: mlp, hidden: [4]}}\n"
+    )
+    trained = run("train", tmp_path / "plants.yaml", *SMALL, "--store", tmp_path / "store")
+    assert trained.code == 0
+    assert "--support SUPPORT.csv --query QUERY.csv" in trained.out  # accuracy is no sign of images
+    bundle = tmp_path / "bundle"
+    assert run("export", "plants", "--out", bundle, "--episodes", 0, "--store", tmp_path / "store").code == 0
+    (tmp_path / "support.csv").write_text("\n".join([lines[0], *lines[1:4], *lines[7:10]]))
+    pq.write_table(pa.table({"wide": [1.0, 2.0], "long": [3.0, 4.0]}), tmp_path / "query.parquet")
+    told = run(*adapting(bundle, tmp_path / "support.csv", tmp_path / "query.parquet"), "--json")
+    assert told.code == 0
+    assert {one["prediction"] for one in told.document["predictions"]} <= {"k0", "k1"}
+    (tmp_path / "support.csv").write_text("kind,long,wide\nk0,1,nan\nk1,1,2\n")
+    refused = run(*adapting(bundle, tmp_path / "support.csv", tmp_path / "query.parquet"))
+    assert refused.code == 2
+    assert "row 0, column 'wide'" in refused.err
+    assert "fill them in" in refused.err
+    assert "tasks." not in refused.err  # 'adapt' has no such settings
+
+
+def adapting(bundle: Path, support: Path, query: Path) -> tuple[str | Path, ...]:
+    return ("adapt", bundle, "--support", support, "--query", query)
 
 
 def test_presets_and_schema_are_documents(run: Run) -> None:

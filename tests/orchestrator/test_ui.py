@@ -53,3 +53,12 @@ def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGINT)
     assert process.wait(30) == 130
     assert not [child for child in started if child.is_running()]
+
+
+def test_a_server_that_ends_by_itself_is_no_success(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadEnvironment, match="ended by itself \\(killed by SIGKILL"),
+        ui.served(tmp_path, ui.free_port(None)) as server,
+    ):
+        os.killpg(server.pid, signal.SIGKILL)
+        ui.serve(server)

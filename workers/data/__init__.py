@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from metaloom.learners.plugins import TASK_SOURCES, load_plugins
 from metaloom.workers.data.base import (
     SOURCES,
     SPLITS,
@@ -37,6 +38,8 @@ __all__ = [
 
 for _module in pkgutil.iter_modules(__path__):  # each source registers itself: no list is kept by hand
     import_module(f"{__name__}.{_module.name}")
+
+load_plugins(TASK_SOURCES)
 
 
 def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> TaskSource:

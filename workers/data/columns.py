@@ -66,6 +66,7 @@ def read_columns(
     task: str | None = None,
     features: Sequence[str] = (),
     skip_missing: bool = False,
+    advice: str = "tasks.on_error: skip leaves such rows out",
 ) -> Columns:
     """Read and check the columns that are asked for.
 
@@ -75,6 +76,7 @@ def read_columns(
         task: Name of the task column.
         features: Names of the feature columns; none takes every numeric column that is neither label nor task.
         skip_missing: Leave out rows with a missing or infinite value instead of refusing the table.
+        advice: What would help where such a value is refused.
 
     Raises:
         DataError: A column is absent or not numeric, or a cell is missing, NaN or infinite; row and column are named.
@@ -97,10 +99,7 @@ def read_columns(
     problems = [(int(row), name) for name, marks in bad.items() for row in np.flatnonzero(marks)]
     lines = tuple(f"row {row}, column '{name}'" for row, name in sorted(problems))
     if lines and not skip_missing:
-        raise DataError(
-            f"{path}: a missing, NaN or infinite value in {some(lines)} (rows count from 0; "
-            f"tasks.on_error: skip leaves such rows out)"
-        )
+        raise DataError(f"{path}: a missing, NaN or infinite value in {some(lines)} (rows count from 0; {advice})")
     keep = ~np.any(list(bad.values()), axis=0)
     kept = {name: column.to_numpy()[keep] for name, column in others.items()}
     texts = None if task is None else kept[task].astype(str)

@@ -1,0 +1,110 @@
+"""Installed packages bring methods, components and task sources of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+METHOD = '''
+from dataclasses import dataclass
+
+from metaloom.learners.base import METHODS, Recipe
+from metaloom.learners.knowledge.initialization import INITIALIZATIONS
+
+REGISTERED = INITIALIZATIONS["learned"]
+
+
+@INITIALIZATIONS.register("shared_start")
+class SharedStart(REGISTERED):
+    """Another name for what is built in."""
+
+
+METHODS.add(
+    "{method}",
+    Recipe(
+        summary="learns where to start",
+        paper="none",
+        learner={{"initialization": {{"kind": "shared_start"}}}},
+        outer={{"hypergradient": {{"kind": "unroll"}}}},
+    ),
+)
+'''
+SOURCE = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from metaloom.search_spaces.tasks import TASK_SOURCES, SinusoidTasks
+from metaloom.workers.data.base import SOURCES
+
+
+@TASK_SOURCES.register("waves")
+@dataclass(frozen=True)
+class WaveTasks(SinusoidTasks):
+    """Sines under another name."""
+
+    octaves: int = 1
+
+
+@SOURCES.register("waves")
+class Waves(SOURCES["sinusoid"]):
+    """Sines under another name."""
+
+    name = "waves"
+    Config = WaveTasks
+'''
+EXPERIMENT = """
+tasks: {source: waves, shots: 5, queries: 5, octaves: 2}
+learner: {method: start_together, architecture: {kind: mlp, hidden: [4]}, update: {rate: 0.01, steps: 1}}
+outer: {steps: 2, tasks: 2}
+"""
+
+
+def installed(folder: Path, *, method: str = "start_together", broken: str = "") -> Path:
+    """Lay a package out as pip would."""
+    package, facts = folder / "bring_your_own", folder / "bring_your_own-1.2.dist-info"
+    package.mkdir()
+    facts.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "method.py").write_text(broken or METHOD.format(method=method))
+    (package / "source.py").write_text(SOURCE)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bring-your-own\nVersion: 1.2\n")
+    (facts / "entry_points.txt").write_text(
+        "[metaloom.learners]\nours = bring_your_own.method\n\n[metaloom.task_sources]\nwaves = bring_your_own.source\n"
+    )
+    return folder
+
+
+def metaloom(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    path = os.pathsep.join([str(packages), *sys.path])
+    command = [sys.executable, "-m", "metaloom.orchestrator.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=packages, check=False)
+
+
+def test_a_method_and_a_task_source_of_a_package_run_as_the_built_in_ones_do(tmp_path: Path) -> None:
+    (installed(tmp_path) / "own.yaml").write_text(EXPERIMENT)
+    checked = metaloom(tmp_path, "check", "own.yaml", "--json", "--store", str(tmp_path / "store"))
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["knobs"]["learner.initialization"] < 1e-6
+    schema = metaloom(tmp_path, "schema").stdout
+    assert '"start_together"' in schema
+    assert '"octaves"' in schema
+
+
+@pytest.mark.parametrize(
+    ("broken", "method", "told"),
+    [
+        ("import nowhere_to_be_found", "", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("", "maml", "two methods are named 'maml'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_named(tmp_path: Path, broken: str, method: str, told: str) -> None:
+    installed(tmp_path, broken=broken, method=method)
+    refused = metaloom(tmp_path, "check", "quick", "--store", str(tmp_path / "store"))
+    assert refused.returncode == 3
+    assert "the plugin 'ours' of bring-your-own 1.2 (metaloom.learners: bring_your_own.method)" in refused.stderr
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr

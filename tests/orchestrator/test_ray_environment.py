@@ -1,0 +1,57 @@
+"""Ray's session folders: private, and gone with their process, however it ended."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from metaloom.orchestrator import ray_environment
+
+OWNER = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from metaloom.orchestrator import ray_environment
+print(ray_environment.private_folder(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def parent() -> Iterator[Path]:
+    """A folder whose path is as short as Ray's sockets need."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def owner(parent: Path) -> tuple["subprocess.Popen[str]", Path]:
+    """Start a process that has a private folder, and wait until it has."""
+    command = [sys.executable, "-c", OWNER, str(parent)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_the_folder_of_a_killed_process_is_removed_by_the_next(parent: Path) -> None:
+    killed, abandoned = owner(parent)
+    assert abandoned.parent == parent
+    (abandoned / "ray").mkdir()
+    (abandoned / "ray" / "session").write_text("left behind")
+    foreign = parent / f"{ray_environment.FOLDER_PREFIX}notes"  # somebody's own, by chance of that name
+    foreign.mkdir()
+    (parent / f"{ray_environment.FOLDER_PREFIX}link").symlink_to(foreign)
+    ray_environment.remove_abandoned(parent)
+    assert abandoned.is_dir()  # its process lives
+    killed.kill()
+    killed.wait()
+    living, folder = owner(parent)
+    try:
+        assert not abandoned.exists()
+        assert sorted(one.name for one in parent.iterdir()) == sorted(["metaloom-link", "metaloom-notes", folder.name])
+    finally:
+        assert living.stdin is not None
+        living.stdin.close()  # ends it as it should end
+    assert living.wait(30) == 0
+    assert not folder.exists()
