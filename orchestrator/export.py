@@ -42,7 +42,7 @@ def evaluate(store: Path, target: str, *, trial: str, episodes: int, seed: int |
         MetaloomError: There is no such bundle, search or trial, or its data are gone.
     """
     cache = store / "cache"
-    if (Path(target) / MANIFEST_FILE).is_file():
+    if (Path(target) / MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
         from metaloom.workers.bundle import load_bundle
 
         return load_bundle(target).evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)

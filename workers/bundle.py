@@ -302,6 +302,8 @@ def _sign(path: Path) -> dict[str, Any]:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise BundleError(f"there is no folder {folder}; a bundle is the folder that 'metaloom export' has written")
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text())
     except (OSError, ValueError) as problem:
