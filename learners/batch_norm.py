@@ -14,6 +14,10 @@ Max-pooling commutes with a map that grows, so where every gamma is positive the
 the map sees a quarter of the values (``Normalization.pooled``). A Conv-4 gradient of 75 images takes 105 ms
 so, 115 without pooling first, 150 of primitive operations, and 148 of torch's own in NCHW (one core).
 
+The statistics of the first convolution of grey images need no pass over its output, the largest tensor of the
+network: a convolution is linear in its patches, so they follow from the patches' own mean and covariance
+(``Convolution.statistics``).
+
 Where the statistics come from is a declared mode, because it decides whether a number
 is transductive:
 
@@ -27,7 +31,7 @@ mode           statistics of a query pass                        setting
 =============  ================================================  ==============
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +42,7 @@ from metaloom.learners.base import Tensors
 EPSILON = 1e-5
 MOMENTUM = 0.1  # weight of a new batch in the running averages, torch's default
 MODES = ("batch", "support", "frozen", "per_step")
+LARGEST_PATCH = 12  # values in a patch up to which its covariance is cheaper than a pass over the output
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -91,6 +96,54 @@ class BatchStatistics(torch.autograd.Function):
         return torch.addcmul((slopes[0] / count - mean * spread).reshape(shape), x, spread.reshape(shape))
 
 
+class Convolution(NamedTuple):
+    """What a layer's input was made of: images [n, inputs, height, width] by kernel [outputs, inputs, size, size]."""
+
+    images: Tensor
+    kernel: Tensor
+    stride: int = 1
+    padding: int = 1
+
+    def outputs(self) -> Tensor:
+        """Return [n, outputs, height, width]."""
+        return F.conv2d(self.images, self.kernel, stride=self.stride, padding=self.padding)
+
+    @property
+    def has_small_patches(self) -> bool:
+        """Whether ``statistics`` is the cheaper way: constant images, and few values in a patch."""
+        return not self.images.requires_grad and self.kernel[0].numel() <= LARGEST_PATCH
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Return the outputs' mean and variance, each [outputs], from those of the patches p: w.E[p] and w'Cov[p]w.
+
+        Exact to any order in the kernel, and in float64 from the images' covariance on (error 2e-7). Against
+        ``BatchStatistics`` it saves two passes over the outputs' gradient.
+        """
+        mean, covariance = self._patch_moments()
+        rows = self.kernel.flatten(1).double()  # [outputs, patch]
+        var = ((rows @ covariance) * rows).sum(1)
+        return (rows @ mean).to(self.kernel.dtype), var.to(self.kernel.dtype)
+
+    @torch.no_grad()
+    def _patch_moments(self) -> tuple[Tensor, Tensor]:
+        """Return the mean [patch] and the uncorrected covariance [patch, patch] of all patches, in float64."""
+        size, step, n = self.kernel.shape[-1], self.stride, self.images.shape[0]
+        padded = F.pad(self.images, (self.padding,) * 4)
+        height, width = ((side - size) // step + 1 for side in padded.shape[2:])
+        views = [
+            padded[:, channel, top : top + step * (height - 1) + 1 : step, left : left + step * (width - 1) + 1 : step]
+            for channel in range(padded.shape[1])
+            for top in range(size)
+            for left in range(size)
+        ]
+        patches = torch.stack(views, 1).flatten(2)  # [n, patch, pixels]
+        mean = patches.mean((0, 2))
+        patches -= mean.unsqueeze(-1)
+        # one product an image, summed in float64: a single long one in float32 would cost two digits
+        products = torch.bmm(patches, patches.transpose(1, 2)).double().sum(0)
+        return mean.double(), products / (n * height * width)
+
+
 def _channel_shape(x: Tensor) -> list[int]:
     return [1, -1] + [1] * (x.ndim - 2)
 
@@ -112,27 +165,37 @@ class Normalization:
         """Lay images out as the fused kernels like them."""
         return channels_last(x) if self.fused else x
 
-    def statistics(self, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and variance that a layer normalizes x [n, channels, *space] with: each [channels]."""
+    def statistics(self, layer: str, x: Tensor, made: Convolution | None = None) -> tuple[Tensor, Tensor]:
+        """Return the mean and variance that a layer normalizes x [n, channels, *space] with: each [channels].
+
+        Args:
+            layer: Its name.
+            x: The values.
+            made: The convolution whose outputs x is, where it is one.
+        """
         if self.given is not None:
             return self.given[f"{layer}.mean"], self.given[f"{layer}.var"]
-        if self.fused:
+        if self.fused and made is not None and made.has_small_patches:
+            mean, var = made.statistics()
+        elif self.fused:
             mean, var = BatchStatistics.apply(x)  # type: ignore[no-untyped-call]
         else:
             var, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
         self.collected[f"{layer}.mean"], self.collected[f"{layer}.var"] = mean, var
         return mean, var
 
-    def __call__(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def __call__(
+        self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None
+    ) -> Tensor:
         """Normalize [n, channels, *space] over everything but the channels."""
-        return _affine(x, self.statistics(layer, x), weight, bias)
+        return _affine(x, self.statistics(layer, x, made), weight, bias)
 
-    def pooled(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def pooled(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None) -> Tensor:
         """Normalize, then max-pool 2x2: [n, channels, height, width] to a quarter of it."""
         if self.fused and bool((weight > 0).all()):
-            statistics = self.statistics(layer, x)
+            statistics = self.statistics(layer, x, made)
             return _affine(F.max_pool2d(x, 2), statistics, weight, bias)
-        return F.max_pool2d(self(layer, x, weight, bias), 2)
+        return F.max_pool2d(self(layer, x, weight, bias, made), 2)
 
 
 def _affine(x: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.batch_norm import Convolution, Normalization
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
@@ -177,9 +177,9 @@ class Conv4(Network):
         stride = 1 if self.config.pool == "max" else 2
         x = norm.arrange(x)
         for block in range(self.config.blocks):
-            x = F.conv2d(x, theta[f"conv{block}.weight"], stride=stride, padding=1)
+            made = Convolution(x, theta[f"conv{block}.weight"], stride)
             normalize = norm.pooled if self.config.pool == "max" else norm
-            x = normalize(f"norm{block}", x, theta[f"norm{block}.weight"], theta[f"norm{block}.bias"])
+            x = normalize(f"norm{block}", made.outputs(), theta[f"norm{block}.weight"], theta[f"norm{block}.bias"], made)
             x = F.relu(x)
         return x.flatten(1)
 
@@ -217,8 +217,8 @@ class ResNet12(Network):
 
     def _conv_norm(self, theta: Tensors, name: str, x: Tensor, norm: Normalization) -> Tensor:
         kernel = theta[f"{name}.conv.weight"]
-        x = F.conv2d(x, kernel, padding=kernel.shape[-1] // 2)
-        return norm(f"{name}.norm", x, theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"])
+        made = Convolution(x, kernel, padding=kernel.shape[-1] // 2)
+        return norm(f"{name}.norm", made.outputs(), theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"], made)
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         x = norm.arrange(x)
