@@ -110,8 +110,9 @@ class Convolution(NamedTuple):
 
     @property
     def has_small_patches(self) -> bool:
-        """Whether ``statistics`` is the cheaper way: constant images, and few values in a patch."""
-        return not self.images.requires_grad and self.kernel[0].numel() <= LARGEST_PATCH
+        """Whether ``statistics`` is the cheaper way: constant images, few values in a patch, and a CPU."""
+        constant = not self.images.requires_grad and self.images.device.type == "cpu"
+        return constant and self.kernel[0].numel() <= LARGEST_PATCH
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Return the outputs' mean and variance, each [outputs], from those of the patches p: w.E[p] and w'Cov[p]w.
@@ -184,9 +185,7 @@ class Normalization:
         self.collected[f"{layer}.mean"], self.collected[f"{layer}.var"] = mean, var
         return mean, var
 
-    def __call__(
-        self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None
-    ) -> Tensor:
+    def __call__(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None) -> Tensor:
         """Normalize [n, channels, *space] over everything but the channels."""
         return _affine(x, self.statistics(layer, x, made), weight, bias)
 

@@ -179,7 +179,9 @@ class Conv4(Network):
         for block in range(self.config.blocks):
             made = Convolution(x, theta[f"conv{block}.weight"], stride)
             normalize = norm.pooled if self.config.pool == "max" else norm
-            x = normalize(f"norm{block}", made.outputs(), theta[f"norm{block}.weight"], theta[f"norm{block}.bias"], made)
+            x = normalize(
+                f"norm{block}", made.outputs(), theta[f"norm{block}.weight"], theta[f"norm{block}.bias"], made
+            )
             x = F.relu(x)
         return x.flatten(1)
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.batch_norm import Convolution, Normalization
 from metaloom.learners.domains import Int
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
@@ -163,8 +163,8 @@ class CellNetwork(Network):
         """Map a node along an edge; the shape stays."""
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
-        x = F.conv2d(x.reshape(-1, *self.image), theta["stem.conv.weight"], padding=1)
-        x = norm("stem.norm", x, theta["stem.norm.weight"], theta["stem.norm.bias"])
+        stem = Convolution(norm.arrange(x.reshape(-1, *self.image)), theta["stem.conv.weight"])
+        x = norm("stem.norm", stem.outputs(), theta["stem.norm.weight"], theta["stem.norm.bias"], stem)
         for cell in range(self.config.cells):
             x = F.avg_pool2d(x, 2) if cell else x
             nodes = [x]
