@@ -38,6 +38,7 @@ reproduce: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.search_overhead
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

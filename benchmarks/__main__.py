@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks --workloads W1-8,W2-1 --repeats 5``."""
+"""Run the benchmarks: ``python -m benchmarks --workloads W1-8,W2-1 --repeats 5``; the others' numbers stay."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Row, as_documents, measure
-from benchmarks.report import page, section
+from benchmarks.report import DOCS, keep, record, section
 from benchmarks.workloads import WORKLOADS
 from metaloom.workers.device import choose_device, keep_pages
 
@@ -20,7 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7, help="turns (default 7)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"), help="the page to write")
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     parsed = parser.parse_args()
     unknown = [name for name in parsed.workloads.split(",") if name not in WORKLOADS]
     if unknown or parsed.repeats < 1:
@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, say how it went on stderr, and write the page."""
+    """Measure; after each workload say how it went on stderr, and write the page."""
     parsed = arguments()
     device = choose_device(parsed.device)
     torch.set_num_threads(1)
@@ -41,13 +41,10 @@ def main() -> None:
     for name in parsed.workloads.split(","):
         measured = measure(WORKLOADS[name], device, parsed.repeats)
         rows += measured
-        print(section(WORKLOADS[name], measured), file=sys.stderr)
+        keep(parsed.out, {name: record(measured, device=str(device), turns=parsed.repeats)})
+        print(section(WORKLOADS[name], measured, f"{parsed.repeats} turns on {device}"), file=sys.stderr)
     if parsed.json:
         print(json.dumps(as_documents(rows), indent=1))
-    whole = set(parsed.workloads.split(",")) == set(WORKLOADS)
-    if whole or parsed.out != Path("docs/benchmarks.md"):  # a part of the table does not replace the whole
-        parsed.out.parent.mkdir(parents=True, exist_ok=True)
-        parsed.out.write_text(page(rows, device=str(device), repeats=parsed.repeats), encoding="utf-8")
 
 
 if __name__ == "__main__":

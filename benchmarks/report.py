@@ -1,8 +1,14 @@
-"""The measured rows as a page of docs/."""
+"""Keep measured rows in docs/benchmarks.json, and write docs/benchmarks.md from them.
 
+A run replaces the workloads that it measured and leaves the others, so that a long table can be measured in pieces.
+"""
+
+import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,23 +16,41 @@ from benchmarks.measure import TOLERANCE, Row
 from benchmarks.registry import OURS
 from benchmarks.workloads import WORKLOADS, Workload
 
-HEADER = """# Benchmarks
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RECORDS = "benchmarks.json"
+PAGE = "benchmarks.md"
+OVERHEAD = "search_overhead"  # the record that is no workload
+OVERHEAD_TARGET = 1.15
 
-`make bench` writes this page. One program times the engine (`build_learner(...).meta_step`, what a trial calls) and
-the peers that install on Python 3.11 beside torch 2.13: in turns, in one process, on one thread, on the same network,
-data and mathematics. Every network lacks the bias before its batch norm, for all alike, and all have the same allocator
-settings (`workers.device.keep_pages`).
+HEADER = f"""# Benchmarks
 
-First each loss and whole gradient is compared with a plain loop in float64: a relative error above {tolerance:g} is
+`make bench` measures all of this and writes this page; the command under each heading measures that part anew. One
+program times the engine (`build_learner(...).meta_step`, what a trial calls) and the peers that install on Python 3.11
+beside torch 2.13: in turns, in one process, on one thread, on the same network, data and mathematics. Every network
+lacks the bias before its batch norm, for all alike, and all have the same allocator settings
+(`workers.device.keep_pages`).
+
+First each loss and whole gradient is compared with a plain loop in float64: a relative error above {TOLERANCE:g} is
 marked **wrong**, and a row with a wrong gradient is not raced against. Times are medians; ratios are medians of the
 ratios within a turn. The plain loop is what learn2learn's MAML does inside (learn2learn itself does not build here).
 Peak memory is of one implementation alone in a child process, above the resting process.
 
 `parallel-metalearn` embeds ProtoNet's support and query apart, each with its own batch statistics; its error is against
 a reference that does so too.
-
-Machine: {machine}; torch {torch}; device {device}; {repeats} turns.
 """
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what a part of the page was measured."""
+
+    machine: str
+    torch: str
+    device: str
+    turns: int
+
+    def __str__(self) -> str:
+        return f"{self.machine}; torch {self.torch}; {self.device}; {self.turns} turns"
 
 
 def machine() -> str:
@@ -57,10 +81,12 @@ def verdict(workload: Workload, rows: Sequence[Row]) -> str:
     return text
 
 
-def section(workload: Workload, rows: Sequence[Row]) -> str:
-    """Write one workload's table."""
+def section(workload: Workload, rows: Sequence[Row], note: str) -> str:
+    """Write one workload's table under a note of how it was measured."""
     lines = [
         f"## {workload.name}: {workload.title}",
+        "",
+        note,
         "",
         verdict(workload, rows),
         "",
@@ -78,11 +104,57 @@ def section(workload: Workload, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(rows: Sequence[Row], *, device: str, repeats: int) -> str:
+def keep(folder: Path, measured: Mapping[str, Any]) -> None:
+    """Replace what was measured in the folder's records, and write its page anew."""
+    records = folder / RECORDS
+    known: dict[str, Any] = json.loads(records.read_text(encoding="utf-8")) if records.exists() else {}
+    known |= measured
+    ordered = {name: known[name] for name in (*WORKLOADS, OVERHEAD) if name in known}
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(page(ordered), encoding="utf-8")
+
+
+def record(rows: Sequence[Row], *, device: str, turns: int) -> dict[str, Any]:
+    """Return one workload's rows as the records keep them."""
+    setting = Setting(machine(), torch.__version__, device, turns)
+    return {"setting": asdict(setting), "rows": [asdict(row) for row in rows]}
+
+
+def page(known: Mapping[str, Any]) -> str:
     """Write the whole page."""
-    header = HEADER.format(
-        tolerance=TOLERANCE, machine=machine(), torch=torch.__version__, device=device, repeats=repeats
-    )
-    names = dict.fromkeys(row.workload for row in rows)
-    parts = [section(WORKLOADS[name], [row for row in rows if row.workload == name]) for name in names]
-    return "\n".join([header, *parts])
+    parts = [HEADER]
+    for name, kept in known.items():
+        if name == OVERHEAD:
+            parts.append(overhead_section(kept))
+            continue
+        setting = Setting(**kept["setting"])
+        note = f"`python -m benchmarks --workloads {name} --repeats {setting.turns}` ({setting})"
+        parts.append(section(WORKLOADS[name], [Row(**row) for row in kept["rows"]], note))
+    return "\n".join(parts)
+
+
+def overhead_section(kept: Mapping[str, Any]) -> str:
+    """Write what a search costs beside its trials."""
+    met = "reached" if kept["ratio"] <= OVERHEAD_TARGET else "not reached"
+    count, seconds, work = kept["trials"], kept["seconds"], kept["work"]
+    command = f"python -m benchmarks.search_overhead --trials {count} --seconds {seconds:g} --work {work}"
+    lines = [
+        "## Search overhead",
+        "",
+        f"`{command}` ({kept['machine']})",
+        "",
+        f"**{kept['ratio']:.3f}x** the wall time of a bare loop over two processes, once Ray's workers are up; "
+        f"target {OVERHEAD_TARGET}x: {met}. {count} trials of {seconds:g} s ({work}), two at a time.",
+        "",
+        "| what | s |",
+        "|---|---:|",
+        f"| bare loop over two processes | {kept['bare_s']:.2f} |",
+        f"| search, from its first trial's start to its last one's end | {kept['search_s']:.2f} |",
+        f"| the same, recorded in MLflow and Optuna's database ({kept['recorded_ratio']:.3f}x) "
+        f"| {kept['recorded_search_s']:.2f} |",
+        f"| start of Ray | {kept['ray_start_s']:.2f} |",
+        f"| search with the start of its workers | {kept['search_with_start_of_workers_s']:.2f} |",
+        f"| a fully recorded trial of no work, after the first | {kept['no_work_s_a_trial']:.3f} |",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,10 +1,10 @@
 """What a search costs beside its trials: 60 trials of 1 s, two at a time, against a bare loop over two processes.
 
-    python benchmarks/search_overhead.py [--trials 60] [--seconds 1.0] [--work sleep|busy]
+    python -m benchmarks.search_overhead [--trials 60] [--seconds 1.0] [--work sleep|busy]
 
 The pool of the bare loop is up before it is timed, and so are Ray's workers (its first trial has begun); their
 start is given too. Then fully recorded trials of no work (journal, MLflow, Optuna's database): the cost of
-each after the first.
+each after the first. The page of the benchmarks shows it all.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from benchmarks.report import DOCS, OVERHEAD, keep, machine
 from metaloom.orchestrator import ray_environment
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.outbox import Deferred
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--work", choices=("sleep", "busy"), default="sleep")
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     ray_environment.prepare(local=True)
@@ -160,6 +162,7 @@ def main() -> None:
         "recorded_ratio": round(recorded.trials / bare, 3),
         "no_work_s_a_trial": round((many.delivered - few.delivered) / 50, 4),
     }
+    keep(options.out, {OVERHEAD: result | {"machine": machine()}})
     print(json.dumps(result, indent=1))
 
 
