@@ -4,6 +4,7 @@ matplotlib is imported by the first figure (0.7 s), without a display.
 """
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +42,13 @@ class Drawn:
     trials: Mapping[int, Path] = field(default_factory=dict)
 
 
-def draw_search(store: Path, name: str) -> Drawn:
-    """Draw search ``name`` into its own folder, and its best trial into the trial's."""
+def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> Drawn:
+    """Draw search ``name`` into its own folder, and its best trial into the trial's.
+
+    Args:
+        spare_s: Seconds to draw in the other finished trials that have no figure yet.
+    """
+    deadline = time.monotonic() + spare_s
     summary = queries.search_summary(store, name)
     folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -51,19 +57,27 @@ def draw_search(store: Path, name: str) -> Drawn:
     if knobs is not None:
         save_figure(knobs, folder / "knobs.png")
     best = summary["best"]
-    if best is None or not queries.trial_folder(store, name, best["id"]).is_dir():
-        return Drawn(folder)
-    own = draw_trial(store, name, best["id"])
-    return Drawn(folder, {best["id"]: own} if own is not None else {})
+    drawn = {} if best is None else {best["id"]: draw_trial(store, name, best["id"])}
+    for trial in summary["trials"]:
+        figures = queries.trial_folder(store, name, trial["id"]) / records.FIGURES_FOLDER
+        if time.monotonic() < deadline and trial["state"] == records.FINISHED and not figures.is_dir():
+            drawn[trial["id"]] = draw_trial(store, name, trial["id"], step=trial["steps"])
+    return Drawn(folder, {trial: own for trial, own in drawn.items() if own is not None})
 
 
-def draw_trial(store: Path, name: str, trial: int) -> Path | None:
-    """Draw how a trial adapts and what it has learned, into its own folder; None if there is nothing to see yet."""
+def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -> Path | None:
+    """Draw how a trial adapts and what it has learned, into its own folder; None if there is nothing to see yet.
+
+    Args:
+        step: Its last outer step, if it is known: the episodes before it are then not even read.
+    """
     from metaloom.dashboards.knowledge_figures import known_of, pictures
 
     directory = queries.trial_folder(store, name, trial)
+    if not directory.is_dir():
+        return None
     figures: dict[str, Figure] = {}
-    curve = adaptation_figure(store, name, trial)
+    curve = adaptation_figure(store, name, trial, step=step)
     if curve is not None:
         figures["adaptation"] = curve
     if (directory / records.TASK_FILE).is_file():  # written by the trial's first step
@@ -133,9 +147,9 @@ def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
     return figure
 
 
-def adaptation_figure(store: Path, name: str, trial: int) -> "Figure | None":
+def adaptation_figure(store: Path, name: str, trial: int, *, step: int | None = None) -> "Figure | None":
     """Draw the query metric before adaptation and after each inner step; None without recorded episodes."""
-    curve = adaptation_curve(store, name, trial)
+    curve = adaptation_curve(store, name, trial, step=step)
     if not curve["mean"]:
         return None
     figure = canvas(6.0, 4.0)
@@ -149,13 +163,14 @@ def adaptation_figure(store: Path, name: str, trial: int) -> "Figure | None":
     return figure
 
 
-def adaptation_curve(store: Path, name: str, trial: int) -> dict[str, Any]:
+def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = None) -> dict[str, Any]:
     """Return the mean and 95% interval of the query metric after each inner step.
 
-    Test episodes are taken where there are any, else the newest validation episodes.
+    Test episodes are taken where there are any, else the newest validation episodes: those of ``step``, if given.
     """
+    where = None if step is None else f"step == {step}"
     for phase in (records.TEST, records.VALIDATION):
-        rows = queries.episode_rows(store, name, trial=trial, phase=phase, limit=None).rows
+        rows = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=None).rows
         if rows:
             break
     else:

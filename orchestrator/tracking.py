@@ -17,6 +17,7 @@ from metaloom.dashboards.queries import TRIALS_FOLDER
 from metaloom.orchestrator import tracking_client
 from metaloom.orchestrator.journal import Event, Journal, Projection
 from metaloom.orchestrator.outbox import Backlog, Outbox, Outboxes, Warn
+from metaloom.orchestrator.state import INTERRUPTED
 from metaloom.orchestrator.tracking_client import Runs, flattened
 from metaloom.workers import records
 
@@ -27,6 +28,8 @@ STATE_TAG = "metaloom.state"
 ERROR_TAG = "metaloom.error"
 NOTE_TAG = "metaloom.note"
 PARENT_TAG = "mlflow.parentRunId"
+# Recording may cost 3% of the time: a long trial is drawn as it finishes, short ones at the search's end.
+DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
 EXPERIMENT_FILE = "experiment.yaml"
 CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
@@ -78,7 +81,7 @@ class MlflowProjection:
         self._trial_artifacts = (*TRIAL_ARTIFACTS, *episodes)
         self._connection: Runs | None = None
         self._state = TrackingState()
-        self._search_id = ""
+        self._search_id, self._created_at = "", 0.0
 
     def state(self) -> str:
         """Return the run ids and what was sent, as JSON, for the mark."""
@@ -101,6 +104,7 @@ class MlflowProjection:
         journal = Journal(self._folder, read_only=True)
         try:
             created = journal.events(0, 1)[0]
+            self._created_at = created.time
             self._search_id = hashlib.sha256(f"{self._folder.name} {created.time!r}".encode()).hexdigest()[:16]
             client, experiment = tracking_client.connect(self._store, self._uri, self._experiment, self._artifacts)
             runs = Runs(client, experiment)
@@ -149,15 +153,16 @@ class MlflowProjection:
             self._end_trial(runs, event, trial, "KILLED", records.WAITING)
         parent = self._state.parent_run_id
         runs.tag(parent, STATE_TAG, state)
-        self._figures(runs, parent)
+        spare_s = 0.0 if state == INTERRUPTED else min(DRAWING_SHARE * (event.time - self._created_at), MOST_DRAWING_S)
+        self._figures(runs, parent, spare_s)
         runs.end(parent, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
-    def _figures(self, runs: Runs, parent: str) -> None:
+    def _figures(self, runs: Runs, parent: str, spare_s: float) -> None:
         """Draw the search as it ended; a figure that cannot be drawn must not keep the records back."""
         from metaloom.dashboards import figures
 
         try:
-            drawn = figures.draw_search(self._store, self._folder.name)
+            drawn = figures.draw_search(self._store, self._folder.name, spare_s=spare_s)
         except Exception as error:
             self._warn(f"the figures of '{self._folder.name}' could not be drawn: {error}")
             return
@@ -224,7 +229,20 @@ class MlflowProjection:
 
     def _finished(self, runs: Runs, event: Event) -> None:
         self._trial_run(runs, event)
+        if DRAWING_SHARE * float(event.payload.get("seconds") or 0.0) >= DRAWING_S:
+            self._draw_trial(event)
         self._end_trial(runs, event, str(event.trial), "FINISHED", records.FINISHED)
+
+    def _draw_trial(self, event: Event) -> None:
+        """Draw how the trial adapts and what it has learned, for its artifacts; the best one is drawn again later."""
+        from metaloom.dashboards import figures
+
+        assert event.trial is not None
+        step = self._state.steps.get(str(event.trial))
+        try:
+            figures.draw_trial(self._store, self._folder.name, event.trial, step=step)
+        except Exception as error:  # a figure must not keep the records back
+            self._warn(f"trial {event.trial} of '{self._folder.name}' could not be drawn: {error}")
 
     def _failed(self, runs: Runs, event: Event) -> None:
         run = self._trial_run(runs, event)

@@ -27,6 +27,19 @@ def test_a_search_is_drawn_with_its_best_trial(
             assert len(image.convert("L").getcolors(256) or []) > 10  # something is drawn on the white
 
 
+def test_the_other_finished_trials_are_drawn_if_there_is_time(
+    tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes
+) -> None:
+    write_search("first", story({0: 0.7, 1: 0.9, 2: 0.8}))
+    for trial in (0, 1):  # nothing is recorded of the last
+        rows = [episode(trial, "validation", n, 0.5) for n in range(3)]
+        write_episodes("first", trial, [{**row, "step": 20} for row in rows])
+    assert set(figures.draw_search(tmp_path, "first").trials) == {1}
+    assert set(figures.draw_search(tmp_path, "first", spare_s=60.0).trials) == {0, 1}
+    assert figures.draw_trial(tmp_path, "first", 0, step=10) is None  # no episode of that step
+    assert figures.adaptation_curve(tmp_path, "first", 0, step=20) == figures.adaptation_curve(tmp_path, "first", 0)
+
+
 def test_a_search_without_a_value_is_drawn_empty(tmp_path: Path, write_search: Write) -> None:
     write_search("first", [])
     assert (figures.draw_search(tmp_path, "first").folder / "history.png").is_file()

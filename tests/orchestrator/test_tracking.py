@@ -130,6 +130,25 @@ def test_a_finished_search_is_all_there(search: Search) -> None:
     assert [file.path for file in rows] == ["episodes/part-0-20.parquet"]
 
 
+def test_each_finished_trial_is_drawn_if_that_is_little_beside_its_work(search: Search) -> None:
+    for trial in (0, 1, 2):
+        part = search.folder / "trials" / f"{trial:04d}" / "episodes" / "part-0-20.parquet"
+        part.parent.mkdir(parents=True)
+        rows = [{**episode(trial, "validation", n, 0.9), "step": 20} for n in range(3)]
+        parquet.write_table(pa.Table.from_pylist(rows, schema=EPISODE_SCHEMA), part)
+    events = story({0: 0.7, 1: 0.9, 2: 0.8})
+    events[4][2]["seconds"], events[14][2]["seconds"] = 100.0, 0.1
+    search.tell(STARTED, *events, ENDED)  # a second in all: no time for those that are neither long nor the best
+    assert search.drain() == []
+    _, trials = search.runs()
+    drawn = {
+        trial: [file.path for file in search.client().list_artifacts(run.info.run_id, "figures")]
+        for trial, run in trials.items()
+    }
+    assert drawn == {"0": ["figures/adaptation.png"], "1": ["figures/adaptation.png"], "2": []}
+    assert search.warnings == []
+
+
 def test_events_applied_twice_leave_the_same_runs(search: Search) -> None:
     search.tell(STARTED, *story({0: 0.7, 1: float("nan")}), ENDED)
     search.drain()
