@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
+from metaloom.learners.hypergradients.implicit import Implicit
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.knobs import Alternatives, Node, Searched, Section, Several, walk_nodes
+from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Searched, Section, Several, walk_nodes
 from metaloom.search_spaces.learner_space import METHOD, sections
 from metaloom.search_spaces.sampling import domains
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
@@ -34,6 +35,7 @@ def check_consistency(space: Space, search: SearchSettings, problems: Problems) 
     """
     for learner in sections(space.learner):
         _check_signal(learner, space.outer.get(learner.kind), problems)
+        _check_proximal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
     _check_objectives(space, search, problems)
     _check_sampler(space, search, problems)
     _check_scheduler(space, search, problems)
@@ -67,6 +69,23 @@ def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> N
             learned_too = "which is learned" if len(unseen) == 1 else "which are learned"
             message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, {learned_too}; {advice}"
             problems.add(chosen.place.path, message)
+
+
+def _check_proximal(learner: Section, inner: Node | None, outer: Node | None, problems: Problems) -> None:
+    """Refuse an implicit hypergradient of the initialization where the inner solution does not depend on it."""
+    if not isinstance(inner, Section) or not isinstance(outer, Section) or "update" not in learner.fields:
+        return
+    learned = {slot for slot, _ in learned_slots(learner)}
+    if "initialization" not in learned or inner.fields.get("proximal") != Fixed(0.0):
+        return
+    for chosen in sections(outer.fields[HYPERGRADIENT]):
+        seeing = chosen.kind != AUTO and all(_gives_signal(chosen.kind, slot) for slot in learned)
+        if seeing and issubclass(ESTIMATORS[chosen.kind], Implicit):
+            problems.add(
+                chosen.place.path,
+                f"{chosen.kind} gives no signal to learner.initialization without a proximal term, because the inner "
+                "solution does not depend on its start; set inner.proximal above 0, or use unroll",
+            )
 
 
 def _gives_signal(kind: str, slot: str) -> bool:

@@ -50,6 +50,16 @@ def test_a_learned_weighting_needs_a_signal():
     assert "no signal to learner.weighting" in complaint(learner=learner, outer={"hypergradient": "first_order"})
 
 
+@pytest.mark.parametrize("kind", ["conjugate_gradient", "neumann"])
+def test_an_implicit_gradient_of_the_initialization_needs_a_proximal_term(kind):
+    message = complaint(outer={"hypergradient": {"search": ["unroll", kind]}})
+    assert message.startswith(f"outer.hypergradient.search[1]: {kind} gives no signal to learner.initialization")
+    assert "inner.proximal above 0" in message
+    sound(outer={"hypergradient": kind}, inner={"proximal": 0.1})
+    sound(outer={"hypergradient": kind}, inner={"proximal": "search"})
+    sound(outer={"hypergradient": kind}, learner={"initialization": "random", "weighting": "learn"})
+
+
 def test_any_member_of_a_choice_is_checked():
     learner = {"search": ["maml", "meta_sgd"]}
     message = complaint(learner=learner, outer={"hypergradient": {"search": ["unroll", "first_order"]}})
