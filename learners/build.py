@@ -38,7 +38,7 @@ SLOTS: dict[str, Slot] = {
     for slot in (
         Slot("architecture", ARCHITECTURES, fixed="mlp", learned="cells"),
         Slot("initialization", INITIALIZATIONS, fixed="random", learned="learned"),
-        Slot("update", UPDATE_RULES, fixed="sgd"),
+        Slot("update", UPDATE_RULES, fixed="sgd", learned="learned_optimizer"),
         Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net", combined=ProductOfWeights),
         Slot("loss", LOSSES, fixed="cross_entropy", combined=SumOfLosses),
         Slot("data", DATA, fixed="support", learned="distilled"),

@@ -127,6 +127,22 @@ class MLP(Network):
         return hidden
 
 
+@ARCHITECTURES.register("linear")
+class Linear(Network):
+    """x W^T, without a bias and from W = 0: the unknowns of a linear least-squares problem are its parameters."""
+
+    def parameters(self, generator: Generator) -> Tensors:
+        return {"head.weight": torch.zeros(self.task.outputs, math.prod(self.task.inputs))}
+
+    def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
+        return x.flatten(1)
+
+    def outputs(
+        self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors, noise: Tensors | None = None
+    ) -> Tensor:
+        return F.linear(self.features(theta, x, norm, phi), theta["head.weight"])
+
+
 def image_channels(task: TaskShape, network: str) -> int:
     """Return the channels of an image task; raises LearnerError for anything but images."""
     if len(task.inputs) != 3:

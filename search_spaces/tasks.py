@@ -20,7 +20,16 @@ Queries = Annotated[int, Int(1, 1000)]
 Batch = Annotated[int, Int(1, 100_000)]
 Fraction = Annotated[float, Real(0.0, 1.0, per=())]
 
-AT_LEAST = {"ways": 2, "shots": 1, "queries": 1, "batch": 1, "meta_batch": 1, "imbalance": 1, "size": 4}
+AT_LEAST = {
+    "dimensions": 1,
+    "ways": 2,
+    "shots": 1,
+    "queries": 1,
+    "batch": 1,
+    "meta_batch": 1,
+    "imbalance": 1,
+    "size": 4,
+}
 FRACTIONS = ("label_noise", "validation_fraction", "test_fraction")  # in [0, 1)
 
 
@@ -62,6 +71,19 @@ class SinusoidTasks(TaskSettings):
     shots: Shots = 10
     queries: Queries = 10
     noise: Annotated[float, Real(0.0, 10.0, per=())] = 0.0
+
+
+@TASK_SOURCES.register("quadratics")
+@dataclass(frozen=True)
+class QuadraticTasks(TaskSettings):
+    """Minimizing f(x) = |W x - y|^2 with W and y from N(0, 1), for learned optimizers (Andrychowicz et al. 2016).
+
+    Attributes:
+        dimensions: Of x and of y.
+    """
+
+    regression: ClassVar[bool] = True
+    dimensions: Annotated[int, Int(1, 1000, log=True)] = 10
 
 
 @TASK_SOURCES.register("glyphs")

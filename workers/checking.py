@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import Episode
+from metaloom.learners.knowledge.update_rules import NETWORK
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.seeds import derive_generator
 
@@ -57,7 +58,8 @@ def knob_of(name: str) -> str:
     if slot == "normalization":
         return "inner.batch_norm"
     if slot == "update":
-        return f"learner.update.{rest.split('/')[0]}"
+        knob = rest.split("/")[0]
+        return "learner.update" if knob == NETWORK else f"learner.update.{knob}"
     if slot in ("loss", "prediction"):
         return f"learner.{slot}.{rest}"
     return "learner.prediction" if slot == "joint_head" else f"learner.{slot}"

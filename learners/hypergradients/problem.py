@@ -187,5 +187,5 @@ def require_last_step_only(problem: Problem, estimator: str) -> None:
     if problem.step_weights is not None:
         raise LearnerError(
             f"outer.hypergradient: {estimator} differentiates at the last inner step only; "
-            "set inner.multi_step_loss to 0, or use unroll"
+            "set inner.multi_step_loss to 0 and inner.trajectory_loss to false, or use unroll"
         )

@@ -110,12 +110,19 @@ class GradientLearner:
         marked = [replace(episode, training=True) for episode in episodes]
         return [self.slots.draw(phi, episode, steps, generator, training=True) for episode in marked]
 
+    def _step_weights(self, outer_step: int) -> tuple[float, ...] | None:
+        """Return the weight of the outer loss after each inner step; None for the last alone."""
+        steps = self.slots.update.config.steps
+        if self.inner.trajectory_loss:
+            return (1.0,) * steps
+        return multi_step_weights(steps, outer_step, self.inner.multi_step_loss)
+
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         state = self._fresh(phi, state, generator)
         episodes = self._to_learn_from(phi, episodes, generator)
         outer_step = int(state[STEP])
-        weights = multi_step_weights(self.slots.update.config.steps, outer_step, self.inner.multi_step_loss)
+        weights = self._step_weights(outer_step)
         loop = self.loop if not self.execution.functional else replace(self.loop, functional=True)
 
         def pose(start_state: Tensors, episode: Episode):  # type: ignore[no-untyped-def]
@@ -140,7 +147,7 @@ class GradientLearner:
         episodes = self._to_learn_from(phi, episodes, generator)
         steps = self.slots.update.config.steps
         last_only = (0.0,) * (steps - 1) + (1.0,)
-        weights = multi_step_weights(steps, int(state[STEP]), self.inner.multi_step_loss) or last_only
+        weights = self._step_weights(int(state[STEP])) or last_only
         total = 0.0
         with torch.no_grad():
             for episode in episodes:

@@ -18,6 +18,7 @@ from metaloom.learners.base import Tensors
 from metaloom.learners.batch_norm import Normalization
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Outer, Problem
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
@@ -37,12 +38,21 @@ class InnerConfig:
         batch_norm: Where a query pass finds its statistics (see ``batch_norm.py``).
         proximal: lambda of iMAML's inner problem: lambda / 2 |theta - theta_0|^2 is added to the support loss.
         multi_step_loss: Outer steps over which MAML++'s per-step outer loss fades to the last step alone; 0 for none.
+        trajectory_loss: The outer loss is the sum of the losses after every inner step, not the last one alone.
     """
 
     mode: Literal["episodic", "online"] = "episodic"
     batch_norm: Literal["batch", "support", "frozen", "per_step"] = "batch"
     proximal: Annotated[float, Real(1e-3, 100.0, log=True, per=())] = 0.0
     multi_step_loss: Annotated[int, Int(0, 1_000_000)] = 0
+    trajectory_loss: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trajectory_loss and self.multi_step_loss:
+            raise LearnerError(
+                "inner.trajectory_loss: it weighs every inner step's loss alike, which inner.multi_step_loss "
+                f"({self.multi_step_loss}) does not; keep one of them"
+            )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[dict[str, Any], float | None]] = {
     "finite_difference": ({}, None),
     "first_order": ({}, None),
     "direct": ({}, None),
+    "segments": ({"length": 5}, None),
     "displacement": ({}, None),
 }
 KNOWLEDGE: dict[str, dict[str, Any]] = {
@@ -107,5 +108,5 @@ def test_implicit_is_exact_for_every_slot_at_a_solution(kind: str, slot: str) ->
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_only_derivatives_of_one_value_may_be_batched(kind: str) -> None:
-    batchable = {"unroll", "first_order", "one_step", "direct"}
+    batchable = {"segments", "unroll", "first_order", "one_step", "direct"}
     assert issubclass(ESTIMATORS[kind], ValueEstimator) == (kind in batchable)

@@ -27,6 +27,7 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "meta_sgd": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "maml_plus_plus": (IMAGES, {"architecture": CONV}, 0.01),
     "imaml": (FEW_SHOT, {"architecture": SMALL}, 0.01),
+    "learned_optimizer": (FEW_SHOT, {"architecture": SMALL, "update": {"steps": 4, "hidden": 5}}, 0.05),
     "prototypical": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "meta_weight_net": (SINGLE, {"architecture": SMALL}, 0.01),
     "distillation": (SINGLE, {"architecture": SMALL}, 0.1),
@@ -170,6 +171,7 @@ def test_the_claimed_gradient_is_that_of_the_objective(name: str) -> None:
 # slot and kind: settings that make all of it that can be learned learned; None where nothing is
 COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("architecture", "mlp"): SMALL,
+    ("architecture", "linear"): {},
     ("architecture", "conv4"): CONV,
     ("architecture", "resnet12"): {"width": 4},
     ("architecture", "cells"): CELLS,
@@ -202,6 +204,7 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
         "momentum": {"learn": {"per": "layer", "start": 0.5}},
         "steps": 2,
     },
+    ("update", "learned_optimizer"): {"rate": {"learn": {"per": "layer", "start": 0.1}}, "hidden": 5, "steps": 2},
     ("weighting", "uniform"): {},
     ("weighting", "focal"): {"gamma": {"learn": {"start": 1.0}}},
     ("weighting", "meta_weight_net"): {"hidden": 8},
@@ -229,7 +232,7 @@ def test_every_slot_has_its_defaults() -> None:
 
 
 def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
-    task = IMAGES if slot == "architecture" and kind != "mlp" else SINGLE
+    task = IMAGES if slot == "architecture" and kind not in ("mlp", "linear") else SINGLE
     if kind == "mse":
         task = TaskShape("regression", (6,), 2)
     if slot == "prediction":

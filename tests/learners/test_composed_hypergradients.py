@@ -110,11 +110,26 @@ def test_every_learned_knob_of_the_update_rules(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("estimator", EXACT)
+@pytest.mark.parametrize("trajectory", [False, True])
+def test_a_learned_optimizer_with_everything_else(trajectory: bool, estimator: str) -> None:
+    rule = {"kind": "learned_optimizer", "hidden": 4, "rate": learned("layer_step", 0.1)}
+    inner = {"trajectory_loss": trajectory}
+    errors = every_error(EVERYTHING, steps=3, rule=rule, estimator=estimator, inner=inner)
+    assert set(errors) == {"initialization", "update", "weighting", "data", "loss"}
+    assert max(errors.values()) < 1e-7, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
 def test_the_inner_loops_own_options(estimator: str) -> None:
     """The proximal term, the multi-step loss, a head that alone adapts, a start that each step redraws."""
     rule = {"kind": "sgd", "rate": learned("layer_step", 0.2)}
     start = {"initialization": {"kind": "learned"}}
-    for inner in ({"proximal": 0.7}, {"multi_step_loss": 50}, {"proximal": 0.7, "multi_step_loss": 50}):
+    for inner in (
+        {"proximal": 0.7},
+        {"multi_step_loss": 50},
+        {"proximal": 0.7, "multi_step_loss": 50},
+        {"trajectory_loss": True},
+    ):
         errors = every_error(start, steps=3, rule=rule, estimator=estimator, inner=inner)
         assert max(errors.values()) < 1e-8, (inner, errors)
     errors = every_error(start, steps=3, rule={**rule, "adapt": "head"}, estimator=estimator)

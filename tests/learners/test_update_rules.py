@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
+from bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import make_config
@@ -60,7 +60,7 @@ def test_a_step_changes_nothing_in_place(kind: str) -> None:
     theta = {"head.weight": normal(4, seed=0)}
     state = InnerState(theta, rule.begin(theta))
     before = {name: value.clone() for part in state for name, value in part.items()}
-    rule.step({}, state, {"head.weight": normal(4, seed=1)}, 0)
+    rule.step(double(rule.init(theta, seeded(0))), state, {"head.weight": normal(4, seed=1)}, 0)
     for part in state:
         for name, value in part.items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -72,7 +72,8 @@ def test_only_the_head_moves_under_anil(kind: str) -> None:
     theta = {"body": normal(4, seed=0), "head.weight": normal(4, seed=1)}
     start = InnerState(theta, rule.begin(theta))
     assert not any("body" in name for name in start.buffers)
-    after = rule.step({}, start, {"head.weight": normal(4, seed=2)}, 0)
+    phi = double(rule.init(theta, seeded(0)))
+    after = rule.step(phi, start, {"head.weight": normal(4, seed=2)}, 0)
     assert after.theta["body"] is theta["body"]
     assert not torch.equal(after.theta["head.weight"], theta["head.weight"])
 

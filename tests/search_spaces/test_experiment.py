@@ -99,7 +99,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: sinusoid\nlearner: {search: [maml, mml]}", "learner.search[1].method: no method is named 'mml'"),
         ("tasks: sinusoid\nlearner: {method: maml, update: sdg}", "no update is named 'sdg'; did you mean 'sgd'?"),
         ("tasks: sinusoid\nlearner: {method: maml, update: search}", "a whole component has no range: list the kinds"),
-        ("tasks: sinusoid\nlearner: {method: maml, update: learn}", "learn one of its settings (adam.rate"),
+        ("tasks: sinusoid\nlearner: {method: maml, prediction: learn}", "learn one of its settings (prototypes.temp"),
         ("tasks: sinusoid\nlearner: {method: maml, update: [1]}", "got the list [1]; give the update's name"),
         ("tasks: sinusoid\nlearner: {method: maml, update: {rate: 0}}", "learner.update.rate: must be above 0, got 0"),
         ("tasks: glyphs\nlearner: {method: prototypical, update: sgd}", "prototypical takes no inner steps"),

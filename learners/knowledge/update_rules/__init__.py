@@ -2,10 +2,11 @@
 
 from metaloom.learners.knowledge.update_rules.base import (
     GRANULARITIES,
+    NETWORK,
     UPDATE_RULES,
     InnerState,
     UpdateConfig,
     UpdateRule,
 )
 
-__all__ = ["GRANULARITIES", "UPDATE_RULES", "InnerState", "UpdateConfig", "UpdateRule"]
+__all__ = ["GRANULARITIES", "NETWORK", "UPDATE_RULES", "InnerState", "UpdateConfig", "UpdateRule"]

@@ -24,6 +24,7 @@ from metaloom.learners.registry import Registry
 
 UPDATE_RULES: Registry[type[Component]] = Registry("update rule")
 GRANULARITIES = ("scalar", "layer", "parameter", "step", "layer_step")
+NETWORK = "network"  # under which a rule that is a network holds its weights in phi
 OF_LAYERS = ("scalar", "layer", "step", "layer_step")  # what stays one number for all of a tensor
 
 

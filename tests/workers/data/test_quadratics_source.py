@@ -1,0 +1,53 @@
+"""Random quadratics: the mean squared error of a linear model is the function itself."""
+
+import pytest
+import torch
+
+from metaloom.learners import build_learner
+from metaloom.search_spaces.errors import ExperimentError
+from metaloom.search_spaces.tasks import QuadraticTasks
+from metaloom.workers.data import SPLITS, open_source, prepare
+
+
+def opened(tmp_path, **tasks):
+    return open_source({"source": "quadratics", **tasks}, seed=0, cache=tmp_path)
+
+
+def test_the_loss_is_the_quadratic(tmp_path):
+    source = opened(tmp_path, dimensions=4)
+    episode = source.episode("train", 3).episode
+    matrix, target = episode.support_x / 2, episode.support_y / 2
+    learner = build_learner(
+        learner={"architecture": {"kind": "linear"}, "update": {"rate": 0.05, "steps": 1}},
+        inner={},
+        outer={},
+        task=source.shape,
+    )
+    generator = torch.Generator().manual_seed(0)
+    outcome = learner.evaluate({}, learner.begin({}, generator), episode, generator)
+    x = 0.05 * 2 * matrix.T @ target  # one step from zero along the gradient of |W x - y|^2
+    exact = [float(target.square().sum()), float((matrix @ x - target).square().sum())]
+    assert outcome.losses == pytest.approx(exact, rel=1e-5)
+    assert source.shape.inputs == (4,)
+
+
+def test_episodes_are_functions_of_seed_split_and_number(tmp_path):
+    source = opened(tmp_path)
+    first, again = (source.episode("test", 5).episode for _ in range(2))
+    assert torch.equal(first.support_x, again.support_x)
+    assert torch.equal(first.support_x, first.query_x)
+    others = [source.episode(split, number).episode.support_x for split, number in (("train", 5), ("test", 6))]
+    assert not any(torch.equal(first.support_x, other) for other in others)
+    drawn = torch.stack([source.episode("train", n).episode.support_x for n in range(50)])
+    assert float(drawn.std()) == pytest.approx(10**0.5, rel=0.05)
+
+
+def test_it_is_endless_and_says_so(tmp_path):
+    summary = prepare({"source": "quadratics", "dimensions": 3}, cache=tmp_path)
+    assert set(summary.splits) == set(SPLITS)
+    assert all(split.episodes is None for split in summary.splits.values())
+
+
+def test_a_function_of_nothing_is_refused():
+    with pytest.raises(ExperimentError, match="must be at least 1, got 0"):
+        QuadraticTasks(dimensions=0)
