@@ -17,9 +17,9 @@ from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
 from metaloom.learners.knowledge.distilled_data import DATA
 from metaloom.learners.knowledge.initialization import INITIALIZATIONS
-from metaloom.learners.knowledge.loss import LOSSES
-from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
-from metaloom.learners.knowledge.slots import Component, Slot, domain
+from metaloom.learners.knowledge.loss import LOSSES, Loss
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
+from metaloom.learners.knowledge.slots import Component, Composite, Slot, domain
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.networks import ARCHITECTURES, Network
 from metaloom.learners.plugins import LEARNERS, load_plugins
@@ -46,7 +46,7 @@ SLOTS: dict[str, Slot] = {
         Slot("prediction", PREDICTIONS, fixed="linear"),
     )
 }
-NEEDS_TASK = ("architecture", "data")
+NEEDS_TASK = ("architecture", "data", "loss", "weighting")
 SMALL_LOOP = 20  # inner steps up to which unrolling's graphs are affordable
 
 
@@ -210,11 +210,38 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
-    losses = slots.loss.members if isinstance(slots.loss, SumOfLosses) else (slots.loss,)
-    if any((task.kind == "classification") != (type(loss) is LOSSES["cross_entropy"]) for loss in losses):
-        raise LearnerError(
-            f"learner.loss: a {task.kind} task needs {'cross_entropy' if task.kind == 'classification' else 'mse'}"
-        )
+    for name in ("loss", "weighting"):
+        for component in members_of(getattr(slots, name)):
+            _check_served(name, cast(Loss | Weighting, component), task)
+    for component in members_of(slots.weighting):
+        if cast(Weighting, component).numbered and not (task.counts and slots.data.numbered):
+            raise LearnerError(
+                f"learner.weighting: {kind_of(SLOTS['weighting'], component)} learns a weight for every training "
+                "example, so it needs a single task whose training set is numbered (digits, fashion_mnist) and "
+                "learner.data: support"
+            )
+
+
+def members_of(component: Component) -> Sequence[Component]:
+    """Return the components that fill a slot together, or the one that does alone."""
+    return component.members if isinstance(component, Composite) else (component,)
+
+
+def _check_served(name: str, component: Loss | Weighting, task: TaskShape) -> None:
+    """Refuse a component that makes nothing of this kind of task."""
+    if task.kind in component.serves:
+        return
+    registry: Mapping[str, Any] = SLOTS[name].registry
+    able = ", ".join(kind for kind, entry in registry.items() if task.kind in entry.serves)
+    raise LearnerError(
+        f"learner.{name}: a {task.kind} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
+        f"{' and '.join(sorted(component.serves))} alone"
+    )
+
+
+def kind_of(slot: Slot, component: Component) -> str:
+    """Return the name under which a component is registered."""
+    return next(kind for kind, entry in slot.registry.items() if entry is type(component))
 
 
 load_plugins(LEARNERS)  # at the end: a plugin may build on anything here

@@ -1,12 +1,15 @@
 """An episode: what a learner adapts on, and what it is judged on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaloom.learners.errors import LearnerError
+
+NOISE = "noise/"
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class TaskShape:
         classes: Number of classes over the whole meta-train split, for joint pre-training; 0 in regression.
         single_task: True if all episodes are batches of one task (``digits``), so that an online
             inner loop may keep its parameters from one outer step to the next.
+        counts: Training examples of each class as labelled, where episodes number them (``Episode.support_ids``);
+            empty otherwise. Their sum is how many training examples there are.
         features: Names of the inputs, for a table; empty otherwise.
         mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
         deviation: Likewise: an input is (raw - mean) / deviation.
@@ -33,6 +38,7 @@ class TaskShape:
     features: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Episode:
     support_x: [support, *features] float32    support_y: [support] int64 in [0, ways), or [support, targets] float32
     query_x:   [queries, *features] float32    query_y:   [queries] int64, or [queries, targets] float32
     class_ids: [ways] int64, the meta-split-wide id of each local label; None in regression
+    support_ids: [support] int64, each example's number in the training set of a single task; None elsewhere
 
     ``training`` says that the query's labels may be trained on (Reptile trains on the whole of a meta-train
     task); the learner sets it in ``meta_step``, never in ``evaluate``.
@@ -61,6 +68,7 @@ class Episode:
     query_x: Tensor
     query_y: Tensor
     class_ids: Tensor | None = None
+    support_ids: Tensor | None = None
     tasks: int | None = None
     training: bool = False
     noise: dict[str, Tensor] = field(default_factory=dict)
@@ -73,6 +81,19 @@ class Episode:
                     f"episode {part}: {tuple(x.shape[:batch])} inputs but {tuple(y.shape[:batch])} labels"
                 )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that it has: by field, and its random numbers as ``noise/NAME``."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        sets = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+        return sets | {NOISE + name: value for name, value in self.noise.items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], **settings: Any) -> "Episode":
+        """Put an episode together from what ``tensors`` returned."""
+        sets: dict[str, Any] = {name: value for name, value in tensors.items() if not name.startswith(NOISE)}
+        noise = {name.removeprefix(NOISE): value for name, value in tensors.items() if name.startswith(NOISE)}
+        return cls(**sets, noise=noise, **settings)
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Episode":
         """Move to a device; floating tensors also to ``dtype``."""
 
@@ -80,26 +101,12 @@ class Episode:
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             return tensor.to(device=device, dtype=kind)
 
-        return replace(
-            self,
-            support_x=move(self.support_x),
-            support_y=move(self.support_y),
-            query_x=move(self.query_x),
-            query_y=move(self.query_y),
-            class_ids=None if self.class_ids is None else move(self.class_ids),
-            noise={name: move(value) for name, value in self.noise.items()},
-        )
+        moved = {name: move(tensor) for name, tensor in self.tensors().items()}
+        return Episode.of(moved, tasks=self.tasks, training=self.training)
 
 
 def stack_episodes(episodes: Sequence[Episode]) -> Episode:
-    """Stack episodes of equal shape along a new leading task dimension."""
-    ids = [episode.class_ids for episode in episodes]
-    return Episode(
-        torch.stack([e.support_x for e in episodes]),
-        torch.stack([e.support_y for e in episodes]),
-        torch.stack([e.query_x for e in episodes]),
-        torch.stack([e.query_y for e in episodes]),
-        torch.stack([i for i in ids if i is not None]) if all(i is not None for i in ids) else None,
-        tasks=len(episodes),
-        noise={name: torch.stack([e.noise[name] for e in episodes]) for name in episodes[0].noise},
-    )
+    """Stack episodes of equal shape along a new leading task dimension; what one of them lacks is left out."""
+    each = [episode.tensors() for episode in episodes]
+    shared = [name for name in each[0] if all(name in one for one in each)]
+    return Episode.of({name: torch.stack([one[name] for one in each]) for name in shared}, tasks=len(episodes))

@@ -108,7 +108,8 @@ class DigitTasks(TaskSettings):
         label_noise: Fraction of training labels replaced by a uniformly drawn other one.
         imbalance: Size of the largest class over that of the smallest, in the training set.
         meta_size: Clean samples held out for meta-training.
-        train_on: The (noisy) training set, or the clean meta set alone: the control that meta-learning must beat.
+        train_on: The (noisy) training set, the clean meta set alone, or both together: the controls that
+            meta-learning must beat.
         validation_size: Samples held out for meta-validation.
         test_size: Samples held out for the test.
         flat: 64 features instead of an image.
@@ -120,7 +121,7 @@ class DigitTasks(TaskSettings):
     label_noise: Fraction = 0.0
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 50
-    train_on: Literal["train", "meta"] = "train"
+    train_on: Literal["train", "meta", "both"] = "train"
     validation_size: Batch = 200
     test_size: Batch = 500
     flat: bool = True
@@ -147,7 +148,7 @@ class FashionMNISTTasks(TaskSettings):
     label_noise: Fraction = 0.0
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 1000
-    train_on: Literal["train", "meta"] = "train"
+    train_on: Literal["train", "meta", "both"] = "train"
     validation_size: Batch = 5000
     flat: bool = False
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.reproductions import cells, digits, exactness, omniglot, sinusoid
+from benchmarks.reproductions import cells, digits, exactness, omniglot, sinusoid, weights
 from benchmarks.reproductions.harness import Row
 
 Claim = Callable[[Sequence[int], Path], list[Row]]
@@ -14,7 +14,9 @@ CLAIMS: dict[str, Claim] = {
     "V3": sinusoid.v3,
     "V4": sinusoid.v4,
     "V5": sinusoid.v5,
-    "V7": digits.v7,
+    "V7": weights.v7,
+    "V8": weights.v8,
+    "V9": weights.v9,
     "V10": digits.v10,
     "V13": omniglot.v13,
     "V14": omniglot.v14,

@@ -2,15 +2,16 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from metaloom.learners import build_learner
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
-from metaloom.workers.assembly import assemble
+from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.records import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
@@ -18,6 +19,7 @@ from metaloom.workers.trial import Trial
 
 TEST_SEED = 20_000  # the test episodes are the same for every method and every training seed
 TEST_EPISODES = 600
+Remake = Callable[[Any], TaskSource]
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ class Trained:
     cache: Path
     phi: Mapping[str, torch.Tensor] = field(default_factory=dict)
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    remake: Remake | None = None
 
     def test(self, *, episodes: int = TEST_EPISODES, **changes: Mapping[str, Any]) -> Evaluation:
         """Score the test split; ``changes`` replaces settings of the sections named, such as tasks={"ways": 5}."""
         document = self.config.to_json()
         for section, settings in changes.items():
             document[section] = {**document[section], **settings}
-        parts = assemble(TrialConfig.from_json(document), cache=self.cache, seed=self.test_seed)
+        parts = _assemble(TrialConfig.from_json(document), self.cache, self.remake, self.test_seed)
         return evaluate_learner(parts.learner, dict(self.phi), dict(self.state), parts.source, "test", episodes)
 
     @property
@@ -77,8 +80,22 @@ class Trained:
         return self.trial.source
 
 
+def _assemble(config: TrialConfig, cache: Path, remake: Remake | None, seed: int | None = None) -> Assembly:
+    parts = assemble(config, cache=cache, seed=seed)
+    if remake is None:
+        return parts
+    source = remake(parts.source)
+    learner = build_learner(learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape)
+    return replace(parts, source=source, learner=learner)
+
+
 def train(
-    experiment: Mapping[str, Any], *, seed: int, cache: Path, at: Callable[[int, Trained], None] | None = None
+    experiment: Mapping[str, Any],
+    *,
+    seed: int,
+    cache: Path,
+    at: Callable[[int, Trained], None] | None = None,
+    remake: Remake | None = None,
 ) -> Trained:
     """Meta-train one trial, with every searched knob at its default.
 
@@ -87,18 +104,19 @@ def train(
         seed: Training seed.
         cache: Where task sources keep what they have made.
         at: Called with (outer steps, trained so far) after every validation.
+        remake: Makes the task source that is learned from out of the experiment's.
     """
     resolved = resolve(load_experiment(experiment), Defaults(load_experiment(experiment)))
     config = TrialConfig(
         "reproduction", 0, seed, resolved.tasks, resolved.learner, resolved.inner, resolved.outer, resolved.resources
     )
     with tempfile.TemporaryDirectory() as folder:
-        trial = Trial(config, Path(folder), cache=cache)
+        trial = Trial(config, Path(folder), cache=cache, assembly=_assemble(config, cache, remake))
         while not trial.finished:
             report = trial.advance()
             if at is not None:
-                at(report.step, Trained(config, trial, cache, trial.phi, trial.state))
-        return Trained(config, trial, cache, trial.phi, trial.state)
+                at(report.step, Trained(config, trial, cache, trial.phi, trial.state, remake))
+        return Trained(config, trial, cache, trial.phi, trial.state, remake)
 
 
 def pooled(evaluations: Sequence[Evaluation], step: int = -1) -> tuple[float, float]:

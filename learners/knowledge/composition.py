@@ -7,7 +7,7 @@ from torch import Tensor
 from metaloom.learners.base import Tensors
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.loss import Loss
-from metaloom.learners.knowledge.sample_weights import Weighting
+from metaloom.learners.knowledge.sample_weights import Examples, Weighting
 from metaloom.learners.knowledge.slots import Composite, part
 
 
@@ -26,10 +26,10 @@ class ProductOfWeights(Composite, Weighting):
 
     members: tuple[Weighting, ...]
 
-    def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
         return math.prod(
-            (member.weights(part(phi, str(i)), losses) for i, member in enumerate(self.members)),
-            start=losses.new_ones(()),
+            (member.weights(part(phi, str(i)), examples) for i, member in enumerate(self.members)),
+            start=examples.losses.new_ones(()),
         )
 
     @property

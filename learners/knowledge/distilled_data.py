@@ -9,7 +9,7 @@ Holds for the initialization it was learned with (fixed), or more weakly for ran
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -25,9 +25,14 @@ DATA: Registry[type[Component]] = Registry("data")
 
 
 class TrainingData(Component, ABC):
-    """What the inner loop trains on."""
+    """What the inner loop trains on.
+
+    Class attributes:
+        numbered: Whether its examples are training samples, whose numbers ``numbers`` tells.
+    """
 
     slot = "data"
+    numbered: ClassVar[bool] = False
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config)
@@ -37,13 +42,22 @@ class TrainingData(Component, ABC):
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         """Return the inner loop's examples [n, *features] and targets."""
 
+    def numbers(self, phi: Tensors, episode: Episode) -> Tensor | None:
+        """Return the number of each example in the training set, [n] int64; None where they are not its samples."""
+        return None
+
 
 @DATA.register("support")
 class SupportSet(TrainingData):
     """The episode's own support set."""
 
+    numbered = True
+
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         return episode.support_x, episode.support_y
+
+    def numbers(self, phi: Tensors, episode: Episode) -> Tensor | None:
+        return episode.support_ids
 
 
 @DATA.register("whole_task")

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
+from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
@@ -16,9 +17,18 @@ LOSSES: Registry[type[Component]] = Registry("loss")
 
 
 class Loss(Component, ABC):
-    """A loss per example."""
+    """A loss per example.
+
+    Class attributes:
+        serves: The kinds of task whose targets it takes.
+    """
 
     slot = "loss"
+    serves: ClassVar[frozenset[str]]
+
+    def __init__(self, config: object, task: TaskShape) -> None:
+        super().__init__(config)
+        self.task = task
 
     @abstractmethod
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -29,6 +39,18 @@ class Loss(Component, ABC):
             outputs: [n, ways] logits, or [n, targets] predictions.
             targets: [n] int64 labels, [n, ways] label distributions, or [n, targets] values.
         """
+
+
+def expected(values: Tensor, targets: Tensor) -> Tensor:
+    """Return each example's value at its label, [n], or the mean over its label distribution.
+
+    Args:
+        values: [n, ways].
+        targets: [n] int64 labels, or [n, ways] label distributions.
+    """
+    if targets.is_floating_point():
+        return (targets * values).sum(-1)
+    return values.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -44,13 +66,11 @@ class CrossEntropy(Loss):
 
     Config = CrossEntropyConfig
     config: CrossEntropyConfig
+    serves = frozenset({"classification"})
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         log_p = F.log_softmax(outputs, dim=-1)
-        if targets.is_floating_point():
-            hard = -(targets * log_p).sum(-1)
-        else:
-            hard = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        hard = -expected(log_p, targets)
         smoothing = self.knob(phi, "label_smoothing")
         if isinstance(smoothing, float) and smoothing == 0.0:
             return hard
@@ -60,6 +80,8 @@ class CrossEntropy(Loss):
 @LOSSES.register("mse")
 class MeanSquaredError(Loss):
     """The squared error, averaged over the target's dimensions."""
+
+    serves = frozenset({"regression"})
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean(-1)

@@ -1,4 +1,4 @@
-r"""How much each example of the inner loop counts: fixed, by formula, or by a learned net.
+r"""How much each example of the inner loop counts: fixed, by its loss, its class or its number, or by a learned net.
 
 The inner gradient is sum_i w_i grad l_i / n: the weight multiplies the example's
 gradient and is not differentiated inside the step, as all these papers define it. The
@@ -9,8 +9,9 @@ stays exact when weights are combined with other learned components over several
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.networks import linear_parameters
 from metaloom.learners.registry import Registry
@@ -25,34 +27,62 @@ from metaloom.learners.registry import Registry
 WEIGHTINGS: Registry[type[Component]] = Registry("weighting")
 
 
+class Examples(NamedTuple):
+    """What a weighting may see of the inner loop's examples.
+
+    Attributes:
+        losses: [n].
+        targets: [n] int64 labels, [n, ways] label distributions, or [n, targets] values.
+        numbers: [n] int64, each example's number in the training set; None where they have none.
+        alignment: Returns <grad l_i, grad L_query> of each example, [n], differentiable in phi and theta; None
+            where the query set may not be looked at, as in evaluation.
+    """
+
+    losses: Tensor
+    targets: Tensor
+    numbers: Tensor | None = None
+    alignment: Callable[[], Tensor] | None = None
+
+
 class Weighting(Component, ABC):
-    """A weight per example, a function of its loss."""
+    """A weight per example.
+
+    Class attributes:
+        numbered: Whether it needs ``Examples.numbers`` while training.
+        serves: The kinds of task it can weigh the examples of.
+    """
 
     slot = "weighting"
+    numbered: ClassVar[bool] = False
+    serves: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    def __init__(self, config: object, task: TaskShape) -> None:
+        super().__init__(config)
+        self.task = task
 
     @property
     def normalizes(self) -> bool:
         """Whether a batch's weights are divided by their sum, rather than by their number."""
         return False
 
-    def scaled(self, phi: Tensors, losses: Tensor) -> Tensor:
+    def scaled(self, phi: Tensors, examples: Examples) -> Tensor:
         """Return the factor of each example's gradient, [n]: its weight over n, or over the sum of the weights."""
-        weights = self.weights(phi, losses)
+        weights = self.weights(phi, examples)
         if not self.normalizes:
-            return weights / losses.shape[0]
+            return weights / examples.losses.shape[0]
         return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
     @abstractmethod
-    def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
-        """Return one weight per example, [n], from the losses [n]."""
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        """Return one weight per example, [n]."""
 
 
 @WEIGHTINGS.register("uniform")
 class Uniform(Weighting):
     """Every example counts 1."""
 
-    def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
-        return torch.ones_like(losses)
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        return torch.ones_like(examples.losses)
 
 
 @dataclass(frozen=True)
@@ -73,9 +103,9 @@ class Focal(Weighting):
     Config = FocalConfig
     config: FocalConfig
 
-    def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
         # the smallest base is 1e-6: below it the power's gradient in gamma would be infinite
-        missed = (1 - torch.exp(-losses)).clamp_min(1e-6)
+        missed = (1 - torch.exp(-examples.losses)).clamp_min(1e-6)
         return torch.pow(missed, self.knob(phi, "gamma"))
 
 
@@ -107,8 +137,8 @@ class MetaWeightNet(Weighting):
         net["layer1.bias"] = torch.zeros(1)
         return net
 
-    def weights(self, phi: Tensors, losses: Tensor) -> Tensor:
-        hidden = F.relu(F.linear(losses.unsqueeze(-1), phi["layer0.weight"], phi["layer0.bias"]))
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        hidden = F.relu(F.linear(examples.losses.unsqueeze(-1), phi["layer0.weight"], phi["layer0.bias"]))
         return torch.sigmoid(F.linear(hidden, phi["layer1.weight"], phi["layer1.bias"])).squeeze(-1)
 
     @property

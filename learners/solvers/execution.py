@@ -24,7 +24,6 @@ from metaloom.learners.networks import MLP
 from metaloom.learners.solvers.inner_loop import Slots
 
 Pose = Callable[[Tensors, Episode], Problem]
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensors]  # support_x, support_y, query_x, query_y, noise; over tasks
 Result = tuple[Tensors, Outer, dict[str, float]]
 WARM_UPS = 3  # replays until TorchScript has settled on its plan, so that every step of a trial runs the same one
 TRACED_WIDTH = 256  # the widest hidden layer that still wins when batched over tasks
@@ -79,30 +78,28 @@ class VMap(Execution):
 
     functional = True
 
-    def _batched(self, pose: Pose) -> Callable[[Tensors, Tensors, Batch], tuple[Tensors, Outer]]:
+    def _batched(self, pose: Pose) -> Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Outer]]:
         estimator = self.estimator
         if not isinstance(estimator, ValueEstimator):
             raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
 
-        def one(phi: Tensors, state: Tensors, tensors: Batch) -> tuple[Tensor, Outer]:
-            support_x, support_y, query_x, query_y, noise = tensors
-            return estimator.value(pose(state, Episode(support_x, support_y, query_x, query_y, noise=noise)), phi)
+        def one(phi: Tensors, state: Tensors, tensors: Tensors) -> tuple[Tensor, Outer]:
+            return estimator.value(pose(state, Episode.of(tensors)), phi)
 
-        def mean(phi: Tensors, state: Tensors, tensors: Batch) -> tuple[Tensor, Outer]:
+        def mean(phi: Tensors, state: Tensors, tensors: Tensors) -> tuple[Tensor, Outer]:
             totals, outers = torch.func.vmap(one, in_dims=(None, None, 0))(phi, state, tensors)
             return totals.mean(), outers
 
         return torch.func.grad(mean, has_aux=True)
 
     def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
-        batch = stack_episodes(episodes)
-        tensors = (batch.support_x, batch.support_y, batch.query_x, batch.query_y, batch.noise)
+        tensors = stack_episodes(episodes).tensors()
         gradient, outers = self._gradient(pose, phi, state, tensors, key)
         detach = {name: value.detach() for name, value in gradient.items()}
         return detach, outers, {}
 
     def _gradient(
-        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Batch, key: Hashable
+        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors, key: Hashable
     ) -> tuple[Tensors, Outer]:
         return self._batched(pose)(phi, state, tensors)
 
@@ -122,30 +119,27 @@ class Traced(VMap):
         self._replays: dict[Hashable, tuple[Replay, Outer]] = {}
 
     def _gradient(
-        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Batch, key: Hashable
+        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors, key: Hashable
     ) -> tuple[Tensors, Outer]:
-        *sets, noise = tensors
-        leaves = (*phi.values(), *state.values(), *noise.values(), *sets)
-        kind = (key, *phi, *state, *noise, *((t.shape, t.dtype, t.device) for t in leaves))
+        leaves = (*phi.values(), *state.values(), *tensors.values())
+        kind = (key, *phi, *state, *tensors, *((t.shape, t.dtype, t.device) for t in leaves))
         if kind not in self._replays:
-            self._replays = {kind: self._trace(pose, phi, state, noise, leaves)}
+            self._replays = {kind: self._trace(pose, phi, state, tensors)}
         replay, like = self._replays[kind]
         with torch.no_grad():
             values = iter(replay(*leaves))
         gradient = dict(zip(phi, values, strict=False))
         return gradient, Outer(next(values), next(values), dict(zip(like.statistics, values, strict=True)))
 
-    def _trace(
-        self, pose: Pose, phi: Tensors, state: Tensors, noise: Tensors, leaves: Sequence[Tensor]
-    ) -> tuple[Replay, Outer]:
+    def _trace(self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors) -> tuple[Replay, Outer]:
         """Return the computation as a function of flat leaves to flat results, and a verdict of its form."""
         batched, forms = self._batched(pose), []
+        leaves = (*phi.values(), *state.values(), *tensors.values())
 
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             rest = iter(values)
-            phi_now, state_now, noise_now = ({name: next(rest) for name in names} for names in (phi, state, noise))
-            support_x, support_y, query_x, query_y = rest
-            gradient, outer = batched(phi_now, state_now, (support_x, support_y, query_x, query_y, noise_now))
+            phi_now, state_now, tensors_now = ({name: next(rest) for name in names} for names in (phi, state, tensors))
+            gradient, outer = batched(phi_now, state_now, tensors_now)
             forms.append(outer)
             return *gradient.values(), outer.loss, outer.accuracy, *outer.statistics.values()
 

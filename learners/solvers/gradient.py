@@ -170,7 +170,7 @@ class GradientLearner:
         if not self.online:
             return state
         for episode in episodes:
-            drawn = self.slots.draw(phi, episode, self.slots.update.config.steps, generator, training=True)
+            (drawn,) = self._to_learn_from(phi, [episode], generator)
             problem = self.loop.problem(partial(self._start, state=state), drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):

@@ -23,10 +23,11 @@ from metaloom.learners.hypergradients.problem import Outer, Problem
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
-from metaloom.learners.knowledge.sample_weights import Weighting
+from metaloom.learners.knowledge.sample_weights import Examples, Weighting
 from metaloom.learners.knowledge.slots import Component, part, under
 from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
 from metaloom.learners.networks import Network
+from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
 
 
 @dataclass(frozen=True)
@@ -149,41 +150,56 @@ class InnerLoop:
         """Return the inner gradient of the adapted parameters, differentiable where phi or theta are."""
         fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
 
-        def losses_at(moved: Tensors) -> Tensor:
-            return self.support_losses(phi, theta | moved, episode, index)
-
-        if self.functional:
-            losses, backward = torch.func.vjp(losses_at, fast)[:2]
-            slope: Tensors = backward(self._weights(phi, losses))[0]
-        else:
-            slope = self._autograd(phi, fast, losses_at)
+        linear = self.example_gradients(phi, theta, fast, episode, index)
+        slope = linear.pull(self._weights(phi, theta, episode, index, linear))
         if self.config.proximal == 0.0:
             return slope
         return {name: value + self.config.proximal * (theta[name] - start[name]) for name, value in slope.items()}
 
-    def _weights(self, phi: Tensors, losses: Tensor) -> Tensor:
-        return self.slots.weighting.scaled(part(phi, "weighting"), losses)
+    def example_gradients(
+        self, phi: Tensors, theta: Tensors, fast: Tensors, episode: Episode, index: int
+    ) -> ExampleGradients:
+        """Linearize the inner loss of every training example at ``theta``, by the parameters ``fast``."""
 
-    def _autograd(self, phi: Tensors, fast: Tensors, losses_at: Callable[[Tensors], Tensor]) -> Tensors:
+        def losses_at(moved: Tensors) -> Tensor:
+            return self.support_losses(phi, theta | moved, episode, index)
+
+        if self.functional:
+            return functional_gradients(losses_at, fast)
         differentiable = any(t.requires_grad for t in (*phi.values(), *fast.values()))
-        with torch.enable_grad():
-            leaves = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in fast.items()}
-            losses = losses_at(leaves)
-            weights = self._weights(phi, losses)
-            grads = torch.autograd.grad(
-                losses,
-                list(leaves.values()),
-                grad_outputs=weights if differentiable else weights.detach(),
-                create_graph=differentiable,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        return dict(zip(leaves, grads, strict=True))
+        return autograd_gradients(losses_at, fast, differentiable=differentiable)
+
+    def _weights(self, phi: Tensors, theta: Tensors, episode: Episode, index: int, linear: ExampleGradients) -> Tensor:
+        """Return the factor of each example's gradient, [n]."""
+        return self.slots.weighting.scaled(part(phi, "weighting"), self._examples(phi, theta, episode, index, linear))
+
+    def _examples(
+        self, phi: Tensors, theta: Tensors, episode: Episode, index: int, linear: ExampleGradients
+    ) -> Examples:
+        own = part(phi, "data")
+
+        def query_loss(moved: Tensors) -> Tensor:
+            return self.outer_loss(self.query(phi, theta | moved, episode, index).outputs, episode.query_y)
+
+        return Examples(
+            losses=linear.losses,
+            targets=self.slots.data.batch(own, episode)[1],
+            numbers=self.slots.data.numbers(own, episode),
+            # an evaluated task's query labels may not move its weights
+            alignment=(lambda: linear.push(linear.slope(query_loss))) if episode.training else None,
+        )
+
+    def example_weights(self, phi: Tensors, theta: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Return every training example's loss and weight, each [n], at ``theta``."""
+        linear = self.example_gradients(phi, theta, theta, episode, 0)
+        seen = self._examples(phi, theta, episode, 0, linear)
+        return seen.losses, self.slots.weighting.weights(part(phi, "weighting"), seen)
 
     def surrogate(self, phi: Tensors, moved: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Tensor:
         """Return the last step's inner loss at ``moved`` with the example weights of ``theta``."""
         last = self.slots.update.config.steps - 1
-        weights = self._weights(phi, self.support_losses(phi, theta, episode, last))
+        fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
+        weights = self._weights(phi, theta, episode, last, self.example_gradients(phi, theta, fast, episode, last))
         total = (weights * self.support_losses(phi, moved, episode, last)).sum()
         if self.config.proximal == 0.0:
             return total

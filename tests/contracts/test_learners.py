@@ -30,6 +30,8 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "learned_optimizer": (FEW_SHOT, {"architecture": SMALL, "update": {"steps": 4, "hidden": 5}}, 0.05),
     "prototypical": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "meta_weight_net": (SINGLE, {"architecture": SMALL}, 0.01),
+    "learning_to_reweight": (SINGLE, {"architecture": SMALL}, 0.0),
+    "data_cleaning": (SINGLE, {"architecture": SMALL}, 0.1),
     "distillation": (SINGLE, {"architecture": SMALL}, 0.1),
     "darts": (IMAGES, {"architecture": CELLS}, 0.1),
     "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.1),
@@ -39,7 +41,7 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "nearest_neighbour": (FEW_SHOT, {}, 0.0),
 }
 LEARNING = [name for name, row in METHOD_ROWS.items() if row[2] > 0]
-ONLINE = ["meta_weight_net", "darts", "darts_first_order", "cross_entropy"]
+ONLINE = ["meta_weight_net", "learning_to_reweight", "data_cleaning", "darts", "darts_first_order", "cross_entropy"]
 
 
 def method(name: str) -> tuple[Learner, TaskShape]:
@@ -208,8 +210,17 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("weighting", "uniform"): {},
     ("weighting", "focal"): {"gamma": {"learn": {"start": 1.0}}},
     ("weighting", "meta_weight_net"): {"hidden": 8},
+    ("weighting", "class_ratios"): {"ratio": {"learn": {}}, "balance": {"learn": {"start": 0.5}}},
+    ("weighting", "per_sample"): {},
+    ("weighting", "reweight"): {},
     ("loss", "cross_entropy"): {"label_smoothing": {"learn": {"start": 0.1}}},
     ("loss", "mse"): {},
+    ("loss", "mixture"): {
+        name: {"learn": {"start": 0.5}}
+        for name in ("cross_entropy", "focal", "squared", "absolute", "generalized", "gamma", "q")
+    },
+    ("loss", "regression_mixture"): {name: {"learn": {"start": 0.5}} for name in ("squared", "absolute", "log_cosh")},
+    ("loss", "ml3"): {"hidden": 5, "hand": {"learn": {"start": 0.5}}},
     ("data", "support"): {},
     ("data", "whole_task"): {},
     ("data", "distilled"): {"per_class": 2, "learn_labels": True},
@@ -233,7 +244,7 @@ def test_every_slot_has_its_defaults() -> None:
 
 def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
     task = IMAGES if slot == "architecture" and kind not in ("mlp", "linear") else SINGLE
-    if kind == "mse":
+    if kind in ("mse", "regression_mixture"):
         task = TaskShape("regression", (6,), 2)
     if slot == "prediction":
         task = FEW_SHOT

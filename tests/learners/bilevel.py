@@ -149,8 +149,9 @@ def double(tensors: Tensors) -> Tensors:
     return {name: one.double() if one.is_floating_point() else one for name, one in tensors.items()}
 
 
-SINGLE = TaskShape("classification", (6,), 3, single_task=True)
-IMAGES = TaskShape("classification", (1, 8, 8), 3, classes=9, single_task=True)
+SINGLE = TaskShape("classification", (6,), 3, single_task=True, counts=(5, 3, 4))
+FEW_WAYS = TaskShape("classification", (6,), 3, classes=9)
+IMAGES = TaskShape("classification", (1, 8, 8), 3, classes=9, single_task=True, counts=(5, 3, 4))
 SMOOTH: Mapping[str, Any] = {"kind": "mlp", "hidden": [5], "activation": "tanh"}
 
 
@@ -164,7 +165,8 @@ def episode_of(task: TaskShape, seed: int, *, support: int = 6, queries: int = 9
         return x, torch.arange(count) % task.outputs
 
     ids = torch.arange(task.outputs) if task.kind == "classification" else None
-    return Episode(*half(support, 1), *half(queries, 2), ids)
+    numbers = (torch.arange(support) + seed) % sum(task.counts) if task.counts else None
+    return Episode(*half(support, 1), *half(queries, 2), ids, numbers)
 
 
 def built(

@@ -105,8 +105,18 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {},
         r"inner\.mode: an online inner loop starts once, so it cannot learn its initialization",
     ),
-    ("a loss", {"learner": {"loss": {"kind": "mse"}}}, {}, r"learner\.loss: a classification task needs cross_entropy"),
-    ("a loss", {"learner": {"loss": {"kind": "cross_entropy"}}}, {"task": REGRESSION}, r"a regression task needs mse"),
+    (
+        "a loss",
+        {"learner": {"loss": {"kind": "mse"}}},
+        {},
+        r"learner\.loss: a classification task needs one of cross_entropy",
+    ),
+    (
+        "a loss",
+        {"learner": {"loss": {"kind": "cross_entropy"}}},
+        {"task": REGRESSION},
+        r"a regression task needs one of mse",
+    ),
     (
         "per_step",
         {"inner": {"batch_norm": "per_step"}},

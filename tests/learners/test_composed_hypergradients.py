@@ -29,11 +29,28 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "meta_weight_net": {"weighting": {"kind": "meta_weight_net", "hidden": 6}},
     "unnormalized": {"weighting": {"kind": "meta_weight_net", "hidden": 6, "normalize": False}},
     "focal": {"weighting": {"kind": "focal", "gamma": {"learn": {"start": 1.5}}}},
+    "class_ratios": {
+        "weighting": {"kind": "class_ratios", "ratio": {"learn": {}}, "balance": {"learn": {"start": 0.5}}}
+    },
+    "per_sample": {"weighting": {"kind": "per_sample"}},
+    "softplus": {"weighting": {"kind": "per_sample", "squash": "softplus", "normalize": False}},
     "distilled": {"data": {"kind": "distilled", "per_class": 2, "learn_labels": True}},
     "label_smoothing": {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}},
+    "mixture": {
+        "loss": {
+            "kind": "mixture",
+            **{
+                name: {"learn": {"start": 0.4}}
+                for name in ("cross_entropy", "focal", "squared", "absolute", "generalized", "gamma", "q")
+            },
+        }
+    },
+    "learned_loss": {"loss": {"kind": "ml3", "hidden": 5, "hand": {"learn": {"start": 0.5}}}},
 }
 EVERYTHING: dict[str, Any] = {
-    name: value for kind, slots in COMPONENTS.items() if kind != "focal" for name, value in slots.items()
+    name: value
+    for kind in ("initialization", "unnormalized", "distilled", "label_smoothing")
+    for name, value in COMPONENTS[kind].items()
 }
 
 
@@ -154,6 +171,23 @@ def test_online(component: str, estimator: str) -> None:
 
 
 @pytest.mark.parametrize("estimator", EXACT)
+@pytest.mark.parametrize("mode", ["episodic", "online"])
+def test_weights_made_from_the_query_set_let_every_other_gradient_through(mode: str, estimator: str) -> None:
+    """L2RW's weights depend on theta and on what else is learned, through two gradients: neither is cut off."""
+    errors = every_error(
+        {**EVERYTHING, "weighting": {"kind": "reweight"}}
+        if mode == "episodic"
+        else {**COMPONENTS["label_smoothing"], "weighting": {"kind": "reweight"}},
+        steps=3 if mode == "episodic" else 1,
+        rule={"kind": "sgd", "rate": learned("scalar", 0.2), "momentum": 0.9},
+        estimator=estimator,
+        inner={"mode": mode},
+        length=1e-5,
+    )
+    assert max(errors.values()) < 1e-6, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
 def test_regression(estimator: str) -> None:
     errors = every_error(
         {"initialization": {"kind": "learned"}, "weighting": {"kind": "meta_weight_net", "hidden": 6}},
@@ -163,6 +197,23 @@ def test_regression(estimator: str) -> None:
         task=TaskShape("regression", (3,), 2),
     )
     assert max(errors.values()) < 1e-8, errors
+
+
+@pytest.mark.parametrize("loss", ["regression_mixture", "ml3"])
+def test_learned_losses_of_a_regression(loss: str) -> None:
+    coefficients = {name: {"learn": {"start": 0.5}} for name in ("squared", "absolute", "log_cosh")}
+    errors = every_error(
+        {
+            "initialization": {"kind": "learned"},
+            "loss": {"kind": loss, **(coefficients if loss == "regression_mixture" else {"hidden": 5})},
+        },
+        steps=3,
+        rule={"kind": "sgd", "rate": learned("scalar", 0.05)},
+        estimator="unroll",
+        task=TaskShape("regression", (3,), 2),
+        length=1e-6,
+    )
+    assert max(errors.values()) < 1e-6, errors
 
 
 @pytest.mark.parametrize("batch_norm", ["batch", "support", "per_step"])

@@ -33,6 +33,13 @@ LEARNERS: dict[str, tuple[dict[str, Any], TaskShape, dict[str, Any], str]] = {
         {},
         "unroll",
     ),
+    "numbered": (
+        {**START, "weighting": {"kind": "per_sample"}, "update": {"steps": 2}},
+        SINGLE,
+        {},
+        "unroll",
+    ),
+    "reweight": ({**START, "weighting": {"kind": "reweight"}, "update": {"steps": 2}}, SINGLE, {}, "unroll"),
     "distilled": (
         {"data": {"kind": "distilled", "learn_labels": True}, "update": {"rate": RATE, "steps": 2}},
         SINGLE,

@@ -11,6 +11,7 @@ from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, se
 from metaloom.learners.base import Learner
 from metaloom.learners.batch_norm import MOMENTUM
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.knowledge.sample_weights import Examples
 from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
 from metaloom.learners.solvers.metric import class_means
 
@@ -139,7 +140,7 @@ def test_meta_weight_nets_gradient_is_the_inner_product_of_gradients() -> None:
     slopes = [torch.autograd.grad(loss, list(theta.values()), retain_graph=True) for loss in losses]
     leaves = {name: value.clone().requires_grad_() for name, value in phi.items()}
     own = {name.removeprefix("weighting/"): value for name, value in leaves.items()}
-    weights = learner.slots.weighting.weights(own, losses.detach())
+    weights = learner.slots.weighting.weights(own, Examples(losses.detach(), episode.support_y))
     moved = {
         name: value.detach() - 0.1 / len(slopes) * sum(w.detach() * s[i] for w, s in zip(weights, slopes, strict=True))
         for i, (name, value) in enumerate(theta.items())

@@ -119,7 +119,7 @@ class SingleTaskSource(Source):
     Attributes:
         labels: Labels as given to the learner: noisy in the training set, true elsewhere. [samples]
         noisy: Whether a sample's label is wrong, by sample id. [samples]
-        parts: The rows of each part, after the long tail has thinned ``train``.
+        parts: The rows of each part, after the long tail has thinned ``train``; ``both`` is train and meta.
     """
 
     def __init__(
@@ -142,11 +142,17 @@ class SingleTaskSource(Source):
         classes = int(true.max()) + 1
         train = parts["train"]
         train = train[long_tail(true[train], config.imbalance, classes)]
-        self.parts = {**parts, "train": train}
+        self.parts = {**parts, "train": train, "both": np.concatenate([train, parts["meta"]])}
         self.labels = true.copy()
         self.labels[train] = add_label_noise(true[train], config.label_noise, classes)
         self.noisy = self.labels != true
-        self.shape = TaskShape("classification", inputs, classes, classes=classes, single_task=True)
+        trained_on = self.parts[config.train_on]
+        counts = np.bincount(self.labels[trained_on], minlength=classes).tolist()
+        self.shape = TaskShape(
+            "classification", inputs, classes, classes=classes, single_task=True, counts=tuple(counts)
+        )
+        self._numbers = np.full(len(true), -1)
+        self._numbers[trained_on] = np.arange(len(trained_on))
         self._check()
 
     def episode(self, split: str, index: int) -> SampledEpisode:
@@ -161,7 +167,8 @@ class SingleTaskSource(Source):
             first = index * self.config.queries
             query = self.parts[split][first : first + self.config.queries]
         classes = self.shape.classes
-        episode = Episode(*self.examples(support), *self.examples(query), torch.arange(classes))
+        numbers = torch.from_numpy(self._numbers[support])
+        episode = Episode(*self.examples(support), *self.examples(query), torch.arange(classes), numbers)
         samples = (*support.tolist(), *query.tolist())
         return SampledEpisode(episode, draw_seed(generator), tuple(range(classes)), samples)
 

@@ -1,0 +1,250 @@
+"""V7 to V9: how much an example counts, under label noise and under imbalance, on scikit-learn's digits."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks.reproductions.harness import Row, Trained, row, train
+from metaloom.learners.knowledge.sample_weights import Examples
+from metaloom.learners.knowledge.slots import part
+from metaloom.workers.data.digits import Digits
+from metaloom.workers.scoring import Evaluation
+
+STEPS = 1_500
+EVALUATION = {"validation_episodes": 100, "validate_every": 100}
+BATCHES = 20  # training batches over which weights are looked at
+
+
+def settings(method: str, **tasks: Any) -> dict[str, Any]:
+    """Return Meta-Weight-Net's protocol on digits for a method: MLP 64-128-128-10, SGD 0.05 momentum 0.9, batch 100."""
+    known = {"source": "digits", "batch": 100, "meta_size": 50, "meta_batch": 50, "queries": 10}
+    return {
+        "tasks": {**known, **tasks},
+        "learner": {"method": method, "architecture": {"kind": "mlp", "hidden": [128, 128]}},
+        "outer": {"steps": STEPS, **EVALUATION},
+    }
+
+
+def best_on_the_way(experiment: dict[str, Any], seed: int, cache: Path) -> tuple[Trained, Evaluation]:
+    """Train, and also return the best test accuracy at any validation: what stopping by an oracle would give."""
+    seen: list[Evaluation] = []
+    trained = train(experiment, seed=seed, cache=cache, at=lambda _, now: seen.append(now.test()))
+    return trained, max(seen, key=lambda one: one.mean)
+
+
+def losses_and_weights(trained: Trained) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the losses of training batches, their weights (each batch's mean is 1), and which labels are wrong."""
+    learner, source = trained.trial.learner, trained.source
+    phi, theta = dict(trained.phi), part(dict(trained.state), "theta")
+    losses, weights, wrong = [], [], []
+    for index in range(BATCHES):
+        sampled = source.episode("train", index)
+        episode = replace(sampled.episode, training=True)
+        rows = list(sampled.sample_ids[: len(episode.support_y)])
+        seen, found = learner.loop.example_weights(phi, theta, episode)  # type: ignore[attr-defined]
+        losses.append(seen.detach())
+        weights.append((found / found.mean()).detach())
+        wrong.append(torch.from_numpy(source.noisy[rows]))  # type: ignore[attr-defined]
+    return torch.cat(losses), torch.cat(weights), torch.cat(wrong)
+
+
+def weight_ratio(trained: Trained) -> float:
+    """Return the mean weight of clean training samples over that of noisy ones."""
+    _, weights, wrong = losses_and_weights(trained)
+    return float(weights[~wrong].mean() / weights[wrong].mean())
+
+
+def curve_direction(trained: Trained) -> float:
+    """Return Spearman's rank correlation of the net's weight with the loss, over losses from 0 to 5."""
+    grid = torch.linspace(0, 5, 101)
+    net = trained.trial.learner.slots.weighting  # type: ignore[attr-defined]
+    with torch.no_grad():
+        weights = net.weights(part(dict(trained.phi), "weighting"), Examples(grid, grid))
+    return float(spearmanr(grid.numpy(), weights.numpy()).statistic)
+
+
+def v7(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """Meta-Weight-Net and learning to reweight under label noise, beside plain training and the clean set alone."""
+    rows: list[Row] = []
+    alone = [_alone(seed, cache) for seed in seeds]
+    for noise in (0.4, 0.6):
+        found = {name: [_noisy(name, noise, seed, cache) for seed in seeds] for name in NOISY}
+        plain = [best_on_the_way(settings("cross_entropy", label_noise=noise), seed, cache) for seed in seeds]
+        rows += _v7_rows(noise, plain, alone, found)
+    return rows
+
+
+NOISY = {
+    "both": ("cross_entropy", {"train_on": "both"}),
+    "net": ("meta_weight_net", {}),
+    "reweight": ("learning_to_reweight", {}),
+}
+
+
+def _noisy(name: str, noise: float, seed: int, cache: Path) -> Trained:
+    method, tasks = NOISY[name]
+    return train(settings(method, label_noise=noise, **tasks), seed=seed, cache=cache)
+
+
+def _alone(seed: int, cache: Path, **tasks: Any) -> Evaluation:
+    """Train on the clean meta set alone: the control that whatever uses it must beat."""
+    return train(settings("cross_entropy", train_on="meta", batch=50, **tasks), seed=seed, cache=cache).test()
+
+
+def _v7_rows(
+    noise: float, plain: list[tuple[Trained, Evaluation]], alone: list[Evaluation], found: dict[str, list[Trained]]
+) -> list[Row]:
+    name, low = f"{noise:.0%} noise", noise == 0.4
+    last, best = [one.test() for one, _ in plain], [oracle for _, oracle in plain]
+    tested = {method: [one.test() for one in trained] for method, trained in found.items()}
+    floor = max(_mean(last) + 0.08, _mean(alone) + 0.04)
+    net = _mean(tested["net"]) if low else _mean(last) + 0.25
+    ratios = {method: tuple(weight_ratio(one) for one in found[method]) for method in ("net", "reweight")}
+    return [
+        row("V7", f"{name}: plain cross entropy, last epoch", last),
+        row("V7", f"{name}: plain cross entropy, best epoch by the test set (an oracle)", best),
+        row("V7", f"{name}: plain cross entropy on the noisy and the clean samples, last epoch", tested["both"]),
+        row("V7", f"{name}: the 50 clean samples alone", alone),
+        row(
+            "V7",
+            f"{name}: Meta-Weight-Net, last epoch",
+            tested["net"],
+            gate=f">= {floor:.3f} (plain + 8 points, clean alone + 4)" if low else "",
+            reached=(lambda mean: mean >= floor) if low else None,
+        ),
+        row(
+            "V7",
+            f"{name}: learning to reweight, last epoch",
+            tested["reweight"],
+            gate=f">= {net:.3f} ({'Meta-Weight-Net' if low else 'plain + 25 points'})",
+            reached=lambda mean: mean >= net,
+        ),
+        Row(
+            "V7",
+            f"{name}: Meta-Weight-Net, weight of clean over noisy samples (every seed)",
+            ratios["net"],
+            None,
+            ">= 3",
+            min(ratios["net"]) >= 3,
+            "inductive",
+        ),
+        Row("V7", f"{name}: learning to reweight, weight of clean over noisy samples", ratios["reweight"]),
+    ]
+
+
+def v8(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """A long tail: Meta-Weight-Net beside plain training, balanced class weights and the clean set alone."""
+    rows: list[Row] = []
+    alone = [_alone(seed, cache) for seed in seeds]
+    for factor in (50.0, 100.0):
+        name = f"imbalance {factor:.0f}"
+        found = {kind: [_long_tailed(kind, factor, seed, cache) for seed in seeds] for kind in TAILED}
+        tested = {kind: [one.test() for one in trained] for kind, trained in found.items()}
+        plain = _mean(tested["plain"])
+        directions = tuple(curve_direction(one) for one in found["net"])
+        rows += [
+            row("V8", f"{name}: plain cross entropy", tested["plain"]),
+            row("V8", f"{name}: the 50 balanced samples alone", alone),
+            row("V8", f"{name}: classes weighed by their size", tested["balanced"]),
+            row("V8", f"{name}: learned class ratios", tested["ratios"]),
+            row(
+                "V8",
+                f"{name}: Meta-Weight-Net",
+                tested["net"],
+                gate=f"> {plain:.3f} (plain)",
+                reached=lambda mean, plain=plain: mean > plain,
+            ),
+            Row(
+                "V8",
+                f"{name}: rank correlation of the net's weight with the loss (every seed)",
+                directions,
+                None,
+                "> 0",
+                min(directions) > 0,
+                "inductive",
+            ),
+        ]
+    return rows
+
+
+TAILED: dict[str, dict[str, Any]] = {
+    "plain": {"method": "cross_entropy"},
+    "balanced": {"method": "cross_entropy", "weighting": {"kind": "class_ratios"}},
+    "ratios": {"method": "meta_weight_net", "weighting": {"kind": "class_ratios", "balance": 0.0, "ratio": "learn"}},
+    "net": {"method": "meta_weight_net"},
+}
+
+
+def _long_tailed(kind: str, factor: float, seed: int, cache: Path) -> Trained:
+    experiment = settings("cross_entropy", imbalance=factor)
+    experiment["learner"] |= TAILED[kind]
+    return train(experiment, seed=seed, cache=cache)
+
+
+class RareNines(Digits):
+    """Is it a nine? 1,000 other digits and 5 nines to train on, 10 balanced clean samples, 200 balanced to test."""
+
+    name = "rare_nines"
+    SIZES: ClassVar[dict[str, tuple[int, int]]] = {
+        "train": (1000, 5),
+        "meta": (5, 5),
+        "validation": (20, 20),
+        "test": (100, 100),
+    }
+
+    @classmethod
+    def of(cls, digits: Digits) -> "RareNines":
+        """Share the digits out anew."""
+        x, nines = digits._x, (np.asarray(digits.labels) == 9).astype(np.int64)
+        order = np.random.default_rng(0).permutation(len(nines))
+        rows = {label: order[nines[order] == label] for label in (0, 1)}
+        parts, taken = {}, [0, 0]
+        for name, sizes in cls.SIZES.items():
+            chosen = [rows[label][taken[label] : taken[label] + size] for label, size in enumerate(sizes)]
+            taken = [start + size for start, size in zip(taken, sizes, strict=True)]
+            parts[name] = np.concatenate(chosen)
+        return cls(x, nines, parts, digits.config, seed=digits.seed, scale=digits.scale, inputs=(64,))
+
+
+def v9(seeds: Sequence[int], cache: Path) -> list[Row]:
+    """Two classes at 200 : 1, judged on a balanced test set."""
+    found = {kind: [_rare(kind, seed, cache) for seed in seeds] for kind in RARE}
+    plain = 1 - _mean(found["plain"])
+    name = "nine or not, 1,000 : 5, accuracy on a balanced test"
+    bound = 1 - plain / 2
+    return [
+        row("V9", f"{name}: plain cross entropy", found["plain"]),
+        row("V9", f"{name}: the 10 balanced samples alone", found["alone"]),
+        row("V9", f"{name}: classes weighed by their size", found["balanced"]),
+        row(
+            "V9",
+            f"{name}: learning to reweight",
+            found["reweight"],
+            gate=f">= {bound:.3f} (half of plain's error)",
+            reached=lambda mean: mean >= bound,
+        ),
+    ]
+
+
+RARE: dict[str, dict[str, Any]] = {
+    "plain": {"method": "cross_entropy"},
+    "alone": {"method": "cross_entropy"},
+    "balanced": {"method": "cross_entropy", "weighting": {"kind": "class_ratios"}},
+    "reweight": {"method": "learning_to_reweight"},
+}
+
+
+def _rare(kind: str, seed: int, cache: Path) -> Evaluation:
+    tasks = {"train_on": "meta", "batch": 10} if kind == "alone" else {}
+    experiment = settings("cross_entropy", meta_batch=10, **tasks)
+    experiment["learner"] |= RARE[kind]
+    return train(experiment, seed=seed, cache=cache, remake=RareNines.of).test()
+
+
+def _mean(evaluations: Sequence[Evaluation]) -> float:
+    return sum(one.mean for one in evaluations) / len(evaluations)

@@ -1,0 +1,89 @@
+r"""ML3: the loss of the inner loop is a network, learned from what its steps do to the true loss.
+
+Bechtle, Molchanov, Chebotar, Grefenstette, Righetti, Sukhatme and Meier, 2021, https://arxiv.org/abs/1906.05374,
+equations 1 to 3 and algorithm 1:
+
+    theta_t+1 = theta_t - rate * grad_theta mean_i M_phi(f_theta(x_i), y_i)
+    phi      <- phi - beta * grad_phi L_task(theta_T)
+
+M ends in a softplus, so that it is bounded below. Here one small network is shared by all coordinates of an output:
+M = mean_k m_phi(a_k, b_k), in regression of a target's dimension (prediction, target), in classification of a class
+(its log probability, its share of the label), so that a loss learned on one number of classes serves any other,
+and no class is treated unlike another. ``hand`` adds the task's own loss, so that learning may start
+from what is known to work. Any error in M is an error in the direction of every step: it is as good as the outer
+loop that taught it, and only near the tasks and the steps that it was taught on.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.loss import LOSSES, Loss, expected
+from metaloom.learners.networks import linear_parameters
+
+FLOOR = -10.0  # the least log probability that the network is shown
+
+
+@dataclass(frozen=True)
+class ML3Config:
+    """Width and depth of the loss network, and how much of the task's own loss is added.
+
+    Attributes:
+        hidden: Width of each hidden layer.
+        layers: Hidden layers.
+        hand: Coefficient of cross entropy, or of the squared error.
+    """
+
+    hidden: Annotated[int, Int(4, 256, log=True)] = 40
+    layers: Annotated[int, Int(1, 4)] = 2
+    hand: Annotated[float | Learned, Real(0.0, 2.0)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1 or self.layers < 1:
+            raise LearnerError(
+                f"learner.loss.hidden and layers must be at least 1, got {self.hidden} and {self.layers}"
+            )
+
+
+@LOSSES.register("ml3")
+class ML3(Loss):
+    """phi is the loss network."""
+
+    Config = ML3Config
+    config: ML3Config
+    learns = True
+    serves = frozenset({"classification", "regression"})
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        """Draw the network; its first layer sees the two numbers and their product or difference."""
+        widths = [3, *[self.config.hidden] * self.config.layers, 1]
+        net: Tensors = {}
+        for index in range(len(widths) - 1):
+            net |= linear_parameters(f"layer{index}", widths[index], widths[index + 1], generator)
+        return net | super().init(theta, generator)
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.task.kind == "regression":
+            given, wanted = outputs, targets
+            features = torch.stack([given, wanted, given - wanted], -1)
+            hand = (outputs - targets).square().mean(-1)
+        else:
+            given = F.log_softmax(outputs, dim=-1)
+            share = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs)
+            features = torch.stack([given.clamp_min(FLOOR), share, given.exp()], -1)
+            hand = -expected(given, targets)
+        learned = self._network(phi, features).mean(-1)
+        return learned if self.config.hand == 0.0 else learned + self.knob(phi, "hand") * hand
+
+    def _network(self, phi: Tensors, features: Tensor) -> Tensor:
+        """Map [n, outputs, 3] to [n, outputs]; smooth, because its third derivative is needed."""
+        for index in range(self.config.layers):
+            features = F.silu(F.linear(features, phi[f"layer{index}.weight"], phi[f"layer{index}.bias"]))
+        last = self.config.layers
+        return F.softplus(F.linear(features, phi[f"layer{last}.weight"], phi[f"layer{last}.bias"])).squeeze(-1)
