@@ -8,7 +8,7 @@ A drawer registers under ``SLOT.WHAT`` and returns None where there is nothing f
             if isinstance(weighting, MetaWeightNet):
                 figure = canvas(5.0, 3.5)
                 axes = figure.add_subplot()
-                axes.plot(losses, weighting.weights(phi, losses))
+                axes.plot(losses, weighting.weights(phi, Examples(losses, losses)))
                 name_axes(axes, "", "loss", "weight")
                 return Picture("weight-curve", "Examples of loss 0.1 weigh 0.9, those of loss 3 weigh 0.1.", figure)
         return None

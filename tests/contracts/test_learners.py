@@ -31,6 +31,7 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "prototypical": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "meta_weight_net": (SINGLE, {"architecture": SMALL}, 0.01),
     "learning_to_reweight": (SINGLE, {"architecture": SMALL}, 0.0),
+    "learned_loss": (SINGLE, {"architecture": SMALL, "loss": {"kind": "ml3", "hidden": 6, "hand": 1.0}}, 0.05),
     "data_cleaning": (SINGLE, {"architecture": SMALL}, 0.1),
     "distillation": (SINGLE, {"architecture": SMALL}, 0.1),
     "darts": (IMAGES, {"architecture": CELLS}, 0.1),
@@ -41,7 +42,15 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "nearest_neighbour": (FEW_SHOT, {}, 0.0),
 }
 LEARNING = [name for name, row in METHOD_ROWS.items() if row[2] > 0]
-ONLINE = ["meta_weight_net", "learning_to_reweight", "data_cleaning", "darts", "darts_first_order", "cross_entropy"]
+ONLINE = [
+    "meta_weight_net",
+    "learning_to_reweight",
+    "data_cleaning",
+    "learned_loss",
+    "darts",
+    "darts_first_order",
+    "cross_entropy",
+]
 
 
 def method(name: str) -> tuple[Learner, TaskShape]:

@@ -17,6 +17,9 @@ from metaloom.search_spaces.presets import preset_names, preset_path, presets
 from metaloom.search_spaces.resolve import baseline, defaults, resolve, searched_knobs
 
 EXPECTED = {
+    "class_imbalance",
+    "learned_loss",
+    "reweighting",
     "default",
     "digits-darts",
     "distilled-digits",
