@@ -47,6 +47,7 @@ SLOTS: dict[str, Slot] = {
     )
 }
 NEEDS_TASK = ("architecture", "data", "loss", "weighting")
+DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse", "control": "policy_gradient"}
 SMALL_LOOP = 20  # inner steps up to which unrolling's graphs are affordable
 
 
@@ -159,11 +160,13 @@ def build_learner(
         raise LearnerError("learner.prediction: not a prediction")
     if type(prediction) is PREDICTIONS["nearest_neighbour"]:
         return NearestNeighbourLearner(task)
-    defaults = {"loss": {"kind": "cross_entropy" if task.kind == "classification" else "mse"}}
+    defaults = {"loss": {"kind": DEFAULT_LOSS[task.served_by]}}
     components = {
         name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task) for name, slot in SLOTS.items()
     }
     config = make_config(InnerConfig, inner, "inner")
+    if task.environment and type(prediction) is not PREDICTIONS["linear"]:
+        raise LearnerError("learner.prediction: a control task needs a policy's actions; use linear")
     if isinstance(prediction, Prototypes):
         return PrototypicalLearner(
             cast(Network, components["architecture"]),
@@ -210,6 +213,8 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
+    if task.environment:
+        _check_control(slots)
     for name in ("loss", "weighting"):
         for component in members_of(getattr(slots, name)):
             _check_served(name, cast(Loss | Weighting, component), task)
@@ -222,6 +227,16 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             )
 
 
+def _check_control(slots: Slots) -> None:
+    """Refuse what a control task has no use for: its examples are starting states, which no slot may exchange."""
+    for name in ("data", "augmentation"):
+        kind = kind_of(SLOTS[name], members_of(getattr(slots, name))[0])
+        if kind != SLOTS[name].fixed:
+            raise LearnerError(f"learner.{name}: a control task starts from its own states; use {SLOTS[name].fixed}")
+    if len(members_of(slots.loss)) > 1:
+        raise LearnerError("learner.loss: a control task takes one loss; keep one")
+
+
 def members_of(component: Component) -> Sequence[Component]:
     """Return the components that fill a slot together, or the one that does alone."""
     return component.members if isinstance(component, Composite) else (component,)
@@ -229,12 +244,12 @@ def members_of(component: Component) -> Sequence[Component]:
 
 def _check_served(name: str, component: Loss | Weighting, task: TaskShape) -> None:
     """Refuse a component that makes nothing of this kind of task."""
-    if task.kind in component.serves:
+    if task.served_by in component.serves:
         return
     registry: Mapping[str, Any] = SLOTS[name].registry
-    able = ", ".join(kind for kind, entry in registry.items() if task.kind in entry.serves)
+    able = ", ".join(kind for kind, entry in registry.items() if task.served_by in entry.serves)
     raise LearnerError(
-        f"learner.{name}: a {task.kind} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
+        f"learner.{name}: a {task.served_by} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
         f"{' and '.join(sorted(component.serves))} alone"
     )
 

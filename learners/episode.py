@@ -25,6 +25,8 @@ class TaskShape:
             inner loop may keep its parameters from one outer step to the next.
         counts: Training examples of each class as labelled, where episodes number them (``Episode.support_ids``);
             empty otherwise. Their sum is how many training examples there are.
+        environment: The control task that examples are starting states of; empty for labelled examples. It is judged as
+            a regression is, by its loss: minus the true reward per step.
         features: Names of the inputs, for a table; empty otherwise.
         mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
         deviation: Likewise: an input is (raw - mean) / deviation.
@@ -39,6 +41,12 @@ class TaskShape:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
+    environment: str = ""
+
+    @property
+    def served_by(self) -> str:
+        """Return what kind of loss it needs: classification, regression or control."""
+        return "control" if self.environment else self.kind
 
 
 @dataclass(frozen=True)

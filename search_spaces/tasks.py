@@ -86,6 +86,21 @@ class QuadraticTasks(TaskSettings):
     dimensions: Annotated[int, Int(1, 1000, log=True)] = 10
 
 
+@TASK_SOURCES.register("point_mass")
+@dataclass(frozen=True)
+class PointMassTasks(TaskSettings):
+    """Starting states of a point mass that a policy is to bring to the origin; each task is a region to start from.
+
+    Attributes:
+        shots: Trajectories of an inner step.
+        queries: Starts that the policy is judged from.
+    """
+
+    regression: ClassVar[bool] = True
+    shots: Annotated[int, Int(2, 1000)] = 16
+    queries: Queries = 16
+
+
 @TASK_SOURCES.register("glyphs")
 @dataclass(frozen=True)
 class GlyphTasks(TaskSettings):

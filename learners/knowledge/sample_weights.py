@@ -81,6 +81,8 @@ class Weighting(Component, ABC):
 class Uniform(Weighting):
     """Every example counts 1."""
 
+    serves = frozenset({"classification", "regression", "control"})
+
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
         return torch.ones_like(examples.losses)
 

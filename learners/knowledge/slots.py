@@ -153,7 +153,7 @@ class Composite(Component):
     members: tuple[Component, ...]
 
     def __init__(self, members: Sequence[Component]) -> None:
-        super().__init__(NoConfig())
+        Component.__init__(self, NoConfig())  # of the slot's own base the members know what it takes, such as the task
         self.members = tuple(members)
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:

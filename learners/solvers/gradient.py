@@ -16,6 +16,7 @@ from metaloom.learners.hypergradients.problem import Estimator
 from metaloom.learners.knowledge.initialization import RandomInitialization
 from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.execution import STRATEGIES, Execution, choose_strategy
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 
@@ -47,7 +48,7 @@ class GradientLearner:
         self, slots: Slots, inner: InnerConfig, task: TaskShape, estimator: Estimator, name: str, strategy: str = "auto"
     ) -> None:
         self.slots, self.inner, self.task = slots, inner, task
-        self.loop = InnerLoop(slots, inner, task, outer_loss(task))
+        self.loop = (ControlLoop if task.environment else InnerLoop)(slots, inner, task, outer_loss(task))
         self.estimator_object, self.estimator = estimator, name
         self.online = inner.mode == "online"
         self.strategy = choose_strategy(strategy, estimator, slots, self.online)

@@ -146,6 +146,10 @@ class InnerLoop:
         outputs = self.forward(phi, theta, x, index, self.running or None, noise).outputs
         return self.slots.loss.losses(part(phi, "loss"), outputs, y)
 
+    def losses_from(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Callable[[Tensors], Tensor]:
+        """Return the inner losses [n] as a function of some parameters, the others as in ``theta``."""
+        return lambda moved: self.support_losses(phi, theta | moved, episode, index)
+
     def gradient(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode, index: int) -> Tensors:
         """Return the inner gradient of the adapted parameters, differentiable where phi or theta are."""
         fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
@@ -160,10 +164,7 @@ class InnerLoop:
         self, phi: Tensors, theta: Tensors, fast: Tensors, episode: Episode, index: int
     ) -> ExampleGradients:
         """Linearize the inner loss of every training example at ``theta``, by the parameters ``fast``."""
-
-        def losses_at(moved: Tensors) -> Tensor:
-            return self.support_losses(phi, theta | moved, episode, index)
-
+        losses_at = self.losses_from(phi, theta, episode, index)
         if self.functional:
             return functional_gradients(losses_at, fast)
         differentiable = any(t.requires_grad for t in (*phi.values(), *fast.values()))
@@ -200,7 +201,7 @@ class InnerLoop:
         last = self.slots.update.config.steps - 1
         fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
         weights = self._weights(phi, theta, episode, last, self.example_gradients(phi, theta, fast, episode, last))
-        total = (weights * self.support_losses(phi, moved, episode, last)).sum()
+        total = (weights * self.losses_from(phi, theta, episode, last)(moved)).sum()
         if self.config.proximal == 0.0:
             return total
         distance = sum((moved[name] - start[name]).square().sum() for name in moved if self.slots.update.adapts(name))

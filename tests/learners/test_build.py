@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
 from metaloom.learners.build import choose_estimator, make_component
@@ -109,13 +109,61 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "a loss",
         {"learner": {"loss": {"kind": "mse"}}},
         {},
-        r"learner\.loss: a classification task needs one of cross_entropy",
+        r"learner\.loss: a classification task needs one of cross_entropy, .*; mse serves regression alone",
     ),
     (
         "a loss",
         {"learner": {"loss": {"kind": "cross_entropy"}}},
         {"task": REGRESSION},
-        r"a regression task needs one of mse",
+        r"a regression task needs one of .*mse, .*; cross_entropy serves classification alone",
+    ),
+    (
+        "class weights",
+        {"learner": {"weighting": {"kind": "class_ratios"}}},
+        {"task": REGRESSION},
+        r"learner\.weighting: a regression task needs one of .*uniform; class_ratios serves classification alone",
+    ),
+    (
+        "too few ratios",
+        {"learner": {"weighting": {"kind": "class_ratios", "ratios": [1.0, 2.0]}}},
+        {},
+        r"learner\.weighting\.ratios: 2 given, but the task has 3 classes",
+    ),
+    (
+        "negative ratios",
+        {"learner": {"weighting": {"kind": "class_ratios", "ratios": [1.0, -2.0, 1.0]}}},
+        {},
+        r"learner\.weighting\.ratios must be at least 0 and not all 0, got 1\.0, -2\.0, 1\.0",
+    ),
+    (
+        "numbers of learned data",
+        {"learner": {"weighting": {"kind": "per_sample"}, "data": {"kind": "distilled"}}},
+        {},
+        r"learner\.weighting: per_sample learns a weight for every training example, .* learner\.data: support",
+    ),
+    (
+        "numbers of few-shot tasks",
+        {"learner": {"weighting": {"kind": "per_sample"}}},
+        {"task": FEW_SHOT},
+        r"learner\.weighting: per_sample .* whose training set is numbered",
+    ),
+    (
+        "a loss of another kind of task",
+        {"learner": {"loss": {"kind": "mse"}}},
+        {"task": CONTROL},
+        r"learner\.loss: a control task needs one of policy_gradient, shaped_policy_gradient; mse serves",
+    ),
+    (
+        "data of a control task",
+        {"learner": {"data": {"kind": "whole_task"}}},
+        {"task": CONTROL},
+        r"learner\.data: a control task starts from its own states; use support",
+    ),
+    (
+        "a control task by prototypes",
+        {"learner": {"prediction": {"kind": "prototypes"}}},
+        {"task": CONTROL},
+        r"learner\.prediction: a control task needs a policy's actions; use linear",
     ),
     (
         "per_step",

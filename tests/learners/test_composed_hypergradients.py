@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, errors_by_slot
+from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, built, episode_of, errors_by_slot
 
 from metaloom.learners.episode import TaskShape
 
@@ -214,6 +214,22 @@ def test_learned_losses_of_a_regression(loss: str) -> None:
         length=1e-6,
     )
     assert max(errors.values()) < 1e-6, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+def test_a_shaped_reward_through_the_trajectories_it_leads_to(estimator: str) -> None:
+    errors = every_error(
+        {
+            "initialization": {"kind": "learned"},
+            "loss": {"kind": "shaped_policy_gradient", "hidden": 4, "deviation": {"learn": {"start": 0.5}}},
+        },
+        steps=3,
+        rule={"kind": "sgd", "rate": learned("layer", 0.3)},
+        estimator=estimator,
+        task=CONTROL,
+    )
+    assert set(errors) == {"initialization", "update", "loss"}
+    assert max(errors.values()) < 1e-7, errors
 
 
 @pytest.mark.parametrize("batch_norm", ["batch", "support", "per_step"])

@@ -7,7 +7,7 @@ from bilevel import SINGLE, begun, built, seeded
 from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
-from metaloom.learners.knowledge.sample_weights import Weighting
+from metaloom.learners.knowledge.sample_weights import Examples, Weighting
 
 FOCAL = {"kind": "focal", "gamma": 2.0}
 NET = {"kind": "meta_weight_net", "hidden": 4}
@@ -29,11 +29,12 @@ def test_weights_multiply_and_are_normalized_once() -> None:
     phi = both.init({}, seeded(0))
     assert {name.split("/")[0] for name in phi} == {"1"}
     losses = torch.rand(7, generator=seeded(1)) * 3
+    seen = Examples(losses, torch.zeros(7, dtype=torch.int64))
     net = fill_slot(SLOTS["weighting"], NET, {}, SINGLE)
     assert isinstance(net, Weighting)
-    product = (1 - torch.exp(-losses)) ** 2 * net.weights({name[2:]: value for name, value in phi.items()}, losses)
-    torch.testing.assert_close(both.weights(phi, losses), product)
-    torch.testing.assert_close(both.scaled(phi, losses), product / product.sum())
+    product = (1 - torch.exp(-losses)) ** 2 * net.weights({name[2:]: value for name, value in phi.items()}, seen)
+    torch.testing.assert_close(both.weights(phi, seen), product)
+    torch.testing.assert_close(both.scaled(phi, seen), product / product.sum())
 
 
 def test_members_of_one_kind_have_knowledge_of_their_own() -> None:

@@ -1,0 +1,39 @@
+r"""A learned potential that makes a policy-gradient learner learn faster.
+
+Potential-based shaping is Ng, Harada and Russell's, 1999; learning it by the gradient of the true return through
+the policy's own updates is Zheng, Oh and Singh's, 2018, https://arxiv.org/abs/1804.06459, and Bechtle et al.'s,
+2021, https://arxiv.org/abs/1906.05374. The formulas stand in ``knowledge/policy_gradient.py``. Every outer
+step draws a new policy to learn, so that the potential serves any.
+"""
+
+from metaloom.learners.base import METHODS, Recipe
+
+LEARNED_REWARD = METHODS.add(
+    "learned_reward",
+    Recipe(
+        summary="learns a potential that shapes the reward of a policy-gradient learner",
+        paper="Zheng et al., 2018, https://arxiv.org/abs/1804.06459",
+        learner={
+            "architecture": {"kind": "mlp", "hidden": [16], "activation": "tanh"},
+            "initialization": {"kind": "random", "resample": True},
+            "update": {"kind": "sgd", "rate": 0.5, "steps": 5},
+            "loss": {"kind": "shaped_policy_gradient"},
+        },
+        outer={"hypergradient": {"kind": "unroll"}, "strategy": "loop", "tasks": 2, "rate": 3e-3, "clip": 1.0},
+    ),
+)
+
+POLICY_GRADIENT = METHODS.add(
+    "policy_gradient",
+    Recipe(
+        summary="baseline: REINFORCE from the true reward; nothing is learned",
+        paper="Williams, 1992",
+        learner={
+            "architecture": {"kind": "mlp", "hidden": [16], "activation": "tanh"},
+            "initialization": {"kind": "random", "resample": True},
+            "update": {"kind": "sgd", "rate": 0.5, "steps": 5},
+            "loss": {"kind": "policy_gradient"},
+        },
+        outer={"steps": 0},
+    ),
+)
