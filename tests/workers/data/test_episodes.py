@@ -18,6 +18,7 @@ from metaloom.workers.data.sampler import ClassTable, FewShotSource, episode_gen
 MADE_HERE: dict[str, dict[str, Any]] = {
     "sinusoid": {},
     "point_mass": {},
+    "quadratics": {},
     "glyphs": {"ways": 4, "shots": 2, "queries": 3},
     "digits": {"label_noise": 0.3, "queries": 25},
 }
