@@ -11,7 +11,6 @@ from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.hypergradients.implicit import Implicit
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
@@ -125,16 +124,16 @@ def make_estimator(
     """
     kind, rest = choose_estimator(settings, steps)
     estimator = ESTIMATORS[kind]
-    blind = [
-        name for name, component in components.items() if component.has_knowledge and not estimator.gives_signal(name)
-    ]
+    config = make_config(estimator.Config, rest, "outer.hypergradient")
+    learned = [name for name, component in components.items() if component.has_knowledge]
+    blind = [name for name in learned if not estimator.gives_signal(name, config)]
     if blind:
         able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
         raise LearnerError(
             f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} learns; "
             f"use one of {', '.join(able)}, or fix it"
         )
-    return kind, estimator(make_config(estimator.Config, rest, "outer.hypergradient"))
+    return kind, estimator(config)
 
 
 def build_learner(
@@ -185,7 +184,12 @@ def _gradient_learner(
     check_slots(slots, config, task)
     steps = slots.update.config.steps
     name, estimator = make_estimator(outer.get("hypergradient", "auto"), dict(slots.items()), steps)
-    if isinstance(estimator, Implicit) and slots.initialization.has_knowledge and not config.proximal:
+    if estimator.online_only and config.mode != "online":
+        raise LearnerError(
+            f"outer.hypergradient: {name} follows an inner loop that goes on from one outer step to the next; "
+            "set inner.mode: online, or use evolution_strategies"
+        )
+    if estimator.at_solution and slots.initialization.has_knowledge and not config.proximal:
         raise LearnerError(
             f"outer.hypergradient: {name} gives no signal to learner.initialization without a proximal term, because "
             "the inner solution does not depend on its start; set inner.proximal above 0, or use unroll"

@@ -13,11 +13,11 @@ residual of the linear solve are always reported. Memory: one inner graph, whate
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from torch import Generator
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int
@@ -38,14 +38,47 @@ from metaloom.learners.hypergradients.problem import (
 )
 from metaloom.learners.knowledge.slots import part, under
 
-Product = Callable[[Tensors], Tensors]
-NEUMANN_DIVERGED = 1e3  # a term this many times as long as the first: the series does not converge
+GROWING = 1.001  # a power iteration's last growth above which the series does not converge; below is rounding
+DIVERGED = 1e6  # a term this many times as long as the first: no need to go on
+
+
+class Curvature:
+    """Products with the inner problem's Jacobian H = d slope / d inner at one point, and with its transpose.
+
+    For the gradient of a loss H is symmetric; with example weights that depend on the losses it is not.
+    """
+
+    def __init__(self, slope: Tensors, inner: Tensors) -> None:
+        self._slope, self._inner = slope, inner
+        self._probe: tuple[Tensors, Tensors] | None = None
+
+    def transposed(self, vector: Tensors) -> Tensors:
+        """Return H^T vector: one pass backwards."""
+        return pullback(self._slope, vector, self._inner, keep=True)
+
+    def __call__(self, vector: Tensors) -> Tensors:
+        """Return H vector, as the derivative of <H^T u, vector> by u, in which it is linear."""
+        if self._probe is None:
+            probe = as_leaves({name: torch.zeros_like(value) for name, value in self._slope.items()})
+            names = [name for name, value in self._slope.items() if value.requires_grad]
+            image = torch.autograd.grad(
+                [self._slope[name] for name in names],
+                list(self._inner.values()),
+                [probe[name] for name in names],
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            self._probe = probe, dict(zip(self._inner, image, strict=True))
+        probe, image_of = self._probe
+        return pullback(image_of, vector, probe, keep=True)
 
 
 class Implicit(Estimator):
-    """What both solvers share: the solution, the right-hand side, and the product with dg/dphi."""
+    """What all solvers share: the solution, the right-hand side, and the product with dg/dphi."""
 
     blind = frozenset({"update"})
+    at_solution = True
 
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "an implicit gradient")
@@ -56,28 +89,32 @@ class Implicit(Estimator):
 
         slope = problem.gradient(leaves, theta_leaves)
         right = {name: value for name, value in part(both, "theta").items() if name in slope}
-        inner = {name: theta_leaves[name] for name in slope}
-
-        def product(vector: Tensors) -> Tensors:
-            return pullback(slope, vector, inner, keep=True)
-
-        found, diagnostics = self.solve(product, right)
-        residual = {name: right[name] - value for name, value in product(found).items()}
+        curvature = Curvature(slope, {name: theta_leaves[name] for name in slope})
+        found, diagnostics = self.solve(curvature, right, problem.generator)
+        residual = {name: right[name] - value for name, value in curvature.transposed(found).items()}
         diagnostics |= {
             "inner_gradient_norm": float(norm({name: value.detach() for name, value in slope.items()})),
             "residual": float(norm(residual) / norm(right).clamp_min(torch.finfo(outer.loss.dtype).tiny)),
         }
-        through = pullback(slope, found, leaves)
-        # parameters that the inner loop does not move reach F as the start itself
-        still = {name: value for name, value in part(both, "theta").items() if name not in slope}
+        # parameters that no inner step moves are the start itself, in the outer loss and in the inner gradient
+        still = {name: leaf for name, leaf in theta_leaves.items() if name not in slope}
+        through = pullback(slope, found, under("phi", leaves) | under("theta", still))
+        at_start = {name: both[f"theta/{name}"] - through[f"theta/{name}"] for name in still}
         start = as_leaves(phi)
-        direct = pullback(problem.start(start).theta, still | {n: torch.zeros_like(v) for n, v in right.items()}, start)
-        gradient = {name: both[f"phi/{name}"] + direct[name] - through[name] for name in phi}
+        starts = {name: value for name, value in problem.start(start).theta.items() if name in still}
+        direct = pullback(starts, at_start, start)
+        gradient = {name: both[f"phi/{name}"] + direct[name] - through[f"phi/{name}"] for name in phi}
         return Hypergradient(gradient, detached_outer(outer), diagnostics)
 
     @abstractmethod
-    def solve(self, product: Product, right: Tensors) -> tuple[Tensors, dict[str, float]]:
-        """Solve H^T q = right, given the product with H^T; return q and diagnostics."""
+    def solve(
+        self, curvature: Curvature, right: Tensors, generator: Generator | None
+    ) -> tuple[Tensors, dict[str, float]]:
+        """Solve H^T q = right; return q and diagnostics.
+
+        Raises:
+            LearnerError: The solver does not apply to this H, so that its q would be wrong.
+        """
 
 
 @dataclass(frozen=True)
@@ -93,40 +130,62 @@ class ConjugateGradientConfig:
 class ConjugateGradient(Implicit):
     """Hestenes and Stiefel, 1952; H must be symmetric and positive definite.
 
-    On negative curvature it keeps the iterate before it, and reports ``negative_curvature`` = 1.
+    Raises:
+        LearnerError: H has negative curvature along a search direction.
     """
 
     Config = ConjugateGradientConfig
     config: ConjugateGradientConfig
 
-    def solve(self, product: Product, right: Tensors) -> tuple[Tensors, dict[str, float]]:
+    def solve(
+        self, curvature: Curvature, right: Tensors, generator: Generator | None
+    ) -> tuple[Tensors, dict[str, float]]:
         found = {name: torch.zeros_like(value) for name, value in right.items()}
         residual, direction = dict(right), dict(right)
         square = dot(residual, residual)
         goal = square * self.config.tolerance**2
-        curvature_is_negative = False
+        iterations = 0
         for _ in range(self.config.iterations):
             if square <= goal:
                 break
-            image = {n: value + self.config.damping * direction[n] for n, value in product(direction).items()}
-            curvature = dot(direction, image)
-            if curvature <= 0:
-                curvature_is_negative = True
+            image = curvature.transposed(direction)
+            image = {name: value + self.config.damping * direction[name] for name, value in image.items()}
+            bend = dot(direction, image)
+            rounding = torch.finfo(bend.dtype).eps * norm(direction) * norm(image)
+            if bend < -rounding:
+                raise LearnerError(_negative(float(bend / dot(direction, direction)), self.config.damping))
+            if bend <= rounding:  # flat: nothing more can be solved along it
                 break
-            length = square / curvature
+            length = square / bend
             found = {n: value + length * direction[n] for n, value in found.items()}
             residual = {n: value - length * image[n] for n, value in residual.items()}
             before, square = square, dot(residual, residual)
             direction = {n: residual[n] + square / before * value for n, value in direction.items()}
-        return found, {"negative_curvature": float(curvature_is_negative)}
+            iterations += 1
+        return found, {"iterations": float(iterations)}
+
+
+def _negative(bend: float, damping: float) -> str:
+    return (
+        f"outer.hypergradient: conjugate_gradient met negative curvature ({bend:.3g}, with damping {damping:g}): the "
+        "inner problem is not convex here, so that the implicit gradient would be wrong; raise inner.proximal or "
+        "outer.hypergradient.damping, take more inner steps, or use normal_equations or adjoint"
+    )
 
 
 @dataclass(frozen=True)
 class NeumannConfig:
-    """Terms of the series after the first, and its step, which must be below 2 / |H|."""
+    """Terms of the series after the first, its step, which must be below 2 / |H|, and the check of it.
+
+    Attributes:
+        terms: Terms after the first, one product each.
+        alpha: The step.
+        power_iterations: Further products, which go on from the last term as a power iteration of I - alpha H.
+    """
 
     terms: Annotated[int, Int(0, 1000)] = 20
     alpha: float = 0.1
+    power_iterations: Annotated[int, Int(0, 100)] = 3
 
     def __post_init__(self) -> None:
         if self.alpha <= 0:
@@ -137,24 +196,36 @@ class NeumannConfig:
 class Neumann(Implicit):
     """q = alpha * sum_{k <= terms} (I - alpha H)^k v; equal to unrolling terms + 1 steps at theta*.
 
+    The terms are a power iteration of I - alpha H: for a symmetric H each is longer by a factor that never falls, so
+    one that grows at the end shows an eigenvalue of H above 2 / alpha, or below 0.
+
     Raises:
-        LearnerError: The series diverges: alpha is above 2 / |H|.
+        LearnerError: The series diverges: alpha is above 2 / |H|, or H has negative curvature.
     """
 
     Config = NeumannConfig
     config: NeumannConfig
 
-    def solve(self, product: Product, right: Tensors) -> tuple[Tensors, dict[str, float]]:
-        alpha = self.config.alpha
-        term, total, first = dict(right), dict(right), float(norm(right))
-        for _ in range(self.config.terms):
-            image = product(term)
+    def solve(
+        self, curvature: Curvature, right: Tensors, generator: Generator | None
+    ) -> tuple[Tensors, dict[str, float]]:
+        alpha, last = self.config.alpha, self.config.terms
+        term, total, growth = dict(right), dict(right), 0.0
+        first = length = kept = float(norm(right))
+        negligible = float(torch.finfo(next(iter(right.values())).dtype).eps) * first
+        for index in range(last + self.config.power_iterations):
+            if length <= negligible or length > DIVERGED * first:
+                break
+            image = curvature.transposed(term)
             term = {name: value - alpha * image[name] for name, value in term.items()}
-            total = {name: value + term[name] for name, value in total.items()}
-            length = float(norm(term))
-            if not math.isfinite(length) or length > NEUMANN_DIVERGED * max(first, 1e-30):
-                raise LearnerError(
-                    f"outer.hypergradient.alpha: the Neumann series diverges at alpha={alpha} "
-                    "(it must stay below 2 / |H|); use a smaller alpha, or conjugate_gradient"
-                )
-        return {name: alpha * value for name, value in total.items()}, {"last_term": float(norm(term))}
+            before, length = length, float(norm(term))
+            growth = length / before
+            if index < last:
+                total, kept = {name: value + term[name] for name, value in total.items()}, length
+        if not math.isfinite(length) or growth > GROWING:
+            raise LearnerError(
+                f"outer.hypergradient.alpha: the Neumann series diverges at alpha={alpha}: its last term is "
+                f"{growth:.3g} times as long as the one before (it must stay below 2 / |H|, the inner problem convex); "
+                "use a smaller alpha, a larger inner.proximal, or conjugate_gradient"
+            )
+        return {name: alpha * value for name, value in total.items()}, {"last_term": kept, "growth": growth}

@@ -8,12 +8,13 @@ slots or episodes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.errors import LearnerError
@@ -22,6 +23,22 @@ from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.registry import Registry
 
 EVERYTHING = frozenset({"*"})
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Mapper(Protocol):
+    """Evaluates a pure function at every item and keeps their order: here, or on other machines."""
+
+    def __call__(self, function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """Return ``function`` of each item."""
+        ...
+
+
+def one_by_one(function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+    """Evaluate here, one item after another."""
+    return [function(item) for item in items]
 
 
 class Outer(NamedTuple):
@@ -49,6 +66,8 @@ class Problem:
             ``theta``, so that ``gradient`` is its derivative by ``moved`` at ``moved = theta``.
         update: (phi, state, gradient, t) to the next state: ``step`` with the gradient given.
         step_weights: Weight of the outer loss after each inner step; None weighs the last alone.
+        generator: Source of randomness, for the estimators that draw.
+        memory: What the estimator itself keeps from one outer step to the next (online inner loops).
     """
 
     steps: int
@@ -59,14 +78,17 @@ class Problem:
     surrogate: Callable[[Tensors, Tensors, Tensors], Tensor]
     update: Callable[[Tensors, InnerState, Tensors, int], InnerState]
     step_weights: tuple[float, ...] | None = None
+    generator: Generator | None = None
+    memory: Tensors = field(default_factory=dict)
 
 
 class Hypergradient(NamedTuple):
-    """dF/dphi with the verdict it belongs to, and what the estimator says of itself."""
+    """dF/dphi with the verdict it belongs to, what the estimator says of itself, and what it keeps."""
 
     gradient: Tensors
     outer: Outer
     diagnostics: Mapping[str, float]
+    memory: Mapping[str, Tensor] = NOTHING
 
 
 class Estimator(ABC):
@@ -76,11 +98,18 @@ class Estimator(ABC):
         Config: Its frozen dataclass.
         sees: The slots that it gives a signal to; ``*`` for all.
         blind: Slots it cannot see although ``sees`` says all.
+        at_solution: Whether it differentiates the inner solution, whatever start and path led there.
+        online_only: Whether it needs an inner loop that persists from one outer step to the next.
+        functional: Whether the inner loop must differentiate by torch.func, not by autograd's own graph.
     """
 
     Config: ClassVar[type] = NoConfig
     sees: ClassVar[frozenset[str]] = EVERYTHING
     blind: ClassVar[frozenset[str]] = frozenset()
+    at_solution: ClassVar[bool] = False
+    online_only: ClassVar[bool] = False
+    functional: ClassVar[bool] = False
+    mapper: Mapper = staticmethod(one_by_one)
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -90,9 +119,13 @@ class Estimator(ABC):
         """Return dF/dphi, one tensor per leaf of ``phi``."""
 
     @classmethod
-    def gives_signal(cls, slot: str) -> bool:
-        """Whether what a slot learns gets a gradient from this estimator."""
+    def gives_signal(cls, slot: str, config: Any = None) -> bool:
+        """Whether what a slot learns gets a gradient from this estimator, by default or as configured."""
         return ("*" in cls.sees or slot in cls.sees) and slot not in cls.blind
+
+    def begin(self, phi: Tensors, state: InnerState) -> Tensors:
+        """Return what the estimator keeps from one outer step to the next, before the first; most keep nothing."""
+        return {}
 
 
 class ValueEstimator(Estimator):
@@ -180,6 +213,40 @@ def solution(problem: Problem, phi: Tensors, steps: int | None = None) -> InnerS
     for index in range(problem.steps if steps is None else steps):
         state = detached(problem.step(fixed, state, index))
     return state
+
+
+def outer_value(problem: Problem, phi: Tensors) -> tuple[float, Outer]:
+    """Run the inner loop without a graph: the (multi-step) outer loss that is minimized, and the last verdict."""
+    weights = problem.step_weights or (0.0,) * (problem.steps - 1) + (1.0,)
+    fixed = {name: tensor.detach() for name, tensor in phi.items()}
+    total, outer, state = 0.0, None, detached(problem.start(fixed))
+    with torch.no_grad():
+        for index, weight in enumerate(weights):
+            state = detached(problem.step(fixed, state, index))
+            if weight or index == len(weights) - 1:
+                outer = problem.outer(fixed, state.theta, index + 1)
+                total += weight * float(outer.loss)
+    if outer is None:
+        raise LearnerError(f"learner.update.steps must be at least 1, got {problem.steps}")
+    return total, detached_outer(outer)
+
+
+def randomness(problem: Problem, estimator: str) -> Generator:
+    """Return the problem's generator; raises LearnerError if it has none."""
+    if problem.generator is None:
+        raise LearnerError(f"outer.hypergradient: {estimator} draws at random, and was given no generator")
+    return problem.generator
+
+
+def flatten(tensors: Tensors) -> Tensor:
+    """Put all entries, in their order, into one vector."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+
+
+def unflatten(vector: Tensor, like: Tensors) -> Tensors:
+    """Undo ``flatten``."""
+    pieces = vector.split_with_sizes([tensor.numel() for tensor in like.values()])
+    return {name: piece.view_as(like[name]) for name, piece in zip(like, pieces, strict=True)}
 
 
 def require_last_step_only(problem: Problem, estimator: str) -> None:

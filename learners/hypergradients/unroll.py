@@ -10,11 +10,20 @@ Maclaurin et al., 2015, https://arxiv.org/abs/1502.03492; Finn et al., 2017, equ
 * ``one_step``: all but the last step is a constant (T1-T2, Luketina et al., 2016,
   https://arxiv.org/abs/1511.06727): biased unless the inner loop sits near its solution;
   no signal to the start. In an online inner loop of one step it is exact.
+* ``truncated``: all but the last K steps are a constant (Shaban et al., 2019,
+  https://arxiv.org/abs/1810.10667): bias about (1 - mu / L)^K near the solution, where it
+  equals K terms of the Neumann series. No signal to the start, unless ``first_order_start``
+  says that the cut steps' displacement counts as a constant, as in ``first_order``.
 """
+
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.domains import Int
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
     Outer,
@@ -70,5 +79,49 @@ class OneStep(ValueEstimator):
         require_last_step_only(problem, "one_step")
         state = solution(problem, phi, problem.steps - 1)
         state = problem.step(phi, state, problem.steps - 1)
+        outer = problem.outer(phi, state.theta, problem.steps)
+        return outer.loss, outer
+
+
+@dataclass(frozen=True)
+class TruncatedConfig:
+    """How much of the inner loop is differentiated.
+
+    Attributes:
+        last: K, the inner steps that are; all of them where there are fewer.
+        first_order_start: Let the start have a first-order signal through the steps that are cut.
+    """
+
+    last: Annotated[int, Int(1, 1000)] = 5
+    first_order_start: bool = False
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise LearnerError(f"outer.hypergradient.last must be at least 1, got {self.last}")
+
+
+@ESTIMATORS.register("truncated")
+class Truncated(ValueEstimator):
+    """Only the last K inner steps are differentiated."""
+
+    Config = TruncatedConfig
+    config: TruncatedConfig
+    blind = frozenset({"initialization"})
+
+    @classmethod
+    def gives_signal(cls, slot: str, config: Any = None) -> bool:
+        """The start has a signal where that is declared."""
+        declared = isinstance(config, TruncatedConfig) and config.first_order_start
+        return super().gives_signal(slot, config) or (slot == "initialization" and declared)
+
+    def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
+        require_last_step_only(problem, "truncated")
+        cut = max(problem.steps - self.config.last, 0)
+        state = solution(problem, phi, cut) if cut else problem.start(phi)
+        if cut and self.config.first_order_start:
+            start = problem.start(phi).theta
+            state = state._replace(theta={n: v + (state.theta[n] - v).detach() for n, v in start.items()})
+        for index in range(cut, problem.steps):
+            state = problem.step(phi, state, index)
         outer = problem.outer(phi, state.theta, problem.steps)
         return outer.loss, outer

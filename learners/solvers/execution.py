@@ -9,7 +9,8 @@ Python's: see ``Traced``. In width it flips: T copies of wide weights leave the 
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -19,12 +20,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from metaloom.learners.base import Tensors
 from metaloom.learners.episode import Episode, stack_episodes
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, ValueEstimator
+from metaloom.learners.hypergradients.problem import NOTHING, Estimator, Outer, Problem, ValueEstimator
 from metaloom.learners.networks import MLP
 from metaloom.learners.solvers.inner_loop import Slots
 
 Pose = Callable[[Tensors, Episode], Problem]
-Result = tuple[Tensors, Outer, dict[str, float]]
+Result = tuple[Tensors, Outer, dict[str, float], Mapping[str, Tensor]]
 WARM_UPS = 3  # replays until TorchScript has settled on its plan, so that every step of a trial runs the same one
 TRACED_WIDTH = 256  # the widest hidden layer that still wins when batched over tasks
 
@@ -39,7 +40,7 @@ class Execution(ABC):
 
     @abstractmethod
     def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
-        """Return the mean hypergradient, the verdicts stacked over tasks, and mean diagnostics.
+        """Return the mean hypergradient, the verdicts stacked over tasks, mean diagnostics, and what is kept.
 
         Args:
             pose: (state, episode) to the bilevel problem.
@@ -57,14 +58,18 @@ class Loop(Execution):
         total: Tensors = {name: torch.zeros_like(value) for name, value in phi.items()}
         outers: list[Outer] = []
         sums: dict[str, float] = {}
+        memory: Mapping[str, Tensor] = NOTHING
         for episode in episodes:
-            gradient, outer, diagnostics = self.estimator(pose(state, episode), phi)
+            problem = pose(state, episode)
+            if memory:  # what persists goes through the episodes one after another, as an online inner loop does
+                problem = replace(problem, memory=dict(memory))
+            gradient, outer, diagnostics, memory = self.estimator(problem, phi)
             for name, value in gradient.items():
                 total[name] += value / len(episodes)
             for name, number in diagnostics.items():
                 sums[name] = sums.get(name, 0.0) + number / len(episodes)
             outers.append(outer)
-        return total, stack_outers(outers), sums
+        return total, stack_outers(outers), sums, memory
 
 
 def stack_outers(outers: Sequence[Outer]) -> Outer:
@@ -96,7 +101,7 @@ class VMap(Execution):
         tensors = stack_episodes(episodes).tensors()
         gradient, outers = self._gradient(pose, phi, state, tensors, key)
         detach = {name: value.detach() for name, value in gradient.items()}
-        return detach, outers, {}
+        return detach, outers, {}, NOTHING
 
     def _gradient(
         self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors, key: Hashable

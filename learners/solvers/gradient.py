@@ -12,7 +12,7 @@ from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
 from metaloom.learners.batch_norm import running_average
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Estimator
+from metaloom.learners.hypergradients.problem import Estimator, Problem
 from metaloom.learners.knowledge.initialization import RandomInitialization
 from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
@@ -21,6 +21,7 @@ from metaloom.learners.solvers.execution import STRATEGIES, Execution, choose_st
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 
 STEP = "outer_step"
+ESTIMATOR = "estimator"  # what the estimator keeps from one outer step to the next
 MULTI_STEP_FLOOR = 0.03  # of 1 / steps: MAML++'s smallest weight of an early step
 
 
@@ -87,7 +88,11 @@ class GradientLearner:
         else:
             return state
         state |= under("theta", theta)
-        return state | under("buffers", self.slots.update.begin(theta)) if self.online else state
+        if not self.online:
+            return state
+        buffers = self.slots.update.begin(theta)
+        kept = self.estimator_object.begin(phi, InnerState(theta, buffers))
+        return state | under("buffers", buffers) | under(ESTIMATOR, kept)
 
     def _start(self, phi: Tensors, state: Tensors) -> InnerState:
         """Return where the inner loop starts: the state's theta, or phi's."""
@@ -124,19 +129,19 @@ class GradientLearner:
         episodes = self._to_learn_from(phi, episodes, generator)
         outer_step = int(state[STEP])
         weights = self._step_weights(outer_step)
-        loop = self.loop if not self.execution.functional else replace(self.loop, functional=True)
+        functional = self.execution.functional or self.estimator_object.functional
+        loop = self.loop if not functional else replace(self.loop, functional=True)
 
-        def pose(start_state: Tensors, episode: Episode):  # type: ignore[no-untyped-def]
-            return loop.problem(
-                lambda leaves: self._start(leaves, start_state), replace(episode, training=True), weights
-            )
+        def pose(start_state: Tensors, episode: Episode) -> Problem:
+            problem = loop.problem(partial(self._start, state=start_state), episode, weights)
+            return replace(problem, generator=generator, memory=part(start_state, ESTIMATOR))
 
-        gradient, outers, diagnostics = self.execution.run(pose, phi, state, episodes, key=weights)
+        gradient, outers, diagnostics, memory = self.execution.run(pose, phi, state, episodes, key=weights)
         outcomes = tuple(
             self._training_outcome(loss, accuracy)
             for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
         )
-        after = state | {STEP: state[STEP] + 1}
+        after = state | {STEP: state[STEP] + 1} | under(ESTIMATOR, dict(memory))
         if self.batch_norm == "frozen":
             old = part(state, "running")
             after |= under("running", running_average(old, {k: v.mean(0) for k, v in outers.statistics.items()}))

@@ -1,6 +1,7 @@
 """Bilevel problems whose hypergradient is known in closed form, and central differences for those without."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -130,8 +131,8 @@ def ridge(steps: int, *, per_feature: bool, rate: float = 0.25, size: int = 12, 
 
 
 def estimate(kind: str, known: Known, **settings: Any) -> Hypergradient:
-    """Run an estimator on a problem."""
-    return estimator(kind, **settings)(known.problem, known.phi)
+    """Run an estimator on a problem, with a generator of its own."""
+    return estimator(kind, **settings)(replace(known.problem, generator=seeded(0)), known.phi)
 
 
 def estimator(kind: str, **settings: Any) -> Estimator:

@@ -7,7 +7,7 @@ from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, built, episode_of, errors_b
 
 from metaloom.learners.episode import TaskShape
 
-EXACT = ["unroll", "adjoint"]
+EXACT = ["unroll", "adjoint", "checkpointed"]
 RULES: dict[str, dict[str, Any]] = {
     "sgd": {"kind": "sgd", "rate": 0.2},
     "momentum": {"kind": "sgd", "rate": 0.2, "momentum": 0.7},
@@ -74,6 +74,27 @@ def test_everything_composed_under_every_update_rule(rule: str, steps: int, esti
     # the first step of Adam and RMSprop goes along sign(g): what bends g hardly moves it, and rounding is most of that
     bound = 1e-5 if RULES[rule]["kind"] != "sgd" and steps == 1 else 1e-8
     assert max(errors.values()) < bound, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "adamw"])
+def test_everything_composed_through_twenty_steps(rule: str, estimator: str) -> None:
+    rate = {"rate": learned("layer_step", float(RULES[rule]["rate"]) / 4)}
+    errors = every_error(EVERYTHING, steps=20, rule={**RULES[rule], **rate}, estimator=estimator)
+    assert max(errors.values()) < 1e-5, errors
+
+
+@pytest.mark.parametrize("steps", [1, 3, 20])
+@pytest.mark.parametrize("rule", RULES)
+def test_forward_mode_under_every_update_rule(rule: str, steps: int) -> None:
+    """Few learned numbers: the rate, a loss knob, a small weight net."""
+    rate = {"rate": learned("layer", float(RULES[rule]["rate"]) / 2)}
+    learner = {
+        "weighting": {"kind": "meta_weight_net", "hidden": 3},
+        "loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}},
+    }
+    errors = every_error(learner, steps=steps, rule={**RULES[rule], **rate}, estimator="forward")
+    assert max(errors.values()) < (1e-5 if "adam" in rule else 1e-8), errors
 
 
 @pytest.mark.parametrize("steps", [1, 3])

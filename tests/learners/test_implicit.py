@@ -3,11 +3,13 @@
 import pytest
 import torch
 from bilevel import (
+    SINGLE,
     Known,
     as_problem,
     begun,
     built,
     episode_of,
+    errors_by_slot,
     estimate,
     normal,
     quadratic,
@@ -25,7 +27,13 @@ CONVERGED = 400
 
 
 def linear_solvers() -> list[tuple[str, dict[str, float]]]:
-    return [("conjugate_gradient", {"iterations": 40}), ("neumann", {"terms": 400, "alpha": 0.3})]
+    return [
+        ("conjugate_gradient", {"iterations": 40}),
+        ("neumann", {"terms": 400, "alpha": 0.3}),
+        ("normal_equations", {"iterations": 60}),
+        ("nystrom", {"rank": 12, "rho": 1e-12}),
+        ("fixed_point", {"iterations": 400}),
+    ]
 
 
 @pytest.mark.parametrize(("kind", "settings"), linear_solvers())
@@ -93,9 +101,69 @@ def saddle() -> Known:
     return Known(problem, {"phi": normal(3, seed=0)}, torch.zeros(3), torch.zeros(3))
 
 
-def test_conjugate_gradient_flags_negative_curvature() -> None:
-    assert estimate("conjugate_gradient", saddle(), iterations=5).diagnostics["negative_curvature"] == 1.0
-    assert estimate("conjugate_gradient", quadratic(5), iterations=5).diagnostics["negative_curvature"] == 0.0
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("conjugate_gradient", {"iterations": 5}), ("nystrom", {"rank": 3, "rho": 0.1})],
+)
+def test_negative_curvature_is_refused(kind: str, settings: dict[str, float]) -> None:
+    with pytest.raises(LearnerError, match=r"met negative curvature .*raise inner\.proximal"):
+        estimate(kind, saddle(), **settings)
+
+
+def test_neumann_refuses_negative_curvature_too() -> None:
+    with pytest.raises(LearnerError, match=r"diverges.*or conjugate_gradient"):
+        estimate("neumann", saddle(), terms=20, alpha=0.1)
+
+
+def test_normal_equations_solve_at_a_saddle() -> None:
+    """dL/dtheta = (1, 1, 1), H = diag(2, 1, -1): q = (1/2, 1, -1), and nothing of it reaches phi."""
+    found = estimate("normal_equations", saddle(), iterations=10)
+    assert found.diagnostics["residual"] < 1e-12
+
+
+@pytest.mark.parametrize("terms", [2, 6])
+def test_a_few_terms_are_enough_to_see_that_neumann_diverges(terms: int) -> None:
+    """The step is 2.2 / |H|: six terms are at most thrice as long as the first, which no threshold would notice."""
+    with pytest.raises(LearnerError, match="diverges"):
+        estimate("neumann", quadratic(CONVERGED), terms=terms, alpha=2.2 / 3, power_iterations=12)
+
+
+def test_a_good_neumann_step_passes_the_check() -> None:
+    found = estimate("neumann", quadratic(CONVERGED), terms=6, alpha=1.9 / 3, power_iterations=30)
+    assert found.diagnostics["growth"] < 1
+
+
+def test_fixed_point_says_that_it_diverges() -> None:
+    with pytest.raises(LearnerError, match=r"fixed_point diverges.*lower learner\.update\.rate"):
+        estimate("fixed_point", quadratic(5, rate=0.8), iterations=30)
+
+
+def test_fixed_point_is_exact_with_momentum() -> None:
+    """The fixed point of the whole update, buffers included."""
+    settings = {
+        "architecture": {"kind": "mlp", "hidden": []},
+        "initialization": {"kind": "learned"},
+        "weighting": {"kind": "meta_weight_net", "hidden": 4},
+        "update": {"rate": 0.2, "momentum": 0.5, "steps": 100},
+    }
+    learner = built(settings, SINGLE, inner={"proximal": 1.0}, estimator={"kind": "fixed_point", "iterations": 200})
+    assert max(errors_by_slot(learner, [episode_of(SINGLE, 1)], directions=1).values()) < 1e-8
+
+
+def test_nystrom_of_full_rank_is_the_damped_solve() -> None:
+    known = ridge(CONVERGED, per_feature=True)
+    full = estimate("nystrom", known, rank=12, rho=0.1).gradient["phi"]
+    damped = estimate("conjugate_gradient", known, iterations=40, damping=0.1).gradient["phi"]
+    assert relative_error(full, damped) < 1e-10
+
+
+def test_nystrom_error_is_large_below_full_rank_and_the_residual_says_so() -> None:
+    """A full-rank ridge is what the approximation is bad at; it is not hidden."""
+    known = ridge(CONVERGED, per_feature=True)
+    low, full = (estimate("nystrom", known, rank=rank, rho=1e-3) for rank in (4, 12))
+    assert relative_error(low.gradient["phi"], known.exact) > 1
+    assert low.diagnostics["residual"] > 1
+    assert relative_error(full.gradient["phi"], known.exact) < 1e-2
 
 
 def test_damping_solves_the_damped_system() -> None:

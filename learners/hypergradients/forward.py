@@ -1,0 +1,105 @@
+r"""The exact hypergradient in one pass forwards, for a few learned values.
+
+Franceschi, Donini, Frasconi and Pontil, 2017, https://arxiv.org/abs/1703.01785, algorithm 2; in recurrent
+networks real-time recurrent learning (Williams and Zipser, 1989):
+
+    Z_0 = d start / dphi,    Z_{t+1} = A_t Z_t + B_t,    A_t = d step_t / d theta_t,  B_t = d step_t / dphi
+    dF/dphi = dL/dphi + Z_T^T dL/dtheta_T
+
+with Z_t of one column per learned number: time T (1 + O) gradients, memory O |theta|, whatever T. For O up to a
+few tens (rates, decays, temperatures) and long inner loops. All columns are pushed at once, by vmap over jvp.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import torch
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.domains import Int
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import (
+    ESTIMATORS,
+    Estimator,
+    Hypergradient,
+    Outer,
+    Problem,
+    detached_outer,
+    flatten,
+    unflatten,
+)
+from metaloom.learners.knowledge.update_rules import InnerState
+
+MOST_NUMBERS = 64
+Pushed = TypeVar("Pushed", bound=InnerState | Outer)
+
+
+@dataclass(frozen=True)
+class ForwardConfig:
+    """The most learned numbers it takes on: each costs about as much as an inner loop."""
+
+    limit: Annotated[int, Int(1, 10_000)] = MOST_NUMBERS
+
+
+@ESTIMATORS.register("forward")
+class Forward(Estimator):
+    """Exact; pushes d theta / d phi along with theta."""
+
+    Config = ForwardConfig
+    config: ForwardConfig
+    functional = True
+
+    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+        numbers = sum(value.numel() for value in phi.values())
+        if numbers == 0:
+            raise LearnerError("outer.hypergradient: forward was given nothing that is learned")
+        if numbers > self.config.limit:
+            raise LearnerError(
+                f"outer.hypergradient: forward pushes one column for each learned number, and {numbers:,} are learned "
+                f"(limit: {self.config.limit}); use adjoint or checkpointed, learn fewer (such as per: scalar), or "
+                "raise outer.hypergradient.limit"
+            )
+        fixed = {name: value.detach() for name, value in phi.items()}
+        columns = _identity(fixed)
+        state, moved = _push(problem.start, (fixed,), (columns,))
+        total, outer = None, None
+        weights = problem.step_weights or (0.0,) * (problem.steps - 1) + (1.0,)
+        for index, weight in enumerate(weights):
+            state, moved = _push(partial(_step, problem, index), (fixed, state), (columns, moved))
+            if weight > 0 or index == problem.steps - 1:
+                judge = partial(_verdict, problem, index + 1)
+                outer, slope = _push(judge, (fixed, state.theta), (columns, moved.theta))
+                total = weight * slope.loss if total is None else total + weight * slope.loss
+        if outer is None or total is None:
+            raise LearnerError(f"learner.update.steps must be at least 1, got {problem.steps}")
+        return Hypergradient(unflatten(total, fixed), detached_outer(outer), {"columns": float(numbers)})
+
+
+def _step(problem: Problem, index: int, phi: Tensors, state: InnerState) -> InnerState:
+    return problem.step(phi, state, index)
+
+
+def _verdict(problem: Problem, taken: int, phi: Tensors, theta: Tensors) -> Outer:
+    outer = problem.outer(phi, theta, taken)
+    return outer._replace(accuracy=outer.accuracy.detach())
+
+
+def _identity(phi: Tensors) -> Tensors:
+    """Return one direction per number of phi, along dimension 0 of every leaf."""
+    like = flatten(phi)
+    basis = torch.eye(like.numel(), dtype=like.dtype, device=like.device)
+    pieces = basis.split_with_sizes([value.numel() for value in phi.values()], dim=1)
+    return {name: piece.reshape(-1, *value.shape) for (name, value), piece in zip(phi.items(), pieces, strict=True)}
+
+
+def _push(function: Callable[..., Pushed], point: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Pushed, Pushed]:
+    """Return ``function`` at a point, and its derivative along every column (dimension 0) of the tangents."""
+
+    def column(*directions: Any) -> Any:
+        return torch.func.jvp(function, point, directions)
+
+    point_and_columns: Any = (None, 0)  # what does not depend on the column is computed once
+    every: tuple[Pushed, Pushed] = torch.func.vmap(column, out_dims=point_and_columns, randomness="same")(*tangents)
+    return every
