@@ -67,6 +67,7 @@ class Learner(Protocol):
         batch_norm: The batch-norm mode, or ``"none"``.
         evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
         estimator: The hypergradient estimator in use.
+        estimator_reason: Why ``auto`` chose it; empty where the experiment names it.
         strategy: How episodes of a batch are executed (``loop``, ``vmap``, ``traced``).
     """
 
@@ -76,6 +77,7 @@ class Learner(Protocol):
     batch_norm: str
     evaluation_steps: int
     estimator: str
+    estimator_reason: str
     strategy: str
 
     def init(self, generator: Generator) -> Tensors:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.hypergradients.auto import AutoConfig, choose
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
@@ -22,6 +23,7 @@ from metaloom.learners.knowledge.slots import Component, Composite, Slot, domain
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.networks import ARCHITECTURES, Network
 from metaloom.learners.plugins import LEARNERS, load_plugins
+from metaloom.learners.solvers.facts import facts_of
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
 from metaloom.learners.solvers.joint import JointLearner
@@ -47,7 +49,7 @@ SLOTS: dict[str, Slot] = {
 }
 NEEDS_TASK = ("architecture", "data", "loss", "weighting")
 DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse", "control": "policy_gradient"}
-SMALL_LOOP = 20  # inner steps up to which unrolling's graphs are affordable
+AUTO = "auto"
 
 
 def make_config(config: type, settings: Mapping[str, Any], where: str) -> Any:
@@ -103,37 +105,38 @@ def fill_slot(
     return slot.combined([make_component(slot, {**default, **one}, task) for one in settings])
 
 
-def choose_estimator(settings: str | Mapping[str, Any], steps: int) -> tuple[str, Mapping[str, Any]]:
-    """Resolve ``auto``: unroll short inner loops; the exact adjoint, flat in memory, for long ones."""
-    if isinstance(settings, str):
-        settings = {"kind": settings}
-    kind = settings.get("kind", "auto")
-    rest = {name: value for name, value in settings.items() if name != "kind"}
-    if kind == "auto":
-        kind = "unroll" if steps <= SMALL_LOOP else "adjoint"
-    return kind, rest
+class Chosen(NamedTuple):
+    """An estimator with its name, and why it was chosen; empty where the experiment names it."""
+
+    name: str
+    estimator: Estimator
+    reason: str
 
 
-def make_estimator(
-    settings: str | Mapping[str, Any], components: Mapping[str, Component], steps: int
-) -> tuple[str, Estimator]:
-    """Build the estimator, and refuse one that gives no signal to something learned.
+def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskShape) -> Chosen:
+    """Build the estimator, resolving ``auto``, and refuse one that gives no signal to something learned.
 
     Raises:
         LearnerError: A learned slot would get a gradient of zero.
     """
-    kind, rest = choose_estimator(settings, steps)
+    if isinstance(settings, str):
+        settings = {"kind": settings}
+    kind = settings.get("kind", AUTO)
+    rest = {name: value for name, value in settings.items() if name != "kind"}
+    if kind == AUTO:
+        choice = choose(facts_of(slots, task), make_config(AutoConfig, rest, "outer.hypergradient"))
+        return Chosen(choice.kind, ESTIMATORS[choice.kind](ESTIMATORS[choice.kind].Config()), choice.reason)
     estimator = ESTIMATORS[kind]
     config = make_config(estimator.Config, rest, "outer.hypergradient")
-    learned = [name for name, component in components.items() if component.has_knowledge]
-    blind = [name for name in learned if not estimator.gives_signal(name, config)]
+    learned = [name for name, component in slots.items() if component.has_knowledge]
+    blind = [name for name in learned if not estimator.gives_signal(name, rest)]
     if blind:
         able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
         raise LearnerError(
             f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} learns; "
             f"use one of {', '.join(able)}, or fix it"
         )
-    return kind, estimator(config)
+    return Chosen(kind, estimator(config), "")
 
 
 def build_learner(
@@ -182,8 +185,7 @@ def _gradient_learner(
 ) -> GradientLearner:
     slots = Slots(**{name: component for name, component in components.items() if name != "prediction"})  # type: ignore[arg-type]
     check_slots(slots, config, task)
-    steps = slots.update.config.steps
-    name, estimator = make_estimator(outer.get("hypergradient", "auto"), dict(slots.items()), steps)
+    name, estimator, reason = make_estimator(outer.get("hypergradient", AUTO), slots, task)
     if estimator.online_only and config.mode != "online":
         raise LearnerError(
             f"outer.hypergradient: {name} follows an inner loop that goes on from one outer step to the next; "
@@ -197,8 +199,8 @@ def _gradient_learner(
     if joint and config.batch_norm == "per_step":
         raise LearnerError("inner.batch_norm: joint pre-training takes no inner steps; use batch, support or frozen")
     if joint:
-        return JointLearner(slots, config, task, estimator, "direct", "loop")
-    return GradientLearner(slots, config, task, estimator, name, outer.get("strategy", "auto"))
+        return JointLearner(slots, config, task, estimator, "direct", strategy="loop")
+    return GradientLearner(slots, config, task, estimator, name, strategy=outer.get("strategy", "auto"), reason=reason)
 
 
 def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:

@@ -105,7 +105,8 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     from metaloom.orchestrator.commands_tables import row, table
 
     estimators = dict.fromkeys(member["estimator"] for member in document["members"])
-    screen.print(f"{document['name']}: valid; hypergradient by {', '.join(estimators)}", markup=False)
+    why = f" (auto: {document['reason']})" if document["reason"] else ""
+    screen.print(f"{document['name']}: valid; hypergradient by {', '.join(estimators)}{why}", markup=False)
     if not document["knobs"]:
         screen.print("No knob is learned: there is no hypergradient to compare.")
         return
@@ -117,6 +118,27 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
         shown.add_row(*row(*cells, *([detail["estimator"]] if several else [])))
     screen.print(shown)
     screen.print(document["verdict"], markup=False)
+    _show_estimators(screen, document)
+
+
+def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
+    """Show every estimator's error per knob and its cost; then those that cannot be used here, and why."""
+    from metaloom.orchestrator.commands_tables import row, table
+
+    knobs, compared = list(document["members"][0]["knobs"]), document["estimators"]
+    used = {kind: one for kind, one in compared.items() if not one["refused"]}
+    if not used:
+        return
+    screen.print("\nEvery estimator here: relative error of each learned knob, and the cost of one hypergradient.")
+    shown = table("estimator", *(knob.removeprefix("learner.") for knob in knobs), "seconds", "peak MB")
+    for kind, one in sorted(used.items(), key=lambda item: max(item[1]["errors"].values())):
+        name = f"{'*' if kind == document['estimator'] else ' '}{kind}"
+        errors = [f"{one['errors'][knob]:.1e}" for knob in knobs]
+        shown.add_row(*row(name, *errors, f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
+    screen.print(shown)
+    for kind, one in compared.items():
+        if one["refused"]:
+            screen.print(f"refused: {kind}: {one['refused']}", markup=False, style="dim")
 
 
 def _show_findings(screen: "Console", findings: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
 from metaloom.search_spaces.sampling import Value
 
 if TYPE_CHECKING:
+    from metaloom.learners.base import Learner
     from metaloom.workers.checking import Check
 
 LEARNER = "learner"
@@ -21,9 +22,11 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     """Check an experiment: each member of each choice once, every other searched knob at its default.
 
     Returns:
-        ``name``, ``estimator`` (of the default), ``knobs`` (name to relative error), ``details`` (name to
+        ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative error), ``details`` (name to
         ``relative_error``, ``norm``, ``numbers``, ``estimator``), ``members`` (what was ``chosen``, its ``estimator``,
-        ``knobs`` by their plain names, and the estimator's ``diagnostics``), and a ``verdict`` in words. Where
+        ``reason``, ``knobs`` by their plain names, and the estimator's ``diagnostics``), ``estimators`` (at the
+        default, every kind to its ``errors`` by knob, ``seconds``, ``peak_bytes``, ``refused`` and ``diagnostics``),
+        and a ``verdict`` in words. Where
         methods are searched a knob is called as in ``learner[maml].initialization``; where a choice in it is not at
         its default the name ends as in ``where learner.architecture is conv4``.
 
@@ -38,19 +41,24 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     rehearse(experiment, cache=store / "cache")
     details: dict[str, dict[str, Any]] = {}
     members: list[dict[str, Any]] = []
+    estimators: dict[str, dict[str, Any]] = {}
     for chosen, resolved in _distinct(experiment):
-        checked = _check(experiment, resolved, store)
+        checked = _check(experiment, resolved, store, compare=not members)
+        estimators |= {kind: asdict(one) for kind, one in checked.estimators.items()}
         for knob, one in checked.knobs.items():
             details[_name(knob, chosen, resolved)] = {**asdict(one), "estimator": checked.estimator}
         errors = {knob: one.relative_error for knob, one in checked.knobs.items()}
-        estimator = {"estimator": checked.estimator, "diagnostics": dict(checked.diagnostics)}
+        estimator = {"estimator": checked.estimator, "reason": checked.reason}
+        estimator |= {"diagnostics": dict(checked.diagnostics)}
         members.append({"chosen": dict(chosen), "knobs": errors, **estimator})
     return {
         "name": experiment.name,
         "estimator": members[0]["estimator"],
+        "reason": members[0]["reason"],
         "knobs": {name: one["relative_error"] for name, one in details.items()},
         "details": details,
         "members": members,
+        "estimators": estimators,
         "verdict": _verdict(details, EXACT),
     }
 
@@ -68,7 +76,9 @@ def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Res
             yield chosen, resolved
 
 
-def _check(experiment: Experiment, resolved: Resolved, store: Path) -> "Check":
+def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> "Check":
+    """Check one member; ``compare`` sets every estimator beside the one that it names."""
+    from metaloom.learners import build_learner
     from metaloom.workers import checking
     from metaloom.workers.assembly import assemble
     from metaloom.workers.records import TrialConfig
@@ -84,7 +94,16 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path) -> "Check":
         resources={**resolved.resources, "device": "cpu"},
     )
     parts = assemble(config, cache=store / "cache")
-    return checking.check_hypergradient(parts.learner, parts.source, seed=experiment.seed)
+
+    def build(kind: str) -> "Learner":
+        given = config.outer.get("hypergradient")
+        own = isinstance(given, Mapping) and given.get("kind") == kind
+        outer = {**config.outer, "hypergradient": given if own else {"kind": kind}, "strategy": "loop"}
+        return build_learner(learner=config.learner, inner=config.inner, outer=outer, task=parts.source.shape)
+
+    return checking.check_hypergradient(
+        parts.learner, parts.source, seed=experiment.seed, build=build if compare else None
+    )
 
 
 def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:

@@ -27,6 +27,7 @@ TRIAL_TAG = "metaloom.trial"
 STATE_TAG = "metaloom.state"
 ERROR_TAG = "metaloom.error"
 NOTE_TAG = "metaloom.note"
+HYPERGRADIENT_TAG = "metaloom.hypergradient"
 PARENT_TAG = "mlflow.parentRunId"
 # Recording may cost 3% of the time: a long trial is drawn as it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
@@ -215,6 +216,8 @@ class MlflowProjection:
         step = int(report["step"])
         if step <= self._state.steps.get(trial, -1):
             return
+        if trial not in self._state.steps and report.get("hypergradient"):
+            runs.tag(run, HYPERGRADIENT_TAG, str(report["hypergradient"]))
         self._state.steps[trial] = step
         low, high = report["interval"]
         metrics = {**report["metrics"], "validation_low": low, "validation_high": high}

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
-from metaloom.learners.hypergradients.implicit import Implicit
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Searched, Section, Several, walk_nodes
@@ -62,7 +62,8 @@ def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> N
         return  # without inner steps the gradient is direct, whatever the estimator
     learned = list(learned_slots(learner))
     for chosen in sections(estimator):
-        unseen = [name for slot, name in learned if not _gives_signal(chosen.kind, slot)]
+        settings = {name: node.value for name, node in chosen.fields.items() if isinstance(node, Fixed)}
+        unseen = [name for slot, name in learned if not _gives_signal(chosen.kind, slot, settings)]
         if unseen:
             seeing = [AUTO, *(kind for kind in ESTIMATORS if all(_gives_signal(kind, slot) for slot, _ in learned))]
             advice = f"choose one of {', '.join(seeing)}, or fix or search it"
@@ -80,7 +81,7 @@ def _check_proximal(learner: Section, inner: Node | None, outer: Node | None, pr
         return
     for chosen in sections(outer.fields[HYPERGRADIENT]):
         seeing = chosen.kind != AUTO and all(_gives_signal(chosen.kind, slot) for slot in learned)
-        if seeing and issubclass(ESTIMATORS[chosen.kind], Implicit):
+        if seeing and ESTIMATORS[chosen.kind].at_solution:
             problems.add(
                 chosen.place.path,
                 f"{chosen.kind} gives no signal to learner.initialization without a proximal term, because the inner "
@@ -88,8 +89,8 @@ def _check_proximal(learner: Section, inner: Node | None, outer: Node | None, pr
             )
 
 
-def _gives_signal(kind: str, slot: str) -> bool:
-    return kind == AUTO or ESTIMATORS[kind].gives_signal(slot)
+def _gives_signal(kind: str, slot: str, settings: Mapping[str, Any] | None = None) -> bool:
+    return kind == AUTO or ESTIMATORS[kind].gives_signal(slot, settings or {})
 
 
 def _check_objectives(space: Space, search: SearchSettings, problems: Problems) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from metaloom.learners import ESTIMATORS, InnerConfig
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.slots import NoConfig
+from metaloom.learners.hypergradients.auto import AutoConfig
 from metaloom.learners.plugins import TASK_SOURCES as PLUGGED_SOURCES
 from metaloom.learners.plugins import load_plugins
 from metaloom.search_spaces.components import Catalogue, parse_component, parse_settings
@@ -81,7 +81,7 @@ def task_catalogue() -> Catalogue:
 def estimator_catalogue() -> Catalogue:
     """Return the hypergradient estimators, and ``auto``."""
     kinds = {kind: estimator.Config for kind, estimator in ESTIMATORS.items()}
-    return Catalogue("hypergradient estimator", {AUTO: NoConfig, **kinds}, fixed=AUTO)
+    return Catalogue("hypergradient estimator", {AUTO: AutoConfig, **kinds}, fixed=AUTO)
 
 
 def parse_tasks(raw: Any, place: Place, problems: Problems) -> Node:

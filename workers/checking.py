@@ -1,16 +1,21 @@
 """Is a hypergradient right? Compare it with central differences in float64, one learned knob at a time."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
+from metaloom.learners import ESTIMATORS
 from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import Episode
+from metaloom.learners.errors import BadInput
 from metaloom.learners.knowledge.update_rules import NETWORK
 from metaloom.workers.data.base import TaskSource
+from metaloom.workers.live_bytes import LiveBytes
 from metaloom.workers.seeds import derive_generator
 
 # Of directions of length 1. A long one suffers from curvature, and from kinks: where an inner gradient jumps, the
@@ -38,6 +43,25 @@ class KnobCheck:
 
 
 @dataclass(frozen=True)
+class EstimatorCheck:
+    """One estimator on the same problem.
+
+    Attributes:
+        errors: Dotted path of each learned knob to its relative error.
+        seconds: Wall time of one hypergradient.
+        peak_bytes: The most bytes of tensors that it held at once.
+        refused: Why it cannot be used here; empty if it can.
+        diagnostics: What it says of itself.
+    """
+
+    errors: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = math.nan
+    peak_bytes: int = 0
+    refused: str = ""
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Check:
     """The verdict on a learner.
 
@@ -45,11 +69,28 @@ class Check:
         estimator: The estimator that was checked.
         knobs: Dotted path of each learned knob to its comparison.
         diagnostics: What the estimator says of itself.
+        reason: Why ``auto`` chose the estimator; empty where the experiment names it.
+        estimators: The same comparison for every estimator there is; empty where it was not asked for.
     """
 
     estimator: str
     knobs: Mapping[str, KnobCheck]
     diagnostics: Mapping[str, float]
+    reason: str = ""
+    estimators: Mapping[str, EstimatorCheck] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Central differences of one knob: the directions, and the differences along them at each displacement tried."""
+
+    directions: Sequence[Tensors]
+    differences: Sequence[Sequence[float]]
+
+    def error(self, gradient: Tensors) -> float:
+        """Return the relative error of a hypergradient's directional derivatives, at the best displacement."""
+        estimated = torch.tensor([_dot(one, gradient) for one in self.directions], dtype=torch.float64)
+        return min(_relative_error(estimated, one) for one in self.differences)
 
 
 def knob_of(name: str) -> str:
@@ -65,7 +106,12 @@ def knob_of(name: str) -> str:
     return "learner.prediction" if slot == "joint_head" else f"learner.{slot}"
 
 
-def check_hypergradient(learner: Learner, source: TaskSource, *, seed: int, episodes: int = 2) -> Check:
+Build = Callable[[str], Learner]
+
+
+def check_hypergradient(
+    learner: Learner, source: TaskSource, *, seed: int, episodes: int = 2, build: Build | None = None
+) -> Check:
     """Compare every learned knob's hypergradient with central differences.
 
     Args:
@@ -73,6 +119,7 @@ def check_hypergradient(learner: Learner, source: TaskSource, *, seed: int, epis
         source: Where its episodes come from; the first training episodes are used.
         seed: Seed of phi and of the directions.
         episodes: Episodes in the outer batch.
+        build: Makes the same learner with the estimator named, to compare all of them; None compares none.
     """
     phi = _double(learner.init(derive_generator(seed, "check", "init")))
     state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
@@ -86,20 +133,43 @@ def check_hypergradient(learner: Learner, source: TaskSource, *, seed: int, epis
     for name in phi:
         knobs.setdefault(knob_of(name), []).append(name)
     checked: dict[str, KnobCheck] = {}
+    measured: dict[str, Measured] = {}
     for knob, names in knobs.items():
         gradient = {name: step.gradient[name] for name in names}
         directions = _directions(gradient, derive_generator(seed, "check", knob))
-        estimated = torch.tensor([_dot(gradient, one) for one in directions], dtype=torch.float64)
-        error = math.inf
+        tried: list[list[float]] = []
         for displacement in DISPLACEMENTS:
-            differences = [
-                _difference(learner, phi, state, batch, one, randomness(), displacement) for one in directions
-            ]
-            error = min(error, _relative_error(estimated, differences))
-            if error <= GOOD_ENOUGH:
+            tried.append(
+                [_difference(learner, phi, state, batch, one, randomness(), displacement) for one in directions]
+            )
+            measured[knob] = Measured(directions, tried)
+            if measured[knob].error(gradient) <= GOOD_ENOUGH:
                 break
-        checked[knob] = KnobCheck(error, _dot(gradient, gradient) ** 0.5, sum(one.numel() for one in gradient.values()))
-    return Check(learner.estimator, checked, step.diagnostics)
+        error, norm = measured[knob].error(gradient), _dot(gradient, gradient) ** 0.5
+        checked[knob] = KnobCheck(error, norm, sum(one.numel() for one in gradient.values()))
+    compared: dict[str, EstimatorCheck] = {}
+    if build is not None and measured:
+        compared = {kind: _compared(partial(build, kind), phi, seed, batch, measured) for kind in ESTIMATORS}
+    return Check(learner.estimator, checked, step.diagnostics, learner.estimator_reason, compared)
+
+
+def _compared(
+    build: Callable[[], Learner], phi: Tensors, seed: int, batch: Sequence[Episode], measured: Mapping[str, Measured]
+) -> EstimatorCheck:
+    """Run one estimator twice: for its memory, which slows it down, and for its time."""
+    live = LiveBytes()
+    try:
+        learner = build()
+        state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
+        with live:
+            learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+        started = time.perf_counter()
+        step = learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+        seconds = time.perf_counter() - started
+    except BadInput as refusal:
+        return EstimatorCheck(refused=str(refusal).removeprefix("outer.hypergradient: "))
+    errors = {knob: one.error(step.gradient) for knob, one in measured.items()}
+    return EstimatorCheck(errors, seconds, live.most, "", step.diagnostics)
 
 
 def _relative_error(estimated: Tensor, differences: Sequence[float]) -> float:

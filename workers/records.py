@@ -149,6 +149,7 @@ class Report:
         seconds: Time spent so far, all attempts of the trial together.
         finished: True if the trial has nothing left to do.
         notes: What a reader should know, such as a checkpoint that was found damaged.
+        hypergradient: The estimator in use, and why where ``auto`` chose it.
     """
 
     step: int
@@ -159,6 +160,7 @@ class Report:
     seconds: float
     finished: bool
     notes: tuple[str, ...] = ()
+    hypergradient: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values."""

@@ -237,6 +237,7 @@ class Trial:
             episodes=progress.episodes,
             seconds=progress.seconds,
             finished=False,
+            hypergradient=described_estimator(self.learner),
         )
         if progress.judge(self.metric, report) and self.outer.keeps_best:
             self._best = {"phi": self._phi, "state": self._state}
@@ -329,11 +330,21 @@ class Trial:
     def _store_config(self) -> None:
         """Write down what the trial is, for whoever reads its folder without opening its task source."""
         learner = self._progress.retraining or self.config.learner
-        documents = {CONFIG_FILE: replace(self.config, learner=learner).to_json(), TASK_FILE: asdict(self.learner.task)}
+        outer = dict(self.config.outer)
+        if self.learner.estimator_reason:  # what auto became: whoever reads this need not choose again
+            outer["hypergradient"] = {"kind": self.learner.estimator}
+        config = replace(self.config, learner=learner, outer=outer)
+        documents = {CONFIG_FILE: config.to_json(), TASK_FILE: asdict(self.learner.task)}
         contents = {name: f"{json.dumps(one, indent=2, sort_keys=True)}\n" for name, one in documents.items()}
         paths = {name: self.directory / name for name in contents}
         if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):
             write_files(self.directory, {name: one.encode() for name, one in contents.items()})
+
+
+def described_estimator(learner: Learner) -> str:
+    """Name the hypergradient's estimator, and why ``auto`` chose it."""
+    reason = learner.estimator_reason
+    return f"{learner.estimator} (auto: {reason})" if reason else learner.estimator
 
 
 def _size(tensors: Tensors) -> int:

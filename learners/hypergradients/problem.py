@@ -119,8 +119,8 @@ class Estimator(ABC):
         """Return dF/dphi, one tensor per leaf of ``phi``."""
 
     @classmethod
-    def gives_signal(cls, slot: str, config: Any = None) -> bool:
-        """Whether what a slot learns gets a gradient from this estimator, by default or as configured."""
+    def gives_signal(cls, slot: str, settings: Mapping[str, Any] = NOTHING) -> bool:
+        """Whether what a slot learns gets a gradient from this estimator, with these of its settings."""
         return ("*" in cls.sees or slot in cls.sees) and slot not in cls.blind
 
     def begin(self, phi: Tensors, state: InnerState) -> Tensors:

@@ -16,6 +16,7 @@ Maclaurin et al., 2015, https://arxiv.org/abs/1502.03492; Finn et al., 2017, equ
   says that the cut steps' displacement counts as a constant, as in ``first_order``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
+    NOTHING,
     Outer,
     Problem,
     ValueEstimator,
@@ -109,10 +111,10 @@ class Truncated(ValueEstimator):
     blind = frozenset({"initialization"})
 
     @classmethod
-    def gives_signal(cls, slot: str, config: Any = None) -> bool:
+    def gives_signal(cls, slot: str, settings: Mapping[str, Any] = NOTHING) -> bool:
         """The start has a signal where that is declared."""
-        declared = isinstance(config, TruncatedConfig) and config.first_order_start
-        return super().gives_signal(slot, config) or (slot == "initialization" and declared)
+        declared = slot == "initialization" and settings.get("first_order_start") is True
+        return declared or super().gives_signal(slot, settings)
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
         require_last_step_only(problem, "truncated")

@@ -46,11 +46,19 @@ class GradientLearner:
     """A learner put together from slots, an estimator and an execution strategy."""
 
     def __init__(
-        self, slots: Slots, inner: InnerConfig, task: TaskShape, estimator: Estimator, name: str, strategy: str = "auto"
+        self,
+        slots: Slots,
+        inner: InnerConfig,
+        task: TaskShape,
+        estimator: Estimator,
+        name: str,
+        *,
+        strategy: str = "auto",
+        reason: str = "",
     ) -> None:
         self.slots, self.inner, self.task = slots, inner, task
         self.loop = (ControlLoop if task.environment else InnerLoop)(slots, inner, task, outer_loss(task))
-        self.estimator_object, self.estimator = estimator, name
+        self.estimator_object, self.estimator, self.estimator_reason = estimator, name, reason
         self.online = inner.mode == "online"
         self.strategy = choose_strategy(strategy, estimator, slots, self.online)
         self.execution: Execution = STRATEGIES[self.strategy](estimator)

@@ -32,6 +32,7 @@ class PrototypicalLearner:
     evaluation_steps = 0
     strategy = "loop"
     estimator = "direct"
+    estimator_reason = ""
 
     def __init__(
         self, architecture: Network, initialization: Component, prediction: Prototypes, batch_norm: str, task: TaskShape
@@ -177,6 +178,7 @@ class NearestNeighbourLearner:
     evaluation_steps = 0
     strategy = "loop"
     estimator = "none"
+    estimator_reason = ""
     batch_norm = "none"
     setting = "inductive"
 

@@ -1,5 +1,6 @@
 """From settings to a learner: what is built, and every way in which it is refused."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
-from metaloom.learners.build import choose_estimator, make_component
+from metaloom.learners.build import make_component
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.slots import NoConfig
@@ -51,10 +52,48 @@ def test_the_loss_follows_the_task() -> None:
         assert type(learner.slots.loss) is SLOTS["loss"].registry[name]
 
 
-@pytest.mark.parametrize(("steps", "kind"), [(1, "unroll"), (20, "unroll"), (21, "adjoint")])
-def test_auto_unrolls_short_loops(steps: int, kind: str) -> None:
-    assert choose_estimator("auto", steps)[0] == kind
-    assert choose_estimator({"kind": "auto"}, steps)[0] == kind
+WIDE = {"kind": "mlp", "hidden": [600, 600]}
+RATE = {"rate": {"learn": {"per": "scalar", "start": 0.1}}}
+
+
+@pytest.mark.parametrize(
+    ("learner", "estimator", "kind", "reason"),
+    [
+        ({**START, "update": {"steps": 1}}, "auto", "unroll", "1 inner step, .* learned numbers: the graphs of all"),
+        ({**START, "update": {"steps": 20}}, {"kind": "auto"}, "unroll", "20 inner steps"),
+        ({**START, "update": {"steps": 21}}, "auto", "adjoint", "21 inner steps, .* every theta and one graph"),
+        ({"update": {"steps": 50, **RATE}}, "auto", "forward", "50 inner steps, 1 learned number: pushing 1 forwards"),
+        ({"update": {"steps": 20, **RATE}}, "auto", "unroll", "20 inner steps, 1 learned number"),
+        (
+            {**START, "architecture": WIDE, "update": {"steps": 20}},
+            {"memory_mb": 20},
+            "checkpointed",
+            "above memory_mb",
+        ),
+        ({**START, "architecture": WIDE, "update": {"steps": 20}}, {"memory_mb": 60}, "adjoint", "would take about"),
+        ({"update": {"steps": 5}}, "auto", "unroll", "0 learned numbers: there is nothing to differentiate for"),
+    ],
+)
+def test_auto_chooses_by_steps_numbers_and_memory(
+    learner: dict[str, Any], estimator: Any, kind: str, reason: str
+) -> None:
+    chosen = built(learner, SINGLE, estimator=estimator)
+    assert chosen.estimator == kind
+    assert re.search(reason, chosen.estimator_reason), chosen.estimator_reason
+
+
+def test_what_the_experiment_names_needs_no_reason() -> None:
+    assert built(START, SINGLE, estimator="unroll").estimator_reason == ""
+
+
+def test_auto_never_chooses_what_gives_no_signal() -> None:
+    """Any slot learned, any length of the inner loop, any memory: what is chosen sees it."""
+    for slot, settings in {"initialization": START, "update": {"update": RATE}}.items():
+        for steps in (1, 30, 300):
+            for memory in (1, 1024):
+                learner = {**settings, "update": {**settings.get("update", {}), "steps": steps}}
+                chosen = built(learner, SINGLE, estimator={"kind": "auto", "memory_mb": memory})
+                assert ESTIMATORS[chosen.estimator].gives_signal(slot)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +304,9 @@ BLIND = [
     ("finite_difference", START, "initialization"),
     ("conjugate_gradient", {"update": {"rate": {"learn": {}}}}, "update"),
     ("neumann", {"update": {"momentum": {"learn": {"start": 0.5}}}}, "update"),
+    ("truncated", START, "initialization"),
+    ("nystrom", {"update": {"rate": {"learn": {}}}}, "update"),
+    ("normal_equations", {"update": {"rate": {"learn": {}}}}, "update"),
     ("direct", START, "initialization"),
     ("direct", WEIGHTS, "weighting"),
 ]
@@ -290,7 +332,7 @@ def test_what_is_refused_is_truly_blind(kind: str, knowledge: dict[str, Any], sl
     episode = episode_of(SINGLE, 0)
     good = exact.meta_step(phi, state, [episode], seeded(0)).gradient
     estimator = ESTIMATORS[kind](ESTIMATORS[kind].Config())
-    blind = GradientLearner(exact.slots, exact.inner, SINGLE, estimator, kind, "loop")
+    blind = GradientLearner(exact.slots, exact.inner, SINGLE, estimator, kind, strategy="loop")
     bad = blind.meta_step(phi, state, [episode], seeded(0)).gradient
     assert all(float(value.abs().max()) == 0 for name, value in bad.items() if name.startswith(slot))
     assert any(float(value.abs().max()) > 0 for name, value in good.items() if name.startswith(slot))

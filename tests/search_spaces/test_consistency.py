@@ -39,6 +39,11 @@ def test_first_order_is_among_the_blind():
     assert {"first_order", "displacement"} <= set(BLIND_TO_RATES)
 
 
+def test_a_start_that_is_declared_to_have_a_signal_is_let_through():
+    assert "truncated gives no signal to learner.initialization" in complaint(outer={"hypergradient": "truncated"})
+    sound(outer={"hypergradient": {"kind": "truncated", "first_order_start": True}})
+
+
 def test_a_recipes_estimator_is_checked_too():
     learner = {"method": "first_order_maml", "update": {"rate": "learn"}}
     assert "first_order gives no signal to learner.update.rate" in complaint(learner=learner)
