@@ -22,13 +22,13 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     """Check an experiment: each member of each choice once, every other searched knob at its default.
 
     Returns:
-        ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative error), ``details`` (name to
-        ``relative_error``, ``norm``, ``numbers``, ``estimator``), ``members`` (what was ``chosen``, its ``estimator``,
-        ``reason``, ``knobs`` by their plain names, and the estimator's ``diagnostics``), ``estimators`` (at the
-        default, every kind to its ``errors`` by knob, ``seconds``, ``peak_bytes``, ``refused`` and ``diagnostics``),
-        and a ``verdict`` in words. Where
-        methods are searched a knob is called as in ``learner[maml].initialization``; where a choice in it is not at
-        its default the name ends as in ``where learner.architecture is conv4``.
+        ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative
+        error), ``details`` (name to ``relative_error``, ``norm``, ``numbers``, ``estimator``), ``members`` (what was
+        ``chosen``, its ``estimator`` and ``reason``, ``knobs`` by their plain names, and the estimator's
+        ``diagnostics``), ``estimators`` (at the default, every kind to its ``errors`` by knob, ``seconds``,
+        ``peak_bytes``, ``refused`` and ``diagnostics``), and a ``verdict`` in words. Where methods are searched a
+        knob is called as in ``learner[maml].initialization``; where a choice in it is not at its default the name
+        ends as in ``where learner.architecture is conv4``.
 
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
@@ -48,9 +48,8 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         for knob, one in checked.knobs.items():
             details[_name(knob, chosen, resolved)] = {**asdict(one), "estimator": checked.estimator}
         errors = {knob: one.relative_error for knob, one in checked.knobs.items()}
-        estimator = {"estimator": checked.estimator, "reason": checked.reason}
-        estimator |= {"diagnostics": dict(checked.diagnostics)}
-        members.append({"chosen": dict(chosen), "knobs": errors, **estimator})
+        said = {"estimator": checked.estimator, "reason": checked.reason, "diagnostics": dict(checked.diagnostics)}
+        members.append({"chosen": dict(chosen), "knobs": errors, **said})
     return {
         "name": experiment.name,
         "estimator": members[0]["estimator"],
