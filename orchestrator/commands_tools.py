@@ -138,7 +138,7 @@ def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
     screen.print(shown)
     for kind, one in compared.items():
         if one["refused"]:
-            screen.print(f"refused: {kind}: {one['refused']}", markup=False, style="dim")
+            screen.print(f"refused: {kind}: {one['refused'].split('; ')[0]}", markup=False, style="dim")
 
 
 def _show_findings(screen: "Console", findings: list[dict[str, Any]]) -> None:

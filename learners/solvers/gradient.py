@@ -52,8 +52,8 @@ class GradientLearner:
         task: TaskShape,
         estimator: Estimator,
         name: str,
-        *,
         strategy: str = "auto",
+        *,
         reason: str = "",
     ) -> None:
         self.slots, self.inner, self.task = slots, inner, task
