@@ -304,7 +304,7 @@ BLIND = [
     ("finite_difference", START, "initialization"),
     ("conjugate_gradient", {"update": {"rate": {"learn": {}}}}, "update"),
     ("neumann", {"update": {"momentum": {"learn": {"start": 0.5}}}}, "update"),
-    ("truncated", START, "initialization"),
+    ("truncated", {**START, "update": {"steps": 8}}, "initialization"),
     ("nystrom", {"update": {"rate": {"learn": {}}}}, "update"),
     ("normal_equations", {"update": {"rate": {"learn": {}}}}, "update"),
     ("direct", START, "initialization"),
