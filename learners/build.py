@@ -43,7 +43,7 @@ SLOTS: dict[str, Slot] = {
         Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net", combined=ProductOfWeights),
         Slot("loss", LOSSES, fixed="cross_entropy", combined=SumOfLosses),
         Slot("data", DATA, fixed="support", learned="distilled"),
-        Slot("augmentation", AUGMENTATIONS, fixed="none", combined=ChainOfAugmentations),
+        Slot("augmentation", AUGMENTATIONS, fixed="none", learned="dada", combined=ChainOfAugmentations),
         Slot("prediction", PREDICTIONS, fixed="linear"),
     )
 }
@@ -219,6 +219,7 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
+    slots.augmentation.check(task)
     if task.environment:
         _check_control(slots)
     for name in ("loss", "weighting"):

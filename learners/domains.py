@@ -18,6 +18,8 @@ from torch import Tensor
 
 from metaloom.learners.errors import LearnerError
 
+MARGIN = 1e-3  # how far from the end of its range a bounded value starts at least: at the end no gradient moves it
+
 
 @dataclass(frozen=True)
 class Real:
@@ -25,11 +27,13 @@ class Real:
 
     ``low``, ``high`` and ``log`` bound and scale what is searched. What is learned may
     leave a range that was guessed wrong: it moves freely (Meta-SGD learns negative
-    rates on purpose), or stays above zero where ``positive`` says so.
+    rates on purpose), or stays above zero where ``positive`` says so, or in the range where
+    ``bounded`` does (a probability).
 
     Attributes:
         per: The granularities at which the knob may be learned, the first being the default; empty if it may not.
         positive: Whether a learned value is kept above zero, by learning its logarithm.
+        bounded: Whether a learned value is kept between low and high, by learning its logit.
     """
 
     low: float
@@ -37,6 +41,7 @@ class Real:
     log: bool = False
     per: tuple[str, ...] = ("scalar",)
     positive: bool = False
+    bounded: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -46,10 +51,15 @@ class Real:
 
     def unconstrained(self, value: float) -> float:
         """Map a value to the space in which the outer optimizer moves it."""
+        if self.bounded:
+            share = min(max((value - self.low) / (self.high - self.low), MARGIN), 1 - MARGIN)
+            return math.log(share / (1 - share))
         return math.log(value) if self.positive else value
 
     def value(self, unconstrained: Tensor) -> Tensor:
         """Map back, differentiably; any shape."""
+        if self.bounded:
+            return self.low + (self.high - self.low) * torch.sigmoid(unconstrained)
         return torch.exp(unconstrained) if self.positive else unconstrained
 
 

@@ -1,8 +1,10 @@
-"""How the inner loop's examples are varied before the network sees them."""
+"""How the inner loop's examples are varied: the slot. Its kinds for images are in ``image_augmentation.py``."""
 
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.knowledge.policies import Policy
 from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
@@ -14,6 +16,10 @@ class Augmentation(Component):
 
     slot = "augmentation"
 
+    def check(self, task: TaskShape) -> None:
+        """Refuse a task whose examples it cannot vary; raises LearnerError."""
+        return
+
     def transform(self, phi: Tensors, x: Tensor, noise: Tensors) -> Tensor:
         """Return the varied examples, of the shape of ``x``: [n, *features].
 
@@ -23,6 +29,10 @@ class Augmentation(Component):
             noise: This step's row of what ``draw_noise`` gave.
         """
         return x
+
+    def policies(self, phi: Tensors) -> tuple[Policy, ...]:
+        """Return what it does as readable policies, in the order of their application; empty if it does nothing."""
+        return ()
 
 
 @AUGMENTATIONS.register("none")

@@ -5,8 +5,10 @@ import math
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.loss import Loss
+from metaloom.learners.knowledge.policies import Policy
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
 from metaloom.learners.knowledge.slots import Composite, part
 
@@ -46,3 +48,11 @@ class ChainOfAugmentations(Composite, Augmentation):
         for index, member in enumerate(self.members):
             x = member.transform(part(phi, str(index)), x, part(noise, str(index)))
         return x
+
+    def check(self, task: TaskShape) -> None:
+        for member in self.members:
+            member.check(task)
+
+    def policies(self, phi: Tensors) -> tuple[Policy, ...]:
+        each = (member.policies(part(phi, str(index))) for index, member in enumerate(self.members))
+        return tuple(policy for policies in each for policy in policies)

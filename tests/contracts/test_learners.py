@@ -37,6 +37,7 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "data_cleaning": (SINGLE, {"architecture": SMALL}, 0.1),
     "distillation": (SINGLE, {"architecture": SMALL}, 0.1),
     "darts": (IMAGES, {"architecture": CELLS}, 0.1),
+    "dada": (IMAGES, {"architecture": SMALL, "augmentation": {"operations": ["rotate", "translate_x"]}}, 0.1),
     "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.1),
     "joint_pretraining": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "fine_tuning": (FEW_SHOT, {"architecture": SMALL}, 0.0),
@@ -49,6 +50,7 @@ ONLINE = [
     "learning_to_reweight",
     "data_cleaning",
     "learned_loss",
+    "dada",
     "darts",
     "darts_first_order",
     "cross_entropy",
@@ -243,6 +245,13 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("data", "whole_task"): {},
     ("data", "distilled"): {"per_class": 2, "learn_labels": True},
     ("augmentation", "none"): {},
+    ("augmentation", "policy"): {
+        "sub_policies": ["rotate(0.5) + contrast", "translate_x(0.8, 0.4)"],
+        "probability": {"learn": {"per": "operation"}},
+        "magnitude": {"learn": {"per": "scalar", "start": 0.4}},
+    },
+    ("augmentation", "rand_augment"): {"magnitude": {"learn": {"start": 0.4}}},
+    ("augmentation", "dada"): {"operations": ["rotate", "invert", "solarize"]},
     ("prediction", "linear"): {},
     ("prediction", "joint"): {},
     ("prediction", "prototypes"): {"temperature": {"learn": {"start": 2.0}}},
@@ -261,7 +270,8 @@ def test_every_slot_has_its_defaults() -> None:
 
 
 def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
-    task = IMAGES if slot == "architecture" and kind not in ("mlp", "linear") else SINGLE
+    pictures = slot == "augmentation" or (slot == "architecture" and kind not in ("mlp", "linear"))
+    task = IMAGES if pictures else SINGLE
     if kind in ("mse", "regression_mixture"):
         task = TaskShape("regression", (6,), 2)
     if kind.endswith("policy_gradient"):
