@@ -17,6 +17,8 @@ FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
 SMALL: Mapping[str, Any] = {"kind": "mlp", "hidden": [8], "activation": "tanh"}
 CELLS: Mapping[str, Any] = {"kind": "cells", "channels": 4}
 CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
+# straight-through choices have a biased gradient by definition
+SOFT_POLICY: Mapping[str, Any] = {"operations": ["rotate", "translate_x", "contrast"], "relaxation": "soft"}
 
 # method: its task, what stands in for its big parts, and the outer rate at which a few steps must help
 METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
@@ -37,7 +39,7 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "data_cleaning": (SINGLE, {"architecture": SMALL}, 0.1),
     "distillation": (SINGLE, {"architecture": SMALL}, 0.1),
     "darts": (IMAGES, {"architecture": CELLS}, 0.1),
-    "dada": (IMAGES, {"architecture": SMALL, "augmentation": {"operations": ["rotate", "translate_x"]}}, 0.1),
+    "dada": (IMAGES, {"architecture": SMALL, "augmentation": SOFT_POLICY}, 0.1),
     "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.1),
     "joint_pretraining": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "fine_tuning": (FEW_SHOT, {"architecture": SMALL}, 0.0),
