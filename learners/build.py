@@ -219,9 +219,9 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
-    slots.augmentation.check(task)
     if task.environment:
         _check_control(slots)
+    slots.augmentation.check(task)
     for name in ("loss", "weighting"):
         for component in members_of(getattr(slots, name)):
             _check_served(name, cast(Loss | Weighting, component), task)
