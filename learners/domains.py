@@ -86,6 +86,25 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Word:
+    """Several choices among the same options, written in a row: ``conv3|skip|avg3``. Fixed, or searched part by part.
+
+    Attributes:
+        options: What each part may be.
+        lengths: The numbers of parts that a word may have, the first being what is searched where nothing is said.
+        default: What each part is where nothing is searched.
+        part: What a part is called in the names of its knobs.
+        separator: What stands between two parts.
+    """
+
+    options: tuple[str, ...]
+    lengths: tuple[int, ...]
+    default: str
+    part: str
+    separator: str
+
+
+@dataclass(frozen=True)
 class Learned:
     """The third mode of a knob: the hypergradient moves it.
 

@@ -1,4 +1,4 @@
-"""Optuna: what to try next, and the study that others can open. Nothing else imports optuna.
+"""Optuna: what to try next, and the study that others can open. Besides ``evolution.py`` nothing else imports optuna.
 
 A suggestion is a pure function of (search seed, trial number, journal): the study
 lives in memory, is rebuilt from the journal by replay, and each suggestion gets a
@@ -27,6 +27,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput, unknown
+from metaloom.orchestrator.evolution import RegularizedEvolution
 from metaloom.orchestrator.failures import SearchError
 from metaloom.orchestrator.grid import grid_point
 from metaloom.orchestrator.journal import Event
@@ -42,12 +43,14 @@ logger = logging.getLogger("metaloom.study")
 Define = Callable[["Suggest"], "Resolved"]
 GRID = "grid"
 SAMPLES_BY_ATTRIBUTE = frozenset({"cmaes", "nsga2"})
+ONE_OBJECTIVE = frozenset({"cmaes", "evolution"})
 SAMPLER_OPTIONS = {
     "random": (),
     "tpe": ("startup_trials", "multivariate", "group"),
     "gp": ("startup_trials",),
     "cmaes": ("startup_trials", "sigma"),
     "nsga2": ("population",),
+    "evolution": ("population", "tournament"),
     GRID: (),
 }
 
@@ -344,8 +347,8 @@ def checked_sampler(settings: SearchSettings) -> str:
     for name, value in settings.sampler.items():
         if name != "kind" and value is not None and name not in SAMPLER_OPTIONS[kind]:
             raise SearchError(f"sampler {kind}: {unknown('option', name, SAMPLER_OPTIONS[kind])}")
-    if kind == "cmaes" and len(settings.objectives) > 1:
-        raise SearchError("sampler cmaes takes one objective; use nsga2, tpe or random for several")
+    if kind in ONE_OBJECTIVE and len(settings.objectives) > 1:
+        raise SearchError(f"sampler {kind} takes one objective; use nsga2, tpe or random for several")
     return kind
 
 
@@ -369,6 +372,9 @@ def _build_sampler(settings: SearchSettings, seed: int) -> BaseSampler:
         return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, sigma0=options.get("sigma"))
     if kind == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=options.get("population", 50))
+    if kind == "evolution":
+        population, tournament = options.get("population", 10), options.get("tournament", 3)
+        return RegularizedEvolution(seed=seed, population=population, tournament=tournament)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

@@ -9,7 +9,7 @@ from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Searched, Section, Several, walk_nodes
+from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Searched, Section, Several, Spelling, walk_nodes
 from metaloom.search_spaces.learner_space import METHOD, sections
 from metaloom.search_spaces.sampling import domains
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
@@ -122,12 +122,13 @@ def _check_sampler(space: Space, search: SearchSettings, problems: Problems) -> 
             else:
                 _check_grid_size(space, search, problems)
         case "cmaes":
-            if len(search.objectives) > 1:
-                problems.add(path, "cmaes takes one objective; use nsga2, tpe or random for several, or keep one")
             named = [name for name, domain in knobs.items() if isinstance(domain, Choice)]
             if named:
                 problems.add(path, f"cmaes cannot choose among options ({', '.join(named[:3])}); use tpe, or fix them")
-    if search.sampler.kind in ("cmaes", "grid") and not knobs:
+    if search.sampler.kind in ("cmaes", "evolution") and len(search.objectives) > 1:
+        advice = "use nsga2, tpe or random for several, or keep one"
+        problems.add(path, f"{search.sampler.kind} takes one objective; {advice}")
+    if search.sampler.kind in ("cmaes", "evolution", "grid") and not knobs:
         problems.add(path, f"{search.sampler.kind} has nothing to search; make a knob {{search: ...}}")
 
 
@@ -163,6 +164,8 @@ def _combinations(node: Node) -> int:
             return int(node.domain.high - node.domain.low) + 1
         case Alternatives():
             return sum(_combinations(option) for option in node.options.values())
+        case Spelling():
+            return math.prod(_combinations(part) for part in node.parts)
         case Section():
             return math.prod(_combinations(child) for child in node.fields.values())
         case Several():

@@ -15,7 +15,7 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from metaloom.learners.domains import Choice, Int, Learned, Real
+from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import shown
 
@@ -39,6 +39,7 @@ class Field:
         types: The scalar types it takes, among bool, int, float and str.
         options: All its values, where they are few and named; empty otherwise.
         domain: The range it is searched in, if it declares one.
+        word: How it is searched part by part, if it is written as several choices in a row.
         learnable: Whether it may be learned.
         nullable: Whether it takes null.
         items: The field of each item, where it is a list.
@@ -49,6 +50,7 @@ class Field:
     types: tuple[type, ...] = ()
     options: tuple[Any, ...] = ()
     domain: Real | Int | None = None
+    word: Word | None = None
     learnable: bool = False
     nullable: bool = False
     items: "Field | None" = None
@@ -106,6 +108,8 @@ def _with_domain(field: Field, extras: tuple[Any, ...]) -> Field:
     for extra in extras:
         if isinstance(extra, Choice):
             return dataclasses.replace(field, options=extra.options)
+        if isinstance(extra, Word):
+            return dataclasses.replace(field, word=extra)
         if isinstance(extra, Real | Int):
             learnable = field.learnable and isinstance(extra, Real) and bool(extra.per)
             return dataclasses.replace(field, domain=extra, learnable=learnable)

@@ -91,8 +91,12 @@ def _knob(field: Field) -> Schema:
     """Describe a field in every mode it can have."""
     literal = _literal(field)
     modes = [literal, _choice({"anyOf": [literal, {"type": "object"}, {"const": LEARN}]})]
-    if field.domain is not None or field.options:
+    if field.domain is not None or field.options or field.word is not None:
         modes.append({"const": SEARCH})
+    if field.word is not None:
+        parts = {"type": "array", "items": {"enum": list(field.word.options)}, "minItems": 1}
+        given = {"length": {"enum": list(field.word.lengths)}, "parts": parts, "default": {"type": "string"}}
+        modes.append(_one(SEARCH, {"type": "object", "properties": given, "additionalProperties": False}))
     if set(field.types) & {int, float} and not field.options:
         number = {"type": "number" if float in field.types else "integer"}
         ends = {"low": number, "high": number, "default": number, "log": {"type": "boolean"}}

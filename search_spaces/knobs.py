@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metaloom.learners.domains import Choice, Int, Learned, Real
+from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Path, Problems
@@ -70,6 +70,14 @@ class Alternatives:
 
 
 @dataclass(frozen=True)
+class Spelling:
+    """A text that the sampler puts together, part by part."""
+
+    parts: tuple[Alternatives, ...]
+    separator: str
+
+
+@dataclass(frozen=True)
 class LearnedKnob:
     """A value that the hypergradient moves."""
 
@@ -95,7 +103,7 @@ class Several:
     members: tuple["Node", ...]
 
 
-Node = Fixed | Searched | Alternatives | LearnedKnob | Section | Several
+Node = Fixed | Searched | Alternatives | LearnedKnob | Section | Several | Spelling
 
 
 def walk_nodes(node: Node) -> Iterator[Node]:
@@ -105,6 +113,8 @@ def walk_nodes(node: Node) -> Iterator[Node]:
     match node:
         case Alternatives():
             children = tuple(node.options.values())
+        case Spelling():
+            children = node.parts
         case Section():
             children = tuple(node.fields.values())
         case Several():
@@ -232,11 +242,41 @@ def _searched(field: Field, raw: Any, fallback: Any, place: Place, problems: Pro
         return Fixed(None)
     if field.domain is None and not raw and field.options:
         return _options(field, list(field.options), {}, fallback, place, problems)
+    if field.word is not None:
+        return _spelling(field.word, raw, fallback, place, problems)
     if not set(field.types) & {int, float} or field.options:
         allowed = f"a list of options, each {field.allowed()}"
         problems.add(here.path, f"{place.path[-1]} has no range: give {allowed}")
         return Fixed(None)
     return _range(field, raw, fallback, place, problems)
+
+
+def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
+    """Parse ``{length: 6, parts: [skip, conv3]}``: so many choices in a row, each among the parts given."""
+    here, before = place.within(SEARCH), len(problems)
+    for key in raw:
+        if key not in ("length", "parts", "default"):
+            problems.add((*here.path, key), unknown("part of a search", key, ("length", "parts", "options", "default")))
+    length_field = Field("length", (int,), options=word.lengths)
+    parts_field = Field("parts", items=Field("parts", (str,), options=word.options))
+    length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"), problems)
+    parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), here.at("parts"), problems)
+    if parts is not None and len(set(parts)) < max(len(parts), 1):
+        problems.add((*here.path, "parts"), f"got {shown(parts)}; give at least one option, each once")
+    if len(problems) > before:
+        return Fixed(None)
+    given = raw.get("default", fallback)
+    defaults = str(given).split(word.separator) if isinstance(given, str) else []
+    fits = len(defaults) == length and set(defaults) <= set(parts)
+    if "default" in raw and not fits:
+        message = f"got {shown(given)}; give {length} of {', '.join(parts)} with '{word.separator}' between them"
+        problems.add((*here.path, "default"), message)
+        return Fixed(None)
+    options = {part: Fixed(part) for part in parts}
+    chosen = defaults if fits else [word.default if word.default in parts else parts[0]] * length
+    names = [f"{place.name}.{word.part}{index}" for index in range(length)]
+    spelt = tuple(Alternatives(name, options, default) for name, default in zip(names, chosen, strict=True))
+    return Spelling(spelt, word.separator)
 
 
 def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:

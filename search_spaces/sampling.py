@@ -13,6 +13,7 @@ from metaloom.search_spaces.knobs import (
     Searched,
     Section,
     Several,
+    Spelling,
     domain_of,
 )
 
@@ -108,6 +109,8 @@ def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -
             return {name: resolve_node(child, suggest, knobs) for name, child in node.fields.items()}
         case Several():
             return [resolve_node(member, suggest, knobs) for member in node.members]
+        case Spelling():
+            return node.separator.join(resolve_node(part, suggest, knobs) for part in node.parts)
         case Searched():
             chosen = _suggested(node, suggest)
             knobs[node.name] = chosen
@@ -137,6 +140,9 @@ def domains(node: Node) -> dict[str, Domain]:
             found[node.name] = domain_of(node)
             for option in node.options.values():
                 found |= domains(option)
+        case Spelling():
+            for part in node.parts:
+                found |= domains(part)
         case Section():
             for child in node.fields.values():
                 found |= domains(child)

@@ -70,6 +70,14 @@ class NSGA2Sampler(Settings):
     population: Annotated[int, Field(ge=2)] = 50
 
 
+class EvolutionSampler(Settings):
+    """Regularized evolution: one knob of a good and recent trial changes; good for genotypes."""
+
+    kind: Literal["evolution"] = "evolution"
+    population: Annotated[int, Field(ge=2)] = 10  # the trials that may be a parent; as many begin at random
+    tournament: Count = 3  # how many of them compete
+
+
 class GridSampler(Settings):
     """Every combination once; lists of options and small whole-number ranges only."""
 
@@ -77,7 +85,8 @@ class GridSampler(Settings):
 
 
 Sampler = Annotated[
-    RandomSampler | TPESampler | GPSampler | CMAESSampler | NSGA2Sampler | GridSampler, Field(discriminator="kind")
+    RandomSampler | TPESampler | GPSampler | CMAESSampler | NSGA2Sampler | EvolutionSampler | GridSampler,
+    Field(discriminator="kind"),
 ]
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING
-from metaloom.search_spaces.knobs import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Section, Several
+from metaloom.search_spaces.knobs import (
+    Alternatives,
+    Fixed,
+    LearnedKnob,
+    Node,
+    Place,
+    Searched,
+    Section,
+    Several,
+    Spelling,
+)
 from metaloom.search_spaces.learner_space import parse_learner, per_method
 from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer, parse_tasks
 
@@ -86,6 +96,8 @@ def _described(node: Node) -> Any:
         case Alternatives():
             options = {label: _described(option) for label, option in node.options.items()}
             return {"choice": node.name, "options": options, "default": node.default}
+        case Spelling():
+            return {"spelt": [_described(part) for part in node.parts], "separator": node.separator}
         case LearnedKnob():
             return {"learned": [_described(node.start), _described(node.per)]}
         case Section():

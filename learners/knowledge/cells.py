@@ -23,13 +23,14 @@ from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.batch_norm import Convolution, Normalization
-from metaloom.learners.domains import Int
+from metaloom.learners.domains import Int, Word
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.networks import ARCHITECTURES, Network, conv_parameters, linear_parameters, norm_parameters
 
 KERNELS = {"conv1": 1, "conv3": 3}  # the operations that have parameters, and their kernels' size
 OPERATIONS = ("none", "skip", "conv1", "conv3", "avg3")
+EDGES = (3, 6, 10, 1)  # of cells with 3, 4, 5 and 2 nodes
 SEPARATOR = "|"
 LOGIT_DEVIATION = 1e-3  # of the logits' start, the reference code's
 
@@ -82,9 +83,9 @@ class CellsConfig:
 
 @dataclass(frozen=True)
 class GenotypeConfig:
-    """One operation an edge, as in ``conv3|skip|avg3``, and the size of the network."""
+    """One operation an edge, as in ``conv3|skip|avg3``, and the size of the network; searched edge by edge."""
 
-    genotype: str
+    genotype: Annotated[str, Word(OPERATIONS, EDGES, default="conv3", part="edge", separator=SEPARATOR)]
     cells: Annotated[int, Int(1, 8)] = 1
     channels: Annotated[int, Int(4, 128, log=True)] = 16
 

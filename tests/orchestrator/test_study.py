@@ -36,7 +36,7 @@ def test_seeds_differ_by_search_and_trial_and_are_stable() -> None:
     assert trial_seed(0, 0) == 1796802197  # written down: another value would change every recorded search
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2", "grid"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2", "evolution", "grid"])
 def test_samplers_follow_the_conditions_of_the_space(tmp_path: Path, sampler: str) -> None:
     director = run(toy.direct(tmp_path / "s", sampler={"kind": sampler}, trials=12))
     found = params(director)

@@ -151,7 +151,9 @@ def test_objectives_are_metrics_that_trials_report():
 
 @pytest.mark.parametrize(
     ("sampler", "scheduler"),
-    itertools.product(["random", "tpe", "gp", "nsga2"], ["none", "asha", "hyperband", "median", "paired", None]),
+    itertools.product(
+        ["random", "tpe", "gp", "nsga2", "evolution"], ["none", "asha", "hyperband", "median", "paired", None]
+    ),
 )
 def test_every_sampler_goes_with_every_scheduler(sampler, scheduler):
     search = sound(outer={"rate": "search"}, search={"sampler": sampler, "scheduler": scheduler}).search

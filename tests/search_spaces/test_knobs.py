@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from metaloom.learners.domains import Choice, Int, Learned, Real
+from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING, fields_of
 from metaloom.search_spaces.knobs import Alternatives, Fixed, LearnedKnob, Place, Searched, labels_of, parse_knob
@@ -31,6 +31,7 @@ class Config:
     free: float = 1.0
     path: str | None = None
     needed: Annotated[str, "a note that is no domain"] = "x"
+    word: Annotated[str, Word(("a", "b", "c"), (2, 3), default="c", part="letter", separator="-")] = "a-b"
 
 
 FIELDS = fields_of(Config)
@@ -305,3 +306,45 @@ def test_every_kind_of_field_is_read():
     assert FIELDS["rate"].learnable and not FIELDS["signed"].learnable
     assert FIELDS["widths"].items.types == (int,)
     assert isinstance(node_of("flag", {"search": [True, False]}), Alternatives)
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "default"),
+    [
+        ("search", ["letter0", "letter1"], "a-b"),
+        ({"search": {"length": 3}}, ["letter0", "letter1", "letter2"], "c-c-c"),
+        ({"search": {"parts": ["b"]}}, ["letter0", "letter1"], "b-b"),
+        ({"search": {"length": 3, "default": "b-a-c"}}, ["letter0", "letter1", "letter2"], "b-a-c"),
+    ],
+)
+def test_a_word_is_searched_part_by_part(raw, names, default):
+    node, knobs = node_of("word", raw), {}
+    assert resolve_node(node, None, knobs) == default
+    assert [name.rpartition("word.")[2] for name in knobs] == names
+    assert list(knobs) == list(domains(node))
+    options = tuple(node.parts[0].options)
+    assert all(domain == Choice(options) for domain in domains(node).values())
+    ends = [resolve_node(node, suggest, {}).split("-") for suggest in list(corners())[1:]]
+    assert ends == [[options[0]] * len(names), [options[-1]] * len(names)]
+
+
+def test_whole_words_may_be_options_too():
+    assert isinstance(node_of("word", {"search": ["a-b", "c-c"]}), Alternatives)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"length": 4}, "got 4; allowed: 2, 3"),
+        ({"parts": ["a", "d"]}, "no option is named 'd'"),
+        ({"parts": ["a", "a"]}, "give at least one option, each once"),
+        ({"parts": []}, "give at least one option, each once"),
+        ({"lengths": 2}, "did you mean 'length'"),
+        ({"default": "a-b-c"}, "give 2 of a, b, c with '-' between them"),
+        ({"default": "a-c", "parts": ["a", "b"]}, "give 2 of a, b with '-' between them"),
+    ],
+)
+def test_a_wrong_search_of_a_word_is_refused(settings, message):
+    _, problems = parse("word", {"search": settings})
+    assert len(problems) == 1
+    assert message in problems[0]
