@@ -18,6 +18,7 @@ from metaloom.learners.knowledge.composition import ChainOfAugmentations, Produc
 from metaloom.learners.knowledge.distilled_data import DATA
 from metaloom.learners.knowledge.initialization import INITIALIZATIONS
 from metaloom.learners.knowledge.loss import LOSSES, Loss
+from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
 from metaloom.learners.knowledge.slots import Component, Composite, Slot, domain
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
@@ -27,6 +28,7 @@ from metaloom.learners.solvers.facts import facts_of
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
 from metaloom.learners.solvers.joint import JointLearner
+from metaloom.learners.solvers.matching import MatchingLearner
 from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
 from metaloom.learners.solvers.prediction import PREDICTIONS, Prediction, Prototypes
 
@@ -200,7 +202,42 @@ def _gradient_learner(
         raise LearnerError("inner.batch_norm: joint pre-training takes no inner steps; use batch, support or frozen")
     if joint:
         return JointLearner(slots, config, task, estimator, "direct", strategy="loop")
+    if isinstance(slots.data, MatchedData):
+        check_matching(slots, config, outer.get("hypergradient", "auto"))
+        return MatchingLearner(slots, config, task, estimator, "direct", strategy="loop")
     return GradientLearner(slots, config, task, estimator, name, strategy=outer.get("strategy", "auto"), reason=reason)
+
+
+def check_matching(slots: Slots, config: InnerConfig, hypergradient: str | Mapping[str, Any]) -> None:
+    """Refuse what has no part in the distance of matched data, to which the inner loop is a constant.
+
+    Raises:
+        LearnerError: The message names both sides.
+    """
+    kind = next(kind for kind in DATA if DATA[kind] is type(slots.data))
+    learned = [name for name, component in slots.items() if component.has_knowledge and name != "data"]
+    if learned:
+        raise LearnerError(
+            f"learner.data: {kind} learns its examples alone and gives no signal to learner."
+            f"{' and learner.'.join(learned)}; fix it, or use distilled"
+        )
+    beside = [
+        name
+        for name, component, neutral in (
+            ("weighting", slots.weighting, WEIGHTINGS["uniform"]),
+            ("augmentation", slots.augmentation, AUGMENTATIONS["none"]),
+        )
+        if type(component) is not neutral
+    ]
+    if beside:
+        raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(beside)}; remove it")
+    if config.mode == "online" or config.batch_norm == "per_step":
+        raise LearnerError(f"learner.data: {kind} needs inner.mode episodic, and batch norm other than per_step")
+    estimator = hypergradient if isinstance(hypergradient, str) else hypergradient.get("kind", "auto")
+    if estimator not in ("auto", "unroll"):
+        raise LearnerError(
+            f"outer.hypergradient: {kind} has a distance of its own, which {estimator} does not estimate; remove it"
+        )
 
 
 def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
@@ -218,6 +255,11 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
         raise LearnerError(
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
+        )
+    if config.batch_norm == "frozen" and slots.architecture.random:
+        raise LearnerError(
+            "inner.batch_norm: frozen averages what every pass has seen, but learner.architecture draws other "
+            "operations for each; use batch or support"
         )
     if task.environment:
         _check_control(slots)

@@ -26,6 +26,7 @@ from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
 HEAD = "head."
+INSTANCE_EPSILON = 1e-5  # torch's
 ARCHITECTURES: Registry[type[Component]] = Registry("architecture")
 
 
@@ -200,6 +201,53 @@ class Conv4(Network):
             )
             x = F.relu(x)
         return x.flatten(1)
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    """Blocks of 3x3 convolution, instance norm, ReLU and average pooling."""
+
+    channels: Annotated[int, Int(4, 256, log=True)] = 128
+    blocks: Annotated[int, Int(1, 6)] = 3
+
+
+@ARCHITECTURES.register("convnet")
+class ConvNet(Network):
+    """The network of dataset condensation (Zhao, Mopuri and Bilen, 2021, https://arxiv.org/abs/2006.05929, 4.1).
+
+    Its norm is over each channel of each example, so that no prediction depends on the batch.
+    """
+
+    Config = ConvNetConfig
+    config: ConvNetConfig
+
+    def parameters(self, generator: Generator) -> Tensors:
+        inputs, channels = image_channels(self.task, "convnet"), self.config.channels
+        height, width = (side >> self.config.blocks for side in self.task.inputs[1:])
+        if height * width == 0:
+            raise LearnerError(
+                f"learner.architecture.blocks: {self.config.blocks} halvings leave nothing of "
+                f"{self.task.inputs[1]}x{self.task.inputs[2]} images; use fewer"
+            )
+        theta: Tensors = {}
+        for block in range(self.config.blocks):
+            theta |= conv_parameters(f"conv{block}", inputs if block == 0 else channels, channels, 3, generator)
+            theta |= norm_parameters(f"norm{block}", channels)
+        return theta | linear_parameters("head", channels * height * width, self.task.outputs, generator)
+
+    def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
+        for block in range(self.config.blocks):
+            x = F.conv2d(x, theta[f"conv{block}.weight"], padding=1)
+            x = instance_norm(x, theta[f"norm{block}.weight"], theta[f"norm{block}.bias"])
+            x = F.avg_pool2d(F.relu(x), 2)
+        return x.flatten(1)
+
+
+def instance_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Normalize each channel of each example [n, channels, height, width] over its pixels; differentiable twice."""
+    variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    scale = weight[:, None, None] * torch.rsqrt(variance + INSTANCE_EPSILON)
+    return (x - mean) * scale + bias[:, None, None]
 
 
 @dataclass(frozen=True)

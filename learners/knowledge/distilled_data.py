@@ -38,6 +38,10 @@ class TrainingData(Component, ABC):
         super().__init__(config)
         self.task = task
 
+    def select(self, episode: Episode, generator: Generator) -> Episode:
+        """Return the episode with what of its support set is trained on, chosen before the inner loop begins."""
+        return episode
+
     @abstractmethod
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         """Return the inner loop's examples [n, *features] and targets."""

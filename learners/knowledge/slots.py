@@ -21,6 +21,8 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.registry import Registry
 
+OUTER_STEP = "outer_step"  # the entry of a component's noise that says how far meta-training is: [steps + 1]
+
 
 def part(tensors: Tensors, prefix: str) -> Tensors:
     """Return the entries under ``prefix/``, without the prefix."""
@@ -114,6 +116,7 @@ class Component:
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
         """Return the random numbers of one episode's inner loop, of any names, each [steps + 1, ...].
 
+        Beside them stands ``OUTER_STEP``, for what changes in the course of meta-training, such as a temperature.
         Row t is for theta_t: it serves the support pass of inner step t, and the query pass after t steps. Draw
         on the generator's own device and in any precision; the learner moves them to where the examples are.
 

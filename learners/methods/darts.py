@@ -9,7 +9,9 @@ outer step
 
 ``darts`` takes the exact gradient through theta^, momentum and decay included, where the reference
 approximates it by a difference quotient (``hypergradient: finite_difference``); ``darts_first_order`` holds
-theta constant (xi = 0). ``outer.retrain_steps`` then trains the strongest operations from scratch.
+theta constant (xi = 0), and so do ``gdas`` and ``pc_darts``, whose cells are relaxed otherwise (see ``cells.py``:
+a drawn operation an edge; a part of the channels and normalized edges). ``outer.retrain_steps`` then trains the
+strongest operations from scratch.
 """
 
 from typing import Any
@@ -41,6 +43,28 @@ DARTS_FIRST_ORDER = METHODS.add(
         summary="learns which operations a cell is made of, holding the network's parameters constant",
         paper=PAPER,
         learner=LEARNER,
+        inner={"mode": "online"},
+        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "tasks": 1, "rate": 0.01},
+    ),
+)
+
+GDAS = METHODS.add(
+    "gdas",
+    Recipe(
+        summary="learns which operations a cell is made of, computing one that is drawn on each edge",
+        paper="Dong and Yang, 2019, https://arxiv.org/abs/1910.04465",
+        learner={**LEARNER, "architecture": {"kind": "cells", "relaxation": "sampled"}},
+        inner={"mode": "online"},
+        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "tasks": 1, "rate": 0.01},
+    ),
+)
+
+PC_DARTS = METHODS.add(
+    "pc_darts",
+    Recipe(
+        summary="learns which operations a cell is made of, on a quarter of its channels, with normalized edges",
+        paper="Xu et al., 2020, https://arxiv.org/abs/1907.05737",
+        learner={**LEARNER, "architecture": {"kind": "cells", "partial": 4, "edge_normalization": True}},
         inner={"mode": "online"},
         outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "tasks": 1, "rate": 0.01},
     ),

@@ -73,8 +73,9 @@ class Loop(Execution):
 
 
 def stack_outers(outers: Sequence[Outer]) -> Outer:
-    """Stack verdicts along a new leading task dimension."""
-    statistics = {name: torch.stack([o.statistics[name] for o in outers]) for name in outers[0].statistics}
+    """Stack verdicts along a new leading task dimension; of statistics those that every pass has (cells may draw)."""
+    names = [name for name in outers[0].statistics if all(name in o.statistics for o in outers)]
+    statistics = {name: torch.stack([o.statistics[name] for o in outers]) for name in names}
     return Outer(torch.stack([o.loss for o in outers]), torch.stack([o.accuracy for o in outers]), statistics)
 
 

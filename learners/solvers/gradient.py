@@ -118,11 +118,15 @@ class GradientLearner:
             return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
         return state
 
-    def _to_learn_from(self, phi: Tensors, episodes: Sequence[Episode], generator: Generator) -> list[Episode]:
+    def _to_learn_from(
+        self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator
+    ) -> list[Episode]:
         """Mark episodes as training ones, and draw the random numbers of their inner loops."""
-        steps = self.slots.update.config.steps
+        steps, outer_step = self.slots.update.config.steps, int(state[STEP])
         marked = [replace(episode, training=True) for episode in episodes]
-        return [self.slots.draw(phi, episode, steps, generator, training=True) for episode in marked]
+        return [
+            self.slots.draw(phi, episode, steps, generator, training=True, outer_step=outer_step) for episode in marked
+        ]
 
     def _step_weights(self, outer_step: int) -> tuple[float, ...] | None:
         """Return the weight of the outer loss after each inner step; None for the last alone."""
@@ -134,7 +138,7 @@ class GradientLearner:
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         state = self._fresh(phi, state, generator)
-        episodes = self._to_learn_from(phi, episodes, generator)
+        episodes = self._to_learn_from(phi, state, episodes, generator)
         outer_step = int(state[STEP])
         weights = self._step_weights(outer_step)
         functional = self.execution.functional or self.estimator_object.functional
@@ -158,7 +162,7 @@ class GradientLearner:
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
         state = self._fresh(phi, state, generator)
-        episodes = self._to_learn_from(phi, episodes, generator)
+        episodes = self._to_learn_from(phi, state, episodes, generator)
         steps = self.slots.update.config.steps
         last_only = (0.0,) * (steps - 1) + (1.0,)
         weights = self._step_weights(int(state[STEP])) or last_only
@@ -184,7 +188,7 @@ class GradientLearner:
         if not self.online:
             return state
         for episode in episodes:
-            (drawn,) = self._to_learn_from(phi, [episode], generator)
+            (drawn,) = self._to_learn_from(phi, state, [episode], generator)
             problem = self.loop.problem(partial(self._start, state=state), drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):

@@ -24,7 +24,7 @@ from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
-from metaloom.learners.knowledge.slots import Component, part, under
+from metaloom.learners.knowledge.slots import OUTER_STEP, Component, part, under
 from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
 from metaloom.learners.networks import Network
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
@@ -72,8 +72,18 @@ class Slots:
         """Name every slot's component."""
         return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
 
-    def draw(self, phi: Tensors, episode: Episode, steps: int, generator: Generator, *, training: bool) -> Episode:
-        """Return the episode with the random numbers of its inner loop, slot by slot, in the slots' order."""
+    def draw(
+        self,
+        phi: Tensors,
+        episode: Episode,
+        steps: int,
+        generator: Generator,
+        *,
+        training: bool,
+        outer_step: int = 0,
+    ) -> Episode:
+        """Return the episode with what it trains on chosen, and the random numbers of its inner loop, slot by slot."""
+        episode = self.data.select(episode, generator)
         random = [(name, component) for name, component in self.items() if component.random]
         if not random:
             return episode
@@ -81,7 +91,8 @@ class Slots:
             x, _ = self.data.batch(part(phi, "data"), episode)
         noise: Tensors = {}
         for name, component in random:
-            noise |= under(name, component.draw_noise(x, steps, generator, training=training))
+            drawn = component.draw_noise(x, steps, generator, training=training)
+            noise |= under(name, {OUTER_STEP: torch.full((steps + 1,), outer_step), **drawn})
         return replace(episode, noise={name: value.to(x.device, _precision(value, x)) for name, value in noise.items()})
 
 

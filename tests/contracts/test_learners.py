@@ -20,6 +20,8 @@ CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
 # straight-through choices have a biased gradient by definition
 SOFT_POLICY: Mapping[str, Any] = {"operations": ["rotate", "translate_x", "contrast"], "relaxation": "soft"}
 
+CONVNET: Mapping[str, Any] = {"kind": "convnet", "channels": 4, "blocks": 2}
+
 # method: its task, what stands in for its big parts, and the outer rate at which a few steps must help
 METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "maml": (FEW_SHOT, {"architecture": SMALL}, 0.01),
@@ -41,6 +43,11 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "darts": (IMAGES, {"architecture": CELLS}, 0.1),
     "dada": (IMAGES, {"architecture": SMALL, "augmentation": SOFT_POLICY}, 0.1),
     "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.1),
+    "gdas": (IMAGES, {"architecture": CELLS}, 0.1),
+    "pc_darts": (IMAGES, {"architecture": {**CELLS, "partial": 2}}, 0.1),
+    "gradient_matching": (IMAGES, {"architecture": CONVNET, "update": {"evaluation_steps": 3}}, 0.3),
+    "distribution_matching": (IMAGES, {"architecture": CONVNET, "update": {"evaluation_steps": 3}}, 0.1),
+    "core_set": (SINGLE, {"architecture": SMALL, "update": {"steps": 3}}, 0.0),
     "joint_pretraining": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "fine_tuning": (FEW_SHOT, {"architecture": SMALL}, 0.0),
     "cross_entropy": (SINGLE, {"architecture": SMALL}, 0.0),
@@ -55,6 +62,8 @@ ONLINE = [
     "dada",
     "darts",
     "darts_first_order",
+    "gdas",
+    "pc_darts",
     "cross_entropy",
 ]
 
@@ -181,9 +190,9 @@ def test_evaluation_and_adaptation_agree_and_change_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("reptile", "first_order_maml")])
 def test_the_claimed_gradient_is_that_of_the_objective(name: str) -> None:
-    """All but the two methods that say they are biased; DARTS's first order is biased by its definition too."""
+    """All but the methods that say they are biased; the first order of DARTS and its like is by its definition too."""
     learner, task = method(name)
-    if not METHOD_ROWS[name][2] or name in ("darts_first_order", "imaml"):
+    if not METHOD_ROWS[name][2] or name in ("darts_first_order", "gdas", "pc_darts", "imaml"):
         pytest.skip("nothing is learned, or the estimate is an approximation by definition")
     short = task == IMAGES
     errors = errors_by_slot(learner, [episode_of(task, 1)], length=1e-8 if short else 1e-4, directions=1)
@@ -197,6 +206,7 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("architecture", "conv4"): CONV,
     ("architecture", "resnet12"): {"width": 4},
     ("architecture", "cells"): CELLS,
+    ("architecture", "convnet"): CONVNET,
     ("architecture", "genotype"): {"genotype": "conv3|skip|avg3", "channels": 4},
     ("initialization", "learned"): {},
     ("initialization", "random"): {"resample": True},
@@ -245,7 +255,10 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("loss", "shaped_policy_gradient"): {"hidden": 5, "deviation": {"learn": {"start": 0.5}}},
     ("data", "support"): {},
     ("data", "whole_task"): {},
+    ("data", "core_set"): {"size": 4},
     ("data", "distilled"): {"per_class": 2, "learn_labels": True},
+    ("data", "gradient_matching"): {"per_class": 2, "learn_labels": True},
+    ("data", "distribution_matching"): {"per_class": 2},
     ("augmentation", "none"): {},
     ("augmentation", "policy"): {
         "sub_policies": ["rotate(0.5) + contrast", "translate_x(0.8, 0.4)"],
@@ -281,6 +294,8 @@ def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
     if slot == "prediction":
         task = FEW_SHOT
     settings: dict[str, Any] = {"architecture": SMALL, "initialization": {"kind": "learned"}, "update": {"steps": 2}}
+    if kind.endswith("_matching"):
+        settings["initialization"] = {"kind": "random"}  # they learn their examples alone
     settings[slot] = {"kind": kind, **COMPONENT_ROWS[slot, kind]}
     outer = {"hypergradient": "unroll", "strategy": "loop"}
     return build_learner(learner=settings, inner={}, outer=outer, task=task), task

@@ -271,10 +271,12 @@ def test_convolutions_through_every_batch_norm(architecture: str, batch_norm: st
     assert max(errors.values()) < 1e-5, errors
 
 
-@pytest.mark.parametrize("estimator", EXACT)
-def test_relaxed_cells_with_everything_else(estimator: str) -> None:
+@pytest.mark.parametrize(
+    ("estimator", "relaxation"), [*((one, {}) for one in EXACT), ("unroll", {"partial": 2, "edge_normalization": True})]
+)
+def test_relaxed_cells_with_everything_else(estimator: str, relaxation: dict[str, Any]) -> None:
     errors = every_error(
-        {**EVERYTHING, "architecture": {"kind": "cells", "channels": 4}},
+        {**EVERYTHING, "architecture": {"kind": "cells", "channels": 4, **relaxation}},
         steps=3,
         rule={"kind": "adam", "rate": learned("layer_step", 0.01)},
         estimator=estimator,

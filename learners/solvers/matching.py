@@ -1,0 +1,94 @@
+"""Learned examples that match the real ones: the outer loss is a distance, and the inner loop a constant.
+
+At each outer step the distance is summed over classes and over the networks theta_0, ..., theta_{T-1} that
+``update.steps`` T meets on the way, each one inner step on the learned examples further. A network that is
+evaluated trains on them from theta_0 for ``update.evaluation_steps``.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
+from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.episode import Episode
+from metaloom.learners.hypergradients.problem import Problem, as_leaves, derivative, detached
+from metaloom.learners.knowledge.matched_data import MatchedData
+from metaloom.learners.knowledge.slots import part
+from metaloom.learners.solvers.gradient import STEP, GradientLearner
+
+
+class MatchingLearner(GradientLearner):
+    """phi is the examples; the query set of a training episode is the real data that they are to match."""
+
+    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+        """Return the gradient of the mean distance; the outcomes are of networks trained for ``update.steps``."""
+        state = self._fresh(phi, state, generator)
+        leaves = as_leaves(phi)
+        total = torch.stack([self._distance(leaves, state, episode) for episode in episodes]).mean()
+        outcomes = tuple(self._outcome(phi, state, episode) for episode in episodes)
+        after = state | {STEP: state[STEP] + 1}
+        return MetaStep(float(total.detach()), derivative(total, leaves), outcomes, {}, after)
+
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Return the mean distance."""
+        state = self._fresh(phi, state, generator)
+        return sum(float(self._distance(phi, state, episode).detach()) for episode in episodes) / len(episodes)
+
+    def _problem(self, state: Tensors, episode: Episode) -> Problem:
+        return self.loop.problem(partial(self._start, state=state), episode)
+
+    def _on_the_way(self, phi: Tensors, state: Tensors, episode: Episode) -> Iterator[Tensors]:
+        """Yield the networks of the inner loop, without a graph."""
+        fixed = {name: value.detach() for name, value in phi.items()}
+        problem = self._problem(state, episode)
+        moved = detached(problem.start(fixed))
+        for index in range(problem.steps):
+            yield moved.theta
+            if index + 1 < problem.steps:
+                moved = detached(problem.step(fixed, moved, index))
+
+    def _distance(self, phi: Tensors, state: Tensors, episode: Episode) -> Tensor:
+        """Return the distance of the learned examples to an episode's query set: []."""
+        data = self.slots.data
+        assert isinstance(data, MatchedData)
+        x, y = data.batch(part(phi, "data"), episode)
+        real = [(label, episode.query_y == label) for label in range(self.task.outputs)]
+        distances = []
+        for index, theta in enumerate(self._on_the_way(phi, state, episode)):
+            seen = partial(self._seen, phi, theta, index=index, gradients=data.compares_gradients)
+            for label, chosen in real:
+                if not bool(chosen.any()):
+                    continue  # a small batch may lack a class
+                rows = data.of_class(label)
+                truth = seen(episode.query_x[chosen], episode.query_y[chosen], keep=False)
+                distances.append(data.distance(seen(x[rows], y[rows], keep=True), truth))
+        return torch.stack(distances).sum()
+
+    def _seen(
+        self, phi: Tensors, theta: Tensors, x: Tensor, y: Tensor, *, index: int, gradients: bool, keep: bool
+    ) -> Tensors:
+        """Return what a network makes of examples of one class: the loss's gradient, or their mean features."""
+        if not gradients:
+            network = self.slots.architecture
+            own = network.sampled(part(phi, "architecture"), {})
+            mean = network.features(theta, x, Normalization(fused=True), own).mean(0)
+            return {"features": mean if keep else mean.detach()}
+        with torch.enable_grad():
+            leaves = as_leaves(theta)
+            outputs = self.loop.forward(phi, leaves, x, index).outputs
+            loss = self.slots.loss.losses(part(phi, "loss"), outputs, y).mean()
+            grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=keep)
+        return dict(zip(leaves, grads, strict=True))
+
+    def _outcome(self, phi: Tensors, state: Tensors, episode: Episode) -> EpisodeOutcome:
+        """Train a network for ``update.steps``, and judge it on the query set."""
+        problem = self._problem(state, episode)
+        with torch.no_grad():
+            moved = problem.start(phi)
+            for index in range(problem.steps):
+                moved = problem.step(phi, moved, index)
+            outer = problem.outer(phi, moved.theta, problem.steps)
+        return self._training_outcome(float(outer.loss), float(outer.accuracy))
