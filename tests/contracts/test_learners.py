@@ -21,6 +21,8 @@ CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
 SOFT_POLICY: Mapping[str, Any] = {"operations": ["rotate", "translate_x", "contrast"], "relaxation": "soft"}
 
 CONVNET: Mapping[str, Any] = {"kind": "convnet", "channels": 4, "blocks": 2}
+# one network for all steps, so that their distances may be compared
+MATCHED: Mapping[str, Any] = {"initialization": {"resample": False}, "update": {"evaluation_steps": 3}}
 
 # method: its task, what stands in for its big parts, and the outer rate at which a few steps must help
 METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
@@ -45,8 +47,8 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "darts_first_order": (IMAGES, {"architecture": CELLS}, 0.1),
     "gdas": (IMAGES, {"architecture": CELLS}, 0.1),
     "pc_darts": (IMAGES, {"architecture": {**CELLS, "partial": 2}}, 0.1),
-    "gradient_matching": (IMAGES, {"architecture": CONVNET, "update": {"evaluation_steps": 3}}, 0.3),
-    "distribution_matching": (IMAGES, {"architecture": CONVNET, "update": {"evaluation_steps": 3}}, 0.1),
+    "gradient_matching": (IMAGES, {"architecture": CONVNET, **MATCHED}, 0.1),
+    "distribution_matching": (IMAGES, {"architecture": CONVNET, **MATCHED}, 0.1),
     "core_set": (SINGLE, {"architecture": SMALL, "update": {"steps": 3}}, 0.0),
     "joint_pretraining": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "fine_tuning": (FEW_SHOT, {"architecture": SMALL}, 0.0),
