@@ -187,6 +187,11 @@ def _gradient_learner(
 ) -> GradientLearner:
     slots = Slots(**{name: component for name, component in components.items() if name != "prediction"})  # type: ignore[arg-type]
     check_slots(slots, config, task)
+    if config.carry > 1 and outer.get("tasks", 1) != 1:
+        raise LearnerError(
+            f"inner.carry: one inner loop is carried on, not outer.tasks ({outer['tasks']}) of them; set outer.tasks "
+            "to 1 (quadratics hold a batch in one episode: tasks.functions)"
+        )
     name, estimator, reason = make_estimator(outer.get("hypergradient", AUTO), slots, task)
     if estimator.online_only and config.mode != "online":
         raise LearnerError(
@@ -250,6 +255,11 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
         raise LearnerError(
             "inner.mode: an online inner loop keeps its parameters, so it needs a single task (digits, fashion_mnist), "
             "not few-shot episodes; use episodic"
+        )
+    if config.carry > 1 and slots.initialization.has_knowledge:
+        raise LearnerError(
+            "inner.carry: an inner loop that is carried on starts in one outer step of several, so it cannot learn its "
+            "initialization; use initialization: random, or carry: 1"
         )
     if config.mode == "online" and slots.initialization.has_knowledge:
         raise LearnerError(

@@ -80,10 +80,12 @@ class QuadraticTasks(TaskSettings):
 
     Attributes:
         dimensions: Of x and of y.
+        functions: How many are minimized side by side, as one sum over their own x: a batch of functions.
     """
 
     regression: ClassVar[bool] = True
     dimensions: Annotated[int, Int(1, 1000, log=True)] = 10
+    functions: Annotated[int, Int(1, 1000, log=True)] = 1
 
 
 @TASK_SOURCES.register("point_mass")

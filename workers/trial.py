@@ -141,7 +141,7 @@ class Trial:
             check_finite(meta, norm, self.config, self.step)
             self._state = meta.state or self._state
             self._update(meta, norm)
-            if self.learner.online:
+            if self.learner.online or self._carry > 1:
                 self._take_inner_step(episodes)
             tally.add(meta, norm)
             self._record(sampled, meta, norm, time.perf_counter() - started)
@@ -158,16 +158,25 @@ class Trial:
         self._phi, self._optimizer = update(self._phi, gradient, self._optimizer, rate)
 
     def _take_inner_step(self, episodes: list[Episode]) -> None:
-        """Let an online learner move its own parameters, with the phi just made."""
+        """Let an inner loop that goes on in the next outer step move its parameters, with the phi just made."""
         with self.device.precision():
             self._state = self.learner.advance(self._phi, self._state, episodes, self._generator("advance"))
 
     def _sample(self, step: int) -> list[SampledEpisode]:
         """Draw the episodes of an outer step: which they are depends on nothing but the step."""
-        first = step * self.outer.tasks
+        first = self._first_episode(step)
         available = self.source.available(TRAIN)
         numbers = range(first, first + self.outer.tasks)
         return [self.source.episode(TRAIN, n if available is None else n % available) for n in numbers]
+
+    def _first_episode(self, step: int) -> int:
+        """Return the number of an outer step's first episode; the same one while an inner loop is carried on."""
+        return (step - step % self._carry) * self.outer.tasks
+
+    @property
+    def _carry(self) -> int:
+        """Return over how many outer steps an inner loop goes on."""
+        return int(self.config.inner.get("carry", 1))
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
@@ -186,7 +195,7 @@ class Trial:
         return evaluation
 
     def _record(self, sampled: list[SampledEpisode], meta: MetaStep, norm: float, seconds: float) -> None:
-        first = self.step * self.outer.tasks
+        first = self._first_episode(self.step)
         drawn = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
         self._recorder.add(Seen(TRAIN, self.step, drawn, meta.outcomes, seconds / len(sampled), norm))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.reproductions import cells, digits, exactness, omniglot, sinusoid, weights
+from benchmarks.reproductions import cells, digits, exactness, omniglot, quadratics, sinusoid, weights
 from benchmarks.reproductions.harness import Row
 
 Claim = Callable[[Sequence[int], Path], list[Row]]
@@ -14,6 +14,7 @@ CLAIMS: dict[str, Claim] = {
     "V3": sinusoid.v3,
     "V4": sinusoid.v4,
     "V5": sinusoid.v5,
+    "V6": quadratics.v6,
     "V7": weights.v7,
     "V8": weights.v8,
     "V9": weights.v9,

@@ -22,6 +22,7 @@ from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 
 STEP = "outer_step"
 ESTIMATOR = "estimator"  # what the estimator keeps from one outer step to the next
+CARRIED = "carried"  # theta and buffers of an inner loop that goes on in the next outer step (inner.carry)
 MULTI_STEP_FLOOR = 0.03  # of 1 / steps: MAML++'s smallest weight of an early step
 
 
@@ -60,7 +61,8 @@ class GradientLearner:
         self.loop = (ControlLoop if task.environment else InnerLoop)(slots, inner, task, outer_loss(task))
         self.estimator_object, self.estimator, self.estimator_reason = estimator, name, reason
         self.online = inner.mode == "online"
-        self.strategy = choose_strategy(strategy, estimator, slots, self.online)
+        self.persists = self.online or inner.carry > 1
+        self.strategy = choose_strategy(strategy, estimator, slots, self.persists)
         self.execution: Execution = STRATEGIES[self.strategy](estimator)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm
@@ -109,6 +111,13 @@ class GradientLearner:
             return InnerState(theta, part(state, "buffers"))
         return InnerState(theta, self.slots.update.begin(theta))
 
+    def _training_start(self, phi: Tensors, state: Tensors, outer_step: int) -> InnerState:
+        """Return where the inner loop of an outer step starts: anew, or where the step before has left it."""
+        carried = part(state, CARRIED)
+        if outer_step % self.inner.carry == 0 or not carried:
+            return self._start(phi, state)
+        return InnerState(part(carried, "theta"), part(carried, "buffers"))
+
     def _fresh(self, phi: Tensors, state: Tensors, generator: Generator) -> Tensors:
         """Redraw the start where each outer step wants its own."""
         start = self.slots.initialization
@@ -145,7 +154,8 @@ class GradientLearner:
         loop = self.loop if not functional else replace(self.loop, functional=True)
 
         def pose(start_state: Tensors, episode: Episode) -> Problem:
-            problem = loop.problem(partial(self._start, state=start_state), episode, weights)
+            start = partial(self._training_start, state=start_state, outer_step=outer_step)
+            problem = loop.problem(start, episode, weights)
             return replace(problem, generator=generator, memory=part(start_state, ESTIMATOR))
 
         gradient, outers, diagnostics, memory = self.execution.run(pose, phi, state, episodes, key=weights)
@@ -169,7 +179,8 @@ class GradientLearner:
         total = 0.0
         with torch.no_grad():
             for episode in episodes:
-                problem = self.loop.problem(lambda leaves: self._start(leaves, state), episode)
+                start = partial(self._training_start, state=state, outer_step=int(state[STEP]))
+                problem = self.loop.problem(start, episode)
                 moved = problem.start(phi)
                 for index, weight in enumerate(weights):
                     moved = problem.step(phi, moved, index)
@@ -184,16 +195,19 @@ class GradientLearner:
         return EpisodeOutcome((*blank, loss), (*blank, accuracy))
 
     def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
-        """Take the real inner step on every episode's support batch, with the new phi (online)."""
-        if not self.online:
+        """Take the real inner steps on every episode's support batch, with the new phi (online, or carried on)."""
+        if not self.persists:
             return state
         for episode in episodes:
             (drawn,) = self._to_learn_from(phi, state, [episode], generator)
-            problem = self.loop.problem(partial(self._start, state=state), drawn)
+            # the outer step that these inner steps belong to has been counted already
+            start = partial(self._training_start, state=state, outer_step=int(state[STEP]) - 1)
+            problem = self.loop.problem(start, drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):
                 moved = problem.step(phi, moved, index)
             fixed = under("theta", moved.theta) | under("buffers", moved.buffers)
+            fixed = fixed if self.online else under(CARRIED, fixed)
             state = state | {name: value.detach() for name, value in fixed.items()}
         return state
 

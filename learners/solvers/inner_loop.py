@@ -40,6 +40,8 @@ class InnerConfig:
         proximal: lambda of iMAML's inner problem: lambda / 2 |theta - theta_0|^2 is added to the support loss.
         multi_step_loss: Outer steps over which MAML++'s per-step outer loss fades to the last step alone; 0 for none.
         trajectory_loss: The outer loss is the sum of the losses after every inner step, not the last one alone.
+        carry: Outer steps over which an episodic inner loop goes on with its episode before it starts anew: truncated
+            backpropagation, ``update.steps`` at a time. An evaluated loop starts anew and takes its own steps.
     """
 
     mode: Literal["episodic", "online"] = "episodic"
@@ -47,8 +49,13 @@ class InnerConfig:
     proximal: Annotated[float, Real(1e-3, 100.0, log=True, per=())] = 0.0
     multi_step_loss: Annotated[int, Int(0, 1_000_000)] = 0
     trajectory_loss: bool = False
+    carry: Annotated[int, Int(1, 1000)] = 1
 
     def __post_init__(self) -> None:
+        if self.carry < 1:
+            raise LearnerError(f"inner.carry must be at least 1, got {self.carry}")
+        if self.carry > 1 and self.mode == "online":
+            raise LearnerError("inner.carry: an online inner loop is carried on for ever; remove it, or use episodic")
         if self.trajectory_loss and self.multi_step_loss:
             raise LearnerError(
                 "inner.trajectory_loss: it weighs every inner step's loss alike, which inner.multi_step_loss "
@@ -259,6 +266,9 @@ class InnerLoop:
             return self.gradient(phi, theta, origin(phi), episode, index)
 
         def update(phi: Tensors, state: InnerState, slope: Tensors, index: int) -> InnerState:
+            if self.slots.update.reads_loss:
+                loss = self.support_losses(phi, state.theta, episode, index).mean()
+                state = InnerState(state.theta, state.buffers | {"loss": loss})
             return self.slots.update.step(part(phi, "update"), state, slope, index)
 
         def step(phi: Tensors, state: InnerState, index: int) -> InnerState:

@@ -148,6 +148,14 @@ def test_every_learned_knob_of_the_update_rules(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("estimator", EXACT)
+def test_the_meta_learner_lstm_with_everything_else(estimator: str) -> None:
+    rule = {"kind": "meta_lstm", "hidden": 4, "rate": 0.2, "keep": 0.95, "gate_spread": 0.3}
+    errors = every_error(EVERYTHING, steps=3, rule=rule, estimator=estimator)
+    assert set(errors) == {"initialization", "update", "weighting", "data", "loss"}
+    assert max(errors.values()) < 1e-7, errors
+
+
+@pytest.mark.parametrize("estimator", EXACT)
 @pytest.mark.parametrize("trajectory", [False, True])
 def test_a_learned_optimizer_with_everything_else(trajectory: bool, estimator: str) -> None:
     rule = {"kind": "learned_optimizer", "hidden": 4, "rate": learned("layer_step", 0.1)}

@@ -13,11 +13,8 @@ from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.knowledge.update_rules.learned_optimizer import (
     LearnedOptimizer,
     LearnedOptimizerConfig,
-    Memory,
-    log_and_sign,
-    lstm,
-    lstm_parameters,
 )
+from metaloom.learners.knowledge.update_rules.lstm import Memory, log_and_sign, lstm, lstm_parameters
 
 THETA = {"body": normal(3, 2, seed=0), "head.weight": normal(4, seed=1)}
 

@@ -6,7 +6,8 @@ Andrychowicz et al., 2016, https://arxiv.org/abs/1606.04474, section 3.1:
 
 As a regression: the rows of sqrt(d) W are the examples and the entries of sqrt(d) y their targets, so that the mean
 squared error of the linear model x (``architecture: linear``) is f(x) itself. The query set is the support set: an
-optimizer is judged by the very function that it minimizes.
+optimizer is judged by the very function that it minimizes. Several functions stand side by side as blocks of one
+matrix, and f is their sum: a coordinatewise optimizer then moves each as if it were alone.
 """
 
 import math
@@ -39,9 +40,9 @@ class Quadratics(Source):
     Config = QuadraticTasks
 
     def __init__(self, config: QuadraticTasks, *, seed: int) -> None:
-        check_at_least(self.name, 1, dimensions=config.dimensions)
+        check_at_least(self.name, 1, dimensions=config.dimensions, functions=config.functions)
         self.config, self.seed = config, seed
-        self.shape = TaskShape("regression", (config.dimensions,), 1)
+        self.shape = TaskShape("regression", (config.functions * config.dimensions,), 1)
 
     @classmethod
     def open(cls, config: QuadraticTasks, *, seed: int, cache: Path) -> Self:
@@ -49,13 +50,15 @@ class Quadratics(Source):
         return cls(config, seed=seed)
 
     def episode(self, split: str, index: int) -> SampledEpisode:
-        """Draw W and y."""
+        """Draw W and y of each function."""
         check_split(split, index)
         generator = episode_generator(self.seed, split, index)
-        size = self.config.dimensions
-        scaled = math.sqrt(size) * generator.standard_normal((size, size + 1))
+        size, functions = self.config.dimensions, self.config.functions
+        scaled = math.sqrt(functions * size) * generator.standard_normal((functions, size, size + 1))
         drawn = torch.from_numpy(scaled.astype(np.float32))
-        matrix, target = drawn[:, :size].contiguous(), drawn[:, size:].contiguous()
+        matrix = torch.zeros(functions, size, functions, size)
+        matrix[range(functions), :, range(functions)] = drawn[..., :size]
+        matrix, target = matrix.reshape(functions * size, functions * size), drawn[..., size:].reshape(-1, 1)
         return SampledEpisode(Episode(matrix, target, matrix, target), draw_seed(generator), (index,), ())
 
     def available(self, split: str) -> int | None:

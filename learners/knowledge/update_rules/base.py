@@ -10,7 +10,7 @@ learned per step holds its last value beyond the steps it was trained for.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -61,11 +61,16 @@ class UpdateConfig:
 
 
 class UpdateRule(Component, ABC):
-    """One inner step as a pure function."""
+    """One inner step as a pure function.
+
+    Class attributes:
+        reads_loss: Whether ``step`` finds the support set's mean loss at theta in ``buffers["loss"]``.
+    """
 
     slot = "update"
     Config = UpdateConfig
     config: UpdateConfig
+    reads_loss: ClassVar[bool] = False
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
         """Start every learned knob at its granularity; the rate may be spread evenly about its start.

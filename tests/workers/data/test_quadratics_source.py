@@ -31,6 +31,19 @@ def test_the_loss_is_the_quadratic(tmp_path):
     assert source.shape.inputs == (4,)
 
 
+def test_functions_side_by_side_are_a_sum_of_blocks(tmp_path):
+    source = opened(tmp_path, dimensions=3, functions=2)
+    assert source.shape.inputs == (6,)
+    episode = source.episode("train", 0).episode
+    matrix, target = episode.support_x / 6**0.5, episode.support_y / 6**0.5
+    assert not matrix[:3, 3:].any()
+    assert not matrix[3:, :3].any()
+    x = torch.randn(6, 1, generator=torch.Generator().manual_seed(0))
+    each = [(matrix[i : i + 3, i : i + 3] @ x[i : i + 3] - target[i : i + 3]).square().sum() for i in (0, 3)]
+    loss = (episode.support_x @ x - episode.support_y).square().mean()
+    torch.testing.assert_close(loss, each[0] + each[1], rtol=1e-5, atol=0)
+
+
 def test_episodes_are_functions_of_seed_split_and_number(tmp_path):
     source = opened(tmp_path)
     first, again = (source.episode("test", 5).episode for _ in range(2))
