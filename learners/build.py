@@ -1,13 +1,13 @@
 """From resolved settings to a learner: the only place that knows which component fills which slot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import Any, NamedTuple, cast
 
 from metaloom import learners
-from metaloom.learners.base import METHODS, Learner
+from metaloom.learners.base import METHODS, Learner, Tensors
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
@@ -16,7 +16,7 @@ from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
 from metaloom.learners.knowledge.distilled_data import DATA
-from metaloom.learners.knowledge.initialization import INITIALIZATIONS
+from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
@@ -68,6 +68,9 @@ def make_config(config: type, settings: Mapping[str, Any], where: str) -> Any:
         if isinstance(value, Mapping) and "learn" in value:
             value = _learned(config, name, value["learn"] or {}, where)
         values[name] = tuple(value) if isinstance(value, list) else value
+    for field in fields(config):
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise LearnerError(f"{where}.{field.name}: not given, and it has no default")
     return config(**values)
 
 
@@ -142,7 +145,12 @@ def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskSh
 
 
 def build_learner(
-    *, learner: Mapping[str, Any], inner: Mapping[str, Any], outer: Mapping[str, Any], task: TaskShape
+    *,
+    learner: Mapping[str, Any],
+    inner: Mapping[str, Any],
+    outer: Mapping[str, Any],
+    task: TaskShape,
+    start: Tensors | None = None,
 ) -> Learner:
     """Put a learner together from the resolved sections of an experiment.
 
@@ -151,6 +159,7 @@ def build_learner(
         inner: The inner section.
         outer: The outer section; ``hypergradient`` and ``strategy`` are read.
         task: The shape of the episodes.
+        start: The network's parameters in the bundle that ``learner.initialization`` names, if it names one.
 
     Raises:
         LearnerError: A name is unknown, or the parts contradict each other.
@@ -168,6 +177,10 @@ def build_learner(
     components = {
         name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task) for name, slot in SLOTS.items()
     }
+    if isinstance(components["initialization"], FROM_BUNDLE):
+        if start is None:
+            raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
+        components["architecture"] = cast(Network, components["architecture"]).starting_at(start)
     config = make_config(InnerConfig, inner, "inner")
     if task.environment and type(prediction) is not PREDICTIONS["linear"]:
         raise LearnerError("learner.prediction: a control task needs a policy's actions; use linear")

@@ -9,9 +9,10 @@ that the ReLU sees a quarter of the values.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,32 @@ class Network(Component, ABC):
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config)
         self.task = task
+        self.given: Tensors | None = None
+
+    def starting_at(self, start: Tensors) -> Self:
+        """Return the same network with these parameters to start from; without a head it starts from a head of zeros.
+
+        Raises:
+            LearnerError: They are of another network.
+        """
+        drawn = self.parameters(Generator())
+        missing = [name for name in drawn if name not in start and not name.startswith(HEAD)]
+        odd = [name for name in start if name not in drawn or start[name].shape != drawn[name].shape]
+        if missing or odd:
+            name = (missing or odd)[0]
+            there, here = (tuple(one[name].shape) if name in one else "absent" for one in (start, drawn))
+            raise LearnerError(
+                f"learner.initialization.bundle: it holds another network: {name} is {there} there and {here} here; "
+                "give the architecture, the ways and the inputs that the bundle was trained with"
+            )
+        other = copy(self)
+        other.given = {name: start.get(name, torch.zeros_like(value)) for name, value in drawn.items()}
+        return other
+
+    def initial(self, generator: Generator) -> Tensors:
+        """Return the parameters to start from: those it was given, or a draw."""
+        drawn = self.parameters(generator)
+        return drawn if self.given is None else {name: value.clone() for name, value in self.given.items()}
 
     @abstractmethod
     def parameters(self, generator: Generator) -> Tensors:

@@ -80,6 +80,7 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
     from metaloom.learners import build_learner
     from metaloom.workers import checking
     from metaloom.workers.assembly import assemble
+    from metaloom.workers.pretrained import bundle_start
     from metaloom.workers.records import TrialConfig
 
     config = TrialConfig(
@@ -92,13 +93,15 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
         outer={**resolved.outer, "precision": "float64"},
         resources={**resolved.resources, "device": "cpu"},
     )
-    parts = assemble(config, cache=store / "cache")
+    start = bundle_start(config.learner)
+    parts = assemble(config, cache=store / "cache", start=start)
 
     def build(kind: str) -> "Learner":
         given = config.outer.get("hypergradient")
         own = isinstance(given, Mapping) and given.get("kind") == kind
         outer = {**config.outer, "hypergradient": given if own else {"kind": kind}, "strategy": "loop"}
-        return build_learner(learner=config.learner, inner=config.inner, outer=outer, task=parts.source.shape)
+        task = parts.source.shape
+        return build_learner(learner=config.learner, inner=config.inner, outer=outer, task=task, start=start)
 
     return checking.check_hypergradient(
         parts.learner, parts.source, seed=experiment.seed, build=build if compare else None

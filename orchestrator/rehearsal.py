@@ -21,6 +21,7 @@ from metaloom.search_spaces.sampling import Value, domains
 from metaloom.workers.data import open_source, prepare
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.outer import OuterConfig
+from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.seeds import derive_generator
 
 FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # how a complaint of a field begins
@@ -60,7 +61,13 @@ def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache:
         sources[key] = open_source(resolved.tasks, seed=seed, cache=cache)
     OuterConfig.of(resolved.outer)
     shape = sources[key].shape
-    learner = build_learner(learner=resolved.learner, inner=resolved.inner, outer=resolved.outer, task=shape)
+    learner = build_learner(
+        learner=resolved.learner,
+        inner=resolved.inner,
+        outer=resolved.outer,
+        task=shape,
+        start=bundle_start(resolved.learner),
+    )
     generator = derive_generator(seed, "rehearsal")
     learner.begin(learner.init(generator), generator)  # a network sees only now whether it can read the examples
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom import learners
-from metaloom.learners.base import Learner
+from metaloom.learners.base import Learner, Tensors
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.episode_records import Origin
 from metaloom.workers.outer import OuterConfig
+from metaloom.workers.pretrained import bundle_start, starts_from_bundle
 from metaloom.workers.records import TrialConfig
 
 
@@ -28,13 +29,15 @@ class Assembly:
         return Origin(config.search, config.trial, self.source.name, learner.setting, learner.batch_norm)
 
 
-def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None) -> Assembly:
+def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None, start: Tensors | None = None) -> Assembly:
     """Open the task source, build the learner, choose the device.
 
     Args:
         config: The trial.
         cache: Where task sources keep what they have made.
         seed: Seed of the episodes; None takes the search's.
+        start: Parameters to start from, where the trial has its own already; None reads the bundle that
+            ``learner.initialization`` names, if it names one.
 
     Raises:
         BadInput: The configuration cannot work; the message says why.
@@ -43,5 +46,11 @@ def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None) -> As
     outer = OuterConfig.of(config.outer)
     device = prepare_device(config.resources, outer.precision)
     source = data.open_source(config.tasks, seed=config.seed if seed is None else seed, cache=cache)
-    learner = learners.build_learner(learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape)
+    if not starts_from_bundle(config.learner):
+        start = None
+    elif start is None:
+        start = bundle_start(config.learner)
+    learner = learners.build_learner(
+        learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape, start=start
+    )
     return Assembly(source, learner, device, outer)

@@ -19,19 +19,30 @@ import yaml
 from torch import Tensor
 
 from metaloom import learners
-from metaloom.learners.base import Learner
+from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.networks import HEAD
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
-from metaloom.workers.assembly import assemble
 from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, different_leaves, load_knowledge, read_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
+from metaloom.workers.data import open_source
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.durable import ASIDE, canonical, digest, storage_error, sync, write_text
 from metaloom.workers.episode_records import Origin, Seen, write_part
 from metaloom.workers.errors import BundleError, CheckpointError
+from metaloom.workers.manifest import (
+    BUNDLE_CONFIG_FILE,
+    CARD_FILE,
+    FORMAT,
+    MANIFEST_FILE,
+    check_file,
+    read_manifest,
+    sign,
+)
 from metaloom.workers.outer import OuterConfig
+from metaloom.workers.pretrained import parameters_of, starts_from_bundle
 from metaloom.workers.records import (
     CLASSIFICATION,
     META_KNOWLEDGE_FILE,
@@ -43,13 +54,8 @@ from metaloom.workers.records import (
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
 
-FORMAT = 1
-MANIFEST_FILE = "manifest.json"
-BUNDLE_CONFIG_FILE = "config.yaml"
-CARD_FILE = "card.md"
 TEST_EPISODES_FILE = "test_episodes.parquet"
 MLMODEL_FILE = "MLmodel"
-_REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 
@@ -128,7 +134,7 @@ def _fill(
         "origin": dict(origin),
         "evaluation": evaluation.to_json() if evaluation else None,
         "notes": list(knowledge.notes),
-        "files": {path.name: _sign(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: sign(path) for path in sorted(folder.iterdir())},
     }
     signed = {**manifest, "sha256": digest(canonical(manifest))}
     write_text(folder / MANIFEST_FILE, json.dumps(signed, indent=2) + "\n")
@@ -204,7 +210,8 @@ class Bundle:
         if source is None:
             if cache is None:
                 raise BundleError("evaluate: give a task source, or the cache folder to open one with")
-            source = assemble(self.config, cache=cache, seed=seed).source
+            settled_seed = self.config.seed if seed is None else seed
+            source = open_source(self.config.tasks, seed=settled_seed, cache=cache)
         device = self._device
         phi, state = device.place(self._knowledge.phi), device.place(self._knowledge.state)
         return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device)
@@ -218,7 +225,8 @@ class Bundle:
         if ways == self.task.outputs or self.task.kind != CLASSIFICATION:
             return self._learner
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
-        other = _build(self.config, task)
+        body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
+        other = _build(self.config, task, body)
         if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
             return other
         if ways < self.task.outputs:
@@ -241,9 +249,9 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
         DeviceError: The device is not there.
     """
     folder = Path(path)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name in manifest["files"]:
-        _check_file(folder, name, manifest["files"][name])
+        check_file(folder, name, manifest["files"][name])
     try:
         document = _read_yaml((folder / BUNDLE_CONFIG_FILE).read_text())
         config = TrialConfig.from_json(document["trial"])
@@ -251,8 +259,8 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
         groups, metadata = read_knowledge(folder / META_KNOWLEDGE_FILE)
     except (CheckpointError, KeyError, TypeError, ValueError, yaml.YAMLError) as problem:
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
-    learner = _build(config, task)
     knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
+    learner = _build(config, task, parameters_of(knowledge))
     odd = different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi)
     if odd:
         raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")
@@ -292,44 +300,15 @@ def _load_pyfunc(path: str) -> PyFunc:
     return PyFunc(load_bundle(path))
 
 
-def _build(config: TrialConfig, task: TaskShape) -> Learner:
-    return learners.build_learner(learner=config.learner, inner=config.inner, outer=config.outer, task=task)
-
-
-def _sign(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"sha256": digest(content), "bytes": len(content)}
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise BundleError(f"there is no folder {folder}; a bundle is the folder that 'metaloom export' has written")
-    try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text())
-    except (OSError, ValueError) as problem:
-        raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} cannot be read ({problem})") from problem
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} names no format")
-    if manifest["format"] > FORMAT:
-        raise BundleError(f"{folder}: bundle format {manifest['format']}; this metaloom reads up to {FORMAT}")
-    claimed = manifest.pop("sha256", None)
-    if digest(canonical(manifest)) != claimed:
-        raise BundleError(f"{folder}: {MANIFEST_FILE} is damaged; get the bundle again from where it was exported")
-    absent = [name for name in _REQUIRED if name not in manifest["files"]]
-    if absent:
-        raise BundleError(f"{folder}: not a bundle: it has no {', '.join(absent)}")
-    return manifest
-
-
-def _check_file(folder: Path, name: str, signed: Mapping[str, Any]) -> None:
-    if Path(name).name != name:
-        raise BundleError(f"{folder}: {MANIFEST_FILE} names a file outside of it: {name}")
-    try:
-        found = _sign(folder / name)
-    except OSError as problem:
-        raise BundleError(f"{folder}: {name} is missing ({problem.strerror})") from problem
-    if found != dict(signed):
-        raise BundleError(f"{folder}: {name} is damaged; get the bundle again from where it was exported")
+def _build(config: TrialConfig, task: TaskShape, start: Tensors) -> Learner:
+    """Build the learner; one that started from another bundle finds its start in its own meta-knowledge."""
+    return learners.build_learner(
+        learner=config.learner,
+        inner=config.inner,
+        outer=config.outer,
+        task=task,
+        start=start if starts_from_bundle(config.learner) else None,
+    )
 
 
 def _read_yaml(text: str) -> Any:

@@ -14,6 +14,7 @@ from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
 from metaloom.workers.episode_records import Drawn, Seen, write_part
+from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records import EPISODES_FOLDER, REGRESSION, TEST, read_config
 from metaloom.workers.seeds import derive_generator
 
@@ -152,8 +153,8 @@ def evaluate_trial(
         StorageError: The rows cannot be written.
     """
     config = read_config(directory)
-    parts = assemble(config, cache=cache, seed=seed)
     knowledge = load_knowledge(directory)
+    parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge))
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
     evaluation = evaluate_learner(parts.learner, phi, state, parts.source, split, episodes, device=parts.device)
     if record and split == TEST:

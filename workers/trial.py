@@ -14,12 +14,14 @@ from metaloom.learners.base import Learner, MetaStep, Tensors
 from metaloom.learners.episode import Episode
 from metaloom.learners.knowledge.cells import discretize
 from metaloom.workers.assembly import Assembly, assemble
-from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
+from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, load_knowledge, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.durable import write_files
 from metaloom.workers.episode_records import EpisodeRecorder, Seen
+from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
+from metaloom.workers.pretrained import parameters_of, starts_from_bundle
 from metaloom.workers.progress import Progress, Tally
 from metaloom.workers.records import (
     ADAPT_SECONDS,
@@ -62,7 +64,7 @@ class Trial:
     """
 
     def __init__(self, config: TrialConfig, directory: Path, *, cache: Path, assembly: Assembly | None = None) -> None:
-        parts = assembly or assemble(config, cache=cache)
+        parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory))
         self.config, self.directory = config, directory
         self.source: TaskSource = parts.source
         self.learner: Learner = parts.learner
@@ -354,6 +356,16 @@ def described_estimator(learner: Learner) -> str:
     """Name the hypergradient's estimator, and why ``auto`` chose it."""
     reason = learner.estimator_reason
     return f"{learner.estimator} (auto: {reason})" if reason else learner.estimator
+
+
+def _own_start(config: TrialConfig, directory: Path) -> Tensors | None:
+    """Return what a trial that began from a bundle has of it in its checkpoint; None before its first one."""
+    if not starts_from_bundle(config.learner) or not (directory / CHECKPOINTS_FOLDER).is_dir():
+        return None
+    try:
+        return parameters_of(load_knowledge(directory))
+    except CheckpointError:
+        return None  # it begins again, from the bundle
 
 
 def _size(tensors: Tensors) -> int:

@@ -1,4 +1,4 @@
-"""Where the inner loop starts: learned by the outer loop, or random.
+"""Where the inner loop starts: learned by the outer loop, random, or where an exported bundle has arrived.
 
 Finn, Abbeel and Levine, 2017, https://arxiv.org/abs/1703.03400: the start is phi itself, so
 the outer loop reaches it through every inner step. Costs nothing beyond the estimator.
@@ -28,6 +28,21 @@ class LearnedInitialization(Component):
         return {name: value.clone() for name, value in theta.items()}
 
 
+class FixedInitialization(Component):
+    """A start that is not learned: the state holds it."""
+
+    slot = "initialization"
+
+    @property
+    def resamples(self) -> bool:
+        """Whether each outer step draws its own start."""
+        return False
+
+    def draw(self, network: Network, generator: Generator) -> Tensors:
+        """Return starting weights."""
+        return network.initial(generator)
+
+
 @dataclass(frozen=True)
 class RandomConfig:
     """Whether each outer step draws new starting weights, or all share one draw."""
@@ -36,13 +51,42 @@ class RandomConfig:
 
 
 @INITIALIZATIONS.register("random")
-class RandomInitialization(Component):
+class RandomInitialization(FixedInitialization):
     """The network's own draw, from the trial's seed; nothing is learned."""
 
-    slot = "initialization"
     Config = RandomConfig
     config: RandomConfig
 
-    def draw(self, network: Network, generator: Generator) -> Tensors:
-        """Draw starting weights."""
-        return network.parameters(generator)
+    @property
+    def resamples(self) -> bool:
+        return self.config.resample
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """Where the starting weights are.
+
+    Attributes:
+        bundle: Folder of an exported bundle of the same network.
+    """
+
+    bundle: str
+
+
+@INITIALIZATIONS.register("pretrained")
+class PretrainedInitialization(FixedInitialization):
+    """The weights that a bundle starts from; nothing is learned. ``Network.starting_at`` holds them."""
+
+    Config = PretrainedConfig
+    config: PretrainedConfig
+
+
+@INITIALIZATIONS.register("fine_tuned")
+class FineTunedInitialization(LearnedInitialization):
+    """Learned, from where a bundle starts on."""
+
+    Config = PretrainedConfig
+    config: PretrainedConfig
+
+
+FROM_BUNDLE = (PretrainedInitialization, FineTunedInitialization)

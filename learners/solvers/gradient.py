@@ -13,7 +13,7 @@ from metaloom.learners.batch_norm import running_average
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Problem
-from metaloom.learners.knowledge.initialization import RandomInitialization
+from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.solvers.control import ControlLoop
@@ -73,7 +73,7 @@ class GradientLearner:
 
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and collect every slot's part of phi."""
-        drawn = self.slots.architecture.parameters(generator)
+        drawn = self.slots.architecture.initial(generator)
         theta = self._moving(drawn)
         phi: Tensors = {}
         for name, component in self.slots.items():
@@ -91,7 +91,7 @@ class GradientLearner:
     def begin(self, phi: Tensors, generator: Generator) -> Tensors:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
         state: Tensors = {STEP: torch.zeros((), dtype=torch.int64)}
-        if isinstance(self.slots.initialization, RandomInitialization):
+        if isinstance(self.slots.initialization, FixedInitialization):
             theta = self._moving(self.slots.initialization.draw(self.slots.architecture, generator))
         elif self.online:
             theta = {name: value.detach().clone() for name, value in part(phi, "initialization").items()}
@@ -121,7 +121,7 @@ class GradientLearner:
     def _fresh(self, phi: Tensors, state: Tensors, generator: Generator) -> Tensors:
         """Redraw the start where each outer step wants its own."""
         start = self.slots.initialization
-        if isinstance(start, RandomInitialization) and start.config.resample:
+        if isinstance(start, FixedInitialization) and start.resamples:
             like = next(iter(part(state, "theta").values()))
             drawn = self._moving(start.draw(self.slots.architecture, generator))
             return state | under("theta", {name: value.to(like) for name, value in drawn.items()})

@@ -52,7 +52,7 @@ class PrototypicalLearner:
 
     def init(self, generator: Generator) -> Tensors:
         """Draw the embedding, and the temperature where it is learned."""
-        theta = self.architecture.parameters(generator)
+        theta = self.architecture.initial(generator)
         body = {name: value for name, value in theta.items() if not name.startswith(HEAD)}
         if not body:
             raise LearnerError("learner.architecture: prototypes need a network with a body, such as conv4")
@@ -67,7 +67,7 @@ class PrototypicalLearner:
         """Return the state: the embedding where it is not learned; running statistics join it later."""
         if part(phi, "initialization"):
             return {}
-        theta = self.architecture.parameters(generator)
+        theta = self.architecture.initial(generator)
         return under("theta", {name: value for name, value in theta.items() if not name.startswith(HEAD)})
 
     def _theta(self, phi: Tensors, state: Tensors) -> Tensors:

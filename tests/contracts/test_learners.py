@@ -11,7 +11,7 @@ from bilevel import CONTROL, IMAGES, SINGLE, episode_of, errors_by_slot, seeded
 from metaloom.learners import METHODS, SLOTS, Learner, build_learner
 from metaloom.learners.base import Tensors
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.learners.knowledge.slots import Component
+from metaloom.learners.knowledge.slots import Component, part
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
 SMALL: Mapping[str, Any] = {"kind": "mlp", "hidden": [8], "activation": "tanh"}
@@ -217,6 +217,8 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("architecture", "genotype"): {"genotype": "conv3|skip|avg3", "channels": 4},
     ("initialization", "learned"): {},
     ("initialization", "random"): {"resample": True},
+    ("initialization", "pretrained"): {"bundle": "a folder"},
+    ("initialization", "fine_tuned"): {"bundle": "a folder"},
     ("update", "sgd"): {
         "rate": {"learn": {"per": "layer", "start": 0.1}},
         "momentum": {"learn": {"start": 0.5}},
@@ -306,7 +308,13 @@ def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
         settings["initialization"] = {"kind": "random"}  # they learn their examples alone
     settings[slot] = {"kind": kind, **COMPONENT_ROWS[slot, kind]}
     outer = {"hypergradient": "unroll", "strategy": "loop"}
-    return build_learner(learner=settings, inner={}, outer=outer, task=task), task
+    if kind not in ("pretrained", "fine_tuned"):
+        return build_learner(learner=settings, inner={}, outer=outer, task=task), task
+    plain = build_learner(
+        learner={"architecture": SMALL, "initialization": {"kind": "learned"}}, inner={}, outer={}, task=task
+    )
+    start = part(plain.init(seeded(9)), "initialization")
+    return build_learner(learner=settings, inner={}, outer=outer, task=task, start=start), task
 
 
 @pytest.mark.parametrize(("slot", "kind"), COMPONENT_ROWS)

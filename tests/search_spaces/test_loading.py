@@ -24,6 +24,7 @@ EXPECTED = {
     "digits-darts",
     "distilled-digits",
     "learned_augmentation",
+    "learned_optimizer",
     "multi-objective",
     "noisy-digits",
     "omniglot-maml",
@@ -34,6 +35,7 @@ EXPECTED = {
     "sinusoid-maml",
     "sinusoid-meta-sgd",
     "sinusoid-methods",
+    "sinusoid_meta_lstm",
 }
 
 
