@@ -9,6 +9,7 @@ from bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, se
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import make_config
 from metaloom.learners.domains import Learned
+from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, InnerState, UpdateRule
 
@@ -193,3 +194,21 @@ def test_a_wrong_setting_of_learning_is_refused() -> None:
     learner = {"architecture": SMOOTH, "update": {"kind": "sgd", "rate": {"learn": {"begin": 0.1}}}}
     with pytest.raises(LearnerError, match=r"learner\.update\.rate\.learn: no setting is named 'begin'"):
         built(learner, SINGLE)
+
+
+def test_meta_sgd_on_quadratics_learns_one_over_the_curvature() -> None:
+    """f = sum_j a_j (x_j - c_j)^2 / 2 with random c: one step from the start ends at c where rate_j = 1 / a_j."""
+    curvature = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
+    task = TaskShape("regression", (4,), 1)
+    learner = built(
+        {"architecture": {"kind": "linear"}, "update": {"rate": {"learn": {"per": "parameter"}}, "steps": 1}}, task
+    )
+    phi, state = begun(learner)
+    rows = torch.diag((2 * curvature).sqrt())  # the mean of the 4 squared errors has the gradient a_j (x_j - c_j)
+    for step in range(400):
+        centre = normal(4, 1, seed=step)
+        episode = Episode(rows, rows @ centre, rows, rows @ centre)
+        gradient = learner.meta_step(phi, state, [episode], seeded(0)).gradient
+        phi = {name: value - 0.2 * gradient[name] / curvature**3 for name, value in phi.items()}
+    found = phi["update/rate/head.weight"].flatten()
+    torch.testing.assert_close(found, 1 / curvature, rtol=1e-6, atol=0)

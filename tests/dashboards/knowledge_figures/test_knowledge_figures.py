@@ -8,8 +8,11 @@ import torch
 
 from metaloom.dashboards.canvas import png
 from metaloom.dashboards.knowledge_figures import DRAWERS, Known, known_of, pictures
+from metaloom.dashboards.knowledge_figures.optimizers import moves
 from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
 from metaloom.workers.records import TrialConfig
 from metaloom.workers.trial import Trial
 
@@ -61,6 +64,31 @@ def test_each_learned_setting_has_a_panel_and_a_sentence() -> None:
         "Learned rate: on average smallest for layer0.weight (0.1), largest for head.bias (0.7). "
         "Learned momentum: 0.5 for all layers. Learned weight_decay: 0.01 for all layers."
     )
+
+
+def test_a_learned_optimizer_is_drawn_as_a_function_of_the_gradient() -> None:
+    found = known({"kind": "learned_optimizer", "hidden": 4, "steps": 2})
+    (picture,) = pictures(found)
+    (axes,) = picture.figure.axes
+    drawn = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+    assert len(drawn) == 3
+    ((rule, phi),) = found.members("update")
+    assert isinstance(rule, LearnedOptimizer)
+    slopes = torch.tensor([0.01, 1.0])
+    small, large = moves(rule, phi, slopes, 20).tolist()
+    assert f"{small:.3g} for a gradient of 0.01, {large:.3g} for one of 1" in picture.caption
+    state = InnerState({"x": torch.zeros(2)}, rule.begin({"x": torch.zeros(2)}))
+    for _ in range(20):
+        before, state = state, rule.step(phi, state, {"x": slopes}, 0)
+    moved = (state.theta["x"] - before.theta["x"]) / 0.1
+    torch.testing.assert_close(moved, moves(rule, phi, slopes, 20), rtol=1e-4, atol=1e-6)
+
+
+def test_the_meta_learners_gates_are_drawn() -> None:
+    (picture,) = pictures(known({"kind": "meta_lstm", "hidden": 4, "rate": 0.05, "gate_spread": 0.0, "steps": 2}))
+    assert picture.name == "optimizer"
+    assert "a rate from 0.05 to 0.05" in picture.caption
+    assert [axes.get_ylabel() for axes in picture.figure.axes] == ["rate (input gate)", "kept (forget gate)"]
 
 
 def test_where_nothing_is_learned_nothing_is_drawn() -> None:
