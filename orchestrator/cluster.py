@@ -276,20 +276,37 @@ def connected(interruption: Interruption, *, address: str | None = None, cpus: i
 
     Raises:
         ClusterError: Ray does not start, or there is no cluster at the address.
+        Stopped: A signal came while it started, which takes from 3 s to a minute.
     """
     if ray.is_initialized():
         yield
         return
-    _start(address, cpus)
+    others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
+    _start_or_stop(interruption, address, cpus, others)
     interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
     try:
         yield
     finally:
         if address is None and interruption.signal_number == signal.SIGTERM and _has_lost_its_servers():
-            _abandon()
+            _abandon(others)
         else:
             ray.shutdown()
         interruption.install()
+
+
+def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
+    """Start Ray, or leave nothing of it: a start that a signal or a crowded machine breaks off has made processes."""
+    try:
+        with interruption.raising():
+            _start(address, cpus)
+    except BaseException as error:
+        if isinstance(error, SystemExit):  # Ray's own handler, put in the place of ours while it starts
+            interruption.signal_number = interruption.signal_number or signal.SIGTERM
+        if address is None:
+            _abandon(others)
+        interruption.install()
+        interruption.check()
+        raise
 
 
 def _start(address: str | None, cpus: int | None) -> None:
@@ -329,12 +346,17 @@ def _servers() -> list[psutil.Process]:
     return found
 
 
-def _abandon() -> None:
-    """End what is left of our Ray without asking its servers, which would be waited for until Ray aborts us."""
+def _abandon(others: set[int]) -> None:
+    """End what is left of our Ray without asking its servers, which would be waited for until Ray aborts us.
+
+    Args:
+        others: The processes that were there before it.
+    """
     atexit.unregister(ray.shutdown)
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+            if child.pid not in others:
+                child.kill()
 
 
 _LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -85,7 +85,9 @@ def read_yaml(text: str, source: str) -> Document:
     """
     data, origins, problems = parse(text, source)
     if not problems.found and not isinstance(data, dict):
-        problems.add((), f"expected a mapping of sections (tasks, learner, ...), got {shown(data)}")
+        expected = "expected a mapping of sections (tasks, learner, ...), got"
+        # an empty file has no line to point at
+        problems.add((), f"{source}: {expected} nothing" if data is None else f"{expected} {shown(data)}")
     if problems.found:
         raise ExperimentError(problems.found, source)
     return Document(data, origins, source, text)

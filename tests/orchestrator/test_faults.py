@@ -175,6 +175,23 @@ def test_sigterm_ends_a_ray_search_in_a_folder_with_packages_of_our_names(tmp_pa
     assert_nothing_is_left_of(children)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ray_starts_ends_the_search_and_what_has_started(tmp_path: Path, number: signal.Signals) -> None:
+    driver = start(tmp_path / "s", "ray", {"seconds": 0})
+    deadline = time.monotonic() + LIMIT_S
+    while not any(child.name() == "gcs_server" for child in psutil.Process(driver.pid).children()):
+        assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()
+        time.sleep(0.01)
+    children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
+    driver.send_signal(number)
+    out, errors = driver.communicate(timeout=LIMIT_S)
+    assert "up" not in out
+    assert driver.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    assert state_of(tmp_path / "s").state == "interrupted"
+    assert_nothing_is_left_of(children)
+
+
 def test_ctrl_c_twice_ends_a_ray_search_at_once_and_it_can_be_resumed(tmp_path: Path) -> None:
     outer = {"seconds": 0.2}
     driver = start(tmp_path / "s", "ray", outer)
