@@ -21,7 +21,14 @@ RATES: Mapping[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "RMSprop": ({"kind": "rmsprop"}, (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)),
     "Adam": ({"kind": "adam"}, (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)),
 }
-OUTER = {"steps": 1500, "validate_every": 250, "validation_episodes": 10, "keep": "best"}
+OUTER = {
+    "steps": 1000,
+    "rate": 0.005,
+    "schedule": "cosine",
+    "validate_every": 100,
+    "validation_episodes": 10,
+    "keep": "best",
+}
 
 
 def by_hand(update: Mapping[str, Any], rate: float, split: str, cache: Path) -> Evaluation:

@@ -35,7 +35,7 @@ METHOD_ROWS: dict[str, tuple[TaskShape, dict[str, Any], float]] = {
     "imaml": (FEW_SHOT, {"architecture": SMALL}, 0.01),
     "learned_optimizer": (
         FEW_SHOT,
-        {"architecture": SMALL, "update": {"steps": 4, "evaluation_steps": 4, "hidden": 5}},
+        {"architecture": SMALL, "update": {"steps": 4, "evaluation_steps": 4, "hidden": 5, "second_order": True}},
         0.05,
     ),
     "meta_lstm": (FEW_SHOT, {"architecture": SMALL, "update": {"rate": 0.1, "hidden": 4}}, 0.05),
