@@ -8,7 +8,8 @@ Andrychowicz et al., 2016, https://arxiv.org/abs/1606.04474, equations 2 and 3, 
 m is one LSTM of two layers, shared by all coordinates, each with a hidden state of its own, so that it serves
 networks of any size. A gradient comes in as (log|g| / p, sign g) where |g| >= e^-p, else as (-1, e^p g).
 The paper takes grad f as a constant in the outer gradient, and so does the method (``second_order: false``): a
-biased hypergradient, and a stable one. Differentiated, it is exact. Learned over short trajectories it may diverge on longer ones.
+biased hypergradient, and a stable one. Differentiated, it is exact. Learned over short trajectories it may
+diverge on longer ones.
 """
 
 import math
