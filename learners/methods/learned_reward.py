@@ -1,4 +1,4 @@
-r"""A learned potential that makes a policy-gradient learner learn faster.
+r"""A learned potential for the reward of a policy-gradient learner.
 
 Potential-based shaping is Ng, Harada and Russell's, 1999; learning it by the gradient of the true return through
 the policy's own updates is Zheng, Oh and Singh's, 2018, https://arxiv.org/abs/1804.06459, and Bechtle et al.'s,
