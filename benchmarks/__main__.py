@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Row, as_documents, measure
-from benchmarks.report import DOCS, keep, record, section
+from benchmarks.registry import OURS
+from benchmarks.report import DOCS, Setting, keep, machine, record, section
 from benchmarks.workloads import WORKLOADS
 from metaloom.workers.device import choose_device, keep_pages
 
@@ -18,11 +19,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help=f"any of {', '.join(WORKLOADS)}")
     parser.add_argument("--repeats", type=int, default=7, help="turns (default 7)")
+    parser.add_argument("--leave-out", default="", help="skip the peers whose name contains this, such as vmap")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     parsed = parser.parse_args()
     unknown = [name for name in parsed.workloads.split(",") if name not in WORKLOADS]
+    if parsed.leave_out and parsed.leave_out in OURS:
+        parser.error(f"--leave-out {parsed.leave_out} would leave out the engine itself")
     if unknown or parsed.repeats < 1:
         parser.error(
             f"unknown workloads {unknown}; known: {', '.join(WORKLOADS)}" if unknown else "--repeats must be 1 or more"
@@ -39,10 +43,11 @@ def main() -> None:
     keep_pages()  # for all implementations alike
     rows: list[Row] = []
     for name in parsed.workloads.split(","):
-        measured = measure(WORKLOADS[name], device, parsed.repeats)
+        measured = measure(WORKLOADS[name], device, parsed.repeats, parsed.leave_out)
         rows += measured
-        keep(parsed.out, {name: record(measured, device=str(device), turns=parsed.repeats)})
-        print(section(WORKLOADS[name], measured, f"{parsed.repeats} turns on {device}"), file=sys.stderr)
+        setting = Setting(machine(), torch.__version__, str(device), parsed.repeats, parsed.leave_out)
+        keep(parsed.out, {name: record(measured, setting)})
+        print(section(WORKLOADS[name], measured, setting), file=sys.stderr)
     if parsed.json:
         print(json.dumps(as_documents(rows), indent=1))
 

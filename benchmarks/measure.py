@@ -112,12 +112,16 @@ def check(runs: Mapping[str, Run], workload: Workload, device: torch.device) -> 
 
 def turns(runs: Mapping[str, Run], clock: Clock, repeats: int) -> dict[str, list[tuple[float, float]]]:
     """Time the implementations in turns, each turn beginning with another one."""
-    counts = {name: max(1, int(ROUND_S / clock.time(run, 1)[1])) for name, run in runs.items()}
+    counts: dict[str, int] = {}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     names = list(runs)
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            times[name].append(clock.time(runs[name], counts[name]))
+            once = clock.time(runs[name], 1) if name not in counts else None
+            if once is not None:
+                counts[name] = max(1, int(ROUND_S / once[1]))
+            slow = once is not None and counts[name] == 1  # one step was the turn
+            times[name].append(once if slow else clock.time(runs[name], counts[name]))
     return times
 
 
@@ -149,9 +153,9 @@ def status_mb(field: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
 
 
-def measure(workload: Workload, device: torch.device, repeats: int) -> list[Row]:
-    """Measure every implementation on a workload, ours first."""
-    runs = prepared(list(PLACES), workload, device)
+def measure(workload: Workload, device: torch.device, repeats: int, left_out: str = "") -> list[Row]:
+    """Measure every implementation on a workload, ours first, but those whose name contains ``left_out``."""
+    runs = prepared([name for name in PLACES if not left_out or left_out not in name], workload, device)
     errors = check(runs, workload, device)
     times = turns(runs, Clock(device), repeats)
     rows = []

@@ -48,9 +48,13 @@ class Setting:
     torch: str
     device: str
     turns: int
+    left_out: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.machine}; torch {self.torch}; {self.device}; {self.turns} turns"
+    def note(self, workload: str) -> str:
+        """Say how a workload was measured: the command, and where."""
+        skip = f" --leave-out {self.left_out}" if self.left_out else ""
+        command = f"python -m benchmarks --workloads {workload} --repeats {self.turns}{skip}"
+        return f"`{command}` ({self.machine}; torch {self.torch}; {self.device})"
 
 
 def machine() -> str:
@@ -81,12 +85,12 @@ def verdict(workload: Workload, rows: Sequence[Row]) -> str:
     return text
 
 
-def section(workload: Workload, rows: Sequence[Row], note: str) -> str:
-    """Write one workload's table under a note of how it was measured."""
+def section(workload: Workload, rows: Sequence[Row], setting: Setting) -> str:
+    """Write one workload's table."""
     lines = [
         f"## {workload.name}: {workload.title}",
         "",
-        note,
+        setting.note(workload.name),
         "",
         verdict(workload, rows),
         "",
@@ -115,9 +119,8 @@ def keep(folder: Path, measured: Mapping[str, Any]) -> None:
     (folder / PAGE).write_text(page(ordered), encoding="utf-8")
 
 
-def record(rows: Sequence[Row], *, device: str, turns: int) -> dict[str, Any]:
+def record(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
     """Return one workload's rows as the records keep them."""
-    setting = Setting(machine(), torch.__version__, device, turns)
     return {"setting": asdict(setting), "rows": [asdict(row) for row in rows]}
 
 
@@ -128,9 +131,8 @@ def page(known: Mapping[str, Any]) -> str:
         if name == OVERHEAD:
             parts.append(overhead_section(kept))
             continue
-        setting = Setting(**kept["setting"])
-        note = f"`python -m benchmarks --workloads {name} --repeats {setting.turns}` ({setting})"
-        parts.append(section(WORKLOADS[name], [Row(**row) for row in kept["rows"]], note))
+        rows = [Row(**row) for row in kept["rows"]]
+        parts.append(section(WORKLOADS[name], rows, Setting(**kept["setting"])))
     return "\n".join(parts)
 
 
