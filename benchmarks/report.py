@@ -133,6 +133,9 @@ def page(known: Mapping[str, Any]) -> str:
             continue
         rows = [Row(**row) for row in kept["rows"]]
         parts.append(section(WORKLOADS[name], rows, Setting(**kept["setting"])))
+    missing = [name for name in (*WORKLOADS, OVERHEAD) if name not in known]
+    if missing:
+        parts.append(f"Not measured here yet: {', '.join(missing)}.\n")
     return "\n".join(parts)
 
 

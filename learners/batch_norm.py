@@ -128,18 +128,12 @@ class Convolution(NamedTuple):
     @torch.no_grad()
     def _patch_moments(self) -> tuple[Tensor, Tensor]:
         """Return the mean [patch] and the uncorrected covariance [patch, patch] of all patches, in float64."""
-        size, step, n = self.kernel.shape[-1], self.stride, self.images.shape[0]
-        padded = F.pad(self.images, (self.padding,) * 4)
-        height, width = ((side - size) // step + 1 for side in padded.shape[2:])
-        views = [
-            padded[:, channel, top : top + step * (height - 1) + 1 : step, left : left + step * (width - 1) + 1 : step]
-            for channel in range(padded.shape[1])
-            for top in range(size)
-            for left in range(size)
-        ]
-        patches = torch.stack(views, 1).flatten(2)  # [n, patch, pixels]
+        size, step = self.kernel.shape[-1], self.stride
+        windows = F.pad(self.images, (self.padding,) * 4).unfold(2, size, step).unfold(3, size, step)
+        n, channels, height, width = windows.shape[:4]  # [n, channels, height, width, size, size]
+        patches = windows.permute(0, 1, 4, 5, 2, 3).reshape(n, channels * size * size, height * width)
         mean = patches.mean((0, 2))
-        patches -= mean.unsqueeze(-1)
+        patches = patches - mean.unsqueeze(-1)
         # one product an image, summed in float64: a single long one in float32 would cost two digits
         products = torch.bmm(patches, patches.transpose(1, 2)).double().sum(0)
         return mean.double(), products / (n * height * width)

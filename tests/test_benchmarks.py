@@ -39,6 +39,7 @@ def test_a_piece_replaces_its_own_workload_only(tmp_path: Path) -> None:
     page = (tmp_path / PAGE).read_text()
     assert "**1.50x**" in page and "**2.00x**" in page and "1.20x" not in page
     assert "`python -m benchmarks --workloads W1-8 --repeats 5 --leave-out vmap` (a machine; torch 2.13; cpu)" in page
+    assert "Not measured here yet: W1-32, " in page and "yet: W1-8" not in page
     assert "**1.100x** the wall time" in page and "target 1.15x: reached" in page
 
 
