@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.reproductions import cells, digits, exactness, omniglot, quadratics, sinusoid, weights
+from benchmarks.reproductions import cells, digits, exactness, omniglot, penalties, quadratics, sinusoid, weights
 from benchmarks.reproductions.harness import Row
 
 Claim = Callable[[Sequence[int], Path], list[Row]]
@@ -23,4 +23,5 @@ CLAIMS: dict[str, Claim] = {
     "V14": omniglot.v14,
     "V15": omniglot.v15,
     "V17": cells.v17,
+    "V20": penalties.v20,
 }
