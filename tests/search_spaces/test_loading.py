@@ -18,6 +18,10 @@ from metaloom.search_spaces.resolve import baseline, defaults, resolve, searched
 
 EXPECTED = {
     "class_imbalance",
+    "core_set",
+    "gdas",
+    "genotype_search",
+    "gradient_matching",
     "learned_loss",
     "reweighting",
     "default",
