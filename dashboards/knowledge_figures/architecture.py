@@ -1,0 +1,113 @@
+"""The cell that a search over architectures has found, as a graph."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import torch
+
+from metaloom.dashboards.canvas import canvas
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.learners.knowledge.cells import (
+    OPERATIONS,
+    DiscreteCells,
+    RelaxedCells,
+    derive_genotype,
+    edges_of,
+    nodes_of,
+    parse_genotype,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"none": "0.75", "skip": "tab:green", "conv1": "tab:orange", "conv3": "tab:blue", "avg3": "tab:purple"}
+BEND = 0.32  # of an edge's length, for each node that it passes by
+NODE_SIZE = 700
+
+
+@DRAWERS.register("architecture.cell")
+def cell(known: Known) -> Picture | None:
+    """Draw the genotype: as it was chosen, or as the logits of relaxed cells say it now, with their shares."""
+    for network, phi in known.members("architecture"):
+        if isinstance(network, DiscreteCells):
+            genotype = network.config.genotype
+            return Picture("cell", _words(genotype, {}), genotype_figure(genotype))
+        if isinstance(network, RelaxedCells):
+            genotype, shares = derive_genotype(phi["alpha"]), chosen_shares(phi["alpha"])
+            return Picture("cell", _words(genotype, shares), genotype_figure(genotype, shares))
+    return None
+
+
+def chosen_shares(alpha: torch.Tensor) -> dict[int, float]:
+    """Return the share of each edge's derived operation, from logits [edges, operations]."""
+    shares = torch.softmax(alpha.double(), -1)
+    chosen = parse_genotype(derive_genotype(alpha))
+    return {edge: float(shares[edge, OPERATIONS.index(operation)]) for edge, operation in enumerate(chosen)}
+
+
+def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "Figure":
+    """Draw a cell: nodes from its input to its output, an arrow an edge, as wide as its operation's share.
+
+    Args:
+        genotype: Such as ``conv3|skip|avg3``.
+        shares: Edge to the share of its operation in a mixture; without one it is drawn in full.
+    """
+    import networkx
+
+    operations = parse_genotype(genotype)
+    edges = edges_of(nodes_of(len(operations)))
+    graph = networkx.DiGraph(edges)
+    for node in graph:
+        graph.nodes[node]["layer"] = node
+    places = {
+        node: (float(x), float(y)) for node, (x, y) in networkx.multipartite_layout(graph, subset_key="layer").items()
+    }
+    figure = canvas(2.2 * len(places), 1.0 + 0.9 * len(places))
+    axes = figure.add_subplot()
+    for index, (edge, operation) in enumerate(zip(edges, operations, strict=True)):
+        share = (shares or {}).get(index)
+        _arrow(axes, places[edge[0]], places[edge[1]], edge[1] - edge[0] - 1, operation, share)
+    last = max(places)
+    axes.scatter(*zip(*places.values(), strict=True), s=NODE_SIZE, c="white", edgecolors="black", zorder=3)
+    for node, place in places.items():
+        axes.annotate(
+            {0: "in", last: "out"}.get(node, str(node)), place, ha="center", va="center", fontsize=9, zorder=4
+        )
+    axes.margins(0.12, 0.5)
+    axes.set_axis_off()
+    return figure
+
+
+def _arrow(
+    axes: "Axes", start: tuple[float, float], end: tuple[float, float], passed: int, operation: str, share: float | None
+) -> None:
+    """Draw one edge with its operation, bent around the nodes that it passes by: to one side and the other in turn."""
+    bend = BEND * passed * (1 if passed % 2 else -1)
+    style = {
+        "arrowstyle": "-|>",
+        "connectionstyle": f"arc3,rad={bend}",
+        "color": COLOURS[operation],
+        "linestyle": "--" if operation == "none" else "-",
+        "linewidth": 1.0 + 4.0 * (1.0 if share is None else share),
+        "shrinkA": 14,
+        "shrinkB": 14,
+    }
+    axes.annotate("", end, start, arrowprops=style)
+    # the curve's own middle: half way to the point that bends it, which arc3 sets off by rad times the length
+    across, up = end[0] - start[0], end[1] - start[1]
+    middle = ((start[0] + end[0] + bend * up) / 2, (start[1] + end[1] - bend * across) / 2)
+    text = operation if share is None else f"{operation} {share:.2f}"
+    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+    axes.annotate(text, middle, ha="center", va="center", fontsize=8, bbox=box, zorder=5)
+    axes.update_datalim([middle])
+
+
+def _words(genotype: str, shares: dict[int, float]) -> str:
+    operations = parse_genotype(genotype)
+    counts = ", ".join(f"{count} {operation}" for operation, count in Counter(operations).most_common())
+    said = f"The cell {genotype}: of its {len(operations)} edges {counts}."
+    if shares:
+        low, high = min(shares.values()), max(shares.values())
+        said += f" The chosen operations have shares from {low:.2f} to {high:.2f} of the mixture."
+    return said
