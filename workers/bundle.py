@@ -1,9 +1,10 @@
 """A trial's result, to take away: it opens without Ray, MLflow or the store it came from.
 
 A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.safetensors``,
-``card.md`` with its pictures, ``test_episodes.parquet`` (the episodes its numbers are of, if it was tested),
-``MLmodel`` (so that MLflow loads it too) and ``manifest.json``, which has the format's version and
-the SHA-256 of every other file. Loading one runs nobody's code: it reads JSON, YAML and safetensors.
+``card.md`` with its pictures, ``augmentation.json`` (if it varies its training images),
+``test_episodes.parquet`` (the episodes its numbers are of, if it was tested), ``MLmodel`` (so that MLflow
+loads it too) and ``manifest.json``, which has the format's version and the SHA-256 of every other
+file. Loading one runs nobody's code: it reads JSON, YAML and safetensors.
 """
 
 import json
@@ -23,6 +24,7 @@ from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks import HEAD
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
+from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, different_leaves, load_knowledge, read_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
@@ -123,6 +125,8 @@ def _fill(
         {"phi": knowledge.phi, "state": knowledge.state},
         {"step": str(knowledge.step)},
     )
+    if policies := policies_of(config.learner, task, knowledge.phi):
+        write_policy(folder / POLICY_FILE, policies)
     if evaluation is not None:
         source = str(config.tasks.get("source", ""))
         rows = Origin(config.search, config.trial, source, evaluation.setting, evaluation.batch_norm)

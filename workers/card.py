@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.knowledge.policies import Policy
+from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.records import CLASSIFICATION, REGRESSION, TrialConfig
 from metaloom.workers.scoring import Evaluation
@@ -15,6 +17,9 @@ _SETTINGS = {
     "transductive": "a query's prediction depends on the other queries of its batch (through batch "
     "statistics), so the numbers hold for whole query sets, not for single queries",
 }
+
+
+SUB_POLICIES_SHOWN = 15
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ def write_card(
         f"# {method} for {_task(config, task)}",
         _what(config, task, knowledge, method),
         *(["## What was learned", *map(_picture, pictures)] if pictures else []),
+        *_augmentation(policies_of(config.learner, task, knowledge.phi)),
         "## Numbers",
         _numbers(evaluation),
         "## How it was found",
@@ -53,6 +59,31 @@ def write_card(
         _usage(task),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _augmentation(policies: Sequence[Policy]) -> list[str]:
+    """Show what is done to training images: a table for each policy, its likeliest sub-policies first."""
+    if not policies:
+        return []
+    parts = [
+        "## How training images are varied",
+        f"The whole of it is in `{POLICY_FILE}`; `metaloom.load_policy` applies it to any batch of images.",
+    ]
+    for policy in policies:
+        lines = [
+            f"{policy.kind}: each image gets {policy.draws} of {len(policy.sub_policies)} sub-policies, by share.",
+            "",
+            "| sub-policy | share | operation | probability | magnitude | meaning |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['sub_policy']} | {row['share']:.1%} | {row['operation']} | {row['probability']:.2f} | "
+            f"{row['magnitude']:.2f} | {row['meaning']} |"
+            for row in policy.rows()
+            if row["sub_policy"] <= SUB_POLICIES_SHOWN
+        ]
+        parts.append("\n".join(lines))
+    return parts
 
 
 def _task(config: TrialConfig, task: TaskShape) -> str:

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.reproductions import cells, digits, exactness, omniglot, penalties, quadratics, sinusoid, weights
+from benchmarks.reproductions import (
+    augmentation,
+    cells,
+    digits,
+    exactness,
+    omniglot,
+    penalties,
+    quadratics,
+    sinusoid,
+    weights,
+)
 from benchmarks.reproductions.harness import Row
 
 Claim = Callable[[Sequence[int], Path], list[Row]]
@@ -24,4 +34,5 @@ CLAIMS: dict[str, Claim] = {
     "V15": omniglot.v15,
     "V17": cells.v17,
     "V20": penalties.v20,
+    "V21": augmentation.v21,
 }

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metaloom.orchestrator.api import search, train
     from metaloom.search_spaces.experiment import Experiment
+    from metaloom.workers.augmentation_policy import load_policy
     from metaloom.workers.bundle import load_bundle
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "load_bundle", "search", "train"]
+__all__ = ["Experiment", "load_bundle", "load_policy", "search", "train"]
 
 _HOMES = {
     "Experiment": "metaloom.search_spaces.experiment",
     "search": "metaloom.orchestrator.api",
     "train": "metaloom.orchestrator.api",
     "load_bundle": "metaloom.workers.bundle",
+    "load_policy": "metaloom.workers.augmentation_policy",
 }
 
 

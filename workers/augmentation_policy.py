@@ -1,0 +1,108 @@
+"""An exported augmentation policy: a readable JSON file, and a function that applies it to a batch of images.
+
+    from metaloom import load_policy
+
+    vary = load_policy("default-bundle")        # a bundle, or its augmentation.json alone
+    more = vary(images, seed=0)                 # numpy or torch, 8-bit or real
+
+Needs torch and numpy; neither Ray, nor MLflow, nor the learner it comes from.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.build import SLOTS, fill_slot
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.augmentation import Augmentation
+from metaloom.learners.knowledge.policies import Policy, apply_policies, from_document, to_document
+from metaloom.learners.knowledge.slots import part
+from metaloom.workers.durable import write_text
+from metaloom.workers.errors import BundleError
+from metaloom.workers.seeds import derive_generator
+
+POLICY_FILE = "augmentation.json"
+
+
+def policies_of(learner: Mapping[str, Any], task: TaskShape, phi: Tensors) -> tuple[Policy, ...]:
+    """Return what a learner does to its training images; empty if nothing.
+
+    Args:
+        learner: The resolved learner section.
+        task: The shape of its tasks.
+        phi: All of its meta-knowledge.
+    """
+    filled = fill_slot(SLOTS["augmentation"], learner.get("augmentation") or {}, {}, task)
+    return cast(Augmentation, filled).policies(part(phi, "augmentation"))
+
+
+def write_policy(path: Path, policies: tuple[Policy, ...]) -> None:
+    """Write policies that follow one another as JSON, with a sentence for each magnitude."""
+    write_text(path, json.dumps(to_document(policies), indent=1) + "\n")
+
+
+def load_policy(path: str | Path) -> "ImagePolicy":
+    """Open an exported policy.
+
+    Args:
+        path: A bundle's folder, or a policy file.
+
+    Raises:
+        BundleError: It cannot be read, is none, or is of a newer format.
+    """
+    file = Path(path) / POLICY_FILE if Path(path).is_dir() else Path(path)
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise LearnerError("policy: it is no mapping")
+        return ImagePolicy(from_document(document))
+    except (OSError, ValueError, LearnerError) as problem:
+        raise BundleError(f"{file}: no augmentation policy can be read from it ({problem})") from problem
+
+
+@dataclass(frozen=True)
+class ImagePolicy:
+    """Policies that are applied one after another."""
+
+    policies: tuple[Policy, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return them as a table, one row an operation."""
+        return [{"policy": number, **row} for number, one in enumerate(self.policies, 1) for row in one.rows()]
+
+    def __call__(self, images: Any, *, seed: int = 0) -> Any:
+        """Vary a batch of images; every image draws its own sub-policy.
+
+        Args:
+            images: [n, height, width] or [n, channels, height, width], numpy or torch; whole numbers are of
+                8 bits (0 to 255), real ones in [0, 1].
+            seed: Of the draws; equal seeds give equal images.
+
+        Returns:
+            Images of the same shape, type and range.
+
+        Raises:
+            BundleError: They have another shape or range.
+        """
+        given = images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
+        if given.ndim not in (3, 4) or len(given) == 0:
+            shape = tuple(given.shape)
+            raise BundleError(f"images: [n, height, width] or [n, channels, height, width] expected, got {shape}")
+        scale = 1.0 if given.is_floating_point() else 255.0
+        x = given.to(given.dtype if given.is_floating_point() else torch.float32) / scale
+        if not bool(((x >= 0) & (x <= 1)).all()):
+            raise BundleError(f"images: values from 0 to {scale:.0f} expected, got {given.min()} to {given.max()}")
+        x = x.unsqueeze(1) if given.ndim == 3 else x
+        with torch.no_grad():
+            x = apply_policies(self.policies, x, derive_generator(seed, "augmentation"))
+        out = x.clamp(0, 1).reshape(given.shape) * scale
+        out = out if given.is_floating_point() else out.round().to(given.dtype)
+        return out if isinstance(images, Tensor) else out.numpy()
