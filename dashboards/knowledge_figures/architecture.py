@@ -69,7 +69,8 @@ def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "F
         share = (shares or {}).get(index)
         _arrow(axes, places[edge[0]], places[edge[1]], edge[1] - edge[0] - 1, operation, share)
     last = max(places)
-    axes.scatter(*zip(*places.values(), strict=True), s=NODE_SIZE, c="white", edgecolors="black", zorder=3)
+    across, up = [place[0] for place in places.values()], [place[1] for place in places.values()]
+    axes.scatter(across, up, s=NODE_SIZE, c="white", edgecolors="black", zorder=3)
     for node, place in places.items():
         axes.annotate(
             {0: "in", last: "out"}.get(node, str(node)), place, ha="center", va="center", fontsize=9, zorder=4
