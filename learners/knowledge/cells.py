@@ -252,6 +252,10 @@ class RelaxedCells(CellNetwork):
     def random(self) -> bool:
         return self.config.relaxation == "sampled"
 
+    @property
+    def anneals(self) -> bool:
+        return self.random
+
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
         """Return Gumbel noise [steps + 1, edges, operations] while training; what is evaluated is not random."""
         if not training:

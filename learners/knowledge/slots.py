@@ -113,10 +113,14 @@ class Component:
         """Whether its part of an inner step depends on chance, so that ``draw_noise`` must be asked."""
         return False
 
+    @property
+    def anneals(self) -> bool:
+        """Whether its randomness changes in the course of meta-training: ``OUTER_STEP`` then stands beside it."""
+        return False
+
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
         """Return the random numbers of one episode's inner loop, of any names, each [steps + 1, ...].
 
-        Beside them stands ``OUTER_STEP``, for what changes in the course of meta-training, such as a temperature.
         Row t is for theta_t: it serves the support pass of inner step t, and the query pass after t steps. Draw
         on the generator's own device and in any precision; the learner moves them to where the examples are.
 

@@ -99,7 +99,9 @@ class Slots:
         noise: Tensors = {}
         for name, component in random:
             drawn = component.draw_noise(x, steps, generator, training=training)
-            noise |= under(name, {OUTER_STEP: torch.full((steps + 1,), outer_step), **drawn})
+            if drawn and component.anneals:
+                drawn[OUTER_STEP] = torch.full((steps + 1,), outer_step)
+            noise |= under(name, drawn)
         return replace(episode, noise={name: value.to(x.device, _precision(value, x)) for name, value in noise.items()})
 
 
