@@ -1,5 +1,6 @@
 """Commands around a search: check, ui, doctor, presets, schema."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,14 +132,18 @@ def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
         return
     screen.print("\nEvery estimator here: relative error of each learned knob, and the cost of one hypergradient.")
     shown = table("estimator", *(knob.removeprefix("learner.") for knob in knobs), "seconds", "peak MB")
-    for kind, one in sorted(used.items(), key=lambda item: max(item[1]["errors"].values())):
+    for kind, one in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
         name = f"{'*' if kind == document['estimator'] else ' '}{kind}"
-        errors = [f"{one['errors'][knob]:.1e}" for knob in knobs]
+        errors = ["diverged" if one["errors"][knob] is None else f"{one['errors'][knob]:.1e}" for knob in knobs]
         shown.add_row(*row(name, *errors, f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
     screen.print(shown)
     for kind, one in compared.items():
         if one["refused"]:
             screen.print(f"refused: {kind}: {one['refused'].split('; ')[0]}", markup=False, style="dim")
+
+
+def _worst(errors: Mapping[str, float | None]) -> float:
+    return max(math.inf if error is None else error for error in errors.values())
 
 
 def _show_findings(screen: "Console", findings: list[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """``metaloom check``: is the experiment valid, and is each learned knob's hypergradient right?"""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,9 +27,9 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         error), ``details`` (name to ``relative_error``, ``norm``, ``numbers``, ``estimator``), ``members`` (what was
         ``chosen``, its ``estimator`` and ``reason``, ``knobs`` by their plain names, and the estimator's
         ``diagnostics``), ``estimators`` (at the default, every kind to its ``errors`` by knob, ``seconds``,
-        ``peak_bytes``, ``refused`` and ``diagnostics``), and a ``verdict`` in words. Where methods are searched a
-        knob is called as in ``learner[maml].initialization``; where a choice in it is not at its default the name
-        ends as in ``where learner.architecture is conv4``.
+        ``peak_bytes``, ``refused`` and ``diagnostics``, None for what is not finite), and a ``verdict`` in
+        words. Where methods are searched a knob is called as in ``learner[maml].initialization``; where a choice
+        in it is not at its default the name ends as in ``where learner.architecture is conv4``.
 
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
@@ -44,11 +45,15 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     estimators: dict[str, dict[str, Any]] = {}
     for chosen, resolved in _distinct(experiment):
         checked = _check(experiment, resolved, store, compare=not members)
-        estimators |= {kind: asdict(one) for kind, one in checked.estimators.items()}
+        estimators |= {kind: _finite(asdict(one)) for kind, one in checked.estimators.items()}
         for knob, one in checked.knobs.items():
             details[_name(knob, chosen, resolved)] = {**asdict(one), "estimator": checked.estimator}
         errors = {knob: one.relative_error for knob, one in checked.knobs.items()}
-        said = {"estimator": checked.estimator, "reason": checked.reason, "diagnostics": dict(checked.diagnostics)}
+        said = {
+            "estimator": checked.estimator,
+            "reason": checked.reason,
+            "diagnostics": _finite(dict(checked.diagnostics)),
+        }
         members.append({"chosen": dict(chosen), "knobs": errors, **said})
     return {
         "name": experiment.name,
@@ -59,6 +64,18 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         "members": members,
         "estimators": estimators,
         "verdict": _verdict(details, EXACT),
+    }
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace numbers that JSON cannot hold, such as the error of an estimate that diverged, by None."""
+    return {
+        name: _finite(value)
+        if isinstance(value, Mapping)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in values.items()
     }
 
 

@@ -1,6 +1,5 @@
 """Is a hypergradient right? Compare it with central differences in float64, one learned knob at a time."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,14 +47,14 @@ class EstimatorCheck:
 
     Attributes:
         errors: Dotted path of each learned knob to its relative error.
-        seconds: Wall time of one hypergradient.
+        seconds: Wall time of one hypergradient; None where it is refused.
         peak_bytes: The most bytes of tensors that it held at once.
         refused: Why it cannot be used here; empty if it can.
         diagnostics: What it says of itself.
     """
 
     errors: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = math.nan
+    seconds: float | None = None
     peak_bytes: int = 0
     refused: str = ""
     diagnostics: Mapping[str, float] = field(default_factory=dict)
