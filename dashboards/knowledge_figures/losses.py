@@ -42,7 +42,7 @@ def loss_curve(known: Known) -> Picture | None:
         axes.plot(x, hand - hand.min(), linestyle="--", label="the task's own")
         name_axes(axes, "", name, "loss above its least")
         axes.legend(fontsize=8)
-        least = float(x[values.argmin()])
+        least = round(float(x[values.argmin()]), 2) + 0.0  # never -0.00
         caption = (
             f"The learned loss is least at {least:.2f} ({name}) and rises by {float(values.max() - values.min()):.3g}."
         )

@@ -155,7 +155,8 @@ class GradientLearner:
 
         def pose(start_state: Tensors, episode: Episode) -> Problem:
             start = partial(self._training_start, state=start_state, outer_step=outer_step)
-            problem = loop.problem(start, episode, weights)
+            marked = replace(episode, training=True)  # a mark is no tensor, so that batching loses it
+            problem = loop.problem(start, marked, weights)
             return replace(problem, generator=generator, memory=part(start_state, ESTIMATOR))
 
         gradient, outers, diagnostics, memory = self.execution.run(pose, phi, state, episodes, key=weights)

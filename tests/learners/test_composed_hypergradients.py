@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, built, episode_of, errors_by_slot
+import torch
+from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 from metaloom.learners.episode import TaskShape
 
@@ -87,14 +88,19 @@ def test_everything_composed_through_twenty_steps(rule: str, estimator: str) -> 
 @pytest.mark.parametrize("steps", [1, 3, 20])
 @pytest.mark.parametrize("rule", RULES)
 def test_forward_mode_under_every_update_rule(rule: str, steps: int) -> None:
-    """Few learned numbers: the rate, a loss knob, a small weight net."""
+    """Few learned numbers (the rate, a loss knob, a small weight net): to the last bits what unrolling gives."""
     rate = {"rate": learned("layer", float(RULES[rule]["rate"]) / 2)}
     learner = {
         "weighting": {"kind": "meta_weight_net", "hidden": 3},
         "loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}},
     }
-    errors = every_error(learner, steps=steps, rule={**RULES[rule], **rate}, estimator="forward")
-    assert max(errors.values()) < (1e-5 if "adam" in rule else 1e-8), errors
+    settings = {"architecture": SMOOTH, **learner, "update": {**RULES[rule], **rate, "steps": steps}}
+    found, expected = (built(settings, SINGLE, estimator=kind) for kind in ("forward", "unroll"))
+    phi, state = begun(found)
+    episodes = [episode_of(SINGLE, 1), episode_of(SINGLE, 2)]
+    forward, reverse = (one.meta_step(phi, state, episodes, seeded(0)).gradient for one in (found, expected))
+    for leaf, value in reverse.items():
+        torch.testing.assert_close(forward[leaf], value, rtol=1e-9, atol=1e-14, msg=leaf)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -289,7 +295,7 @@ def test_relaxed_cells_with_everything_else(estimator: str, relaxation: dict[str
         rule={"kind": "adam", "rate": learned("layer_step", 0.01)},
         estimator=estimator,
         task=IMAGES,
-        length=1e-8,
+        length=1e-7 if relaxation else 1e-8,
         directions=1,
     )
     assert set(errors) == {"architecture", "initialization", "update", "weighting", "data", "loss"}

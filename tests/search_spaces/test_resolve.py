@@ -184,7 +184,7 @@ def test_the_recipe_of_the_chosen_method_fills_inner_and_outer():
 
 def test_an_estimator_may_be_searched_with_its_settings():
     estimators = {"search": ["unroll", {"kind": "neumann", "terms": {"search": [3, 9]}}]}
-    experiment = Experiment(tasks="glyphs", learner="maml", outer={"hypergradient": estimators})
+    experiment = Experiment(tasks="glyphs", learner="imaml", outer={"hypergradient": estimators})
     knobs = searched_knobs(experiment)
     assert list(knobs) == ["outer.hypergradient", "outer.hypergradient[neumann].terms"]
     given_knobs = {"outer.hypergradient": "neumann", "outer.hypergradient[neumann].terms": "9"}

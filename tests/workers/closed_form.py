@@ -55,7 +55,7 @@ class Ridge:
     """Least squares from a prior mean; see the module's words."""
 
     setting, batch_norm, estimator, strategy = "inductive", "none", "unroll", "loop"
-    evaluation_steps = 1
+    evaluation_steps, estimator_reason = 1, ""
 
     def __init__(self, task: TaskShape = SINE, *, online: bool = False) -> None:
         self.task, self.online = task, online

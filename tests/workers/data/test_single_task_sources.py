@@ -26,8 +26,11 @@ def test_sizes_are_those_asked_for_and_parts_are_disjoint(cache: Path) -> None:
         "meta": 50,
         "validation": 200,
         "train": 1047,
+        "both": 1097,
     }
-    assert sorted(np.concatenate(list(parts.values()))) == list(range(1797))
+    assert sorted(parts["both"]) == sorted(np.concatenate([parts["train"], parts["meta"]]))
+    disjoint = [rows for name, rows in parts.items() if name != "both"]
+    assert sorted(np.concatenate(disjoint)) == list(range(1797))
 
 
 def test_no_seed_moves_a_sample_from_test_to_train(cache: Path) -> None:
@@ -143,6 +146,7 @@ def test_fashion_mnist_is_read_from_idx_files(idx_folder: Path, tmp_path: Path) 
         "meta": 50,
         "validation": 50,
         "train": 200,
+        "both": 250,
         "test": 100,
     }
     assert source.parts["test"].tolist() == list(range(300, 400))  # the official test set
