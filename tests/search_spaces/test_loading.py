@@ -22,6 +22,7 @@ EXPECTED = {
     "default",
     "digits-darts",
     "distilled-digits",
+    "five-kinds",
     "gdas",
     "genotype-search",
     "gradient-matching",
@@ -40,6 +41,7 @@ EXPECTED = {
     "sinusoid-meta-lstm",
     "sinusoid-meta-sgd",
     "sinusoid-methods",
+    "which-kinds",
 }
 
 
