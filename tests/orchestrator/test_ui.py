@@ -51,7 +51,7 @@ def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path) -> None:
         assert len(started) == 2  # the launcher and one worker: no job runner
     finally:
         os.kill(process.pid, signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(90) == 130
     assert not [child for child in started if child.is_running()]
 
 
