@@ -14,6 +14,7 @@ from types import FrameType
 
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator import tracking_client
+from metaloom.orchestrator.signals import SIGNALS
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 5000, 50
@@ -62,7 +63,7 @@ def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
             start_new_session=True,
         )
         try:
-            with _sigterm_raises():
+            with _signals_leave():
                 _wait(process, port, log.fileno())
                 yield process
         finally:
@@ -119,14 +120,18 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM leave the block as Ctrl-C does, with its own exit code."""
+def _signals_leave() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM leave the block, each with its own exit code.
+
+    Ctrl-C too, whatever was there before: a shell lets its background jobs ignore SIGINT, and Python keeps to that.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

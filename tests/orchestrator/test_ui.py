@@ -37,9 +37,15 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         raise AssertionError("unreachable")
 
 
-def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["from a terminal", "as a shell's background job"])
+def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path, ignored: bool) -> None:
     command = [sys.executable, "-m", "metaloom.orchestrator.cli", "ui", "--no-browser", "--store", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    handler = signal.SIG_IGN if ignored else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)  # what a process ignores, its children are born ignoring
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     url = process.stdout.readline().split()[0]
     started = psutil.Process(process.pid).children(recursive=True)
@@ -51,7 +57,7 @@ def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path) -> None:
         assert len(started) == 2  # the launcher and one worker: no job runner
     finally:
         os.kill(process.pid, signal.SIGINT)
-    assert process.wait(90) == 130
+    assert process.wait(30) == 130
     assert not [child for child in started if child.is_running()]
 
 
