@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -47,40 +47,35 @@ class Answer:
 
     def give(self, document: Mapping[str, Any], render: Render) -> None:
         """Print ``document`` if JSON was asked for, else what ``render`` prints on the console."""
-        if self.as_json:
-            text = json.dumps(document, indent=2, allow_nan=False, default=str) + "\n"
-            with os.fdopen(os.dup(self._stdout), "w", encoding="utf-8") as stdout:
-                stdout.write(text)
-        else:
-            render(console())
+        with os.fdopen(os.dup(self._stdout), "w", encoding="utf-8") as stdout:
+            if self.as_json:
+                stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
+            else:
+                render(console(stdout))
 
 
 @contextmanager
 def answering(as_json: bool) -> Iterator[Answer]:
-    """Keep stdout for the answer: with ``--json``, whatever else is printed there goes to stderr.
+    """Keep stdout for the answer: whatever else is printed there, as by Ray of a dead worker, goes to stderr.
 
     The file descriptor itself is turned, so that libraries and child processes are kept off it too.
     """
-    if not as_json:
-        yield Answer(False, STDOUT)
-        return
     sys.stdout.flush()
     kept = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
     try:
         with redirect_stdout(sys.stderr):
-            yield Answer(True, kept)
+            yield Answer(as_json, kept)
     finally:
         sys.stdout.flush()
         os.dup2(kept, STDOUT)
         os.close(kept)
 
 
-def console(*, stderr: bool = False) -> "Console":
+def console(stream: TextIO) -> "Console":
     """Return a console: colours and live display on a terminal, plain text elsewhere."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
     # Where the output is a file or a pipe, lines are read by programs: they are not to be wrapped.
     width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
     return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)

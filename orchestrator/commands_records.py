@@ -1,5 +1,6 @@
 """Commands that look at records: runs, show, episodes, sync."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -65,7 +66,7 @@ def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         from metaloom.orchestrator.commands import console
         from metaloom.orchestrator.synchronize import synchronize
 
-        screen = console(stderr=True)
+        screen = console(sys.stderr)
         left = synchronize(store, name, warn=lambda line: screen.print(line, markup=False))
         document = {"name": name, "left": {one.name: one.events for one in left}}
         text = "; ".join(f"{one.events} events are left for {one.name}: {one.reason}" for one in left)

@@ -1,6 +1,7 @@
 """Commands that run trials: search, train, resume."""
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,7 +143,7 @@ def _run(answer: Answer, store: Path, run: "Callable[..., SearchSummary]") -> in
     from metaloom.orchestrator.store import private_umask
 
     private_umask()
-    aside = console(stderr=True)
+    aside = console(sys.stderr)
     with shown_progress(aside) as progress:
         ended = run(progress=progress)
     for note in ended.notes:

@@ -1,6 +1,7 @@
 """Commands around a search: check, ui, doctor, presets, schema."""
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +54,7 @@ def ui(
         from metaloom.orchestrator import ui as serving
 
         chosen = serving.free_port(port)
-        console(stderr=True).print(f"starting the MLflow UI on {store} ...", markup=False)
+        console(sys.stderr).print(f"starting the MLflow UI on {store} ...", markup=False)
         with serving.served(store, chosen) as process:
             url = f"http://{serving.HOST}:{chosen}"
             told = f"{url} shows {store}; Ctrl-C ends it"

@@ -49,6 +49,8 @@ class LineProgress:
                 return ""
             trial = state.trials[event.trial]
             return f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
+        if event.kind == records.TRIAL_INTERRUPTED and event.payload["lost"]:
+            return lost_line(event, state)
         if event.kind == records.BASELINE:
             return test_line(f"baseline {event.payload['method']}", event)
         if event.kind == records.BEST_TESTED:
@@ -113,6 +115,17 @@ def end_line(event: "Event", state: "SearchState") -> str:
     seconds = trial.reports[-1].seconds if trial.reports else 0.0
     why = f" ({trial.reason})" if trial.reason else ""
     return f"{told}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
+
+
+def lost_line(event: "Event", state: "SearchState") -> str:
+    """Say that a trial's worker died, and from where the trial goes on."""
+    assert event.trial is not None
+    trial = state.trials[event.trial]
+    tries = "" if state.settings is None else f" of {state.settings.retries}"
+    return (
+        f"trial {trial.number}: its worker was lost ({event.payload['reason']}); "
+        f"it goes on from step {trial.step}, retry {trial.lost}{tries}"
+    )
 
 
 def test_line(name: str, event: "Event") -> str:
