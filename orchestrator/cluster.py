@@ -1,4 +1,4 @@
-"""Trials on Ray Tune, driven from the journal. Nothing else imports ray.
+"""Trials on Ray Tune, driven from the journal. Only this and ray_connection import ray.
 
 Tune runs the trials and nothing more: its searcher and its scheduler are thin
 wrappers that ask the Director, its workers are reused from trial to trial, and its
@@ -9,21 +9,16 @@ A trial whose worker is lost ends as far as Tune is concerned; the Director hand
 out again. A trial that pauses (population-based training) does the same.
 """
 
-import atexit
 import contextlib
 import json
-import logging
 import math
-import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -32,6 +27,7 @@ from ray.tune.search import Searcher
 from metaloom.orchestrator import ray_environment
 from metaloom.orchestrator.failures import ClusterError
 from metaloom.orchestrator.hosting import Assignment, Message, OpenTrial, TrialHost
+from metaloom.orchestrator.ray_connection import Connection
 from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 
@@ -41,25 +37,24 @@ ASSIGNMENT, MESSAGE = "assignment", "message"  # JSON texts: Tune would flatten,
 # and more than 30 on one that is crowded.
 WORKERS_START_S = 60.0
 IDLE_S = 0.05
-SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
-SERVERS = ("gcs_server", "raylet")
 CREATION = "in its creation task"  # Ray's words for a worker that could not even take its first trial
-LOOPBACK = ("127.", "::1", "::ffff:127.")
-logger = logging.getLogger("metaloom.cluster")
 
 
 class RayExecutor:
-    """Runs a search's trials on Ray Tune, in a Ray that is running already (see ``connected``).
+    """Runs a search's trials on Ray Tune, in a Ray that is running already.
 
     Args:
         interruption: Where signals are seen.
+        connection: The Ray, from ``ray_connection.connected``.
         resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial.
     """
 
     name = NAME
 
-    def __init__(self, interruption: Interruption, *, resources: Mapping[str, Any] | None = None) -> None:
-        self._interruption = interruption
+    def __init__(
+        self, interruption: Interruption, connection: Connection, *, resources: Mapping[str, Any] | None = None
+    ) -> None:
+        self._interruption, self._connection = interruption, connection
         self._resources = resources or {}
 
     def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
@@ -67,7 +62,7 @@ class RayExecutor:
 
         Raises:
             Stopped: A signal has come.
-            ClusterError: The cluster does not have what a trial asks for.
+            ClusterError: The cluster does not have what a trial asks for, or has died.
             BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
         """
         request = _request(self._resources)
@@ -85,7 +80,7 @@ class RayExecutor:
                     num_samples=-1,  # the searcher says when it is over
                     search_alg=_JournalSearcher(bridge),
                     scheduler=_JournalScheduler(bridge),
-                    callbacks=[_Watch(bridge, self._interruption)],
+                    callbacks=[_Watch(bridge, self._interruption, self._connection)],
                     reuse_actors=True,
                     max_failures=0,
                     raise_on_failed_trial=False,
@@ -219,16 +214,17 @@ class _JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class _Watch(tune.Callback):  # type: ignore[misc]
-    """Leaves Tune's loop when a signal has come or the Director has failed."""
+    """Leaves Tune's loop when a signal has come, the Director has failed or Ray has died: Tune would wait for ever."""
 
-    def __init__(self, bridge: _Bridge, interruption: Interruption) -> None:
-        self._bridge, self._interruption = bridge, interruption
+    def __init__(self, bridge: _Bridge, interruption: Interruption, connection: Connection) -> None:
+        self._bridge, self._interruption, self._connection = bridge, interruption, connection
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Called ten times a second, and after every event."""
         self._interruption.check()
         if self._bridge.error is not None:
             raise self._bridge.error
+        self._connection.check()
 
 
 def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
@@ -266,110 +262,6 @@ def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
                 self._host.close()
 
     return MetaloomTrial
-
-
-@contextlib.contextmanager
-def connected(interruption: Interruption, *, address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Start Ray for this process alone, or join the cluster at ``address``; a Ray that runs already is used.
-
-    ``ray_environment.prepare`` must have been called before this module was imported.
-
-    Raises:
-        ClusterError: Ray does not start, or there is no cluster at the address.
-        Stopped: A signal came while it started, which takes from 3 s to a minute.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
-    _start_or_stop(interruption, address, cpus, others)
-    interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
-    try:
-        yield
-    finally:
-        if address is None and interruption.signal_number == signal.SIGTERM and _has_lost_its_servers():
-            _abandon(others)
-        else:
-            ray.shutdown()
-        interruption.install()
-
-
-def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
-    """Start Ray, or leave nothing of it: a start that a signal or a crowded machine breaks off has made processes."""
-    try:
-        with interruption.raising():
-            _start(address, cpus)
-    except BaseException as error:
-        if isinstance(error, SystemExit):  # Ray's own handler, put in the place of ours while it starts
-            interruption.signal_number = interruption.signal_number or signal.SIGTERM
-        if address is None:
-            _abandon(others)
-        interruption.install()
-        interruption.check()
-        raise
-
-
-def _start(address: str | None, cpus: int | None) -> None:
-    umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
-    try:
-        with ray_environment.quiet():
-            if address is None:
-                folder = str(ray_environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
-                ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
-                _warn_of_open_ports()
-            else:
-                ray.init(address, **_LOGGING)
-    except Exception as error:
-        where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
-        said = str(error).strip().splitlines()
-        hint = "check the address and RAY_AUTH_TOKEN" if address else "try --executor inline, which needs no Ray"
-        raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
-    finally:
-        os.umask(umask)
-
-
-def _has_lost_its_servers() -> bool:
-    """Say whether a server that we started is going: systemd and Slurm send SIGTERM to all processes at once."""
-    deadline = time.monotonic() + SERVERS_END_S
-    while len(_servers()) == len(SERVERS) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return len(_servers()) < len(SERVERS)
-
-
-def _servers() -> list[psutil.Process]:
-    """List the running servers of our own Ray."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if child.name() in SERVERS and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-    return found
-
-
-def _abandon(others: set[int]) -> None:
-    """End what is left of our Ray without asking its servers, which would be waited for until Ray aborts us.
-
-    Args:
-        others: The processes that were there before it.
-    """
-    atexit.unregister(ray.shutdown)
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.pid not in others:
-                child.kill()
-
-
-_LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
-
-
-def _warn_of_open_ports() -> None:
-    """Warn if a process that we have just started listens beyond this machine."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
-            for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.startswith(LOOPBACK):
-                    logger.warning("Ray's %s listens on %s, beyond this machine", process.name(), connection.laddr.ip)
-                    return
 
 
 def _request(resources: Mapping[str, Any]) -> dict[str, float]:

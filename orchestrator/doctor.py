@@ -19,10 +19,10 @@ RAY_TIMEOUT_S = 120.0
 RAY_TRIAL = """
 from metaloom.orchestrator import ray_environment
 ray_environment.prepare(local=True)
-from metaloom.orchestrator import cluster
+from metaloom.orchestrator import ray_connection
 from metaloom.orchestrator.signals import Interruption
 import ray
-with cluster.connected(Interruption(), cpus=1):
+with ray_connection.connected(Interruption(), cpus=1):
     assert ray.get(ray.remote(lambda: 42).remote()) == 42
 """
 

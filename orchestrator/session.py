@@ -188,15 +188,16 @@ def _run_trials(
         InlineExecutor(interruption).run(director, opening)
         return
     ray_environment.prepare(local=options.address is None)
-    from metaloom.orchestrator import cluster  # here, so that nothing else waits for ray or needs it
+    from metaloom.orchestrator import cluster, ray_connection  # here, so that nothing else waits for ray or needs it
 
     resources = experiment.resources.model_dump(mode="json")
     wanted = options.concurrency or experiment.search.concurrency
     cpus = None if options.address else _cpus(wanted, float(resources["cpus"]))
-    with cluster.connected(interruption, address=options.address, cpus=cpus):
+    with ray_connection.connected(interruption, address=options.address, cpus=cpus) as connection:
         trials = wanted or cluster.slots(resources)
         try:
-            cluster.RayExecutor(interruption, resources=resources).run(director, opening, concurrency=trials)
+            executor = cluster.RayExecutor(interruption, connection, resources=resources)
+            executor.run(director, opening, concurrency=trials)
         except Stopped:
             _journal_signal(director, interruption)  # before Ray is shut down: that takes a second or two
             raise

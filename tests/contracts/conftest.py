@@ -4,9 +4,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.ray_connection import Connection
 
 HERE = Path(__file__).parent
 TOYS = str(HERE.parent / "orchestrator")
@@ -20,13 +24,13 @@ if TOYS not in sys.path:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
+def local_ray() -> Iterator["Connection"]:
     """A Ray of two CPUs, for the whole session."""
     from metaloom.orchestrator import ray_environment
 
     ray_environment.prepare(local=True)
-    from metaloom.orchestrator import cluster
+    from metaloom.orchestrator.ray_connection import connected
     from metaloom.orchestrator.signals import Interruption
 
-    with cluster.connected(Interruption(), cpus=2):
-        yield
+    with connected(Interruption(), cpus=2) as connection:
+        yield connection

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -23,6 +23,9 @@ from metaloom.workers import records
 from metaloom.workers.errors import StorageError
 from metaloom.workers.records import TrialConfig
 
+if TYPE_CHECKING:
+    from metaloom.orchestrator.ray_connection import Connection
+
 Make = Callable[[Interruption], Executor]
 EXECUTORS = ["inline", "ray"]
 
@@ -31,10 +34,13 @@ EXECUTORS = ["inline", "ray"]
 def make(request: pytest.FixtureRequest) -> Make:
     if request.param == "inline":
         return InlineExecutor
-    request.getfixturevalue("local_ray")
+    return on_ray(request.getfixturevalue("local_ray"))
+
+
+def on_ray(connection: "Connection") -> Make:
     from metaloom.orchestrator.cluster import RayExecutor
 
-    return RayExecutor
+    return lambda interruption: RayExecutor(interruption, connection)
 
 
 def run(make: Make, director: Director, opening: Any = toy.open_toy, concurrency: int = 1) -> Director:
@@ -105,13 +111,11 @@ def test_a_signal_leaves_the_loop_and_the_trial_waits(make: Make, tmp_path: Path
     assert run(make, director).is_over
 
 
-def test_a_killed_worker_is_retried_from_its_checkpoint(local_ray: None, tmp_path: Path) -> None:
-    from metaloom.orchestrator.cluster import RayExecutor
-
+def test_a_killed_worker_is_retried_from_its_checkpoint(local_ray: "Connection", tmp_path: Path) -> None:
     director = toy.direct(tmp_path / "s", toy.ToySpace({"seconds": 0.1}), trials=2)
     killer = threading.Thread(target=_kill_the_worker, args=(tmp_path / "s",))
     killer.start()
-    run(RayExecutor, director)
+    run(on_ray(local_ray), director)
     killer.join()
     trial = director.state.trials[0]
     assert (trial.state, trial.attempts, trial.lost) == (records.FINISHED, 2, 1)
@@ -127,31 +131,27 @@ def _kill_the_worker(folder: Path) -> None:
     os.kill(lines[-1]["pid"], signal.SIGKILL)
 
 
-def test_trials_shorter_than_a_workers_start_still_run_two_at_a_time(local_ray: None, tmp_path: Path) -> None:
+def test_trials_shorter_than_a_workers_start_still_run_two_at_a_time(local_ray: "Connection", tmp_path: Path) -> None:
     """Left to itself Tune gives a starting worker up for one that is free, and never gets to two."""
-    from metaloom.orchestrator.cluster import RayExecutor
-
     director = toy.direct(tmp_path / "s", toy.ToySpace({"steps": 1, "seconds": 0.5}), trials=8)
-    run(RayExecutor, director, concurrency=2)
+    run(on_ray(local_ray), director, concurrency=2)
     pids = [toy.truth(tmp_path / "s", number)[-1]["pid"] for number in range(8)]
     assert len(set(pids)) == 2 and min(pids.count(pid) for pid in set(pids)) >= 3
 
 
-def test_workers_are_reused(local_ray: None, tmp_path: Path) -> None:
-    from metaloom.orchestrator.cluster import RayExecutor
-
-    run(RayExecutor, toy.direct(tmp_path / "s"))
+def test_workers_are_reused(local_ray: "Connection", tmp_path: Path) -> None:
+    run(on_ray(local_ray), toy.direct(tmp_path / "s"))
     assert len({line["pid"] for trial in range(6) for line in toy.truth(tmp_path / "s", trial)}) == 1
 
 
-def test_what_no_node_has_is_refused(local_ray: None, tmp_path: Path) -> None:
+def test_what_no_node_has_is_refused(local_ray: "Connection", tmp_path: Path) -> None:
     from metaloom.orchestrator.cluster import RayExecutor
 
     with pytest.raises(ClusterError, match=r"asks for 64 cpu.*change resources\.cpus"):
-        RayExecutor(Interruption(), resources={"cpus": 64}).run(toy.direct(tmp_path / "s"), toy.open_toy)
+        RayExecutor(Interruption(), local_ray, resources={"cpus": 64}).run(toy.direct(tmp_path / "s"), toy.open_toy)
 
 
-def test_ray_listens_on_this_machine_only_and_its_files_are_private(local_ray: None) -> None:
+def test_ray_listens_on_this_machine_only_and_its_files_are_private(local_ray: "Connection") -> None:
     from metaloom.orchestrator import ray_environment
 
     listening = []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import toy
 
+from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.inline import InlineExecutor
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.search import Director
@@ -25,11 +26,12 @@ def run(director: Director, executor: str, interruption: Interruption, concurren
     from metaloom.orchestrator import ray_environment
 
     ray_environment.prepare(local=True)
-    from metaloom.orchestrator.cluster import RayExecutor, connected
+    from metaloom.orchestrator.cluster import RayExecutor
+    from metaloom.orchestrator.ray_connection import connected
 
-    with connected(interruption, cpus=2):
+    with connected(interruption, cpus=2) as connection:
         print("up", flush=True)
-        RayExecutor(interruption).run(director, toy.open_toy, concurrency=concurrency)
+        RayExecutor(interruption, connection).run(director, toy.open_toy, concurrency=concurrency)
 
 
 def main() -> int:
@@ -52,6 +54,10 @@ def main() -> int:
                 number = signal.Signals(interruption.signal_number or signal.SIGINT)
                 director.interrupt(f"{number.name} was received")
                 return 128 + number
+            except BadEnvironment as error:
+                director.interrupt(str(error))
+                print(error, file=sys.stderr)
+                return 3
     return 0
 
 

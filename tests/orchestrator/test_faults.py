@@ -206,6 +206,22 @@ def test_ctrl_c_twice_ends_a_ray_search_at_once_and_it_can_be_resumed(tmp_path: 
     assert len(state_of(tmp_path / "s").trials) == SECTION["trials"]
 
 
+@pytest.mark.parametrize("server", ["gcs_server", "raylet"])
+def test_a_server_of_ray_killed_ends_the_search_and_it_can_be_resumed(tmp_path: Path, server: str) -> None:
+    """Left to itself Tune waits for the cluster's resources for ever."""
+    driver = start(tmp_path / "s", "ray", {"seconds": 0.2})
+    wait_for_steps(tmp_path / "s", 3, driver)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    next(child for child in children if child.name() == server).kill()
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 3, errors
+    assert "a server of Ray on this machine has died" in errors and "Traceback" not in errors
+    assert_nothing_is_left_of([child.pid for child in children])
+    finish(tmp_path / "s", "inline", {"seconds": 0})
+    state = state_of(tmp_path / "s")
+    assert state.state == "finished" and len(state.trials) == SECTION["trials"]
+
+
 def test_a_second_driver_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
     driver = start(tmp_path / "s", "inline", {"seconds": 0.2})
     wait_for_steps(tmp_path / "s", 1, driver)

@@ -1,0 +1,184 @@
+"""The Ray that a search runs on: started for it on this machine, or a cluster that it joins.
+
+``ray_environment.prepare`` must have been called before this module is imported. A Ray of our own has two servers,
+gcs_server and raylet (platform facts, measured): after raylet's death Tune waits for ever, and after gcs_server's this
+process is caught inside Ray until Ray ends it with no word a minute later. So both are watched, from the loop and, for
+when the loop is caught, from a thread.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import ray
+
+from metaloom.orchestrator import ray_environment
+from metaloom.orchestrator.failures import ClusterError
+from metaloom.orchestrator.signals import Interruption
+
+SERVERS = ("gcs_server", "raylet")
+SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
+LOOK_S = 1.0  # how often it is looked whether the servers live
+NOTICE_S = 10.0  # for the loop to notice, which it does within a second unless it is caught inside Ray
+DEATH = (
+    "a server of Ray on this machine has died (it was killed, or the machine ran out of memory); "
+    "what was recorded is intact, and `metaloom resume` goes on from it"
+)
+LOOPBACK = ("127.", "::1", "::ffff:127.")
+_LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
+logger = logging.getLogger("metaloom.cluster")
+
+
+class Connection:
+    """A Ray that this process is connected to.
+
+    Args:
+        others: Children of this process that are none of Ray's.
+        own: Whether Ray was started for this process alone, as its children.
+    """
+
+    def __init__(self, others: set[int], *, own: bool) -> None:
+        self._others, self._own = others, own
+        self._started = self._children()
+        self._servers = [one for one in self._started if _name(one) in SERVERS]
+        self._left = threading.Event()
+        if own:
+            threading.Thread(target=self._watch, name="metaloom-ray-watch", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise ClusterError if a server of our own has died."""
+        if not self.is_whole:
+            raise ClusterError(DEATH)
+
+    def _watch(self) -> None:
+        while not self._left.wait(LOOK_S):
+            if self.is_whole:
+                self._started = self._children()  # the workers are raylet's children, and nobody's once it has died
+            elif not self._left.wait(NOTICE_S):
+                print(f"metaloom: {DEATH}", file=sys.stderr, flush=True)
+                _kill([*self._started, *self._children()])
+                os._exit(ClusterError.exit_code)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all servers live."""
+        return all(map(_lives, self._servers))
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a server goes within a moment: systemd and Slurm send SIGTERM to all processes at once."""
+        deadline = time.monotonic() + SERVERS_END_S
+        while self.is_whole and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not self.is_whole
+
+    def close(self, signal_number: int | None) -> None:
+        """Leave Ray; end the one that is our own."""
+        self._left.set()
+        if self._own and signal_number == signal.SIGTERM and self.is_ending:
+            atexit.unregister(ray.shutdown)  # it would wait for servers that are gone, until Ray aborts us
+        else:
+            ray.shutdown()  # whose raylet may be dead; with a dead gcs_server nobody comes here but by a signal
+        if not self.is_whole:
+            _kill([*self._started, *self._children()])
+
+    def _children(self) -> list[psutil.Process]:
+        return _children(self._others) if self._own else []
+
+
+@contextlib.contextmanager
+def connected(
+    interruption: Interruption, *, address: str | None = None, cpus: int | None = None
+) -> Iterator[Connection]:
+    """Start Ray for this process alone, or join the cluster at ``address``; a Ray that runs already is used.
+
+    Raises:
+        ClusterError: Ray does not start, or there is no cluster at the address.
+        Stopped: A signal came while it started, which takes from 3 s to a minute.
+    """
+    if ray.is_initialized():
+        yield Connection(set(), own=False)
+        return
+    others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
+    _start_or_stop(interruption, address, cpus, others)
+    interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
+    connection = Connection(others, own=address is None)
+    try:
+        yield connection
+    finally:
+        connection.close(interruption.signal_number)
+        interruption.install()
+
+
+def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
+    """Start Ray, or leave nothing of it: a start that a signal or a crowded machine breaks off has made processes."""
+    try:
+        with interruption.raising():
+            _start(address, cpus)
+    except BaseException as error:
+        if isinstance(error, SystemExit):  # Ray's own handler, put in the place of ours while it starts
+            interruption.signal_number = interruption.signal_number or signal.SIGTERM
+        if address is None:
+            atexit.unregister(ray.shutdown)
+            _kill(_children(others))
+        interruption.install()
+        interruption.check()
+        raise
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
+    try:
+        with ray_environment.quiet():
+            if address is None:
+                folder = str(ray_environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
+                ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
+                _warn_of_open_ports()
+            else:
+                ray.init(address, **_LOGGING)
+    except Exception as error:
+        where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
+        said = str(error).strip().splitlines()
+        hint = "check the address and RAY_AUTH_TOKEN" if address else "try --executor inline, which needs no Ray"
+        raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
+    finally:
+        os.umask(umask)
+
+
+def _children(others: set[int]) -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child.pid not in others]
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _warn_of_open_ports() -> None:
+    """Warn if a process that we have just started listens beyond this machine."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.startswith(LOOPBACK):
+                    logger.warning("Ray's %s listens on %s, beyond this machine", process.name(), connection.laddr.ip)
+                    return
