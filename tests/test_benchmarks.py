@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.measure import Row
 from benchmarks.report import OVERHEAD, PAGE, RECORDS, Setting, keep, record
+from benchmarks.reproductions import harness
+from metaloom.workers.scoring import Evaluation
 
 SETTING = Setting("a machine", "2.13", "cpu", 5, "vmap")
 OVERHEADS = {
@@ -50,3 +54,29 @@ def test_what_is_missed_or_wrong_is_said(tmp_path: Path) -> None:
     keep(tmp_path, {"W1-8": record(rows("W1-8", 1.2, error=1e-3), SETTING)})
     page = (tmp_path / PAGE).read_text()  # the fast one is wrong, so the race is against the slow one
     assert "1e-03 **wrong**" in page and "**4.00x** the fastest right peer (slow loop)" in page
+
+
+def test_a_seed_is_measured_once_in_a_commit_and_every_time_with_changed_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = {
+        "tasks": {"source": "sinusoid", "shots": 5, "queries": 5},
+        "learner": {"method": "maml", "architecture": {"kind": "mlp", "hidden": [4]}},
+        "outer": {"steps": 2, "tasks": 1, "validate_every": 2, "validation_episodes": 2},
+    }
+    measured = []
+
+    def measure() -> dict[int, Evaluation]:
+        measured.append(harness.train(experiment, seed=0, cache=tmp_path).test(episodes=3))
+        return {2: measured[-1]}
+
+    commit: str | None = "0123abc"
+    monkeypatch.setattr(harness, "_commit", lambda: commit)
+    first = harness.remembered("V0", 0, tmp_path, measure)
+    again = harness.remembered("V0", 0, tmp_path, measure)
+    assert len(measured) == 1 and again.seconds == first.seconds
+    rows = [harness.row("V0", "", [one.tests[2]]) for one in (first, again)]
+    assert rows[0] == rows[1] and again.tests[2].outcomes == measured[0].outcomes
+    commit = None
+    harness.remembered("V0", 0, tmp_path, measure)
+    assert len(measured) == 2

@@ -20,6 +20,9 @@ def main() -> int:
     )
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"of {', '.join(CLAIMS)}; none runs all")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds, from 0 (default 3)")
+    parser.add_argument(
+        "--only", type=int, metavar="SEED", help="measure one seed and write no page, so that seeds run side by side"
+    )
     parser.add_argument("--cache", type=Path, default=Path(".cache/metaloom"), help="where task data are kept")
     parser.add_argument("--list", action="store_true", help="print the claims, and measure nothing")
     options = parser.parse_args()
@@ -33,13 +36,15 @@ def main() -> int:
     missed = False
     for claim in options.claims or CLAIMS:
         started = time.perf_counter()
-        seeds = range(options.seeds)
+        seeds = range(options.seeds) if options.only is None else [options.only]
         rows = CLAIMS[claim](seeds, options.cache)
-        keep(claim, rows, time.perf_counter() - started, seeds)
+        if options.only is None:
+            keep(claim, rows, time.perf_counter() - started, seeds)
         for row in rows:
             print(_line(row), end="", flush=True)
         missed |= any(row.reached is False for row in rows)
-    print(f"written to {PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE}")
+    if options.only is None:
+        print(f"written to {PAGE.relative_to(Path.cwd()) if PAGE.is_relative_to(Path.cwd()) else PAGE}")
     return 1 if missed else 0
 
 

@@ -1,14 +1,18 @@
 """Train from an experiment, test on fixed episodes, and put seeds together into a row."""
 
+import json
+import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metaloom.learners import build_learner
+from metaloom.learners.base import EpisodeOutcome
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
@@ -17,6 +21,7 @@ from metaloom.workers.records import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
 from metaloom.workers.trial import Trial
 
+ROOT = Path(__file__).resolve().parents[2]
 TEST_SEED = 20_000  # the test episodes are the same for every method and every training seed
 TEST_EPISODES = 600
 Remake = Callable[[Any], TaskSource]
@@ -117,6 +122,53 @@ def train(
             if at is not None:
                 at(report.step, Trained(config, trial, cache, trial.phi, trial.state, remake))
         return Trained(config, trial, cache, trial.phi, trial.state, remake)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What one training seed came to: its tests by the outer step they were made after, and the seconds in all."""
+
+    tests: Mapping[int, Evaluation]
+    seconds: float
+
+
+def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping[int, Evaluation]]) -> Seed:
+    """Measure a seed, or return what an earlier run of the same commit has measured: the seed may take an hour.
+
+    Args:
+        claim: The claim that is measured.
+        seed: Its training seed.
+        cache: Where measurements are kept, each commit's in a folder of its own; nothing is kept of changed files.
+        measure: Trains the seed, and tests it.
+    """
+    commit = _commit()
+    file = cache / "reproductions" / str(commit) / f"{claim}-{seed}.json"
+    if commit is not None and file.exists():
+        document = json.loads(file.read_text())
+        return Seed({int(step): _evaluation(one) for step, one in document["tests"].items()}, document["seconds"])
+    started = time.perf_counter()
+    measured = Seed(measure(), time.perf_counter() - started)
+    if commit is not None:
+        tests = {step: asdict(replace(one, drawn=())) for step, one in measured.tests.items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"tests": tests, "seconds": measured.seconds}))
+    return measured
+
+
+def _commit() -> str | None:
+    """Return the commit of the working tree, or None if its code differs from it or there is none."""
+    command = ["git", "-C", str(ROOT)]
+    changed = subprocess.run([*command, "diff", "--quiet", "HEAD", "--", ".", ":!docs"], check=False).returncode
+    if changed:
+        return None
+    return subprocess.run([*command, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _evaluation(document: Mapping[str, Any]) -> Evaluation:
+    outcomes = tuple(EpisodeOutcome(tuple(one["losses"]), tuple(one["accuracies"])) for one in document["outcomes"])
+    low, high = document["interval"]
+    tuples = {name: tuple(document[name]) for name in ("per_step", "scores", "losses", "drawn")}
+    return Evaluation(**{**document, **tuples, "interval": (low, high), "outcomes": outcomes})
 
 
 def pooled(evaluations: Sequence[Evaluation], step: int = -1) -> tuple[float, float]:
