@@ -81,7 +81,7 @@ def gated(
     return [*rows, Row(claim, "seconds of training and tests, one thread", seconds, None, "<= 3600", hour)]
 
 
-def maml(method: str, steps: int) -> dict[str, Any]:
+def maml(method: str, steps: int, rate: float) -> dict[str, Any]:
     """Return MAML's Omniglot protocol: strided Conv-4-64, alpha 0.4, 1 step to train and 3 to test, 16 tasks."""
     return {
         "tasks": tasks(5, 1),
@@ -93,7 +93,7 @@ def maml(method: str, steps: int) -> dict[str, Any]:
         "outer": {
             "steps": steps,
             "tasks": 16,
-            "rate": 0.001,
+            "rate": rate,
             "schedule": "cosine",
             "validate_every": 500,
             "validation_episodes": 2,
@@ -102,14 +102,18 @@ def maml(method: str, steps: int) -> dict[str, Any]:
 
 
 def v14(seeds: Sequence[int], cache: Path) -> list[Row]:
-    """MAML, tested with one query per class as the paper does; the second training length, in the rate's schedule."""
+    """MAML, tested with one query per class as the paper does; the second training length, in the rate's schedule.
+
+    The outer rate was chosen on the validation classes of seed 0, after 1,000 iterations: 0.931 with 0.003, 0.917 with
+    0.001.
+    """
     what = "MAML, 5-way 1-shot after {:,} iterations"
-    return gated("V14", what, maml("maml", 3_000), {500: 0.89, 3_000: 0.95}, seeds, cache, Trained.test)
+    return gated("V14", what, maml("maml", 3_000, 0.003), {500: 0.89, 3_000: 0.95}, seeds, cache, Trained.test)
 
 
 def v15(seeds: Sequence[int], cache: Path) -> list[Row]:
     """ANIL beside MAML at equal iterations: its accuracy, and the time of an inner step."""
-    trained = {m: [train(maml(m, 500), seed=seed, cache=cache) for seed in seeds] for m in ("maml", "anil")}
+    trained = {m: [train(maml(m, 500, 0.001), seed=seed, cache=cache) for seed in seeds] for m in ("maml", "anil")}
     found = {method: [one.test() for one in many] for method, many in trained.items()}
     least = sum(mean_at(one, -1) for one in found["maml"]) / len(seeds) - 0.02
     pairs = zip(trained["maml"], trained["anil"], strict=True)
