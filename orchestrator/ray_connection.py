@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from metaloom.orchestrator.signals import Interruption
 SERVERS = ("gcs_server", "raylet")
 SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
 LOOK_S = 1.0  # how often it is looked whether the servers live
+ANSWER_S = 10.0  # for the head node to take a connection
 NOTICE_S = 10.0  # for the loop to notice, which it does within a second unless it is caught inside Ray
 DEATH = (
     "a server of Ray on this machine has died (it was killed, or the machine ran out of memory); "
@@ -142,6 +144,7 @@ def _start(address: str | None, cpus: int | None) -> None:
                 ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
                 _warn_of_open_ports()
             else:
+                _check_answers(address)
                 ray.init(address, **_LOGGING)
     except Exception as error:
         where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
@@ -150,6 +153,13 @@ def _start(address: str | None, cpus: int | None) -> None:
         raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
     finally:
         os.umask(umask)
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for five minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
 
 
 def _children(others: set[int]) -> list[psutil.Process]:

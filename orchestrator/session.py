@@ -57,6 +57,11 @@ class RunOptions:
             raise SearchError(f"concurrency must be at least 1, got {self.concurrency}")
         if self.executor == "inline" and self.address:
             raise SearchError("the inline executor runs in this process; leave --address out, or use --executor ray")
+        if self.address and self.address.startswith("ray://"):
+            raise SearchError(
+                f"{self.address} is a Ray client's address; run this command on a node of the cluster, with --address "
+                "HOST:PORT of its head (as `ray start` prints it)"
+            )
         if self.address and not self.insecure_cluster and os.environ.get("RAY_AUTH_MODE") != "token":
             raise SearchError(
                 f"the cluster at {self.address} would be joined without a token, and whoever reaches such a cluster "

@@ -1,8 +1,10 @@
 """Ray's session folders: private, and gone with their process, however it ended."""
 
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +57,21 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next(parent: Path) -> 
         living.stdin.close()  # ends it as it should end
     assert living.wait(30) == 0
     assert not folder.exists()
+
+
+def test_an_address_at_which_nobody_listens_is_said_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        code = f"""
+from metaloom.orchestrator import ray_environment
+ray_environment.prepare(local=False)
+from metaloom.orchestrator.ray_connection import connected
+from metaloom.orchestrator.signals import Interruption
+with connected(Interruption(), address={address!r}):
+    pass
+"""
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and time.monotonic() - started < 60
+    assert f"cannot reach a Ray cluster at {address}" in done.stderr and "Connection refused" in done.stderr

@@ -178,3 +178,8 @@ def test_a_cluster_without_a_token_is_joined_only_by_name(monkeypatch: pytest.Mo
     assert api.RunOptions(address="10.0.0.1:6379", insecure_cluster=True).address
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert api.RunOptions(address="10.0.0.1:6379").address
+
+
+def test_a_ray_clients_address_is_refused_with_what_to_give_in_its_place() -> None:
+    with pytest.raises(BadInput, match="--address HOST:PORT of its head"):
+        api.RunOptions(address="ray://10.0.0.1:10001", insecure_cluster=True)
