@@ -23,33 +23,37 @@ TRAINING: dict[str, Any] = {
 }
 START = {"kind": "random", "resample": True}
 
-GRADIENT_MATCHING = METHODS.add(
-    "gradient_matching",
-    Recipe(
-        summary="learns training examples whose gradients match those of the real data",
-        paper="Zhao, Mopuri and Bilen, 2021, https://arxiv.org/abs/2006.05929",
+
+def condensed(kind: str, summary: str, paper: str) -> Recipe:
+    """Return the recipe of a kind of matching: one example per class for networks drawn anew."""
+    return Recipe(
+        summary=summary,
+        paper=paper,
         learner={
             "architecture": {"kind": "convnet"},
             "initialization": START,
-            "data": {"kind": "gradient_matching", "per_class": 1},
+            "data": {"kind": kind, "per_class": 1},
             "update": TRAINING,
         },
         outer={"tasks": 1, "rate": 0.1},
+    )
+
+
+GRADIENT_MATCHING = METHODS.add(
+    "gradient_matching",
+    condensed(
+        "gradient_matching",
+        "learns training examples whose gradients match those of the real data",
+        "Zhao, Mopuri and Bilen, 2021, https://arxiv.org/abs/2006.05929",
     ),
 )
 
 DISTRIBUTION_MATCHING = METHODS.add(
     "distribution_matching",
-    Recipe(
-        summary="learns training examples whose mean features match those of the real data",
-        paper="Zhao and Bilen, 2023, https://arxiv.org/abs/2110.04181",
-        learner={
-            "architecture": {"kind": "convnet"},
-            "initialization": START,
-            "data": {"kind": "distribution_matching", "per_class": 1},
-            "update": TRAINING,
-        },
-        outer={"tasks": 1, "rate": 0.1},
+    condensed(
+        "distribution_matching",
+        "learns training examples whose mean features match those of the real data",
+        "Zhao and Bilen, 2023, https://arxiv.org/abs/2110.04181",
     ),
 )
 

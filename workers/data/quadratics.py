@@ -11,62 +11,34 @@ matrix, and f is their sum: a coordinatewise optimizer then moves each as if it 
 """
 
 import math
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
+from numpy.random import Generator
 
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.search_spaces.tasks import QuadraticTasks
-from metaloom.workers.data.base import (
-    SOURCES,
-    SPLITS,
-    SampledEpisode,
-    Source,
-    SourceSummary,
-    SplitSummary,
-    check_at_least,
-    check_split,
-)
-from metaloom.workers.data.sampler import draw_seed, episode_generator
+from metaloom.workers.data.base import SOURCES, check_at_least
+from metaloom.workers.data.generated import Generated
 
 
 @SOURCES.register("quadratics")
-class Quadratics(Source):
+class Quadratics(Generated):
     """Endless; the three splits draw different functions from one distribution."""
 
     name = "quadratics"
     Config = QuadraticTasks
 
-    def __init__(self, config: QuadraticTasks, *, seed: int) -> None:
+    def checked(self, config: QuadraticTasks) -> TaskShape:
         check_at_least(self.name, 1, dimensions=config.dimensions, functions=config.functions)
-        self.config, self.seed = config, seed
-        self.shape = TaskShape("regression", (config.functions * config.dimensions,), 1)
+        return TaskShape("regression", (config.functions * config.dimensions,), 1)
 
-    @classmethod
-    def open(cls, config: QuadraticTasks, *, seed: int, cache: Path) -> Self:
-        """Nothing is kept on disk."""
-        return cls(config, seed=seed)
-
-    def episode(self, split: str, index: int) -> SampledEpisode:
+    def draw(self, generator: Generator) -> Episode:
         """Draw W and y of each function."""
-        check_split(split, index)
-        generator = episode_generator(self.seed, split, index)
         size, functions = self.config.dimensions, self.config.functions
         scaled = math.sqrt(functions * size) * generator.standard_normal((functions, size, size + 1))
         drawn = torch.from_numpy(scaled.astype(np.float32))
         matrix = torch.zeros(functions, size, functions, size)
         matrix[range(functions), :, range(functions)] = drawn[..., :size]
         matrix, target = matrix.reshape(functions * size, functions * size), drawn[..., size:].reshape(-1, 1)
-        return SampledEpisode(Episode(matrix, target, matrix, target), draw_seed(generator), (index,), ())
-
-    def available(self, split: str) -> int | None:
-        """There is no end of functions."""
-        check_split(split, 0)
-        return None
-
-    def summary(self) -> SourceSummary:
-        """All splits are endless."""
-        endless = SplitSummary(None, None, None)
-        return SourceSummary(self.name, self.shape, dict.fromkeys(SPLITS, endless))
+        return Episode(matrix, target, matrix, target)
