@@ -15,7 +15,7 @@ from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.failures import SearchError
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.knobs import Alternatives
+from metaloom.search_spaces.nodes import Alternatives
 from metaloom.search_spaces.resolve import Given, Resolved, baseline, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sampling import Value, domains
 from metaloom.workers.data import open_source, prepare

@@ -15,21 +15,14 @@ from metaloom.search_spaces.fields import MISSING, fields_of
 from metaloom.search_spaces.knobs import (
     LEARN,
     SEARCH,
-    Alternatives,
-    Fixed,
-    LearnedKnob,
-    Node,
-    Place,
-    Section,
-    Several,
     chosen_default,
     construct,
     label_of,
     labels_of,
     members,
     parse_knob,
-    walk_nodes,
 )
+from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Section, Several, walk_nodes
 from metaloom.search_spaces.sampling import corners, resolve_node
 
 

@@ -9,8 +9,8 @@ from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Searched, Section, Several, Spelling, walk_nodes
 from metaloom.search_spaces.learner_space import METHOD, sections
+from metaloom.search_spaces.nodes import Alternatives, Fixed, Node, Searched, Section, Several, Spelling, walk_nodes
 from metaloom.search_spaces.sampling import domains
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
 from metaloom.search_spaces.settings import Objective, SearchSettings

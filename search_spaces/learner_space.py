@@ -12,7 +12,7 @@ from metaloom.search_spaces.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING
-from metaloom.search_spaces.knobs import Alternatives, Fixed, Node, Place, Section, Several
+from metaloom.search_spaces.nodes import Alternatives, Fixed, Node, Place, Section, Several
 
 METHOD = "method"
 OWN = ""  # the kind of a learner whose slots are all filled by hand

@@ -8,8 +8,8 @@ from typing import Any
 from metaloom.learners import METHODS
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.knobs import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.learner_space import METHOD, OWN, parse_learner
+from metaloom.search_spaces.nodes import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.sampling import Domain, Given, Suggest, Value, domains, resolve_node
 from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING
-from metaloom.search_spaces.knobs import (
+from metaloom.search_spaces.learner_space import parse_learner, per_method
+from metaloom.search_spaces.nodes import (
     Alternatives,
     Fixed,
     LearnedKnob,
@@ -18,7 +19,6 @@ from metaloom.search_spaces.knobs import (
     Several,
     Spelling,
 )
-from metaloom.search_spaces.learner_space import parse_learner, per_method
 from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer, parse_tasks
 
 

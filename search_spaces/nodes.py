@@ -1,0 +1,113 @@
+"""What an experiment's values become once they are read: a tree of nodes, each fixed, searched or learned."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.learners.domains import Int, Real
+from metaloom.search_spaces.errors import Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: its path in the document, and the name its knob would have.
+
+    The two differ inside a choice: ``learner.search[0].update.rate`` in the file is the knob
+    ``learner[maml].update.rate``.
+    """
+
+    path: Path
+    name: str
+
+    def at(self, key: str) -> "Place":
+        """Return the place of a field."""
+        return Place((*self.path, key), f"{self.name}.{key}" if self.name else key)
+
+    def within(self, *keys: str | int) -> "Place":
+        """Return a place further down in the document, of the same knob."""
+        return Place((*self.path, *keys), self.name)
+
+    def option(self, path: Path, label: str) -> "Place":
+        """Return the place of a choice's member."""
+        return Place(path, f"{self.name}[{label}]")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that nothing changes."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A number that the sampler chooses."""
+
+    name: str
+    domain: Real | Int
+    default: float | int
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """A choice that the sampler makes; its members may hold knobs, which exist only where they are chosen."""
+
+    name: str
+    options: Mapping[str, "Node"]
+    default: str
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A text that the sampler puts together, part by part."""
+
+    parts: tuple[Alternatives, ...]
+    separator: str
+
+
+@dataclass(frozen=True)
+class LearnedKnob:
+    """A value that the hypergradient moves."""
+
+    place: Place
+    start: "Node"
+    per: "Node"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Named values; ``kind`` is the component's, the source's or the method's name."""
+
+    place: Place
+    kind: str
+    fields: Mapping[str, "Node"]
+
+
+@dataclass(frozen=True)
+class Several:
+    """Components that fill one slot together, in their order."""
+
+    place: Place
+    members: tuple["Node", ...]
+
+
+Node = Fixed | Searched | Alternatives | LearnedKnob | Section | Several | Spelling
+
+
+def walk_nodes(node: Node) -> Iterator[Node]:
+    """Yield a node and all inside it."""
+    yield node
+    children: tuple[Node, ...] = ()
+    match node:
+        case Alternatives():
+            children = tuple(node.options.values())
+        case Spelling():
+            children = node.parts
+        case Section():
+            children = tuple(node.fields.values())
+        case Several():
+            children = node.members
+        case LearnedKnob():
+            children = (node.start, node.per)
+    for child in children:
+        yield from walk_nodes(child)
