@@ -12,6 +12,7 @@ out again. A trial that pauses (population-based training) does the same.
 import contextlib
 import json
 import math
+import re
 import shutil
 import tempfile
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -32,11 +34,16 @@ from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 
 NAME = "ray"
-ASSIGNMENT, MESSAGE = "assignment", "message"  # JSON texts: Tune would flatten, copy and resolve mappings
+ASSIGNMENT, MESSAGE, ACTOR = (
+    "assignment",
+    "message",
+    "actor",
+)  # JSON texts: Tune would flatten, copy and resolve mappings
 # After the first worker is there: then the search begins with those that are. A start takes 2 s on a quiet machine,
 # and more than 30 on one that is crowded.
 WORKERS_START_S = 60.0
 IDLE_S = 0.05
+OUT_OF_MEMORY = "it was killed because the machine ran out of memory; try fewer trials at a time"
 CREATION = "in its creation task"  # Ray's words for a worker that could not even take its first trial
 
 
@@ -67,8 +74,17 @@ class RayExecutor:
         """
         request = _request(self._resources)
         _check_fits(request)
-        most = min(concurrency, slots(self._resources), director.settings.trials)
-        bridge = _Bridge(director, most)
+        bridge = _Bridge(director, min(concurrency, slots(self._resources), director.settings.trials))
+        try:
+            while not self._tuned(bridge, open_trial, request):
+                bridge.restart()
+        except Exception:
+            if bridge.error is not None:
+                raise bridge.error from None
+            raise
+
+    def _tuned(self, bridge: "_Bridge", open_trial: OpenTrial, request: Mapping[str, float]) -> bool:
+        """Run Tune; return whether to the end, for it knows no worker that is killed for its memory, and breaks off."""
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=ray_environment.private_folder()))
         try:
             with ray_environment.quiet():
@@ -88,12 +104,14 @@ class RayExecutor:
                     trial_dirname_creator=_trial_name,
                     verbose=0,
                 )
-        except Exception:
-            if bridge.error is not None:
-                raise bridge.error from None
-            raise
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, OutOfMemoryError):
+                raise
+            bridge.out_of_memory(str(error.__cause__))
+            return False
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        return True
 
 
 class _Bridge:
@@ -112,6 +130,7 @@ class _Bridge:
         self.error: BaseException | None = None
         self._director, self._concurrency = director, concurrency
         self._running: dict[str, int] = {}  # Tune's trial id to the Director's number
+        self._actors: dict[str, str] = {}  # Tune's trial id to the worker that has reported for it
         self._idle: set[str] = set()
         self._present: set[str] = set()  # the idle trials that have been heard of
         self._deadline = math.inf
@@ -132,8 +151,9 @@ class _Bridge:
             return self._be_idle(tune_id) if self._director.has_waiting else None
         return None
 
-    def hear(self, tune_id: str, text: str) -> bool:
+    def hear(self, tune_id: str, text: str, actor: str) -> bool:
         """Pass a worker's message on; return whether its trial goes on."""
+        self._actors[tune_id] = actor
         with self._keeping_errors():
             if tune_id in self._idle:
                 return self._stay_idle(tune_id)
@@ -148,8 +168,35 @@ class _Bridge:
             if tune_id in self._running:
                 self._director.lost(self._running[tune_id], _loss(reason))
 
+    def out_of_memory(self, text: str) -> None:
+        """Pass on that Ray has killed a worker for its memory, and that the others have ended with Tune.
+
+        Args:
+            text: Ray's account, which names the worker; one without a report yet is known by its silence.
+        """
+        killed = re.search(r"Selected to kill: \(Actor\((\w+)\)", text)
+        named = {one for one in self._running if killed and self._actors.get(one) == killed[1]}
+        silent = {one for one in self._running if one not in self._actors}
+        with self._keeping_errors():
+            for tune_id, number in self._running.items():
+                if tune_id in (named or silent or self._running):
+                    self._director.lost(number, OUT_OF_MEMORY)
+                else:
+                    self._director.set_aside(number, "another trial's worker ran out of memory")
+
+    def restart(self) -> None:
+        """Forget all of a Tune that has broken off; raises what the Director has raised."""
+        if self.error is not None:
+            raise self.error
+        self._running.clear()
+        self._actors.clear()
+        self._idle.clear()
+        self._present.clear()
+        self._deadline = math.inf
+
     def ended(self, tune_id: str) -> None:
         """Forget a trial that Tune has ended."""
+        self._actors.pop(tune_id, None)
         self._running.pop(tune_id, None)
         self._idle.discard(tune_id)
 
@@ -205,7 +252,7 @@ class _JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Continue, or end the trial as far as Tune is concerned."""
-        going_on = self._bridge.hear(trial.trial_id, result[MESSAGE])
+        going_on = self._bridge.hear(trial.trial_id, result[MESSAGE], result[ACTOR])
         return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -236,14 +283,15 @@ def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
         def setup(self, config: dict[str, Any]) -> None:
             """Take the first trial."""
             self._host = TrialHost(open_trial)
+            self._actor = str(ray.get_runtime_context().get_actor_id())
             self._begin(config)
 
         def step(self) -> dict[str, Any]:
             """Go on to the next report, or to the reason why there is none."""
             if not self._assigned:
                 time.sleep(IDLE_S)
-                return {MESSAGE: ""}
-            return {MESSAGE: json.dumps(self._host.step().to_json())}
+                return {MESSAGE: "", ACTOR: self._actor}
+            return {MESSAGE: json.dumps(self._host.step().to_json()), ACTOR: self._actor}
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             """Take another trial, in the same process."""
@@ -302,5 +350,5 @@ def _trial_name(trial: Any) -> str:
 def _loss(text: str) -> str:
     """Say in one line why a worker is gone, from Ray's own text."""
     if "memory" in text.lower():
-        return "its worker was killed because the machine ran out of memory; try fewer trials at a time"
+        return OUT_OF_MEMORY
     return next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "its worker died")

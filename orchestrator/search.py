@@ -183,9 +183,15 @@ class Director:
         if record.ended or record.state == records.WAITING:
             return
         if record.lost >= self.settings.retries:
-            self.failed(trial, f"its worker was lost {record.lost + 1} times; the last time: {reason}", "")
+            often = f" {record.lost + 1} times; the last time" if record.lost else ""
+            self.failed(trial, f"its worker was lost{often}: {reason}", "")
         else:
             self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)])
+
+    def set_aside(self, trial: int, reason: str) -> None:
+        """Journal that a trial was broken off by no fault of its own, and waits to be taken up again."""
+        if self.state.trials[trial].state == records.RUNNING:
+            self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=False)])
 
     def interrupt(self, reason: str) -> None:
         """End the session: running trials wait, the search is ``interrupted``. Said twice, it is done once."""

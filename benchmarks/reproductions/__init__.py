@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.reproductions import (
     augmentation,
     cells,
+    condensation,
     digits,
     exactness,
     omniglot,
@@ -29,6 +30,7 @@ CLAIMS: dict[str, Claim] = {
     "V8": weights.v8,
     "V9": weights.v9,
     "V10": digits.v10,
+    "V12": condensation.v12,
     "V13": omniglot.v13,
     "V14": omniglot.v14,
     "V15": omniglot.v15,

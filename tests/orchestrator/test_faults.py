@@ -28,13 +28,27 @@ SECTION: dict[str, Any] = {
     "scheduler": {"kind": "asha", "grace_steps": 2},
 }
 LIMIT_S = 90.0
+GIB = 2**30
 
 
-def start(folder: Path, executor: str, outer: dict[str, Any], *, cwd: Path | None = None) -> subprocess.Popen[str]:
-    options = json.dumps({"outer": outer, "settings": SECTION})
-    command = [sys.executable, str(HERE / "driver.py"), str(folder), executor, options]
+def start(
+    folder: Path,
+    executor: str,
+    outer: dict[str, Any],
+    *,
+    section: dict[str, Any] = SECTION,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    options = json.dumps({"outer": outer, "settings": section})
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, start_new_session=True
+        [sys.executable, str(HERE / "driver.py"), str(folder), executor, options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
     )
 
 
@@ -220,6 +234,25 @@ def test_a_server_of_ray_killed_ends_the_search_and_it_can_be_resumed(tmp_path: 
     finish(tmp_path / "s", "inline", {"seconds": 0})
     state = state_of(tmp_path / "s")
     assert state.state == "finished" and len(state.trials) == SECTION["trials"]
+
+
+def test_a_worker_out_of_memory_fails_its_own_trial_and_no_other(tmp_path: Path) -> None:
+    """Ray's memory monitor kills it, as it does on a full machine; left to itself Tune ends the search."""
+    memory = psutil.virtual_memory()
+    if memory.available < 6 * GIB:
+        pytest.skip(f"needs 6 GiB of free memory, and there are {memory.available / GIB:.1f}")
+    threshold = (memory.total - memory.available + 2 * GIB) / memory.total
+    outer = {"seconds": 0.05, "hoarder": 1, "hoard": threshold + 0.01}
+    section = {**SECTION, "trials": 3, "retries": 0}
+    environment = {"RAY_memory_usage_threshold": f"{threshold:.4f}"}
+    driver = start(tmp_path / "s", "ray", outer, section=section, environment=environment)
+    _, errors = driver.communicate(timeout=3 * LIMIT_S)
+    assert driver.returncode == 0, errors
+    states = {number: trial.state for number, trial in state_of(tmp_path / "s").trials.items()}
+    assert len(states) == section["trials"] and states.pop(1) == records.FAILED
+    assert not {records.FAILED, records.RUNNING, records.WAITING} & set(states.values())
+    reason = state_of(tmp_path / "s").trials[1].reason or ""
+    assert reason.startswith("its worker was lost: ") and "ran out of memory" in reason
 
 
 def test_a_second_driver_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:

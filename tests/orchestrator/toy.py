@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.search import Director
@@ -40,6 +42,8 @@ class ToyTrial:
 
     def __init__(self, config: TrialConfig, directory: Path) -> None:
         self._knobs, self._outer, self._directory = config.learner, config.outer, directory
+        self._held: list[bytes] = []
+        self._hoards = config.trial == config.outer.get("hoarder")
         self._path = directory / records.CHECKPOINTS_FOLDER / STATE_FILE
         self._path.parent.mkdir(exist_ok=True)
         state = json.loads(self._path.read_text()) if self._path.exists() else {"step": 0, "weight": 1.0, "last": None}
@@ -56,6 +60,8 @@ class ToyTrial:
             self._weight -= float(self._knobs["rate"]) * self._weight
             self._weight += 1e-3 * float(self._knobs.get("width", 8))
             self._tell("step")
+        if self._hoards and self.step >= 2:
+            self._hoard(float(self._outer["hoard"]))
         if self.step >= int(self._outer.get("fail_at", self.step + 1)):
             raise TrialFailed(f"the loss diverged at step {self.step}")
         self.finished = self.step >= int(self._outer["steps"])
@@ -65,6 +71,16 @@ class ToyTrial:
 
     def close(self) -> None:
         """Hold nothing."""
+
+    def _hoard(self, share: float) -> None:
+        """Hold so much that more than a share of the machine's memory is used, until Ray's monitor sees it."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            memory = psutil.virtual_memory()
+            if memory.available > (1 - share) * memory.total:
+                self._held.append(b"x" * 2**27)
+            else:
+                time.sleep(0.05)
 
     def _report(self) -> Report:
         loss = abs(self._weight) if self.step < int(self._outer.get("nan_at", self.step + 1)) else float("nan")
