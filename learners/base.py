@@ -68,7 +68,7 @@ class Learner(Protocol):
         evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
         estimator: The hypergradient estimator in use.
         estimator_reason: Why ``auto`` chose it; empty where the experiment names it.
-        strategy: How episodes of a batch are executed (``loop``, ``vmap``, ``traced``).
+        strategy: How episodes are executed: ``loop``, ``vmap``, ``traced``, or ``by_size`` (one of the first two).
     """
 
     task: TaskShape

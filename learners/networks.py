@@ -203,6 +203,11 @@ class Conv4(Network):
             side = side // 2 if self.config.pool == "max" else (side + 1) // 2
         return side
 
+    def largest_map(self, images: int) -> int:
+        """Return how many values the first layer, the largest, makes of so many images."""
+        stride = 1 if self.config.pool == "max" else 2
+        return images * self.config.channels * math.prod((side + stride - 1) // stride for side in self.task.inputs[1:])
+
     def parameters(self, generator: Generator) -> Tensors:
         inputs, channels = image_channels(self.task, "conv4"), self.config.channels
         height, width = (self._side(side) for side in self.task.inputs[1:])

@@ -17,7 +17,7 @@ from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.solvers.control import ControlLoop
-from metaloom.learners.solvers.execution import STRATEGIES, Execution, choose_strategy
+from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 
 STEP = "outer_step"
@@ -63,7 +63,7 @@ class GradientLearner:
         self.online = inner.mode == "online"
         self.persists = self.online or inner.carry > 1
         self.strategy = choose_strategy(strategy, estimator, slots, self.persists)
-        self.execution: Execution = STRATEGIES[self.strategy](estimator)
+        self.execution = make_execution(self.strategy, estimator, slots)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm
         self.batch_norm: str = inner.batch_norm if has_norm else "none"
@@ -150,7 +150,8 @@ class GradientLearner:
         episodes = self._to_learn_from(phi, state, episodes, generator)
         outer_step = int(state[STEP])
         weights = self._step_weights(outer_step)
-        functional = self.execution.functional or self.estimator_object.functional
+        execution = self.execution.of(episodes)
+        functional = execution.functional or self.estimator_object.functional
         loop = self.loop if not functional else replace(self.loop, functional=True)
 
         def pose(start_state: Tensors, episode: Episode) -> Problem:
@@ -159,7 +160,7 @@ class GradientLearner:
             problem = loop.problem(start, marked, weights)
             return replace(problem, generator=generator, memory=part(start_state, ESTIMATOR))
 
-        gradient, outers, diagnostics, memory = self.execution.run(pose, phi, state, episodes, key=weights)
+        gradient, outers, diagnostics, memory = execution.run(pose, phi, state, episodes, key=weights)
         outcomes = tuple(
             self._training_outcome(loss, accuracy)
             for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)

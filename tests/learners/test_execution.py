@@ -156,8 +156,23 @@ def test_an_unknown_strategy_is_refused() -> None:
         ({"kind": "mlp", "hidden": [40, 40]}, SINGLE, "traced"),
         ({"kind": "mlp", "hidden": [512]}, SINGLE, "loop"),
         ({"kind": "mlp", "hidden": []}, SINGLE, "traced"),
-        ({"kind": "conv4", "channels": 4, "blocks": 2}, IMAGES, "loop"),
+        ({"kind": "conv4", "channels": 4, "blocks": 2}, IMAGES, "by_size"),
+        ({"kind": "resnet12", "width": 4}, IMAGES, "loop"),
     ],
 )
 def test_the_rule_of_auto(architecture: dict[str, Any], task: TaskShape, chosen: str) -> None:
     assert built({"architecture": architecture, **START}, task, strategy="auto").strategy == chosen
+
+
+@pytest.mark.parametrize(
+    ("tasks", "channels", "batched"), [(3, 4, False), (4, 4, True), (4, 512, False), (40, 128, False)]
+)
+def test_small_convolutions_of_several_tasks_are_batched(tasks: int, channels: int, batched: bool) -> None:
+    task, architecture = TaskShape("classification", (1, 16, 16), 3), {"kind": "conv4", "channels": channels}
+    learner = built({"architecture": architecture, **START, "update": {"steps": 3}}, task, strategy="auto")
+    assert learner.execution.of([episode_of(task, 0)] * tasks).functional == batched
+
+
+def test_learned_images_are_not_batched() -> None:
+    settings = {"architecture": CONVOLUTIONS["conv4"], "data": {"kind": "distilled"}}
+    assert built(settings, IMAGES, strategy="auto").strategy == "loop"
