@@ -212,6 +212,7 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("architecture", "linear"): {},
     ("architecture", "conv4"): CONV,
     ("architecture", "resnet12"): {"width": 4},
+    ("architecture", "resnet"): {"width": 4, "blocks": 1},
     ("architecture", "cells"): CELLS,
     ("architecture", "convnet"): CONVNET,
     ("architecture", "genotype"): {"genotype": "conv3|skip|avg3", "channels": 4},

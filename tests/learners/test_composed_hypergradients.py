@@ -268,10 +268,15 @@ def test_a_shaped_reward_through_the_trajectories_it_leads_to(estimator: str) ->
 
 
 @pytest.mark.parametrize("batch_norm", ["batch", "support", "per_step"])
-@pytest.mark.parametrize("architecture", ["conv4", "resnet12", "cells"])
+@pytest.mark.parametrize("architecture", ["conv4", "resnet12", "resnet", "cells"])
 def test_convolutions_through_every_batch_norm(architecture: str, batch_norm: str) -> None:
     """Kinks of the ReLU and of max-pooling lie densely in a network: a short difference steps over few of them."""
-    sizes = {"conv4": {"channels": 4, "blocks": 2}, "resnet12": {"width": 4}, "cells": {"channels": 4, "cells": 2}}
+    sizes: dict[str, dict[str, int]] = {
+        "conv4": {"channels": 4, "blocks": 2},
+        "resnet12": {"width": 4},
+        "resnet": {"width": 4, "blocks": 1},
+        "cells": {"channels": 4, "cells": 2},
+    }
     errors = every_error(
         {"architecture": {"kind": architecture, **sizes[architecture]}, "initialization": {"kind": "learned"}},
         steps=2,

@@ -57,6 +57,7 @@ CONVOLUTIONS: dict[str, Any] = {
     "conv4": {"kind": "conv4", "channels": 4, "blocks": 2},
     "strided": {"kind": "conv4", "channels": 4, "blocks": 2, "pool": "stride"},
     "resnet12": {"kind": "resnet12", "width": 4},
+    "resnet": {"kind": "resnet", "width": 4, "blocks": 1},
     "cells": {"kind": "cells", "channels": 4},
     "genotype": {"kind": "genotype", "genotype": "conv3|avg3|conv1", "channels": 4},
 }
