@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from metaloom.learners.base import Tensors
 
@@ -85,7 +86,16 @@ class BatchStatistics(torch.autograd.Function):
         """Return mean and variance, each [channels]."""
         mean, var = batch_statistics(x)
         ctx.save_for_backward(x, mean)
+        ctx.save_for_forward(x, mean)
         return mean, var
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how mean and variance move with x."""
+        x, mean = ctx.saved_tensors
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        moved = tangent.mean(axes)
+        return moved, 2 * ((x * tangent).mean(axes) - mean * moved)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
@@ -111,7 +121,8 @@ class Convolution(NamedTuple):
     @property
     def has_small_patches(self) -> bool:
         """Whether ``statistics`` is the cheaper way: constant images, few values in a patch, and a CPU."""
-        constant = not self.images.requires_grad and self.images.device.type == "cpu"
+        moves = self.images.requires_grad or forward_ad.unpack_dual(self.images).tangent is not None  # type: ignore[no-untyped-call]
+        constant = not moves and self.images.device.type == "cpu"
         return constant and self.kernel[0].numel() <= LARGEST_PATCH
 
     def statistics(self) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,18 @@ class Outer(NamedTuple):
     statistics: Tensors
 
 
+class Linearized(NamedTuple):
+    """The inner problem near one theta.
+
+    Attributes:
+        slope: The inner gradient there, not to be differentiated.
+        surrogate: The inner loss elsewhere, with the example weights held at theta: ``slope`` is its derivative there.
+    """
+
+    slope: Tensors
+    surrogate: Callable[[Tensors], Tensor]
+
+
 @dataclass(frozen=True)
 class Problem:
     """One episode's inner and outer problem.
@@ -62,8 +74,7 @@ class Problem:
         step: (phi, state, t) to the next state, differentiable in phi and state to second order.
         outer: (phi, theta, steps taken) to the query set's verdict.
         gradient: (phi, theta) to the inner gradient, differentiable; its root is the inner solution.
-        surrogate: (phi, moved, theta) to the inner loss at ``moved`` with the example weights held at
-            ``theta``, so that ``gradient`` is its derivative by ``moved`` at ``moved = theta``.
+        linearized: (phi, theta) to the last step's inner gradient at theta, and the inner loss that it is the slope of.
         update: (phi, state, gradient, t) to the next state: ``step`` with the gradient given.
         step_weights: Weight of the outer loss after each inner step; None weighs the last alone.
         generator: Source of randomness, for the estimators that draw.
@@ -75,7 +86,7 @@ class Problem:
     step: Callable[[Tensors, InnerState, int], InnerState]
     outer: Callable[[Tensors, Tensors, int], Outer]
     gradient: Callable[[Tensors, Tensors], Tensors]
-    surrogate: Callable[[Tensors, Tensors, Tensors], Tensor]
+    linearized: Callable[[Tensors, Tensors], Linearized]
     update: Callable[[Tensors, InnerState, Tensors, int], InnerState]
     step_weights: tuple[float, ...] | None = None
     generator: Generator | None = None

@@ -3,15 +3,21 @@
 With J the Jacobian of the losses [n] by the parameters, ``pull`` returns J^T w, the gradient of the weighted sum, and
 ``push`` returns J v, the inner product of every example's gradient with a direction. J v is got as the derivative of
 J^T w by w along v, so that it needs no forward-mode rule of any operation, and is itself differentiable.
+
+Where the losses are constants and only the weights are learned (Meta-Weight-Net's one step), J is one too, and the
+derivative of J^T w by w along v is J v itself: one forward-mode pass, and no graph of the gradient
+(``Pull``).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.errors import LearnerError
 
 
 class ExampleGradients(NamedTuple):
@@ -20,12 +26,14 @@ class ExampleGradients(NamedTuple):
     Attributes:
         losses: [n].
         pull: Weights [n] to the gradient of the weighted sum.
+        measure: The same for weights that count as constants; not to be differentiated again.
         push: A direction to <grad l_i, direction>, [n].
         slope: A scalar function of the parameters to its gradient at the same point.
     """
 
     losses: Tensor
     pull: Callable[[Tensor], Tensors]
+    measure: Callable[[Tensor], Tensors]
     push: Callable[[Tensors], Tensor]
     slope: Callable[[Callable[[Tensors], Tensor]], Tensors]
 
@@ -42,11 +50,11 @@ def functional_gradients(losses_at: Callable[[Tensors], Tensor], fast: Tensors) 
         product: Tensor = torch.func.vjp(pull, torch.zeros_like(losses))[1](direction)[0]
         return product
 
-    return ExampleGradients(losses, pull, push, lambda judge: torch.func.grad(judge)(fast))
+    return ExampleGradients(losses, pull, pull, push, lambda judge: torch.func.grad(judge)(fast))
 
 
 def autograd_gradients(
-    losses_at: Callable[[Tensors], Tensor], fast: Tensors, *, differentiable: bool
+    losses_at: Callable[[Tensors], Tensor], fast: Tensors, *, differentiable: bool, constant: bool = False
 ) -> ExampleGradients:
     """Linearize by autograd's own graph.
 
@@ -54,7 +62,10 @@ def autograd_gradients(
         losses_at: The parameters to the losses.
         fast: Where; leaves are made of those that no graph leads to.
         differentiable: Whether the results are to be differentiated again, in phi or theta.
+        constant: Whether nothing of that reaches the losses, but only the weights that ``pull`` is given.
     """
+    if constant:
+        differentiable = False
     with torch.enable_grad():
         leaves = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in fast.items()}
         losses = losses_at(leaves)
@@ -72,8 +83,14 @@ def autograd_gradients(
             )
         return dict(zip(leaves, grads, strict=True))
 
+    def measure(weights: Tensor) -> Tensors:
+        return gradient(losses, weights.detach(), again=False)
+
     def pull(weights: Tensor) -> Tensors:
-        return gradient(losses, weights if differentiable else weights.detach(), again=differentiable)
+        if constant and weights.requires_grad:
+            jacobian = Jacobian(measure, losses_at, fast)
+            return dict(zip(fast, Pull.apply(jacobian, weights), strict=True))  # type: ignore[no-untyped-call]
+        return gradient(losses, weights, again=True) if differentiable else measure(weights)
 
     def push(direction: Tensors) -> Tensor:
         with torch.enable_grad():
@@ -91,4 +108,54 @@ def autograd_gradients(
         with torch.enable_grad():
             return gradient(judge(leaves), None, again=differentiable)
 
-    return ExampleGradients(losses, pull, push, slope)
+    return ExampleGradients(losses.detach() if constant else losses, pull, measure, push, slope)
+
+
+class Jacobian(NamedTuple):
+    """J at a point that is a constant: ``pull`` is J^T w, without a graph; ``losses_at`` is what it is the slope of."""
+
+    pull: Callable[[Tensor], Tensors]
+    losses_at: Callable[[Tensors], Tensor]
+    at: Tensors
+
+    @torch.no_grad()
+    def push(self, direction: Tensors) -> Tensor:
+        """Return J v, by one pass of dual numbers."""
+        with forward_ad.dual_level():
+            dual = {name: forward_ad.make_dual(value.detach(), direction[name]) for name, value in self.at.items()}  # type: ignore[no-untyped-call]
+            tangent: Tensor | None = forward_ad.unpack_dual(self.losses_at(dual)).tangent  # type: ignore[no-untyped-call]
+        if tangent is None:
+            raise LearnerError("learner.architecture: no parameter that the inner loop moves reaches the losses")
+        return tangent
+
+
+class Pull(torch.autograd.Function):
+    """w to J^T w; its derivative by w along v is J v, whose derivative by v is J^T again: exact to any order."""
+
+    @staticmethod
+    def forward(ctx: Any, jacobian: Jacobian, weights: Tensor) -> tuple[Tensor, ...]:
+        """Return the weighted gradient, one tensor a parameter."""
+        ctx.jacobian = jacobian
+        return tuple(jacobian.pull(weights).values())
+
+    @staticmethod
+    def backward(ctx: Any, *direction: Tensor) -> tuple[None, Tensor]:
+        """Return <grad l_i, direction> of every example."""
+        # here, because torch turns dual numbers off inside of ``forward``
+        product = ctx.jacobian.push(dict(zip(ctx.jacobian.at, direction, strict=True)))
+        return None, Push.apply(ctx.jacobian, product, *direction)  # type: ignore[no-untyped-call]
+
+
+class Push(torch.autograd.Function):
+    """v to J v, which is given beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, jacobian: Jacobian, product: Tensor, *direction: Tensor) -> Tensor:
+        """Return <grad l_i, direction> of every example."""
+        ctx.jacobian = jacobian
+        return product.view_as(product)
+
+    @staticmethod
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the weighted gradient, one tensor a parameter."""
+        return None, None, *Pull.apply(ctx.jacobian, weights)  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from metaloom.learners.batch_norm import Normalization
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Outer, Problem
+from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
@@ -28,6 +28,8 @@ from metaloom.learners.knowledge.slots import OUTER_STEP, Component, part, under
 from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
 from metaloom.learners.networks import Network
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
+
+BESIDE_THE_LOSSES = ("weighting/", "update/", "initialization/")  # of phi: at a given theta no loss depends on them
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,9 @@ class InnerLoop:
         if self.functional:
             return functional_gradients(losses_at, fast)
         differentiable = any(t.requires_grad for t in (*phi.values(), *fast.values()))
-        return autograd_gradients(losses_at, fast, differentiable=differentiable)
+        reaching = [value for name, value in phi.items() if not name.startswith(BESIDE_THE_LOSSES)]
+        constant = not any(t.requires_grad for t in (*reaching, *theta.values()))
+        return autograd_gradients(losses_at, fast, differentiable=differentiable, constant=constant)
 
     def _weights(self, phi: Tensors, theta: Tensors, episode: Episode, index: int, linear: ExampleGradients) -> Tensor:
         """Return the factor of each example's gradient, [n]."""
@@ -216,16 +220,24 @@ class InnerLoop:
         seen = self._examples(phi, theta, episode, 0, linear)
         return seen.losses, self.slots.weighting.weights(part(phi, "weighting"), seen)
 
-    def surrogate(self, phi: Tensors, moved: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Tensor:
-        """Return the last step's inner loss at ``moved`` with the example weights of ``theta``."""
-        last = self.slots.update.config.steps - 1
+    def linearized(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Linearized:
+        """Return the last step's inner gradient, and the inner loss with the example weights of ``theta``."""
+        last, factor = self.slots.update.config.steps - 1, self.config.proximal
         fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
-        weights = self._weights(phi, theta, episode, last, self.example_gradients(phi, theta, fast, episode, last))
-        total = (weights * self.losses_from(phi, theta, episode, last)(moved)).sum()
-        if self.config.proximal == 0.0:
-            return total
-        distance = sum((moved[name] - start[name]).square().sum() for name in moved if self.slots.update.adapts(name))
-        return total + 0.5 * self.config.proximal * distance
+        linear = self.example_gradients(phi, theta, fast, episode, last)
+        weights, losses_at = (
+            self._weights(phi, theta, episode, last, linear),
+            self.losses_from(phi, theta, episode, last),
+        )
+        slope = linear.measure(weights)
+        if factor:
+            slope = {name: value + factor * (theta[name] - start[name]).detach() for name, value in slope.items()}
+
+        def surrogate(moved: Tensors) -> Tensor:
+            total = (weights * losses_at(moved)).sum()
+            return total + sum(0.5 * factor * (moved[name] - start[name]).square().sum() for name in fast if factor)
+
+        return Linearized(slope, surrogate)
 
     def query_statistics(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Tensors | None:
         """Return the statistics that a query pass is given; None lets it use its own batch's."""
@@ -282,7 +294,7 @@ class InnerLoop:
             step=step,
             outer=lambda phi, theta, taken: self.verdict(phi, theta, episode, taken),
             gradient=gradient,
-            surrogate=lambda phi, moved, theta: self.surrogate(phi, moved, theta, origin(phi), episode),
+            linearized=lambda phi, theta: self.linearized(phi, theta, origin(phi), episode),
             update=update,
             step_weights=step_weights,
         )

@@ -11,7 +11,7 @@ from metaloom.learners import ESTIMATORS, build_learner
 from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.build import make_config
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Outer, Problem
+from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Linearized, Outer, Problem
 from metaloom.learners.knowledge.update_rules import InnerState
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
@@ -74,7 +74,9 @@ def as_problem(
         step=lambda phi, state, index: update(phi, state, gradient(phi, state.theta), index),
         outer=verdict,
         gradient=gradient,
-        surrogate=lambda phi, moved, theta: loss(phi["phi"], moved["theta"]),
+        linearized=lambda phi, theta: Linearized(
+            {"theta": slope(phi["phi"], theta["theta"]).detach()}, lambda moved: loss(phi["phi"], moved["theta"])
+        ),
         update=update,
     )
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Outer, Problem
+from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
 from metaloom.learners.knowledge.update_rules import InnerState
 
 WEIGHTS = {"weighting": {"kind": "meta_weight_net", "hidden": 3}}
@@ -44,7 +44,9 @@ def linear(slope: Tensor) -> Problem:
         step=step,
         outer=outer,
         gradient=lambda phi, theta: {"theta": -phi["phi"]},
-        surrogate=lambda phi, moved, theta: -(phi["phi"] * moved["theta"]).sum(),
+        linearized=lambda phi, theta: Linearized(
+            {"theta": -phi["phi"].detach()}, lambda moved: -(phi["phi"] * moved["theta"]).sum()
+        ),
         update=lambda phi, state, gradient, index: InnerState({"theta": state.theta["theta"] - gradient["theta"]}, {}),
     )
 
