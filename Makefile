@@ -37,6 +37,7 @@ reproduce: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps hypergrad==0.0.1 # it asks for torchvision, which it does not import
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.search_overhead
 

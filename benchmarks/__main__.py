@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Row, as_documents, measure
+from benchmarks.measure import as_documents, measure
 from benchmarks.registry import OURS
 from benchmarks.report import DOCS, Setting, keep, machine, record, section
+from benchmarks.row import Row
 from benchmarks.workloads import WORKLOADS
 from metaloom.workers.device import choose_device, keep_pages
 

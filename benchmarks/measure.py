@@ -11,50 +11,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from benchmarks.implementations import Run, Step, plain
-from benchmarks.registry import OURS, PLACES, implementation
+from benchmarks.bilevel import Bilevel
+from benchmarks.implementations import Run, Step, bilevel_plain, plain
+from benchmarks.registry import APPROXIMATE, OURS, implementation, places
+from benchmarks.row import Row
 from benchmarks.workloads import WORKLOADS, Parameters, Workload
 from metaloom.learners.episode import Episode
 
-TOLERANCE = 1e-4
 ROUND_S = 0.2  # a quick step is repeated up to this long within a turn, to be above the clock's grain
 
-
-@dataclass(frozen=True)
-class Row:
-    """One implementation on one workload.
-
-    Attributes:
-        error: Relative L2 error of the whole gradient against float64.
-        loss_error: Relative error of the loss.
-        cpu_ms: Median process CPU time of a step; wall time on a GPU.
-        wall_ms: Median wall time of a step.
-        times_ours: Median over turns of its time over ours: above 1 is slower than ours.
-        peak_mb: Peak memory above the resting process; None where it is too small to see (the sine network).
-    """
-
-    workload: str
-    implementation: str
-    error: float
-    loss_error: float
-    cpu_ms: float
-    wall_ms: float
-    times_ours: float
-    peak_mb: float | None
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the gradient agrees with float64; a wrong loss is marked, but raced against all the same."""
-        return self.error <= TOLERANCE
+Timed = Workload | Bilevel
 
 
-def materials(workload: Workload, device: torch.device, dtype: torch.dtype) -> tuple[Parameters, list[Episode]]:
+def materials(workload: Timed, device: torch.device, dtype: torch.dtype) -> tuple[Parameters, list[Episode]]:
     """Return the starting parameters and the tasks."""
     parameters = {name: value.to(device, dtype) for name, value in workload.start().items()}
     episodes = [episode.to(device, dtype) for episode in workload.episodes(torch.Generator().manual_seed(1))]
@@ -68,7 +43,7 @@ def relative_errors(step: Step, truth: Step) -> tuple[float, float]:
     return (wrong / size) ** 0.5, abs(step.loss - truth.loss) / abs(truth.loss)
 
 
-def has_own_statistics(name: str, workload: Workload) -> bool:
+def has_own_statistics(name: str, workload: Timed) -> bool:
     """Whether an implementation embeds support and query apart, which is another mathematics."""
     return workload.method == "prototypical" and name.startswith("parallel-metalearn")
 
@@ -95,16 +70,19 @@ class Clock:
         return (after[0] - before[0]) / count, (after[1] - before[1]) / count
 
 
-def prepared(chosen: Sequence[str], workload: Workload, device: torch.device) -> dict[str, Run]:
+def prepared(chosen: Sequence[str], workload: Timed, device: torch.device) -> dict[str, Run]:
     """Build every chosen implementation that offers the workload."""
     parameters, episodes = materials(workload, device, torch.float32)
-    runs = {name: implementation(name)(workload, parameters, episodes) for name in chosen}
+    runs = {name: implementation(name, workload)(workload, parameters, episodes) for name in chosen}
     return {name: run for name, run in runs.items() if run is not None}
 
 
-def check(runs: Mapping[str, Run], workload: Workload, device: torch.device) -> dict[str, tuple[float, float]]:
+def check(runs: Mapping[str, Run], workload: Timed, device: torch.device) -> dict[str, tuple[float, float]]:
     """Return every implementation's errors against the float64 reference of its mathematics."""
     parameters, episodes = materials(workload, device, torch.float64)
+    if isinstance(workload, Bilevel):
+        exact = bilevel_plain.prepare(workload, parameters, episodes)()
+        return {name: relative_errors(run(), exact) for name, run in runs.items()}
     kinds = {has_own_statistics(name, workload) for name in runs}
     truth = {kind: plain.prepare(workload, parameters, episodes, separate=kind)() for kind in kinds}
     return {name: relative_errors(run(), truth[has_own_statistics(name, workload)]) for name, run in runs.items()}
@@ -125,14 +103,14 @@ def turns(runs: Mapping[str, Run], clock: Clock, repeats: int) -> dict[str, list
     return times
 
 
-def peak_mb(workload: Workload, name: str, device: torch.device) -> float:
+def peak_mb(workload: Timed, name: str, device: torch.device) -> float:
     """Run one step alone in a child process and return its peak memory above the resting process."""
     command = [sys.executable, "-m", "benchmarks.measure", workload.name, name, device.type]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def peak_of_this_process(workload: Workload, name: str, device: torch.device) -> float:
+def peak_of_this_process(workload: Timed, name: str, device: torch.device) -> float:
     """Return the peak memory in MB that two steps add to this process."""
     run = prepared([name], workload, device)[name]
     if device.type == "cuda":
@@ -153,9 +131,9 @@ def status_mb(field: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
 
 
-def measure(workload: Workload, device: torch.device, repeats: int, left_out: str = "") -> list[Row]:
+def measure(workload: Timed, device: torch.device, repeats: int, left_out: str = "") -> list[Row]:
     """Measure every implementation on a workload, ours first, but those whose name contains ``left_out``."""
-    runs = prepared([name for name in PLACES if not left_out or left_out not in name], workload, device)
+    runs = prepared([name for name in places(workload) if not left_out or left_out not in name], workload, device)
     errors = check(runs, workload, device)
     times = turns(runs, Clock(device), repeats)
     rows = []
@@ -163,7 +141,8 @@ def measure(workload: Workload, device: torch.device, repeats: int, left_out: st
         ratios = [one[0] / ours[0] for one, ours in zip(seen, times[OURS], strict=True)]
         cpu, wall = (1e3 * median(one[index] for one in seen) for index in (0, 1))
         memory = peak_mb(workload, name, device) if workload.classification else None
-        rows.append(Row(workload.name, name, *errors[name], cpu, wall, median(ratios), memory))
+        approximate = name in APPROXIMATE
+        rows.append(Row(workload.name, name, *errors[name], cpu, wall, median(ratios), memory, approximate))
     return rows
 
 

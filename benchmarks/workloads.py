@@ -1,8 +1,4 @@
-"""What is timed: networks as their users write them, tasks, and a method.
-
-All implementations share the parameter names (``conv0.weight``, ``norm0.bias``, ``head.weight``), so that
-gradients can be compared entry by entry. No network here has a bias before its batch norm.
-"""
+"""What is timed: a network, tasks, and a method. W1 to W3 learn the start; W4 to W6 stand in ``bilevel.py``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,48 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from benchmarks.bilevel import BILEVEL, Bilevel
+from benchmarks.networks import Conv4, Norm, SineMLP, batch_norm
 from metaloom.learners.episode import Episode
 
 Parameters = dict[str, Tensor]
-Norm = Callable[[int], nn.Module]
-
-
-def batch_norm(channels: int) -> nn.Module:
-    """Return torch's own batch norm over the batch's statistics."""
-    return nn.BatchNorm2d(channels, track_running_stats=False)
-
-
-class Conv4(nn.Module):
-    """Four blocks of convolution, batch norm, ReLU and max-pooling, as the papers and the peers' examples have it."""
-
-    def __init__(self, outputs: int | None, norm: Norm = batch_norm, channels: int = 64, side: int = 28) -> None:
-        super().__init__()
-        for block in range(4):
-            self.add_module(f"conv{block}", nn.Conv2d(channels if block else 1, channels, 3, padding=1, bias=False))
-            self.add_module(f"norm{block}", norm(channels))
-            side //= 2
-        self.head = nn.Identity() if outputs is None else nn.Linear(channels * side * side, outputs)
-
-    def forward(self, x: Tensor, **options: object) -> Tensor:
-        """Map images [n, 1, side, side] to logits [n, outputs], or to features where there is no head."""
-        for block in range(4):
-            x = getattr(self, f"conv{block}")(x)
-            x = F.max_pool2d(F.relu(getattr(self, f"norm{block}")(x)), 2)
-        outputs: Tensor = self.head(x.flatten(1))
-        return outputs
-
-
-class SineMLP(nn.Module):
-    """Finn's regression network: two hidden layers of 40."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer0, self.layer1, self.head = nn.Linear(1, 40), nn.Linear(40, 40), nn.Linear(40, 1)
-
-    def forward(self, x: Tensor, **options: object) -> Tensor:
-        """Map [n, 1] to [n, 1]."""
-        outputs: Tensor = self.head(F.relu(self.layer1(F.relu(self.layer0(x)))))
-        return outputs
 
 
 @dataclass(frozen=True)
@@ -129,7 +88,7 @@ def _sine_maml(name: str, steps: int) -> Workload:
     return Workload(name, title, "maml", lambda norm: SineMLP(), draw, steps, 0.01, 2.0)
 
 
-WORKLOADS = {
+WORKLOADS: dict[str, Workload | Bilevel] = {
     workload.name: workload
     for workload in (
         _conv4_maml("W1-8", 8, target=1.4),
@@ -148,5 +107,6 @@ WORKLOADS = {
             0.0,
             1.3,
         ),
+        *BILEVEL,
     )
 }

@@ -1,13 +1,21 @@
 """The benchmark's page: measured in pieces, each with its command, and honest about what is not reached."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.measure import Row
+from benchmarks.bilevel import Bilevel
+from benchmarks.implementations import bilevel_plain, metaloom_engine
+from benchmarks.measure import materials, relative_errors
 from benchmarks.report import OVERHEAD, PAGE, RECORDS, Setting, keep, record
 from benchmarks.reproductions import harness
+from benchmarks.row import Row
+from benchmarks.targets import faster, leaner, right
+from benchmarks.workloads import WORKLOADS
+from metaloom.learners.episode import Episode
 from metaloom.workers.scoring import Evaluation
 
 SETTING = Setting("a machine", "2.13", "cpu", 5, "vmap")
@@ -80,3 +88,54 @@ def test_a_seed_is_measured_once_in_a_commit_and_every_time_with_changed_code(
     commit = None
     harness.remembered("V0", 0, tmp_path, measure)
     assert len(measured) == 2
+
+
+def line(name: str, times: float, *, error: float = 1e-6, peak: float = 10.0, approximate: bool = False) -> Row:
+    return Row("W4", name, error, 1e-7, 1.0, 1.0, times, peak, approximate)
+
+
+LINES = [
+    line("metaloom", 1.0, peak=1.0),
+    line("metaloom (finite difference)", 0.8, error=1e-2, approximate=True),
+    line("plain loop", 1.5),
+    line("plain loop (finite difference)", 1.2, error=1e-1, approximate=True),
+    line("a wrong one", 0.1, error=1e-2),
+]
+
+
+def test_exact_and_approximate_peers_are_raced_apart() -> None:
+    assert faster("metaloom", 1.1)(LINES).startswith("**1.50x** the fastest exact peer, plain loop ")
+    assert faster("metaloom (finite difference)", 1.6)(LINES).startswith(
+        "**1.50x** the fastest approximate peer, plain"
+    )
+    assert faster("metaloom (finite difference)", 1.6)(LINES).endswith("target 1.6x: not reached.")
+    assert "**1.20x** plain loop (finite difference)" in faster("metaloom", 1.0, "plain loop (finite difference)")(
+        LINES
+    )
+
+
+def test_memory_and_time_are_reached_together() -> None:
+    assert "**0.10x** the peak memory and **0.67x** the time of plain loop" in leaner("metaloom", 0.2, 1.3)(LINES)
+    assert leaner("metaloom", 0.2, 1.3)(LINES).endswith("reached.")
+    assert leaner("metaloom", 0.2, 0.5)(LINES).endswith("not reached.")
+    assert leaner("metaloom", 0.05, 1.3)(LINES).endswith("not reached.")
+
+
+def test_an_exact_gradient_of_ours_has_to_be_right() -> None:
+    assert right(1e-5)(LINES) == "The exact gradient's error is 1e-06; target 1e-05: reached."
+    assert right(1e-7)(LINES).endswith("not reached.")
+
+
+@pytest.mark.parametrize("name", ["W4", "W5", "W6"])
+def test_the_engine_computes_what_the_peers_do(name: str) -> None:
+    """The plain loop's network, inner loop and loss, in float64."""
+    workload = WORKLOADS[name]
+    assert isinstance(workload, Bilevel)
+    short = replace(workload, steps=min(workload.steps, 3))
+    parameters, episodes = materials(short, torch.device("cpu"), torch.float64)
+    (episode,) = episodes
+    few = [Episode(episode.support_x[:10], episode.support_y[:10], episode.query_x[:10], episode.query_y[:10])]
+    expected = bilevel_plain.prepare(short, parameters, few)()
+    found = metaloom_engine.prepare_exact(short, parameters, few)
+    assert found is not None
+    assert max(relative_errors(found(), expected)) < 1e-9

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from benchmarks.bilevel import Bilevel
 from benchmarks.workloads import Parameters, Workload
 from metaloom.learners.episode import Episode
 
@@ -19,3 +20,4 @@ class Step(NamedTuple):
 Run = Callable[[], Step]
 # (workload, parameters, episodes) on one device, to one outer step without the optimizer; None: not offered
 Prepare = Callable[[Workload, Parameters, Sequence[Episode]], Run | None]
+PrepareBilevel = Callable[[Bilevel, Parameters, Sequence[Episode]], Run | None]

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import higher
 import torch
 
+from benchmarks.bilevel import PHI, Bilevel
 from benchmarks.implementations import Run, Step
+from benchmarks.implementations.bilevel_plain import by_phi, leaves_of, network_of
 from benchmarks.workloads import Parameters, Workload, batch_norm
 from metaloom.learners.episode import Episode
 
@@ -37,5 +39,21 @@ def prepare(workload: Workload, parameters: Parameters, episodes: Sequence[Episo
         model.zero_grad(set_to_none=True)
         total = sum(task(episode) for episode in episodes) / len(episodes)
         return Step(total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+    return run
+
+
+def prepare_bilevel(workload: Bilevel, parameters: Parameters, episodes: Sequence[Episode]) -> Run:
+    """Do the same with the gradient by phi alone."""
+    model, phi = network_of(workload, parameters), leaves_of(parameters, PHI)
+    optimizer = torch.optim.SGD(model.parameters(), lr=workload.rate)
+    (episode,) = episodes
+
+    def run() -> Step:
+        with higher.innerloop_ctx(model, optimizer) as (adapted, inner):
+            for _ in range(workload.steps):
+                inner.step(workload.inner(adapted, phi, episode))
+            outer = workload.outer(adapted, phi, episode)
+            return Step(outer.item(), by_phi(outer, phi))
 
     return run

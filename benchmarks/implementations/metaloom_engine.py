@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.implementations import Run, Step
+from benchmarks.bilevel import PHI, THETA, WAYS, Bilevel, only
+from benchmarks.implementations import PrepareBilevel, Run, Step
 from benchmarks.workloads import Parameters, Workload
 from metaloom.learners.base import METHODS
 from metaloom.learners.build import build_learner
@@ -41,3 +42,35 @@ def prepare(workload: Workload, parameters: Parameters, episodes: Sequence[Episo
         return Step(step.loss, part(step.gradient, "initialization"))
 
     return run
+
+
+def prepare_bilevel_by(hypergradient: str | None) -> PrepareBilevel:
+    """Return the preparation with an estimator; None is the recipe's own."""
+
+    def prepare(workload: Bilevel, parameters: Parameters, episodes: Sequence[Episode]) -> Run | None:
+        if not workload.offers(hypergradient):
+            return None
+        recipe, (episode,) = METHODS[workload.method], episodes
+        settings: dict[str, dict[str, Any]] = {name: dict(slot) for name, slot in recipe.learner.items()}
+        for name, slot in workload.slots.items():
+            settings[name] = settings.get(name, {}) | dict(slot)
+        settings["update"] |= {"rate": workload.rate, "steps": workload.steps}
+        task = TaskShape("classification", tuple(episode.query_x.shape[1:]), WAYS, single_task=True)
+        outer = {"hypergradient": hypergradient or "auto"}
+        learner = build_learner(learner=settings, inner={"batch_norm": "batch", **recipe.inner}, outer=outer, task=task)
+        generator = torch.Generator().manual_seed(0)
+        phi = under(workload.slot, only(parameters, PHI))
+        state = learner.begin(phi, generator) | under("theta", only(parameters, THETA))
+
+        def run() -> Step:
+            step = learner.meta_step(phi, state, episodes, generator)
+            return Step(step.loss, under("phi", part(step.gradient, workload.slot)))
+
+        return run
+
+    return prepare
+
+
+prepare_exact = prepare_bilevel_by(None)
+prepare_finite_difference = prepare_bilevel_by("finite_difference")
+prepare_checkpointed = prepare_bilevel_by("checkpointed")

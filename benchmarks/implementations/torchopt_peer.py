@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torchopt
 
+from benchmarks.bilevel import PHI, Bilevel
 from benchmarks.implementations import Run, Step
+from benchmarks.implementations.bilevel_plain import by_phi, leaves_of, network_of
 from benchmarks.workloads import Parameters, Workload, batch_norm
 from metaloom.learners.episode import Episode
 
@@ -37,5 +39,25 @@ def prepare(workload: Workload, parameters: Parameters, episodes: Sequence[Episo
             leaf.grad = None
         total = sum(task(episode) for episode in episodes) / len(episodes)
         return Step(total, {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None})
+
+    return run
+
+
+def prepare_bilevel(workload: Bilevel, parameters: Parameters, episodes: Sequence[Episode]) -> Run:
+    """Do the same with the gradient by phi alone."""
+    model, phi = network_of(workload, parameters), leaves_of(parameters, PHI)
+    inner = torchopt.MetaSGD(model, lr=workload.rate)
+    start = torchopt.extract_state_dict(model, by="reference")
+    inner_start = torchopt.extract_state_dict(inner, by="reference")
+    (episode,) = episodes
+
+    def run() -> Step:
+        for _ in range(workload.steps):
+            inner.step(workload.inner(model, phi, episode))
+        outer = workload.outer(model, phi, episode)
+        step = Step(outer.item(), by_phi(outer, phi))
+        torchopt.recover_state_dict(model, start)
+        torchopt.recover_state_dict(inner, inner_start)
+        return step
 
     return run

@@ -1,0 +1,35 @@
+"""What is known of one implementation on one workload."""
+
+from dataclasses import dataclass
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One implementation on one workload.
+
+    Attributes:
+        error: Relative L2 error of the whole gradient against float64.
+        loss_error: Relative error of the loss.
+        cpu_ms: Median process CPU time of a step; wall time on a GPU.
+        wall_ms: Median wall time of a step.
+        times_ours: Median over turns of its time over ours: above 1 is slower than ours.
+        peak_mb: Peak memory above the resting process; None where it is too small to see (the sine network).
+        approximate: Whether it approximates the gradient and says so.
+    """
+
+    workload: str
+    implementation: str
+    error: float
+    loss_error: float
+    cpu_ms: float
+    wall_ms: float
+    times_ours: float
+    peak_mb: float | None
+    approximate: bool = False
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the gradient agrees with float64; a wrong loss is marked, but raced against all the same."""
+        return self.error <= TOLERANCE
