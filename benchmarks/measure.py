@@ -70,9 +70,11 @@ class Clock:
         return (after[0] - before[0]) / count, (after[1] - before[1]) / count
 
 
-def prepared(chosen: Sequence[str], workload: Timed, device: torch.device) -> dict[str, Run]:
+def prepared(
+    chosen: Sequence[str], workload: Timed, device: torch.device, dtype: torch.dtype = torch.float32
+) -> dict[str, Run]:
     """Build every chosen implementation that offers the workload."""
-    parameters, episodes = materials(workload, device, torch.float32)
+    parameters, episodes = materials(workload, device, dtype)
     runs = {name: implementation(name, workload)(workload, parameters, episodes) for name in chosen}
     return {name: run for name, run in runs.items() if run is not None}
 
@@ -134,7 +136,10 @@ def status_mb(field: str) -> float:
 def measure(workload: Timed, device: torch.device, repeats: int, left_out: str = "") -> list[Row]:
     """Measure every implementation on a workload, ours first, but those whose name contains ``left_out``."""
     runs = prepared([name for name in places(workload) if not left_out or left_out not in name], workload, device)
-    errors = check(runs, workload, device)
+    checked = runs
+    if isinstance(workload, Bilevel) and workload.checked_in != torch.float32:
+        checked = prepared(list(runs), workload, device, workload.checked_in)
+    errors = check(checked, workload, device)
     times = turns(runs, Clock(device), repeats)
     rows = []
     for name, seen in times.items():
