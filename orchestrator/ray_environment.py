@@ -54,8 +54,9 @@ def prepare(*, local: bool) -> None:
         for name, value in LOCAL.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
-            os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token()))
+        given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ  # by the user, or a search before
+        if os.environ["RAY_AUTH_MODE"] == "token" and not given:
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token())
 
 
 def private_folder() -> Path:

@@ -75,3 +75,16 @@ with connected(Interruption(), address={address!r}):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and time.monotonic() - started < 60
     assert f"cannot reach a Ray cluster at {address}" in done.stderr and "Connection refused" in done.stderr
+
+
+def test_a_second_search_of_one_process_finds_the_token_of_the_first() -> None:
+    script = (
+        "import os\n"
+        "from metaloom.orchestrator import ray_environment\n"
+        "paths = []\n"
+        "for _ in range(2):\n"
+        "    ray_environment.prepare(local=True)\n"
+        "    paths.append(os.environ['RAY_AUTH_TOKEN_PATH'])\n"
+        "assert paths[0] == paths[1] and os.path.getsize(paths[0]), paths"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
