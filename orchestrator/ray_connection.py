@@ -47,8 +47,9 @@ class Connection:
     """
 
     def __init__(self, others: set[int], *, own: bool) -> None:
-        self._others, self._own = others, own
-        self._started = self._children()
+        self._own = own
+        self._roots = _children(others) if own else []
+        self._started = self._family()
         self._servers = [one for one in self._started if _name(one) in SERVERS]
         self._left = threading.Event()
         if own:
@@ -62,10 +63,10 @@ class Connection:
     def _watch(self) -> None:
         while not self._left.wait(LOOK_S):
             if self.is_whole:
-                self._started = self._children()  # the workers are raylet's children, and nobody's once it has died
+                self._started = self._family()  # the workers are raylet's children, and nobody's once it has died
             elif not self._left.wait(NOTICE_S):
                 print(f"metaloom: {DEATH}", file=sys.stderr, flush=True)
-                _kill([*self._started, *self._children()])
+                _kill(self._started)
                 os._exit(ClusterError.exit_code)
 
     @property
@@ -82,17 +83,23 @@ class Connection:
         return not self.is_whole
 
     def close(self, signal_number: int | None) -> None:
-        """Leave Ray; end the one that is our own."""
+        """Leave Ray; end the one that is our own, and no other child of this process."""
         self._left.set()
+        broken = not self.is_whole
         if self._own and signal_number == signal.SIGTERM and self.is_ending:
+            broken = True
             atexit.unregister(ray.shutdown)  # it would wait for servers that are gone, until Ray aborts us
         else:
             ray.shutdown()  # whose raylet may be dead; with a dead gcs_server nobody comes here but by a signal
-        if not self.is_whole:
-            _kill([*self._started, *self._children()])
+        if broken:
+            _kill([*self._started, *self._family()])
 
-    def _children(self) -> list[psutil.Process]:
-        return _children(self._others) if self._own else []
+    def _family(self) -> list[psutil.Process]:
+        found = list(self._roots)
+        for root in self._roots:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += root.children(recursive=True)
+        return found
 
 
 @contextlib.contextmanager

@@ -88,3 +88,19 @@ def test_a_second_search_of_one_process_finds_the_token_of_the_first() -> None:
         "assert paths[0] == paths[1] and os.path.getsize(paths[0]), paths"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_process_that_the_user_started_meanwhile_outlives_ray() -> None:
+    code = """
+import subprocess, sys
+from metaloom.orchestrator import ray_environment
+ray_environment.prepare(local=True)
+from metaloom.orchestrator.ray_connection import connected
+from metaloom.orchestrator.signals import Interruption
+with connected(Interruption(), cpus=1):
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+assert child.poll() is None
+child.communicate()
+assert child.returncode == 0, child.returncode
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
