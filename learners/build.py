@@ -12,7 +12,7 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.auto import AutoConfig, choose
-from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Mapper, one_by_one
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
 from metaloom.learners.knowledge.distilled_data import DATA
@@ -151,6 +151,7 @@ def build_learner(
     outer: Mapping[str, Any],
     task: TaskShape,
     start: Tensors | None = None,
+    mapper: Mapper = one_by_one,
 ) -> Learner:
     """Put a learner together from the resolved sections of an experiment.
 
@@ -160,6 +161,7 @@ def build_learner(
         outer: The outer section; ``hypergradient`` and ``strategy`` are read.
         task: The shape of the episodes.
         start: The network's parameters in the bundle that ``learner.initialization`` names, if it names one.
+        mapper: Evaluates the perturbations of an estimator that has some; here, where nothing is said.
 
     Raises:
         LearnerError: A name is unknown, or the parts contradict each other.
@@ -192,11 +194,18 @@ def build_learner(
             config.batch_norm,
             task,
         )
-    return _gradient_learner(components, config, outer, task, joint=type(prediction) is PREDICTIONS["joint"])
+    joint = type(prediction) is PREDICTIONS["joint"]
+    return _gradient_learner(components, config, outer, task, joint=joint, mapper=mapper)
 
 
 def _gradient_learner(
-    components: Mapping[str, Component], config: InnerConfig, outer: Mapping[str, Any], task: TaskShape, *, joint: bool
+    components: Mapping[str, Component],
+    config: InnerConfig,
+    outer: Mapping[str, Any],
+    task: TaskShape,
+    *,
+    joint: bool,
+    mapper: Mapper,
 ) -> GradientLearner:
     slots = Slots(**{name: component for name, component in components.items() if name != "prediction"})  # type: ignore[arg-type]
     check_slots(slots, config, task)
@@ -206,6 +215,7 @@ def _gradient_learner(
             "to 1 (quadratics hold a batch in one episode: tasks.functions)"
         )
     name, estimator, reason = make_estimator(outer.get("hypergradient", AUTO), slots, task)
+    estimator.mapper = mapper
     if estimator.online_only and config.mode != "online":
         raise LearnerError(
             f"outer.hypergradient: {name} follows an inner loop that goes on from one outer step to the next; "

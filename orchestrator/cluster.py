@@ -1,4 +1,4 @@
-"""Trials on Ray Tune, driven from the journal. Only this and ray_connection import ray.
+"""Trials on Ray Tune, driven from the journal. Ray's others: ray_connection, placement and perturbations.
 
 Tune runs the trials and nothing more: its searcher and its scheduler are thin
 wrappers that ask the Director, its workers are reused from trial to trial, and its
@@ -10,13 +10,14 @@ out again. A trial that pauses (population-based training) does the same.
 """
 
 import contextlib
+import functools
 import json
 import math
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from ray.tune.search import Searcher
 from metaloom.orchestrator import ray_environment
 from metaloom.orchestrator.failures import ClusterError
 from metaloom.orchestrator.hosting import Assignment, Message, OpenTrial, TrialHost
+from metaloom.orchestrator.placement import Asked, bundle, helpers, request, slots
 from metaloom.orchestrator.ray_connection import Connection
 from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
+from metaloom.workers.records import TrialRunner
 
 NAME = "ray"
 ASSIGNMENT, MESSAGE, ACTOR = (
@@ -53,7 +56,8 @@ class RayExecutor:
     Args:
         interruption: Where signals are seen.
         connection: The Ray, from ``ray_connection.connected``.
-        resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial.
+        resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial, and how many
+            ``perturbation_workers`` it has with as much again each.
     """
 
     name = NAME
@@ -72,27 +76,26 @@ class RayExecutor:
             ClusterError: The cluster does not have what a trial asks for, or has died.
             BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
         """
-        request = _request(self._resources)
-        _check_fits(request)
+        asked = request(self._resources)
         bridge = _Bridge(director, min(concurrency, slots(self._resources), director.settings.trials))
         try:
-            while not self._tuned(bridge, open_trial, request):
+            while not self._tuned(bridge, open_trial, asked):
                 bridge.restart()
         except Exception:
             if bridge.error is not None:
                 raise bridge.error from None
             raise
 
-    def _tuned(self, bridge: "_Bridge", open_trial: OpenTrial, request: Mapping[str, float]) -> bool:
+    def _tuned(self, bridge: "_Bridge", open_trial: OpenTrial, asked: Asked) -> bool:
         """Run Tune; return whether to the end, for it knows no worker that is killed for its memory, and breaks off."""
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=ray_environment.private_folder()))
         try:
             with ray_environment.quiet():
                 tune.run(  # not tune.Tuner: that pickles the searcher, and with it the journal
-                    _trainable(open_trial),
+                    _trainable(open_trial, self._resources),
                     name="search",
                     storage_path=str(scratch),
-                    resources_per_trial=request,
+                    resources_per_trial=asked,
                     num_samples=-1,  # the searcher says when it is over
                     search_alg=_JournalSearcher(bridge),
                     scheduler=_JournalScheduler(bridge),
@@ -274,7 +277,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         self._connection.check()
 
 
-def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
+def _trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:
     """Return the class that Tune's workers hold one object of, for one trial after another."""
 
     class MetaloomTrial(tune.Trainable):  # type: ignore[misc]
@@ -282,7 +285,7 @@ def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
 
         def setup(self, config: dict[str, Any]) -> None:
             """Take the first trial."""
-            self._host = TrialHost(open_trial)
+            self._host = TrialHost(_spreading(open_trial, resources) if helpers(resources) else open_trial)
             self._actor = str(ray.get_runtime_context().get_actor_id())
             self._begin(config)
 
@@ -312,35 +315,11 @@ def _trainable(open_trial: OpenTrial) -> type[tune.Trainable]:
     return MetaloomTrial
 
 
-def _request(resources: Mapping[str, Any]) -> dict[str, float]:
-    """Translate a resources section into Tune's."""
-    request = {"cpu": float(resources.get("cpus") or 1), "gpu": float(resources.get("gpus") or 0)}
-    if resources.get("memory"):
-        request["memory"] = float(resources["memory"])
-    return request
+def _spreading(open_trial: Callable[..., TrialRunner], resources: Mapping[str, Any]) -> OpenTrial:
+    """Let the trials of one worker share out their perturbations."""
+    from metaloom.orchestrator.perturbations import PerturbationWorkers  # torch, which the driver does without
 
-
-def _check_fits(request: Mapping[str, float]) -> None:
-    """Refuse what no node could ever give: Tune would wait for it without an end."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for name, amount in request.items():
-        key = name.upper() if name != "memory" else name
-        most = max((node.get(key, 0.0) for node in nodes), default=0.0)
-        if amount > most:
-            raise ClusterError(
-                f"a trial asks for {amount:g} {name}, but no node of the Ray cluster has more than {most:g}; "
-                f"change resources.{name if name == 'memory' else name + 's'}"
-            )
-
-
-def slots(resources: Mapping[str, Any]) -> int:
-    """Return how many such trials the running cluster can hold at a time, at least one."""
-    have = ray.cluster_resources()
-    request = _request(resources)
-    counts = [
-        have.get(key.upper() if key != "memory" else key, 0.0) // amount for key, amount in request.items() if amount
-    ]
-    return max(1, int(min(counts)))
+    return functools.partial(open_trial, spread=PerturbationWorkers(resources, bundle(resources)))
 
 
 def _trial_name(trial: Any) -> str:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -18,7 +18,11 @@ from metaloom.orchestrator.failures import StoreError
 from metaloom.orchestrator.store import explained
 from metaloom.workers.records import Report, TrialConfig, TrialRunner
 
+if TYPE_CHECKING:
+    from metaloom.learners.hypergradients.problem import Mapper
+
 OpenTrial = Callable[[TrialConfig, Path], TrialRunner]
+Spread = Callable[[TrialConfig], "Mapper"]
 
 # After a kill -9 of the driver its Ray workers live on for a second or two. The kernel frees the lock when they end.
 LOCK_TIMEOUT_S = 60.0
@@ -147,8 +151,17 @@ def _lock_directory(directory: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def open_trial(config: TrialConfig, directory: Path, *, cache: Path) -> TrialRunner:
-    """Open a trial of ``workers``, going on from its newest checkpoint if it has one."""
+def open_trial(config: TrialConfig, directory: Path, *, cache: Path, spread: Spread | None = None) -> TrialRunner:
+    """Open a trial of ``workers``, going on from its newest checkpoint if it has one.
+
+    Args:
+        config: What it is.
+        directory: Where it lives.
+        cache: Where task sources keep what they have made.
+        spread: Makes what evaluates its perturbations elsewhere; None evaluates them here.
+    """
     from metaloom.workers.trial import Trial  # torch: 2 s, not to be paid by a driver that only hands out work
 
-    return Trial(config, directory, cache=cache)
+    if spread is None:
+        return Trial(config, directory, cache=cache)
+    return Trial(config, directory, cache=cache, mapper=spread(config))

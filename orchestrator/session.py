@@ -189,17 +189,25 @@ def _run_trials(
     if director.is_over:
         return
     opening: OpenTrial = functools.partial(open_trial, cache=store.cache)
+    helpers = experiment.resources.perturbation_workers
     if options.executor == "inline":
+        if helpers:
+            logger.warning("perturbation_workers (%d) need Ray: perturbations are evaluated in this process", helpers)
         InlineExecutor(interruption).run(director, opening)
         return
     ray_environment.prepare(local=options.address is None)
-    from metaloom.orchestrator import cluster, ray_connection  # here, so that nothing else waits for ray or needs it
+    from metaloom.orchestrator import cluster, placement, ray_connection  # here: nothing else waits for ray or needs it
 
     resources = experiment.resources.model_dump(mode="json")
     wanted = options.concurrency or experiment.search.concurrency
     cpus = None if options.address else _cpus(wanted, float(resources["cpus"]))
     with ray_connection.connected(interruption, address=options.address, cpus=cpus) as connection:
-        trials = wanted or cluster.slots(resources)
+        room = placement.slots(resources)
+        if wanted and helpers and wanted > room:
+            logger.warning(
+                "with perturbation_workers (%d) the cluster has room for %d trials, not %d", helpers, room, wanted
+            )
+        trials = wanted or room
         try:
             executor = cluster.RayExecutor(interruption, connection, resources=resources)
             executor.run(director, opening, concurrency=trials)

@@ -13,7 +13,7 @@ from metaloom.search_spaces.learner_space import METHOD, sections
 from metaloom.search_spaces.nodes import Alternatives, Fixed, Node, Searched, Section, Several, Spelling, walk_nodes
 from metaloom.search_spaces.sampling import domains
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
-from metaloom.search_spaces.settings import Objective, SearchSettings
+from metaloom.search_spaces.settings import Objective, Resources, SearchSettings
 from metaloom.search_spaces.space import Space
 
 ONE_OBJECTIVE = ("asha", "hyperband", "median", "pbt", "paired")
@@ -25,14 +25,17 @@ def default_objective(tasks: Node) -> Objective:
     return Objective.model_validate("validation_loss" if is_regression(tasks) else "validation_accuracy")
 
 
-def check_consistency(space: Space, search: SearchSettings, problems: Problems) -> None:
+def check_consistency(space: Space, search: SearchSettings, resources: Resources, problems: Problems) -> None:
     """Note everything that contradicts something else, each with what to do about it.
 
     Args:
         space: The parsed sections.
         search: The search section.
+        resources: The resources section.
         problems: Collects what is wrong.
     """
+    if resources.perturbation_workers:
+        _check_perturbations(space, problems)
     for learner in sections(space.learner):
         _check_signal(learner, space.outer.get(learner.kind), problems)
         _check_proximal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
@@ -70,6 +73,18 @@ def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> N
             learned_too = "which is learned" if len(unseen) == 1 else "which are learned"
             message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, {learned_too}; {advice}"
             problems.add(chosen.place.path, message)
+
+
+def _check_perturbations(space: Space, problems: Problems) -> None:
+    """Refuse workers for perturbations that no learner of the space has."""
+    outers = [
+        outer for learner in sections(space.learner) if isinstance(outer := space.outer.get(learner.kind), Section)
+    ]
+    estimators = [one.kind for outer in outers for one in sections(outer.fields[HYPERGRADIENT])]
+    if not any(kind != AUTO and ESTIMATORS[kind].spreads for kind in estimators):
+        spreading = " or ".join(kind for kind in ESTIMATORS if ESTIMATORS[kind].spreads)
+        advice = f"use outer.hypergradient: {spreading}, or remove it"
+        problems.add(("resources", "perturbation_workers"), f"nothing here has perturbations to spread; {advice}")
 
 
 def _check_proximal(learner: Section, inner: Node | None, outer: Node | None, problems: Problems) -> None:

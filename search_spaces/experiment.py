@@ -70,7 +70,7 @@ class Experiment(Settings):
         space = parse_space(document, problems)
         if search is None:
             return
-        check_consistency(space, search, problems)
+        check_consistency(space, search, self.resources, problems)
         if not self.search.objectives:
             objectives = (default_objective(space.tasks),)
             object.__setattr__(self, "search", search.model_copy(update={"objectives": objectives}))

@@ -219,6 +219,8 @@ class Resources(Settings):
     gpus: Annotated[float, Field(ge=0)] = 0.0
     threads: Count = 1
     memory: Count | None = None  # bytes; a text such as 2GB is read
+    # processes beside the trial's own, each with as much again, that share the perturbations of evolution strategies
+    perturbation_workers: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("memory", mode="before")
     @classmethod

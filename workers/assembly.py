@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metaloom import learners
 from metaloom.learners.base import Learner, Tensors
+from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
@@ -29,7 +30,14 @@ class Assembly:
         return Origin(config.search, config.trial, self.source.name, learner.setting, learner.batch_norm)
 
 
-def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None, start: Tensors | None = None) -> Assembly:
+def assemble(
+    config: TrialConfig,
+    *,
+    cache: Path,
+    seed: int | None = None,
+    start: Tensors | None = None,
+    mapper: Mapper = one_by_one,
+) -> Assembly:
     """Open the task source, build the learner, choose the device.
 
     Args:
@@ -38,6 +46,7 @@ def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None, start
         seed: Seed of the episodes; None takes the search's.
         start: Parameters to start from, where the trial has its own already; None reads the bundle that
             ``learner.initialization`` names, if it names one.
+        mapper: Evaluates the perturbations of an estimator that has some.
 
     Raises:
         BadInput: The configuration cannot work; the message says why.
@@ -51,6 +60,6 @@ def assemble(config: TrialConfig, *, cache: Path, seed: int | None = None, start
     elif start is None:
         start = bundle_start(config.learner)
     learner = learners.build_learner(
-        learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape, start=start
+        learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape, start=start, mapper=mapper
     )
     return Assembly(source, learner, device, outer)

@@ -12,6 +12,7 @@ from torch import Generator
 from metaloom import learners
 from metaloom.learners.base import Learner, MetaStep, Tensors
 from metaloom.learners.episode import Episode
+from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.knowledge.cells import discretize
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, load_knowledge, settled, write_knowledge
@@ -56,6 +57,7 @@ class Trial:
         directory: Its own folder; created if absent.
         cache: Where task sources keep what they have made.
         assembly: Source, learner and device, if the caller holds them already.
+        mapper: Evaluates the perturbations of an estimator that has some; in this process, where nothing is said.
 
     Raises:
         BadInput: The configuration cannot work.
@@ -63,9 +65,17 @@ class Trial:
         CheckpointError: The directory belongs to a newer version of metaloom.
     """
 
-    def __init__(self, config: TrialConfig, directory: Path, *, cache: Path, assembly: Assembly | None = None) -> None:
-        parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory))
-        self.config, self.directory = config, directory
+    def __init__(
+        self,
+        config: TrialConfig,
+        directory: Path,
+        *,
+        cache: Path,
+        assembly: Assembly | None = None,
+        mapper: Mapper = one_by_one,
+    ) -> None:
+        parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory), mapper=mapper)
+        self.config, self.directory, self._mapper = config, directory, mapper
         self.source: TaskSource = parts.source
         self.learner: Learner = parts.learner
         self.device, self.outer = parts.device, parts.outer
@@ -232,7 +242,11 @@ class Trial:
 
     def _take_learner(self, section: Mapping[str, Any]) -> None:
         self.learner = learners.build_learner(
-            learner=section, inner=self.config.inner, outer=self.config.outer, task=self.source.shape
+            learner=section,
+            inner=self.config.inner,
+            outer=self.config.outer,
+            task=self.source.shape,
+            mapper=self._mapper,
         )
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:

@@ -22,7 +22,7 @@ is not. Its variance grows with the steps since the particles started, so they s
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
@@ -87,6 +87,11 @@ def combined(directions: Sequence[Tensors], differences: Sequence[float], scale:
     return mean, math.sqrt(spread / count / (count - 1)) / max(float(norm(mean)), tiny)
 
 
+def _stateless(problem: Problem) -> Problem:
+    """Return what of the problem an evaluation reads: all chance was drawn before, and memory is not its own."""
+    return replace(problem, generator=None, memory={})
+
+
 def _loss(problem: Problem, phi: Tensors) -> float:
     return outer_value(problem, phi)[0]
 
@@ -97,13 +102,14 @@ class EvolutionStrategies(Estimator):
 
     Config = EvolutionConfig
     config: EvolutionConfig
+    spreads = True
 
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
         generator, sigma = randomness(problem, "evolution_strategies"), self.config.sigma
         fixed = {name: value.detach() for name, value in phi.items()}
         drawn = [draw(fixed, sigma, generator) for _ in range(self.config.pairs)]
         ends = [_moved(fixed, one, sign) for one in drawn for sign in (1, -1)]
-        losses = self.mapper(partial(_loss, problem), ends)
+        losses = self.mapper(partial(_loss, _stateless(problem)), ends)
         differences = [up - down for up, down in zip(losses[::2], losses[1::2], strict=True)]
         gradient, error = combined(drawn, differences, 1 / (2 * sigma**2))
         return Hypergradient(gradient, outer_value(problem, fixed)[1], {"standard_error": error})
@@ -142,6 +148,7 @@ class PersistentEvolutionStrategies(Estimator):
     Config = PersistentEvolutionConfig
     config: PersistentEvolutionConfig
     online_only = True
+    spreads = True
 
     def begin(self, phi: Tensors, state: InnerState) -> Tensors:
         """Start every particle at the real inner state, with nothing accumulated."""
@@ -167,7 +174,7 @@ class PersistentEvolutionStrategies(Estimator):
             for pair in range(pairs)
             for sign, side in ((1, UP), (-1, DOWN))
         ]
-        ends = self.mapper(partial(_unrolled, problem), particles)
+        ends = self.mapper(partial(_unrolled, _stateless(problem)), particles)
         drift = [_moved(part(_at(memory, pair), DRIFT), drawn[pair], 1) for pair in range(pairs)]
         differences = [up[0] - down[0] for up, down in zip(ends[::2], ends[1::2], strict=True)]
         gradient, error = combined(drift, differences, 1 / (2 * sigma**2))

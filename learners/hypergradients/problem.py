@@ -112,6 +112,7 @@ class Estimator(ABC):
         at_solution: Whether it differentiates the inner solution, whatever start and path led there.
         online_only: Whether it needs an inner loop that persists from one outer step to the next.
         functional: Whether the inner loop must differentiate by torch.func, not by autograd's own graph.
+        spreads: Whether it evaluates perturbations of phi through ``mapper``, so that they may run elsewhere.
     """
 
     Config: ClassVar[type] = NoConfig
@@ -120,6 +121,7 @@ class Estimator(ABC):
     at_solution: ClassVar[bool] = False
     online_only: ClassVar[bool] = False
     functional: ClassVar[bool] = False
+    spreads: ClassVar[bool] = False
     mapper: Mapper = staticmethod(one_by_one)
 
     def __init__(self, config: Any) -> None:
