@@ -4,17 +4,19 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from safetensors.torch import load_file
 
-from metaloom.orchestrator import api, ray_environment
+from metaloom.orchestrator import api
 from metaloom.orchestrator.failures import ClusterError
 from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.ray_connection import Connection
 
 EPISODIC: dict[str, Any] = {
     "tasks": {"source": "sinusoid", "shots": 5, "queries": 5},
@@ -41,16 +43,6 @@ ONLINE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def ray_of_two() -> Iterator[None]:
-    """A Ray of two CPUs."""
-    ray_environment.prepare(local=True)
-    from metaloom.orchestrator.ray_connection import connected
-
-    with connected(Interruption(), cpus=2):
-        yield
-
-
 class Evaluators:
     """Looks, at every event, whether a perturbation worker is among this process's descendants."""
 
@@ -71,7 +63,7 @@ def knowledge(store: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("experiment", [EPISODIC, ONLINE], ids=["episodic", "online"])
 def test_the_result_is_that_of_one_process_bit_for_bit(
-    experiment: dict[str, Any], ray_of_two: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    experiment: dict[str, Any], local_ray: "Connection", tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two trials at a time with one worker each do not fit into two CPUs: they run one after the other."""
     shared = {**experiment, "resources": {"perturbation_workers": 1}}
@@ -91,7 +83,7 @@ def test_the_result_is_that_of_one_process_bit_for_bit(
     assert ("the cluster has room for 1 trials, not 2" in caplog.text) == (wanted == 2)
 
 
-def test_more_workers_than_the_cluster_holds_are_refused(ray_of_two: None, tmp_path: Path) -> None:
+def test_more_workers_than_the_cluster_holds_are_refused(local_ray: "Connection", tmp_path: Path) -> None:
     crowded = {**EPISODIC, "resources": {"perturbation_workers": 2}}
     with pytest.raises(ClusterError, match=r"perturbation_workers: 2 asks for 1 cpu 3 times over.*1 or fewer"):
         api.search(crowded, store=tmp_path, name="s")
@@ -105,7 +97,7 @@ def test_in_one_process_it_is_said_once(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 @pytest.fixture
-def home(ray_of_two: None) -> Iterator[Any]:
+def home(local_ray: "Connection") -> Iterator[Any]:
     """A trial's worker with one perturbation worker, in their placement group."""
     import perturbing
     import ray
