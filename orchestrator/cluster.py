@@ -12,6 +12,7 @@ out again. A trial that pauses (population-based training) does the same.
 import contextlib
 import functools
 import json
+import logging
 import math
 import re
 import shutil
@@ -46,8 +47,10 @@ ASSIGNMENT, MESSAGE, ACTOR = (
 # and more than 30 on one that is crowded.
 WORKERS_START_S = 60.0
 IDLE_S = 0.05
+SILENCE_S = 60.0  # without a first worker, until that is said; and until it is said again
 OUT_OF_MEMORY = "it was killed because the machine ran out of memory; try fewer trials at a time"
 CREATION = "in its creation task"  # Ray's words for a worker that could not even take its first trial
+logger = logging.getLogger("metaloom.cluster")
 
 
 class RayExecutor:
@@ -137,6 +140,7 @@ class _Bridge:
         self._idle: set[str] = set()
         self._present: set[str] = set()  # the idle trials that have been heard of
         self._deadline = math.inf
+        self._silent_since = time.monotonic()
 
     def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None if there is none now, or Tune's word for the end."""
@@ -156,6 +160,7 @@ class _Bridge:
 
     def hear(self, tune_id: str, text: str, actor: str) -> bool:
         """Pass a worker's message on; return whether its trial goes on."""
+        self._silent_since = math.inf
         self._actors[tune_id] = actor
         with self._keeping_errors():
             if tune_id in self._idle:
@@ -196,6 +201,18 @@ class _Bridge:
         self._idle.clear()
         self._present.clear()
         self._deadline = math.inf
+        self._silent_since = time.monotonic()
+
+    def look(self) -> None:
+        """Say that no worker has come yet: Ray waits for room, or for memory, without a word and without an end."""
+        if time.monotonic() - self._silent_since < SILENCE_S:
+            return
+        self._silent_since = time.monotonic()
+        logger.warning(
+            "no Ray worker has started in %.0f s: the cluster may be busy, or short of memory; still waiting "
+            "(Ctrl-C stops, `metaloom doctor` shows this machine)",
+            SILENCE_S,
+        )
 
     def ended(self, tune_id: str) -> None:
         """Forget a trial that Tune has ended."""
@@ -275,6 +292,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         if self._bridge.error is not None:
             raise self._bridge.error
         self._connection.check()
+        self._bridge.look()
 
 
 def _trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:

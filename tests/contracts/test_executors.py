@@ -144,6 +144,33 @@ def test_workers_are_reused(local_ray: "Connection", tmp_path: Path) -> None:
     assert len({line["pid"] for trial in range(6) for line in toy.truth(tmp_path / "s", trial)}) == 1
 
 
+def test_a_cluster_without_room_is_waited_for_and_that_is_said(
+    local_ray: "Connection", tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from metaloom.orchestrator import cluster
+
+    monkeypatch.setattr(cluster, "SILENCE_S", 0.5)
+    room = ray.util.placement_group([{"CPU": 2}])
+    ray.get(room.ready(), timeout=60)
+    director = toy.direct(tmp_path / "s", trials=1)
+    leaver = threading.Thread(target=_leave_when_it_is_said, args=(caplog, room))
+    leaver.start()
+    run(on_ray(local_ray), director)
+    leaver.join()
+    assert director.is_over and "no Ray worker has started in 0 s" in caplog.text
+
+
+def _leave_when_it_is_said(caplog: pytest.LogCaptureFixture, room: Any) -> None:
+    import ray
+
+    deadline = time.monotonic() + 60
+    while "no Ray worker" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ray.util.remove_placement_group(room)
+
+
 def test_what_no_node_has_is_refused(local_ray: "Connection", tmp_path: Path) -> None:
     from metaloom.orchestrator.cluster import RayExecutor
 
