@@ -29,10 +29,10 @@ SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
 LOOK_S = 1.0  # how often it is looked whether the servers live
 ANSWER_S = 10.0  # for the head node to take a connection
 NOTICE_S = 10.0  # for the loop to notice, which it does within a second unless it is caught inside Ray
-DEATH = (
-    "a server of Ray on this machine has died (it was killed, or the machine ran out of memory); "
-    "what was recorded is intact, and `metaloom resume` goes on from it"
-)
+UNANSWERED = 30  # tries after which a cluster is given up, LOOK_S apart: Ray itself ends this process after 60 s
+DEATH = "a server of Ray on this machine has died (it was killed, or the machine ran out of memory)"
+SILENCE = "the Ray cluster at {address} no longer answers"
+AFTER = "; what was recorded is intact, and `metaloom resume` goes on from it"
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 _LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
 logger = logging.getLogger("metaloom.cluster")
@@ -44,35 +44,40 @@ class Connection:
     Args:
         others: Children of this process that are none of Ray's.
         own: Whether Ray was started for this process alone, as its children.
+        address: Of the cluster that was joined.
     """
 
-    def __init__(self, others: set[int], *, own: bool) -> None:
+    def __init__(self, others: set[int], *, own: bool, address: str | None = None) -> None:
         self._own = own
+        self._head, self._unanswered = _host_and_port(address or ""), 0
+        self._reason = (SILENCE.format(address=address) if address else DEATH) + AFTER
         self._roots = _children(others) if own else []
         self._started = self._family()
         self._servers = [one for one in self._started if _name(one) in SERVERS]
         self._left = threading.Event()
-        if own:
+        if own or self._head:
             threading.Thread(target=self._watch, name="metaloom-ray-watch", daemon=True).start()
 
     def check(self) -> None:
-        """Raise ClusterError if a server of our own has died."""
+        """Raise ClusterError if a server of our own has died, or the cluster no longer answers."""
         if not self.is_whole:
-            raise ClusterError(DEATH)
+            raise ClusterError(self._reason)
 
     def _watch(self) -> None:
         while not self._left.wait(LOOK_S):
+            if self._head is not None:
+                self._unanswered = 0 if _answers(*self._head) else self._unanswered + 1
             if self.is_whole:
                 self._started = self._family()  # the workers are raylet's children, and nobody's once it has died
             elif not self._left.wait(NOTICE_S):
-                print(f"metaloom: {DEATH}", file=sys.stderr, flush=True)
+                print(f"metaloom: {self._reason}", file=sys.stderr, flush=True)
                 _kill(self._started)
                 os._exit(ClusterError.exit_code)
 
     @property
     def is_whole(self) -> bool:
         """Whether all servers live."""
-        return all(map(_lives, self._servers))
+        return self._unanswered < UNANSWERED and all(map(_lives, self._servers))
 
     @property
     def is_ending(self) -> bool:
@@ -118,7 +123,7 @@ def connected(
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
     _start_or_stop(interruption, address, cpus, others)
     interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
-    connection = Connection(others, own=address is None)
+    connection = Connection(others, own=address is None, address=address)
     try:
         yield connection
     finally:
@@ -164,9 +169,21 @@ def _start(address: str | None, cpus: int | None) -> None:
 
 def _check_answers(address: str) -> None:
     """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for five minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    head = _host_and_port(address)
+    if head is not None:
+        socket.create_connection(head, timeout=ANSWER_S).close()
+
+
+def _host_and_port(address: str) -> tuple[str, int] | None:
+    host, _, port = address.rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else None
+
+
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), timeout=LOOK_S).close()
+        return True
+    return False
 
 
 def _children(others: set[int]) -> list[psutil.Process]:

@@ -18,18 +18,20 @@ from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption, Stopped
 
 
-def run(director: Director, executor: str, interruption: Interruption, concurrency: int) -> None:
+def run(
+    director: Director, executor: str, interruption: Interruption, concurrency: int = 1, address: str | None = None
+) -> None:
     """Run the trials by one of the executors."""
     if executor == "inline":
         InlineExecutor(interruption).run(director, toy.open_toy)
         return
     from metaloom.orchestrator import ray_environment
 
-    ray_environment.prepare(local=True)
+    ray_environment.prepare(local=address is None)
     from metaloom.orchestrator.cluster import RayExecutor
     from metaloom.orchestrator.ray_connection import connected
 
-    with connected(interruption, cpus=2) as connection:
+    with connected(interruption, address=address, cpus=None if address else 2) as connection:
         print("up", flush=True)
         RayExecutor(interruption, connection).run(director, toy.open_toy, concurrency=concurrency)
 
@@ -48,7 +50,7 @@ def main() -> int:
         with interruption.installed():
             director.start()
             try:
-                run(director, executor, interruption, options.get("concurrency", 1))
+                run(director, executor, interruption, options.get("concurrency", 1), options.get("address"))
                 director.end()
             except Stopped:
                 number = signal.Signals(interruption.signal_number or signal.SIGINT)

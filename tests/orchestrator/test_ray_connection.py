@@ -1,0 +1,70 @@
+"""A cluster that was joined by its address, and then loses its head."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import toy
+
+HERE = Path(__file__).parent
+LIMIT_S = 90.0
+
+
+@pytest.fixture
+def head() -> Iterator[tuple[str, dict[str, str]]]:
+    """A cluster of one node, which this process has not started as its child: its address, and its environment."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets: a path of 107 characters at most
+    token = folder / "token"
+    token.write_text("0" * 64)
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    told = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *told, f"--temp-dir={folder / 'ray'}"]
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=LIMIT_S)
+    yield f"127.0.0.1:{port}", environment
+    for process in _of(folder):
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of(folder: Path) -> list[psutil.Process]:
+    """Return the processes of a cluster, by its folder in what they were started with."""
+    return [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])]
+
+
+def test_a_cluster_whose_head_has_died_ends_the_search(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """Left to itself Ray ends the driver a minute later, without a word."""
+    address, environment = head
+    options = json.dumps({"outer": {"seconds": 0.2}, "settings": {"trials": 5}, "address": address})
+    driver = subprocess.Popen(
+        [sys.executable, str(HERE / "driver.py"), str(tmp_path / "s"), "ray", options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + LIMIT_S
+    while not any(line["what"] == "step" for line in toy.truth(tmp_path / "s", 0)):
+        assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()
+        time.sleep(0.05)
+    folder = Path(environment["RAY_AUTH_TOKEN_PATH"]).parent
+    next(one for one in _of(folder) if one.name() == "gcs_server").kill()
+    _, errors = driver.communicate(timeout=LIMIT_S)
+    assert driver.returncode == 3, errors
+    assert f"the Ray cluster at {address} no longer answers" in errors and "metaloom resume" in errors
