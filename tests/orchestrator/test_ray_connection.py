@@ -1,5 +1,6 @@
 """A cluster that was joined by its address, and then loses its head."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -38,8 +39,10 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *told, f"--temp-dir={folder / 'ray'}"]
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=LIMIT_S)
     yield f"127.0.0.1:{port}", environment
-    for process in _of(folder):
-        process.kill()
+    servers = _of(folder)
+    for process in [*servers, *(child for server in servers for child in server.children(recursive=True))]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     shutil.rmtree(folder, ignore_errors=True)
 
 
