@@ -81,7 +81,7 @@ def gated(
     return [*rows, Row(claim, "seconds of training and tests, one thread", seconds, None, "<= 3600", hour)]
 
 
-def maml(method: str, steps: int, rate: float) -> dict[str, Any]:
+def maml(method: str, steps: int, *, schedule: str) -> dict[str, Any]:
     """Return MAML's Omniglot protocol: strided Conv-4-64, alpha 0.4, 1 step to train and 3 to test, 16 tasks."""
     return {
         "tasks": tasks(5, 1),
@@ -93,8 +93,8 @@ def maml(method: str, steps: int, rate: float) -> dict[str, Any]:
         "outer": {
             "steps": steps,
             "tasks": 16,
-            "rate": rate,
-            "schedule": "cosine",
+            "rate": 0.003,  # of 0.001 and 0.003, the better on the validation classes of seed 0
+            "schedule": schedule,
             "validate_every": 500,
             "validation_episodes": 2,
         },
@@ -102,26 +102,28 @@ def maml(method: str, steps: int, rate: float) -> dict[str, Any]:
 
 
 def v14(seeds: Sequence[int], cache: Path) -> list[Row]:
-    """MAML, tested with one query per class as the paper does; the second training length, in the rate's schedule.
-
-    The outer rate was chosen, of 0.001 and 0.003, on the validation classes of seed 0.
-    """
+    """MAML, tested with one query per class as the paper does; the second training length, in the rate's schedule."""
     what = "MAML, 5-way 1-shot after {:,} iterations"
-    return gated("V14", what, maml("maml", 3_000, 0.003), {500: 0.89, 3_000: 0.95}, seeds, cache, Trained.test)
+    return gated(
+        "V14", what, maml("maml", 3_000, schedule="cosine"), {500: 0.89, 3_000: 0.95}, seeds, cache, Trained.test
+    )
 
 
 def v15(seeds: Sequence[int], cache: Path) -> list[Row]:
     """ANIL beside MAML at equal iterations: its accuracy, and the time of an inner step."""
-    trained = {m: [train(maml(m, 500, 0.001), seed=seed, cache=cache) for seed in seeds] for m in ("maml", "anil")}
+    trained = {
+        method: [train(maml(method, 500, schedule="constant"), seed=seed, cache=cache) for seed in seeds]
+        for method in ("maml", "anil")
+    }
     found = {method: [one.test() for one in many] for method, many in trained.items()}
     least = sum(mean_at(one, -1) for one in found["maml"]) / len(seeds) - 0.02
     pairs = zip(trained["maml"], trained["anil"], strict=True)
     faster = tuple(inner_step_seconds(slow) / inner_step_seconds(fast) for slow, fast in pairs)
     return [
-        row("V15", "MAML, 5-way 1-shot after 500 iterations, the rate decayed to 0", found["maml"]),
+        row("V15", "MAML, 5-way 1-shot after 500 iterations", found["maml"]),
         row(
             "V15",
-            "ANIL, 5-way 1-shot after 500 iterations, the rate decayed to 0",
+            "ANIL, 5-way 1-shot after 500 iterations",
             found["anil"],
             gate=f">= MAML - 2 points = {least:.3f}",
             reached=lambda mean: mean >= least,
