@@ -138,6 +138,7 @@ def v17(seeds: Sequence[int], cache: Path) -> list[Row]:
     rows = [
         Row("V17", f"true accuracy of the best of {len(GENOTYPES)} networks", (best,)),
         Row("V17", "true accuracy of the median network", (statistics.median(tested.values()),)),
+        Row("V17", "process seconds of training a network once", (training_seconds,)),
         Row("V17", f"random search, {budget} networks: median regret of {DRAWS:,} searches", (median,)),
     ]
     for name, chosen in proposed.items():

@@ -18,7 +18,8 @@ Every number below is printed by the command beside its claim; `make reproduce` 
 the training seeds, each tested on 600 fixed episodes of the test split (single-task data: on the whole test split, in
 episodes of 10 samples); the interval is the 95% interval over all test episodes of all seeds, and the seeds' own means
 stand beside it. Nothing was tuned on a test split. The seconds beside a command are its own: what an earlier run of the
-same commit had measured of a seed already is not among them, and stands in a row of its own.
+same commit, or of the same protocol of networks (V17), had measured already is not among them, and stands in a row of
+its own.
 """
 
 
