@@ -23,7 +23,6 @@ RATES: Mapping[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 OUTER = {
     "steps": 1000,
-    "rate": 0.005,
     "schedule": "cosine",
     "validate_every": 100,
     "validation_episodes": 10,
