@@ -13,6 +13,7 @@ from benchmarks.reproductions import (
     penalties,
     quadratics,
     sinusoid,
+    taught,
     weights,
 )
 from benchmarks.reproductions.harness import Row
@@ -37,4 +38,6 @@ CLAIMS: dict[str, Claim] = {
     "V17": cells.v17,
     "V20": penalties.v20,
     "V21": augmentation.v21,
+    "V24": taught.v24,
+    "V25": taught.v25,
 }

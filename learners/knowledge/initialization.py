@@ -38,6 +38,11 @@ class FixedInitialization(Component):
         """Whether each outer step draws its own start."""
         return False
 
+    @property
+    def resamples_evaluated(self) -> bool:
+        """Whether each evaluated task draws its own start."""
+        return False
+
     def draw(self, network: Network, generator: Generator) -> Tensors:
         """Return starting weights."""
         return network.initial(generator)
@@ -45,9 +50,15 @@ class FixedInitialization(Component):
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """Whether each outer step draws new starting weights, or all share one draw."""
+    """Who draws new starting weights; all others share one draw.
+
+    Attributes:
+        resample: Every outer step.
+        resample_evaluated: Every task that is evaluated or adapted to, so that no start is one that was learned from.
+    """
 
     resample: bool = False
+    resample_evaluated: bool = False
 
 
 @INITIALIZATIONS.register("random")
@@ -60,6 +71,10 @@ class RandomInitialization(FixedInitialization):
     @property
     def resamples(self) -> bool:
         return self.config.resample
+
+    @property
+    def resamples_evaluated(self) -> bool:
+        return self.config.resample_evaluated
 
 
 @dataclass(frozen=True)

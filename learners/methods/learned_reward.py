@@ -3,7 +3,7 @@ r"""A learned potential for the reward of a policy-gradient learner.
 Potential-based shaping is Ng, Harada and Russell's, 1999; learning it by the gradient of the true return through
 the policy's own updates is Zheng, Oh and Singh's, 2018, https://arxiv.org/abs/1804.06459, and Bechtle et al.'s,
 2021, https://arxiv.org/abs/1906.05374. The formulas stand in ``knowledge/policy_gradient.py``. Every outer
-step draws a new policy to learn, so that the potential serves any.
+step draws a new policy to learn, so that the potential serves any, and so does every task that is evaluated.
 """
 
 from metaloom.learners.base import METHODS, Recipe
@@ -15,11 +15,13 @@ LEARNED_REWARD = METHODS.add(
         paper="Zheng et al., 2018, https://arxiv.org/abs/1804.06459",
         learner={
             "architecture": {"kind": "mlp", "hidden": [16], "activation": "tanh"},
-            "initialization": {"kind": "random", "resample": True},
-            "update": {"kind": "sgd", "rate": 0.5, "steps": 5},
+            "initialization": {"kind": "random", "resample": True, "resample_evaluated": True},
+            "update": {"kind": "sgd", "rate": 0.3, "steps": 5},
             "loss": {"kind": "shaped_policy_gradient"},
         },
-        outer={"hypergradient": {"kind": "unroll"}, "strategy": "loop", "tasks": 2, "rate": 3e-3, "clip": 1.0},
+        # only the few policies that happen to come near the goal have a hypergradient to speak of: many tasks for each
+        # outer step, and a clip below the usual norm, so that one of those few cannot undo what the others taught
+        outer={"hypergradient": {"kind": "unroll"}, "strategy": "vmap", "tasks": 16, "rate": 0.01, "clip": 0.1},
     ),
 )
 
@@ -30,7 +32,7 @@ POLICY_GRADIENT = METHODS.add(
         paper="Williams, 1992",
         learner={
             "architecture": {"kind": "mlp", "hidden": [16], "activation": "tanh"},
-            "initialization": {"kind": "random", "resample": True},
+            "initialization": {"kind": "random", "resample": True, "resample_evaluated": True},
             "update": {"kind": "sgd", "rate": 0.5, "steps": 5},
             "loss": {"kind": "policy_gradient"},
         },

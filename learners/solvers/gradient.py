@@ -118,10 +118,12 @@ class GradientLearner:
             return self._start(phi, state)
         return InnerState(part(carried, "theta"), part(carried, "buffers"))
 
-    def _fresh(self, phi: Tensors, state: Tensors, generator: Generator) -> Tensors:
-        """Redraw the start where each outer step wants its own."""
+    def _fresh(self, state: Tensors, generator: Generator, *, training: bool) -> Tensors:
+        """Redraw the start where each outer step, or each evaluated task, wants its own."""
         start = self.slots.initialization
-        if isinstance(start, FixedInitialization) and start.resamples:
+        if not isinstance(start, FixedInitialization):
+            return state
+        if start.resamples if training else start.resamples_evaluated:
             like = next(iter(part(state, "theta").values()))
             drawn = self._moving(start.draw(self.slots.architecture, generator))
             return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
@@ -146,7 +148,7 @@ class GradientLearner:
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
-        state = self._fresh(phi, state, generator)
+        state = self._fresh(state, generator, training=True)
         episodes = self._to_learn_from(phi, state, episodes, generator)
         outer_step = int(state[STEP])
         weights = self._step_weights(outer_step)
@@ -173,7 +175,7 @@ class GradientLearner:
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
-        state = self._fresh(phi, state, generator)
+        state = self._fresh(state, generator, training=True)
         episodes = self._to_learn_from(phi, state, episodes, generator)
         steps = self.slots.update.config.steps
         last_only = (0.0,) * (steps - 1) + (1.0,)
@@ -218,6 +220,7 @@ class GradientLearner:
 
     def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
+        state = self._fresh(state, generator, training=False)
         loop = self._evaluation_loop(state)
         episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         with torch.no_grad():
@@ -235,6 +238,7 @@ class GradientLearner:
         self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
     ) -> "AdaptedByGradient":
         """Adapt to a new task."""
+        state = self._fresh(state, generator, training=False)
         episode = Episode(support_x, support_y, support_x[:0], support_y[:0])
         episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         loop = self._evaluation_loop(state)

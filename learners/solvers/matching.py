@@ -25,7 +25,7 @@ class MatchingLearner(GradientLearner):
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the gradient of the mean distance; the outcomes are of networks trained for ``update.steps``."""
-        state = self._fresh(phi, state, generator)
+        state = self._fresh(state, generator, training=True)
         leaves = as_leaves(phi)
         total = torch.stack([self._distance(leaves, state, episode) for episode in episodes]).mean()
         outcomes = tuple(self._outcome(phi, state, episode) for episode in episodes)
@@ -34,7 +34,7 @@ class MatchingLearner(GradientLearner):
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Return the mean distance."""
-        state = self._fresh(phi, state, generator)
+        state = self._fresh(state, generator, training=True)
         return sum(float(self._distance(phi, state, episode).detach()) for episode in episodes) / len(episodes)
 
     def _problem(self, state: Tensors, episode: Episode) -> Problem:

@@ -199,6 +199,26 @@ def test_a_resampled_start_is_drawn_anew_at_every_outer_step() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_an_evaluated_task_draws_its_own_start_if_told_to(anew: bool) -> None:
+    settings = {
+        "architecture": SMOOTH,
+        "initialization": {"kind": "random", "resample_evaluated": anew},
+        "update": {"steps": 1},
+    }
+    learner = built(settings, SINGLE)
+    phi, state = begun(learner)
+    episode = episode_of(SINGLE, 0)
+    losses = [learner.evaluate(phi, state, episode, seeded(seed)).losses[0] for seed in (1, 1, 2)]
+    assert losses[0] == losses[1]
+    assert (losses[1] != losses[2]) == anew
+    found = [
+        learner.adapt(phi, state, episode.support_x, episode.support_y, seeded(seed)).predict(episode.query_x)
+        for seed in (1, 2)
+    ]
+    assert torch.equal(*found) != anew
+
+
 def test_multi_step_weights_fade_to_the_last_step() -> None:
     assert multi_step_weights(5, 0, 0) is None
     assert multi_step_weights(1, 0, 100) is None
