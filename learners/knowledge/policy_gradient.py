@@ -9,12 +9,15 @@ baseline the mean over the trajectories. Ng, Harada and Russell, 1999, theorem 1
 
     F(s, s') = gamma Phi(s') - Phi(s)
 
-to the reward leaves the best policy what it was, for any potential Phi; a good one makes the next steps tell
-what otherwise only the end would. Here Phi is a network, and the hypergradient of the true return after
-the inner loop teaches it (as the learned rewards of Bechtle et al., 2021, https://arxiv.org/abs/1906.05374, section
-4.3, and of Zheng, Oh and Singh, 2018, https://arxiv.org/abs/1804.06459). It passes through the trajectories too, which
-the noise and the differentiable task make functions of theta: it is exact for what is done. Costs the
-horizon's policy evaluations for every inner step, one after another.
+to the reward leaves the best policy what it was, for any potential Phi that is 0 where a trajectory ends; a good
+one makes the next steps tell what otherwise only the end would. Nothing holds this Phi to 0 after the last of H steps:
+gamma^H Phi(s_H) remains, a learned reward of where a trajectory has come to.
+
+Phi is a network, and the hypergradient of the true return after the inner loop teaches it (as the learned rewards of
+Bechtle et al., 2021, https://arxiv.org/abs/1906.05374, section 4.3, and of Zheng, Oh and Singh, 2018,
+https://arxiv.org/abs/1804.06459). It passes through the trajectories too, which the noise and the differentiable task
+make functions of theta: it is exact for what is done. Costs the horizon's policy evaluations for every inner step, one
+after another.
 """
 
 import math

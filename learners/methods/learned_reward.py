@@ -16,7 +16,7 @@ LEARNED_REWARD = METHODS.add(
         learner={
             "architecture": {"kind": "mlp", "hidden": [16], "activation": "tanh"},
             "initialization": {"kind": "random", "resample": True, "resample_evaluated": True},
-            "update": {"kind": "sgd", "rate": 0.3, "steps": 5},
+            "update": {"kind": "sgd", "rate": 0.3, "steps": 5, "evaluation_steps": 20},
             "loss": {"kind": "shaped_policy_gradient"},
         },
         # only the few policies that happen to come near the goal have a hypergradient to speak of: many tasks for each
@@ -33,7 +33,7 @@ POLICY_GRADIENT = METHODS.add(
         learner={
             "architecture": {"kind": "mlp", "hidden": [16], "activation": "tanh"},
             "initialization": {"kind": "random", "resample": True, "resample_evaluated": True},
-            "update": {"kind": "sgd", "rate": 0.5, "steps": 5},
+            "update": {"kind": "sgd", "rate": 0.3, "steps": 5, "evaluation_steps": 20},
             "loss": {"kind": "policy_gradient"},
         },
         outer={"steps": 0},

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 from metaloom.learners.base import MetaStep
 from metaloom.learners.episode import TaskShape
@@ -43,6 +43,12 @@ LEARNERS: dict[str, tuple[dict[str, Any], TaskShape, dict[str, Any], str]] = {
     "distilled": (
         {"data": {"kind": "distilled", "learn_labels": True}, "update": {"rate": RATE, "steps": 2}},
         SINGLE,
+        {},
+        "unroll",
+    ),
+    "shaped_reward": (
+        {**START, "loss": {"kind": "shaped_policy_gradient", "hidden": 5}, "update": {"rate": 0.2, "steps": 1}},
+        CONTROL,
         {},
         "unroll",
     ),

@@ -29,6 +29,7 @@ EXPECTED = {
     "learned-augmentation",
     "learned-loss",
     "learned-optimizer",
+    "learned-reward",
     "multi-objective",
     "noisy-digits",
     "omniglot-maml",
