@@ -6,7 +6,7 @@ r"""Dataset condensation: learn examples that act on a network as the real data 
   gradient is differentiated.
 
 The papers move the images by SGD (rate 0.1, and 1 for the features); Adam's steps do not depend on the
-distance's scale. ``update`` is how a network is then trained on the examples.
+distance's scale. ``update`` is how a network is then trained on the examples, another one for every evaluation.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ TRAINING: dict[str, Any] = {
     "steps": 1,
     "evaluation_steps": 100,
 }
-START = {"kind": "random", "resample": True}
+START = {"kind": "random", "resample": True, "resample_evaluated": True}
 
 
 def condensed(kind: str, summary: str, paper: str) -> Recipe:
@@ -64,7 +64,7 @@ CORE_SET = METHODS.add(
         paper="Welling, 2009, https://doi.org/10.1145/1553374.1553517, and Sener and Savarese, 2018, "
         "https://arxiv.org/abs/1708.00489",
         learner={
-            "initialization": {"kind": "random"},
+            "initialization": {"kind": "random", "resample_evaluated": True},
             "data": {"kind": "core_set"},
             "update": {"kind": "sgd", "rate": 0.1, "momentum": 0.9, "steps": 50},
         },
