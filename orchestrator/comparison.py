@@ -1,5 +1,6 @@
 """After the trials: the best one and the baselines, on the same test episodes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.resolve import baseline
+from metaloom.search_spaces.resolve import baseline, baseline_name
+from metaloom.search_spaces.settings import Baseline
 from metaloom.workers import records
 from metaloom.workers.records import TrialConfig
 
 BASELINES_FOLDER = "baselines"
+REFUSED_IN_FOLDERS = re.compile(r"[^\w.=\[\]-]")
 
 
 def compare_on_test(experiment: Experiment, director: Director, store: Store, interruption: Interruption) -> list[str]:
@@ -35,9 +38,10 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
         if evaluation is not None:
             director.note(records.BEST_TESTED, {"trial": number, "evaluation": evaluation})
     done = {one["method"] for one in director.state.baselines}
-    for index, method in enumerate(experiment.search.baselines):
+    for index, asked in enumerate(experiment.search.baselines):
+        method = baseline_name(asked)
         if method not in done:
-            trained = _Baseline(experiment, director, store, method, index)
+            trained = _Baseline(experiment, director, store, asked, index)
             evaluation = _guarded(trained, f"baseline {method} could not be tested", interruption, notes)
             if evaluation is not None:
                 director.note(records.BASELINE, {"method": method, "evaluation": evaluation})
@@ -47,9 +51,10 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
 class _Baseline:
     """Trains a baseline as a trial of its own, beside the search's, and tests it."""
 
-    def __init__(self, experiment: Experiment, director: Director, store: Store, method: str, index: int) -> None:
-        resolved = baseline(experiment, method)
-        self._store, self._directory = store, director.journal.folder / BASELINES_FOLDER / method
+    def __init__(self, experiment: Experiment, director: Director, store: Store, asked: Baseline, index: int) -> None:
+        resolved = baseline(experiment, asked)
+        name = REFUSED_IN_FOLDERS.sub("_", baseline_name(asked))
+        self._store, self._directory = store, director.journal.folder / BASELINES_FOLDER / name
         self._config = TrialConfig(
             search=director.journal.folder.name,
             trial=-1 - index,  # no trial of the search has such a number, nor such a seed

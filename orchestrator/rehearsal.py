@@ -16,7 +16,7 @@ from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.failures import SearchError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.nodes import Alternatives
-from metaloom.search_spaces.resolve import Given, Resolved, baseline, defaults, resolve, searched_knobs
+from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_name, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sampling import Value, domains
 from metaloom.workers.data import open_source, prepare
 from metaloom.workers.data.base import TaskSource
@@ -47,11 +47,13 @@ def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = Fals
             _build(resolved, sources, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(_located(experiment, chosen, str(error))) from error
-    for method in experiment.search.baselines:
+    for asked in experiment.search.baselines:
         try:
-            _build(baseline(experiment, method), sources, experiment.seed, cache)
+            _build(baseline(experiment, asked), sources, experiment.seed, cache)
         except BadInput as error:
-            raise SearchError(f"search.baselines: {method} does not go with this experiment: {error}") from error
+            raise SearchError(
+                f"search.baselines: {baseline_name(asked)} does not go with this experiment: {error}"
+            ) from error
 
 
 def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache: Path) -> None:

@@ -11,7 +11,7 @@ from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.learner_space import METHOD, sections
 from metaloom.search_spaces.nodes import Alternatives, Fixed, Node, Searched, Section, Several, Spelling, walk_nodes
-from metaloom.search_spaces.sampling import domains
+from metaloom.search_spaces.sampling import domains, holds, told
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
 from metaloom.search_spaces.settings import Objective, Resources, SearchSettings
 from metaloom.search_spaces.space import Space
@@ -42,9 +42,22 @@ def check_consistency(space: Space, search: SearchSettings, resources: Resources
     _check_objectives(space, search, problems)
     _check_sampler(space, search, problems)
     _check_scheduler(space, search, problems)
-    for index, name in enumerate(search.baselines):
-        if name not in METHODS:
-            problems.add(("search", "baselines", index), unknown("method", name, METHODS))
+    _check_baselines(space, search, problems)
+
+
+def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -> None:
+    knobs = _every_domain(space)
+    for index, asked in enumerate(search.baselines):
+        path = ("search", "baselines", index)
+        if isinstance(asked, str):
+            if asked not in METHODS:
+                problems.add(path, unknown("method", asked, METHODS))
+            continue
+        for name, value in asked.items():
+            if name not in knobs:
+                problems.add(path, unknown("searched knob", name, knobs))
+            elif not holds(knobs[name], value):
+                problems.add(path, f"{name} cannot be {value}: it is searched in {told(knobs[name])}")
 
 
 def learned_slots(learner: Section) -> Iterator[tuple[str, str]]:

@@ -12,8 +12,9 @@ from metaloom.search_spaces.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.nodes import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.sampling import Domain, Given, Suggest, Value, domains, resolve_node
 from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer
+from metaloom.search_spaces.settings import Baseline
 
-__all__ = ["Given", "Resolved", "Suggest", "baseline", "defaults", "resolve", "searched_knobs"]
+__all__ = ["Given", "Resolved", "Suggest", "baseline", "baseline_name", "defaults", "resolve", "searched_knobs"]
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,34 @@ def searched_knobs(experiment: Experiment) -> dict[str, Domain]:
     return found
 
 
-def baseline(experiment: Experiment, method: str) -> Resolved:
-    """Resolve a baseline on the same tasks: the method's recipe with the experiment's network, inner and outer.
+def baseline_name(asked: Baseline) -> str:
+    """Return what a baseline goes by: its method, or the knobs that it sets."""
+    if isinstance(asked, str):
+        return asked
+    return ", ".join(f"{name}={value}" for name, value in asked.items()) or "defaults"
 
-    What a recipe sets wins over the experiment's outer section, so that a baseline that learns
-    nothing (``outer.steps`` 0) is not trained.
+
+def baseline(experiment: Experiment, asked: Baseline) -> Resolved:
+    """Resolve a baseline: the experiment itself with some knobs given, or another method on the same tasks.
 
     Args:
-        experiment: Its defaults give the tasks, the architecture and the loss.
-        method: The baseline's name.
+        experiment: What is searched.
+        asked: Values of searched knobs, all others taking their defaults; or the name of a method.
 
     Raises:
         LearnerError: No method has this name.
         ExperimentError: Its recipe does not go with this experiment.
+    """
+    if isinstance(asked, str):
+        return _of_method(experiment, asked)
+    return resolve(experiment, Given(asked, defaults(experiment)))
+
+
+def _of_method(experiment: Experiment, method: str) -> Resolved:
+    """Resolve a method's recipe with the experiment's tasks, network, inner and outer.
+
+    What a recipe sets wins over the experiment's outer section, so that a baseline that learns
+    nothing (``outer.steps`` 0) is not trained. The experiment's defaults give the architecture and the loss.
     """
     plain = resolve(experiment, defaults(experiment))
     recipe, problems = METHODS[method], Problems()

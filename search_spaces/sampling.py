@@ -11,6 +11,22 @@ Value = str | int | float | bool
 Domain = Real | Int | Choice
 
 
+def holds(domain: Domain, value: Value) -> bool:
+    """Return whether a knob of this domain may take a value; a choice's options go by their labels."""
+    if isinstance(domain, Choice):
+        return str(value) in domain.options
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    number = whole or (isinstance(value, float) and isinstance(domain, Real))
+    return number and domain.low <= float(value) <= domain.high
+
+
+def told(domain: Domain) -> str:
+    """Write down what a knob of this domain may be."""
+    if isinstance(domain, Choice):
+        return ", ".join(map(str, domain.options))
+    return f"[{domain.low:g}, {domain.high:g}]"
+
+
 class Suggest(Protocol):
     """Chooses the value of each searched knob, by its name."""
 

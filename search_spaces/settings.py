@@ -187,6 +187,16 @@ class WarmStart(Settings):
     trials: Count = 3
 
 
+def _method_or_knobs(raw: Any) -> Any:
+    if not isinstance(raw, str | dict):
+        raise ValueError("give a method's name, or a mapping of searched knobs to their values")
+    return raw
+
+
+# a method's name, or values of searched knobs by their names, all others at their defaults
+Baseline = Annotated[str | dict[str, Any], BeforeValidator(_method_or_knobs)]
+
+
 class SearchSettings(Settings):
     """How trials are chosen, and how many."""
 
@@ -198,7 +208,7 @@ class SearchSettings(Settings):
     warm_start: WarmStart | None = None
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     concurrency: Count | None = None  # null: as many as the resources allow
-    baselines: Annotated[tuple[str, ...], Strict(False)] = ()
+    baselines: Annotated[tuple[Baseline, ...], Strict(False)] = ()
     retries: Annotated[int, Field(ge=0, le=10)] = 2
 
     @field_validator("objectives")

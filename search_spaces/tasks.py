@@ -122,7 +122,9 @@ class DigitTasks(TaskSettings):
         batch: Training samples in an episode's support set.
         meta_batch: Clean samples in the query set of a meta-training episode.
         queries: Samples in the query set of an evaluation episode.
-        label_noise: Fraction of training labels replaced by a uniformly drawn other one.
+        label_noise: Fraction of training labels replaced by a uniformly drawn one.
+        noise_over: What it is drawn from: the ``others``, so that every replaced label is wrong, or ``all`` classes,
+            the right one among them, as "uniform noise" is in Zhang et al. 2017 and Shu et al. 2019: 36% wrong at 0.4.
         imbalance: Size of the largest class over that of the smallest, in the training set.
         meta_size: Clean samples held out for meta-training.
         train_on: The (noisy) training set, the clean meta set alone, or both together: the controls that
@@ -136,6 +138,7 @@ class DigitTasks(TaskSettings):
     meta_batch: Batch = 50
     queries: Batch = 100
     label_noise: Fraction = 0.0
+    noise_over: Literal["others", "all"] = "others"
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 50
     train_on: Literal["train", "meta", "both"] = "train"
@@ -152,7 +155,7 @@ class FashionMNISTTasks(TaskSettings):
     Attributes:
         path: Folder with the four IDX files (plain or .gz); None looks in the usual places.
         download: Fetch the files when they are not found.
-        batch, meta_batch, queries, label_noise, imbalance, meta_size, train_on: As for ``digits``.
+        batch, meta_batch, queries, label_noise, noise_over, imbalance, meta_size, train_on: As for ``digits``.
         validation_size: Samples held out of the training set for meta-validation.
         flat: 784 features instead of an image.
     """
@@ -163,6 +166,7 @@ class FashionMNISTTasks(TaskSettings):
     meta_batch: Batch = 100
     queries: Batch = 100
     label_noise: Fraction = 0.0
+    noise_over: Literal["others", "all"] = "others"
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0
     meta_size: Batch = 1000
     train_on: Literal["train", "meta", "both"] = "train"

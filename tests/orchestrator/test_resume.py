@@ -14,6 +14,7 @@ from metaloom.orchestrator.journal import Event, Journal
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
 from metaloom.workers import records
+from metaloom.workers.records import read_config
 
 FILE = """\
 tasks: {source: sinusoid, shots: 5, queries: 5}
@@ -71,6 +72,18 @@ def test_a_search_is_recorded_tested_compared_and_private(tmp_path: Path, file: 
     assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
     again = resume("sine", tmp_path / "store")
     assert again.exit_code == 0 and "nothing to resume" in again.notes[0]
+
+
+def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: Path, file: Path) -> None:
+    overrides = ["search.baselines=[{learner.update.rate: 0.05}, {}]", "search.trials=1"]
+    store = tmp_path / "store"
+    summary = search(file, store=store, executor="inline", overrides=overrides)
+    assert [one["method"] for one in summary.baselines] == ["learner.update.rate=0.05", "defaults"]
+    folder = store / "searches" / "sine" / "baselines"
+    rates = {path.name: read_config(path).learner["update"]["rate"] for path in folder.iterdir()}
+    assert set(rates) == {"learner.update.rate=0.05", "defaults"} and rates["learner.update.rate=0.05"] == 0.05
+    assert rates["defaults"] != 0.05
+    assert summary.baselines[0]["evaluation"]["scores"] != summary.baselines[1]["evaluation"]["scores"]
 
 
 def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, file: Path) -> None:

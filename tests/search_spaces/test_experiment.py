@@ -18,6 +18,16 @@ from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
 MAML = {"tasks": "sinusoid", "learner": "maml"}
 
 
+SEARCHED = """\
+tasks: sinusoid
+learner:
+  method: maml
+  architecture: {activation: {search: [relu, tanh]}}
+  update: {rate: {search: {low: 0.01, high: 1.0}}, steps: {search: {low: 1, high: 3}}}
+search: {baselines: [%s]}
+"""
+
+
 def with_(**sections):
     return {**MAML, **sections}
 
@@ -124,6 +134,16 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
             "search.warm_start.search: got the text",
         ),
         ("tasks: sinusoid\nlearner: maml\nsearch: {baselines: [nearest]}", "did you mean 'nearest_neighbour'?"),
+        (SEARCHED % "3", "search.baselines[0]: give a method's name, or a mapping of searched knobs"),
+        (SEARCHED % "{learner.update.rate: {low: 1}}", "rate cannot be {'low': 1}: it is searched in [0.01, 1]"),
+        (SEARCHED % "{learner.update.rat: 0.1}", "did you mean 'learner.update.rate'?"),
+        (SEARCHED % "{learner.update.rate: 2.0}", "rate cannot be 2.0: it is searched in [0.01, 1]"),
+        (SEARCHED % "{learner.update.rate: true}", "rate cannot be True: it is searched in [0.01, 1]"),
+        (SEARCHED % "{learner.update.steps: 1.5}", "steps cannot be 1.5: it is searched in [1, 3]"),
+        (
+            SEARCHED % "{learner.architecture.activation: sin}",
+            "activation cannot be sin: it is searched in relu, tanh",
+        ),
         ("tasks: sinusoid\nlearner: maml\nresources: {device: cpu, gpus: 1}", "give gpus: 0, or device: cuda"),
         ("tasks: sinusoid\nlearner: maml\nresources: {device: cuda}", "device cuda with gpus 0; give gpus: 1"),
         ("tasks: sinusoid\nlearner: maml\nresources: {memory: lots}", "give bytes or a size such as 500MB"),

@@ -12,7 +12,7 @@ from metaloom import Experiment
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, InnerConfig
 from metaloom.learners.build import make_config
 from metaloom.search_spaces.fields import fields_of
-from metaloom.search_spaces.resolve import Given, baseline, defaults, resolve, searched_knobs
+from metaloom.search_spaces.resolve import Given, baseline, baseline_name, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sections import OuterConfig
 from metaloom.workers.outer import OuterConfig as TrialsOuterConfig
 
@@ -219,6 +219,24 @@ def test_a_baseline_keeps_the_tasks_and_the_network(method):
     assert result.outer["steps"] == METHODS[method].outer.get("steps", 9)
     assert result.outer["validate_every"] == 3
     assert result.outer["rate"] == 0.001
+
+
+def test_a_baseline_of_given_knobs_is_the_experiment_with_the_others_at_their_defaults():
+    update = {"rate": {"search": {"low": 0.01, "high": 1.0, "default": 0.1}}, "steps": {"search": [1, 2]}}
+    experiment = Experiment(tasks="glyphs", learner={"method": "maml", "update": update}, outer={"steps": 9})
+    result = baseline(experiment, {"learner.update.steps": 2})
+    assert result.knobs == {"learner.update.rate": 0.1, "learner.update.steps": "2"}
+    assert (result.learner["method"], result.learner["update"]["steps"], result.outer["steps"]) == ("maml", 2, 9)
+
+
+def test_baselines_are_named_by_their_method_or_their_knobs():
+    given_knobs = {"learner.update.rate": 0.5, "learner.loss": "mse"}
+    asked = ["fine_tuning", given_knobs, {}]
+    assert [baseline_name(one) for one in asked] == [
+        "fine_tuning",
+        "learner.update.rate=0.5, learner.loss=mse",
+        "defaults",
+    ]
 
 
 def test_every_option_of_a_grid_is_reached():

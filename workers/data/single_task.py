@@ -52,6 +52,8 @@ class SingleTaskConfig(Protocol):
     @property
     def label_noise(self) -> float: ...
     @property
+    def noise_over(self) -> str: ...
+    @property
     def imbalance(self) -> float: ...
     @property
     def train_on(self) -> str: ...
@@ -81,12 +83,22 @@ def divide(samples: int, sizes: Mapping[str, int], source: str) -> dict[str, Row
     return {**parts, "train": order}
 
 
-def add_label_noise(labels: Rows, fraction: float, classes: int) -> Rows:
-    """Replace each label, with this probability, by one of the other classes, all equally likely."""
+def add_label_noise(labels: Rows, fraction: float, classes: int, over: str = "others") -> Rows:
+    """Replace each label, with this probability, by one of the ``over`` classes, all equally likely.
+
+    Args:
+        labels: [samples].
+        fraction: The probability.
+        classes: How many there are.
+        over: ``others`` (Ren et al. 2018, https://arxiv.org/abs/1803.09050, section 4.2) or ``all``, the right
+            one among them, so that fraction * (1 - 1 / classes) of the labels are wrong (Zhang et al. 2017,
+            https://arxiv.org/abs/1611.03530, section 2.1; Shu et al. 2019, https://arxiv.org/abs/1902.07379,
+            section 4.2).
+    """
     generator = fixed_generator(0, NOISE)
     replaced = generator.random(len(labels)) < fraction
-    others = (labels + generator.integers(1, classes, len(labels))) % classes
-    return np.where(replaced, others, labels)
+    drawn = (labels + generator.integers(int(over == "others"), classes, len(labels))) % classes
+    return np.where(replaced, drawn, labels)
 
 
 def long_tail(labels: Rows, factor: float, classes: int) -> Rows:
@@ -144,7 +156,7 @@ class SingleTaskSource(Source):
         train = train[long_tail(true[train], config.imbalance, classes)]
         self.parts = {**parts, "train": train, "both": np.concatenate([train, parts["meta"]])}
         self.labels = true.copy()
-        self.labels[train] = add_label_noise(true[train], config.label_noise, classes)
+        self.labels[train] = add_label_noise(true[train], config.label_noise, classes, config.noise_over)
         self.noisy = self.labels != true
         trained_on = self.parts[config.train_on]
         counts = np.bincount(self.labels[trained_on], minlength=classes).tolist()

@@ -56,6 +56,17 @@ def test_wrong_labels_are_uniform_over_the_other_classes() -> None:
     assert np.abs(np.delete(noisy, 3) - 10_000).max() < 500
 
 
+def test_uniform_noise_over_all_classes_leaves_some_labels_right(cache: Path) -> None:
+    labels = np.full(100_000, 3)
+    noisy = np.bincount(add_label_noise(labels, 1.0, 10, "all"), minlength=10)
+    assert np.abs(noisy - 10_000).max() < 500
+    source = digits(cache, label_noise=0.6, noise_over="all")
+    train = source.parts["train"]
+    expected, spread = 0.54 * len(train), np.sqrt(len(train) * 0.54 * 0.46)
+    assert abs(source.noisy[train].sum() - expected) <= 4 * spread
+    assert source.noisy.sum() == source.noisy[train].sum()
+
+
 @pytest.mark.parametrize("factor", [1.0, 10.0, 50.0])
 def test_the_long_tail_falls_geometrically(cache: Path, factor: float) -> None:
     source = digits(cache, imbalance=factor, batch=50)
