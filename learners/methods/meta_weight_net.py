@@ -10,6 +10,11 @@ As in the reference a batch's weights are divided by their sum, and the net's Ad
 weight decay 1e-4: the decay brings the net back from a saturated sigmoid. The look-ahead is the real
 inner step, momentum and decay included, where the reference takes a plain one; the hypergradient is
 exact for what is then done.
+
+The division makes the weight of an example that is fitted already a step size for all others, so that the
+net keeps lowering it while that helps. Where the clean set is small and soon fitted (50 digits, 1,500
+steps), at rate 1e-3 the curve has its peak at losses near 1 by step 1,000, and the noise is then fitted;
+at 3e-4 it goes on falling, clean labels weighing 3 to 10 times as much as wrong ones.
 """
 
 from metaloom.learners.base import METHODS, Recipe

@@ -120,6 +120,16 @@ def test_the_default_search_chooses_among_four_methods_each_with_its_own_knobs()
     assert experiment.search.trials >= 12
 
 
+def test_which_kinds_has_a_baseline_for_each_kind_alone():
+    experiment = load_experiment("which-kinds")
+    usual = resolve(experiment, defaults(experiment)).knobs
+    alone = [{}]
+    for name, domain in searched_knobs(experiment).items():
+        alone += [{name: option} for option in domain.options if option != usual[name]]
+    listed = list(experiment.search.baselines)
+    assert len(listed) == len(alone) and all(one in listed for one in alone)
+
+
 def test_the_schema_is_sound_and_takes_every_preset():
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
