@@ -109,6 +109,11 @@ def _noisy_settings(name: str, noise: float, decay: float = PUBLISHED_DECAY) -> 
     return experiment
 
 
+def _told(noise: float) -> str:
+    """Name a level of noise: a tenth of the labels drawn anew is right all the same."""
+    return f"{noise:.0%} noise ({0.9 * noise:.0%} of labels wrong)"
+
+
 def _noisy(name: str, noise: float, seed: int, cache: Path, decay: float = PUBLISHED_DECAY) -> Trained:
     return train(_noisy_settings(name, noise, decay), seed=seed, cache=cache)
 
@@ -118,7 +123,7 @@ def _strongly_decayed(noise: float, seeds: Sequence[int], cache: Path) -> list[R
     named = {"plain": "plain cross entropy", "net": "Meta-Weight-Net", "reweight": "learning to reweight"}
     rows: list[Row] = []
     for name, words in named.items():
-        what = f"{noise:.0%} noise, decay {STRONG_DECAY}: {words}"
+        what = f"{_told(noise)}, decay {STRONG_DECAY}: {words}"
         found = [_noisy(name, noise, seed, cache, STRONG_DECAY) for seed in seeds]
         rows.append(row("V7", f"{what}, last epoch", [one.test() for one in found]))
         if name != "plain":
@@ -134,7 +139,7 @@ def _alone(seed: int, cache: Path, *, decay: float = 0.0) -> Evaluation:
 def _v7_rows(
     noise: float, plain: list[tuple[Trained, Evaluation]], alone: list[Evaluation], found: dict[str, list[Trained]]
 ) -> list[Row]:
-    name, low = f"{noise:.0%} noise, decay {PUBLISHED_DECAY}", noise == 0.4
+    name, low = f"{_told(noise)}, decay {PUBLISHED_DECAY}", noise == 0.4
     last, best = [one.test() for one, _ in plain], [oracle for _, oracle in plain]
     tested = {method: [one.test() for one in trained] for method, trained in found.items()}
     floor = max(_mean(last) + 0.08, _mean(alone) + 0.04)
