@@ -1,5 +1,7 @@
 """Directional derivatives of every example's loss: by dual numbers, exact to any order."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -123,3 +125,10 @@ def test_a_difference_quotient_shares_the_weights_of_both_ends() -> None:
         steps.append(learner.meta_step(phi, state, [episode_of(SINGLE, 1)], seeded(0)))
     for name, exact in steps[0].gradient.items():
         torch.testing.assert_close(steps[1].gradient[name], exact, rtol=1e-6, atol=1e-9)
+
+
+def test_what_the_first_dual_number_compiles_is_compiled_on_import() -> None:
+    compiled = "torch._decomp.decompositions_for_jvp"
+    program = f"import sys, torch; import %s; sys.exit({compiled!r} not in sys.modules)"
+    for module, code in (("metaloom.learners.solvers.example_gradients", 0), ("torch.autograd.forward_ad", 1)):
+        assert subprocess.run([sys.executable, "-c", program % module], check=False).returncode == code
