@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import DOCS, OVERHEAD, keep, machine
 from metaloom.orchestrator import ray_environment
@@ -28,6 +28,9 @@ from metaloom.orchestrator.study import OptunaProjection
 from metaloom.orchestrator.tracking import start_projections
 from metaloom.workers import records
 from metaloom.workers.records import Report, TrialConfig
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.ray_connection import Connection
 
 
 def work(seconds: float, kind: str) -> None:
@@ -106,7 +109,9 @@ class Times:
     delivered: float
 
 
-def timed_search(store: Path, name: str, trials: int, outer: dict[str, Any], *, record: bool) -> Times:
+def timed_search(
+    connection: "Connection", store: Path, name: str, trials: int, outer: dict[str, Any], *, record: bool
+) -> Times:
     """Run a search and time it."""
     from metaloom.orchestrator.cluster import RayExecutor
 
@@ -116,7 +121,7 @@ def timed_search(store: Path, name: str, trials: int, outer: dict[str, Any], *, 
     optuna = Deferred("optuna", lambda: OptunaProjection(database, search=name, settings=director.settings))
     folder = director.journal.folder
     outboxes = start_projections(folder, store=store, tracking={}, warn=print, others=[optuna]) if record else None
-    RayExecutor(Interruption()).run(director, open_timed, concurrency=2)
+    RayExecutor(Interruption(), connection).run(director, open_timed, concurrency=2)
     director.end()
     ran = time.perf_counter() - started
     times = [event.time for event in director.journal.events() if event.trial is not None]
@@ -136,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     ray_environment.prepare(local=True)
-    from metaloom.orchestrator.cluster import connected
+    from metaloom.orchestrator.ray_connection import connected
 
     outer = {"seconds": options.seconds, "work": options.work}
     with ProcessPoolExecutor(2) as pool:
@@ -146,13 +151,13 @@ def main() -> None:
         bare = time.perf_counter() - started
     result: dict[str, Any] = {"trials": options.trials, "seconds": options.seconds, "work": options.work}
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as temporary, connected(Interruption(), cpus=2):
+    with tempfile.TemporaryDirectory() as temporary, connected(Interruption(), cpus=2) as ray:
         result["ray_start_s"] = round(time.perf_counter() - started, 2)
         store = Path(temporary)
-        plain = timed_search(store, "timed", options.trials, outer, record=False)
-        recorded = timed_search(store, "recorded", options.trials, outer, record=True)
-        few = timed_search(store, "few", 10, {"seconds": 0.0, "work": "sleep"}, record=True)
-        many = timed_search(store, "many", 60, {"seconds": 0.0, "work": "sleep"}, record=True)
+        plain = timed_search(ray, store, "timed", options.trials, outer, record=False)
+        recorded = timed_search(ray, store, "recorded", options.trials, outer, record=True)
+        few = timed_search(ray, store, "few", 10, {"seconds": 0.0, "work": "sleep"}, record=True)
+        many = timed_search(ray, store, "many", 60, {"seconds": 0.0, "work": "sleep"}, record=True)
     result |= {
         "bare_s": round(bare, 2),
         "search_s": round(plain.trials, 2),
