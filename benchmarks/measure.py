@@ -97,11 +97,13 @@ def turns(runs: Mapping[str, Run], clock: Clock, repeats: int) -> dict[str, list
     names = list(runs)
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            once = clock.time(runs[name], 1) if name not in counts else None
-            if once is not None:
+            if name not in counts:
+                once = clock.time(runs[name], 1)
                 counts[name] = max(1, int(ROUND_S / once[1]))
-            slow = once is not None and counts[name] == 1  # one step was the turn
-            times[name].append(once if slow else clock.time(runs[name], counts[name]))
+                if counts[name] == 1:  # one step was the turn
+                    times[name].append(once)
+                    continue
+            times[name].append(clock.time(runs[name], counts[name]))
     return times
 
 
@@ -117,9 +119,9 @@ def peak_of_this_process(workload: Timed, name: str, device: torch.device) -> fl
     run = prepared([name], workload, device)[name]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        held = torch.cuda.memory_allocated(device)
         run()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far was that of the imports: start anew
     before = status_mb("VmRSS")
     run()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmarks.implementations import Run, Step
-from benchmarks.workloads import Parameters, Workload, batch_norm
+from benchmarks.networks import batch_norm
+from benchmarks.workloads import Parameters, Workload
 from metaloom.learners.episode import Episode
 
 

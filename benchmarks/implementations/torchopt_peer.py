@@ -7,7 +7,8 @@ import torchopt
 from benchmarks.bilevel import PHI, Bilevel
 from benchmarks.implementations import Run, Step
 from benchmarks.implementations.bilevel_plain import by_phi, leaves_of, network_of
-from benchmarks.workloads import Parameters, Workload, batch_norm
+from benchmarks.networks import batch_norm
+from benchmarks.workloads import Parameters, Workload
 from metaloom.learners.episode import Episode
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.reproductions.harness import Row
 from metaloom.learners.base import Tensors
 from metaloom.learners.hypergradients.implicit import ConjugateGradient, ConjugateGradientConfig
-from metaloom.learners.hypergradients.problem import Outer, Problem
+from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
 from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.workers.outer import adam, start_adam
 
@@ -74,6 +74,16 @@ class Ridge:
         """Return the inner gradient."""
         return self.x.T @ (self.x @ theta - self.y) / TRAIN + self.penalties(l) * theta
 
+    def loss(self, l: Tensor, theta: Tensor) -> Tensor:  # noqa: E741
+        """Return the inner loss."""
+        fit = (self.x @ theta - self.y).square().sum() / TRAIN
+        return (fit + (self.penalties(l) * theta.square()).sum()) / 2
+
+    def linearized(self, phi: Tensors, theta: Tensors) -> Linearized:
+        """Return the inner gradient, and the loss that it is the slope of."""
+        slope = {"theta": self.slope(phi["l"], theta["theta"])}
+        return Linearized(slope, lambda moved: self.loss(phi["l"], moved["theta"]))
+
     def problem(self) -> Problem:
         """Pose it for an estimator: the start is the solution, and no inner step is taken."""
 
@@ -89,7 +99,7 @@ class Ridge:
             step=stay,
             outer=outer,
             gradient=lambda phi, theta: {"theta": self.slope(phi["l"], theta["theta"])},
-            surrogate=lambda phi, moved, theta: (self.slope(phi["l"], theta["theta"]) * moved["theta"]).sum(),
+            linearized=self.linearized,
             update=stay,
         )
 

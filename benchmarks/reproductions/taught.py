@@ -75,7 +75,8 @@ def _by_true_reward(rate: float, cache: Path) -> Trained:
 def _best_by_true_reward(cache: Path) -> tuple[float, Evaluation]:
     """Choose the rate on validation, and return it with its test."""
     tried = {rate: _by_true_reward(rate, cache) for rate in RATES}
-    losses = {rate: one.trial.last_report.metrics[VALIDATION_LOSS] for rate, one in tried.items()}
+    reports = {rate: one.trial.last_report for rate, one in tried.items()}
+    losses = {rate: report.metrics[VALIDATION_LOSS] for rate, report in reports.items() if report is not None}
     best = min(losses, key=losses.__getitem__)
     return best, tried[best].test(episodes=POLICIES)
 

@@ -1,7 +1,9 @@
 """V7 to V9: how much an example counts, under label noise and under imbalance, on scikit-learn's digits."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -201,7 +203,7 @@ def v8(seeds: Sequence[int], cache: Path) -> list[Row]:
                 f"{name}: Meta-Weight-Net",
                 tested["net"],
                 gate=f"> {plain:.3f} (plain)",
-                reached=lambda mean, plain=plain: mean > plain,
+                reached=partial(operator.lt, plain),
             ),
             Row(
                 "V8",
@@ -284,7 +286,7 @@ RARE: dict[str, dict[str, Any]] = {
 
 
 def _rare(kind: str, seed: int, cache: Path) -> Evaluation:
-    tasks = {"train_on": "meta", "batch": 10} if kind == "alone" else {}
+    tasks: dict[str, Any] = {"train_on": "meta", "batch": 10} if kind == "alone" else {}
     experiment = settings("cross_entropy", meta_batch=10, **tasks)
     experiment["learner"] |= RARE[kind]
     return train(experiment, seed=seed, cache=cache, remake=RareNines.of).test()
