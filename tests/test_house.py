@@ -88,3 +88,10 @@ def test_the_documents_name_commands_that_exist():
     text = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
     named = set(re.findall(r"(?:^|`)metaloom ([a-z]+)\b", text, flags=re.M))
     assert len(named) > 5 and named <= known
+
+
+def test_the_readme_names_every_method():
+    from metaloom.learners.build import METHODS
+
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in METHODS if f"`{name}`" not in readme] == []
