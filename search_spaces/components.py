@@ -124,8 +124,12 @@ def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) 
         if catalogue.learned is None:
             problems.add(place.path, _why_not_learned(catalogue))
             return None
-        raw = raw[LEARN] if isinstance(raw, Mapping) else None
-        raw = {catalogue.key: catalogue.learned, **({} if raw is None else raw)}
+        settings = raw[LEARN] if isinstance(raw, Mapping) else {}
+        if not isinstance(settings, Mapping | None):
+            told = f"got {shown(settings)}; give a mapping of the {catalogue.noun}'s settings, or the word learn alone"
+            problems.add((*place.path, LEARN), told)
+            return None
+        raw = {catalogue.key: catalogue.learned, **(settings or {})}
     if raw == SEARCH or (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
         kinds = ", ".join(list(catalogue.configs)[:3])
         problems.add(place.path, f"a whole component has no range: list the kinds, such as {{search: [{kinds}]}}")

@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metaloom import Experiment
@@ -292,6 +292,8 @@ raw = st.recursive(
 
 
 @given(st.dictionaries(words, raw, max_size=5))
+@example({"learner": {"update": {"learn": False}}})
+@example({"learner": {"update": {"learn": "rate"}}})
 def test_any_document_is_an_experiment_or_a_list_of_problems(document):
     try:
         experiment = load_experiment(document)
