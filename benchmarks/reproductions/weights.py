@@ -182,8 +182,8 @@ def _v7_rows(
 def v8(seeds: Sequence[int], cache: Path) -> list[Row]:
     """A long tail: Meta-Weight-Net beside plain training, balanced class weights and the clean set alone.
 
-    Without weight decay an MLP fits the few digits wholly, and the weight of a vanished loss moves nothing. With a
-    decay of 5e-3 it does move something, but the decay costs plain training more than the net then wins.
+    Without weight decay an MLP fits the few digits wholly, and the weight of a vanished loss moves nothing. With
+    decay it does move something, but what this costs plain training has been more than the net then wins.
     """
     rows: list[Row] = []
     alone = [_alone(seed, cache) for seed in seeds]

@@ -13,8 +13,8 @@ exact for what is then done.
 
 The division makes the weight of an example that is fitted already a step size for all others, so that the
 net keeps lowering it while that helps. Where the clean set is small and soon fitted (50 digits, 1,500
-steps), at rate 1e-3 the curve has its peak at losses near 1 by step 1,000, and the noise is then fitted;
-at 3e-4 it goes on falling, clean labels weighing 3 to 10 times as much as wrong ones.
+steps), a rate of 1e-3 may bring the curve down at small losses first, and the noise is then fitted; at
+3e-4 it goes on falling (claim V7 prints what clean labels then weigh over wrong ones).
 """
 
 from metaloom.learners.base import METHODS, Recipe

@@ -20,7 +20,7 @@ from metaloom.learners.base import Tensors
 from metaloom.learners.errors import LearnerError
 
 with forward_ad.dual_level():
-    # The first dual number of a process makes torch compile scripts (0.4 s). On Python 3.11 that fails if another
+    # The first dual number of a process makes torch compile scripts. On Python 3.11 that fails if another
     # thread parses Python meanwhile ("AST constructor recursion depth mismatch"), as a search's own threads may: it is
     # done here, on import, before they run.
     forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
