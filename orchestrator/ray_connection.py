@@ -14,21 +14,22 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import psutil
 import ray
+from ray._private import worker
+from ray.experimental import internal_kv
 
 from metaloom.orchestrator import ray_environment
 from metaloom.orchestrator.failures import ClusterError
 from metaloom.orchestrator.signals import Interruption
 
 SERVERS = ("gcs_server", "raylet")
-SERVERS_END_S = 1.0  # gcs_server ends within 0.1 s of a SIGTERM
 LOOK_S = 1.0  # how often it is looked whether the servers live
 ANSWER_S = 10.0  # for the head node to take a connection
 NOTICE_S = 10.0  # for the loop to notice, which it does within a second unless it is caught inside Ray
+SIGNALLED_S = 3.0  # the same, after a signal
 UNANSWERED = 30  # tries after which a cluster is given up, LOOK_S apart: Ray itself ends this process after 60 s
 DEATH = "a server of Ray on this machine has died (it was killed, or the machine ran out of memory)"
 SILENCE = "the Ray cluster at {address} no longer answers"
@@ -42,13 +43,14 @@ class Connection:
     """A Ray that this process is connected to.
 
     Args:
+        interruption: Where signals are seen.
         others: Children of this process that are none of Ray's.
         own: Whether Ray was started for this process alone, as its children.
         address: Of the cluster that was joined.
     """
 
-    def __init__(self, others: set[int], *, own: bool, address: str | None = None) -> None:
-        self._own = own
+    def __init__(self, interruption: Interruption, others: set[int], *, own: bool, address: str | None = None) -> None:
+        self._interruption, self._own = interruption, own
         self._head, self._unanswered = _host_and_port(address or ""), 0
         self._reason = (SILENCE.format(address=address) if address else DEATH) + AFTER
         self._roots = _children(others) if own else []
@@ -69,31 +71,28 @@ class Connection:
                 self._unanswered = 0 if _answers(*self._head) else self._unanswered + 1
             if self.is_whole:
                 self._started = self._family()  # the workers are raylet's children, and nobody's once it has died
-            elif not self._left.wait(NOTICE_S):
+            elif not self._left.wait(SIGNALLED_S if self._interruption.signal_number else NOTICE_S):
                 print(f"metaloom: {self._reason}", file=sys.stderr, flush=True)
                 _kill(self._started)
-                os._exit(ClusterError.exit_code)
+                number = self._interruption.signal_number
+                os._exit(128 + number if number else ClusterError.exit_code)
 
     @property
     def is_whole(self) -> bool:
         """Whether all servers live."""
         return self._unanswered < UNANSWERED and all(map(_lives, self._servers))
 
-    @property
-    def is_ending(self) -> bool:
-        """Whether a server goes within a moment: systemd and Slurm send SIGTERM to all processes at once."""
-        deadline = time.monotonic() + SERVERS_END_S
-        while self.is_whole and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return not self.is_whole
+    def close(self) -> None:
+        """Leave Ray; end the one that is our own, and no other child of this process.
 
-    def close(self, signal_number: int | None) -> None:
-        """Leave Ray; end the one that is our own, and no other child of this process."""
+        systemd and Slurm send SIGTERM to all processes at once, and Ray's servers take from 0.1 s to 5 s over it. With
+        some of them gone ``ray.shutdown`` takes 10 s, with gcs_server in the midst of it a minute (measured).
+        """
         self._left.set()
         broken = not self.is_whole
-        if self._own and signal_number == signal.SIGTERM and self.is_ending:
+        if self._own and self._interruption.signal_number == signal.SIGTERM:
+            _abandon(signal.SIGTERM)
             broken = True
-            atexit.unregister(ray.shutdown)  # it would wait for servers that are gone, until Ray aborts us
         else:
             ray.shutdown()  # whose raylet may be dead; with a dead gcs_server nobody comes here but by a signal
         if broken:
@@ -118,16 +117,16 @@ def connected(
         Stopped: A signal came while it started, which takes from 3 s to a minute.
     """
     if ray.is_initialized():
-        yield Connection(set(), own=False)
+        yield Connection(interruption, set(), own=False)
         return
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
     _start_or_stop(interruption, address, cpus, others)
     interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
-    connection = Connection(others, own=address is None, address=address)
+    connection = Connection(interruption, others, own=address is None, address=address)
     try:
         yield connection
     finally:
-        connection.close(interruption.signal_number)
+        connection.close()
         interruption.install()
 
 
@@ -206,6 +205,26 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def _abandon(number: int) -> None:
+    """Let nothing of Ray's or Tune's wait for servers that are gone, in a destructor or at this process's end.
+
+    At that end Ray's own threads and static destructors would still wait for 5 s, and then crash the process.
+    """
+    atexit.unregister(ray.shutdown)
+    worker.global_worker.set_is_connected(False)
+    internal_kv._internal_kv_reset()
+    atexit.register(_end, 128 + number)
+
+
+def _end(exit_code: int) -> None:
+    """End this process now, after all that was registered to be done at its end."""
+    atexit.unregister(_end)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _warn_of_open_ports() -> None:
