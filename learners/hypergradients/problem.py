@@ -58,10 +58,12 @@ class Linearized(NamedTuple):
     Attributes:
         slope: The inner gradient there, not to be differentiated.
         surrogate: The inner loss elsewhere, with the example weights held at theta: ``slope`` is its derivative there.
+        here: The surrogate at theta, where it is known already: phi reaches it by the example weights alone.
     """
 
     slope: Tensors
     surrogate: Callable[[Tensors], Tensor]
+    here: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,8 @@ class InnerLoop:
             total = (weights * losses_at(moved)).sum()
             return total + sum(0.5 * factor * (moved[name] - start[name]).square().sum() for name in fast if factor)
 
-        return Linearized(slope, surrogate)
+        known = not (self.functional or factor or linear.losses.requires_grad)
+        return Linearized(slope, surrogate, (weights * linear.losses).sum() if known else None)
 
     def query_statistics(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Tensors | None:
         """Return the statistics that a query pass is given; None lets it use its own batch's."""
