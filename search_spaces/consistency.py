@@ -9,8 +9,18 @@ from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.learner_space import METHOD, sections
-from metaloom.search_spaces.nodes import Alternatives, Fixed, Node, Searched, Section, Several, Spelling, walk_nodes
+from metaloom.search_spaces.learner_space import METHOD, parse_learner, sections
+from metaloom.search_spaces.nodes import (
+    Alternatives,
+    Fixed,
+    Node,
+    Place,
+    Searched,
+    Section,
+    Several,
+    Spelling,
+    walk_nodes,
+)
 from metaloom.search_spaces.sampling import domains, holds, told
 from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
 from metaloom.search_spaces.settings import Objective, Resources, SearchSettings
@@ -52,6 +62,13 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
         if isinstance(asked, str):
             if asked not in METHODS:
                 problems.add(path, unknown("method", asked, METHODS))
+            continue
+        if METHOD in asked:
+            learner = parse_learner(
+                asked, Place(path, f"search.baselines[{index}]"), problems, regression=is_regression(space.tasks)
+            )
+            if domains(learner):
+                problems.add(path, f"{', '.join(domains(learner))} cannot be searched: a baseline is one learner")
             continue
         for name, value in asked.items():
             if name not in knobs:

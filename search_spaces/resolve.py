@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.learners import METHODS
+from metaloom.learners import METHODS, SLOTS
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.knobs import LEARN
 from metaloom.search_spaces.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.nodes import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.sampling import Domain, Given, Suggest, Value, domains, resolve_node
@@ -108,9 +109,12 @@ def searched_knobs(experiment: Experiment) -> dict[str, Domain]:
 
 
 def baseline_name(asked: Baseline) -> str:
-    """Return what a baseline goes by: its method, or the knobs that it sets."""
+    """Return what a baseline goes by: its method, with the slots that it fills; or the knobs that it sets."""
     if isinstance(asked, str):
         return asked
+    if METHOD in asked:
+        filled = (f"{slot}={_kind(value)}" for slot, value in asked.items() if slot != METHOD)
+        return ", ".join([asked[METHOD], *filled])
     return ", ".join(f"{name}={value}" for name, value in asked.items()) or "defaults"
 
 
@@ -119,28 +123,36 @@ def baseline(experiment: Experiment, asked: Baseline) -> Resolved:
 
     Args:
         experiment: What is searched.
-        asked: Values of searched knobs, all others taking their defaults; or the name of a method.
+        asked: Values of searched knobs, all others taking their defaults; the name of a method; or a learner written
+            out, with its method.
 
     Raises:
         LearnerError: No method has this name.
         ExperimentError: Its recipe does not go with this experiment.
     """
     if isinstance(asked, str):
-        return _of_method(experiment, asked)
+        return _of_learner(experiment, {METHOD: asked})
+    if METHOD in asked:
+        return _of_learner(experiment, asked)
     return resolve(experiment, Given(asked, defaults(experiment)))
 
 
-def _of_method(experiment: Experiment, method: str) -> Resolved:
-    """Resolve a method's recipe with the experiment's tasks, network, inner and outer.
+def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
+    """Resolve a method's recipe, and the slots given, with the experiment's tasks, network, inner and outer.
 
     What a recipe sets wins over the experiment's outer section, so that a baseline that learns
-    nothing (``outer.steps`` 0) is not trained. The experiment's defaults give the architecture and the loss.
+    nothing (``outer.steps`` 0) is not trained. The experiment's defaults give the architecture and the loss, unless
+    they are learned: a baseline that learned with the experiment would measure nothing.
     """
     plain = resolve(experiment, defaults(experiment))
-    recipe, problems = METHODS[method], Problems()
-    kept = {slot: plain.learner[slot] for slot in ("architecture", "loss") if slot not in recipe.learner}
+    recipe, problems = METHODS[given[METHOD]], Problems()
+    kept = {
+        slot: plain.learner[slot]
+        for slot in ("architecture", "loss")
+        if slot not in recipe.learner and not _is_learned(slot, plain.learner[slot])
+    }
     regression = is_regression(experiment.space.tasks)
-    learner = parse_learner({METHOD: method, **kept}, Place((), "learner"), problems, regression=regression)
+    learner = parse_learner({**kept, **given}, Place((), "learner"), problems, regression=regression)
     document = experiment.document
     outer_given = {**_fixed_part(document.get("outer")), **copy.deepcopy(dict(recipe.outer))}
     inner_given = {**_fixed_part(document.get("inner")), **copy.deepcopy(dict(recipe.inner))}
@@ -156,6 +168,19 @@ def _of_method(experiment: Experiment, method: str) -> Resolved:
         outer=resolve_node(outer, None, {}),
         resources=plain.resources,
         knobs={},
+    )
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind", value) if isinstance(value, Mapping) else value
+
+
+def _is_learned(slot: str, settings: Any) -> bool:
+    """Whether anything of what fills a slot has a hypergradient, from its resolved settings."""
+    components = settings if isinstance(settings, list) else [settings]
+    return any(
+        SLOTS[slot].registry[one["kind"]].learns or any(isinstance(v, dict) and LEARN in v for v in one.values())
+        for one in components
     )
 
 

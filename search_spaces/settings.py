@@ -189,11 +189,13 @@ class WarmStart(Settings):
 
 def _method_or_knobs(raw: Any) -> Any:
     if not isinstance(raw, str | dict):
-        raise ValueError("give a method's name, or a mapping of searched knobs to their values")
+        raise ValueError(
+            "give a method's name, a learner with its method, or a mapping of searched knobs to their values"
+        )
     return raw
 
 
-# a method's name, or values of searched knobs by their names, all others at their defaults
+# a method's name; a learner, with its method; or values of searched knobs by their names, all others at their defaults
 Baseline = Annotated[str | dict[str, Any], BeforeValidator(_method_or_knobs)]
 
 

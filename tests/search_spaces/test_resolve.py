@@ -221,6 +221,27 @@ def test_a_baseline_keeps_the_tasks_and_the_network(method):
     assert result.outer["rate"] == 0.001
 
 
+def test_a_baseline_learns_nothing_with_the_experiment():
+    """It would be no baseline: of the network and the loss it keeps what is not learned."""
+    learned_loss = {"kind": "cross_entropy", "label_smoothing": "learn"}
+    for slot, filled in (("loss", "ml3"), ("loss", [learned_loss, "cross_entropy"]), ("architecture", "cells")):
+        experiment = Experiment(tasks={"source": "digits", "flat": False}, learner={"method": "darts", slot: filled})
+        kept = baseline(experiment, "cross_entropy").learner
+        assert (kept["loss"], kept["architecture"]["kind"]) == (
+            {"kind": "cross_entropy", "label_smoothing": 0.0},
+            "mlp",
+        )
+
+
+def test_a_baseline_may_be_written_out():
+    experiment = Experiment(tasks={"source": "digits", "flat": False}, learner={"method": "darts"}, outer={"steps": 9})
+    asked = {"method": "cross_entropy", "architecture": {"kind": "convnet", "channels": 8}, "weighting": "focal"}
+    result = baseline(experiment, asked)
+    assert baseline_name(asked) == "cross_entropy, architecture=convnet, weighting=focal"
+    assert (result.learner["method"], result.outer["steps"]) == ("cross_entropy", 9)
+    assert (result.learner["architecture"]["channels"], result.learner["weighting"]["kind"]) == (8, "focal")
+
+
 def test_a_baseline_of_given_knobs_is_the_experiment_with_the_others_at_their_defaults():
     update = {"rate": {"search": {"low": 0.01, "high": 1.0, "default": 0.1}}, "steps": {"search": [1, 2]}}
     experiment = Experiment(tasks="glyphs", learner={"method": "maml", "update": update}, outer={"steps": 9})
