@@ -36,8 +36,10 @@ def table(*columns: str) -> "Table":
 
 
 def number(value: float | None) -> str:
-    """Write a measured number: 4 significant digits."""
-    return "-" if value is None else f"{value:.4g}"
+    """Write a measured number: 4 significant digits, a whole one whole."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value == round(value, 0) and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def scored(mean: float | None, interval: Sequence[float | None] | None) -> str:
@@ -105,11 +107,13 @@ def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
     """Print a search and its trials."""
     aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
     console.print(summary["name"], styled(summary["state"]), aims)
-    shown = table("trial", "state", "value [95% interval]", "steps", "time", "knobs")
+    others = [aim["metric"] for aim in summary["objectives"][1:]]
+    shown = table("trial", "state", "value [95% interval]", *others, "steps", "time", "knobs")
     best = summary["best"]
     for trial in summary["trials"]:
         mark = "*" if best is not None and trial["id"] == best["id"] else " "
-        told = scored(trial["value"], trial["interval"]), str(trial["steps"]), span(trial["seconds"])
+        more = (number(trial["values"].get(metric)) for metric in others)
+        told = scored(trial["value"], trial["interval"]), *more, str(trial["steps"]), span(trial["seconds"])
         shown.add_row(f"{mark}{trial['id']}", styled(trial["state"]), *row(*told, knobs_text(trial["knobs"])))
     console.print(shown)
     for trial in summary["trials"]:
