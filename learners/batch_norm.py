@@ -106,6 +106,58 @@ class BatchStatistics(torch.autograd.Function):
         return torch.addcmul((slopes[0] / count - mean * spread).reshape(shape), x, spread.reshape(shape))
 
 
+class Normalized(torch.autograd.Function):
+    """Map x [n, channels, *space], gamma and beta to y, and to the batch's mean and variance of every channel.
+
+    As ``BatchStatistics`` and the map together, whose slopes by x meet here in one tensor. The backward pass is written
+    in the outputs ``mean`` and ``var``: exact to any order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y as x, and mean and variance, each [channels]."""
+        mean, var = batch_statistics(x)
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.save_for_forward(x, weight, mean, var)
+        return _affine(x, (mean, var), weight, bias), mean, var
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        """Return how y, mean and variance move with x, gamma and beta."""
+        x, weight, mean, var = ctx.saved_tensors
+        tangent = torch.zeros_like(x) if tangents[0] is None else tangents[0]
+        weight_tangent, bias_tangent = tangents[1:]
+        axes, shape = [axis for axis in range(x.ndim) if axis != 1], _channel_shape(x)
+        root = torch.rsqrt(var + EPSILON)
+        mean_tangent = tangent.mean(axes)
+        var_tangent = 2 * ((x * tangent).mean(axes) - mean * mean_tangent)
+        scale, scale_tangent = weight * root, -0.5 * weight * root**3 * var_tangent
+        if weight_tangent is not None:
+            scale_tangent = scale_tangent + weight_tangent * root
+        moved = -mean_tangent * scale - mean * scale_tangent
+        if bias_tangent is not None:
+            moved = moved + bias_tangent
+        y = torch.addcmul(moved.reshape(shape), x, scale_tangent.reshape(shape))
+        return torch.addcmul(y, tangent, scale.reshape(shape)), mean_tangent, var_tangent
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pull the slopes of y, mean and variance back to x, gamma and beta."""
+        x, weight, mean, var = ctx.saved_tensors
+        slope, axes, shape = slopes[0], [axis for axis in range(x.ndim) if axis != 1], _channel_shape(x)
+        count, root = x.numel() // x.shape[1], torch.rsqrt(var + EPSILON)
+        by_bias, scale = slope.sum(axes), weight * root
+        by_scale = (slope * x).sum(axes) - mean * by_bias
+        spread = 2 / count * (slopes[2] - 0.5 * by_scale * scale * root.square())
+        shift = (slopes[1] - by_bias * scale) / count - mean * spread
+        by_x = torch.addcmul(shift.reshape(shape), x, spread.reshape(shape))
+        if torch.is_grad_enabled():  # it will be differentiated again
+            by_x = torch.addcmul(by_x, slope, scale.reshape(shape))
+        else:
+            by_x.addcmul_(slope, scale.reshape(shape))
+        return by_x, by_scale * root, by_bias
+
+
 class Convolution(NamedTuple):
     """What a layer's input was made of: images [n, inputs, height, width] by kernel [outputs, inputs, size, size]."""
 
@@ -192,6 +244,10 @@ class Normalization:
 
     def __call__(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None) -> Tensor:
         """Normalize [n, channels, *space] over everything but the channels."""
+        if self.fused and self.given is None and not (made is not None and made.has_small_patches):
+            y, mean, var = Normalized.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+            self.collected[f"{layer}.mean"], self.collected[f"{layer}.var"] = mean, var
+            return y  # type: ignore[no-any-return]
         return _affine(x, self.statistics(layer, x, made), weight, bias)
 
     def pooled(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None) -> Tensor:

@@ -231,7 +231,7 @@ class Conv4(Network):
             x = normalize(
                 f"norm{block}", made.outputs(), theta[f"norm{block}.weight"], theta[f"norm{block}.bias"], made
             )
-            x = F.relu(x)
+            x = x.relu_()
         return x.flatten(1)
 
 
@@ -324,6 +324,6 @@ class ResNet12(Network):
             skip = self._conv_norm(theta, f"block{block}.skip", x, norm)
             for layer in range(3):
                 x = self._conv_norm(theta, f"block{block}.{layer}", x, norm)
-                x = F.leaky_relu(x, 0.1) if layer < 2 else x
-            x = F.max_pool2d(F.leaky_relu(x + skip, 0.1), 2, ceil_mode=True)
+                x = F.leaky_relu_(x, 0.1) if layer < 2 else x
+            x = F.max_pool2d(F.leaky_relu_(x + skip, 0.1), 2, ceil_mode=True)
         return x.mean(dim=(2, 3))

@@ -65,10 +65,10 @@ class ResNet(Network):
         return norm(f"{name}.norm", made.outputs(), theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"], made)
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
-        x = F.relu(self._conv_norm(theta, "stem", norm.arrange(x), 1, norm))
+        x = self._conv_norm(theta, "stem", norm.arrange(x), 1, norm).relu_()
         for name, width, stride in self._layers():
-            inside = F.relu(self._conv_norm(theta, f"{name}.0", x, stride, norm))
-            x = F.relu(self._conv_norm(theta, f"{name}.1", inside, 1, norm) + shortcut(x, width, stride))
+            inside = self._conv_norm(theta, f"{name}.0", x, stride, norm).relu_()
+            x = (self._conv_norm(theta, f"{name}.1", inside, 1, norm) + shortcut(x, width, stride)).relu_()
         return x.mean((2, 3))
 
 

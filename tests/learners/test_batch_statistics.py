@@ -5,8 +5,16 @@ import torch
 import torch.nn.functional as F
 from bilevel import normal
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from metaloom.learners.batch_norm import BatchStatistics, Convolution, Normalization, batch_statistics, channels_last
+from metaloom.learners.batch_norm import (
+    BatchStatistics,
+    Convolution,
+    Normalization,
+    Normalized,
+    batch_statistics,
+    channels_last,
+)
 
 CHANNELS = 4
 SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (5, CHANNELS, 6, 6)]
@@ -33,6 +41,45 @@ def test_normalization_is_differentiated_rightly_twice(shape: tuple[int, ...]) -
     assert torch.autograd.gradcheck(normalize, leaves)
     assert torch.autograd.gradgradcheck(normalize, leaves)
     torch.testing.assert_close(normalize(*leaves), Normalization()("a", *leaves), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_and_statistics_together_are_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
+    """Backwards, and forwards by dual numbers."""
+    leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
+    assert torch.autograd.gradcheck(Normalized.apply, leaves, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(Normalized.apply, leaves, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("moving", [(0,), (1,), (2,), (1, 2)])
+def test_dual_numbers_of_some_of_the_inputs(moving: tuple[int, ...]) -> None:
+    values = [normal(5, CHANNELS, 6, 6, seed=0), normal(CHANNELS, seed=1), normal(CHANNELS, seed=2)]
+    tangents = [normal(*value.shape, seed=3 + i) * (i in moving) for i, value in enumerate(values)]
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(values[i], tangents[i]) if i in moving else values[i] for i in range(3)]
+        found = [forward_ad.unpack_dual(one).tangent for one in Normalized.apply(*duals)]
+
+    def plain(*given: Tensor) -> tuple[Tensor, ...]:
+        norm = Normalization()
+        return norm("a", *given), norm.collected["a.mean"], norm.collected["a.var"]
+
+    expected = torch.func.jvp(plain, tuple(values), tuple(tangents))[1]
+    for one, exact in zip(found, expected, strict=True):
+        torch.testing.assert_close(torch.zeros_like(exact) if one is None else one, exact, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_gradients_are_accurate_in_float32(offset: float) -> None:
+    values = channels_last(normal(64, 16, 14, 14, seed=0) + offset), normal(16, seed=1), normal(16, seed=2)
+    cotangent = channels_last(normal(64, 16, 14, 14, seed=3))
+
+    def slopes(dtype: torch.dtype) -> tuple[Tensor, ...]:
+        leaves = [value.to(dtype).requires_grad_() for value in values]
+        return torch.autograd.grad(Normalized.apply(*leaves)[0], leaves, cotangent.to(dtype))
+
+    for single, double in zip(slopes(torch.float32), slopes(torch.float64), strict=True):
+        error = (single.double() - double).norm() / double.norm()
+        assert float(error) < 2e-6 * max(offset, 1)
 
 
 @pytest.mark.parametrize("gamma", [(0.5, 1.0, 2.0, 3.0), (0.5, -1.0, 2.0, 3.0), (0.5, 0.0, 2.0, 3.0)])
