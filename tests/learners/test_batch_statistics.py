@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from metaloom.learners.batch_norm import (
+    Affine,
     BatchStatistics,
     Convolution,
     Normalization,
@@ -49,6 +50,13 @@ def test_values_and_statistics_together_are_differentiated_rightly_twice(shape: 
     leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
     assert torch.autograd.gradcheck(Normalized.apply, leaves, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(Normalized.apply, leaves, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_map_by_channel_is_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
+    leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
+    assert torch.autograd.gradcheck(Affine.apply, leaves, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(Affine.apply, leaves, check_fwd_over_rev=True)
 
 
 @pytest.mark.parametrize("moving", [(0,), (1,), (2,), (1, 2)])
