@@ -12,8 +12,7 @@ CPU about 500 times less accurate in channels_last than in NCHW. Here are two th
   the same with the map behind it, where nothing stands between the two.
 
 Max-pooling commutes with a map that grows, so where every gamma is positive the pooling comes first and
-the map sees a quarter of the values (``Normalization.pooled``). A Conv-4 gradient of 75 images takes 105 ms
-so, 115 without pooling first, 150 of primitive operations, and 148 of torch's own in NCHW (one core).
+the map sees a quarter of the values (``Normalization.pooled``).
 
 The statistics of the first convolution of grey images need no pass over its output, the largest tensor of the
 network: a convolution is linear in its patches, so they follow from the patches' own mean and covariance

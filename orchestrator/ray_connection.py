@@ -85,8 +85,8 @@ class Connection:
     def close(self) -> None:
         """Leave Ray; end the one that is our own, and no other child of this process.
 
-        systemd and Slurm send SIGTERM to all processes at once, and Ray's servers take from 0.1 s to 5 s over it. With
-        some of them gone ``ray.shutdown`` takes 10 s, with gcs_server in the midst of it a minute (measured).
+        systemd and Slurm send SIGTERM to all processes at once, and Ray's servers take their time over it:
+        ``ray.shutdown`` would wait for those that are going, and may wait until Ray aborts this process.
         """
         self._left.set()
         broken = not self.is_whole
@@ -210,7 +210,8 @@ def _kill(processes: list[psutil.Process]) -> None:
 def _abandon(number: int) -> None:
     """Let nothing of Ray's or Tune's wait for servers that are gone, in a destructor or at this process's end.
 
-    At that end Ray's own threads and static destructors would still wait for 5 s, and then crash the process.
+    There Ray's own threads and static destructors would still wait, and then crash it: so it ends before they run, with
+    the signal's exit code.
     """
     atexit.unregister(ray.shutdown)
     worker.global_worker.set_is_connected(False)
@@ -221,10 +222,12 @@ def _abandon(number: int) -> None:
 def _end(exit_code: int) -> None:
     """End this process now, after all that was registered to be done at its end."""
     atexit.unregister(_end)
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # whoever read our output may be gone
+        os._exit(exit_code)
 
 
 def _warn_of_open_ports() -> None:

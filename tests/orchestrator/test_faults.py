@@ -28,7 +28,6 @@ SECTION: dict[str, Any] = {
     "scheduler": {"kind": "asha", "grace_steps": 2},
 }
 LIMIT_S = 90.0
-PROMPT_S = 30.0  # what takes under a second on a quiet machine; Ray alone would wait for a minute
 GIB = 2**30
 
 
@@ -101,7 +100,7 @@ def repeated_steps(folder: Path) -> int:
 
 
 def assert_nothing_is_left_of(pids: list[int]) -> None:
-    deadline = time.monotonic() + PROMPT_S
+    deadline = time.monotonic() + 10
     while alive := [pid for pid in pids if psutil.pid_exists(pid) and not _is_zombie(pid)]:
         assert time.monotonic() < deadline, [psutil.Process(pid).cmdline()[:3] for pid in alive]
         time.sleep(0.1)
@@ -162,7 +161,7 @@ def test_a_signal_ends_an_inline_search_at_once_with_complete_records(
     driver = start(tmp_path / "s", "inline", outer)
     wait_for_steps(tmp_path / "s", 5, driver)
     driver.send_signal(number)
-    driver.communicate(timeout=PROMPT_S)
+    driver.communicate(timeout=5)
     assert driver.returncode == code
     state = state_of(tmp_path / "s")
     assert state.state == "interrupted"
@@ -182,7 +181,7 @@ def test_sigterm_ends_a_ray_search_in_a_folder_with_packages_of_our_names(tmp_pa
     wait_for_steps(tmp_path / "s", 3, driver)
     children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
     os.killpg(driver.pid, signal.SIGTERM)  # as systemd and Slurm do: to Ray's servers too
-    _, errors = driver.communicate(timeout=PROMPT_S)
+    _, errors = driver.communicate(timeout=20)
     assert driver.returncode == 143, errors
     assert "Traceback" not in errors and "SIGTERM" not in errors
     state = state_of(tmp_path / "s")
@@ -197,7 +196,7 @@ def test_sigterm_ends_a_ray_search_whose_server_hangs(tmp_path: Path) -> None:
     children = psutil.Process(driver.pid).children(recursive=True)
     next(child for child in children if child.name() == "gcs_server").suspend()
     driver.terminate()
-    _, errors = driver.communicate(timeout=PROMPT_S)
+    _, errors = driver.communicate(timeout=20)
     assert driver.returncode == 143, errors
     assert state_of(tmp_path / "s").state == "interrupted"
     assert_nothing_is_left_of([child.pid for child in children])
@@ -227,7 +226,7 @@ def test_ctrl_c_twice_ends_a_ray_search_at_once_and_it_can_be_resumed(tmp_path: 
     children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the whole process group
     os.killpg(driver.pid, signal.SIGINT)
-    driver.communicate(timeout=PROMPT_S)
+    driver.communicate(timeout=10)
     assert driver.returncode == 130
     assert_nothing_is_left_of(children)
     finish(tmp_path / "s", "inline", {"seconds": 0})
