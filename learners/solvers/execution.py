@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.batch_norm import channels_last
 from metaloom.learners.episode import Episode, stack_episodes
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import NOTHING, Estimator, Outer, Problem, ValueEstimator
@@ -65,6 +66,7 @@ class Loop(Execution):
 
     def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
         total: Tensors = {name: torch.zeros_like(value) for name, value in phi.items()}
+        phi = {name: channels_last(value) for name, value in phi.items()}  # once for the convolutions of all episodes
         outers: list[Outer] = []
         sums: dict[str, float] = {}
         memory: Mapping[str, Tensor] = NOTHING
