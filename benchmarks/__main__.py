@@ -12,7 +12,7 @@ from benchmarks.registry import OURS
 from benchmarks.report import DOCS, Setting, keep, machine, record, section
 from benchmarks.row import Row
 from benchmarks.workloads import WORKLOADS
-from metaloom.workers.device import choose_device, keep_pages
+from metaloom.workers.device import choose_device
 
 
 def arguments() -> argparse.Namespace:
@@ -41,7 +41,6 @@ def main() -> None:
     device = choose_device(parsed.device)
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    keep_pages()  # for all implementations alike
     rows: list[Row] = []
     for name in parsed.workloads.split(","):
         measured = measure(WORKLOADS[name], device, parsed.repeats, parsed.leave_out)

@@ -1,16 +1,17 @@
 """Correctness first, then time, then memory.
 
 * Right: the whole gradient's relative error against the plain loop in float64.
-* Time: implementations take turns in one process on one thread; process CPU time beside wall time, and
-  the ratio of each to ours within the same turn, so that a busy machine moves both.
+* Time: implementations take turns, each in its own process on one thread; process CPU time beside wall time, and
+  the ratio of each to ours within the same turn, so that a busy machine moves both. On CPU each peer is there twice:
+  as it comes, and with our allocator settings.
 * Memory: each implementation alone in a child process, its peak above what it held before the step.
 """
 
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -19,21 +20,16 @@ import torch
 
 from benchmarks.bilevel import Bilevel
 from benchmarks.implementations import Run, Step, bilevel_plain, plain
-from benchmarks.registry import APPROXIMATE, OURS, implementation, places
+from benchmarks.preparation import Timed, materials, prepared
+from benchmarks.registry import APPROXIMATE, OURS, is_ours, places
+from benchmarks.resident import Resident
 from benchmarks.row import Row
-from benchmarks.workloads import WORKLOADS, Parameters, Workload
-from metaloom.learners.episode import Episode
+from benchmarks.workloads import WORKLOADS
 
 ROUND_S = 0.2  # a quick step is repeated up to this long within a turn, to be above the clock's grain
 
-Timed = Workload | Bilevel
-
-
-def materials(workload: Timed, device: torch.device, dtype: torch.dtype) -> tuple[Parameters, list[Episode]]:
-    """Return the starting parameters and the tasks."""
-    parameters = {name: value.to(device, dtype) for name, value in workload.start().items()}
-    episodes = [episode.to(device, dtype) for episode in workload.episodes(torch.Generator().manual_seed(1))]
-    return parameters, episodes
+Times = list[tuple[float, float]]  # (CPU, wall) seconds of a step, by turn
+Runner = tuple[str, bool]  # an implementation, and whether its process keeps freed pages
 
 
 def relative_errors(step: Step, truth: Step) -> tuple[float, float]:
@@ -48,37 +44,6 @@ def has_own_statistics(name: str, workload: Timed) -> bool:
     return workload.method == "prototypical" and name.startswith("parallel-metalearn")
 
 
-class Clock:
-    """Reads CPU and wall time after the device's work is done."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def read(self) -> tuple[float, float]:
-        """Return (CPU, wall) seconds; on a GPU both are wall time, for the CPU only waits."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            return (time.perf_counter(),) * 2
-        return time.process_time(), time.perf_counter()
-
-    def time(self, run: Run, count: int) -> tuple[float, float]:
-        """Return the (CPU, wall) seconds of one of ``count`` steps."""
-        before = self.read()
-        for _ in range(count):
-            run()
-        after = self.read()
-        return (after[0] - before[0]) / count, (after[1] - before[1]) / count
-
-
-def prepared(
-    chosen: Sequence[str], workload: Timed, device: torch.device, dtype: torch.dtype = torch.float32
-) -> dict[str, Run]:
-    """Build every chosen implementation that offers the workload."""
-    parameters, episodes = materials(workload, device, dtype)
-    runs = {name: implementation(name, workload)(workload, parameters, episodes) for name in chosen}
-    return {name: run for name, run in runs.items() if run is not None}
-
-
 def check(runs: Mapping[str, Run], workload: Timed, device: torch.device) -> dict[str, tuple[float, float]]:
     """Return every implementation's errors against the float64 reference of its mathematics."""
     parameters, episodes = materials(workload, device, torch.float64)
@@ -90,21 +55,39 @@ def check(runs: Mapping[str, Run], workload: Timed, device: torch.device) -> dic
     return {name: relative_errors(run(), truth[has_own_statistics(name, workload)]) for name, run in runs.items()}
 
 
-def turns(runs: Mapping[str, Run], clock: Clock, repeats: int) -> dict[str, list[tuple[float, float]]]:
+def turns(runners: Mapping[Runner, Callable[[int], tuple[float, float]]], repeats: int) -> dict[Runner, Times]:
     """Time the implementations in turns, each turn beginning with another one."""
-    counts: dict[str, int] = {}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    names = list(runs)
+    counts: dict[Runner, int] = {}
+    times: dict[Runner, Times] = {runner: [] for runner in runners}
+    order = list(runners)
     for turn in range(repeats):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            if name not in counts:
-                once = clock.time(runs[name], 1)
-                counts[name] = max(1, int(ROUND_S / once[1]))
-                if counts[name] == 1:  # one step was the turn
-                    times[name].append(once)
+        for runner in order[turn % len(order) :] + order[: turn % len(order)]:
+            if runner not in counts:
+                once = runners[runner](1)
+                counts[runner] = max(1, int(ROUND_S / once[1]))
+                if counts[runner] == 1:  # one step was the turn
+                    times[runner].append(once)
                     continue
-            times[name].append(clock.time(runs[name], counts[name]))
+            times[runner].append(runners[runner](counts[runner]))
     return times
+
+
+def timed(workload: Timed, names: Sequence[str], device: torch.device, repeats: int) -> dict[Runner, Times]:
+    """Time each implementation in its own process: ours keeps freed pages, as trials do; peers with and without."""
+    peers = [name for name in names if not is_ours(name)]
+    runners = [(name, is_ours(name)) for name in names]
+    if device.type == "cpu":
+        runners += [(name, True) for name in peers]
+    with ExitStack() as stack:
+        residents = {
+            (name, kept): stack.enter_context(Resident(workload, name, device, kept=kept)) for name, kept in runners
+        }
+        return turns({runner: resident.time for runner, resident in residents.items()}, repeats)
+
+
+def ratio(one: Times, ours: Times) -> float:
+    """Return the median over turns of the CPU time over ours."""
+    return median(first[0] / second[0] for first, second in zip(one, ours, strict=True))
 
 
 def peak_mb(workload: Timed, name: str, device: torch.device) -> float:
@@ -137,19 +120,20 @@ def status_mb(field: str) -> float:
 
 def measure(workload: Timed, device: torch.device, repeats: int, left_out: str = "") -> list[Row]:
     """Measure every implementation on a workload, ours first, but those whose name contains ``left_out``."""
-    runs = prepared([name for name in places(workload) if not left_out or left_out not in name], workload, device)
-    checked = runs
-    if isinstance(workload, Bilevel) and workload.checked_in != torch.float32:
-        checked = prepared(list(runs), workload, device, workload.checked_in)
-    errors = check(checked, workload, device)
-    times = turns(runs, Clock(device), repeats)
+    names = [name for name in places(workload) if not left_out or left_out not in name]
+    kind = workload.checked_in if isinstance(workload, Bilevel) else torch.float32
+    errors = check(prepared(names, workload, device, kind), workload, device)
+    times = timed(workload, list(errors), device, repeats)
+    ours = times[OURS, True]
     rows = []
-    for name, seen in times.items():
-        ratios = [one[0] / ours[0] for one, ours in zip(seen, times[OURS], strict=True)]
+    for name in errors:
+        seen, kept = times[name, is_ours(name)], times.get((name, True))
         cpu, wall = (1e3 * median(one[index] for one in seen) for index in (0, 1))
         memory = peak_mb(workload, name, device) if workload.classification else None
-        approximate = name in APPROXIMATE
-        rows.append(Row(workload.name, name, *errors[name], cpu, wall, median(ratios), memory, approximate))
+        times_ours, times_kept = ratio(seen, ours), None if kept is None else ratio(kept, ours)
+        rows.append(
+            Row(workload.name, name, *errors[name], cpu, wall, times_ours, memory, name in APPROXIMATE, times_kept)
+        )
     return rows
 
 

@@ -33,6 +33,11 @@ BILEVEL_PLACES = {  # the same of W4 to W6
 }
 
 
+def is_ours(name: str) -> bool:
+    """Whether an implementation is this package's engine, in whatever setting."""
+    return name.startswith(OURS)
+
+
 def places(workload: Workload | Bilevel) -> dict[str, tuple[str, str]]:
     """Return the implementations that may offer a workload."""
     return BILEVEL_PLACES if isinstance(workload, Bilevel) else PLACES

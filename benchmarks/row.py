@@ -14,9 +14,10 @@ class Row:
         loss_error: Relative error of the loss.
         cpu_ms: Median process CPU time of a step; wall time on a GPU.
         wall_ms: Median wall time of a step.
-        times_ours: Median over turns of its time over ours: above 1 is slower than ours.
+        times_ours: Median over turns of its time over ours, each as it comes: above 1 is slower than ours.
         peak_mb: Peak memory above the resting process; None where it is too small to see (the sine network).
         approximate: Whether it approximates the gradient and says so.
+        times_ours_kept: The same where it has our allocator settings too; None where these mean nothing (a GPU).
     """
 
     workload: str
@@ -28,6 +29,7 @@ class Row:
     times_ours: float
     peak_mb: float | None
     approximate: bool = False
+    times_ours_kept: float | None = None
 
     @property
     def is_right(self) -> bool:

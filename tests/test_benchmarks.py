@@ -11,9 +11,11 @@ import torch
 
 from benchmarks.bilevel import Bilevel
 from benchmarks.implementations import bilevel_plain, metaloom_engine
-from benchmarks.measure import materials, relative_errors
+from benchmarks.measure import relative_errors, timed
+from benchmarks.preparation import materials
 from benchmarks.report import OVERHEAD, PAGE, RECORDS, Setting, keep, record
 from benchmarks.reproductions import harness
+from benchmarks.resident import Resident
 from benchmarks.row import Row
 from benchmarks.targets import faster, leaner, right
 from benchmarks.workloads import WORKLOADS
@@ -64,6 +66,29 @@ def test_what_is_missed_or_wrong_is_said(tmp_path: Path) -> None:
     keep(tmp_path, {"W1-8": record(rows("W1-8", 1.2, error=1e-3), SETTING)})
     page = (tmp_path / PAGE).read_text()  # the fast one is wrong, so the race is against the slow one
     assert "1e-03 **wrong**" in page and "**4.00x** the fastest right peer (slow loop)" in page
+
+
+def test_a_peer_is_raced_as_it_comes_and_shown_with_our_allocator_too(tmp_path: Path) -> None:
+    ours, *peers = rows("W1-8", 1.8)
+    kept = [ours, *(replace(peer, times_ours_kept=peer.times_ours - 0.5) for peer in peers)]
+    keep(tmp_path, {"W1-8": record(kept, SETTING)})
+    page = (tmp_path / PAGE).read_text()
+    assert "**1.80x** the fastest right peer (plain loop); target 1.4x: reached. 1.30x where the peers keep" in page
+    assert "| plain loop | 18 | 12 | 1.80 | 1.30 |" in page and "| metaloom | 10 | 11 | 1.00 | - |" in page
+
+
+def test_each_turn_times_every_implementation_in_its_own_process() -> None:
+    short = WORKLOADS["W2-1"]
+    peer = "plain loop (learn2learn's way)"
+    times = timed(short, ["metaloom", peer], torch.device("cpu"), repeats=2)
+    assert set(times) == {("metaloom", True), (peer, False), (peer, True)}
+    assert all(len(seen) == 2 and min(map(min, seen)) > 0 for seen in times.values())
+
+
+def test_an_implementation_that_dies_is_named() -> None:
+    resident = Resident(WORKLOADS["W2-1"], "no such peer", torch.device("cpu"), kept=False)
+    with resident, pytest.raises(SystemExit, match="no such peer ended with exit code 1"):
+        resident.time(1)
 
 
 def test_a_seed_is_measured_once_in_a_commit_and_every_time_with_changed_code(

@@ -66,7 +66,8 @@ class Loop(Execution):
 
     def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
         total: Tensors = {name: torch.zeros_like(value) for name, value in phi.items()}
-        phi = {name: channels_last(value) for name, value in phi.items()}  # once for the convolutions of all episodes
+        # once for the convolutions of all episodes, and whatever layout a checkpoint gives them back in
+        phi, state = ({name: channels_last(value) for name, value in group.items()} for group in (phi, state))
         outers: list[Outer] = []
         sums: dict[str, float] = {}
         memory: Mapping[str, Tensor] = NOTHING
