@@ -84,6 +84,11 @@ class Learner(Protocol):
         """Return phi before the first outer step: unconstrained leaves; empty if nothing is learned."""
         ...
 
+    @property
+    def approximations(self) -> Mapping[str, str]:
+        """Return what the gradients of learned slots leave out by design, by the slot's name."""
+        ...
+
     def begin(self, phi: Tensors, generator: Generator) -> Tensors:
         """Return the persisting inner state of an online learner; empty for an episodic one."""
         ...

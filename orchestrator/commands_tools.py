@@ -110,13 +110,14 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     why = f" (auto: {document['reason']})" if document["reason"] else ""
     screen.print(f"{document['name']}: valid; hypergradient by {', '.join(estimators)}{why}", markup=False)
     if not document["knobs"]:
-        screen.print("No knob is learned: there is no hypergradient to compare.")
+        screen.print(document["verdict"])
         return
     several = len(estimators) > 1
     shown = table("learned knob", "relative error", "numbers", "norm", *(["estimator"] if several else []))
     for knob, error in document["knobs"].items():
         detail = document["details"][knob]
-        cells = [knob, f"{error:.2e}", f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
+        told = "no slope" if error is None else f"{error:.2e}"
+        cells = [knob, told, f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
         shown.add_row(*row(*cells, *([detail["estimator"]] if several else [])))
     screen.print(shown)
     screen.print(document["verdict"], markup=False)
@@ -135,7 +136,9 @@ def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
     shown = table("estimator", *(knob.removeprefix("learner.") for knob in knobs), "seconds", "peak MB")
     for kind, one in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
         name = f"{'*' if kind == document['estimator'] else ' '}{kind}"
-        errors = ["diverged" if one["errors"][knob] is None else f"{one['errors'][knob]:.1e}" for knob in knobs]
+        flat = document["members"][0]["knobs"]
+        words = {knob: "no slope" if flat[knob] is None else "diverged" for knob in knobs}
+        errors = [words[knob] if one["errors"][knob] is None else f"{one['errors'][knob]:.1e}" for knob in knobs]
         shown.add_row(*row(name, *errors, f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
     screen.print(shown)
     for kind, one in compared.items():

@@ -24,8 +24,9 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
 
     Returns:
         ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative
-        error), ``details`` (name to ``relative_error``, ``norm``, ``numbers``, ``estimator``), ``members`` (what was
-        ``chosen``, its ``estimator`` and ``reason``, ``knobs`` by their plain names, and the estimator's
+        error, None where the objective does not move with the knob), ``details`` (name to ``relative_error``,
+        ``norm``, ``numbers``, ``estimator``, ``exact`` and what it leaves out: ``approximation``), ``members`` (what
+        was ``chosen``, its ``estimator`` and ``reason``, ``knobs`` by their plain names, and the estimator's
         ``diagnostics``), ``estimators`` (at the default, every kind to its ``errors`` by knob, ``seconds``,
         ``peak_bytes``, ``refused`` and ``diagnostics``, None for what is not finite), and a ``verdict`` in
         words. Where methods are searched a knob is called as in ``learner[maml].initialization``; where a choice
@@ -47,14 +48,15 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         checked = _check(experiment, resolved, store, compare=not members)
         estimators |= {kind: _finite(asdict(one)) for kind, one in checked.estimators.items()}
         for knob, one in checked.knobs.items():
-            details[_name(knob, chosen, resolved)] = {**asdict(one), "estimator": checked.estimator}
-        errors = {knob: one.relative_error for knob, one in checked.knobs.items()}
-        said = {
+            said = {"estimator": checked.estimator, "exact": checked.exact}
+            details[_name(knob, chosen, resolved)] = _finite(asdict(one) | said)
+        errors = _finite({knob: one.relative_error for knob, one in checked.knobs.items()})
+        known = {
             "estimator": checked.estimator,
             "reason": checked.reason,
             "diagnostics": _finite(dict(checked.diagnostics)),
         }
-        members.append({"chosen": dict(chosen), "knobs": errors, **said})
+        members.append({"chosen": dict(chosen), "knobs": errors, **known})
     return {
         "name": experiment.name,
         "estimator": members[0]["estimator"],
@@ -135,13 +137,28 @@ def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
 
 
 def _verdict(details: Mapping[str, Mapping[str, Any]], bound: float) -> str:
-    wrong = [name for name, one in details.items() if not one["relative_error"] <= bound]
-    if not wrong:
+    """Say in words whether all are exact; of those that are not, why, a sentence for each reason."""
+    if not details:
+        return "No knob is learned: there is no hypergradient to compare."
+    reasons: dict[str, list[str]] = {}
+    for name, one in details.items():
+        if one["relative_error"] is None or one["relative_error"] > bound:
+            reasons.setdefault(_reason(one), []).append(name)
+    if not reasons:
         return f"Every hypergradient is exact (relative error at most {bound:g})."
-    estimators = sorted({str(details[name]["estimator"]) for name in wrong})
-    few = len(estimators) == 1
-    named = f"The estimator '{estimators[0]}' leaves" if few else f"The estimators {', '.join(estimators)} leave"
+    return "\n".join(f"Not exact: {', '.join(names)}. {reason}" for reason, names in reasons.items())
+
+
+def _reason(one: Mapping[str, Any]) -> str:
+    """Say why a knob's hypergradient differs from central differences, as far as it is known."""
+    if one["approximation"]:
+        return f"By design: {one['approximation']}."
+    if not one["exact"]:
+        return (
+            f"The estimator '{one['estimator']}' leaves terms out by design, or has not converged: "
+            "compare with --set outer.hypergradient=unroll"
+        )
     return (
-        f"Not exact: {', '.join(wrong)}. {named} terms out by design, or {'has' if few else 'have'} not "
-        "converged: compare with --set outer.hypergradient=unroll"
+        f"The estimator '{one['estimator']}' leaves nothing out, so the objective may jump near where it was measured "
+        "(ReLU, max-pooling): measure elsewhere with --set seed=1. If it stays, please report it: it is a fault"
     )

@@ -1,5 +1,6 @@
 """Is a hypergradient right? Compare it with central differences in float64, one learned knob at a time."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from metaloom.workers.seeds import derive_generator
 # objective itself does. A short one suffers from rounding. A wrong hypergradient disagrees at all of them.
 DISPLACEMENTS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-4)
 GOOD_ENOUGH = 1e-8  # no further displacement is tried
+LONG_DISPLACEMENTS = (1e-3, 1e-2)  # for a slope so slight that rounding hides it at the others
 DIRECTIONS = 4
 EXACT = 1e-5  # relative error up to which a hypergradient is called exact
 
@@ -31,14 +33,16 @@ class KnobCheck:
 
     Attributes:
         relative_error: |estimate - difference| / |difference| over ``DIRECTIONS`` directional derivatives,
-            at the best of ``DISPLACEMENTS``.
+            at the best displacement; infinite where the objective does not move with the knob at all.
         norm: Length of the estimated hypergradient of this knob.
         numbers: How many numbers the knob learns.
+        approximation: What its gradient leaves out by design; empty where it leaves nothing out.
     """
 
     relative_error: float
     norm: float
     numbers: int
+    approximation: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Check:
         diagnostics: What the estimator says of itself.
         reason: Why ``auto`` chose the estimator; empty where the experiment names it.
         estimators: The same comparison for every estimator there is; empty where it was not asked for.
+        exact: Whether the estimator leaves nothing out.
     """
 
     estimator: str
@@ -77,6 +82,7 @@ class Check:
     diagnostics: Mapping[str, float]
     reason: str = ""
     estimators: Mapping[str, EstimatorCheck] = field(default_factory=dict)
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,35 +127,48 @@ def check_hypergradient(
         build: Makes the same learner with the estimator named, to compare all of them; None compares none.
     """
     phi = _double(learner.init(derive_generator(seed, "check", "init")))
+    reason = learner.estimator_reason
+    if not phi:
+        return Check(learner.estimator, {}, {}, reason)
     state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
     batch = [source.episode("train", i).episode.to(torch.device("cpu"), torch.float64) for i in range(episodes)]
-
-    def randomness() -> Generator:
-        return derive_generator(seed, "check", "meta_step")
-
-    step = learner.meta_step(phi, state, batch, randomness())
-    knobs: dict[str, list[str]] = {}
+    step = learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+    names: dict[str, list[str]] = {}
     for name in phi:
-        knobs.setdefault(knob_of(name), []).append(name)
+        names.setdefault(knob_of(name), []).append(name)
     checked: dict[str, KnobCheck] = {}
     measured: dict[str, Measured] = {}
-    for knob, names in knobs.items():
-        gradient = {name: step.gradient[name] for name in names}
-        directions = _directions(gradient, derive_generator(seed, "check", knob))
-        tried: list[list[float]] = []
-        for displacement in DISPLACEMENTS:
-            tried.append(
-                [_difference(learner, phi, state, batch, one, randomness(), displacement) for one in directions]
-            )
-            measured[knob] = Measured(directions, tried)
-            if measured[knob].error(gradient) <= GOOD_ENOUGH:
-                break
-        error, norm = measured[knob].error(gradient), _dot(gradient, gradient) ** 0.5
-        checked[knob] = KnobCheck(error, norm, sum(one.numel() for one in gradient.values()))
+    for knob, leaves in names.items():
+        gradient = {name: step.gradient[name] for name in leaves}
+
+        def difference(direction: Tensors, displacement: float) -> float:
+            return _difference(learner, phi, state, batch, direction, seed, displacement)
+
+        one = measured[knob] = _measure(gradient, derive_generator(seed, "check", knob), difference)
+        norm, count = _dot(gradient, gradient) ** 0.5, sum(leaf.numel() for leaf in gradient.values())
+        slot = leaves[0].partition("/")[0]
+        checked[knob] = KnobCheck(one.error(gradient), norm, count, learner.approximations.get(slot, ""))
     compared: dict[str, EstimatorCheck] = {}
-    if build is not None and measured:
+    if build is not None:
         compared = {kind: _compared(partial(build, kind), phi, seed, batch, measured) for kind in ESTIMATORS}
-    return Check(learner.estimator, checked, step.diagnostics, learner.estimator_reason, compared)
+    return Check(learner.estimator, checked, step.diagnostics, reason, compared, _is_exact(learner.estimator))
+
+
+def _is_exact(estimator: str) -> bool:
+    return estimator in ESTIMATORS and ESTIMATORS[estimator].exact
+
+
+def _measure(gradient: Tensors, generator: Generator, difference: Callable[[Tensors, float], float]) -> Measured:
+    """Take central differences along ``DIRECTIONS``, until one displacement is good enough or all are tried."""
+    directions, tried = _directions(gradient, generator), list[list[float]]()
+    measured = Measured(directions, tried)
+    for displacement in (*DISPLACEMENTS, *LONG_DISPLACEMENTS):
+        if displacement in LONG_DISPLACEMENTS and measured.error(gradient) <= EXACT:
+            break
+        tried.append([difference(direction, displacement) for direction in directions])
+        if measured.error(gradient) <= GOOD_ENOUGH:
+            break
+    return measured
 
 
 def _compared(
@@ -173,7 +192,9 @@ def _compared(
 
 def _relative_error(estimated: Tensor, differences: Sequence[float]) -> float:
     measured = torch.tensor(differences, dtype=torch.float64)
-    return float((estimated - measured).norm() / measured.norm().clamp_min(torch.finfo(torch.float64).tiny))
+    if not measured.any():  # the objective does not move, as with a choice that has no derivative
+        return math.inf if estimated.any() else 0.0
+    return float((estimated - measured).norm() / measured.norm())
 
 
 def _double(tensors: Tensors) -> Tensors:
@@ -207,14 +228,12 @@ def _difference(
     state: Tensors,
     batch: Sequence[Episode],
     direction: Tensors,
-    generator: Generator,
+    seed: int,
     displacement: float,
 ) -> float:
-    """Return the central difference of the objective along a direction."""
-    position = generator.get_state()
+    """Return the central difference of the objective along a direction; both ends see the same draws."""
     ends = []
     for sign in (1, -1):
-        generator.set_state(position)  # both ends see the same draws
         moved = phi | {name: phi[name] + sign * displacement * one for name, one in direction.items()}
-        ends.append(learner.objective(moved, state, batch, generator))
+        ends.append(learner.objective(moved, state, batch, derive_generator(seed, "check", "meta_step")))
     return (ends[0] - ends[1]) / (2 * displacement)

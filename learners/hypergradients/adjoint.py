@@ -56,6 +56,8 @@ def state_of(flat: Tensors) -> InnerState:
 class Backwards(Estimator):
     """Exact; keeps the state before each piece of the inner loop, and one piece's graph at a time."""
 
+    exact = True
+
     @abstractmethod
     def piece(self, steps: int) -> int:
         """Return how many steps are made again at a time."""

@@ -49,6 +49,7 @@ class Forward(Estimator):
 
     Config = ForwardConfig
     config: ForwardConfig
+    exact = True
     functional = True
 
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:

@@ -113,6 +113,7 @@ class Estimator(ABC):
         blind: Slots it cannot see although ``sees`` says all.
         at_solution: Whether it differentiates the inner solution, whatever start and path led there.
         online_only: Whether it needs an inner loop that persists from one outer step to the next.
+        exact: Whether it leaves nothing out, so that its error is of rounding alone.
         functional: Whether the inner loop must differentiate by torch.func, not by autograd's own graph.
         spreads: Whether it evaluates perturbations of phi through ``mapper``, so that they may run elsewhere.
     """
@@ -122,6 +123,7 @@ class Estimator(ABC):
     blind: ClassVar[frozenset[str]] = frozenset()
     at_solution: ClassVar[bool] = False
     online_only: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
     functional: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
     mapper: Mapper = staticmethod(one_by_one)

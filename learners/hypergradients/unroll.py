@@ -40,6 +40,8 @@ from metaloom.learners.hypergradients.problem import (
 class Unroll(ValueEstimator):
     """Exact: differentiate the whole inner loop."""
 
+    exact = True
+
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
         state = problem.start(phi)
         weights = problem.step_weights

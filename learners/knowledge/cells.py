@@ -256,6 +256,12 @@ class RelaxedCells(CellNetwork):
     def anneals(self) -> bool:
         return self.random
 
+    @property
+    def approximation(self) -> str:
+        if not self.random:
+            return ""
+        return "the choice of an operation has no derivative, and counts by its relaxation's (relaxation: sampled)"
+
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
         """Return Gumbel noise [steps + 1, edges, operations] while training; what is evaluated is not random."""
         if not training:

@@ -115,6 +115,10 @@ class ImageAugmentation(Augmentation):
         return True
 
     @property
+    def approximation(self) -> str:
+        return "hard choices, and operations that are steps, count by a smooth stand-in's derivative"
+
+    @property
     @abstractmethod
     def stages(self) -> int:
         """How many operations may follow one another."""

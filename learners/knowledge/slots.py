@@ -132,6 +132,11 @@ class Component:
         """
         return {}
 
+    @property
+    def approximation(self) -> str:
+        """Say what the gradient of what it learns leaves out by design; empty where it is complete."""
+        return ""
+
     def knob(self, phi: Tensors, name: str) -> float | Tensor:
         """Return a field's value: fixed, or the learned tensor mapped through its domain.
 
@@ -181,6 +186,11 @@ class Composite(Component):
         for index, member in enumerate(self.members):
             noise |= under(str(index), member.draw_noise(examples, steps, generator, training=training))
         return noise
+
+    @property
+    def approximation(self) -> str:
+        """Say what the members' gradients leave out by design."""
+        return "; ".join(dict.fromkeys(member.approximation for member in self.members if member.approximation))
 
     @property
     def has_knowledge(self) -> bool:

@@ -71,6 +71,12 @@ class GradientLearner:
         if inner.batch_norm == "per_step" and not has_norm:
             raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
 
+    @property
+    def approximations(self) -> dict[str, str]:
+        """What the gradients of learned slots leave out by design, by the slot's name."""
+        known = {name: one.approximation for name, one in self.slots.items() if one.has_knowledge}
+        return {name: said for name, said in known.items() if said}
+
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and collect every slot's part of phi."""
         drawn = self.slots.architecture.initial(generator)

@@ -1,7 +1,8 @@
 """Learners that take no inner steps: a task is solved by distances to its support set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class PrototypicalLearner:
     strategy = "loop"
     estimator = "direct"
     estimator_reason = ""
+    approximations: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, architecture: Network, initialization: Component, prediction: Prototypes, batch_norm: str, task: TaskShape
@@ -179,6 +181,7 @@ class NearestNeighbourLearner:
     strategy = "loop"
     estimator = "none"
     estimator_reason = ""
+    approximations: Mapping[str, str] = MappingProxyType({})
     batch_norm = "none"
     setting = "inductive"
 

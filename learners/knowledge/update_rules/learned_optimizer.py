@@ -78,6 +78,10 @@ class LearnedOptimizer(UpdateRule):
         net["output.bias"] = torch.zeros(1)
         return under(NETWORK, net) | super().init(theta, generator)
 
+    @property
+    def approximation(self) -> str:
+        return "" if self.config.second_order else "the inner gradient counts as a constant (second_order: false)"
+
     def begin(self, theta: Tensors) -> Tensors:
         adapted = list(self.adapted(theta).values())
         shape = (self.config.layers, sum(value.numel() for value in adapted), self.config.hidden)

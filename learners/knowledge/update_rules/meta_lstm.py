@@ -89,6 +89,10 @@ class MetaLSTM(UpdateRule):
             net[f"{gate}.bias"] = torch.full((1,), math.log(start / (1 - start)))
         return under(NETWORK, net)
 
+    @property
+    def approximation(self) -> str:
+        return "" if self.config.second_order else "the inner gradient counts as a constant (second_order: false)"
+
     def begin(self, theta: Tensors) -> Tensors:
         adapted = list(self.adapted(theta).values())
         count = sum(value.numel() for value in adapted)

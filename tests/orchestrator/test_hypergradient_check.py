@@ -1,0 +1,50 @@
+"""What ``metaloom check`` says where a hypergradient is not exact: why, as far as it is known."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from metaloom.orchestrator.hypergradient_check import check_experiment
+
+DIGITS = {"source": "digits", "batch": 10, "meta_batch": 10, "meta_size": 20, "queries": 10}
+CELLS = {"kind": "cells", "relaxation": "sampled", "nodes": 3, "cells": 1, "channels": 2}
+SINE = {"source": "sinusoid", "shots": 3, "queries": 3}
+SMALL = {"kind": "mlp", "hidden": [4]}
+
+
+def checked(folder: Path, experiment: dict[str, Any]) -> dict[str, Any]:
+    file = folder / "experiment.yaml"
+    file.write_text(yaml.safe_dump(experiment), encoding="utf-8")
+    return check_experiment(str(file), [], store=folder / "store")
+
+
+def test_a_choice_without_a_derivative_is_no_slope_and_by_design(tmp_path: Path) -> None:
+    document = checked(tmp_path, {"tasks": DIGITS, "learner": {"method": "darts", "architecture": CELLS}})
+    assert document["knobs"] == {"learner.architecture": None}  # JSON has no infinity
+    assert "By design: the choice of an operation has no derivative" in document["verdict"]
+
+
+@pytest.mark.parametrize(("method", "kind"), [("learned_optimizer", "learned_optimizer"), ("meta_lstm", "meta_lstm")])
+def test_an_inner_gradient_held_constant_is_named_where_it_is(tmp_path: Path, method: str, kind: str) -> None:
+    update = {"kind": kind, "hidden": 3, "steps": 3, "second_order": False}
+    learner = {"method": method, "architecture": SMALL | {"activation": "tanh"}, "update": update}
+    document = checked(tmp_path, {"tasks": SINE, "learner": learner})
+    assert "By design: the inner gradient counts as a constant (second_order: false)" in document["verdict"]
+    learner["update"] = update | {"second_order": True}
+    exact = checked(tmp_path, {"tasks": SINE, "learner": learner})
+    assert exact["verdict"].startswith("Every hypergradient is exact"), exact["knobs"]
+
+
+def test_an_estimator_that_leaves_terms_out_is_sent_to_one_that_does_not(tmp_path: Path) -> None:
+    experiment = {"tasks": SINE, "learner": {"method": "maml", "architecture": SMALL}}
+    document = checked(tmp_path, experiment | {"outer": {"hypergradient": "first_order"}})
+    assert document["verdict"].endswith("compare with --set outer.hypergradient=unroll")
+    assert not document["details"]["learner.initialization"]["exact"]
+
+
+def test_nothing_learned_is_said_and_nothing_computed(tmp_path: Path) -> None:
+    document = checked(tmp_path, {"tasks": DIGITS, "learner": {"method": "cross_entropy", "architecture": SMALL}})
+    assert document["knobs"] == {} == document["estimators"]
+    assert document["verdict"] == "No knob is learned: there is no hypergradient to compare."
