@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SEARCHES_FOLDER = "searches"
 TRIALS_FOLDER = "trials"
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 Scored = tuple[TrialHistory, tuple[float, ...]]
 
 

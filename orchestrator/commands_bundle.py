@@ -1,5 +1,6 @@
 """Commands that use what was learned: evaluate, export, adapt."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,7 +121,7 @@ def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
     if evaluation is not None:
         score = scored(evaluation["mean"], evaluation["interval"])
         console.print(f"test {evaluation['metric']} {score} over {evaluation['episodes']} episodes", markup=False)
-    adapt = f"metaloom adapt {document['bundle']} --support PATH --query PATH"
+    adapt = f"metaloom adapt {shlex.quote(document['bundle'])} --support PATH --query PATH"
     console.print(f"adapt it to folders of class folders, or to tables: {adapt}", markup=False)
 
 

@@ -21,7 +21,7 @@ from metaloom.learners.errors import unknown
 from metaloom.orchestrator.failures import SearchError, StoreError
 from metaloom.workers.records import JOURNAL_FILE
 
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 MINIMUM_FREE_BYTES = 8 * 2**20  # a small search's journal, checkpoints and episodes
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -31,7 +31,7 @@ def checked_name(name: str) -> str:
     """Return ``name`` if it may name a search; raises SearchError if it could leave the store."""
     if not NAME.fullmatch(name):
         raise SearchError(
-            f"a search cannot be named {name!r}: 1 to 80 of A-Z a-z 0-9 . _ - are allowed, the first not a dot"
+            f"a search cannot be named {name!r}: 1 to 80 of A-Z a-z 0-9 . _ - are allowed, the first neither . nor -"
         )
     return name
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import filelock
 
@@ -52,9 +52,11 @@ def quieten() -> None:
 def tracking_uri(store: Path, uri: str | None) -> str:
     """Return ``uri``, or that of the store's own SQLite database.
 
-    The path is quoted, for SQLAlchemy unquotes it: a ``%`` or ``?`` in a folder's name would lead elsewhere.
+    A ``%`` or ``?`` in a folder's name is quoted, for SQLAlchemy unquotes the path and would be led elsewhere.
+    Nothing else is: MLflow makes the folder that it reads in the address as it stands.
     """
-    return uri or f"sqlite:///{quote(str(store.absolute() / MLFLOW_DATABASE))}"
+    database = str(store.absolute() / MLFLOW_DATABASE)
+    return uri or f"sqlite:///{database.replace('%', '%25').replace('?', '%3F')}"
 
 
 def shown(uri: str) -> str:

@@ -58,7 +58,7 @@ def _message(error: dict[str, Any], model: type[BaseModel]) -> str:
             allowed = [option.strip(" '") for option in context["expected"].replace(" or ", ",").split(",")]
             return unknown("option", error["input"], allowed)
         case "string_pattern_mismatch" if error["loc"][-1] in ("name", "search", "experiment"):
-            return f"got {given}; allowed: 1 to 80 letters, digits, '.', '_' and '-', no leading dot"
+            return f"got {given}; allowed: 1 to 80 letters, digits, '.', '_' and '-', the first neither '.' nor '-'"
         case "string_pattern_mismatch":
             return f"got {given}; allowed: {context['pattern'].strip('^$()').replace('|', ', ')}"
         case "value_error":

@@ -238,6 +238,16 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
     assert sorted(run.data.tags[SEARCH_TAG] for run in runs) == sorted(names * 2)
 
 
+@pytest.mark.parametrize("folder", ["with space ü #1", "50% sure?"])
+def test_a_store_of_any_name_holds_its_own_database(folder: str, tmp_path: Path) -> None:
+    store = tmp_path / folder
+    store.mkdir()
+    tracking_client.connect(store, tracking_client.tracking_uri(store, None), "one", None)
+    assert (store / tracking_client.MLFLOW_DATABASE).is_file()
+    if "%" not in folder:  # MLflow makes the folder of the quoted name too
+        assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
 Serve = Callable[[], "subprocess.Popen[bytes]"]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaloom.workers.data.base import DataError
 
-ENDINGS = (".png", ".jpg", ".jpeg")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) -> NDArray[np.uint8]:
@@ -31,6 +31,8 @@ def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) ->
     try:
         with Image.open(opened) as image:
             upright: Any = ImageOps.exif_transpose(image)
+            if upright.mode == "F":
+                raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
             if upright.mode.startswith("I"):  # 16 bits: converting would clip, not scale
                 upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
             mode = "RGB" if color else "L"

@@ -57,6 +57,20 @@ def test_sixteen_bits_are_scaled_not_clipped(pictures: Path, tmp_path: Path) -> 
     assert (x * 255 == 128).any() and x.max() < 0.9
 
 
+@pytest.mark.parametrize("ending", ["bmp", "gif", "tif", "webp"])
+def test_other_usual_formats_are_read_too(ending: str, pictures: Path, tmp_path: Path) -> None:
+    for file in pictures.glob("*/*.png"):
+        Image.open(file).save(file.with_suffix(f".{ending.upper()}"))
+        file.unlink()
+    assert open_source(tasks(pictures), seed=0, cache=tmp_path / "cache").shape.inputs == (1, 12, 12)
+
+
+def test_floating_point_pixels_are_refused_and_named(pictures: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((9, 9), 0.5, dtype=np.float32)).save(pictures / "class0" / "scan.tiff")
+    with pytest.raises(DataError, match=r"scan\.tiff.*floating-point"):
+        open_source(tasks(pictures), seed=0, cache=tmp_path / "cache")
+
+
 def test_corrupt_images_are_all_named(pictures: Path, tmp_path: Path) -> None:
     whole = (pictures / "class3" / "1.png").read_bytes()
     (pictures / "class3" / "1.png").write_bytes(whole[: len(whole) // 2])
@@ -112,7 +126,7 @@ def test_folders_of_another_kind_are_refused(kind: str, pictures: Path, tmp_path
         "file": "there is no folder",
         "empty": "has no class folders",
         "flat": "has no class folders",
-        "hollow": r"no .png, .jpg, .jpeg file in .*nothing_here",
+        "hollow": r"no .png, .jpg, .jpeg, .* file in .*nothing_here",
     }
     with pytest.raises(DataError, match=expected[kind]):
         prepare(tasks(folder), cache=tmp_path / "cache")
