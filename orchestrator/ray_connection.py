@@ -113,12 +113,17 @@ def connected(
     """Start Ray for this process alone, or join the cluster at ``address``; a Ray that runs already is used.
 
     Raises:
-        ClusterError: Ray does not start, or there is no cluster at the address.
+        ClusterError: Ray does not start, there is no cluster at the address, or SIGTERM has come to this process.
         Stopped: A signal came while it started, which takes from 3 s to a minute.
     """
     if ray.is_initialized():
         yield Connection(interruption, set(), own=False)
         return
+    if hasattr(worker.global_worker, "core_worker"):  # which only ray.shutdown removes
+        raise ClusterError(
+            "this process was told to end (SIGTERM), and cannot start Ray again: "
+            "search in a new one, or with the executor 'inline'"
+        )
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
     _start_or_stop(interruption, address, cpus, others)
     interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM

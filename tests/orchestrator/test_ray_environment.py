@@ -104,3 +104,28 @@ child.communicate()
 assert child.returncode == 0, child.returncode
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_after_a_signal_to_end_a_process_is_refused_a_second_ray_at_once() -> None:
+    code = """
+import signal, sys, time
+from metaloom.orchestrator import ray_environment
+ray_environment.prepare(local=True)
+from metaloom.orchestrator.ray_connection import connected
+from metaloom.orchestrator.signals import Interruption
+for _ in range(2):  # one Ray after another is no trouble
+    told = Interruption()
+    with connected(told, cpus=1):
+        pass
+with connected(told, cpus=1):
+    told.signal_number = signal.SIGTERM
+started = time.monotonic()
+try:
+    with connected(Interruption(), cpus=1):
+        pass
+except Exception as error:
+    print(type(error).__name__, error, round(time.monotonic() - started))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.stdout.startswith("ClusterError this process was told to end (SIGTERM)"), done.stderr
+    assert done.stdout.split()[-1] == "0" and done.returncode == 143

@@ -14,7 +14,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) -> NDArray[np.uint8]:
-    """Return uint8 [1 or 3, size, size], resized without regard to proportions.
+    """Return uint8 [1 or 3, size, size], resized without regard to proportions, on white where it is transparent.
 
     Args:
         source: An image file, or its content.
@@ -35,6 +35,9 @@ def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) ->
                 raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
             if upright.mode.startswith("I"):  # 16 bits: converting would clip, not scale
                 upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+            if upright.has_transparency_data:  # what is see-through has some colour too, often that of the strokes
+                upright = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
             mode = "RGB" if color else "L"
             small = upright.convert(mode).resize((size, size), Image.Resampling.LANCZOS)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:

@@ -50,6 +50,15 @@ def test_colour_gives_three_channels(pictures: Path, tmp_path: Path) -> None:
     assert any((image[0] == 1).all() and (image[1:] == 0).all() for image in x)
 
 
+def test_strokes_on_a_transparent_ground_are_seen(pictures: Path, tmp_path: Path) -> None:
+    strokes = np.zeros((12, 12, 4), dtype=np.uint8)  # black everywhere, and opaque in the upper half only
+    strokes[:6, :, 3] = 255
+    for file in pictures.glob("*/*.png"):
+        Image.fromarray(strokes).save(file)
+    x = open_source(tasks(pictures), seed=0, cache=tmp_path / "cache").episode("train", 0).episode.query_x
+    assert any((image[0, :5] == 0).all() and (image[0, 7:] == 1).all() for image in x)
+
+
 def test_sixteen_bits_are_scaled_not_clipped(pictures: Path, tmp_path: Path) -> None:
     for file in pictures.glob("*/*.png"):
         Image.fromarray(np.full((9, 9), 0x8000, dtype=np.uint16)).save(file)
