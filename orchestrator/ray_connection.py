@@ -8,6 +8,7 @@ when the loop is caught, from a thread.
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -94,7 +95,8 @@ class Connection:
             _abandon(signal.SIGTERM)
             broken = True
         else:
-            ray.shutdown()  # whose raylet may be dead; with a dead gcs_server nobody comes here but by a signal
+            with _no_collection():  # its raylet may be dead; with a dead gcs_server nobody comes here but by a signal
+                ray.shutdown()
         if broken:
             _kill([*self._started, *self._family()])
 
@@ -210,6 +212,23 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect Python's garbage now, and none within.
+
+    An actor's handle in a cycle that is collected while Ray shuts down asks a worker that is gone, and Ray then ends
+    this process with exit code 1.
+    """
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _abandon(number: int) -> None:

@@ -129,3 +129,30 @@ except Exception as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.stdout.startswith("ClusterError this process was told to end (SIGTERM)"), done.stderr
     assert done.stdout.split()[-1] == "0" and done.returncode == 143
+
+
+def test_no_handle_of_an_actor_is_left_for_a_collection_while_ray_shuts_down() -> None:
+    """One collected at the wrong moment ends the process with exit code 1."""
+    code = """
+import gc
+from metaloom.orchestrator import ray_environment
+ray_environment.prepare(local=True)
+import ray
+from metaloom.orchestrator.ray_connection import connected
+from metaloom.orchestrator.signals import Interruption
+
+class Counter:
+    def count(self):
+        return 1
+
+gc.disable()
+with connected(Interruption(), cpus=1):
+    for _ in range(2):
+        cycle = [ray.remote(Counter).options(num_cpus=0).remote()]
+        assert ray.get(cycle[0].count.remote()) == 1
+        cycle.append(cycle)
+    del cycle
+assert not [one for one in gc.get_objects() if type(one).__name__ == "ActorHandle"]
+gc.enable()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
