@@ -43,7 +43,9 @@ def search(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> SearchSummary:
-    """Run a search to its end, or to a signal.
+    """Run a search to its end, or to a signal: it then returns with state ``interrupted``, and can be resumed.
+
+    SIGTERM asks the whole process to end: after a search on a Ray of its own it has a minute left, and no second Ray.
 
     Args:
         experiment: An ``Experiment``, a YAML file, the name of a preset, or a mapping of sections.
