@@ -17,7 +17,7 @@ from metaloom.workers import records
 from metaloom.workers.records import TrialConfig
 
 BASELINES_FOLDER = "baselines"
-REFUSED_IN_FOLDERS = re.compile(r"[^\w.=\[\]-]")
+REFUSED_IN_FOLDERS = re.compile(r"[^\w.=()\[\]-]")
 
 
 def compare_on_test(experiment: Experiment, director: Director, store: Store, interruption: Interruption) -> list[str]:

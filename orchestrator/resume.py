@@ -10,6 +10,7 @@ from metaloom.orchestrator.search import Progress
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session, summarize
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import Store
+from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers import records
@@ -89,12 +90,14 @@ def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:
     name = folder.name
     if not created:
         raise SearchError(f"search '{name}' was killed before its first record; remove {folder} and search again")
-    begun = load_experiment(created["experiment"])
+    other = f"search '{name}' was begun by another version of metaloom"
+    advice = "resume it with that version, or begin a new search"
+    try:
+        begun = load_experiment(created["experiment"])
+    except ExperimentError as error:
+        raise SearchError(f"{other}, and this one does not take its experiment: {error}; {advice}") from error
     if begun.fingerprint() != created["fingerprint"]:
-        raise SearchError(
-            f"search '{name}' was begun by another version of metaloom, for which its file means something else; "
-            "resume it with that version, or begin a new search"
-        )
+        raise SearchError(f"{other}, for which its file means something else; {advice}")
     file = created.get("file")
     if file and Path(file).is_file():
         now = load_experiment(file, created["overrides"])

@@ -12,16 +12,8 @@ from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.fields import MISSING, fields_of
-from metaloom.search_spaces.knobs import (
-    LEARN,
-    SEARCH,
-    chosen_default,
-    construct,
-    label_of,
-    labels_of,
-    members,
-    parse_knob,
-)
+from metaloom.search_spaces.knobs import construct, given_default, parse_knob
+from metaloom.search_spaces.labels import LEARN, SEARCH, label_of, labels_of, members, note_repeated
 from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Section, Several, walk_nodes
 from metaloom.search_spaces.sampling import corners, resolve_node
 
@@ -68,12 +60,15 @@ def expand(
         return Alternatives(place.name, {"none": Fixed(None)}, "none")
     raws = [{key: member} if isinstance(member, str) and member != LEARN else member for member, _ in found]
     labels = labels_of(raws, key)
+    note_repeated(raws, labels, (*place.path, *found[0][1][:-1]), problems)
     options = {
         label: parse(member, place.option((*place.path, *path), label))
         for label, member, (_, path) in zip(labels, raws, found, strict=True)
     }
-    given = settings if isinstance(settings, Mapping) else {}
-    return Alternatives(place.name, options, chosen_default(given, labels, labels[0], place, problems))
+    default = labels[0]
+    if isinstance(settings, Mapping) and "default" in settings:
+        default = given_default(settings["default"], raws, labels, place, problems, key)
+    return Alternatives(place.name, options, default)
 
 
 def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> Node:

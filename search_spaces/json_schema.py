@@ -9,7 +9,7 @@ from metaloom.learners.domains import Real
 from metaloom.search_spaces.components import Catalogue
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.fields import MISSING, Field, fields_of
-from metaloom.search_spaces.knobs import LEARN, SEARCH
+from metaloom.search_spaces.labels import LEARN, SEARCH
 from metaloom.search_spaces.learner_space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
 

@@ -14,54 +14,10 @@ from typing import Any
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.search_spaces.document import shown
-from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING, Field, literal
+from metaloom.search_spaces.labels import LEARN, SEARCH, label_of, label_of_default, labels_of, note_repeated
 from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Spelling
-
-SEARCH, LEARN = "search", "learn"
-
-
-def members(raw: Any) -> list[tuple[Any, Path]] | None:
-    """Return a ``{search: [...]}``'s members with their paths below it; None if it is no list of members."""
-    if not (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
-        return None
-    inner = raw[SEARCH]
-    below: Path = (SEARCH,)
-    if isinstance(inner, Mapping) and isinstance(inner.get("options"), list):
-        inner, below = inner["options"], (SEARCH, "options")
-    return [(member, (*below, index)) for index, member in enumerate(inner)] if isinstance(inner, list) else None
-
-
-def label_of(raw: Any, key: str = "kind") -> str:
-    """Return the name of a choice's member: its kind or method, or the literal itself.
-
-    Args:
-        raw: The member.
-        key: The key under which a mapping names itself.
-    """
-    if isinstance(raw, Mapping):
-        named = raw.get(key)
-        if isinstance(named, str):
-            return named
-        return LEARN if LEARN in raw else SEARCH if SEARCH in raw else "own"
-    if isinstance(raw, list):
-        return "[" + ", ".join(label_of(item) for item in raw) + "]"
-    return str(raw) if isinstance(raw, str) else shown(raw)
-
-
-def labels_of(options: list[Any], key: str = "kind") -> list[str]:
-    """Return one label per member, numbered where two would be the same."""
-    labels: list[str] = []
-    taken = {label_of(option, key) for option in options}
-    for option in options:
-        label, number = label_of(option, key), 1
-        if label in labels:
-            while f"{label}-{number}" in taken or number == 1:
-                number += 1
-            label = f"{label}-{number}"
-            taken.add(label)
-        labels.append(label)
-    return labels
 
 
 def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
@@ -244,25 +200,28 @@ def _options(
         problems.add(here.path, f"got {shown(raw)}; give a list of at least one option")
         return Fixed(None)
     labels = labels_of(raw)
-    options: dict[str, Node] = {}
-    for index, (option, label) in enumerate(zip(raw, labels, strict=True)):
-        if any(option == other and type(option) is type(other) for other in raw[:index]):
-            problems.add((*here.path, index), f"{shown(option)} is given twice: remove one")
-        options[label] = parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
-    return Alternatives(place.name, options, chosen_default(settings, labels, label_of(fallback), place, problems))
+    note_repeated(raw, labels, here.path, problems)
+    options = {
+        label: parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
+        for index, (option, label) in enumerate(zip(raw, labels, strict=True))
+    }
+    if "default" in settings:
+        default = given_default(settings["default"], raw, labels, place, problems)
+    else:
+        own = _as_written(fallback)
+        alike = (label for option, label in zip(raw, labels, strict=True) if label_of(option) == label_of(own))
+        default = label_of_default(own, raw, labels) or next(alike, labels[0])
+    return Alternatives(place.name, options, default)
 
 
-def chosen_default(
-    settings: Mapping[str, Any], labels: list[str], fallback: str, place: Place, problems: Problems
+def given_default(
+    given: Any, options: list[Any], labels: list[str], place: Place, problems: Problems, key: str = "kind"
 ) -> str:
-    """Return the label of a choice's default: as given, else the field's own default, else the first."""
-    if "default" not in settings:
-        return fallback if fallback in labels else labels[0]
-    given = label_of(settings["default"])
-    if given not in labels:
-        problems.add((*place.path, SEARCH, "default"), unknown("option", given, labels))
-        return labels[0]
-    return given
+    """Return the label of a choice's default; one that is no member is noted."""
+    label = label_of_default(given, options, labels, key)
+    if label is None:
+        problems.add((*place.path, SEARCH, "default"), unknown("option", label_of(given, key), labels))
+    return label or labels[0]
 
 
 def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:

@@ -8,7 +8,7 @@ from typing import Any
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import Document, read_value, shown
 from metaloom.search_spaces.errors import ExperimentError, Path, Problem
-from metaloom.search_spaces.knobs import LEARN, SEARCH, labels_of, members
+from metaloom.search_spaces.labels import LEARN, SEARCH, labels_of, members
 
 PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]+\])*)(?:\.|$)")
 # what a name alone stands for in a section: ``learner: maml`` is ``learner: {method: maml}``
@@ -63,7 +63,7 @@ def _fail(path: Path, message: str) -> ExperimentError:
 
 def _apply(data: dict[str, Any], override: str) -> Path:
     """Set one value in place; return its path in the document."""
-    target, separator, text = override.partition("=")
+    target, separator, text = _split(override)
     names = _names(target.strip())
     if not separator or not names:
         raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4")
@@ -80,6 +80,16 @@ def _apply(data: dict[str, Any], override: str) -> Path:
     here, path = _settings(here, path, last)
     here[last] = value
     return (*path, last)
+
+
+def _split(override: str) -> tuple[str, str, str]:
+    """Split at the first ``=`` that is not in brackets, as in ``learner.loss[cross_entropy(label_smoothing=0.2)]``."""
+    depth = 0
+    for index, letter in enumerate(override):
+        depth += (letter == "[") - (letter == "]")
+        if letter == "=" and depth <= 0:
+            return override[:index], letter, override[index + 1 :]
+    return override.partition("=")
 
 
 def _names(target: str) -> list[str | tuple[str]]:

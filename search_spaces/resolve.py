@@ -8,7 +8,7 @@ from typing import Any
 from metaloom.learners import METHODS, SLOTS
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.knobs import LEARN
+from metaloom.search_spaces.labels import LEARN
 from metaloom.search_spaces.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.nodes import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.sampling import Domain, Given, Suggest, Value, domains, resolve_node

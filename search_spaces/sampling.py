@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from metaloom.learners.domains import Choice, Int, Real
-from metaloom.search_spaces.knobs import LEARN, domain_of
+from metaloom.search_spaces.knobs import domain_of
+from metaloom.search_spaces.labels import LEARN
 from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Node, Searched, Section, Several, Spelling
 
 Value = str | int | float | bool

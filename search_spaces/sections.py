@@ -14,7 +14,7 @@ from metaloom.search_spaces.components import Catalogue, parse_component, parse_
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING
-from metaloom.search_spaces.knobs import members
+from metaloom.search_spaces.labels import members
 from metaloom.search_spaces.nodes import Fixed, Node, Place, Section
 from metaloom.search_spaces.tasks import TASK_SOURCES
 

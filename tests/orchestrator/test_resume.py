@@ -1,6 +1,8 @@
 """search, train and resume from Python, on the real sine tasks, without Ray; and what they refuse."""
 
+import json
 import os
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,31 @@ def test_a_resume_after_the_file_changed_says_what_changed(tmp_path: Path, file:
     assert "learner" not in str(refused.value)
     file.unlink()
     assert resume("sine", tmp_path / "store").state == "finished"  # the search has its own copy
+
+
+@pytest.mark.parametrize(
+    ("baselines", "message"),
+    [
+        ([{"learner.update.rate": "learn-2"}], "update.rate cannot be learn-2: it is searched in .*learn.per=scalar"),
+        ([], "for which its file means something else; resume it with that version, or begin a new search"),
+    ],
+)
+def test_a_search_begun_when_labels_were_others_is_refused(
+    tmp_path: Path, file: Path, baselines: list[Any], message: str
+) -> None:
+    rate = "learner.update.rate={search: [{learn: {per: layer}}, {learn: {per: scalar}}]}"
+    with pytest.raises(KilledError):
+        search(file, store=tmp_path / "store", executor="inline", overrides=[rate], progress=CutAfter(1))
+    journal = sqlite3.connect(tmp_path / "store" / "searches" / "sine" / records.JOURNAL_FILE)
+    (payload,) = journal.execute(f"SELECT payload FROM {records.EVENTS_TABLE} WHERE id = 1").fetchone()
+    created = json.loads(payload)
+    created["experiment"]["search"]["baselines"] = baselines
+    created["fingerprint"] = "of a version in which they were learn and learn-2"
+    with journal:
+        journal.execute(f"UPDATE {records.EVENTS_TABLE} SET payload = ? WHERE id = 1", (json.dumps(created),))
+    journal.close()
+    with pytest.raises(BadInput, match=f"was begun by another version of metaloom.*{message}"):
+        resume("sine", tmp_path / "store")
 
 
 def test_train_takes_defaults_and_says_so(tmp_path: Path, file: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING, fields_of
-from metaloom.search_spaces.knobs import labels_of, parse_knob
+from metaloom.search_spaces.knobs import parse_knob
 from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
 from metaloom.search_spaces.sampling import corners, domains, resolve_node
 
@@ -137,7 +137,7 @@ def test_options_may_be_literals_or_knobs():
     node = node_of(
         "rate", {"search": [0.1, {"search": {"low": 0.2, "high": 0.4}}, "learn", {"learn": {"per": "layer"}}]}
     )
-    assert list(node.options) == ["0.1", "search", "learn", "learn-2"]
+    assert list(node.options) == ["0.1", "search", "learn", "learn(per=layer)"]
     assert node.options["search"].name == "x.rate[search]"
     assert isinstance(node.options["learn"], LearnedKnob)
     assert list(node_of("widths", {"search": [[], [64, 64]]}).options) == ["[]", "[64, 64]"]
@@ -217,13 +217,6 @@ def test_what_cannot_be_learned_is_refused(name, reason, raw):
 )
 def test_a_wrong_learn(learn, message):
     assert message in complaint("rate", {"learn": learn})
-
-
-def test_labels_are_unique_whatever_the_options():
-    options = ["a", "a", "a-2", "a", {"kind": "a"}, 1, 1.0, "1", True, None, [1, [2]]]
-    labels = labels_of(options)
-    assert len(set(labels)) == len(options)
-    assert labels[:4] == ["a", "a-3", "a-2", "a-4"]
 
 
 numbers = st.floats(min_value=1e-6, max_value=1e6)

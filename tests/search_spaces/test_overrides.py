@@ -9,7 +9,8 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
 
 PLAIN = {"tasks": "glyphs", "learner": {"method": "maml", "update": {"rate": 0.4}, "weighting": "learn"}}
-CHOICE = {"tasks": "glyphs", "learner": {"search": ["maml", {"method": "anil", "update": {"steps": 3}}, "maml"]}}
+OTHER = {"method": "maml", "update": {"steps": 2}}
+CHOICE = {"tasks": "glyphs", "learner": {"search": ["maml", {"method": "anil", "update": {"steps": 3}}, OTHER]}}
 
 
 def resolved(document, *overrides):
@@ -50,15 +51,17 @@ def test_the_mode_of_a_knob_is_switched_by_a_word():
 
 
 def test_a_member_of_a_choice_is_named_as_in_its_knobs():
-    experiment = load_experiment(CHOICE, ["learner[maml].update.rate=search", "learner[maml-2].update.rate=search"])
-    names = ["learner", "learner[maml].update.rate", "learner[maml-2].update.rate"]
+    experiment = load_experiment(
+        CHOICE, ["learner[maml].update.rate=search", "learner[maml(update.steps=2)].update.rate=search"]
+    )
+    names = ["learner", "learner[maml].update.rate", "learner[maml(update.steps=2)].update.rate"]
     assert list(searched_knobs(experiment)) == names
     assert "learner[anil].update.steps" in searched_knobs(
         load_experiment(CHOICE, ["learner[anil].update.steps=search"])
     )
     assert list(searched_knobs(load_experiment(CHOICE, ["learner.search[0].update.rate=search"])))[1:] == names[1:2]
     replaced = load_experiment(CHOICE, ["learner[anil]=prototypical"])
-    assert searched_knobs(replaced)["learner"].options == ("maml", "prototypical", "maml-2")
+    assert searched_knobs(replaced)["learner"].options == ("maml", "prototypical", "maml(update.steps=2)")
 
 
 def test_later_overrides_win_and_the_document_is_left_alone():
@@ -94,8 +97,14 @@ def test_a_wrong_override_names_itself(override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learner.update.rate=3", "a choice among maml, anil, maml-2; name a member, such as learner[maml].update"),
-        ("learner[mml].update.rate=3", "no member is named 'mml'; did you mean 'maml'? (allowed: anil, maml, maml-2)"),
+        (
+            "learner.update.rate=3",
+            "a choice among maml, anil, maml(update.steps=2); name a member, such as learner[maml].update",
+        ),
+        (
+            "learner[mml].update.rate=3",
+            "no member is named 'mml'; did you mean 'maml'? (allowed: anil, maml, maml(update.steps=2))",
+        ),
     ],
 )
 def test_a_choice_asks_which_member(override, message):
