@@ -177,7 +177,7 @@ def _ended(history: SearchHistory, event: Event) -> None:
 
 def _baseline(history: SearchHistory, event: Event) -> None:
     known = [one for one in history.baselines if one.get("method") != event.payload.get("method")]
-    history.baselines = [*known, dict(event.payload)]
+    history.baselines = [*known, {"best_better_by": None, **event.payload}]  # absent in old records
 
 
 def _tested(history: SearchHistory, event: Event) -> None:

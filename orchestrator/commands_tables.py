@@ -51,6 +51,14 @@ def scored(mean: float | None, interval: Sequence[float | None] | None) -> str:
     return f"{mean:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
+def better_by(difference: Mapping[str, Any] | None) -> str:
+    """Write the mean difference on the same episodes with its 95% interval, signed."""
+    if difference is None or difference["mean"] is None:
+        return "-"
+    low, high = difference["interval"]
+    return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
 def knobs_text(knobs: Mapping[str, Any]) -> str:
     """Write knobs in one line, numbers shortened."""
     parts = [f"{name}={number(value) if isinstance(value, float) else value}" for name, value in knobs.items()]
@@ -127,15 +135,19 @@ def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
 def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:
     """Print what the best trial and the baselines reach on the test split, beside each other."""
     tested = summary["test"]
-    rows = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"])]
-    rows += [(f"baseline {one['method']}", one["evaluation"]) for one in summary["baselines"]]
+    rows = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"], "")]
+    rows += [
+        (f"baseline {one['method']}", one["evaluation"], better_by(one["best_better_by"]))
+        for one in summary["baselines"]
+    ]
     if not rows:
         return
     metric = rows[0][1].get("metric") or "score"
-    shown = table("on the test split", f"{metric} [95% interval]", "episodes", "setting")
-    for name, evaluation in rows:
-        score = scored(evaluation["mean"], evaluation["interval"])
-        shown.add_row(*row(name, score, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
+    paired = ["the best is better by [95% interval]"] if summary["baselines"] else []
+    shown = table("on the test split", f"{metric} [95% interval]", *paired, "episodes", "setting")
+    for name, evaluation, difference in rows:
+        told = scored(evaluation["mean"], evaluation["interval"]), *([difference] if paired else [])
+        shown.add_row(*row(name, *told, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
     console.print(shown)
 
 

@@ -44,17 +44,19 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
             trained = _Baseline(experiment, director, store, asked, index)
             evaluation = _guarded(trained, f"baseline {method} could not be tested", interruption, notes)
             if evaluation is not None:
-                director.note(records.BASELINE, {"method": method, "evaluation": evaluation})
+                difference = _difference(director, trained.directory)
+                told = {"method": method, "evaluation": evaluation, "best_better_by": difference}
+                director.note(records.BASELINE, told)
     return notes
 
 
 class _Baseline:
-    """Trains a baseline as a trial of its own, beside the search's, and tests it."""
+    """Trains a baseline as a trial of its own, beside the search's, in ``directory``, and tests it."""
 
     def __init__(self, experiment: Experiment, director: Director, store: Store, asked: Baseline, index: int) -> None:
         resolved = baseline(experiment, asked)
         name = REFUSED_IN_FOLDERS.sub("_", baseline_name(asked))
-        self._store, self._directory = store, director.journal.folder / BASELINES_FOLDER / name
+        self._store, self.directory = store, director.journal.folder / BASELINES_FOLDER / name
         self._config = TrialConfig(
             search=director.journal.folder.name,
             trial=-1 - index,  # no trial of the search has such a number, nor such a seed
@@ -68,18 +70,27 @@ class _Baseline:
 
     def __call__(self) -> dict[str, Any]:
         """Train, going on from a checkpoint if there is one, and test."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        trial = open_trial(self._config, self._directory, cache=self._store.cache)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trial = open_trial(self._config, self.directory, cache=self._store.cache)
         while not trial.finished:
             trial.advance()
         trial.close()
-        return _evaluate(self._directory, self._store, int(self._config.outer["test_episodes"]))
+        return _evaluate(self.directory, self._store, int(self._config.outer["test_episodes"]))
 
 
 def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
     from metaloom.workers.scoring import evaluate_trial  # torch, after the trials: not before they start
 
     return evaluate_trial(directory, cache=store.cache, episodes=episodes).to_json()
+
+
+def _difference(director: Director, baseline: Path) -> dict[str, Any] | None:
+    """Return by how much the tested best trial is better than a tested baseline; None if that cannot be said."""
+    from metaloom.workers.pairing import paired_difference
+
+    tested = director.state.tested
+    found = None if tested is None else paired_difference(director.directory(tested["trial"]), baseline)
+    return None if found is None else found.to_json()
 
 
 def _guarded(

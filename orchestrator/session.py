@@ -82,7 +82,8 @@ class SearchSummary:
         value: Its first objective.
         interval: 95% interval of its validation metric.
         tested: Its test (``trial``, ``evaluation``), or None.
-        baselines: The baselines' tests on the same episodes (``method``, ``evaluation``).
+        baselines: The baselines' tests on the same episodes (``method``, ``evaluation``), and by how much the best
+            trial is better, episode by episode (``best_better_by``; None if the episodes are not the same).
         failed: The reasons of failed trials, by number.
         notes: What the user should be told.
         backlogs: What has not reached MLflow or Optuna's database yet.

@@ -205,7 +205,7 @@ class SearchState:
         elif event.kind == records.SEARCH_ENDED:
             self.state = event.payload["state"]
         elif event.kind == records.BASELINE:
-            self.baselines.append(event.payload)
+            self.baselines.append({"best_better_by": None, **event.payload})  # absent in old records
         elif event.kind == records.BEST_TESTED:
             self.tested = event.payload
 

@@ -174,7 +174,13 @@ class MlflowProjection:
 
     def _baseline(self, runs: Runs, event: Event) -> None:
         evaluation = event.payload["evaluation"]
-        self._scores(runs, event, self._state.parent_run_id, f"baseline.{event.payload['method']}", evaluation)
+        prefix, parent = f"baseline.{event.payload['method']}", self._state.parent_run_id
+        self._scores(runs, event, parent, prefix, evaluation)
+        difference = event.payload.get("best_better_by")
+        if difference is not None:
+            low, high = difference["interval"]
+            for ending, value in (("", difference["mean"]), ("_low", low), ("_high", high)):
+                runs.metric(parent, f"{prefix}.best_better_by{ending}", value, _milliseconds(event), 0)
 
     def _best_tested(self, runs: Runs, event: Event) -> None:
         evaluation = event.payload["evaluation"]

@@ -158,10 +158,14 @@ def evaluate_trial(
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
     evaluation = evaluate_learner(parts.learner, phi, state, parts.source, split, episodes, device=parts.device)
     if record and split == TEST:
-        name = f"part-test-{config.seed if seed is None else seed}.parquet"
         seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
-        write_part(directory / EPISODES_FOLDER / name, parts.origin(config), [seen])
+        write_part(part_of_test(directory, config.seed if seed is None else seed), parts.origin(config), [seen])
     return evaluation
+
+
+def part_of_test(directory: Path, seed: int) -> Path:
+    """Return the file with the rows of a trial's test on the episodes of a seed."""
+    return directory / EPISODES_FOLDER / f"part-test-{seed}.parquet"
 
 
 def summarize(

@@ -37,6 +37,17 @@ def test_the_summary_is_the_documented_one(tmp_path: Path, write_search: Write) 
     assert best["knobs"] == {"learner.update.rate": 0.2}
 
 
+def test_a_baseline_of_an_old_record_is_compared_with_nothing(tmp_path: Path, write_search: Write) -> None:
+    evaluation = {"metric": "accuracy", "mean": 0.8, "interval": [0.7, 0.9], "episodes": 3}
+    difference = {"mean": float("nan"), "interval": [float("nan")] * 2, "episodes": 3}
+    old = {"method": "fine_tuning", "evaluation": evaluation}
+    new = {"method": "maml", "evaluation": evaluation, "best_better_by": difference}
+    write_search("first", [STARTED, *story({0: 0.7}), *[(records.BASELINE, None, one) for one in (old, new)], ENDED])
+    shown = queries.search_summary(tmp_path, "first")["baselines"]
+    no_number = {"mean": None, "interval": [None, None], "episodes": 3}
+    assert shown == [{**old, "best_better_by": None}, {**new, "best_better_by": no_number}]
+
+
 def test_each_way_a_trial_can_go_has_its_state(tmp_path: Path, write_search: Write) -> None:
     knobs = {"knobs": {}, **SUGGESTED}
     begun = [(kind, n, knobs) for n in range(4) for kind in (records.TRIAL_SUGGESTED, records.TRIAL_STARTED)]

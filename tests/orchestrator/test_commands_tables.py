@@ -1,6 +1,7 @@
 """What a search's table shows."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -23,8 +24,13 @@ def shown(objectives: list[dict[str, str]], **trial: Any) -> str:
         **trial,
     }
     summary = {"name": "s", "state": "finished", "objectives": objectives, "best": row, "trials": [row]}
+    return printed(summary | {"test": None, "baselines": []})
+
+
+def printed(summary: dict[str, Any]) -> str:
+    """Print a summary."""
     out = io.StringIO()
-    show_search(Console(file=out, width=160), summary | {"test": None, "baselines": []})
+    show_search(Console(file=out, width=160), summary)
     return out.getvalue()
 
 
@@ -41,6 +47,39 @@ def test_every_objective_has_a_column() -> None:
 def test_an_objective_that_is_not_known_yet_is_a_dash() -> None:
     text = shown([ACCURACY, SIZE], state="running", values={"validation_accuracy": None, "parameters": None})
     assert " - " in text
+
+
+def printed_tests(*baselines: dict[str, Any]) -> list[list[str]]:
+    """Print a search with its tests; return the cells of the test's table."""
+    evaluation = {"metric": "accuracy", "mean": 0.76, "interval": [0.75, 0.77], "episodes": 600, "setting": "inductive"}
+    search = {"name": "s", "state": "finished", "objectives": [ACCURACY], "best": None, "trials": []}
+    told = [{"method": "plain", "evaluation": evaluation, **one} for one in baselines]
+    text = printed(search | {"test": {"trial": 3, "evaluation": evaluation}, "baselines": told})
+    lines = [line.strip() for line in text[text.index("on the test split") :].splitlines() if "─" not in line]
+    return [re.split(r"\s{2,}", line) for line in lines if line]
+
+
+def test_a_baseline_shows_by_how_much_the_best_is_better_on_the_same_episodes() -> None:
+    head, best, *rows = printed_tests(
+        {"best_better_by": {"mean": 0.024, "interval": [-0.00791, 0.0401], "episodes": 600}},
+        {"best_better_by": {"mean": -0.5, "interval": [-0.6, -0.4], "episodes": 600}},
+        {"best_better_by": {"mean": None, "interval": [None, None], "episodes": 600}},
+        {"best_better_by": None},
+    )
+    assert head == [
+        "on the test split",
+        "accuracy [95% interval]",
+        "the best is better by [95% interval]",
+        "episodes",
+        "setting",
+    ]
+    assert best == ["trial 3 (best)", "0.7600 [0.7500, 0.7700]", "600", "inductive"]
+    told = ["+0.0240 [-0.0079, +0.0401]", "-0.5000 [-0.6000, -0.4000]", "-", "-"]
+    assert rows == [["baseline plain", "0.7600 [0.7500, 0.7700]", one, "600", "inductive"] for one in told]
+
+
+def test_without_baselines_there_is_nothing_to_be_better_than() -> None:
+    assert printed_tests()[0] == ["on the test split", "accuracy [95% interval]", "episodes", "setting"]
 
 
 @pytest.mark.parametrize(

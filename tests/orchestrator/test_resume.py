@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from metaloom.dashboards.queries import search_summary
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator import api
 from metaloom.orchestrator.api import resume, search, train
@@ -17,6 +18,7 @@ from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
 from metaloom.workers import records
 from metaloom.workers.records import read_config
+from metaloom.workers.scoring import mean_interval
 
 FILE = """\
 tasks: {source: sinusoid, shots: 5, queries: 5}
@@ -86,6 +88,45 @@ def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: P
     assert set(rates) == {"learner.update.rate=0.05", "defaults"} and rates["learner.update.rate=0.05"] == 0.05
     assert rates["defaults"] != 0.05
     assert summary.baselines[0]["evaluation"]["scores"] != summary.baselines[1]["evaluation"]["scores"]
+
+
+def test_the_best_is_compared_with_each_baseline_episode_by_episode(tmp_path: Path, file: Path) -> None:
+    overrides = ["search.baselines=[fine_tuning, {tasks.shots: 5}, {tasks.shots: 9}]", "search.trials=1"]
+    file.write_text(file.read_text().replace("shots: 5", "shots: {search: [5, 9]}"))
+    search(file, store=tmp_path / "store", executor="inline", overrides=overrides)
+    summary = search_summary(tmp_path / "store", "sine")
+    best, folder = summary["test"]["evaluation"], tmp_path / "store" / "searches" / "sine"
+    tasks = read_config(folder / "trials" / "0000").tasks
+    assert best["metric"] == "loss"
+    for one in summary["baselines"]:
+        expected = None
+        if read_config(folder / "baselines" / one["method"]).tasks == tasks:  # with other shots, episodes are others
+            pairs = zip(best["scores"], one["evaluation"]["scores"], strict=True)
+            mean, low, high = mean_interval([theirs - ours for ours, theirs in pairs])
+            assert mean == pytest.approx(one["evaluation"]["mean"] - best["mean"])
+            expected = {"mean": mean, "interval": [low, high], "episodes": 6}
+        assert one["best_better_by"] == expected
+    assert {one["best_better_by"] is None for one in summary["baselines"]} == {True, False}
+
+
+def test_a_baseline_that_trains_on_other_samples_is_asked_the_same(tmp_path: Path) -> None:
+    experiment = {
+        "name": "digits",
+        "tasks": {"source": "digits", "batch": 50, "queries": 100, "train_on": {"search": ["both", "meta"]}},
+        "learner": {"method": "cross_entropy", "architecture": {"kind": "mlp", "hidden": [8]}},
+        "outer": {"steps": 20, "validate_every": 20},
+        "search": {"trials": 1, "baselines": [{"tasks.train_on": "meta"}, {"tasks.train_on": "both"}]},
+        "tracking": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+    }
+    search(experiment, store=tmp_path / "store", executor="inline")
+    summary = search_summary(tmp_path / "store", "digits")
+    best = summary["test"]["evaluation"]
+    assert best["metric"] == "accuracy" and len(summary["baselines"]) == 2
+    for one in summary["baselines"]:
+        pairs = zip(best["scores"], one["evaluation"]["scores"], strict=True)
+        mean, low, high = mean_interval([ours - theirs for ours, theirs in pairs])
+        told = one["best_better_by"]
+        assert (told["mean"], *told["interval"]) == pytest.approx((mean, low, high)) and told["episodes"] == 5
 
 
 def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, file: Path) -> None:

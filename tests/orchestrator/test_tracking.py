@@ -110,14 +110,20 @@ def test_a_finished_search_is_all_there(search: Search) -> None:
     events[5][2].update(config)
     evaluation = {"metric": "accuracy", "mean": 0.88, "interval": [0.86, 0.9], "episodes": 600}
     tested = (records.BEST_TESTED, None, {"trial": 1, "evaluation": evaluation})
-    baseline = (records.BASELINE, None, {"method": "nearest_neighbour", "evaluation": evaluation})
-    search.tell(STARTED, *events, baseline, tested, ENDED)
+    difference = {"mean": 0.1, "interval": [0.08, 0.12], "episodes": 600}
+    near = {"method": "nearest_neighbour", "evaluation": evaluation, "best_better_by": difference}
+    old = {"method": "fine_tuning", "evaluation": evaluation}
+    baselines = [(records.BASELINE, None, payload) for payload in (near, old)]
+    search.tell(STARTED, *events, *baselines, tested, ENDED)
     assert search.drain() == []
     parent, trials = search.runs()
     assert search.warnings == []
     assert {run.info.status for run in (parent, *trials.values())} == {"FINISHED"}
     assert parent.data.params["learner.update.rate"] == "learned start=0.1"
     assert parent.data.metrics["baseline.nearest_neighbour.accuracy"] == 0.88
+    compared = {name.partition(".best_")[2]: value for name, value in parent.data.metrics.items() if ".best_" in name}
+    assert compared == {"better_by": 0.1, "better_by_low": 0.08, "better_by_high": 0.12}
+    assert parent.data.metrics["baseline.fine_tuning.accuracy"] == 0.88
     assert parent.data.metrics["test.low"] == 0.86
     best = trials["1"]
     assert best.data.params == {"learner.update.rate": "0.2", "outer.steps": "20", "outer.clip": "None"}
