@@ -151,8 +151,10 @@ def is_alive(process: Mapping[str, Any]) -> bool:
         return True
     pid = process.get("pid")
     try:
-        # A process begun after the event has only inherited the number.
-        return pid is not None and psutil.Process(int(pid)).create_time() <= float(process["time"]) + 1.0
+        found = psutil.Process(int(pid or 0))
+        # A process begun after the event has only inherited the number; a zombie has ended.
+        inherited = found.create_time() > float(process["time"]) + 1.0
+        return pid is not None and not inherited and found.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 

@@ -139,6 +139,10 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         "test": history.tested or None,
         "trials": trials,
     }
+    if history.settings.get("constraints"):
+        broken = {trial.id: violation(trial, history) for trial in history.trials.values() if trial.last}
+        summary["constraints"] = history.settings["constraints"]
+        summary["infeasible"] = {number: by for number, by in sorted(broken.items()) if by > 0}
     if len(aims) > 1:
         summary["pareto"] = [trial.id for trial in pareto_front(history)]
     return dict(finite(summary))
@@ -156,15 +160,15 @@ def objective_value(trial: TrialHistory, metric: str) -> float | None:
 
 
 def best_trial(history: SearchHistory) -> TrialHistory | None:
-    """Return the best finished trial: feasible ones first, then by the first objective, then the earliest.
+    """Return the best finished trial that keeps the constraints: by the first objective, then the earliest.
 
     A trial that has not finished is the best only where none has.
     """
     for states in ((records.FINISHED,), (records.STOPPED,), (records.RUNNING, records.WAITING)):
         scored = _scored([trial for trial in history.trials.values() if trial.state in states], history)
         if scored:
-            ranked = [(violation(trial, history), costs[0], trial.id) for trial, costs in scored]
-            return history.trials[min(ranked)[2]]
+            feasible = [(costs[0], trial.id) for trial, costs in scored if violation(trial, history) == 0]
+            return history.trials[min(feasible)[1]] if feasible else None
     return None
 
 

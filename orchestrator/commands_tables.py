@@ -1,5 +1,6 @@
 """How people are shown searches, trials, episodes and scores."""
 
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -122,14 +123,34 @@ def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
         mark = "*" if best is not None and trial["id"] == best["id"] else " "
         more = (number(trial["values"].get(metric)) for metric in others)
         told = scored(trial["value"], trial["interval"]), *more, str(trial["steps"]), span(trial["seconds"])
-        shown.add_row(f"{mark}{trial['id']}", styled(trial["state"]), *row(*told, knobs_text(trial["knobs"])))
+        state = styled(trial["state"])
+        if str(trial["id"]) in summary.get("infeasible", {}):
+            state.append(", infeasible", style="red")
+        shown.add_row(f"{mark}{trial['id']}", state, *row(*told, knobs_text(trial["knobs"])))
     console.print(shown)
+    if best is None and summary.get("infeasible"):
+        console.print(without_best(summary), style="red", markup=False)
     for trial in summary["trials"]:
         if trial["error"]:
             console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)
+
+
+def without_best(summary: Mapping[str, Any]) -> str:
+    """Say why a search has no best trial."""
+    off = {trial: math.inf if by is None else by for trial, by in summary.get("infeasible", {}).items()}
+    if not off:
+        return "No trial has a result."
+    bounds = ", ".join(
+        f"{one['metric']} {sign} {one[end]:g}"
+        for one in summary["constraints"]
+        for end, sign in (("min", ">="), ("max", "<="))
+        if one.get(end) is not None
+    )
+    nearest = min(off, key=lambda trial: off[trial])
+    return f"No trial keeps the constraints ({bounds}): the nearest is trial {nearest}, off by {number(off[nearest])}."
 
 
 def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:
@@ -163,7 +184,8 @@ def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) ->
         console.print(f"Interrupted. Resume it with: metaloom resume {name}{places}", style="yellow", markup=False)
         return
     if best is None:
-        console.print("No trial has a result.", style="red")
+        if not summary.get("infeasible"):
+            console.print(without_best(summary), style="red", markup=False)
         return
     images = takes_images(store, name, best["id"])
     support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")

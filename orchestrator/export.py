@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards import queries
+from metaloom.orchestrator.commands_tables import without_best
 from metaloom.orchestrator.failures import SearchError
 from metaloom.workers import records
 
@@ -27,7 +28,8 @@ def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
     summary = queries.search_summary(store, name)
     if trial == BEST:
         if summary["best"] is None:
-            raise SearchError(f"search '{name}' has no trial with a result yet; see: metaloom show {name}")
+            why = without_best(summary).rstrip(".")
+            raise SearchError(f"search '{name}' has no best trial: {why}; see: metaloom show {name}")
         return dict(summary["best"])
     rows = {str(row["id"]): row for row in summary["trials"]}
     if trial not in rows:

@@ -214,8 +214,13 @@ class SearchState:
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
     def best(self) -> TrialRecord | None:
-        """Return the best finished trial, or None if there is none."""
-        return next(iter(self.ranked()), None)
+        """Return the best finished trial that keeps all constraints, or None if there is none."""
+        return next((trial for trial in self.ranked() if self.broken(trial) == 0), None)
+
+    def broken(self, trial: TrialRecord) -> float:
+        """Return by how much a trial that has reported breaks the constraints in all; 0 if it keeps them."""
+        constraints = self.settings.constraints if self.settings else ()
+        return sum(max(0.0, one.violation(trial.reports[-1].metrics)) for one in constraints)
 
     def ranked(self) -> list[TrialRecord]:
         """List the finished trials: feasible ones first, then by the first objective, then the earliest."""
@@ -224,8 +229,7 @@ class SearchState:
             return []
 
         def rank(trial: TrialRecord) -> tuple[float, float, int]:
-            broken = sum(max(0.0, one.violation(trial.reports[-1].metrics)) for one in settings.constraints)
-            return (broken, -settings.objectives[0].score(trial.reports[-1]), trial.number)
+            return (self.broken(trial), -settings.objectives[0].score(trial.reports[-1]), trial.number)
 
         return sorted(self.in_state(records.FINISHED), key=rank)
 
@@ -237,7 +241,7 @@ class SearchState:
         scored = [
             (trial, [objective.score(trial.reports[-1]) for objective in settings.objectives])
             for trial in self.in_state(records.FINISHED)
-            if all(one.violation(trial.reports[-1].metrics) <= 0 for one in settings.constraints)
+            if self.broken(trial) == 0
         ]
         return [trial for trial, mine in scored if not any(_dominates(other, mine) for _, other in scored)]
 

@@ -48,6 +48,8 @@ def _message(error: dict[str, Any], model: type[BaseModel]) -> str:
     match kind:
         case "extra_forbidden":
             return unknown("setting", error["loc"][-1], _allowed_keys(model, error["loc"][:-1]))
+        case "model_type" | "model_attributes_type":
+            return f"got {given}; give a mapping of its settings: {', '.join(_allowed_keys(model, error['loc']))}"
         case "missing":
             return "not given, and has no default"
         case "union_tag_invalid":

@@ -2,15 +2,18 @@
 
 import os
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.filters import FilterError
-from metaloom.dashboards.history import RecordsError
+from metaloom.dashboards.history import RecordsError, is_alive
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.workers import records
 from tests.dashboards.conftest import SUGGESTED, Write, episode, report, story
@@ -102,6 +105,25 @@ def test_several_objectives_have_a_front_of_what_nothing_betters(tmp_path: Path,
     assert summary["pareto"] == [0, 1]  # 2 is bettered by 1, 3 breaks the constraint
     assert summary["best"]["id"] == 0
     assert summary["trials"][1]["values"] == {records.VALIDATION_ACCURACY: 0.8, records.PARAMETERS: 50.0}
+
+
+def test_a_driver_that_was_killed_and_not_yet_waited_for_runs_no_longer() -> None:
+    with subprocess.Popen(["sleep", "60"]) as driver:
+        process = {"pid": driver.pid, "host": socket.gethostname(), "time": time.time()}
+        assert is_alive(process)
+        driver.kill()
+        while psutil.Process(driver.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert not is_alive(process)
+
+
+def test_no_trial_is_the_best_where_all_break_the_constraints(tmp_path: Path, write_search: Write) -> None:
+    limits = [{"metric": records.VALIDATION_ACCURACY, "min": 0.9, "max": None}]
+    write_search("first", [STARTED, *story({0: 0.7, 1: 0.8})], constraints=limits)
+    summary = queries.search_summary(tmp_path, "first")
+    assert summary["best"] is None and summary["constraints"] == limits
+    assert summary["infeasible"] == {"0": pytest.approx(0.2), "1": pytest.approx(0.1)}
+    assert queries.list_searches(tmp_path)[0]["best"] is None
 
 
 def test_what_json_cannot_say_is_null(tmp_path: Path, write_search: Write) -> None:

@@ -161,6 +161,18 @@ def test_check_compares_each_learned_knob(run: Run, tmp_path: Path) -> None:
     assert "Not exact: learner.initialization" in first_order.out
 
 
+def test_a_search_whose_trials_all_break_a_constraint_has_no_best(run: Run, tmp_path: Path) -> None:
+    limit = ("--set", "search.constraints=[{metric: parameters, max: 1}]", "--set", "search.baselines=[]")
+    told = run("search", "quick", *limit, "--trials", "2", "--executor", "inline", "--store", tmp_path, "--name", "big")
+    assert told.code == 0
+    assert "No trial keeps the constraints (parameters <= 1): the nearest is trial " in told.out
+    assert "infeasible" in told.out and "Go on with" not in told.out
+    assert run("show", "big", "--store", tmp_path, "--json").document["best"] is None
+    refused = run("export", "big", "--store", tmp_path, "--out", tmp_path / "bundle")
+    assert refused.code == 2 and "No trial keeps the constraints (parameters <= 1)" in refused.err
+    assert run("export", "big", "--trial", "0", "--store", tmp_path, "--out", tmp_path / "bundle").code == 0
+
+
 def test_check_looks_at_every_member_of_a_choice(run: Run, tmp_path: Path) -> None:
     learner = "{search: [{method: maml, architecture: {kind: mlp, hidden: [4]}}, "
     learner += (

@@ -122,6 +122,10 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ),
         ("tasks: sinusoid\nlearner: maml\nseed: -1", "seed: got -1; it must be greater than or equal to 0"),
         ("tasks: sinusoid\nlearner: maml\nname: .hidden", "name: got the text '.hidden'; allowed: 1 to 80 letters"),
+        (
+            "tasks: sinusoid\nlearner: maml\nsearch: {warm_start: first}",
+            "search.warm_start: got the text 'first'; give a mapping of its settings: search, trials",
+        ),
         ("tasks: sinusoid\nlearner: maml\nname: -x", "name: got the text '-x'; allowed: 1 to 80 letters"),  # an option
         (
             "tasks: sinusoid\nlearner: maml\nsearch: {trials: '5'}",
