@@ -11,6 +11,7 @@ out again. A trial that pauses (population-based training) does the same.
 
 import contextlib
 import functools
+import gc
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ import re
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,9 @@ class RayExecutor:
                     trial_dirname_creator=_trial_name,
                     verbose=0,
                 )
-        except RuntimeError as error:
+        except BaseException as error:
+            if self._connection.may_be_asked:
+                _let_go(error)
             if not isinstance(error.__cause__, OutOfMemoryError):
                 raise
             bridge.out_of_memory(str(error.__cause__))
@@ -118,6 +122,19 @@ class RayExecutor:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return True
+
+
+def _let_go(error: BaseException) -> None:
+    """Give back the workers and the room of a Tune that has broken off, which the error's traceback keeps alive.
+
+    Else they are a loss to whatever runs next in the same Ray, and the ruin of a second one in this process, where
+    they would be collected as if they were its own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
+    gc.collect()
 
 
 class _Bridge:

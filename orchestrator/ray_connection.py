@@ -83,6 +83,11 @@ class Connection:
         """Whether all servers live."""
         return self._unanswered < UNANSWERED and all(map(_lives, self._servers))
 
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether its servers answer: not those of our own once SIGTERM has come, which has come to them as well."""
+        return self.is_whole and not (self._own and self._interruption.signal_number == signal.SIGTERM)
+
     def close(self) -> None:
         """Leave Ray; end the one that is our own, and no other child of this process.
 
@@ -126,6 +131,7 @@ def connected(
             "this process was told to end (SIGTERM), and cannot start Ray again: "
             "search in a new one, or with the executor 'inline'"
         )
+    gc.collect()  # of what an earlier Ray has left: in the new one it would ask for what is not there
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
     _start_or_stop(interruption, address, cpus, others)
     interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM

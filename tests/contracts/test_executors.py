@@ -111,6 +111,31 @@ def test_a_signal_leaves_the_loop_and_the_trial_waits(make: Make, tmp_path: Path
     assert run(make, director).is_over
 
 
+def test_a_search_that_a_signal_breaks_off_gives_its_room_back(local_ray: "Connection", tmp_path: Path) -> None:
+    """Whoever keeps the error, whose traceback knows Tune, keeps no worker with it."""
+    import ray
+
+    from metaloom.orchestrator.cluster import RayExecutor
+
+    interruption = Interruption()
+
+    def signal_when_it_has_room() -> None:
+        while ray.available_resources().get("CPU") == 2:
+            time.sleep(0.05)
+        interruption.signal_number = signal.SIGINT
+
+    signaller = threading.Thread(target=signal_when_it_has_room)
+    signaller.start()
+    director = toy.direct(tmp_path / "s", toy.ToySpace({"seconds": 0.1}))
+    with pytest.raises(Stopped) as kept:
+        RayExecutor(interruption, local_ray).run(director, toy.open_toy, concurrency=2)
+    signaller.join()
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources().get("CPU") == 2 and kept.value is not None
+
+
 def test_a_killed_worker_is_retried_from_its_checkpoint(local_ray: "Connection", tmp_path: Path) -> None:
     director = toy.direct(tmp_path / "s", toy.ToySpace({"seconds": 0.1}), trials=2)
     killer = threading.Thread(target=_kill_the_worker, args=(tmp_path / "s",))
