@@ -52,6 +52,9 @@ are compared in float64: in float32 some ReLU or maximum of its 50 steps falls t
 """
 
 
+IN_ONE_PROCESS = "An earlier record: all in one process, with our allocator settings."
+
+
 @dataclass(frozen=True)
 class Setting:
     """Under what a part of the page was measured."""
@@ -109,10 +112,12 @@ def verdict(workload: Workload | Bilevel, rows: Sequence[Row]) -> str:
 
 def section(workload: Workload | Bilevel, rows: Sequence[Row], setting: Setting) -> str:
     """Write one workload's table."""
+    shared = setting.device == "cpu" and all(row.times_ours_kept is None for row in rows)
     lines = [
         f"## {workload.name}: {workload.title}",
         "",
         setting.note(workload.name),
+        *(["", IN_ONE_PROCESS] if shared else []),
         "",
         verdict(workload, rows),
         "",

@@ -13,7 +13,7 @@ from benchmarks.bilevel import Bilevel
 from benchmarks.implementations import bilevel_plain, metaloom_engine
 from benchmarks.measure import relative_errors, timed
 from benchmarks.preparation import materials
-from benchmarks.report import OVERHEAD, PAGE, RECORDS, Setting, keep, record
+from benchmarks.report import IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, Setting, keep, record
 from benchmarks.reproductions import harness
 from benchmarks.resident import Resident
 from benchmarks.row import Row
@@ -53,7 +53,7 @@ def test_a_piece_replaces_its_own_workload_only(tmp_path: Path) -> None:
     keep(tmp_path, {"W1-8": record(rows("W1-8", 1.5), SETTING)})
     assert list(json.loads((tmp_path / RECORDS).read_text())) == ["W1-8", "W3", OVERHEAD]
     page = (tmp_path / PAGE).read_text()
-    assert "**1.50x**" in page and "**2.00x**" in page and "1.20x" not in page
+    assert "**1.50x**" in page and "**2.00x**" in page and "1.20x" not in page and IN_ONE_PROCESS in page
     assert "`python -m benchmarks --workloads W1-8 --repeats 5 --leave-out vmap` (a machine; torch 2.13; cpu)" in page
     assert "Not measured here yet: W1-32, " in page and "yet: W1-8" not in page
     assert "**1.100x** the wall time" in page and "target 1.15x: reached" in page
@@ -73,6 +73,7 @@ def test_a_peer_is_raced_as_it_comes_and_shown_with_our_allocator_too(tmp_path: 
     kept = [ours, *(replace(peer, times_ours_kept=peer.times_ours - 0.5) for peer in peers)]
     keep(tmp_path, {"W1-8": record(kept, SETTING)})
     page = (tmp_path / PAGE).read_text()
+    assert IN_ONE_PROCESS not in page
     assert "**1.80x** the fastest right peer (plain loop); target 1.4x: reached. 1.30x where the peers keep" in page
     assert "| plain loop | 18 | 12 | 1.80 | 1.30 |" in page and "| metaloom | 10 | 11 | 1.00 | - |" in page
 
