@@ -32,8 +32,7 @@ Every network lacks the bias before its batch norm, for all alike.
 
 A trial's process tells the C library to keep freed memory (`workers.device.keep_pages`); without it, every large tensor
 is mapped from the kernel anew, page by page. So on CPU each peer runs in two processes: as it comes, which is what its
-user gets and what the targets are about, and with the same allocator settings, which shows what the rest of the engine
-is worth.
+user gets, and with the same allocator settings ("with pages kept"), which is what the targets are judged by.
 
 First each loss and whole gradient is compared with a plain loop in float64: a relative error above {TOLERANCE:g} is
 marked **wrong**, and a row with a wrong gradient is not raced against. Times are medians; ratios are medians of the
@@ -82,14 +81,13 @@ def machine() -> str:
 
 def fastest_peer(rows: Sequence[Row]) -> Row:
     """Return the fastest of the right implementations that are not ours."""
-    return min((row for row in rows if row.implementation != OURS and row.is_right), key=lambda row: row.times_ours)
+    return min((row for row in rows if row.implementation != OURS and row.is_right), key=lambda row: row.judged)
 
 
-def fastest_kept(rows: Sequence[Row]) -> str:
-    """Say how the fastest right peer does with our allocator settings; nothing where they were not measured."""
-    kept = [row.times_ours_kept for row in rows if row.implementation != OURS and row.is_right]
-    known = [times for times in kept if times is not None]
-    return f" {min(known):.2f}x where the peers keep pages too." if known else ""
+def fastest_as_it_comes(rows: Sequence[Row]) -> str:
+    """Say how the fastest right peer does with its own allocator settings; nothing where these were not measured."""
+    peers = [row for row in rows if row.implementation != OURS and row.is_right and row.times_ours_kept is not None]
+    return f" {min(row.times_ours for row in peers):.2f}x where each runs as it comes." if peers else ""
 
 
 def verdict(workload: Workload | Bilevel, rows: Sequence[Row]) -> str:
@@ -97,16 +95,12 @@ def verdict(workload: Workload | Bilevel, rows: Sequence[Row]) -> str:
     if isinstance(workload, Bilevel):
         return "\n".join(f"- {target(rows)}" for target in workload.targets)
     peer = fastest_peer(rows)
-    met = "reached" if peer.times_ours >= workload.target else "not reached"
-    text = (
-        f"**{peer.times_ours:.2f}x** the fastest right peer ({peer.implementation}); target {workload.target}x: {met}."
-    )
-    text += fastest_kept(rows)
+    met = "reached" if peer.judged >= workload.target else "not reached"
+    text = f"**{peer.judged:.2f}x** the fastest right peer ({peer.implementation}); target {workload.target}x: {met}."
+    text += fastest_as_it_comes(rows)
     higher = next((row for row in rows if row.implementation == "higher"), None)
     if higher is not None and not workload.classification:
-        text += (
-            f" {higher.times_ours:.1f}x higher; target 10x: {'reached' if higher.times_ours >= 10 else 'not reached'}."
-        )
+        text += f" {higher.judged:.1f}x higher; target 10x: {'reached' if higher.judged >= 10 else 'not reached'}."
     return text
 
 

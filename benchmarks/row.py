@@ -32,6 +32,11 @@ class Row:
     times_ours_kept: float | None = None
 
     @property
+    def judged(self) -> float:
+        """The ratio that targets go by: the one with our allocator settings for all, where it was measured apart."""
+        return self.times_ours if self.times_ours_kept is None else self.times_ours_kept
+
+    @property
     def is_right(self) -> bool:
         """Whether the gradient agrees with float64; a wrong loss is marked, but raced against all the same."""
         return self.error <= TOLERANCE

@@ -38,9 +38,9 @@ def faster(name: str, factor: float, than: str | None = None) -> Target:
             peers = [row for row in peers if row.implementation == than]
         else:
             peers = [row for row in peers if row.approximate == ours.approximate and (row.approximate or row.is_right)]
-        peer = min(peers, key=lambda row: row.times_ours)
-        ratio = peer.times_ours / ours.times_ours
-        kept = [row.times_ours_kept / ours.times_ours for row in peers if row.times_ours_kept is not None]
+        peer = min(peers, key=lambda row: row.judged)
+        ratio = peer.judged / ours.judged
+        comes = [row.times_ours / ours.times_ours for row in peers if row.times_ours_kept is not None]
         kind = (
             ""
             if than is not None
@@ -49,7 +49,7 @@ def faster(name: str, factor: float, than: str | None = None) -> Target:
             else "the fastest exact peer, "
         )
         text = verdict(f"**{ratio:.2f}x** {kind}{peer.implementation} ({name}); target {factor}x", ratio >= factor)
-        return text + (f" {min(kept):.2f}x where the peers keep pages too." if kept else "")
+        return text + (f" {min(comes):.2f}x where each runs as it comes." if comes else "")
 
     return judge
 
@@ -61,11 +61,11 @@ def leaner(name: str, memory: float, time: float, than: str = "plain loop") -> T
         ours, peer = by_name(rows)[name], by_name(rows)[than]
         if ours.peak_mb is None or peer.peak_mb is None:
             raise ValueError(f"{ours.workload}: the memory of {name} and {than} was not measured")
-        share, slower = ours.peak_mb / peer.peak_mb, ours.times_ours / peer.times_ours
+        share, slower = ours.peak_mb / peer.peak_mb, ours.judged / peer.judged
         text = f"{name}: **{share:.2f}x** the peak memory and **{slower:.2f}x** the time of {than}"
         text = verdict(f"{text}; target {memory}x and {time}x", share <= memory and slower <= time)
         if peer.times_ours_kept is None:
             return text
-        return f"{text} {ours.times_ours / peer.times_ours_kept:.2f}x the time where it keeps pages too."
+        return f"{text} {ours.times_ours / peer.times_ours:.2f}x the time where each runs as it comes."
 
     return judge

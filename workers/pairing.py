@@ -4,6 +4,7 @@ Two means whose intervals overlap may still differ clearly. Most of each interva
 than others, which is the same for both, and is not in their difference, episode by episode.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pyarrow.parquet as parquet
 from metaloom.workers.records import read_config
 from metaloom.workers.scoring import mean_interval, part_of_test
 
+_LOG = logging.getLogger("metaloom.pairing")
 IDENTIFYING = ("episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries")
 MEASURED = ("accuracy_after", "loss_after")
 
@@ -64,7 +66,8 @@ def _scores(directory: Path) -> dict[str, float]:
         return {}
     try:
         rows = parquet.read_table(str(part), columns=[*IDENTIFYING, *MEASURED]).to_pylist()
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, OSError) as error:
+        _LOG.warning("%s cannot be read, so that no paired difference is shown: %s", part, error)
         return {}
     return {_identity(row, config.tasks): _score(row) for row in rows}
 
