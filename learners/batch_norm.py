@@ -8,11 +8,11 @@ torch 2.13's own is silently wrong under ``grad(vmap(grad))`` (off by 0.5-5%), a
 CPU about 500 times less accurate in channels_last than in NCHW. Here are two that are neither:
 
 * the statistics are primitive operations where a transform of torch.func differentiates them;
-* ``BatchStatistics`` outside of transforms: torch's kernel, made accurate, and exact to any order; ``Normalized`` is
-  the same with the map behind it, where nothing stands between the two.
+* ``Normalized`` outside of transforms: statistics, map and the pooling after it in one function of autograd, accurate
+  and exact to any order; ``Mapped`` is the same by statistics that are given.
 
 Max-pooling commutes with a map that grows, so where every gamma is positive the pooling comes first and
-the map sees a quarter of the values (``Normalization.pooled``).
+the map sees a quarter of the values.
 
 The statistics of the first convolution of grey images need no pass over its output, the largest tensor of the
 network: a convolution is linear in its patches, so they follow from the patches' own mean and covariance
@@ -31,6 +31,7 @@ mode           statistics of a query pass                        setting
 =============  ================================================  ==============
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,7 @@ from metaloom.learners.base import Tensors
 EPSILON = 1e-5
 MOMENTUM = 0.1  # weight of a new batch in the running averages, torch's default
 MODES = ("batch", "support", "frozen", "per_step")
+SMALL = 2**18  # values of which two passes cost less than the kernel's detour
 LARGEST_PATCH = 12  # values in a patch up to which its covariance is cheaper than a pass over the output
 
 
@@ -61,147 +63,149 @@ def channels_last(x: Tensor) -> Tensor:
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the uncorrected variance of every channel of [n, channels, *space].
 
-    On CPU, torch's kernel adds up a channel in one float32 (error 7e-6), and ``var_mean`` is 13 times
-    slower. So the kernel takes every pixel as a channel of its own, and the pixels are put together
-    exactly: the mean of the variances plus the variance of the means (error 8e-8).
+    On CPU ``var_mean`` is 5 to 20 times slower than two passes, and torch's kernel adds up a channel in one float32
+    (error 7e-6). Of large tensors, where a pass costs, the kernel takes every pixel as a channel of its own, and the
+    pixels are put together exactly: the mean of the variances plus the variance of the means (error 2e-7).
     """
+    axes = _but_channels(x)
     if x.device.type != "cpu":
-        var, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+        var, mean = torch.var_mean(x, axes, correction=0)
         return mean, var
+    if x.numel() <= SMALL:
+        centre = x.mean(axes, keepdim=True)
+        return centre.flatten(), (x - centre).square_().mean(axes)
     pixels = x.movedim(1, -1).reshape(x.shape[0], -1, 1, 1)
     means, variances = (v.view(-1, x.shape[1]) for v in torch.batch_norm_update_stats(pixels, None, None, MOMENTUM))
     mean = means.mean(0)
     return mean, variances.mean(0) + (means - mean).square().mean(0)
 
 
-class BatchStatistics(torch.autograd.Function):
-    """Map x [n, channels, *space] to the batch's mean and variance of every channel.
+class Mapped(torch.autograd.Function):
+    """Map x [n, channels, *space] by given statistics, gamma and beta, each [channels]; exact to any order.
 
-    The backward pass, dx = dmean / count + 2 (x - mean) dvar / count, is written in the output ``mean``, so that
-    autograd reaches x through it as well: exact to any order.
+    With ``pool`` the map is of the largest value of each window of 2x2, which is the same where every gamma is
+    positive. One function, because autograd's own cost of its dozen small operations is above their work.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance, each [channels]."""
-        mean, var = batch_statistics(x)
-        ctx.save_for_backward(x, mean)
-        ctx.save_for_forward(x, mean)
-        return mean, var
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how mean and variance move with x."""
-        x, mean = ctx.saved_tensors
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        moved = tangent.mean(axes)
-        return moved, 2 * ((x * tangent).mean(axes) - mean * moved)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        """Pull the slopes of mean and variance back to x, in one pass over it."""
-        x, mean = ctx.saved_tensors
-        shape, count = _channel_shape(x), x.numel() // x.shape[1]
-        spread = 2 / count * slopes[1]
-        return torch.addcmul((slopes[0] / count - mean * spread).reshape(shape), x, spread.reshape(shape))
-
-
-def _sums(slope: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums of slope * x and of slope over all but the channels of [n, channels, *space].
-
-    Where they are not differentiated again, torch's kernel takes both in one pass on CPU, with no tensor of the
-    products; as in ``batch_statistics``, every pixel is a channel of its own to it.
-    """
-    if x.device.type != "cpu" or torch.is_grad_enabled():
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        return (slope * x).sum(axes), slope.sum(axes)
-    slopes, pixels = (one.movedim(1, -1).reshape(one.shape[0], -1, 1, 1) for one in (slope, x))
-    zeros, ones = x.new_zeros(pixels.shape[1]), x.new_ones(pixels.shape[1])
-    sums = torch.ops.aten.native_batch_norm_backward(
-        slopes, pixels, None, zeros, ones, None, None, False, 0.0, [False, True, True]
-    )
-    by_product, by_slope = (one.view(-1, x.shape[1]).sum(0) for one in sums[1:])
-    return by_product, by_slope
-
-
-class Affine(torch.autograd.Function):
-    """Map x [n, channels, *space] to x * scale + shift by channel: ``addcmul``, whose backward pass first copies x."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Return a tensor as x."""
-        ctx.save_for_backward(x, scale)
-        ctx.save_for_forward(x, scale)
-        shape = _channel_shape(x)
-        return torch.addcmul(shift.reshape(shape), x, scale.reshape(shape))
+    def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, pool: bool) -> Tensor:
+        """Return y as x, or a quarter of it."""
+        seen, places = _largest(x, pool)
+        saved = (x, seen, places, mean, var, weight)
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+        return _affine(seen, (mean, var), weight, bias)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        """Return how the result moves with x, scale and shift."""
-        x, scale = ctx.saved_tensors
-        shape = _channel_shape(x)
-        by_x, by_scale, by_shift = tangents
-        moved = torch.zeros_like(x) if by_x is None else by_x * scale.reshape(shape)
-        if by_scale is not None:
-            moved = torch.addcmul(moved, x, by_scale.reshape(shape))
-        return moved if by_shift is None else moved + by_shift.reshape(shape)
+        """Return how y moves with x, the statistics, gamma and beta."""
+        x, seen, places, mean, var, weight = ctx.saved_tensors
+        by_x, by_mean, by_var, by_weight, by_bias = _filled(tangents[:5], (x, mean, var, weight, weight))
+        return _moved((seen, _picked(by_x, places)), (mean, by_mean), (var, by_var), (weight, by_weight), by_bias)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pull a slope back to x, scale and shift."""
-        x, scale = ctx.saved_tensors
-        return slopes[0] * scale.reshape(_channel_shape(x)), *_sums(slopes[0], x)
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """Pull the slope of y back to x, the statistics, gamma and beta."""
+        x, seen, places, mean, var, weight = ctx.saved_tensors
+        scale, *slopes = _slopes(_again(x, seen, places), mean, var, weight, slope)
+        return _routed(slope * scale.reshape(_channel_shape(x)), x, places), *slopes, None
 
 
 class Normalized(torch.autograd.Function):
-    """Map x [n, channels, *space], gamma and beta to y, and to the batch's mean and variance of every channel.
+    """``Mapped`` by the batch's own statistics, which are results as well.
 
-    As ``BatchStatistics`` and the map together, whose slopes by x meet here in one tensor. The backward pass is written
+    The slopes by x through y and through the statistics meet here in one tensor. The backward pass is written
     in the outputs ``mean`` and ``var``: exact to any order.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return y as x, and mean and variance, each [channels]."""
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, pool: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y as x, or a quarter of it, and mean and variance, each [channels]."""
         mean, var = batch_statistics(x)
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.save_for_forward(x, weight, mean, var)
-        return _affine(x, (mean, var), weight, bias), mean, var
+        seen, places = _largest(x, pool)
+        saved = (x, seen, places, mean, var, weight)
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+        return _affine(seen, (mean, var), weight, bias), mean, var
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         """Return how y, mean and variance move with x, gamma and beta."""
-        x, weight, mean, var = ctx.saved_tensors
-        tangent = torch.zeros_like(x) if tangents[0] is None else tangents[0]
-        weight_tangent, bias_tangent = tangents[1:]
-        axes, shape = [axis for axis in range(x.ndim) if axis != 1], _channel_shape(x)
-        root = torch.rsqrt(var + EPSILON)
+        x, seen, places, mean, var, weight = ctx.saved_tensors
+        tangent, by_weight, by_bias = _filled(tangents[:3], (x, weight, weight))
+        axes = _but_channels(x)
         mean_tangent = tangent.mean(axes)
         var_tangent = 2 * ((x * tangent).mean(axes) - mean * mean_tangent)
-        scale, scale_tangent = weight * root, -0.5 * weight * root**3 * var_tangent
-        if weight_tangent is not None:
-            scale_tangent = scale_tangent + weight_tangent * root
-        moved = -mean_tangent * scale - mean * scale_tangent
-        if bias_tangent is not None:
-            moved = moved + bias_tangent
-        y = torch.addcmul(moved.reshape(shape), x, scale_tangent.reshape(shape))
-        return torch.addcmul(y, tangent, scale.reshape(shape)), mean_tangent, var_tangent
+        pairs = (seen, _picked(tangent, places)), (mean, mean_tangent), (var, var_tangent), (weight, by_weight)
+        return _moved(*pairs, by_bias), mean_tangent, var_tangent
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         """Pull the slopes of y, mean and variance back to x, gamma and beta."""
-        x, weight, mean, var = ctx.saved_tensors
-        count, root, shape = x.numel() // x.shape[1], torch.rsqrt(var + EPSILON), _channel_shape(x)
-        by_product, by_bias = _sums(slopes[0], x)
-        by_scale, scale = by_product - mean * by_bias, weight * root
-        spread = 2 / count * (slopes[2] - 0.5 * by_scale * scale * root.square())
-        shift = (slopes[1] - by_bias * scale) / count - mean * spread
+        x, seen, places, mean, var, weight = ctx.saved_tensors
+        scale, by_mean, by_var, by_weight, by_bias = _slopes(_again(x, seen, places), mean, var, weight, slopes[0])
+        count, shape = x.numel() // x.shape[1], _channel_shape(x)
+        spread = 2 / count * (slopes[2] + by_var)
+        shift = (slopes[1] + by_mean) / count - mean * spread
         by_x = torch.addcmul(shift.reshape(shape), x, spread.reshape(shape))
         if torch.is_grad_enabled():  # it will be differentiated again
-            by_x = torch.addcmul(by_x, slopes[0], scale.reshape(shape))
-        else:
+            by_x = by_x + _routed(slopes[0] * scale.reshape(shape), x, places)
+        elif places is None:
             by_x.addcmul_(slopes[0], scale.reshape(shape))
-        return by_x, by_scale * root, by_bias
+        else:
+            by_x.add_(_routed(slopes[0] * scale.reshape(shape), x, places))
+        return by_x, by_weight, by_bias, None
+
+
+Moving = tuple[Tensor, Tensor]  # a value and its tangent
+
+
+def _filled(tangents: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tangents, zeros for one that is not there."""
+    return [torch.zeros_like(x) if one is None else one for one, x in zip(tangents, like, strict=True)]
+
+
+def _largest(x: Tensor, pool: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the largest value of each window of 2x2 and its place; or x itself."""
+    return F.max_pool2d_with_indices(x, (2, 2)) if pool else (x, None)
+
+
+def _again(x: Tensor, seen: Tensor, places: Tensor | None) -> Tensor:
+    """Return what ``_largest`` did, as a function of x where that is differentiated."""
+    return F.max_pool2d(x, 2) if places is not None and torch.is_grad_enabled() else seen
+
+
+def _picked(tangent: Tensor, places: Tensor | None) -> Tensor:
+    """Return the values [n, channels, height, width] at these places."""
+    return tangent if places is None else tangent.flatten(2).gather(2, places.flatten(2)).view_as(places)
+
+
+def _routed(slope: Tensor, x: Tensor, places: Tensor | None) -> Tensor:
+    """Put a slope at its places of x, and zeros elsewhere: the transpose of ``_picked``."""
+    if places is None:
+        return slope
+    routed: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        slope, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places
+    )
+    return routed
+
+
+def _slopes(seen: Tensor, mean: Tensor, var: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
+    """Return the scale by channel, and the slopes of mean, variance, gamma and beta, each [channels]."""
+    axes, root = _but_channels(seen), torch.rsqrt(var + EPSILON)
+    by_bias, scale = slope.sum(axes), weight * root
+    by_scale = (slope * seen).sum(axes) - mean * by_bias
+    return scale, -by_bias * scale, -0.5 * by_scale * scale * root.square(), by_scale * root, by_bias
+
+
+def _moved(x: Moving, mean: Moving, var: Moving, weight: Moving, bias_tangent: Tensor) -> Tensor:
+    """Return how ``_affine`` moves."""
+    shape, root = _channel_shape(x[0]), torch.rsqrt(var[0] + EPSILON)
+    scale = weight[0] * root
+    scale_tangent = weight[1] * root - 0.5 * scale * root.square() * var[1]
+    shift_tangent = bias_tangent - mean[1] * scale - mean[0] * scale_tangent
+    moved = torch.addcmul(shift_tangent.reshape(shape), x[0], scale_tangent.reshape(shape))
+    return torch.addcmul(moved, x[1], scale.reshape(shape))
 
 
 class Convolution(NamedTuple):
@@ -227,7 +231,7 @@ class Convolution(NamedTuple):
         """Return the outputs' mean and variance, each [outputs], from those of the patches p: w.E[p] and w'Cov[p]w.
 
         Exact to any order in the kernel, and in float64 from the images' covariance on (error 2e-7). Against
-        ``BatchStatistics`` it saves two passes over the outputs' gradient.
+        ``Normalized`` it saves two passes over the outputs' gradient.
         """
         mean, covariance = self._patch_moments()
         rows = self.kernel.flatten(1).double()  # [outputs, patch]
@@ -252,12 +256,16 @@ def _channel_shape(x: Tensor) -> list[int]:
     return [1, -1] + [1] * (x.ndim - 2)
 
 
+def _but_channels(x: Tensor) -> list[int]:
+    return [axis for axis in range(x.ndim) if axis != 1]
+
+
 class Normalization:
     """The statistics of one forward pass: given, or computed from the batch and collected.
 
     Args:
         given: ``<layer>.mean`` and ``<layer>.var`` of shape [channels]; None computes them.
-        fused: Whether ``BatchStatistics`` may be used: autograd only, no transform of torch.func.
+        fused: Whether ``Normalized`` may be used: autograd only, no transform of torch.func.
     """
 
     def __init__(self, given: Tensors | None = None, *, fused: bool = False) -> None:
@@ -269,49 +277,57 @@ class Normalization:
         """Lay images out as the fused kernels like them."""
         return channels_last(x) if self.fused else x
 
-    def statistics(self, layer: str, x: Tensor, made: Convolution | None = None) -> tuple[Tensor, Tensor]:
-        """Return the mean and variance that a layer normalizes x [n, channels, *space] with: each [channels].
+    def __call__(
+        self,
+        layer: str,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        made: Convolution | None = None,
+        *,
+        pool: bool = False,
+    ) -> Tensor:
+        """Normalize [n, channels, *space] over everything but the channels.
 
         Args:
             layer: Its name.
             x: The values.
+            weight: gamma, [channels].
+            bias: beta, [channels].
             made: The convolution whose outputs x is, where it is one.
+            pool: Then max-pool 2x2: [n, channels, height, width] to a quarter of it.
         """
+        if pool and not (self.fused and bool((weight > 0).all())):
+            return F.max_pool2d(self(layer, x, weight, bias, made), 2)
+        statistics = self._known(layer, made)
+        if statistics is None and self.fused:
+            y, *statistics = Normalized.apply(x, weight, bias, pool)  # type: ignore[no-untyped-call]
+            self._collect(layer, *statistics)
+            return y  # type: ignore[no-any-return]
+        if statistics is None:
+            var, mean = torch.var_mean(x, _but_channels(x), correction=0)
+            statistics = self._collect(layer, mean, var)
+        if self.fused:
+            return Mapped.apply(x, *statistics, weight, bias, pool)  # type: ignore[no-untyped-call, no-any-return]
+        return _affine(x, statistics, weight, bias)
+
+    def _known(self, layer: str, made: Convolution | None) -> tuple[Tensor, Tensor] | None:
+        """Return the mean and variance of a layer that need no pass over its values; None where they do."""
         if self.given is not None:
             return self.given[f"{layer}.mean"], self.given[f"{layer}.var"]
         if self.fused and made is not None and made.has_small_patches:
-            mean, var = made.statistics()
-        elif self.fused:
-            mean, var = BatchStatistics.apply(x)  # type: ignore[no-untyped-call]
-        else:
-            var, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+            return self._collect(layer, *made.statistics())
+        return None
+
+    def _collect(self, layer: str, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         self.collected[f"{layer}.mean"], self.collected[f"{layer}.var"] = mean, var
         return mean, var
 
-    def __call__(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None) -> Tensor:
-        """Normalize [n, channels, *space] over everything but the channels."""
-        if self.fused and self.given is None and not (made is not None and made.has_small_patches):
-            y, mean, var = Normalized.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-            self.collected[f"{layer}.mean"], self.collected[f"{layer}.var"] = mean, var
-            return y  # type: ignore[no-any-return]
-        return _affine(x, self.statistics(layer, x, made), weight, bias, fused=self.fused)
 
-    def pooled(self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, made: Convolution | None = None) -> Tensor:
-        """Normalize, then max-pool 2x2: [n, channels, height, width] to a quarter of it."""
-        if self.fused and bool((weight > 0).all()):
-            statistics = self.statistics(layer, x, made)
-            return _affine(F.max_pool2d(x, 2), statistics, weight, bias, fused=True)
-        return F.max_pool2d(self(layer, x, weight, bias, made), 2)
-
-
-def _affine(
-    x: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor, *, fused: bool = False
-) -> Tensor:
+def _affine(x: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) -> Tensor:
     mean, var = statistics
     scale, shape = weight * torch.rsqrt(var + EPSILON), _channel_shape(x)
     shift = bias - mean * scale
-    if fused:
-        return Affine.apply(x, scale, shift)  # type: ignore[no-untyped-call, no-any-return]
     return torch.addcmul(shift.reshape(shape), x, scale.reshape(shape))
 
 

@@ -227,10 +227,8 @@ class Conv4(Network):
         x = norm.arrange(x)
         for block in range(self.config.blocks):
             made = Convolution(x, theta[f"conv{block}.weight"], stride)
-            normalize = norm.pooled if self.config.pool == "max" else norm
-            x = normalize(
-                f"norm{block}", made.outputs(), theta[f"norm{block}.weight"], theta[f"norm{block}.bias"], made
-            )
+            gamma, beta = theta[f"norm{block}.weight"], theta[f"norm{block}.bias"]
+            x = norm(f"norm{block}", made.outputs(), gamma, beta, made, pool=self.config.pool == "max")
             x = x.relu_()
         return x.flatten(1)
 

@@ -77,7 +77,7 @@ class Loop(Execution):
                 problem = replace(problem, memory=dict(memory))
             gradient, outer, diagnostics, memory = self.estimator(problem, phi)
             for name, value in gradient.items():
-                total[name] += value / len(episodes)
+                total[name].add_(value, alpha=1 / len(episodes))
             for name, number in diagnostics.items():
                 sums[name] = sums.get(name, 0.0) + number / len(episodes)
             outers.append(outer)

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from metaloom.learners.batch_norm import (
-    Affine,
-    BatchStatistics,
+    SMALL,
     Convolution,
+    Mapped,
     Normalization,
     Normalized,
     batch_statistics,
@@ -26,13 +26,6 @@ def leaf(*shape: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_statistics_are_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
-    x = leaf(*shape, seed=0)
-    assert torch.autograd.gradcheck(BatchStatistics.apply, (x,))
-    assert torch.autograd.gradgradcheck(BatchStatistics.apply, (x,))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
 def test_normalization_is_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
     leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
 
@@ -44,19 +37,28 @@ def test_normalization_is_differentiated_rightly_twice(shape: tuple[int, ...]) -
     torch.testing.assert_close(normalize(*leaves), Normalization()("a", *leaves), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_values_and_statistics_together_are_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("shape", "pool"), [*((shape, False) for shape in SHAPES), (SHAPES[-1], True)])
+def test_values_and_statistics_together_are_differentiated_rightly_twice(shape: tuple[int, ...], pool: bool) -> None:
     """Backwards, and forwards by dual numbers."""
     leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
-    assert torch.autograd.gradcheck(Normalized.apply, leaves, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(Normalized.apply, leaves, check_fwd_over_rev=True)
+
+    def normalize(*values: Tensor) -> tuple[Tensor, ...]:
+        return Normalized.apply(*values, pool)
+
+    assert torch.autograd.gradcheck(normalize, leaves, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(normalize, leaves, check_fwd_over_rev=True)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_map_by_channel_is_differentiated_rightly_twice(shape: tuple[int, ...]) -> None:
-    leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), leaf(CHANNELS, seed=2))
-    assert torch.autograd.gradcheck(Affine.apply, leaves, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(Affine.apply, leaves, check_fwd_over_rev=True)
+@pytest.mark.parametrize(("shape", "pool"), [*((shape, False) for shape in SHAPES), (SHAPES[-1], True)])
+def test_the_map_by_given_statistics_is_differentiated_rightly_twice(shape: tuple[int, ...], pool: bool) -> None:
+    variance = (normal(CHANNELS, seed=2).square() + 0.5).requires_grad_()
+    leaves = (leaf(*shape, seed=0), leaf(CHANNELS, seed=1), variance, leaf(CHANNELS, seed=3), leaf(CHANNELS, seed=4))
+
+    def transform(*values: Tensor) -> Tensor:
+        return Mapped.apply(*values, pool)
+
+    assert torch.autograd.gradcheck(transform, leaves, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(transform, leaves, check_fwd_over_rev=True)
 
 
 @pytest.mark.parametrize("moving", [(0,), (1,), (2,), (1, 2)])
@@ -65,7 +67,7 @@ def test_dual_numbers_of_some_of_the_inputs(moving: tuple[int, ...]) -> None:
     tangents = [normal(*value.shape, seed=3 + i) * (i in moving) for i, value in enumerate(values)]
     with forward_ad.dual_level():
         duals = [forward_ad.make_dual(values[i], tangents[i]) if i in moving else values[i] for i in range(3)]
-        found = [forward_ad.unpack_dual(one).tangent for one in Normalized.apply(*duals)]
+        found = [forward_ad.unpack_dual(one).tangent for one in Normalized.apply(*duals, False)]
 
     def plain(*given: Tensor) -> tuple[Tensor, ...]:
         norm = Normalization()
@@ -83,7 +85,7 @@ def test_gradients_are_accurate_in_float32(offset: float) -> None:
 
     def slopes(dtype: torch.dtype) -> tuple[Tensor, ...]:
         leaves = [value.to(dtype).requires_grad_() for value in values]
-        return torch.autograd.grad(Normalized.apply(*leaves)[0], leaves, cotangent.to(dtype))
+        return torch.autograd.grad(Normalized.apply(*leaves, False)[0], leaves, cotangent.to(dtype))
 
     for single, double in zip(slopes(torch.float32), slopes(torch.float64), strict=True):
         error = (single.double() - double).norm() / double.norm()
@@ -94,7 +96,7 @@ def test_gradients_are_accurate_in_float32(offset: float) -> None:
 def test_pooling_first_changes_nothing(gamma: tuple[float, ...]) -> None:
     weight = torch.tensor(gamma, dtype=torch.float64, requires_grad=True)
     leaves = (leaf(5, CHANNELS, 6, 6, seed=0), weight, leaf(CHANNELS, seed=2))
-    fast = Normalization(fused=True).pooled("a", *leaves)
+    fast = Normalization(fused=True)("a", *leaves, pool=True)
     slow = F.max_pool2d(Normalization()("a", *leaves), 2)
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     cotangent = normal(*fast.shape, seed=3)
@@ -110,7 +112,7 @@ def test_second_order_with_pooling_equals_primitive_operations() -> None:
     def second_order(fused: bool) -> Tensor:
         norm = Normalization(fused=fused)
         made = Convolution(norm.arrange(x), kernel)
-        hidden = F.relu(norm.pooled("a", made.outputs(), weight, bias, made))
+        hidden = F.relu(norm("a", made.outputs(), weight, bias, made, pool=True))
         (slope,) = torch.autograd.grad(hidden.square().mean(), kernel, create_graph=True)
         return torch.autograd.grad(slope.square().sum(), kernel)[0]
 
@@ -152,9 +154,12 @@ def test_only_constant_images_with_small_patches_take_that_way() -> None:
     assert not Convolution(image.requires_grad_(), kernel).has_small_patches  # images that are learned: distillation
 
 
+@pytest.mark.parametrize("images", [64, 128])
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_statistics_are_accurate_in_float32(offset: float) -> None:
-    x = channels_last((normal(64, 16, 14, 14, seed=0) + offset).float())
+def test_statistics_are_accurate_in_float32(offset: float, images: int) -> None:
+    """Of few values and of many, whose ways differ."""
+    x = channels_last((normal(images, 16, 14, 14, seed=0) + offset).float())
+    assert (x.numel() > SMALL) == (images == 128)
     mean, var = batch_statistics(x)
     torch.testing.assert_close(mean.double(), x.double().mean((0, 2, 3)), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(var.double(), x.double().var((0, 2, 3), correction=0), rtol=2e-6, atol=0)
