@@ -121,10 +121,12 @@ def _literal(field: Field) -> Schema:
 
 
 def _allow_shorthands(definitions: Schema) -> None:
-    """Let an objective be given by its metric alone, or without a direction, and a memory as a size."""
+    """Let an objective be given by its metric alone, or without a direction, a memory as a size, a search by name."""
     objective = definitions["Objective"]
     objective["required"] = ["metric"]
     definitions["Objective"] = {"anyOf": [objective, {"enum": objective["properties"]["metric"]["enum"]}]}
+    warm_start = definitions["WarmStart"]
+    definitions["WarmStart"] = {"anyOf": [warm_start, warm_start["properties"]["search"]]}
     definitions["Resources"]["properties"]["memory"]["anyOf"].append({"type": "string"})
 
 

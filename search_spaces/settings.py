@@ -186,6 +186,11 @@ class WarmStart(Settings):
     search: Name
     trials: Count = 3
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, raw: Any) -> Any:
+        return {"search": raw} if isinstance(raw, str) else raw
+
 
 def _method_or_knobs(raw: Any) -> Any:
     if not isinstance(raw, str | dict):

@@ -123,8 +123,8 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: sinusoid\nlearner: maml\nseed: -1", "seed: got -1; it must be greater than or equal to 0"),
         ("tasks: sinusoid\nlearner: maml\nname: .hidden", "name: got the text '.hidden'; allowed: 1 to 80 letters"),
         (
-            "tasks: sinusoid\nlearner: maml\nsearch: {warm_start: first}",
-            "search.warm_start: got the text 'first'; give a mapping of its settings: search, trials",
+            "tasks: sinusoid\nlearner: maml\nsearch: {warm_start: 3}",
+            "search.warm_start: got 3; give a mapping of its settings: search, trials",
         ),
         ("tasks: sinusoid\nlearner: maml\nname: -x", "name: got the text '-x'; allowed: 1 to 80 letters"),  # an option
         (
@@ -275,6 +275,12 @@ def test_the_objective_is_accuracy_or_in_regression_the_loss():
     assert (regression.metric, regression.direction) == ("validation_loss", "minimize")
     (classification,) = Experiment(**with_(tasks="glyphs")).search.objectives
     assert (classification.metric, classification.direction) == ("validation_accuracy", "maximize")
+
+
+def test_an_earlier_search_to_start_from_is_given_by_its_name():
+    named, spelled = (Experiment(**with_(search={"warm_start": one})) for one in ("first", {"search": "first"}))
+    assert named.search.warm_start == spelled.search.warm_start
+    assert named.fingerprint() == spelled.fingerprint()
 
 
 def test_an_experiment_travels_to_another_process():

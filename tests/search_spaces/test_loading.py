@@ -165,6 +165,15 @@ def test_the_schema_takes_every_method(method):
     assert not list(validator.iter_errors({"tasks": "glyphs", "learner": learner, "search": {"scheduler": None}}))
 
 
+@pytest.mark.parametrize(
+    "settings", [{"warm_start": "first"}, {"warm_start": {"search": "first", "trials": 2}}, {"objectives": ["seconds"]}]
+)
+def test_the_schema_takes_what_is_given_by_its_name(settings):
+    document = {"tasks": "glyphs", "learner": "maml", "search": settings}
+    Experiment(**document)
+    assert not list(jsonschema.Draft202012Validator(json_schema()).iter_errors(document))
+
+
 def test_an_unknown_method_hides_nothing_else(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("tasks: sinusoid\nlearner:\n  method: mamal\n  update: {stepps: 3}\nouter: {stepz: 4}\n")
