@@ -8,8 +8,8 @@ torch 2.13's own is silently wrong under ``grad(vmap(grad))`` (off by 0.5-5%), a
 CPU about 500 times less accurate in channels_last than in NCHW. Here are two that are neither:
 
 * the statistics are primitive operations where a transform of torch.func differentiates them;
-* ``Normalized`` outside of transforms: statistics, map and the pooling after it in one function of autograd, accurate
-  and exact to any order; ``Mapped`` is the same by statistics that are given.
+* ``Normalized`` outside of transforms: statistics and map in one function of autograd, accurate and exact to any
+  order; ``Mapped`` is the map by statistics that are given.
 
 Max-pooling commutes with a map that grows, so where every gamma is positive the pooling comes first and
 the map sees a quarter of the values.
@@ -63,7 +63,7 @@ def channels_last(x: Tensor) -> Tensor:
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the uncorrected variance of every channel of [n, channels, *space].
 
-    On CPU ``var_mean`` is 5 to 20 times slower than two passes, and torch's kernel adds up a channel in one float32
+    On CPU ``var_mean`` is many times slower than two passes, and torch's kernel adds up a channel in one float32
     (error 7e-6). Of large tensors, where a pass costs, the kernel takes every pixel as a channel of its own, and the
     pixels are put together exactly: the mean of the variances plus the variance of the means (error 2e-7).
     """
@@ -83,78 +83,87 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 class Mapped(torch.autograd.Function):
     """Map x [n, channels, *space] by given statistics, gamma and beta, each [channels]; exact to any order.
 
-    With ``pool`` the map is of the largest value of each window of 2x2, which is the same where every gamma is
-    positive. One function, because autograd's own cost of its dozen small operations is above their work.
+    One function, because autograd's own cost of its dozen small operations is above their work.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, pool: bool) -> Tensor:
-        """Return y as x, or a quarter of it."""
-        seen, places = _largest(x, pool)
-        saved = (x, seen, places, mean, var, weight)
-        ctx.save_for_backward(*saved)
-        ctx.save_for_forward(*saved)
-        return _affine(seen, (mean, var), weight, bias)
+    def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return y as x."""
+        ctx.save_for_backward(x, mean, var, weight)
+        ctx.save_for_forward(x, mean, var, weight)
+        return _affine(x, (mean, var), weight, bias)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         """Return how y moves with x, the statistics, gamma and beta."""
-        x, seen, places, mean, var, weight = ctx.saved_tensors
-        by_x, by_mean, by_var, by_weight, by_bias = _filled(tangents[:5], (x, mean, var, weight, weight))
-        return _moved((seen, _picked(by_x, places)), (mean, by_mean), (var, by_var), (weight, by_weight), by_bias)
+        x, mean, var, weight = ctx.saved_tensors
+        by_x, by_mean, by_var, by_weight, by_bias = _filled(tangents, (x, mean, var, weight, weight))
+        return _moved((x, by_x), (mean, by_mean), (var, by_var), (weight, by_weight), by_bias)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
         """Pull the slope of y back to x, the statistics, gamma and beta."""
-        x, seen, places, mean, var, weight = ctx.saved_tensors
-        scale, *slopes = _slopes(_again(x, seen, places), mean, var, weight, slope)
-        return _routed(slope * scale.reshape(_channel_shape(x)), x, places), *slopes, None
+        x, mean, var, weight = ctx.saved_tensors
+        scale, *slopes = _slopes(x, mean, var, weight, slope)
+        return slope * scale.reshape(_channel_shape(x)), *slopes
 
 
 class Normalized(torch.autograd.Function):
     """``Mapped`` by the batch's own statistics, which are results as well.
 
-    The slopes by x through y and through the statistics meet here in one tensor. The backward pass is written
-    in the outputs ``mean`` and ``var``: exact to any order.
+    Where ``seen`` is not None, it is what the map is of, and x what the statistics are of; otherwise both are x, and
+    the slopes by x through y and through the statistics meet here in one tensor. The backward pass is written in the
+    outputs ``mean`` and ``var``: exact to any order.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, pool: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return y as x, or a quarter of it, and mean and variance, each [channels]."""
+    def forward(
+        ctx: Any, x: Tensor, seen: Tensor | None, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y as what is seen, and mean and variance, each [channels]."""
+        ctx.set_materialize_grads(False)  # the statistics are seldom differentiated
         mean, var = batch_statistics(x)
-        seen, places = _largest(x, pool)
-        saved = (x, seen, places, mean, var, weight)
-        ctx.save_for_backward(*saved)
-        ctx.save_for_forward(*saved)
-        return _affine(seen, (mean, var), weight, bias), mean, var
+        ctx.save_for_backward(x, seen, weight, mean, var)
+        ctx.save_for_forward(x, seen, weight, mean, var)
+        return _affine(x if seen is None else seen, (mean, var), weight, bias), mean, var
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
-        """Return how y, mean and variance move with x, gamma and beta."""
-        x, seen, places, mean, var, weight = ctx.saved_tensors
-        tangent, by_weight, by_bias = _filled(tangents[:3], (x, weight, weight))
+        """Return how y, mean and variance move with x, what is seen, gamma and beta."""
+        x, seen, weight, mean, var = ctx.saved_tensors
+        target = x if seen is None else seen
+        tangent, moved, by_weight, by_bias = _filled(tangents, (x, target, weight, weight))
         axes = _but_channels(x)
         mean_tangent = tangent.mean(axes)
         var_tangent = 2 * ((x * tangent).mean(axes) - mean * mean_tangent)
-        pairs = (seen, _picked(tangent, places)), (mean, mean_tangent), (var, var_tangent), (weight, by_weight)
-        return _moved(*pairs, by_bias), mean_tangent, var_tangent
+        pairs = (target, tangent if seen is None else moved), (mean, mean_tangent), (var, var_tangent)
+        return _moved(*pairs, (weight, by_weight), by_bias), mean_tangent, var_tangent
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        """Pull the slopes of y, mean and variance back to x, gamma and beta."""
-        x, seen, places, mean, var, weight = ctx.saved_tensors
-        scale, by_mean, by_var, by_weight, by_bias = _slopes(_again(x, seen, places), mean, var, weight, slopes[0])
+    def backward(
+        ctx: Any, slope: Tensor | None, mean_slope: Tensor | None, var_slope: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """Pull the slopes of y, mean and variance back to x, what is seen, gamma and beta."""
+        x, seen, weight, mean, var = ctx.saved_tensors
+        target = x if seen is None else seen
+        slope = torch.zeros_like(target) if slope is None else slope
+        scale, by_mean, by_var, by_weight, by_bias = _slopes(target, mean, var, weight, slope)
+        by_mean = by_mean if mean_slope is None else by_mean + mean_slope
+        by_var = by_var if var_slope is None else by_var + var_slope
         count, shape = x.numel() // x.shape[1], _channel_shape(x)
-        spread = 2 / count * (slopes[2] + by_var)
-        shift = (slopes[1] + by_mean) / count - mean * spread
+        spread = 2 / count * by_var
+        shift = by_mean / count - mean * spread
         by_x = torch.addcmul(shift.reshape(shape), x, spread.reshape(shape))
+        if seen is not None:
+            by_seen = slope * scale.reshape(shape)
+            if by_seen.requires_grad:
+                by_seen.register_hook(_laid_out)  # type: ignore[no-untyped-call]
+            return by_x, by_seen, by_weight, by_bias
         if torch.is_grad_enabled():  # it will be differentiated again
-            by_x = by_x + _routed(slopes[0] * scale.reshape(shape), x, places)
-        elif places is None:
-            by_x.addcmul_(slopes[0], scale.reshape(shape))
+            by_x = torch.addcmul(by_x, slope, scale.reshape(shape))
         else:
-            by_x.add_(_routed(slopes[0] * scale.reshape(shape), x, places))
-        return by_x, by_weight, by_bias, None
+            by_x.addcmul_(slope, scale.reshape(shape))
+        return by_x, None, by_weight, by_bias
 
 
 Moving = tuple[Tensor, Tensor]  # a value and its tangent
@@ -165,37 +174,17 @@ def _filled(tangents: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[T
     return [torch.zeros_like(x) if one is None else one for one, x in zip(tangents, like, strict=True)]
 
 
-def _largest(x: Tensor, pool: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the largest value of each window of 2x2 and its place; or x itself."""
-    return F.max_pool2d_with_indices(x, (2, 2)) if pool else (x, None)
+def _laid_out(slope: Tensor | None) -> Tensor | None:
+    """Lay a second derivative out anew: torch's pooling gives it by rows, and whatever met it would be slowed down."""
+    return None if slope is None else channels_last(slope)
 
 
-def _again(x: Tensor, seen: Tensor, places: Tensor | None) -> Tensor:
-    """Return what ``_largest`` did, as a function of x where that is differentiated."""
-    return F.max_pool2d(x, 2) if places is not None and torch.is_grad_enabled() else seen
-
-
-def _picked(tangent: Tensor, places: Tensor | None) -> Tensor:
-    """Return the values [n, channels, height, width] at these places."""
-    return tangent if places is None else tangent.flatten(2).gather(2, places.flatten(2)).view_as(places)
-
-
-def _routed(slope: Tensor, x: Tensor, places: Tensor | None) -> Tensor:
-    """Put a slope at its places of x, and zeros elsewhere: the transpose of ``_picked``."""
-    if places is None:
-        return slope
-    routed: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-        slope, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places
-    )
-    return routed
-
-
-def _slopes(seen: Tensor, mean: Tensor, var: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
+def _slopes(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
     """Return the scale by channel, and the slopes of mean, variance, gamma and beta, each [channels]."""
-    axes, root = _but_channels(seen), torch.rsqrt(var + EPSILON)
+    axes, root = _but_channels(x), torch.rsqrt(var + EPSILON)
     by_bias, scale = slope.sum(axes), weight * root
-    by_scale = (slope * seen).sum(axes) - mean * by_bias
-    return scale, -by_bias * scale, -0.5 * by_scale * scale * root.square(), by_scale * root, by_bias
+    by_weight = ((slope * x).sum(axes) - mean * by_bias) * root
+    return scale, by_bias * -scale, by_weight * (-0.5 * root * scale), by_weight, by_bias
 
 
 def _moved(x: Moving, mean: Moving, var: Moving, weight: Moving, bias_tangent: Tensor) -> Tensor:
@@ -299,16 +288,17 @@ class Normalization:
         """
         if pool and not (self.fused and bool((weight > 0).all())):
             return F.max_pool2d(self(layer, x, weight, bias, made), 2)
-        statistics = self._known(layer, made)
+        statistics, pooled = self._known(layer, made), F.max_pool2d(x, 2) if pool else None
         if statistics is None and self.fused:
-            y, *statistics = Normalized.apply(x, weight, bias, pool)  # type: ignore[no-untyped-call]
+            y, *statistics = Normalized.apply(x, pooled, weight, bias)  # type: ignore[no-untyped-call]
             self._collect(layer, *statistics)
             return y  # type: ignore[no-any-return]
         if statistics is None:
             var, mean = torch.var_mean(x, _but_channels(x), correction=0)
             statistics = self._collect(layer, mean, var)
         if self.fused:
-            return Mapped.apply(x, *statistics, weight, bias, pool)  # type: ignore[no-untyped-call, no-any-return]
+            seen = x if pooled is None else pooled
+            return Mapped.apply(seen, *statistics, weight, bias)  # type: ignore[no-untyped-call, no-any-return]
         return _affine(x, statistics, weight, bias)
 
     def _known(self, layer: str, made: Convolution | None) -> tuple[Tensor, Tensor] | None:
