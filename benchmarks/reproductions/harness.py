@@ -94,6 +94,19 @@ def _assemble(config: TrialConfig, cache: Path, remake: Remake | None, seed: int
     return replace(parts, source=source, learner=learner)
 
 
+def configured(experiment: Mapping[str, Any], seed: int) -> TrialConfig:
+    """Return an experiment's only trial, with every searched knob at its default."""
+    resolved = resolve(load_experiment(experiment), Defaults(load_experiment(experiment)))
+    return TrialConfig(
+        "reproduction", 0, seed, resolved.tasks, resolved.learner, resolved.inner, resolved.outer, resolved.resources
+    )
+
+
+def opened(experiment: Mapping[str, Any], seed: int, cache: Path) -> TaskSource:
+    """Return where the experiment's episodes come from, without training anything."""
+    return assemble(configured(experiment, seed), cache=cache).source
+
+
 def train(
     experiment: Mapping[str, Any],
     *,
@@ -111,10 +124,7 @@ def train(
         at: Called with (outer steps, trained so far) after every validation.
         remake: Makes the task source that is learned from out of the experiment's.
     """
-    resolved = resolve(load_experiment(experiment), Defaults(load_experiment(experiment)))
-    config = TrialConfig(
-        "reproduction", 0, seed, resolved.tasks, resolved.learner, resolved.inner, resolved.outer, resolved.resources
-    )
+    config = configured(experiment, seed)
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(config, Path(folder), cache=cache, assembly=_assemble(config, cache, remake))
         while not trial.finished:

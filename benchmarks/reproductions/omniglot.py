@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproductions.harness import ROOT, Row, Trained, mean_at, remembered, row, train
+from benchmarks.reproductions.harness import ROOT, TEST_SEED, Row, Trained, mean_at, opened, remembered, row, train
+from benchmarks.reproductions.written_out import control, prototypes
 from metaloom.workers.assembly import assemble
 from metaloom.workers.data.base import DataError
 from metaloom.workers.records import TrialConfig
@@ -17,6 +18,7 @@ from metaloom.workers.scoring import Evaluation
 from metaloom.workers.seeds import derive_generator
 
 FIVE_WAYS = {"ways": 5, "queries": 15}
+EARLY = (400, 600)  # training lengths of the control
 HOUR_S = 3600.0
 
 
@@ -45,7 +47,11 @@ def v13(seeds: Sequence[int], cache: Path) -> list[Row]:
     }
     what = "prototypical networks, 5-way 1-shot after {:,} episodes"
     gates = {400: 0.94, 600: 0.955, 3_000: 0.975}
-    return gated("V13", what, experiment, gates, seeds, cache, lambda trained: trained.test(tasks=FIVE_WAYS))
+    rows = gated("V13", what, experiment, gates, seeds, cache, lambda trained: trained.test(tasks=FIVE_WAYS))
+    testing = opened({**experiment, "tasks": tasks(**FIVE_WAYS)}, TEST_SEED, cache)
+    plain = [prototypes(opened(experiment, seed, cache), testing, EARLY, seed) for seed in seeds]
+    setting = "inductive, batch norm frozen"
+    return [*rows, *(control("V13", what.format(length), [one[length] for one in plain], setting) for length in EARLY)]
 
 
 def gated(
