@@ -28,7 +28,7 @@ from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.orchestrator.evolution import RegularizedEvolution
-from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.failures import SearchError, StoreError
 from metaloom.orchestrator.grid import grid_point
 from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.state import SearchSettings
@@ -320,12 +320,15 @@ class OptunaProjection:
                 directions=[one.direction for one in settings.objectives],
                 load_if_exists=True,
             )
-        self._mirror = TrialMirror(storage, study, settings)
+        self._database, self._mirror = database, TrialMirror(storage, study, settings)
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Write ``events``; those written before change nothing."""
-        for event in events:
-            self._mirror.apply(event)
+        """Write ``events``; those written before change nothing. Raises StoreError where the database fails."""
+        try:
+            for event in events:
+                self._mirror.apply(event)
+        except optuna.exceptions.StorageInternalError as error:  # blames invalid data; the cause knows of a full disk
+            raise StoreError(f"{self._database}: {str(error.__cause__).splitlines()[0]}") from error
 
 
 def record_in_database(events: Sequence[Event], database: Path, *, search: str, settings: SearchSettings) -> None:

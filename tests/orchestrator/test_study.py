@@ -1,5 +1,6 @@
 """Samplers over a conditional space, the grid, warm starts, and Optuna's own database."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import toy
 from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput
+from metaloom.orchestrator.failures import StoreError
 from metaloom.orchestrator.inline import InlineExecutor
 from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.search import Director
@@ -137,6 +139,19 @@ def test_events_projected_twice_and_in_pieces_change_nothing(tmp_path: Path) -> 
     assert [(t.state, t.values, t.intermediate_values) for t in twice] == [
         (t.state, t.values, t.intermediate_values) for t in once
     ]
+
+
+def test_a_full_disk_is_called_so_and_not_invalid_data(tmp_path: Path) -> None:
+    director = run(toy.direct(tmp_path / "s", trials=2))
+    projection = OptunaProjection(tmp_path / "optuna.db", search="s", settings=director.settings)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"optuna\.db.*(full|I/O)"):
+            projection.apply(director.journal.events())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    projection.apply(director.journal.events())  # there is space again
 
 
 def test_several_objectives_reach_the_database(tmp_path: Path) -> None:
