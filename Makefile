@@ -40,6 +40,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps hypergrad==0.0.1 # it asks for torchvision, which it does not import
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.search_overhead
+	$(BIN)/python -m benchmarks.small_costs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -20,7 +20,7 @@ from benchmarks.workloads import WORKLOADS, Workload
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RECORDS = "benchmarks.json"
 PAGE = "benchmarks.md"
-OVERHEAD = "search_overhead"  # the record that is no workload
+OVERHEAD, COSTS = "search_overhead", "small_costs"  # the records that are no workloads
 OVERHEAD_TARGET = 1.15
 
 HEADER = f"""# Benchmarks
@@ -135,7 +135,7 @@ def keep(folder: Path, measured: Mapping[str, Any]) -> None:
     records = folder / RECORDS
     known: dict[str, Any] = json.loads(records.read_text(encoding="utf-8")) if records.exists() else {}
     known |= measured
-    ordered = {name: known[name] for name in (*WORKLOADS, OVERHEAD) if name in known}
+    ordered = {name: known[name] for name in (*WORKLOADS, *SECTIONS) if name in known}
     folder.mkdir(parents=True, exist_ok=True)
     records.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
     (folder / PAGE).write_text(page(ordered), encoding="utf-8")
@@ -150,12 +150,12 @@ def page(known: Mapping[str, Any]) -> str:
     """Write the whole page."""
     parts = [HEADER]
     for name, kept in known.items():
-        if name == OVERHEAD:
-            parts.append(overhead_section(kept))
+        if name in SECTIONS:
+            parts.append(SECTIONS[name](kept))
             continue
         rows = [Row(**row) for row in kept["rows"]]
         parts.append(section(WORKLOADS[name], rows, Setting(**kept["setting"])))
-    missing = [name for name in (*WORKLOADS, OVERHEAD) if name not in known]
+    missing = [name for name in (*WORKLOADS, *SECTIONS) if name not in known]
     if missing:
         parts.append(f"Not measured here yet: {', '.join(missing)}.\n")
     return "\n".join(parts)
@@ -185,3 +185,16 @@ def overhead_section(kept: Mapping[str, Any]) -> str:
         f"| a fully recorded trial of no work, after the first | {kept['no_work_s_a_trial']:.3f} |",
     ]
     return "\n".join(lines) + "\n"
+
+
+def costs_section(kept: Mapping[str, Any]) -> str:
+    """Write what goes with the mathematics."""
+    lines = ["## Small costs", "", f"`python -m benchmarks.small_costs` ({kept['machine']})", ""]
+    lines += ["| what | costs | promised | reached |", "|---|---:|---:|---|"]
+    for one in kept["rows"]:
+        reached = "yes" if one["reached"] else "**no**"
+        lines.append(f"| {one['what']} | {one['value']} | {one['target']} | {reached} |")
+    return "\n".join(lines) + "\n"
+
+
+SECTIONS = {OVERHEAD: overhead_section, COSTS: costs_section}

@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import small_costs
 from benchmarks.bilevel import Bilevel
 from benchmarks.implementations import bilevel_plain, metaloom_engine
 from benchmarks.measure import relative_errors, timed
 from benchmarks.preparation import materials
-from benchmarks.report import IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, Setting, keep, record
+from benchmarks.report import COSTS, IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, Setting, keep, record
 from benchmarks.reproductions import harness
 from benchmarks.resident import Resident
 from benchmarks.row import Row
 from benchmarks.targets import faster, leaner, right
 from benchmarks.workloads import WORKLOADS
 from metaloom.learners.episode import Episode
+from metaloom.workers.assembly import assemble
 from metaloom.workers.scoring import Evaluation
 
 SETTING = Setting("a machine", "2.13", "cpu", 5, "vmap")
@@ -175,3 +177,16 @@ def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
     measured = json.loads((tmp_path / RECORDS).read_text())[OVERHEAD]
     assert measured["trials"] == 2 and measured["bare_s"] >= 0.1 and measured["search_s"] > 0
     assert "benchmarks.search_overhead --trials 2" in (tmp_path / PAGE).read_text()
+
+
+def test_shares_are_measured_and_one_above_its_promise_is_said(tmp_path: Path) -> None:
+    outer = {"steps": 6, "tasks": 1, "validate_every": 3, "validation_episodes": 2}
+    asked = {"tasks": {"source": "sinusoid"}, "learner": {"method": "maml"}, "outer": outer}
+    parts = assemble(harness.configured(asked, 0), cache=tmp_path)
+    drawing = small_costs.sampling_share(parts, repeats=3)
+    recording = small_costs.recording_share(asked, parts, tmp_path)
+    assert 0 < drawing < 1 and 0 < recording < 1
+    rows = [small_costs.share("drawing", drawing / 100), small_costs.share("too much", 0.031)]
+    keep(tmp_path, {COSTS: {"machine": "a machine", "rows": rows}})
+    page = (tmp_path / PAGE).read_text()
+    assert "| under 3% | yes |" in page and "| too much | 3.10% | under 3% | **no** |" in page

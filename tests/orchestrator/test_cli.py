@@ -73,6 +73,11 @@ def test_help_needs_nothing_heavy() -> None:
     assert ended.stderr.strip() == "set()"
 
 
+def test_the_command_is_also_a_module() -> None:
+    ended = subprocess.run([sys.executable, "-m", "metaloom", "show", "x", "--store", "nowhere"], capture_output=True)
+    assert ended.returncode == 2 and b"no search is named 'x'" in ended.stderr
+
+
 @pytest.mark.parametrize("command", [command.__name__ for command, _ in cli.COMMANDS])
 def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
     told = run(command, "--help")

@@ -1,0 +1,112 @@
+"""What goes with the mathematics: drawing episodes, recording them, the command's help, the glyphs' first drawing.
+
+    python -m benchmarks.small_costs
+
+Shares are of one thread's wall time, side by side, so that a busy machine slows both.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.report import COSTS, DOCS, keep, machine
+from benchmarks.reproductions.harness import configured
+from metaloom.workers.assembly import Assembly, assemble
+from metaloom.workers.device import keep_pages
+from metaloom.workers.trial import Trial
+
+LARGEST_SHARE = 0.03
+TASKS = ((5, 1, 15), (20, 1, 5), (20, 5, 15))  # ways, shots, queries
+STEPS = 30
+HELP_S, GLYPHS_S = 0.5, 60.0
+
+
+def experiment(ways: int, shots: int, queries: int) -> dict[str, Any]:
+    """Return ProtoNet on glyphs with Conv-4-64."""
+    return {
+        "tasks": {"source": "glyphs", "ways": ways, "shots": shots, "queries": queries},
+        "learner": {"method": "prototypical", "architecture": {"kind": "conv4", "channels": 64}},
+        "outer": {"steps": STEPS, "tasks": 1, "validate_every": STEPS // 3, "validation_episodes": 10},
+    }
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall time of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def sampling_share(parts: Assembly, *, repeats: int = STEPS) -> float:
+    """Return the median time of drawing an episode over that of an outer step with it."""
+    generator = torch.Generator().manual_seed(0)
+    phi = parts.learner.init(generator)
+    state = parts.learner.begin(phi, generator)
+    drawing, learning = [], []
+    for index in range(repeats):
+        drawing.append(seconds(lambda index=index: parts.source.episode("train", index)))  # type: ignore[misc]
+        episode = parts.source.episode("train", index).episode
+        learning.append(seconds(lambda episode=episode: parts.learner.meta_step(phi, state, [episode], generator)))  # type: ignore[misc]
+    return statistics.median(drawing) / statistics.median(learning)
+
+
+def recording_share(asked: dict[str, Any], parts: Assembly, cache: Path) -> float:
+    """Return the part of a trial's time that its episode records take."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(configured(asked, 0), Path(folder), cache=cache, assembly=parts)
+        while not trial.finished:
+            report = trial.advance()
+        return report.metrics["recording_seconds"] / report.seconds
+
+
+def costs(cache: Path) -> Iterator[dict[str, Any]]:
+    """Measure one after the other: what it is, its value as words, and whether it is as low as promised."""
+    drawn = seconds(lambda: assemble(configured(experiment(*TASKS[0]), 0), cache=cache))
+    yield cost("drawing the glyphs, once for a cache", f"{drawn:.1f} s", f"under {GLYPHS_S:g} s", drawn < GLYPHS_S)
+    command = [str(Path(sys.executable).with_name("metaloom")), "--help"]
+    helped = statistics.median(
+        seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5)
+    )
+    yield cost("`metaloom --help`", f"{helped:.2f} s", f"under {HELP_S:g} s", helped < HELP_S)
+    for ways, shots, queries in TASKS:
+        asked = experiment(ways, shots, queries)
+        parts = assemble(configured(asked, 0), cache=cache)
+        what = f"ProtoNet on Conv-4-64, {ways}-way {shots}-shot, {queries} queries"
+        yield share(f"drawing and collating an episode, of a step of {what}", sampling_share(parts))
+        yield share(f"episode records, of a trial of {what}", recording_share(asked, parts, cache))
+
+
+def share(what: str, value: float) -> dict[str, Any]:
+    """Describe a part of a step's time."""
+    return cost(what, f"{value:.2%}", f"under {LARGEST_SHARE:.0%}", value < LARGEST_SHARE)
+
+
+def cost(what: str, value: str, target: str, reached: bool) -> dict[str, Any]:
+    """Describe one line of the table."""
+    return {"what": what, "value": value, "target": target, "reached": reached}
+
+
+def main() -> None:
+    """Measure, and print one JSON document."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.small_costs", description=__doc__)
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_pages()
+    with tempfile.TemporaryDirectory() as cache:
+        rows = list(costs(Path(cache)))
+    keep(options.out, {COSTS: {"machine": machine(), "rows": rows}})
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
