@@ -10,9 +10,10 @@ from metaloom.learners.errors import unknown
 from metaloom.learners.solvers.prediction import Prediction
 from metaloom.search_spaces.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.document import shown
-from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.fields import MISSING
 from metaloom.search_spaces.nodes import Alternatives, Fixed, Node, Place, Section, Several
+from metaloom.search_spaces.recipes import faults
 
 METHOD = "method"
 OWN = ""  # the kind of a learner whose slots are all filled by hand
@@ -68,8 +69,20 @@ def parse_learner(raw: Any, place: Place, problems: Problems, *, regression: boo
         problems.add((*place.path, METHOD), unknown("method", method, METHODS))
         # the rest is checked too, as what was most likely meant
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
-    recipe = METHODS[method] if method is not None else Recipe(summary="", paper="")
-    return _fill(raw, method, recipe, place, problems, slot_catalogues(regression))
+    catalogues = slot_catalogues(regression)
+    recipe = _recipe(method, catalogues, (*place.path, METHOD), problems)
+    return _fill(raw, method, recipe, place, problems, catalogues)
+
+
+def _recipe(method: str | None, catalogues: Mapping[str, Catalogue], path: Path, problems: Problems) -> Recipe:
+    """Return a method's recipe; an empty one where there is no method, or its recipe is at fault, which is noted."""
+    empty = Recipe(summary="", paper="")
+    if method is None:
+        return empty
+    wrong = faults(METHODS[method], catalogues)
+    for fault in wrong:
+        problems.add(path, f"the recipe of '{method}' is wrong: {fault}")
+    return empty if wrong else METHODS[method]
 
 
 def _fill(
