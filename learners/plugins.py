@@ -28,7 +28,7 @@ def load_plugins(group: str) -> None:
     for plugin in sorted(entry_points(group=group), key=lambda one: (one.name, one.value)):
         try:
             import_module(plugin.module)
-        except Exception as error:  # whatever foreign code raises is told with the name of who wrote it
+        except (Exception, SystemExit) as error:  # whatever foreign code raises is told with the name of who wrote it
             said = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
             raise PluginError(
                 f"the plugin '{plugin.name}' of {_package(plugin)} ({group}: {plugin.value}) cannot be loaded: {said}; "

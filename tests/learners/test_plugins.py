@@ -98,6 +98,7 @@ def test_a_method_and_a_task_source_of_a_package_run_as_the_built_in_ones_do(tmp
     ("broken", "method", "told"),
     [
         ("import nowhere_to_be_found", "", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("raise SystemExit('not on this machine')", "", "SystemExit: not on this machine"),
         ("", "maml", "two methods are named 'maml'"),
     ],
 )
