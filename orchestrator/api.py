@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.failures import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.schedulers import build_scheduler
 from metaloom.orchestrator.search import Progress
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session
-from metaloom.orchestrator.state import SearchSettings, SearchState
+from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import Store, checked_name, explained
 from metaloom.orchestrator.study import checked_sampler
+from metaloom.orchestrator.warm_start import left_out, starts
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
@@ -70,7 +70,8 @@ def search(
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
     loaded = _load(experiment, changes)
     created = _created(loaded, Store(store), changes, _path(experiment))
-    return _create_and_run(loaded, created, options, store=store, name=name, progress=progress)
+    notes = left_out(loaded, created["warm_start"])
+    return _create_and_run(loaded, created, options, store=store, name=name, progress=progress, notes=notes)
 
 
 def train(
@@ -131,29 +132,10 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], path:
         "fingerprint": experiment.fingerprint(),
         "trials": settings.trials,
         "settings": settings.to_document(),
-        "warm_start": _warm_start(experiment, store),
+        "warm_start": starts(experiment, store),
         "file": None if path is None else str(path),
         "overrides": list(changes),
     }
-
-
-def _warm_start(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
-    """Return the knobs of an earlier search's best trials, with where they come from."""
-    wanted = experiment.search.warm_start
-    if wanted is None:
-        return []
-    journal = Journal(store.existing_folder(wanted.search), read_only=True)
-    try:
-        state = SearchState.replay(journal.events())
-    finally:
-        journal.close()
-    ranked = state.ranked()
-    if not ranked:
-        raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
-    return [
-        {"origin": f"warm_start:{wanted.search}/{trial.number}", "params": trial.params}
-        for trial in ranked[: wanted.trials]
-    ]
 
 
 def _create_and_run(

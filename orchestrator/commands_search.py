@@ -36,7 +36,13 @@ InsecureOption = Annotated[
 ]
 ConcurrencyOption = Annotated[int | None, typer.Option("--concurrency", min=1, help="Trials at once.")]
 BudgetOption = Annotated[
-    float | None, typer.Option("--time-budget", metavar="S", min=0.0, help="Begin no trial after S seconds.")
+    float | None,
+    typer.Option(
+        "--time-budget",
+        metavar="S",
+        min=0.0,
+        help="After S seconds begin no trial, and stop those that run when they next validate.",
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import stat
 from pathlib import Path
@@ -197,6 +198,26 @@ def test_a_warm_start_takes_the_best_of_an_earlier_search(tmp_path: Path, file: 
     best = first.best()
     assert best is not None
     assert second.trials[0].params == best.params and second.trials[0].origin == f"warm_start:first/{best.number}"
+
+
+def test_what_a_warm_start_cannot_take_is_said(tmp_path: Path, file: Path) -> None:
+    search(file, store=tmp_path / "store", executor="inline", name="first", trials=1)
+    elsewhere = ["learner.update.rate={search: {low: 0.5, high: 0.6}}", "search.warm_start=first"]
+    summary = search(file, overrides=elsewhere, store=tmp_path / "store", executor="inline", trials=1)
+    (note,) = summary.notes
+    assert "warm_start leaves out what this search cannot take" in note
+    assert re.search(r"learner\.update\.rate \(0\.\d+ is outside its range here\)", note)
+    fixed = ["learner.update.rate=0.01", "search.warm_start=first"]
+    summary = search(file, overrides=fixed, store=tmp_path / "store", executor="inline", trials=1)
+    assert "learner.update.rate (no searched knob here)" in summary.notes[0]
+
+
+def test_a_warm_start_from_no_search_names_its_place(tmp_path: Path, file: Path) -> None:
+    search(file, store=tmp_path / "store", executor="inline", name="first", trials=1)
+    with pytest.raises(
+        BadInput, match=r"^--set search\.warm_start=frist: search\.warm_start: no search is named 'frist'"
+    ):
+        search(file, overrides=["search.warm_start=frist"], store=tmp_path / "store", executor="inline")
 
 
 def test_a_name_in_use_is_refused_and_one_from_the_files_name_is_numbered(tmp_path: Path, file: Path) -> None:
