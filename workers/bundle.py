@@ -22,6 +22,7 @@ from torch import Tensor
 from metaloom import learners
 from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks import HEAD
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
@@ -249,7 +250,7 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        BundleError: It is no bundle, damaged, or of a newer format.
+        BundleError: It is no bundle, damaged, of a newer format, or of components that are not installed.
         DeviceError: The device is not there.
     """
     folder = Path(path)
@@ -264,7 +265,11 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
     except (CheckpointError, KeyError, TypeError, ValueError, yaml.YAMLError) as problem:
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
     knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
-    learner = _build(config, task, parameters_of(knowledge))
+    try:
+        learner = _build(config, task, parameters_of(knowledge))
+    except LearnerError as problem:
+        advice = "what a package has brought is needed here too: install it, or the metaloom that wrote the bundle"
+        raise BundleError(f"{folder}: {problem}; {advice} ({manifest.get('metaloom', 'unknown')})") from problem
     odd = different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi)
     if odd:
         raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")

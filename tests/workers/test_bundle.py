@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from closed_form import SIGN, Sines
 from limits import no_file_above
 
@@ -22,6 +23,7 @@ from metaloom.workers.device import CPU
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.episode_records import read_episodes
 from metaloom.workers.errors import BundleError, StorageError
+from metaloom.workers.manifest import sign
 from metaloom.workers.outer import OuterConfig
 from metaloom.workers.records import TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial
@@ -262,6 +264,17 @@ def test_a_newer_format_is_refused(copy):
     resign(copy, lambda manifest: manifest.update(format=FORMAT + 1))
     with pytest.raises(BundleError, match=f"bundle format {FORMAT + 1}; this metaloom reads up to {FORMAT}"):
         load_bundle(copy)
+
+
+def test_a_component_of_a_package_that_is_not_here_is_missed_by_name(copy):
+    config = copy / "config.yaml"
+    document = yaml.safe_load(config.read_text())
+    document["trial"]["learner"]["weighting"] = {"kind": "tempered"}
+    config.write_text(yaml.safe_dump(document))
+    resign(copy, lambda manifest: manifest["files"].update({"config.yaml": sign(config)}))
+    with pytest.raises(BundleError, match=r"no weighting is named 'tempered'.*install it") as refused:
+        load_bundle(copy)
+    assert str(refused.value).startswith(f"{copy}: ")
 
 
 def test_a_file_outside_is_refused(copy):
