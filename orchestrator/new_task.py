@@ -115,7 +115,8 @@ class Reader:
         )
         wanted = int(np.prod(self.task.inputs))
         if len(read.features) != wanted:
-            raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}")
+            hint = "" if has_label else f", and no column '{label}': --label names another one as the label"
+            raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}{hint}")
         names = [f"row {row}" for row in range(len(read.x))]
         return Examples(names, read.x, read.label)
 

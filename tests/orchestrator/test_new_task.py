@@ -57,6 +57,7 @@ def test_a_table_has_its_label_by_name(tmp_path: Path) -> None:
     ("name", "text", "task", "told"),
     [
         ("task.csv", "a,label\n1,2\n", ROWS, "1 feature columns; this learner takes 2"),
+        ("task.csv", "a,b,y\n1,2,3\n", ROWS, "takes 2, and no column 'label': --label names another one as the label"),
         ("task.csv", "a,b,label\n1,2,2\n1,nan,2\n", ROWS, "row 1"),
         ("task.xml", "<x/>", ROWS, "give a folder of images, or a table"),
         ("task.png", "no image", IMAGES, "not a readable image"),
