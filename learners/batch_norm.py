@@ -14,9 +14,8 @@ CPU about 500 times less accurate in channels_last than in NCHW. Here are two th
 Max-pooling commutes with a map that grows, so where every gamma is positive the pooling comes first and
 the map sees a quarter of the values.
 
-The statistics of the first convolution of grey images need no pass over its output, the largest tensor of the
-network: a convolution is linear in its patches, so they follow from the patches' own mean and covariance
-(``Convolution.statistics``).
+The first convolution of grey images is never written down whole: its statistics follow from the images, and its
+outputs are made and pooled in one pass (``convolution.py``).
 
 Where the statistics come from is a declared mode, because it decides whether a number
 is transductive:
@@ -32,20 +31,19 @@ mode           statistics of a query pass                        setting
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.convolution import Convolution
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # weight of a new batch in the running averages, torch's default
 MODES = ("batch", "support", "frozen", "per_step")
 SMALL = 2**18  # values of which two passes cost less than the kernel's detour
-LARGEST_PATCH = 12  # values in a patch up to which its covariance is cheaper than a pass over the output
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -197,50 +195,6 @@ def _moved(x: Moving, mean: Moving, var: Moving, weight: Moving, bias_tangent: T
     return torch.addcmul(moved, x[1], scale.reshape(shape))
 
 
-class Convolution(NamedTuple):
-    """What a layer's input was made of: images [n, inputs, height, width] by kernel [outputs, inputs, size, size]."""
-
-    images: Tensor
-    kernel: Tensor
-    stride: int = 1
-    padding: int = 1
-
-    def outputs(self) -> Tensor:
-        """Return [n, outputs, height, width]."""
-        return F.conv2d(self.images, self.kernel, stride=self.stride, padding=self.padding)
-
-    @property
-    def has_small_patches(self) -> bool:
-        """Whether ``statistics`` is the cheaper way: constant images, few values in a patch, and a CPU."""
-        moves = self.images.requires_grad or forward_ad.unpack_dual(self.images).tangent is not None  # type: ignore[no-untyped-call]
-        constant = not moves and self.images.device.type == "cpu"
-        return constant and self.kernel[0].numel() <= LARGEST_PATCH
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Return the outputs' mean and variance, each [outputs], from those of the patches p: w.E[p] and w'Cov[p]w.
-
-        Exact to any order in the kernel, and in float64 from the images' covariance on (error 2e-7). Against
-        ``Normalized`` it saves two passes over the outputs' gradient.
-        """
-        mean, covariance = self._patch_moments()
-        rows = self.kernel.flatten(1).double()  # [outputs, patch]
-        var = ((rows @ covariance) * rows).sum(1)
-        return (rows @ mean).to(self.kernel.dtype), var.to(self.kernel.dtype)
-
-    @torch.no_grad()
-    def _patch_moments(self) -> tuple[Tensor, Tensor]:
-        """Return the mean [patch] and the uncorrected covariance [patch, patch] of all patches, in float64."""
-        size, step = self.kernel.shape[-1], self.stride
-        windows = F.pad(self.images, (self.padding,) * 4).unfold(2, size, step).unfold(3, size, step)
-        n, channels, height, width = windows.shape[:4]  # [n, channels, height, width, size, size]
-        patches = windows.permute(0, 1, 4, 5, 2, 3).reshape(n, channels * size * size, height * width)
-        mean = patches.mean((0, 2))
-        patches = patches - mean.unsqueeze(-1)
-        # one product an image, summed in float64: a single long one in float32 would cost two digits
-        products = torch.bmm(patches, patches.transpose(1, 2)).double().sum(0)
-        return mean.double(), products / (n * height * width)
-
-
 def _channel_shape(x: Tensor) -> list[int]:
     return [1, -1] + [1] * (x.ndim - 2)
 
@@ -267,51 +221,50 @@ class Normalization:
         return channels_last(x) if self.fused else x
 
     def __call__(
-        self,
-        layer: str,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        made: Convolution | None = None,
-        *,
-        pool: bool = False,
+        self, layer: str, x: Tensor | Convolution, weight: Tensor, bias: Tensor, *, pool: bool = False
     ) -> Tensor:
         """Normalize [n, channels, *space] over everything but the channels.
 
         Args:
             layer: Its name.
-            x: The values.
+            x: The values, or the convolution that makes them.
             weight: gamma, [channels].
             bias: beta, [channels].
-            made: The convolution whose outputs x is, where it is one.
             pool: Then max-pool 2x2: [n, channels, height, width] to a quarter of it.
         """
-        if pool and not (self.fused and bool((weight > 0).all())):
-            return F.max_pool2d(self(layer, x, weight, bias, made), 2)
-        statistics, pooled = self._known(layer, made), F.max_pool2d(x, 2) if pool else None
-        if statistics is None and self.fused:
-            y, *statistics = Normalized.apply(x, pooled, weight, bias)  # type: ignore[no-untyped-call]
+        if pool and not (self.fused and float(weight.detach().amin()) > 0):
+            return F.max_pool2d(self(layer, x, weight, bias), 2)
+        known = self._known(layer, x)
+        if known is not None and self.fused:
+            return Mapped.apply(_values(x, pool), *known, weight, bias)  # type: ignore[no-untyped-call, no-any-return]
+        values = _values(x, False)
+        if self.fused:
+            pooled = F.max_pool2d(values, 2) if pool else None
+            y, *statistics = Normalized.apply(values, pooled, weight, bias)  # type: ignore[no-untyped-call]
             self._collect(layer, *statistics)
             return y  # type: ignore[no-any-return]
-        if statistics is None:
-            var, mean = torch.var_mean(x, _but_channels(x), correction=0)
-            statistics = self._collect(layer, mean, var)
-        if self.fused:
-            seen = x if pooled is None else pooled
-            return Mapped.apply(seen, *statistics, weight, bias)  # type: ignore[no-untyped-call, no-any-return]
-        return _affine(x, statistics, weight, bias)
+        if known is None:
+            var, mean = torch.var_mean(values, _but_channels(values), correction=0)
+            known = self._collect(layer, mean, var)
+        return _affine(values, known, weight, bias)
 
-    def _known(self, layer: str, made: Convolution | None) -> tuple[Tensor, Tensor] | None:
+    def _known(self, layer: str, x: Tensor | Convolution) -> tuple[Tensor, Tensor] | None:
         """Return the mean and variance of a layer that need no pass over its values; None where they do."""
         if self.given is not None:
             return self.given[f"{layer}.mean"], self.given[f"{layer}.var"]
-        if self.fused and made is not None and made.has_small_patches:
-            return self._collect(layer, *made.statistics())
+        if self.fused and isinstance(x, Convolution) and x.has_small_patches:
+            return self._collect(layer, *x.statistics())
         return None
 
     def _collect(self, layer: str, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         self.collected[f"{layer}.mean"], self.collected[f"{layer}.var"] = mean, var
         return mean, var
+
+
+def _values(x: Tensor | Convolution, pool: bool) -> Tensor:
+    if isinstance(x, Convolution):
+        return x.pooled() if pool else x.outputs()
+    return F.max_pool2d(x, 2) if pool else x
 
 
 def _affine(x: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) -> Tensor:

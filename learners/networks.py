@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Convolution, Normalization
+from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.convolution import Convolution
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
@@ -228,7 +229,7 @@ class Conv4(Network):
         for block in range(self.config.blocks):
             made = Convolution(x, theta[f"conv{block}.weight"], stride)
             gamma, beta = theta[f"norm{block}.weight"], theta[f"norm{block}.bias"]
-            x = norm(f"norm{block}", made.outputs(), gamma, beta, made, pool=self.config.pool == "max")
+            x = norm(f"norm{block}", made, gamma, beta, pool=self.config.pool == "max")
             x = x.relu_()
         return x.flatten(1)
 
@@ -314,7 +315,7 @@ class ResNet12(Network):
     def _conv_norm(self, theta: Tensors, name: str, x: Tensor, norm: Normalization) -> Tensor:
         kernel = theta[f"{name}.conv.weight"]
         made = Convolution(x, kernel, padding=kernel.shape[-1] // 2)
-        return norm(f"{name}.norm", made.outputs(), theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"], made)
+        return norm(f"{name}.norm", made, theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"])
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         x = norm.arrange(x)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Convolution, Normalization
+from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.convolution import Convolution
 from metaloom.learners.domains import Int
 from metaloom.learners.networks import (
     ARCHITECTURES,
@@ -62,7 +63,7 @@ class ResNet(Network):
 
     def _conv_norm(self, theta: Tensors, name: str, x: Tensor, stride: int, norm: Normalization) -> Tensor:
         made = Convolution(x, theta[f"{name}.conv.weight"], stride)
-        return norm(f"{name}.norm", made.outputs(), theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"], made)
+        return norm(f"{name}.norm", made, theta[f"{name}.norm.weight"], theta[f"{name}.norm.bias"])
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         x = self._conv_norm(theta, "stem", norm.arrange(x), 1, norm).relu_()

@@ -33,7 +33,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Convolution, Normalization
+from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.convolution import Convolution
 from metaloom.learners.domains import Int, Real, Word
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
@@ -206,7 +207,7 @@ class CellNetwork(Network):
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         stem = Convolution(norm.arrange(x.reshape(-1, *self.image)), theta["stem.conv.weight"])
-        x = norm("stem.norm", stem.outputs(), theta["stem.norm.weight"], theta["stem.norm.bias"], stem)
+        x = norm("stem.norm", stem, theta["stem.norm.weight"], theta["stem.norm.bias"])
         for cell in range(self.config.cells):
             x = F.avg_pool2d(x, 2) if cell else x
             nodes = [x]

@@ -9,13 +9,13 @@ from torch.autograd import forward_ad
 
 from metaloom.learners.batch_norm import (
     SMALL,
-    Convolution,
     Mapped,
     Normalization,
     Normalized,
     batch_statistics,
     channels_last,
 )
+from metaloom.learners.convolution import Convolution
 
 CHANNELS = 4
 SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (5, CHANNELS, 6, 6)]
@@ -109,46 +109,11 @@ def test_second_order_with_pooling_equals_primitive_operations() -> None:
     def second_order(fused: bool) -> Tensor:
         norm = Normalization(fused=fused)
         made = Convolution(norm.arrange(x), kernel)
-        hidden = F.relu(norm("a", made.outputs(), weight, bias, made, pool=True))
+        hidden = F.relu(norm("a", made, weight, bias, pool=True))
         (slope,) = torch.autograd.grad(hidden.square().mean(), kernel, create_graph=True)
         return torch.autograd.grad(slope.square().sum(), kernel)[0]
 
     torch.testing.assert_close(second_order(True), second_order(False), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize(("stride", "padding", "size"), [(1, 1, 3), (2, 1, 3), (1, 0, 3), (1, 0, 1), (2, 0, 2)])
-@pytest.mark.parametrize("inputs", [1, 3])
-def test_statistics_of_a_convolution_follow_from_its_patches(inputs: int, stride: int, padding: int, size: int) -> None:
-    images, kernel = channels_last(normal(5, inputs, 7, 8, seed=0) + 1), leaf(CHANNELS, inputs, size, size, seed=1)
-    made = Convolution(images, kernel, stride, padding)
-    torch.testing.assert_close(made.outputs(), F.conv2d(images, kernel, stride=stride, padding=padding))
-    var, mean = torch.var_mean(made.outputs(), (0, 2, 3), correction=0)
-    found = made.statistics()
-    torch.testing.assert_close(found, (mean, var), rtol=1e-12, atol=1e-12)
-    cotangents = [normal(CHANNELS, seed=seed) for seed in (2, 3)]
-    slopes = [torch.autograd.grad(pair, kernel, cotangents, create_graph=True)[0] for pair in (found, (mean, var))]
-    torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-11)
-    second = [torch.autograd.grad(slope.cos().sum(), kernel)[0] for slope in slopes]
-    torch.testing.assert_close(*second, rtol=1e-10, atol=1e-11)
-
-
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_statistics_of_a_convolution_are_accurate_in_float32(offset: float) -> None:
-    made = Convolution((normal(75, 1, 28, 28, seed=0) + offset).float(), normal(16, 1, 3, 3, seed=1).float())
-    var, mean = torch.var_mean(
-        Convolution(made.images.double(), made.kernel.double()).outputs(), (0, 2, 3), correction=0
-    )
-    found = made.statistics()
-    torch.testing.assert_close(found[0].double(), mean, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(found[1].double(), var, rtol=2e-6, atol=0)
-
-
-def test_only_constant_images_with_small_patches_take_that_way() -> None:
-    image, kernel = normal(2, 1, 4, 4, seed=0), normal(CHANNELS, 1, 3, 3, seed=1)
-    wide = normal(2, 2, 4, 4, seed=0), normal(CHANNELS, 2, 3, 3, seed=1)
-    assert Convolution(image, kernel.requires_grad_()).has_small_patches
-    assert not Convolution(*wide).has_small_patches
-    assert not Convolution(image.requires_grad_(), kernel).has_small_patches  # images that are learned: distillation
 
 
 @pytest.mark.parametrize("images", [64, 128])
