@@ -1,4 +1,4 @@
-"""Learners in pure torch: what is learned, how a task is solved, and how the outer gradient is got.
+"""Learners in torch: what is learned, how a task is solved, and how the outer gradient is got.
 
 Symbols: ``phi`` meta-knowledge (outer), ``theta`` fast weights (inner); both map names to tensors.
 """

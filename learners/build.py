@@ -137,8 +137,9 @@ def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskSh
     blind = [name for name in learned if not estimator.gives_signal(name, rest)]
     if blind:
         able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
+        verb = "learns" if len(blind) == 1 else "learn"
         raise LearnerError(
-            f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} learns; "
+            f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} {verb}; "
             f"use one of {', '.join(able)}, or fix it"
         )
     return Chosen(kind, estimator(config), "")

@@ -1,8 +1,8 @@
 r"""Convolve grey images with 3x3 kernels and max-pool 2x2, in one pass that never holds the convolution's output.
 
 That output, 64 maps of full size, is the largest tensor of a few-shot network, and its arithmetic the smallest: apart,
-the two layers and their derivatives spend a tenth of a first-order MAML step on moving it through memory. Here four
-neighbouring outputs are made in registers and the largest is kept, with its place:
+the two layers and their derivatives spend their time on moving it through memory. Here four neighbouring outputs are
+made in registers and the largest is kept, with its place:
 
     y[c, i, j] = max_q (w_c . patch at (2i, 2j) + q),   q in {(0,0), (0,1), (1,0), (1,1)}
 
