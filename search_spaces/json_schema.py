@@ -95,7 +95,7 @@ def _knob(field: Field) -> Schema:
         modes.append({"const": SEARCH})
     if field.word is not None:
         parts = {"type": "array", "items": {"enum": list(field.word.options)}, "minItems": 1}
-        given = {"length": {"enum": list(field.word.lengths)}, "parts": parts, "default": {"type": "string"}}
+        given = {"length": {"enum": sorted(field.word.lengths)}, "parts": parts, "default": {"type": "string"}}
         modes.append(_one(SEARCH, {"type": "object", "properties": given, "additionalProperties": False}))
     if set(field.types) & {int, float} and not field.options:
         number = {"type": "number" if float in field.types else "integer"}

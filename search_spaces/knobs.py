@@ -109,7 +109,7 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, p
     for key in raw:
         if key not in ("length", "parts", "default"):
             problems.add((*here.path, key), unknown("part of a search", key, ("length", "parts", "options", "default")))
-    length_field = Field("length", (int,), options=word.lengths)
+    length_field = Field("length", (int,), options=tuple(sorted(word.lengths)))
     parts_field = Field("parts", items=Field("parts", (str,), options=word.options))
     length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"), problems)
     parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), here.at("parts"), problems)

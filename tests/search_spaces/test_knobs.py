@@ -33,6 +33,7 @@ class Config:
     path: str | None = None
     needed: Annotated[str, "a note that is no domain"] = "x"
     word: Annotated[str, Word(("a", "b", "c"), (2, 3), default="c", part="letter", separator="-")] = "a-b"
+    long: Annotated[str, Word(("a", "b"), (3, 10, 1), default="a", part="letter", separator="-")] = "a-b-a"
 
 
 FIELDS = fields_of(Config)
@@ -320,6 +321,10 @@ def test_a_word_is_searched_part_by_part(raw, names, default):
     assert all(domain == Choice(options) for domain in domains(node).values())
     ends = [resolve_node(node, suggest, {}).split("-") for suggest in list(corners())[1:]]
     assert ends == [[options[0]] * len(names), [options[-1]] * len(names)]
+
+
+def test_the_lengths_of_a_word_are_listed_in_their_order():
+    assert complaint("long", {"search": {"length": 4}}).endswith("got 4; allowed: 1, 3, 10")
 
 
 def test_whole_words_may_be_options_too():
