@@ -59,12 +59,14 @@ def expand(
         problems.add(place.path, "a search needs at least one option")
         return Alternatives(place.name, {"none": Fixed(None)}, "none")
     raws = [{key: member} if isinstance(member, str) and member != LEARN else member for member, _ in found]
-    labels = labels_of(raws, key)
-    note_repeated(raws, labels, (*place.path, *found[0][1][:-1]), problems)
+    labels, before = labels_of(raws, key), len(problems)
     options = {
         label: parse(member, place.option((*place.path, *path), label))
         for label, member, (_, path) in zip(labels, raws, found, strict=True)
     }
+    readable = len(problems) == before
+    path = (*place.path, *found[0][1][:-1])
+    note_repeated(raws, labels, path, problems, tuple(options.values()) if readable else ())
     default = labels[0]
     if isinstance(settings, Mapping) and "default" in settings:
         default = given_default(settings["default"], raws, labels, place, problems, key)

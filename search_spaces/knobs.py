@@ -199,12 +199,13 @@ def _options(
     if not isinstance(raw, list) or not raw:
         problems.add(here.path, f"got {shown(raw)}; give a list of at least one option")
         return Fixed(None)
-    labels = labels_of(raw)
-    note_repeated(raw, labels, here.path, problems)
+    labels, before = labels_of(raw), len(problems)
     options = {
         label: parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
         for index, (option, label) in enumerate(zip(raw, labels, strict=True))
     }
+    readable = len(problems) == before
+    note_repeated(raw, labels, here.path, problems, tuple(options.values()) if readable else ())
     if "default" in settings:
         default = given_default(settings["default"], raw, labels, place, problems)
     else:

@@ -9,11 +9,12 @@ braces, quotes, colons and hashes.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.nodes import Node, meaning
 
 SEARCH, LEARN = "search", "learn"
 OWN = "own"  # a mapping that does not name itself
@@ -72,20 +73,27 @@ def label_of_default(given: Any, options: list[Any], labels: list[str], key: str
     return next(same, name if name in labels else None)
 
 
-def note_repeated(options: list[Any], labels: list[str], path: Path, problems: Problems) -> None:
-    """Note every member that is there twice.
+def note_repeated(
+    options: list[Any], labels: list[str], path: Path, problems: Problems, nodes: Sequence[Node] = ()
+) -> None:
+    """Note every member that is there twice, in one spelling or in two.
 
     Args:
         options: The members.
         labels: Their labels.
         path: Where the list of them stands.
         problems: Collects what is wrong.
+        nodes: What the members were read as; empty where they could not be read.
     """
-    first: dict[str, int] = {}
+    written, meant = dict[str, int](), dict[tuple[Any, ...], int]()
     for index, option in enumerate(options):
-        before = first.setdefault(_written(option), index)
+        before = written.setdefault(_written(option), index)
+        same = meant.setdefault(meaning(nodes[index]), index) if nodes else index
         if before != index:
             message = f"{labels[before]} is given twice, as [{before}] and as [{index}]: remove one"
+            problems.add((*path, index), message)
+        elif same != index:
+            message = f"{labels[same]} and {labels[index]} mean the same, as [{same}] and as [{index}]: remove one"
             problems.add((*path, index), message)
 
 

@@ -94,6 +94,26 @@ class Several:
 Node = Fixed | Searched | Alternatives | LearnedKnob | Section | Several | Spelling
 
 
+def meaning(node: Node) -> tuple[Any, ...]:
+    """Return what a node says, without where it stands and what its knobs are called: equal where it is the same."""
+    match node:
+        case Fixed():
+            return "fixed", repr(node.value)  # 1, 1.0 and True are equal in Python
+        case Searched():
+            return "searched", node.domain, node.default
+        case Alternatives():
+            options = tuple(meaning(option) for option in node.options.values())
+            return "alternatives", options, meaning(node.options[node.default])
+        case Spelling():
+            return "spelling", tuple(meaning(part) for part in node.parts), node.separator
+        case LearnedKnob():
+            return "learned", meaning(node.start), meaning(node.per)
+        case Section():
+            return "section", node.kind, tuple((name, meaning(child)) for name, child in node.fields.items())
+        case Several():
+            return "several", *(meaning(member) for member in node.members)
+
+
 def walk_nodes(node: Node) -> Iterator[Node]:
     """Yield a node and all inside it."""
     yield node

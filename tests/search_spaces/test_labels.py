@@ -159,6 +159,38 @@ def test_a_member_that_is_given_twice_is_refused(loss, message):
 
 
 @pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        (
+            {"initialization": {"search": ["learned", "learn"]}},
+            "learner.initialization.search[1]: learned and learn mean the same, as [0] and as [1]: remove one",
+        ),
+        (
+            {"loss": {"search": ["cross_entropy", {"kind": "cross_entropy", "label_smoothing": 0.0}]}},
+            "learner.loss.search[1]: cross_entropy and cross_entropy(label_smoothing=0.0) mean the same",
+        ),
+        (
+            {"update": {"rate": {"search": {"options": [0.1, 1, 1.0]}}}},
+            "learner.update.rate.search.options[2]: 1 and 1.0 mean the same, as [1] and as [2]: remove one",
+        ),
+        (
+            {"update": {"rate": {"search": ["learn", 0.1, {"learn": {"per": "scalar"}}]}}},
+            "learner.update.rate.search[2]: learn and learn(per=scalar) mean the same, as [0] and as [2]: remove one",
+        ),
+    ],
+)
+def test_a_member_under_two_spellings_is_refused(learner, message):
+    with pytest.raises(ExperimentError, match=re.escape(message)):
+        Experiment(tasks="glyphs", learner={"method": "maml", **learner})
+
+
+def test_members_that_differ_in_what_they_search_are_two():
+    rates = [{"search": {"low": 0.1, "high": high}} for high in (0.5, 1.0)]
+    searched = searched_knobs(Experiment(tasks="glyphs", learner={"update": {"rate": {"search": rates}}}))
+    assert len(searched["learner.update.rate"].options) == 2
+
+
+@pytest.mark.parametrize(
     ("default", "smoothing"),
     [("cross_entropy", 0.0), ("cross_entropy(label_smoothing=0.2)", 0.2), (SMOOTH, 0.2)],
 )
