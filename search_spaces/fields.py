@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import shown
+from metaloom.search_spaces.labels import meant_mode
 
 
 class _Missing(Enum):
@@ -155,11 +156,17 @@ def _scalar(field: Field, raw: Any) -> Any:
 def _hint(field: Field, raw: Any) -> str:
     if isinstance(raw, str) and (float in field.types or int in field.types):
         try:
-            float(raw)
+            number = float(raw)
         except ValueError:
-            return ", {search: ...}" + (" or {learn: ...}" if field.learnable else "") if field.domain else ""
-        return " (without the quotes)"
+            return _mode_hint(field, raw) if field.domain else ""
+        return " (without the quotes)" if math.isfinite(number) else "; it must be finite"
     return ""
+
+
+def _mode_hint(field: Field, raw: str) -> str:
+    mode = meant_mode(raw)
+    near = f"; did you mean '{mode}'?" if mode else ""
+    return ", {search: ...}" + (" or {learn: ...}" if field.learnable else "") + near
 
 
 def _check_sign(field: Field, value: Any) -> None:

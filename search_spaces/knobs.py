@@ -16,7 +16,15 @@ from metaloom.learners.errors import BadInput, unknown
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.fields import MISSING, Field, literal
-from metaloom.search_spaces.labels import LEARN, SEARCH, label_of, label_of_default, labels_of, note_repeated
+from metaloom.search_spaces.labels import (
+    LEARN,
+    SEARCH,
+    label_of,
+    label_of_default,
+    labels_of,
+    meant_mode,
+    note_repeated,
+)
 from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Spelling
 
 
@@ -236,7 +244,7 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Prob
         here = place
     for key in settings:
         if key not in ("start", "per"):
-            problems.add((*here.path, key), unknown("setting of a learned knob", key, ("start", "per")))
+            problems.add((*here.path, key), _unknown_in_learned(key))
     inherited = _as_written(fallback)
     inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
     start = _number(fallback)
@@ -251,6 +259,13 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Prob
     if field.domain.positive and isinstance(start_node, Fixed) and start_node.value == 0:
         problems.add((*here.path, "start"), f"{place.path[-1]} is learned as a logarithm: start above 0")
     return LearnedKnob(place, start_node, per_node)
+
+
+def _unknown_in_learned(key: str) -> str:
+    """Describe a wrong key beside ``start`` and ``per``: there ``--set ...rate.lern.per`` puts a misspelt mode too."""
+    if meant_mode(key):
+        return unknown("mode", key, (LEARN, SEARCH))
+    return unknown("setting of a learned knob", key, ("start", "per"))
 
 
 def _why_not_learned(field: Field, place: Place) -> str:

@@ -6,6 +6,7 @@ records and in tables; so the settings are written without what ends a plain tex
 braces, quotes, colons and hashes.
 """
 
+import difflib
 import json
 import re
 from collections import Counter
@@ -32,6 +33,11 @@ def members(raw: Any) -> list[tuple[Any, Path]] | None:
     if isinstance(inner, Mapping) and isinstance(inner.get("options"), list):
         inner, below = inner["options"], (SEARCH, "options")
     return [(member, (*below, index)) for index, member in enumerate(inner)] if isinstance(inner, list) else None
+
+
+def meant_mode(name: str) -> str | None:
+    """Return ``search`` or ``learn`` where a text is one of them, or nearly; None for anything else."""
+    return next(iter(difflib.get_close_matches(name, (SEARCH, LEARN), n=1, cutoff=0.7)), None)
 
 
 def label_of(raw: Any, key: str = "kind") -> str:

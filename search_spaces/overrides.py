@@ -1,14 +1,15 @@
 """``--set PATH=VALUE``: changes one value of a document, without touching its file."""
 
 import copy
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import Document, read_value, shown
-from metaloom.search_spaces.errors import ExperimentError, Path, Problem
-from metaloom.search_spaces.labels import LEARN, SEARCH, labels_of, members
+from metaloom.search_spaces.errors import ExperimentError, Path, Problem, dotted
+from metaloom.search_spaces.labels import LEARN, SEARCH, labels_of, meant_mode, members
 
 PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]+\])*)(?:\.|$)")
 # what a name alone stands for in a section: ``learner: maml`` is ``learner: {method: maml}``
@@ -70,8 +71,8 @@ def _apply(data: dict[str, Any], override: str) -> Path:
     value = read_value(text)
     here: Any = data
     path: Path = ()
-    for name in names[:-1]:
-        here, path = _step(here, path, name)
+    for name, after in itertools.pairwise(names):
+        here, path = _step(here, path, name, after)
     last = names[-1]
     if isinstance(last, tuple):
         here, path = _member(here, path, last[0])
@@ -106,8 +107,8 @@ def _names(target: str) -> list[str | tuple[str]]:
     return names
 
 
-def _step(here: Any, path: Path, name: str | tuple[str]) -> tuple[Any, Path]:
-    """Go one part down, making a mapping where there is none or only a name."""
+def _step(here: Any, path: Path, name: str | tuple[str], after: str | tuple[str]) -> tuple[Any, Path]:
+    """Go one part down, making a mapping where there is none or only a name; ``after`` is the part that follows."""
     if isinstance(name, tuple):
         return _member(here, path, name[0])
     here, path = _settings(here, path, name)
@@ -119,8 +120,19 @@ def _step(here: Any, path: Path, name: str | tuple[str]) -> tuple[Any, Path]:
         expanded: dict[str, Any] = {below: {}} if below in (LEARN, SEARCH) else {key: below}
         here[name] = expanded
     elif not isinstance(below, dict | list):
-        raise _fail((*path, name), f"is {shown(below)}, which has no settings of its own")
+        raise _fail(
+            (*path, name), f"is {shown(below)}, which has no settings of its own{_switch((*path, name), after)}"
+        )
     return here[name], (*path, name)
+
+
+def _switch(path: Path, after: str | tuple[str]) -> str:
+    """Say how a fixed knob comes to have settings, where what follows it is a mode's name, or nearly."""
+    mode = meant_mode(after) if isinstance(after, str) else None
+    if mode is None:
+        return ""
+    near = "" if after == mode else f"did you mean '{mode}'? "
+    return f"; {near}switch it first, by --set {dotted(path)}={mode}"
 
 
 def _settings(here: Any, path: Path, name: str) -> tuple[dict[str, Any], Path]:

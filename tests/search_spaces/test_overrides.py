@@ -83,6 +83,12 @@ def test_later_overrides_win_and_the_document_is_left_alone():
         ("search.trails=3", "search.trails: no setting is named 'trails'; did you mean 'trials'?"),
         ("outer.stps=3", "did you mean 'steps'?"),
         ("learner.update.rate.low=3", "learner.update.rate: is 0.4, which has no settings of its own"),
+        ("learner.update.rate.learn.per=layer", "no settings of its own; switch it first, by --set learner.update.ra"),
+        ("learner.update.rate.lern.per=layer", "did you mean 'learn'? switch it first, by --set learner.update.rate"),
+        ("learner.update.rate=lern", "allowed: a number, {search: ...} or {learn: ...}; did you mean 'learn'?"),
+        ("learner.update.rate=nan", "got the text 'nan'; allowed: a number; it must be finite"),
+        ("learner.update.rate=-inf", "got the text '-inf'; allowed: a number; it must be finite"),
+        ("learner.update.rate='0.4'", "got the text '0.4'; allowed: a number (without the quotes)"),
         ("learner[maml].update.rate=3", "learner: is a mapping with method, update, weighting, not a choice"),
         ("tasks.ways=1", "tasks.ways: must be at least 2"),
     ],
@@ -92,6 +98,14 @@ def test_a_wrong_override_names_itself(override, message):
         load_experiment(PLAIN, [override])
     assert str(caught.value).startswith(f"--set {override}: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", ["learn", {"learn": {"per": "layer"}}, {"search": {"low": 0.1, "high": 1.0}}, None])
+def test_a_misspelt_mode_within_a_path_has_its_nearest_spelling(rate):
+    update = {} if rate is None else {"rate": rate}
+    with pytest.raises(ExperimentError, match=r"no mode is named 'lern'; did you mean 'learn'\?") as caught:
+        load_experiment({**PLAIN, "learner": {"update": update}}, ["learner.update.rate.lern.per=layer"])
+    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize(
