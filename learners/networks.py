@@ -130,6 +130,11 @@ class MLPConfig:
     hidden: tuple[int, ...] = (40, 40)
     activation: Annotated[str, Choice(("relu", "tanh", "silu"))] = "relu"
 
+    def __post_init__(self) -> None:
+        for index, width in enumerate(self.hidden):
+            if width < 1:
+                raise LearnerError(f"learner.architecture.hidden[{index}] must be at least 1, got {width}")
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}
 

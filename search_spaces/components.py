@@ -4,6 +4,7 @@ A component is given as its kind's name, as a mapping of settings (with the key 
 is not the default's), as ``learn``, or as ``{search: [...]}`` over several of these.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from metaloom.search_spaces.knobs import construct, given_default, parse_knob
 from metaloom.search_spaces.labels import LEARN, SEARCH, label_of, labels_of, members, note_repeated
 from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Section, Several, walk_nodes
 from metaloom.search_spaces.sampling import corners, resolve_node
+
+FIELD_AND_ITEM = re.compile(r"(\w+)(?:\[(\d+)\])?:?")
 
 
 @dataclass(frozen=True)
@@ -193,13 +196,19 @@ def _check_values(config: type, section: Section, key: str, problems: Problems) 
 
 
 def _placed(complaint: str, section: Section) -> tuple[Path, str]:
-    """Split off the field that a configuration's complaint begins with, as in ``learner.update.rate must ...``."""
+    """Split off the field that a configuration's complaint begins with, as in ``learner.update.rate must ...``.
+
+    An item of a list is one too: ``learner.augmentation.operations[1]: no ...``.
+    """
     place, _, message = complaint.partition(" ")
-    name = place.rstrip(":").rpartition(".")[2]
-    if name in section.fields and place.startswith(
-        tuple(part for part in section.place.path[:1] if isinstance(part, str))
+    found = FIELD_AND_ITEM.fullmatch(place.rpartition(".")[2])
+    name = found[1] if found else ""
+    if (
+        found
+        and name in section.fields
+        and place.startswith(tuple(part for part in section.place.path[:1] if isinstance(part, str)))
     ):
-        return (*section.place.path, name), message
+        return (*section.place.path, name, *([int(found[2])] if found[2] else [])), message
     return section.place.path, complaint
 
 

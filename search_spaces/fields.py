@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import unknown
 from metaloom.search_spaces.document import shown
+from metaloom.search_spaces.errors import Path
 from metaloom.search_spaces.labels import meant_mode
 
 
@@ -29,6 +30,18 @@ class _Missing(Enum):
 
 MISSING = _Missing.MISSING
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+class Unfit(ValueError):  # noqa: N818
+    """A value that a field cannot hold: what was given and what is allowed.
+
+    Attributes:
+        path: Where in the value it stands: the index of a list's item; empty for the value itself.
+    """
+
+    def __init__(self, message: str, path: Path = ()) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -118,21 +131,28 @@ def _with_domain(field: Field, extras: tuple[Any, ...]) -> Field:
 
 
 def literal(field: Field, raw: Any) -> Any:
-    """Return a literal as the field's type; raises ValueError with what was given and what is allowed."""
+    """Return a literal as the field's type; raises Unfit."""
     if raw is None:
         if field.nullable:
             return None
     elif field.items is not None:
         if isinstance(raw, list | tuple):
-            return [literal(field.items, item) for item in raw]
+            return [_item(field.items, item, index) for index, item in enumerate(raw)]
     elif field.options:
         if any(option == raw and type(option) is type(raw) for option in field.options):
             return raw
         if isinstance(raw, str) and all(isinstance(option, str) for option in field.options):
-            raise ValueError(unknown("option", raw, field.options))
+            raise Unfit(unknown("option", raw, field.options))
     else:
         return _scalar(field, raw)
-    raise ValueError(f"got {shown(raw)}; allowed: {field.allowed()}")
+    raise Unfit(f"got {shown(raw)}; allowed: {field.allowed()}")
+
+
+def _item(field: Field, raw: Any, index: int) -> Any:
+    try:
+        return literal(field, raw)
+    except Unfit as error:
+        raise Unfit(str(error), (index, *error.path)) from None
 
 
 def _scalar(field: Field, raw: Any) -> Any:
@@ -146,9 +166,9 @@ def _scalar(field: Field, raw: Any) -> Any:
     elif isinstance(raw, str) and str in field.types:
         value = raw
     if value is MISSING:
-        raise ValueError(f"got {shown(raw)}; allowed: {field.allowed()}{_hint(field, raw)}")
+        raise Unfit(f"got {shown(raw)}; allowed: {field.allowed()}{_hint(field, raw)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"got {shown(value)}; allowed: a finite number")
+        raise Unfit(f"got {shown(value)}; allowed: a finite number")
     _check_sign(field, value)
     return value
 
@@ -175,4 +195,4 @@ def _check_sign(field: Field, value: Any) -> None:
         return
     least = 1 if isinstance(field.domain, Int) and field.domain.low >= 1 else 0
     if field.domain.low >= 0 and value < least:
-        raise ValueError(f"got {shown(value)}; allowed: {field.allowed()}, at least {least}")
+        raise Unfit(f"got {shown(value)}; allowed: {field.allowed()}, at least {least}")

@@ -15,7 +15,7 @@ from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.fields import MISSING, Field, literal
+from metaloom.search_spaces.fields import MISSING, Field, Unfit, literal
 from metaloom.search_spaces.labels import (
     LEARN,
     SEARCH,
@@ -73,8 +73,8 @@ def _as_written(raw: Any) -> Any:
 def _fixed(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
     try:
         return Fixed(literal(field, raw))
-    except ValueError as error:
-        problems.add(place.path, str(error))
+    except Unfit as error:
+        problems.add((*place.path, *error.path), str(error))
         return Fixed(None)
 
 
@@ -162,8 +162,8 @@ def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, pr
 def _literal_or_none(field: Field, raw: Any, place: Place, problems: Problems) -> Any:
     try:
         return literal(field, raw)
-    except ValueError as error:
-        problems.add(place.path, str(error))
+    except Unfit as error:
+        problems.add((*place.path, *error.path), str(error))
         return None
 
 

@@ -37,10 +37,11 @@ class ClassRatiosConfig:
     ratio: Annotated[float | Learned, Real(0.01, 100.0, log=True, per=("class",), positive=True)] = 1.0
 
     def __post_init__(self) -> None:
-        if any(ratio < 0 for ratio in self.ratios) or (self.ratios and not sum(self.ratios)):
-            raise LearnerError(
-                f"learner.weighting.ratios must be at least 0 and not all 0, got {', '.join(map(str, self.ratios))}"
-            )
+        for index, ratio in enumerate(self.ratios):
+            if ratio < 0:
+                raise LearnerError(f"learner.weighting.ratios[{index}] must be at least 0, got {ratio}")
+        if self.ratios and not sum(self.ratios):
+            raise LearnerError("learner.weighting.ratios must not all be 0")
 
 
 @WEIGHTINGS.register("class_ratios")

@@ -23,7 +23,8 @@ image goes through every operation that could meet it, K per operation applied, 
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated
@@ -50,6 +51,22 @@ def check_unit(kind: str, **values: object) -> None:
     for name, value in values.items():
         if isinstance(value, int | float) and not 0 <= value <= 1:
             raise LearnerError(f"learner.augmentation.{name} must be in [0, 1], got {value} ({kind})")
+
+
+@contextmanager
+def item(field: str, index: int) -> Iterator[None]:
+    """Let a LearnerError begin with the place of a list's item."""
+    try:
+        yield
+    except LearnerError as error:
+        raise LearnerError(f"learner.augmentation.{field}[{index}]: {error}") from None
+
+
+def check_operations(names: Sequence[str]) -> None:
+    """Refuse an operation that there is not; raises LearnerError with its place in the list."""
+    for index, name in enumerate(names):
+        with item("operations", index):
+            OPERATIONS[name]
 
 
 def uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
@@ -174,8 +191,7 @@ class RandAugmentConfig:
         check_unit("rand_augment", magnitude=self.magnitude)
         if self.number < 1 or not self.operations:
             raise LearnerError(f"learner.augmentation.number must be at least 1, got {self.number}")
-        for name in self.operations:
-            OPERATIONS[name]
+        check_operations(self.operations)
 
 
 @AUGMENTATIONS.register("rand_augment")
@@ -236,8 +252,7 @@ class DADAConfig:
                 "learner.augmentation.operations: dada pairs different operations, and needs at least two, got "
                 f"{', '.join(self.operations)}"
             )
-        for name in self.operations:
-            OPERATIONS[name]
+        check_operations(self.operations)
         if self.temperature <= 0:
             raise LearnerError(f"learner.augmentation.temperature must be above 0, got {self.temperature}")
 
@@ -322,8 +337,9 @@ class PolicyConfig:
         check_unit("policy", probability=self.probability, magnitude=self.magnitude)
         if not self.sub_policies:
             raise LearnerError("learner.augmentation.sub_policies: at least one is needed")
-        for text in self.sub_policies:
-            parse_sub_policy(text)
+        for index, text in enumerate(self.sub_policies):
+            with item("sub_policies", index):
+                parse_sub_policy(text)
 
 
 @AUGMENTATIONS.register("policy")

@@ -88,8 +88,8 @@ def _parse_use(text: str) -> Use:
             raise ValueError
     except ValueError:
         raise LearnerError(
-            f"learner.augmentation.sub_policies: cannot read {text.strip()!r}; write operation(probability, "
-            "magnitude), joined by +, such as 'rotate(0.5, 0.3) + invert(0.2)'"
+            f"cannot read {text.strip()!r}; write operation(probability, magnitude), joined by +, such as "
+            "'rotate(0.5, 0.3) + invert(0.2)'"
         ) from None
     return Use(match[1], *numbers)
 

@@ -327,3 +327,44 @@ def test_line_numbers_are_right_wherever_the_mistake_is(before, between):
     with pytest.raises(ExperimentError) as caught:
         Experiment.from_document(read_yaml(text, "f.yaml"))
     assert caught.value.problems[0].origin == f"f.yaml:{before + between + 4}"
+
+
+LISTS = """\
+tasks: {source: glyphs}
+learner:
+  method: maml
+  augmentation:
+    kind: %s
+    %s:
+      - rotate
+      - %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "item", "message"),
+    [
+        ("policy", "sub_policies", "rotat(0.5, 0.3)", "no image operation is named 'rotat'; did you mean 'rotate'?"),
+        ("policy", "sub_policies", "rotate(0.5 0.3)", "cannot read 'rotate(0.5 0.3)'; write operation(probability"),
+        ("rand_augment", "operations", "rotat", "no image operation is named 'rotat'; did you mean 'rotate'?"),
+        ("dada", "operations", "rotat", "no image operation is named 'rotat'; did you mean 'rotate'?"),
+        ("dada", "operations", "7", "got 7; allowed: a text"),
+    ],
+)
+def test_a_wrong_item_of_a_list_is_reported_at_its_own_place(complaints, kind, setting, item, message):
+    (complaint,) = complaints(LISTS % (kind, setting, item))
+    assert complaint.startswith(f"search.yaml:8: learner.augmentation.{setting}[1]: {message}")
+
+
+@pytest.mark.parametrize(
+    ("slot", "message"),
+    [
+        ("architecture: {kind: mlp, hidden: [8, 0]}", "learner.architecture.hidden[1]: must be at least 1, got 0"),
+        ("architecture: {kind: mlp, hidden: [a, 8]}", "learner.architecture.hidden[0]: got the text 'a'; allowed:"),
+        ("weighting: {kind: class_ratios, ratios: [1, -1]}", "learner.weighting.ratios[1]: must be at least 0, got"),
+        ("weighting: {kind: class_ratios, ratios: [0, 0]}", "learner.weighting.ratios: must not all be 0"),
+    ],
+)
+def test_a_wrong_number_of_a_list_too(complaints, slot, message):
+    (complaint,) = complaints(f"tasks: glyphs\nlearner:\n  {slot}\n")
+    assert complaint.startswith(f"search.yaml:3: {message}")

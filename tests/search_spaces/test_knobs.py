@@ -103,7 +103,7 @@ def test_what_is_not_given_takes_the_recipe_then_the_default():
         ("kind", "c", "x.kind: no option is named 'c' (allowed: a, b)"),
         ("activation", "rlu", "x.activation: no option is named 'rlu'; did you mean 'relu'? (allowed: relu, tanh)"),
         ("widths", 4, "x.widths: got 4; allowed: a list, each item a whole number"),
-        ("widths", [4, "x"], "x.widths: got the text 'x'; allowed: a whole number"),
+        ("widths", [4, "x"], "x.widths[1]: got the text 'x'; allowed: a whole number"),
         ("path", 3, "x.path: got 3; allowed: a text or null"),
         ("rate", {"serach": {}}, "did you mean 'search'?"),
         ("rate", {"search": {}, "learn": {}}, "both searched and learned"),
