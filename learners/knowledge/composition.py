@@ -30,7 +30,7 @@ class ProductOfWeights(Composite, Weighting):
 
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
         return math.prod(
-            (member.weights(part(phi, str(i)), examples) for i, member in enumerate(self.members)),
+            (member.checked_weights(part(phi, str(i)), examples) for i, member in enumerate(self.members)),
             start=examples.losses.new_ones(()),
         )
 

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.networks import linear_parameters
 from metaloom.learners.registry import Registry
@@ -67,10 +68,21 @@ class Weighting(Component, ABC):
 
     def scaled(self, phi: Tensors, examples: Examples) -> Tensor:
         """Return the factor of each example's gradient, [n]: its weight over n, or over the sum of the weights."""
-        weights = self.weights(phi, examples)
+        weights = self.checked_weights(phi, examples)
         if not self.normalizes:
             return weights / examples.losses.shape[0]
         return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    def checked_weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        """Return ``weights``; raises LearnerError if they are not one number per example."""
+        weights = self.weights(phi, examples)
+        if weights.shape != examples.losses.shape:
+            kind = next((kind for kind, entry in WEIGHTINGS.items() if entry is type(self)), type(self).__name__)
+            raise LearnerError(
+                f"learner.{self.slot}: {kind} returned weights of shape {list(weights.shape)}; "
+                f"wanted {list(examples.losses.shape)}, one per example"
+            )
+        return weights
 
     @abstractmethod
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:

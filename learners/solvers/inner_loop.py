@@ -218,7 +218,7 @@ class InnerLoop:
         """Return every training example's loss and weight, each [n], at ``theta``."""
         linear = self.example_gradients(phi, theta, theta, episode, 0)
         seen = self._examples(phi, theta, episode, 0, linear)
-        return seen.losses, self.slots.weighting.weights(part(phi, "weighting"), seen)
+        return seen.losses, self.slots.weighting.checked_weights(part(phi, "weighting"), seen)
 
     def linearized(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Linearized:
         """Return the last step's inner gradient, and the inner loss with the example weights of ``theta``."""

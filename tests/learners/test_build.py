@@ -172,7 +172,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "negative ratios",
         {"learner": {"weighting": {"kind": "class_ratios", "ratios": [1.0, -2.0, 1.0]}}},
         {},
-        r"learner\.weighting\.ratios must be at least 0 and not all 0, got 1\.0, -2\.0, 1\.0",
+        r"learner\.weighting\.ratios\[1\] must be at least 0, got -2\.0",
     ),
     (
         "numbers of learned data",

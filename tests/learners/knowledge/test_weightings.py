@@ -10,7 +10,8 @@ from bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import Episode, TaskShape, stack_episodes
-from metaloom.learners.knowledge.sample_weights import Examples, Weighting
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
 from metaloom.learners.solvers.gradient import GradientLearner
 
 FOUR = TaskShape("classification", (6,), 4, single_task=True, counts=(100, 20, 10, 5))
@@ -137,6 +138,26 @@ def test_a_batch_that_does_not_help_moves_nothing() -> None:
     episode = Episode(x, torch.tensor([0]), x, torch.tensor([1]))
     moved = learner.advance(phi, state, [episode], seeded(0))
     assert all(torch.equal(moved[name], value) for name, value in state.items() if name.startswith("theta/"))
+
+
+class Tall(Weighting):
+    """A plugin's weighting that forgets to squeeze."""
+
+    def weights(self, phi: Tensors, examples: Examples) -> torch.Tensor:
+        return examples.losses.unsqueeze(-1)
+
+
+@pytest.mark.parametrize("settings", [{"kind": "tall"}, [{"kind": "focal"}, {"kind": "tall"}]])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "traced"])
+def test_weights_of_a_wrong_shape_are_refused(monkeypatch: pytest.MonkeyPatch, settings: Any, strategy: str) -> None:
+    monkeypatch.setitem(WEIGHTINGS._entries, "tall", Tall)
+    slots = {"architecture": SMOOTH, "initialization": {"kind": "learned"}, "update": {"rate": 0.1, "steps": 2}}
+    learner = built({**slots, "weighting": settings}, SINGLE, strategy=strategy)
+    phi, state = begun(learner)
+    episodes = [replace(episode_of(SINGLE, seed), training=True) for seed in (1, 2)]
+    message = r"learner\.weighting: tall returned weights of shape \[6, 1\]; wanted \[6\], one per example"
+    with pytest.raises(LearnerError, match=message):
+        learner.meta_step(phi, state, episodes, seeded(0))
 
 
 def test_stacked_episodes_keep_their_samples_numbers() -> None:
