@@ -62,14 +62,14 @@ outer: {steps: 2, tasks: 2}
 """
 
 
-def installed(folder: Path, *, method: str = "start_together", broken: str = "") -> Path:
+def installed(folder: Path, *, method: str = "start_together", broken: str = "", source: str = SOURCE) -> Path:
     """Lay a package out as pip would."""
     package, facts = folder / "bring_your_own", folder / "bring_your_own-1.2.dist-info"
     package.mkdir()
     facts.mkdir()
     (package / "__init__.py").write_text("")
     (package / "method.py").write_text(broken or METHOD.format(method=method))
-    (package / "source.py").write_text(SOURCE)
+    (package / "source.py").write_text(source)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bring-your-own\nVersion: 1.2\n")
     (facts / "entry_points.txt").write_text(
         "[metaloom.learners]\nours = bring_your_own.method\n\n[metaloom.task_sources]\nwaves = bring_your_own.source\n"
@@ -109,3 +109,20 @@ def test_a_plugin_that_cannot_be_loaded_is_named(tmp_path: Path, broken: str, me
     assert "the plugin 'ours' of bring-your-own 1.2 (metaloom.learners: bring_your_own.method)" in refused.stderr
     assert told in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "exit_code", "told"),
+    [
+        ('@TASK_SOURCES.register("waves")', 3, "the plugin 'waves' of bring-your-own 1.2"),
+        ('@TASK_SOURCES.register("waves")', 3, "'waves' is registered in SOURCES alone"),
+        ('@SOURCES.register("waves")', 2, "tasks.source: 'waves' has a settings class in TASK_SOURCES, but nothing"),
+    ],
+)
+def test_a_task_source_in_one_registry_alone_is_told_of_the_other(
+    tmp_path: Path, missing: str, exit_code: int, told: str
+) -> None:
+    (installed(tmp_path, source=SOURCE.replace(missing, "")) / "own.yaml").write_text(EXPERIMENT)
+    refused = metaloom(tmp_path, "check", "own.yaml", "--store", str(tmp_path / "store"))
+    assert (refused.returncode, "Traceback" in refused.stderr) == (exit_code, False)
+    assert told in refused.stderr

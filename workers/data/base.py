@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.learners.registry import Registry
+from metaloom.search_spaces.tasks import TASK_SOURCES
 
 SPLITS = ("train", "validation", "test")
 
@@ -108,7 +109,20 @@ class Source(ABC):
         """Say what each split holds."""
 
 
-SOURCES: Registry[type[Source]] = Registry("task source")
+class Sources(Registry[type[Source]]):
+    """The sources by name; each name's settings class stands in ``TASK_SOURCES`` before."""
+
+    def add(self, name: str, entry: type[Source]) -> type[Source]:
+        """Register a source; raises LearnerError if the name is taken, DataError if no experiment could name it."""
+        if name not in TASK_SOURCES:
+            raise DataError(
+                f"the task source '{name}' is registered in SOURCES alone, so that no experiment could name it: "
+                "register its settings class too, before it, in metaloom.search_spaces.tasks.TASK_SOURCES"
+            )
+        return super().add(name, entry)
+
+
+SOURCES = Sources("task source")
 
 
 def check_split(split: str, index: int, available: int | None = None) -> None:

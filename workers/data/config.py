@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from metaloom.learners.errors import unknown
+from metaloom.search_spaces.tasks import TASK_SOURCES
 from metaloom.workers.data.base import SOURCES, DataError, Source
 
 
@@ -21,6 +22,11 @@ def read_tasks(tasks: Mapping[str, Any]) -> tuple[type[Source], Any]:
     """
     settings = dict(tasks)
     name = settings.pop("source", None)
+    if name not in SOURCES and name in TASK_SOURCES:
+        raise DataError(
+            f"tasks.source: '{name}' has a settings class in TASK_SOURCES, but nothing that reads it: register a "
+            "Source under the same name in metaloom.workers.data.SOURCES, and import both from the entry point"
+        )
     if name not in SOURCES:
         raise DataError("tasks.source: " + unknown("task source", name, SOURCES))
     source = SOURCES[name]
