@@ -5,13 +5,16 @@ A package names a module under the entry point group ``metaloom.learners`` or
 registers what it defines exactly as the files of this folder do.
 """
 
+import difflib
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
-from metaloom.learners.errors import BadEnvironment, MetaloomError
+from metaloom.learners.errors import BadEnvironment, MetaloomError, unknown
 
 LEARNERS, TASK_SOURCES = "metaloom.learners", "metaloom.task_sources"
+NEEDED = "what a package has brought is needed here too: install it"
 
 
 class PluginError(BadEnvironment):
@@ -34,6 +37,13 @@ def load_plugins(group: str) -> None:
                 f"the plugin '{plugin.name}' of {_package(plugin)} ({group}: {plugin.value}) cannot be loaded: {said}; "
                 "repair or uninstall that package"
             ) from error
+
+
+def unknown_or_absent(kind: str, name: object, allowed: Iterable[str]) -> str:
+    """Describe an unknown name as ``unknown`` does; one that is no misspelling may be that of an absent package."""
+    known = list(allowed)
+    misspelt = difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)
+    return unknown(kind, name, known) + ("" if misspelt else f"; {NEEDED}")
 
 
 def _package(plugin: EntryPoint) -> str:

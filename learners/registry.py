@@ -8,6 +8,10 @@ from metaloom.learners.errors import LearnerError, unknown
 T = TypeVar("T")
 
 
+class NotRegistered(LearnerError):  # noqa: N818
+    """Nothing is registered under a name: it is misspelt, or the package that brings it is not installed."""
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """Names to entries of one kind; two entries of one name are an error."""
 
@@ -28,7 +32,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            raise LearnerError(unknown(self.kind, name, self._entries))
+            raise NotRegistered(unknown(self.kind, name, self._entries))
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaloom.learners.errors import unknown
+from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.document import shown
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.fields import MISSING, fields_of
@@ -96,7 +97,7 @@ def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Prob
         return Fixed(None)
     if not isinstance(kind, str) or kind not in catalogue.configs:
         path = (*place.path, catalogue.key) if isinstance(raw, Mapping) and catalogue.key in raw else place.path
-        problems.add(path, unknown(catalogue.noun, kind, catalogue.configs))
+        problems.add(path, unknown_or_absent(catalogue.noun, kind, catalogue.configs))
         return Fixed(None)
     base = catalogue.recipe if kind == default else {}
     return parse_settings(catalogue, kind, settings, base, place, problems)

@@ -7,6 +7,7 @@ from typing import Any
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
+from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.learner_space import METHOD, parse_learner, sections
@@ -61,7 +62,7 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
         path = ("search", "baselines", index)
         if isinstance(asked, str):
             if asked not in METHODS:
-                problems.add(path, unknown("method", asked, METHODS))
+                problems.add(path, unknown_or_absent("method", asked, METHODS))
             continue
         if METHOD in asked:
             learner = parse_learner(

@@ -7,6 +7,7 @@ from typing import Any
 
 from metaloom.learners import METHODS, SLOTS, Recipe
 from metaloom.learners.errors import unknown
+from metaloom.learners.plugins import unknown_or_absent
 from metaloom.learners.solvers.prediction import Prediction
 from metaloom.search_spaces.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.document import shown
@@ -66,7 +67,7 @@ def parse_learner(raw: Any, place: Place, problems: Problems, *, regression: boo
         return Fixed(None)
     method = raw.get(METHOD)
     if method is not None and (not isinstance(method, str) or method not in METHODS):
-        problems.add((*place.path, METHOD), unknown("method", method, METHODS))
+        problems.add((*place.path, METHOD), unknown_or_absent("method", method, METHODS))
         # the rest is checked too, as what was most likely meant
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
     catalogues = slot_catalogues(regression)

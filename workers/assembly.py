@@ -5,7 +5,10 @@ from pathlib import Path
 
 from metaloom import learners
 from metaloom.learners.base import Learner, Tensors
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
+from metaloom.learners.plugins import NEEDED
+from metaloom.learners.registry import NotRegistered
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
@@ -59,7 +62,15 @@ def assemble(
         start = None
     elif start is None:
         start = bundle_start(config.learner)
-    learner = learners.build_learner(
-        learner=config.learner, inner=config.inner, outer=config.outer, task=source.shape, start=start, mapper=mapper
-    )
+    try:
+        learner = learners.build_learner(
+            learner=config.learner,
+            inner=config.inner,
+            outer=config.outer,
+            task=source.shape,
+            start=start,
+            mapper=mapper,
+        )
+    except NotRegistered as problem:  # the experiment was valid where it was begun
+        raise LearnerError(f"{problem}; {NEEDED}") from problem
     return Assembly(source, learner, device, outer)

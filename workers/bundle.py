@@ -24,6 +24,7 @@ from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks import HEAD
+from metaloom.learners.plugins import NEEDED
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.card import CardPicture, write_card
@@ -268,8 +269,8 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
     try:
         learner = _build(config, task, parameters_of(knowledge))
     except LearnerError as problem:
-        advice = "what a package has brought is needed here too: install it, or the metaloom that wrote the bundle"
-        raise BundleError(f"{folder}: {problem}; {advice} ({manifest.get('metaloom', 'unknown')})") from problem
+        advice = f"{NEEDED}, or the metaloom that wrote the bundle ({manifest.get('metaloom', 'unknown')})"
+        raise BundleError(f"{folder}: {problem}; {advice}") from problem
     odd = different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi)
     if odd:
         raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")

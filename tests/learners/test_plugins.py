@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,25 @@ def test_a_task_source_in_one_registry_alone_is_told_of_the_other(
     refused = metaloom(tmp_path, "check", "own.yaml", "--store", str(tmp_path / "store"))
     assert (refused.returncode, "Traceback" in refused.stderr) == (exit_code, False)
     assert told in refused.stderr
+
+
+def test_what_a_package_has_brought_is_missed_by_every_command_that_needs_it(tmp_path: Path) -> None:
+    (installed(tmp_path) / "own.yaml").write_text(EXPERIMENT)
+    (tmp_path / "sines.yaml").write_text(EXPERIMENT.replace("waves", "sinusoid").replace(", octaves: 2", ""))
+    for file in ("own", "sines"):
+        trained = metaloom(tmp_path, "train", f"{file}.yaml", "--name", file, "--store", "store")
+        assert trained.returncode == 0, trained.stderr
+    shutil.rmtree(tmp_path / "bring_your_own-1.2.dist-info")
+    source, start = "no task source is named 'waves'", "no initialization is named 'shared_start'"
+    for command, told in (
+        (("check", "own.yaml"), source),
+        (("check", "own.yaml"), "no method is named 'start_together'"),
+        (("evaluate", "own"), source),
+        (("export", "own", "--out", "bundle"), source),
+        (("evaluate", "sines"), start),
+        (("export", "sines", "--out", "bundle"), start),
+    ):
+        refused = metaloom(tmp_path, *command, "--store", "store")
+        assert refused.returncode == 2
+        (line,) = (one for one in refused.stderr.splitlines() if told in one)
+        assert line.endswith("what a package has brought is needed here too: install it")

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from metaloom.learners.errors import unknown
+from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.tasks import TASK_SOURCES
 from metaloom.workers.data.base import SOURCES, DataError, Source
 
@@ -28,7 +29,7 @@ def read_tasks(tasks: Mapping[str, Any]) -> tuple[type[Source], Any]:
             "Source under the same name in metaloom.workers.data.SOURCES, and import both from the entry point"
         )
     if name not in SOURCES:
-        raise DataError("tasks.source: " + unknown("task source", name, SOURCES))
+        raise DataError("tasks.source: " + unknown_or_absent("task source", name, SOURCES))
     source = SOURCES[name]
     hints = get_type_hints(source.Config, include_extras=True)
     problems = [f"tasks.{key}: " + unknown(f"field of {name}", key, hints) for key in settings if key not in hints]
