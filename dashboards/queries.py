@@ -162,7 +162,7 @@ def objective_value(trial: TrialHistory, metric: str) -> float | None:
 def best_trial(history: SearchHistory) -> TrialHistory | None:
     """Return the best finished trial that keeps the constraints: by the first objective, then the earliest.
 
-    A trial that has not finished is the best only where none has.
+    A trial that has not finished is the best only where none has, and one that has not ended only where none has.
     """
     for states in ((records.FINISHED,), (records.STOPPED,), (records.RUNNING, records.WAITING)):
         scored = _scored([trial for trial in history.trials.values() if trial.state in states], history)

@@ -78,7 +78,7 @@ class LiveProgress(LineProgress):
         self._ended = sum(trial.ended for trial in state.trials.values())
         self._asked = state.settings.trials if state.settings else 0
         best = state.best()
-        self._best = "no trial has finished yet"
+        self._best = "no trial has reported yet"
         if best is not None:
             self._best = f"best: trial {best.number}, {value_text(best, state)}"
         if event.kind == records.SEARCH_ENDED:

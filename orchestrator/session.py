@@ -78,7 +78,8 @@ class SearchSummary:
         store: The store's folder.
         state: ``finished``, ``failed`` or ``interrupted``.
         exit_code: 0; 1 if a trial failed; 128 + the signal's number if interrupted.
-        best: Number of the best trial, or None.
+        best: Number of the best trial, or None: of the finished ones; where none has finished (a time budget stops
+            all), of the stopped ones; where none has ended, of those that have reported.
         value: Its first objective.
         interval: 95% interval of its validation metric.
         tested: Its test (``trial``, ``evaluation``), or None.
@@ -161,7 +162,7 @@ def summarize(
         state=state.state,
         exit_code=exit_code,
         best=None if best is None else best.number,
-        value=None if best is None else next(iter(best.values.values())),
+        value=None if best is None else state.value(best),
         interval=None if best is None else best.reports[-1].interval,
         tested=state.tested,
         baselines=tuple(state.baselines),

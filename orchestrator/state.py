@@ -214,16 +214,33 @@ class SearchState:
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
     def best(self) -> TrialRecord | None:
-        """Return the best finished trial that keeps all constraints, or None if there is none."""
-        return next((trial for trial in self.ranked() if self.broken(trial) == 0), None)
+        """Return the best trial that keeps all constraints, or None: exactly the one that ``metaloom show`` stars.
+
+        It is a finished one; where none has finished, a stopped one; where none has ended, one that has reported.
+        """
+        for states in ((records.FINISHED,), (records.STOPPED,), (records.RUNNING, records.WAITING)):
+            ranked = self.ranked(*states)
+            if ranked:
+                return ranked[0] if self.broken(ranked[0]) == 0 else None
+        return None
+
+    def value(self, trial: TrialRecord) -> float | None:
+        """Return the first objective of a trial's last report; None without one."""
+        if self.settings is None or not trial.reports:
+            return None
+        return trial.reports[-1].metrics[self.settings.objectives[0].metric]
 
     def broken(self, trial: TrialRecord) -> float:
         """Return by how much a trial that has reported breaks the constraints in all; 0 if it keeps them."""
         constraints = self.settings.constraints if self.settings else ()
         return sum(max(0.0, one.violation(trial.reports[-1].metrics)) for one in constraints)
 
-    def ranked(self) -> list[TrialRecord]:
-        """List the finished trials: feasible ones first, then by the first objective, then the earliest."""
+    def ranked(self, *states: str) -> list[TrialRecord]:
+        """List the trials that have reported: feasible ones first, then by the first objective, then the earliest.
+
+        Args:
+            states: Those in any of these; by default the finished ones.
+        """
         settings = self.settings
         if settings is None:
             return []
@@ -231,7 +248,8 @@ class SearchState:
         def rank(trial: TrialRecord) -> tuple[float, float, int]:
             return (self.broken(trial), -settings.objectives[0].score(trial.reports[-1]), trial.number)
 
-        return sorted(self.in_state(records.FINISHED), key=rank)
+        reported = [trial for trial in self.in_state(*(states or (records.FINISHED,))) if trial.reports]
+        return sorted(reported, key=rank)
 
     def pareto_front(self) -> list[TrialRecord]:
         """List the finished, feasible trials that no other one beats in every objective."""

@@ -79,6 +79,16 @@ def test_a_search_is_recorded_tested_compared_and_private(tmp_path: Path, file: 
     assert again.exit_code == 0 and "nothing to resume" in again.notes[0]
 
 
+def test_a_search_whose_time_was_too_short_tests_the_best_of_what_it_stopped(tmp_path: Path, file: Path) -> None:
+    overrides = ["outer.steps=1000000", "outer.validate_every=2", "search.trials=2", "search.baselines=[fine_tuning]"]
+    summary = search(file, store=tmp_path / "store", executor="inline", overrides=overrides, time_budget_s=1.5)
+    shown = search_summary(tmp_path / "store", "sine")
+    assert {trial["state"] for trial in shown["trials"]} == {"stopped"}
+    assert (summary.best, summary.value) == (shown["best"]["id"], shown["best"]["value"])
+    assert summary.tested is not None and summary.tested["trial"] == summary.best
+    assert summary.baselines[0]["best_better_by"] is not None
+
+
 def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: Path, file: Path) -> None:
     overrides = ["search.baselines=[{learner.update.rate: 0.05}, {}]", "search.trials=1"]
     store = tmp_path / "store"

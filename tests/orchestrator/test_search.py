@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import toy
 
+from metaloom.dashboards import queries
 from metaloom.learners.errors import BadEnvironment
-from metaloom.orchestrator.hosting import Message
+from metaloom.orchestrator.hosting import Assignment, Message
 from metaloom.orchestrator.inline import InlineExecutor
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.search import Director
@@ -111,6 +112,36 @@ def test_the_time_budget_stops_running_trials_and_begins_no_new_one(tmp_path: Pa
     assert director.report(0, trial.advance()) == "stop"
     assert director.state.trials[0].reason == "the time budget is spent"
     assert director.next_trial() is None and director.is_over
+
+
+def test_the_best_trial_is_the_one_that_is_shown_whatever_state_it_is_in(tmp_path: Path) -> None:
+    now, store = [1000.0], tmp_path / "store"
+    journal = toy.create(store / "searches" / "s", time_budget_s=10.0)
+    director = Director(journal, toy.ToySpace(), clock=lambda: now[0])
+    director.start()
+
+    def best() -> int | None:
+        shown, known = queries.search_summary(store, "s")["best"], director.state.best()
+        assert (shown and (shown["id"], shown["value"])) == (known and (known.number, director.state.value(known)))
+        return None if known is None else known.number
+
+    assert best() is None
+    trials = [toy.open_toy(one.config, one.directory) for one in map(begun, [director] * 3)]
+    assert best() is None
+    for number, trial in enumerate(trials[:2]):
+        director.report(number, trial.advance())
+    assert best() is not None  # of those that run
+    now[0] += 11
+    assert [director.report(number, trial.advance()) for number, trial in enumerate(trials)] == ["stop"] * 3
+    director.end()
+    assert director.state.trials[best() or 0].state == records.STOPPED
+
+
+def begun(director: Director) -> Assignment:
+    assignment = director.next_trial()
+    assert assignment is not None
+    assignment.directory.mkdir(parents=True)
+    return assignment
 
 
 def test_time_between_sessions_does_not_count(tmp_path: Path) -> None:
