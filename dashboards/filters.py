@@ -44,13 +44,29 @@ def parse_filter(text: str, columns: Sequence[str]) -> "pc.Expression":
     Raises:
         FilterError: The text is no comparison of columns, or names a column that is not there.
     """
+    return _Reader(text, columns).condition(_tree(text))
+
+
+def parse_conditions(text: str, columns: Sequence[str]) -> "list[tuple[pc.Expression, frozenset[str]]]":
+    """Turn each of the conditions that ``text`` joins by its outermost ``and`` into one, with the columns it names.
+
+    Raises:
+        FilterError: As ``parse_filter``.
+    """
+    reader, tree = _Reader(text, columns), _tree(text)
+    parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
+    names = [frozenset(node.id for node in ast.walk(part) if isinstance(node, ast.Name)) for part in parts]
+    return [(reader.condition(part), named) for part, named in zip(parts, names, strict=True)]
+
+
+def _tree(text: str) -> ast.expr:
+    """Parse ``text`` as Python would; raises FilterError where that cannot."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"--where: {len(text)} characters; at most {MAX_LENGTH} are read")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FilterError(f"--where: cannot read {text!r}: {error}. Example: accuracy_after > 0.9") from error
-    return _Reader(text, columns).condition(tree.body)
 
 
 class _Reader:

@@ -9,11 +9,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.dashboards.filters import parse_filter
+from metaloom.dashboards.filters import parse_conditions, parse_filter
 from metaloom.dashboards.history import (
     RecordsError,
     SearchHistory,
@@ -45,10 +45,12 @@ class EpisodeRows:
     Attributes:
         rows: At most ``limit`` of them, by trial and in the order in which they were played.
         total: How many there are in all.
+        empty: Where there are none: the columns of the condition that hold nothing in any row that it could keep.
     """
 
     rows: list[dict[str, Any]]
     total: int
+    empty: tuple[str, ...] = ()
 
 
 def search_names(store: Path) -> list[str]:
@@ -265,7 +267,28 @@ def episode_rows(
     trials = sorted((folder / TRIALS_FOLDER).glob("[0-9]*")) if trial is None else [_known_trial(folder, trial)]
     parts = [part for one in trials for part in sorted((one / records.EPISODES_FOLDER).glob("part-*.parquet"))]
     condition = _condition(where, phase)  # before the parts, so that a typo is told even where nothing is recorded
-    return _scan(_dataset(parts), condition, limit) if parts else EpisodeRows([], 0)
+    if not parts:
+        return EpisodeRows([], 0)
+    dataset = _dataset(parts)
+    found = _scan(dataset, condition, limit)
+    return found if found.total or not where else replace(found, empty=_empty_columns(dataset, where, phase))
+
+
+def _empty_columns(dataset: "ds.Dataset", where: str, phase: str | None) -> tuple[str, ...]:
+    """Return the columns that ``where`` names, and that are null in every row that its other conditions keep."""
+    import pyarrow.compute as pc
+
+    conditions = parse_conditions(where, records.EPISODE_COLUMNS)
+    found = []
+    for column in sorted({name for _, named in conditions for name in named}):
+        rows = pc.scalar(True) if phase is None else pc.field("phase") == phase
+        for condition, named in conditions:
+            if column not in named:
+                rows &= condition
+        known = ~pc.field(column).is_null(nan_is_null=True)
+        if dataset.count_rows(filter=rows) and not dataset.count_rows(filter=rows & known):
+            found.append(column)
+    return tuple(found)
 
 
 def _condition(where: str | None, phase: str | None) -> Any:

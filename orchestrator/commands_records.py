@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.commands import DEFAULT_STORE, JsonOption, NameArgument, StoreOption, answering
+from metaloom.orchestrator.commands import DEFAULT_STORE, JsonOption, NameArgument, StoreOption, answering, console
 
 SYNC_TIMEOUT_S = 3600.0
 
@@ -53,6 +53,9 @@ def episodes(
         from metaloom.orchestrator.commands_tables import show_episodes
 
         found = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
+        for column in found.empty:
+            told = f"--where: {column} is empty (null) in every row that the other conditions keep"
+            console(sys.stderr).print(told, markup=False)
         document = {"rows": found.rows, "total": found.total}
         answer.give(document, lambda screen: show_episodes(screen, found.rows, found.total))
 
@@ -63,7 +66,6 @@ def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
     The exit code is 1 if some of it is still left.
     """
     with answering(as_json) as answer:
-        from metaloom.orchestrator.commands import console
         from metaloom.orchestrator.synchronize import synchronize
 
         screen = console(sys.stderr)

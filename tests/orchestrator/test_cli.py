@@ -129,6 +129,27 @@ def test_episodes_are_rows_and_a_total(run: Run, store: Path) -> None:
     assert "of 8 episodes" in run("episodes", "first", *where, "--store", store).out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "column"),
+    [
+        (["--phase", "validation", "--where", "hypergradient_norm > 0"], "hypergradient_norm"),
+        (["--where", "phase == 'validation' and not hypergradient_norm > 0"], "hypergradient_norm"),
+        (["--where", "accuracy_after > 0.5 and trial == 0"], "accuracy_after"),
+        (["--where", "hypergradient_norm < 0"], None),  # train rows have one
+        (["--where", "phase == 'test' and accuracy_after > 0.5 and trial > 7"], None),  # there are no such rows
+        (["--where", "accuracy_after is None"], None),
+    ],
+)
+def test_a_condition_on_a_column_that_is_empty_there_is_told(
+    run: Run, store: Path, arguments: list[str], column: str | None
+) -> None:
+    told = run("episodes", "first", *arguments, "--store", store, "--json")
+    assert told.code == 0
+    assert (told.document["total"] == 0) == ("is None" not in arguments[-1])
+    expected = f"--where: {column} is empty (null) in every row that the other conditions keep\n" if column else ""
+    assert told.err == expected
+
+
 def test_a_trial_is_evaluated_exported_and_adapted(run: Run, store: Path, tmp_path: Path) -> None:
     evaluated = run("evaluate", "first", "--episodes", "6", "--store", store, "--json").document
     assert set(evaluated) >= {"mean", "interval", "episodes", "per_step", "setting"}
