@@ -1,0 +1,169 @@
+"""docs/json.md and what the commands really print with --json name the same keys."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaloom.orchestrator import cli
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
+SMALL = [
+    *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.tasks=2"),
+    *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6"),
+    *("--set", "search.baselines=[fine_tuning]", "--executor", "inline"),
+]
+SEVERAL = "search.objectives=[validation_loss, adapt_seconds]"
+LIMIT = "search.constraints=[{metric: parameters, max: 1}]"
+Document = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def documented() -> dict[str, dict[str, bool]]:
+    """Return, for each command, its keys, and whether each is always there."""
+    found: dict[str, dict[str, bool]] = {}
+    for section in PAGE.split("\n## ")[1:]:
+        head, _, text = section.partition("\n")
+        keys: dict[str, bool] = {}
+        for row in re.findall(r"^\| (`.*?) \| (.*?) \|$", text, flags=re.M):
+            keys |= dict.fromkeys(re.findall(r"`([^`]+)`", row[0]), not row[1].startswith("only "))
+        found |= dict.fromkeys(head.split(", "), keys)
+    return found
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a plain search, ``first``, and one with all that is optional, ``second``."""
+    folder = tmp_path_factory.mktemp("store")
+    for name, more in (("first", []), ("second", ["--set", SEVERAL, "--set", LIMIT])):
+        command = ["search", "quick", "--name", name, "--trials", "2", *SMALL, *more, "--store", str(folder)]
+        assert cli.run(command) == 0
+    return folder
+
+
+@pytest.fixture
+def document(capfd: pytest.CaptureFixture[str], store: Path) -> Document:
+    """Return a function that runs a command with --json on the store, and returns what it prints."""
+
+    def run(*arguments: str | Path) -> Any:
+        capfd.readouterr()
+        assert cli.run([*map(str, arguments), "--store", str(store), "--json"]) == 0
+        return json.loads(capfd.readouterr().out)
+
+    return run
+
+
+def paths(value: Any, known: Mapping[str, bool], path: str = "") -> Iterator[str]:
+    """Yield the keys of a document as the page writes them: ``trials[].id``; what may be null stands for all below."""
+    below = [one for one in known if one.startswith((f"{path}.", f"{path}["))] if path else []
+    if path and f"{path}.*" in known:
+        yield f"{path}.*"
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from paths(one, known, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        for one in value:
+            yield from paths(one, known, f"{path}[]")
+    elif value is None and below:
+        yield from below
+    else:
+        yield path
+
+
+def assert_told(found: Any, known: Mapping[str, bool], *, optional: bool = False) -> None:
+    """Require that every key is documented, and that every documented key is there, or says when it is not."""
+    there = set(paths(found, known))
+    assert there - set(known) == set()
+    assert {key for key, always in known.items() if always or optional} - there == set()
+
+
+def test_a_search_is_told_as_documented(
+    document: Document, documented: dict[str, dict[str, bool]], store: Path
+) -> None:
+    shown = document("show", "first")
+    assert_told(shown, documented["show"])
+    assert shown["best"] in shown["trials"]
+    assert_told(shown["test"]["evaluation"], documented["evaluate"])
+    assert_told(shown["baselines"][0]["evaluation"], documented["evaluate"])
+    assert set(shown["baselines"][0]["best_better_by"]) == {"mean", "interval", "episodes"}
+    promised = {"id", "state", "value", "interval", "episodes", "knobs", "steps", "seconds", "run_id", "error"}
+    assert promised <= set(shown["trials"][0])
+    assert document("resume", "first") == shown
+    assert document("train", "quick", "--name", "third", *SMALL).keys() == shown.keys()
+    for name in ("search", "train", "resume"):
+        assert documented[name] == documented["show"]
+
+
+def test_what_is_optional_is_told_too(document: Document, documented: dict[str, dict[str, bool]]) -> None:
+    shown = document("show", "second")
+    without_best = {key: True for key in documented["show"] if not key.startswith(("test.", "baselines"))}
+    shown = {key: value for key, value in shown.items() if key not in ("test", "baselines")}
+    assert_told(shown, without_best, optional=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs"],
+        ["evaluate", "first", "--episodes", "6"],
+        ["check", "quick"],
+        ["episodes", "first", "--limit", "2"],
+        ["sync", "first"],
+        ["doctor", "--no-ray"],
+        ["presets"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_is_told_as_documented(
+    document: Document, documented: dict[str, dict[str, bool]], arguments: list[str]
+) -> None:
+    found = document(*arguments)
+    known = documented[arguments[0]]
+    assert_told(found, known)
+    tables = dict(re.findall(r"^\| (`.*?) \| (.*?) \|$", PAGE, flags=re.M))
+    told = {"check": ("details", "`details.*`"), "episodes": ("rows", "`rows[].*`")}.get(arguments[0])
+    if told:  # the keys of these are told in words
+        inner = found[told[0]]
+        one = inner[0] if isinstance(inner, list) else next(iter(inner.values()))
+        assert {key for key in one if f"`{key}`" not in tables[told[1]]} == set()
+
+
+def test_a_bundle_is_told_as_documented(
+    document: Document, documented: dict[str, dict[str, bool]], tmp_path: Path
+) -> None:
+    assert_told(document("export", "first", "--out", tmp_path / "bundle"), documented["export"])
+    (tmp_path / "support.csv").write_text("x,y\n0.5,1\n1.5,2\n")
+    files = ["--support", tmp_path / "support.csv", "--query", tmp_path / "support.csv"]
+    adapted = document("adapt", tmp_path / "bundle", *files, "--label", "y")
+    assert_told(adapted, {**documented["adapt"], "loss": True})
+
+
+def test_an_error_is_told_as_documented(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["show", "nowhere", "--store", str(store), "--json"]) == 2
+    assert set(json.loads(capfd.readouterr().out)) == {"error", "exit_code"}
+    assert '{"error": ..., "exit_code": ...}' in PAGE
+
+
+def test_the_ui_is_told_as_documented(documented: dict[str, dict[str, bool]], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "metaloom", "ui", "--no-browser", "--json", "--store", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        text = ""
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, "the server has not started"
+            text += line
+        process.send_signal(signal.SIGINT)
+    assert_told(json.loads(text), documented["ui"])
+
+
+def test_every_command_is_on_the_page(documented: dict[str, dict[str, bool]]) -> None:
+    named = {command.__name__ for command, _ in cli.COMMANDS}
+    assert named - set(documented) == {"schema"}
+    assert set(documented) <= named
