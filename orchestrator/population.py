@@ -2,6 +2,9 @@
 
 Jaderberg et al., 2017, https://arxiv.org/abs/1711.09846, section 3 (truncation selection, perturbation).
 
+No two trials take over one checkpoint with the same knobs: episodes do not depend on the trial, so they would be the
+same from there on.
+
 The population moves in generations: every ``interval_steps`` a trial pauses until
 all the others have come as far. So a donor's newest checkpoint is the one of the
 very step at which it was compared, any concurrency (one included) gives the same
@@ -17,6 +20,8 @@ from typing import Any
 from metaloom.orchestrator.schedulers import PAUSE, SCHEDULERS, Exploit, Verdict, first_steps, objective_of
 from metaloom.orchestrator.state import SearchState, TrialRecord
 from metaloom.orchestrator.study import real_bounds
+
+REDRAWS = 32  # of one knob every fourth draw is another number altogether: none of 32 is, once in ten thousand times
 
 
 @SCHEDULERS.register("pbt")
@@ -62,7 +67,7 @@ class PopulationBasedTraining:
         objective = objective_of(state)
         ranked = sorted(alive, key=lambda trial: (-objective.score(trial.reports[-1]), trial.number))
         count = min(max(1, int(len(ranked) * self.quantile)), len(ranked) // 2)
-        exchanges = []
+        exchanges: list[Exploit] = []
         for trial in ranked[len(ranked) - count :]:
             donors = [donor for donor in ranked[:count] if donor.step == trial.step]
             if not donors:  # the step between reports is itself a searched knob: these two cannot be compared
@@ -70,6 +75,10 @@ class PopulationBasedTraining:
             draw = random.Random(f"{seed}/{generation}/{trial.number}")
             donor = draw.choice(donors)
             params = self._explored(donor, draw)
+            for _ in range(REDRAWS):
+                if not any((one.donor, one.params) == (donor.number, params) for one in exchanges):
+                    break
+                params = self._explored(donor, draw)
             exchanges.append(Exploit(trial.number, donor.number, trial.step, generation, params))
         return exchanges
 

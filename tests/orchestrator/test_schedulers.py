@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import scipy.stats
 import toy
@@ -110,6 +111,17 @@ def test_a_population_waits_for_its_generation_and_the_worst_takes_over_from_the
     population[0].generation = 1
     assert not pbt.exploits(state(*population, wanted=4), seed=0)
     assert pbt.may_start(state(*population, wanted=4), population[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_two_of_a_generation_take_over_the_same(seed: int) -> None:
+    rate = optuna.distributions.distribution_to_json(optuna.distributions.FloatDistribution(1e-6, 1e6, log=True))
+    population = [trial(i, report(10, 0.1 * i), state=records.WAITING) for i in range(12)]
+    for one in population:
+        one.params, one.distributions = {"rate": 0.1}, {"rate": rate}
+    pbt = build_scheduler({"kind": "pbt", "interval_steps": 10, "quantile": 0.5})
+    exploits = pbt.exploits(state(*population, wanted=12), seed=seed)
+    assert len({(one.donor, one.params["rate"]) for one in exploits}) == len(exploits) == 6
 
 
 def test_a_population_really_takes_over_checkpoints_and_perturbs_real_knobs(tmp_path: Path) -> None:
