@@ -137,10 +137,9 @@ class Outbox:
         self._trouble = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         if first_of_outage:
             name, search = self.projection.name, self._folder.name
-            self._warn(
-                f"{name} cannot be written: {self._trouble}. The search goes on; its records are kept, "
-                f"and sent when {name} is back or by 'metaloom sync {search}'"
-            )
+            kept = f"The search goes on; its records are kept, and sent when {name} is back or"
+            kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # it is over, or synchronized
+            self._warn(f"{name} cannot be written: {self._trouble}. {kept} by 'metaloom sync {search}'")
 
 
 class Outboxes:
