@@ -59,18 +59,23 @@ def _not_finite(what: str, value: float, config: TrialConfig, step: int) -> Tria
         f"fewer learner.update.steps (now {_said(update.get('steps'))})",
     ]
     advice = f"Try {', '.join(tries[:-1])} or {tries[-1]}"
-    return TrialFailed(f"trial {config.trial}, outer step {step}: {what} is {value}. {advice}")
+    return TrialFailed(f"{_who(config)}, outer step {step}: {what} is {value}. {advice}")
 
 
 def _no_memory(config: TrialConfig, problem: BaseException) -> TrialFailed:
     update, outer = _section(config.learner, "update"), config.outer
     reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
     return TrialFailed(
-        f"trial {config.trial} ran out of memory ({reason}). Try fewer outer.tasks (now "
+        f"{_who(config)} ran out of memory ({reason}). Try fewer outer.tasks (now "
         f"{_said(outer.get('tasks'))}), fewer learner.update.steps (now {_said(update.get('steps'))}), "
         f"outer.hypergradient: adjoint or first_order (now {_said(outer.get('hypergradient'))}), "
         "a narrower network, or fewer trials at a time (search.concurrency)"
     )
+
+
+def _who(config: TrialConfig) -> str:
+    """Name the trial; a baseline is trained as one, with a number below 0 that says nothing to its reader."""
+    return f"trial {config.trial}" if config.trial >= 0 else "its training"
 
 
 def _section(learner: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -101,6 +101,19 @@ def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: P
     assert summary.baselines[0]["evaluation"]["scores"] != summary.baselines[1]["evaluation"]["scores"]
 
 
+def test_the_baselines_of_the_sine_preset_are_all_tested(tmp_path: Path) -> None:
+    overrides = ["outer.steps=2", "outer.tasks=2", "outer.test_episodes=20"]
+    summary = train("sinusoid-maml", store=tmp_path / "store", overrides=overrides)
+    assert [one["method"] for one in summary.baselines] == ["fine_tuning, update=sgd", "joint_pretraining"]
+
+
+def test_a_baseline_that_diverges_is_no_numbered_trial(tmp_path: Path, file: Path) -> None:
+    overrides = ["search.baselines=[{method: fine_tuning, update: {kind: sgd, rate: 1.0e9, steps: 10}}]"]
+    summary = train(file, store=tmp_path / "store", overrides=overrides)
+    (note,) = (one for one in summary.notes if "could not be tested" in one)
+    assert note.startswith("baseline fine_tuning, update=sgd could not be tested: its training, outer step 0: the loss")
+
+
 def test_the_best_is_compared_with_each_baseline_episode_by_episode(tmp_path: Path, file: Path) -> None:
     overrides = ["search.baselines=[fine_tuning, {tasks.shots: 5}, {tasks.shots: 9}]", "search.trials=1"]
     file.write_text(file.read_text().replace("shots: 5", "shots: {search: [5, 9]}"))
