@@ -40,7 +40,8 @@ class Convolution(NamedTuple):
     def _is_grey(self) -> bool:
         """Whether ``pooled_convolution`` is for it."""
         shape, form = tuple(self.kernel.shape[1:]), (self.stride, self.padding)
-        return self.has_small_patches and shape == (1, 3, 3) and form == (1, 1) and self.images.dtype in PRECISIONS
+        known = self.images.dtype == self.kernel.dtype and self.kernel.dtype in PRECISIONS
+        return self.has_small_patches and shape == (1, 3, 3) and form == (1, 1) and known
 
     @property
     def has_small_patches(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "pyarrow", "pydantic", "safetensors")
+PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "pyarrow", "pydantic", "safetensors")
 LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the disk
 RAY_TIMEOUT_S = 120.0
 RAY_TRIAL = """
