@@ -37,8 +37,8 @@ user gets, and with the same allocator settings ("with pages kept"), which is wh
 First each loss and whole gradient is compared with a plain loop in float64: a relative error above {TOLERANCE:g} is
 marked **wrong**, and a row with a wrong gradient is not raced against. Times are medians; ratios are medians of the
 ratios within a turn. The plain loop is what learn2learn's MAML does inside (learn2learn itself does not build here).
-Peak memory is of one implementation alone in a child process, above the resting process; where the engine convolves grey
-images (W1, W3), numba's compiler is part of it, once a process. A wall time far above the CPU time says that the
+Peak memory is of one implementation alone in a child process, above the resting process; where the engine convolves
+grey images (W1, W3), numba's compiler is part of it, once a process. A wall time far above the CPU time says that the
 machine was busy: trust the ratio, not the time, and take a difference under 10% for a tie.
 
 `parallel-metalearn` embeds ProtoNet's support and query apart, each with its own batch statistics; its error is against
