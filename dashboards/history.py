@@ -39,6 +39,7 @@ class TrialHistory:
     Attributes:
         reports: Report documents by outer step, oldest first; a step repeated after a resume counts once.
         values: Objectives that it ended with; empty before its end.
+        warnings: What went wrong and was put right, such as a damaged checkpoint.
     """
 
     id: int
@@ -50,6 +51,7 @@ class TrialHistory:
     attempts: int = 0
     error: str | None = None
     note: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -230,6 +232,10 @@ def _exploited(trial: TrialHistory, event: Event) -> None:
     trial.state = records.WAITING
 
 
+def _warned(trial: TrialHistory, event: Event) -> None:
+    trial.warnings += event.payload["warnings"]
+
+
 ON_SEARCH: dict[str, Callable[[SearchHistory, Event], None]] = {
     records.SEARCH_CREATED: _created,
     records.SEARCH_STARTED: _started,
@@ -246,4 +252,5 @@ ON_TRIAL: dict[str, Callable[[TrialHistory, Event], None]] = {
     records.TRIAL_FAILED: _failed,
     records.TRIAL_INTERRUPTED: _interrupted,
     records.TRIAL_EXPLOITED: _exploited,
+    records.TRIAL_WARNED: _warned,
 }

@@ -227,6 +227,7 @@ def _trial_row(trial: TrialHistory, aims: list[dict[str, str]], run: str | None)
         "episodes_seen": last.get("episodes", 0),
         "run_id": run,
         "error": trial.error,
+        "warnings": trial.warnings,
     }
     if len(aims) > 1:
         row["values"] = {aim["metric"]: objective_value(trial, aim["metric"]) for aim in aims}

@@ -133,6 +133,8 @@ def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
     for trial in summary["trials"]:
         if trial["error"]:
             console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
+        for warning in trial["warnings"]:
+            console.print(f"trial {trial['id']}: {warning}", style="yellow", markup=False)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)

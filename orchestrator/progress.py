@@ -51,6 +51,8 @@ class LineProgress:
             return f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
         if event.kind == records.TRIAL_INTERRUPTED and event.payload["lost"]:
             return lost_line(event, state)
+        if event.kind == records.TRIAL_WARNED:
+            return f"trial {event.trial}: {'; '.join(event.payload['warnings'])}"
         if event.kind == records.BASELINE:
             return test_line(f"baseline {event.payload['method']}", event)
         if event.kind == records.BEST_TESTED:

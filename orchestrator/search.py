@@ -151,6 +151,8 @@ class Director:
         record = self.state.trials[trial]
         if record.ended:
             return STOP
+        if report.warnings:  # of their own, as the report itself may be known
+            self._record([self._event(records.TRIAL_WARNED, trial, warnings=list(report.warnings))])
         if record.reports and report.step <= record.step:
             return CONTINUE  # repeated after a damaged checkpoint: the journal knows it already
         problem = self._problem(report)

@@ -27,6 +27,7 @@ TRIAL_TAG = "metaloom.trial"
 STATE_TAG = "metaloom.state"
 ERROR_TAG = "metaloom.error"
 NOTE_TAG = "metaloom.note"
+WARNING_TAG = "metaloom.warning"
 HYPERGRADIENT_TAG = "metaloom.hypergradient"
 PARENT_TAG = "mlflow.parentRunId"
 # Recording may cost 3% of the time: a long trial is drawn as it finishes, short ones at the search's end.
@@ -264,6 +265,9 @@ class MlflowProjection:
         self._trial_run(runs, event)
         self._end_trial(runs, event, str(event.trial), "KILLED", records.WAITING)
 
+    def _warned(self, runs: Runs, event: Event) -> None:
+        runs.tag(self._trial_run(runs, event), WARNING_TAG, "; ".join(event.payload["warnings"]))
+
     def _exploited(self, runs: Runs, event: Event) -> None:
         """Parameters may not change in MLflow: what a population moves on is a metric over the steps."""
         run, step = self._trial_run(runs, event), self._state.steps.get(str(event.trial), 0)
@@ -320,6 +324,7 @@ HANDLERS: dict[str, Callable[[MlflowProjection, Runs, Event], None]] = {
     records.TRIAL_FAILED: MlflowProjection._failed,
     records.TRIAL_INTERRUPTED: MlflowProjection._interrupted,
     records.TRIAL_EXPLOITED: MlflowProjection._exploited,
+    records.TRIAL_WARNED: MlflowProjection._warned,
 }
 
 

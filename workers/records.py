@@ -30,6 +30,7 @@ TRIAL_FINISHED = "trial_finished"
 TRIAL_FAILED = "trial_failed"
 TRIAL_INTERRUPTED = "trial_interrupted"
 TRIAL_EXPLOITED = "trial_exploited"
+TRIAL_WARNED = "trial_warned"
 BASELINE = "baseline"
 BEST_TESTED = "best_tested"
 EVENT_KINDS = (
@@ -44,6 +45,7 @@ EVENT_KINDS = (
     TRIAL_FAILED,
     TRIAL_INTERRUPTED,
     TRIAL_EXPLOITED,
+    TRIAL_WARNED,
     BASELINE,
     BEST_TESTED,
 )
@@ -148,8 +150,9 @@ class Report:
         episodes: Episodes seen so far, of training and validation.
         seconds: Time spent so far, all attempts of the trial together.
         finished: True if the trial has nothing left to do.
-        notes: What a reader should know, such as a checkpoint that was found damaged.
+        notes: What a reader should know, such as that it stopped early.
         hypergradient: The estimator in use, and why where ``auto`` chose it.
+        warnings: What the user is told at once: a checkpoint that was found damaged, and from where it went on.
     """
 
     step: int
@@ -161,6 +164,7 @@ class Report:
     finished: bool
     notes: tuple[str, ...] = ()
     hypergradient: str = ""
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values."""
@@ -173,7 +177,8 @@ class Report:
         low, high = values["interval"]
         values["interval"] = (float(low), float(high))
         values["scores"] = tuple(float(score) for score in values["scores"])
-        values["notes"] = tuple(values.get("notes", ()))
+        for name in ("notes", "warnings"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 

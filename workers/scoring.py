@@ -1,5 +1,6 @@
 """What a learner is worth: mean and 95% interval over episodes, after each inner step."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records import EPISODES_FOLDER, REGRESSION, TEST, read_config
 from metaloom.workers.seeds import derive_generator
 
+_LOG = logging.getLogger("metaloom.scoring")
 Z_95 = 1.96  # normal quantile, as the few-shot literature reports it
 
 
@@ -154,6 +156,8 @@ def evaluate_trial(
     """
     config = read_config(directory)
     knowledge = load_knowledge(directory)
+    for note in knowledge.notes:
+        _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge))
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
     evaluation = evaluate_learner(parts.learner, phi, state, parts.source, split, episodes, device=parts.device)

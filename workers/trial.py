@@ -88,6 +88,7 @@ class Trial:
         self._optimizer: Tensors = {}
         self._best: dict[str, Tensors] = {}
         self._notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
         self._restore_or_begin()
         self._store_config()
 
@@ -270,8 +271,8 @@ class Trial:
 
     def _conclude(self, report: Report) -> Report:
         """Decide whether this was the last report, and with what meta-knowledge the trial ends."""
-        progress, notes = self._progress, list(self._notes)
-        self._notes = ()
+        progress, notes, warnings = self._progress, list(self._notes), self._warnings
+        self._notes, self._warnings = (), ()
         patience = self.outer.patience if self._stage_end() == self._last_step() else None
         if patience is not None and progress.stale >= patience and self.step < self._last_step():
             notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
@@ -281,7 +282,7 @@ class Trial:
         if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
             report = self._return_to_best(report, progress.best)
             notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
-        return replace(report, finished=progress.finished, notes=tuple(notes))
+        return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
 
     def _return_to_best(self, report: Report, best: Report) -> Report:
         """End with the phi that validated best: its numbers are then the trial's."""
@@ -328,7 +329,7 @@ class Trial:
         self._best = {group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed}
 
     def _restore_or_begin(self) -> None:
-        found, self._notes = self._checkpoints.newest()
+        found, self._warnings = self._checkpoints.newest()
         if found is not None and found.facts.get("retraining"):
             self._take_learner(found.facts["retraining"])
         phi = self.learner.init(self._generator("init", step=0))

@@ -21,6 +21,7 @@ def shown(objectives: list[dict[str, str]], **trial: Any) -> str:
         "seconds": 5.0,
         "knobs": {"learner.architecture.channels": 4},
         "error": None,
+        "warnings": [],
         **trial,
     }
     summary = {"name": "s", "state": "finished", "objectives": objectives, "best": row, "trials": [row]}
@@ -47,6 +48,11 @@ def test_every_objective_has_a_column() -> None:
 def test_an_objective_that_is_not_known_yet_is_a_dash() -> None:
     text = shown([ACCURACY, SIZE], state="running", values={"validation_accuracy": None, "parameters": None})
     assert " - " in text
+
+
+def test_what_went_wrong_and_was_put_right_is_told_below() -> None:
+    text = shown([ACCURACY], warnings=["checkpoint 2 is damaged", "went back to checkpoint 1"])
+    assert "trial 0: checkpoint 2 is damaged\ntrial 0: went back to checkpoint 1\n" in text
 
 
 def printed_tests(*baselines: dict[str, Any]) -> list[list[str]]:

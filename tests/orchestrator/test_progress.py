@@ -24,6 +24,7 @@ STORY: list[tuple[str, int | None, dict[str, Any]]] = [
     (records.TRIAL_STARTED, 0, {"attempt": 1, "worker": ""}),
     (records.TRIAL_REPORTED, 0, {"report": report(10, 0.5)}),
     (records.TRIAL_INTERRUPTED, 0, {"reason": "killed", "lost": True}),
+    (records.TRIAL_WARNED, 0, {"warnings": ["checkpoint 2 is damaged", "went back to checkpoint 1, at step 10"]}),
     (records.TRIAL_REPORTED, 0, {"report": report(20, 0.9, finished=True)}),
     (records.TRIAL_FINISHED, 0, ENDED),
     (records.TRIAL_SUGGESTED, 1, {**SUGGESTED, "config": None}),
@@ -55,6 +56,7 @@ def test_lines_tell_every_end_and_few_reports() -> None:
     assert lines == [
         "trial 0: step 10 of 20, validation_accuracy 0.5",
         "trial 0: its worker was lost (killed); it goes on from step 10, retry 1 of 2",
+        "trial 0: checkpoint 2 is damaged; went back to checkpoint 1, at step 10",
         "[1/2] trial 0 finished: validation_accuracy 0.9, 20.0 s; learner=maml learner[maml].update.rate=0.25",
         "[2/2] trial 1 failed: the loss is nan at step 3",
         "baseline nearest_neighbour: test accuracy 0.8750 [0.8500, 0.9000] over 600 episodes",

@@ -1,5 +1,6 @@
 """search, train and resume from Python, on the real sine tasks, without Ray; and what they refuse."""
 
+import io
 import json
 import os
 import re
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from metaloom.dashboards.queries import search_summary
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator import api
 from metaloom.orchestrator.api import resume, search, train
 from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.progress import LineProgress
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
 from metaloom.workers import records
@@ -161,6 +164,22 @@ def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path
         resume("sine", tmp_path / "cut", progress=CutAfter(1))
     summary = resume("sine", tmp_path / "cut")
     assert summary.state == "finished"
+    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(tmp_path / "whole", "sine"))
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, executor: str) -> None:
+    search(file, store=tmp_path / "whole", executor="inline")
+    with pytest.raises(KilledError):
+        search(file, store=tmp_path / "cut", executor="inline", progress=CutAfter(1))
+    trial = Store(tmp_path / "cut").folder("sine") / "trials" / "0000"
+    (newest,) = (trial / records.CHECKPOINTS_FOLDER).glob("*.safetensors")
+    newest.write_bytes(b"")
+    told = io.StringIO()
+    resume("sine", tmp_path / "cut", executor=executor, progress=LineProgress(Console(file=told, width=200)))
+    assert "trial 0: checkpoint 1 is damaged" in told.getvalue() and "started again from step 0" in told.getvalue()
+    first, second = search_summary(tmp_path / "cut", "sine")["trials"]
+    assert first["warnings"][-1] == "no checkpoint is left: started again from step 0" and not second["warnings"]
     assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(tmp_path / "whole", "sine"))
 
 

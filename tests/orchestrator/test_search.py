@@ -1,5 +1,6 @@
 """The Director over real journals, with toy trials run inline."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,19 @@ def test_a_report_that_is_repeated_is_journalled_once(tmp_path: Path) -> None:
     report = toy.open_toy(assignment.config, assignment.directory).advance()
     assert director.report(0, report) == "continue"
     assert director.report(0, report) == "continue"
+    assert len(director.state.trials[0].reports) == 1
+
+
+def test_a_repeated_report_that_warns_is_dropped_but_not_its_warning(tmp_path: Path) -> None:
+    director = toy.direct(tmp_path / "s", trials=1)
+    assignment = director.next_trial()
+    assert assignment is not None
+    assignment.directory.mkdir(parents=True)
+    report = toy.open_toy(assignment.config, assignment.directory).advance()
+    director.report(0, report)
+    assert director.report(0, replace(report, warnings=("checkpoint 2 is damaged",))) == "continue"
+    told = director.journal.events()[-1]
+    assert (told.kind, told.payload) == (records.TRIAL_WARNED, {"warnings": ["checkpoint 2 is damaged"]})
     assert len(director.state.trials[0].reports) == 1
 
 

@@ -202,10 +202,12 @@ def test_an_interrupted_search_is_killed_and_goes_on_in_the_same_runs(search: Se
 def test_a_failed_trial_has_its_traceback_and_a_stopped_one_its_reason(search: Search) -> None:
     failed = (records.TRIAL_FAILED, 0, {"reason": "loss is nan", "traceback": "Traceback: ..."})
     stopped = (records.TRIAL_STOPPED, 1, {"reason": "worse than half", "value": 0.4, "values": {}})
-    search.tell(STARTED, *story({0: 0.7})[:3], failed, *story({1: 0.8})[:3], stopped, ENDED)
+    warned = (records.TRIAL_WARNED, 0, {"warnings": ["checkpoint 2 is damaged", "went back to checkpoint 1"]})
+    search.tell(STARTED, *story({0: 0.7})[:3], warned, failed, *story({1: 0.8})[:3], stopped, ENDED)
     search.drain()
     _, trials = search.runs()
     assert (trials["0"].info.status, trials["0"].data.tags["metaloom.error"]) == ("FAILED", "loss is nan")
+    assert trials["0"].data.tags["metaloom.warning"] == "checkpoint 2 is damaged; went back to checkpoint 1"
     folder = Path(search.client().download_artifacts(trials["0"].info.run_id, "traceback.txt"))
     assert folder.read_text() == "Traceback: ..."
     assert (trials["1"].info.status, trials["1"].data.tags[STATE_TAG]) == ("FINISHED", records.STOPPED)

@@ -25,7 +25,7 @@ from metaloom.workers.episode_records import read_episodes
 from metaloom.workers.errors import BundleError, StorageError
 from metaloom.workers.manifest import sign
 from metaloom.workers.outer import OuterConfig
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records import META_KNOWLEDGE_FILE, TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial
 from metaloom.workers.trial import Trial
 
@@ -186,6 +186,15 @@ def test_the_tests_episodes_are_rows_of_the_trial_too(sine):
     evaluate_trial(directory / "trial", cache=directory, episodes=15)
     again = [r for r in read_episodes(directory / "trial" / "episodes").to_pylist() if r["phase"] == "test"]
     assert len(again) == 15
+
+
+def test_damaged_meta_knowledge_is_told_and_its_checkpoint_scored(sine, tmp_path, caplog):
+    directory, _, evaluation, _ = sine
+    shutil.copytree(directory / "trial", tmp_path / "trial")
+    (tmp_path / "trial" / META_KNOWLEDGE_FILE).write_bytes(b"")
+    again = evaluate_trial(tmp_path / "trial", cache=directory, episodes=15)
+    assert again.scores == evaluation.scores
+    assert f"{META_KNOWLEDGE_FILE}: cannot be read" in caplog.text
 
 
 def test_it_is_never_written_over(sine, tmp_path):

@@ -157,8 +157,8 @@ def test_a_damaged_checkpoint_costs_one_interval_and_is_said(tmp_path):
     resumed = open_trial(tmp_path / "parts")
     assert resumed.step == 20
     first, *_ = run(resumed)
-    assert any("checkpoint 2 is damaged" in note for note in first.notes)
-    assert any("went back to checkpoint 1, at step 20" in note for note in first.notes)
+    assert any("checkpoint 2 is damaged" in note for note in first.warnings)
+    assert any("went back to checkpoint 1, at step 20" in note for note in first.warnings)
     assert_same(whole, resumed)
 
 
@@ -169,7 +169,7 @@ def test_all_checkpoints_lost_starts_again_and_is_said(tmp_path):
         path.write_bytes(b"")
     first, *_ = run(open_trial(tmp_path))
     assert first.step == 20
-    assert "started again from step 0" in first.notes[-1]
+    assert "started again from step 0" in first.warnings[-1]
 
 
 def test_the_last_report_is_there_after_a_crash(tmp_path):
