@@ -12,7 +12,7 @@ from metaloom.orchestrator.schedulers import build_scheduler
 from metaloom.orchestrator.search import Progress
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session
 from metaloom.orchestrator.state import SearchSettings
-from metaloom.orchestrator.store import Store, checked_name, explained
+from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.study import checked_sampler
 from metaloom.orchestrator.warm_start import left_out, starts
 from metaloom.search_spaces.experiment import Experiment
@@ -22,7 +22,6 @@ from metaloom.workers import records
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
 
-DEFAULT_STORE = "metaloom-store"
 EXPERIMENT_FILE = "experiment.yaml"
 Source = Experiment | str | Path | Mapping[str, Any]
 logger = logging.getLogger("metaloom")

@@ -113,7 +113,7 @@ def _told(error: Exception, *, as_json: bool) -> int:
     from metaloom.learners.errors import MetaloomError
 
     if isinstance(error, MetaloomError):
-        text, code = str(error), error.exit_code
+        text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
     else:
         text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
         code = 1

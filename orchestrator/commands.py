@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from metaloom.orchestrator.store import STORE_VARIABLE
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEFAULT_STORE = Path("metaloom-store")
 STDOUT, STDERR = 1, 2
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", metavar="DIR", envvar="METALOOM_STORE", help="The folder that holds all records.")
+    Path, typer.Option("--store", metavar="DIR", envvar=STORE_VARIABLE, help="The folder that holds all records.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 SetOption = Annotated[

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.orchestrator.commands import (
-    DEFAULT_STORE,
     JsonOption,
     NameArgument,
     StoreOption,
     answering,
 )
+from metaloom.orchestrator.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.commands import DEFAULT_STORE, JsonOption, NameArgument, StoreOption, answering, console
+from metaloom.orchestrator.commands import JsonOption, NameArgument, StoreOption, answering, console
+from metaloom.orchestrator.store import DEFAULT_STORE
 
 SYNC_TIMEOUT_S = 3600.0
 

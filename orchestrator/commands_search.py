@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metaloom.orchestrator.commands import (
-    DEFAULT_STORE,
     Answer,
     ExperimentArgument,
     JsonOption,
@@ -19,6 +18,7 @@ from metaloom.orchestrator.commands import (
     answering,
     console,
 )
+from metaloom.orchestrator.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.session import SearchSummary
@@ -144,9 +144,10 @@ def resume(
 def _run(answer: Answer, store: Path, run: "Callable[..., SearchSummary]") -> int:
     """Run a search with its progress shown, answer with how it ended, and return the exit code."""
     from metaloom.dashboards import queries
-    from metaloom.orchestrator.commands_tables import show_outcome
+    from metaloom.orchestrator.commands_tables import interrupted_line, show_outcome
     from metaloom.orchestrator.progress import shown_progress
-    from metaloom.orchestrator.store import private_umask
+    from metaloom.orchestrator.state import INTERRUPTED
+    from metaloom.orchestrator.store import command, private_umask
 
     private_umask()
     aside = console(sys.stderr)
@@ -155,8 +156,11 @@ def _run(answer: Answer, store: Path, run: "Callable[..., SearchSummary]") -> in
     for note in ended.notes:
         aside.print(note, markup=False)
     for backlog in ended.backlogs:
-        text = f"{backlog.events} events have not reached {backlog.name} yet; 'metaloom sync {ended.name}' sends them"
+        send = command("sync", store / "searches" / ended.name)
+        text = f"{backlog.events} events have not reached {backlog.name} yet; '{send}' sends them"
         aside.print(text, markup=False)
     summary = queries.search_summary(store, ended.name)
+    if answer.as_json and summary["state"] == INTERRUPTED:
+        aside.print(interrupted_line(summary, store), markup=False)
     answer.give(summary, lambda screen: show_outcome(screen, summary, store))
     return ended.exit_code

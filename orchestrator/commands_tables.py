@@ -1,11 +1,12 @@
 """How people are shown searches, trials, episodes and scores."""
 
 import math
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from metaloom.orchestrator.store import store_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +95,7 @@ def styled(state: str) -> "Text":
 def show_searches(console: "Console", rows: Sequence[Mapping[str, Any]], store: Path) -> None:
     """Print the searches of a store."""
     if not rows:
-        console.print(f"{store} has no search yet. Begin one with: metaloom search default")
+        console.print(f"{store} has no search yet. Begin one with: metaloom search default{store_option(store)}")
         return
     shown = table("name", "state", "trials", "best", "value", "objective", "last event")
     for search in rows:
@@ -181,9 +182,9 @@ def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) ->
     show_search(console, summary)
     name, best = summary["name"], summary["best"]
     console.print(f"Records: {store / 'searches' / name}", markup=False)
-    places = "" if store == Path("metaloom-store") else f" --store {shlex.quote(str(store))}"
+    places = store_option(store)
     if summary["state"] == "interrupted":
-        console.print(f"Interrupted. Resume it with: metaloom resume {name}{places}", style="yellow", markup=False)
+        console.print(interrupted_line(summary, store), style="yellow", markup=False)
         return
     if best is None:
         if not summary.get("infeasible"):
@@ -198,6 +199,11 @@ def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) ->
         ("adapt", f"metaloom adapt {name}-bundle --support {support} --query {query}"),
     ):
         console.print(f"  {purpose}:  {command}", markup=False)
+
+
+def interrupted_line(summary: Mapping[str, Any], store: Path) -> str:
+    """Say how to go on with a search that was interrupted."""
+    return f"Interrupted. Resume it with: metaloom resume {summary['name']}{store_option(store)}"
 
 
 def show_episodes(console: "Console", rows: Sequence[Mapping[str, Any]], total: int) -> None:

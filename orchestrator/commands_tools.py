@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.orchestrator.commands import (
-    DEFAULT_STORE,
     ExperimentArgument,
     JsonOption,
     SetOption,
@@ -16,6 +15,7 @@ from metaloom.orchestrator.commands import (
     answering,
     console,
 )
+from metaloom.orchestrator.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from metaloom.dashboards import queries
 from metaloom.orchestrator.commands_tables import without_best
 from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.store import store_option
 from metaloom.workers import records
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
     if trial == BEST:
         if summary["best"] is None:
             why = without_best(summary).rstrip(".")
-            raise SearchError(f"search '{name}' has no best trial: {why}; see: metaloom show {name}")
+            raise SearchError(
+                f"search '{name}' has no best trial: {why}; see: metaloom show {name}{store_option(store)}"
+            )
         return dict(summary["best"])
     rows = {str(row["id"]): row for row in summary["trials"]}
     if trial not in rows:

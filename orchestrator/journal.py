@@ -195,10 +195,7 @@ class Journal:
 def _problem(path: Path, error: sqlite3.Error) -> str:
     said = str(error)
     if "full" in said or "disk I/O" in said:
-        return (
-            f"the disk of {path.parent} is full ({said}); what was recorded before is intact: free some space, "
-            f"then go on with 'metaloom resume {path.parent.name}'"
-        )
+        return f"the disk of {path.parent} is full ({said}): free some space"
     if "readonly" in said or "unable to open" in said:
         return f"cannot write to {path}: {said}; choose another folder with --store"
     return f"the journal {path} cannot be used: {said}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.orchestrator.journal import Event, Journal, Mark, Projection
+from metaloom.orchestrator.store import command
 
 POLL_S = 1.0  # MLflow costs 5 ms a batch however small: a second of events makes one
 BATCH_EVENTS = 500
@@ -136,10 +137,10 @@ class Outbox:
         first_of_outage = not self._trouble
         self._trouble = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         if first_of_outage:
-            name, search = self.projection.name, self._folder.name
+            name = self.projection.name
             kept = f"The search goes on; its records are kept, and sent when {name} is back or"
             kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # it is over, or synchronized
-            self._warn(f"{name} cannot be written: {self._trouble}. {kept} by 'metaloom sync {search}'")
+            self._warn(f"{name} cannot be written: {self._trouble}. {kept} by '{command('sync', self._folder)}'")
 
 
 class Outboxes:

@@ -34,7 +34,6 @@ SIGNALLED_S = 3.0  # the same, after a signal
 UNANSWERED = 30  # tries after which a cluster is given up, LOOK_S apart: Ray itself ends this process after 60 s
 DEATH = "a server of Ray on this machine has died (it was killed, or the machine ran out of memory)"
 SILENCE = "the Ray cluster at {address} no longer answers"
-AFTER = "; what was recorded is intact, and `metaloom resume` goes on from it"
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 _LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
 logger = logging.getLogger("metaloom.cluster")
@@ -53,7 +52,7 @@ class Connection:
     def __init__(self, interruption: Interruption, others: set[int], *, own: bool, address: str | None = None) -> None:
         self._interruption, self._own = interruption, own
         self._head, self._unanswered = _host_and_port(address or ""), 0
-        self._reason = (SILENCE.format(address=address) if address else DEATH) + AFTER
+        self._reason = SILENCE.format(address=address) if address else DEATH
         self._roots = _children(others) if own else []
         self._started = self._family()
         self._servers = [one for one in self._started if _name(one) in SERVERS]
@@ -73,7 +72,8 @@ class Connection:
             if self.is_whole:
                 self._started = self._family()  # the workers are raylet's children, and nobody's once it has died
             elif not self._left.wait(SIGNALLED_S if self._interruption.signal_number else NOTICE_S):
-                print(f"metaloom: {self._reason}", file=sys.stderr, flush=True)
+                told = f"metaloom: {self._reason}\n{self._interruption.advice}"
+                print(told.rstrip(), file=sys.stderr, flush=True)
                 _kill(self._started)
                 number = self._interruption.signal_number
                 os._exit(128 + number if number else ClusterError.exit_code)

@@ -9,7 +9,7 @@ from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.search import Progress
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session, summarize
 from metaloom.orchestrator.state import SearchState
-from metaloom.orchestrator.store import Store
+from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
@@ -31,7 +31,7 @@ MOST_CHANGES = 8
 
 def resume(
     name: str,
-    store: str | Path = "metaloom-store",
+    store: str | Path = DEFAULT_STORE,
     *,
     executor: str | None = None,
     address: str | None = None,

@@ -21,7 +21,7 @@ from metaloom.orchestrator.outbox import Backlog, Deferred, Outboxes
 from metaloom.orchestrator.search import Director, Progress
 from metaloom.orchestrator.signals import Interruption, Stopped
 from metaloom.orchestrator.state import INTERRUPTED, SearchState
-from metaloom.orchestrator.store import Store
+from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.study import OptunaProjection
 from metaloom.orchestrator.tracking import start_projections
 from metaloom.search_spaces.experiment import Experiment
@@ -121,12 +121,13 @@ def run_session(
         BadEnvironment: The disk is full, Ray does not start ...; what was recorded is intact.
     """
     director = Director(journal, functools.partial(resolve, experiment), progress=progress)
-    interruption, told = Interruption(), list(notes)
+    advice = f"what was recorded is intact; go on with: {command('resume', journal.folder)}"
+    interruption, told = Interruption(advice), list(notes)
     outboxes = _start_projections(experiment, journal, store, director)
     try:
         with interruption.installed():
-            director.start()
             try:
+                director.start()
                 _run_trials(experiment, director, store, options, interruption)
                 told += compare_on_test(experiment, director, store, interruption)
                 director.end()
@@ -135,6 +136,7 @@ def run_session(
             except BadEnvironment as error:
                 with contextlib.suppress(StoreError):  # the disk is full: the next session notes it
                     director.interrupt(str(error))
+                error.add_note(advice)
                 raise
             backlogs = outboxes.close(DRAIN_S if interruption.signal_number is None else DRAIN_INTERRUPTED_S)
     finally:

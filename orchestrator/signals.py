@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: once ends the search with complete records, twice ends the process at once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from types import FrameType
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STDERR, CURSOR = 2, "\x1b[?25h"
 
 
 class Stopped(BaseException):
@@ -22,11 +24,15 @@ class Stopped(BaseException):
 class Interruption:
     """What has been asked for by signals, for whoever runs a search to look at.
 
+    Args:
+        advice: How to go on, told where the process ends at once.
+
     Attributes:
         signal_number: The first signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, advice: str = "") -> None:
+        self.advice = advice
         self.signal_number: int | None = None
         self._raising = False
 
@@ -65,14 +71,17 @@ class Interruption:
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:
-            end_at_once(self.signal_number)
+            end_at_once(self.signal_number, self.advice)
         self.signal_number = number
         if self._raising:
             raise Stopped
 
 
-def end_at_once(number: int) -> None:
+def end_at_once(number: int, advice: str = "") -> None:
     """End this process and all it has started, now. The journal is valid at any moment, so nothing is lost."""
+    shown = CURSOR if os.isatty(STDERR) else ""  # a live display has hidden it
+    with contextlib.suppress(OSError):  # nobody reads
+        os.write(STDERR, f"{shown}\nmetaloom: ended at once{f'; {advice}' if advice else ''}\n".encode())
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()

@@ -11,6 +11,7 @@
 import errno
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from metaloom.learners.errors import unknown
 from metaloom.orchestrator.failures import SearchError, StoreError
 from metaloom.workers.records import JOURNAL_FILE
 
+DEFAULT_STORE = Path("metaloom-store")
+STORE_VARIABLE = "METALOOM_STORE"  # of the environment: what --store is by default
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 MINIMUM_FREE_BYTES = 8 * 2**20  # a small search's journal, checkpoints and episodes
 
@@ -48,13 +51,10 @@ def explained(where: Path) -> Iterator[None]:
 def store_problem(where: Path, error: OSError) -> str:
     """Describe why ``where`` cannot be written, and what would help."""
     if error.errno in DISK_FULL_ERRNOS:
-        return (
-            f"the disk of {where} is full; what was recorded before is intact: free some space, "
-            "then go on with 'metaloom resume'"
-        )
+        return f"the disk of {where} is full: free some space"
     if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
         return f"cannot write to {where}: {error.strerror}; choose another folder with --store"
-    return f"cannot use {where}: {error.strerror or error}"
+    return f"cannot use {where}: {error.strerror or error}; choose another folder with --store"
 
 
 class Store:
@@ -134,7 +134,7 @@ class Store:
                 if (folder / JOURNAL_FILE).exists():
                     raise SearchError(
                         f"a search named '{name}' exists already in {self.path}; go on with it by "
-                        f"'metaloom resume {name}', or give this one another name with --name"
+                        f"'{command('resume', folder)}', or give this one another name with --name"
                     ) from None
         return folder
 
@@ -149,6 +149,17 @@ class Store:
 def trial_directory(search_folder: Path, trial: int) -> Path:
     """Return the directory of a trial: ``trials/0007`` under its search."""
     return search_folder / "trials" / f"{trial:04d}"
+
+
+def command(verb: str, folder: Path) -> str:
+    """Write the command that does ``verb`` to the search in ``folder``, as it can be given in this directory."""
+    return f"metaloom {verb} {folder.name}{store_option(folder.parents[1])}"
+
+
+def store_option(store: Path) -> str:
+    """Write the option that names ``store``, a blank before it; nothing for the store that is taken without one."""
+    usual = Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+    return "" if store.absolute() == usual.absolute() else f" --store {shlex.quote(str(store))}"
 
 
 def private_umask() -> None:

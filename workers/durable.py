@@ -97,8 +97,8 @@ def storage_error(path: Path, problem: OSError) -> StorageError:
     """Say what could not be written, why, and what to do."""
     if problem.errno in _FULL:
         return StorageError(
-            f"{path}: no room to write ({os.strerror(problem.errno or 0)}). "
-            "What was written before is intact: free some space, then resume"
+            f"{path}: no room to write ({os.strerror(problem.errno or 0)}); what was written before is intact: "
+            "free some space"
         )
     return StorageError(f"{path}: cannot be written ({problem.strerror or problem})")
 

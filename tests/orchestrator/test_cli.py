@@ -355,16 +355,7 @@ def test_sync_gives_a_killed_search_its_end(run: Run, tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_with_complete_records_and_resume_goes_on(run: Run, tmp_path: Path) -> None:
-    changes = ["--set", "outer.steps=150", "--set", "outer.validate_every=5", "--set", "outer.validation_episodes=4"]
-    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "search", "quick", "--executor", "inline", *changes]
-    command += ["--trials", "1", "--store", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    journal = tmp_path / "searches" / "quick" / records.JOURNAL_FILE
-    deadline = time.monotonic() + 100
-    while not (journal.exists() and _reports(journal)):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
+    process = searching(tmp_path)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -375,6 +366,37 @@ def test_sigterm_ends_with_complete_records_and_resume_goes_on(run: Run, tmp_pat
     again = run("resume", "quick", "--store", tmp_path)
     assert again.code == 0
     assert "nothing to resume" in again.err
+
+
+def test_with_json_the_command_that_resumes_is_told_on_stderr(tmp_path: Path) -> None:
+    once = searching(tmp_path / "once", "--json")
+    once.send_signal(signal.SIGTERM)
+    out, errors = once.communicate(timeout=60)
+    assert json.loads(out)["state"] == "interrupted"
+    assert f"Resume it with: metaloom resume quick --store {tmp_path / 'once'}" in errors
+    twice = searching(tmp_path / "twice", "--json")
+    while twice.poll() is None:  # two that come together are one
+        twice.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    out, errors = twice.communicate(timeout=60)
+    assert twice.returncode == 143
+    assert f"ended at once; what was recorded is intact; go on with: metaloom resume quick --store {tmp_path}" in errors
+    assert out.strip() == ""
+
+
+def searching(store: Path, *more: str) -> "subprocess.Popen[str]":
+    """Begin a long trial of a search and wait for its first report."""
+    changes = ["--set", "outer.steps=150", "--set", "outer.validate_every=5", "--set", "outer.validation_episodes=4"]
+    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "search", "quick", "--executor", "inline", *changes]
+    command += ["--trials", "1", "--store", str(store), *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = store / "searches" / "quick" / records.JOURNAL_FILE
+    deadline = time.monotonic() + 100
+    while not (journal.exists() and _reports(journal)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    return process
 
 
 def _reports(journal: Path) -> bool:

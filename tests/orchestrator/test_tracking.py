@@ -313,9 +313,10 @@ def test_an_absent_server_is_caught_up_with(tmp_path: Path, server: tuple[str, S
     assert time.monotonic() - before < 10.0
     assert (backlog.name, backlog.events) == ("mlflow", 5)
     assert len(search.warnings) == 2  # one line for each outage
-    assert all("The search goes on" in warning and "metaloom sync remote" in warning for warning in search.warnings)
+    send = f"by 'metaloom sync remote --store {tmp_path / 'store'}'"
+    assert all("The search goes on" in warning and send in warning for warning in search.warnings)
     assert [one.events for one in search.drain()] == [5]
-    assert "Its records are kept, and sent by 'metaloom sync remote'" in search.warnings[2]  # no search goes on
+    assert f"Its records are kept, and sent {send}" in search.warnings[2]  # no search goes on
 
     serve()
     search.tell(ENDED)

@@ -1,6 +1,7 @@
 """A bundle gives the trial's own numbers, refuses what is damaged, and needs nothing of the cluster."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
