@@ -135,12 +135,18 @@ class Outbox:
 
     def _report(self, error: Exception) -> None:
         first_of_outage = not self._trouble
-        self._trouble = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        self._trouble = first_line(error)
         if first_of_outage:
             name = self.projection.name
             kept = f"The search goes on; its records are kept, and sent when {name} is back or"
             kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # it is over, or synchronized
             self._warn(f"{name} cannot be written: {self._trouble}. {kept} by '{command('sync', self._folder)}'")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error that says what went wrong; SQLAlchemy begins with when it was noticed."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+    return (lines or [type(error).__name__])[0][:300]
 
 
 class Outboxes:

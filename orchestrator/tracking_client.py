@@ -47,6 +47,7 @@ def quieten() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a stack of what the outbox tells in a line
 
 
 def tracking_uri(store: Path, uri: str | None) -> str:

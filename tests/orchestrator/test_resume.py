@@ -325,7 +325,7 @@ def test_a_cluster_without_a_token_is_joined_only_by_name(monkeypatch: pytest.Mo
 
 
 def test_a_machine_at_fault_is_told_with_the_command_that_resumes(tmp_path: Path, file: Path) -> None:
-    with pytest.raises(BadEnvironment, match="cannot reach a Ray cluster at 127.0.0.1:9") as caught:
+    with pytest.raises(BadEnvironment, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9") as caught:
         search(file, store=tmp_path / "a store", address="127.0.0.1:9", insecure_cluster=True)
     resuming = f"metaloom resume sine --store '{tmp_path / 'a store'}'"
     assert caught.value.__notes__ == [f"what was recorded is intact; go on with: {resuming}"]

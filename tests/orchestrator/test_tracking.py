@@ -17,7 +17,7 @@ import pytest
 
 from metaloom.orchestrator import tracking_client
 from metaloom.orchestrator.journal import Event, Journal, Mark
-from metaloom.orchestrator.outbox import Backlog
+from metaloom.orchestrator.outbox import Backlog, first_line
 from metaloom.orchestrator.tracking import SEARCH_TAG, STATE_TAG, TRIAL_TAG, drain, start_projections
 from metaloom.workers import records
 from metaloom.workers.episode_records import EPISODE_SCHEMA
@@ -225,6 +225,24 @@ def test_what_mlflow_refuses_is_told_and_holds_nothing_back(search: Search) -> N
     metrics = search.runs()[1]["0"].data.metrics
     assert (metrics["acc_val"], metrics["knob.rate"]) == (0.5, 0.3)
     assert search.warnings == []
+
+
+FULL = """\
+(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)
+(sqlite3.OperationalError) database or disk is full
+[SQL: INSERT INTO metrics ...]"""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError(FULL), "(sqlite3.OperationalError) database or disk is full"),
+        (RuntimeError("refused\nand more"), "refused"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_an_outage_is_told_in_the_line_that_says_what_went_wrong(error: Exception, told: str) -> None:
+    assert first_line(error) == told
 
 
 def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
