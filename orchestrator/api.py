@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.schedulers import build_scheduler
@@ -153,16 +152,11 @@ def _create_and_run(
     if name is not None:
         checked_name(name)
     home = Store(store)
-    is_new = not home.path.exists()
-    home.create()
-    if name is not None and home.has(name):
-        home.new_folder(name)  # says that the name is in use, before the data are prepared
-    try:
+    with home.taken_back():
+        home.create()
+        if name is not None and home.has(name):
+            home.new_folder(name)  # says that the name is in use, before the data are prepared
         rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone)
-    except BadInput:
-        if is_new:
-            home.remove_if_empty()
-        raise
     folder = _new_folder(home, experiment, name, created["file"])
     with writer_lock(folder):
         with explained(folder):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
@@ -40,7 +41,8 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
     from metaloom.workers.checking import EXACT
 
-    rehearse(experiment, cache=store / "cache")
+    with Store(store).taken_back():
+        rehearse(experiment, cache=store / "cache")
     details: dict[str, dict[str, Any]] = {}
     members: list[dict[str, Any]] = []
     estimators: dict[str, dict[str, Any]] = {}

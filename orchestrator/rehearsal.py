@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from metaloom.learners import build_learner
 from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
@@ -20,6 +22,8 @@ from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_n
 from metaloom.search_spaces.sampling import Value, domains
 from metaloom.workers.data import open_source, prepare
 from metaloom.workers.data.base import TaskSource
+from metaloom.workers.failures import memory_refused
+from metaloom.workers.live_bytes import LiveBytes
 from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.seeds import derive_generator
@@ -63,15 +67,17 @@ def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache:
         sources[key] = open_source(resolved.tasks, seed=seed, cache=cache)
     OuterConfig.of(resolved.outer)
     shape = sources[key].shape
-    learner = build_learner(
-        learner=resolved.learner,
-        inner=resolved.inner,
-        outer=resolved.outer,
-        task=shape,
-        start=bundle_start(resolved.learner),
-    )
-    generator = derive_generator(seed, "rehearsal")
-    learner.begin(learner.init(generator), generator)  # a network sees only now whether it can read the examples
+    with memory_refused():
+        learner = build_learner(
+            learner=resolved.learner,
+            inner=resolved.inner,
+            outer=resolved.outer,
+            task=shape,
+            start=bundle_start(resolved.learner),
+        )
+        generator = derive_generator(seed, "rehearsal")
+        with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all of it
+            learner.begin(learner.init(generator), generator)  # a network sees now whether it can read the examples
 
 
 def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:

@@ -93,10 +93,24 @@ class Store:
             )
         return self
 
-    def remove_if_empty(self) -> None:
-        """Take back what ``create`` has made, if nothing was put there since."""
-        with suppress(OSError):
-            for folder in (self.searches, self.cache, self.path):
+    @contextmanager
+    def taken_back(self) -> Iterator[None]:
+        """If what is done within fails, remove the folder that it has made, unless something was put there."""
+        is_new = not self.path.exists()
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                self._remove_if_empty()
+            raise
+
+    def _remove_if_empty(self) -> None:
+        inside = list(self.cache.iterdir()) if self.cache.is_dir() else []
+        if all(path.suffix == ".lock" for path in inside):  # of data that were refused
+            for lock in inside:
+                lock.unlink(missing_ok=True)
+        for folder in (self.searches, self.cache, self.path):
+            with suppress(OSError):  # it is not there, or not empty
                 folder.rmdir()
 
     def names(self) -> list[str]:

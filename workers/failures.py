@@ -1,17 +1,30 @@
 """What a trial's failure means, said so that its knobs can be changed."""
 
 import contextlib
+import re
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from metaloom.learners.base import MetaStep
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.slots import Component
 from metaloom.workers.errors import TrialFailed
+from metaloom.workers.live_bytes import spoken_bytes
 from metaloom.workers.outer import first_non_finite
 from metaloom.workers.records import TrialConfig
 
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")  # torch's words on a CPU
+# torch's words on a CPU; the last two for sizes that it cannot even count
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "Overflow when unpacking long",
+)
+_ASKED = re.compile(r"tried to allocate (\d+) bytes")
 
 
 def check_finite(meta: MetaStep, norm: float, config: TrialConfig, step: int) -> None:
@@ -38,12 +51,42 @@ def memory_advice(config: TrialConfig) -> Iterator[None]:
     """Turn running out of memory into a TrialFailed that says what to make smaller."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as problem:
-        raise _no_memory(config, problem) from problem
-    except RuntimeError as problem:
-        if not any(words in str(problem) for words in _NO_MEMORY):
+    except Exception as problem:
+        reason = memory_reason(problem)
+        if reason is None:
             raise
-        raise _no_memory(config, problem) from problem
+        raise _no_memory(config, reason) from problem
+
+
+@contextlib.contextmanager
+def memory_refused() -> Iterator[None]:
+    """Turn running out of memory into a LearnerError that names the part of the learner that is too large."""
+    try:
+        yield
+    except Exception as problem:
+        reason = memory_reason(problem)
+        if reason is None:
+            raise
+        slot = _slot_at_fault(problem)
+        field = f"learner.{slot}" if slot else "learner"
+        also = "" if slot in ("", "architecture") else f", or make the {slot} itself smaller"
+        raise LearnerError(
+            f"{field}: this machine has not the memory for it ({reason}). "
+            f"Take a narrower network, with fewer channels or hidden units{also}"
+        ) from problem
+
+
+def memory_reason(problem: BaseException) -> str | None:
+    """Say in a line how much memory was asked for in vain; None if the problem is another."""
+    said = str(problem).strip() or type(problem).__name__
+    is_typed = isinstance(problem, MemoryError | torch.OutOfMemoryError)
+    if not is_typed and not any(words in said for words in _NO_MEMORY):
+        return None
+    if asked := _ASKED.search(said):
+        return f"{spoken_bytes(int(asked[1]))} were asked for at once"
+    if "Overflow when" in said:
+        return "a tensor was asked for with a side of more than 2**63 numbers"
+    return said.splitlines()[0]
 
 
 def _finite(value: float) -> bool:
@@ -62,9 +105,14 @@ def _not_finite(what: str, value: float, config: TrialConfig, step: int) -> Tria
     return TrialFailed(f"{_who(config)}, outer step {step}: {what} is {value}. {advice}")
 
 
-def _no_memory(config: TrialConfig, problem: BaseException) -> TrialFailed:
+def _slot_at_fault(problem: BaseException) -> str:
+    """Return the slot whose component was at work when the problem arose; empty if none was."""
+    owners = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(problem.__traceback__)]
+    return next((owner.slot for owner in reversed(owners) if isinstance(owner, Component)), "")
+
+
+def _no_memory(config: TrialConfig, reason: str) -> TrialFailed:
     update, outer = _section(config.learner, "update"), config.outer
-    reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
     return TrialFailed(
         f"{_who(config)} ran out of memory ({reason}). Try fewer outer.tasks (now "
         f"{_said(outer.get('tasks'))}), fewer learner.update.steps (now {_said(update.get('steps'))}), "

@@ -14,11 +14,14 @@ class LiveBytes(TorchDispatchMode):
 
     Only what is made inside counts, so that phi and the episodes do not. Slows small operations down several times:
     measure time apart.
+
+    Args:
+        limit: Bytes above which a MemoryError is raised; the system would end the process without a word.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now, self.most = 0, 0
+        self.now, self.most, self.limit = 0, 0, limit
         self._held: dict[int, int] = {}
 
     def __torch_dispatch__(
@@ -31,6 +34,8 @@ class LiveBytes(TorchDispatchMode):
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in given:  # a view makes nothing
                 self._hold(leaf.untyped_storage())
+        if self.limit is not None and self.now > self.limit:
+            raise MemoryError(f"it takes more than {spoken_bytes(self.limit)}")
         return result
 
     def _hold(self, storage: torch.UntypedStorage) -> None:
@@ -46,8 +51,10 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._held.pop(key, 0)
 
 
-def _storages(tree: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def spoken_bytes(count: int) -> str:
+    """Write a number of bytes in a unit that suits it, such as ``1.5 GiB``."""
+    power = min((max(count, 1).bit_length() - 1) // 10, 4)
+    return f"{count / 1024**power:,.4g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
 def peak_bytes(function: Callable[[], object]) -> int:

@@ -63,6 +63,7 @@ class Trial:
         BadInput: The configuration cannot work.
         BadEnvironment: The device is not there, or the directory cannot be written.
         CheckpointError: The directory belongs to a newer version of metaloom.
+        TrialFailed: There is not the memory to begin.
     """
 
     def __init__(
@@ -74,7 +75,8 @@ class Trial:
         assembly: Assembly | None = None,
         mapper: Mapper = one_by_one,
     ) -> None:
-        parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory), mapper=mapper)
+        with memory_advice(config):
+            parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory), mapper=mapper)
         self.config, self.directory, self._mapper = config, directory, mapper
         self.source: TaskSource = parts.source
         self.learner: Learner = parts.learner
@@ -89,7 +91,8 @@ class Trial:
         self._best: dict[str, Tensors] = {}
         self._notes: tuple[str, ...] = ()
         self._warnings: tuple[str, ...] = ()
-        self._restore_or_begin()
+        with memory_advice(config):
+            self._restore_or_begin()
         self._store_config()
 
     @property

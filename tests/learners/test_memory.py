@@ -144,3 +144,10 @@ def test_nothing_is_left_from_one_meta_step_to_the_next() -> None:
             state = learner.advance(phi, state, [episode], seeded(0))
             seen.append(live.now)
     assert seen[1:] == [seen[1]] * 5
+
+
+def test_more_than_the_limit_is_refused() -> None:
+    with pytest.raises(MemoryError, match="it takes more than 1 KiB"), LiveBytes(limit=1024):
+        torch.zeros(1000)
+    with LiveBytes(limit=1024):
+        torch.zeros(100)

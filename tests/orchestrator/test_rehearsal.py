@@ -7,6 +7,7 @@ import pytest
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import api
+from metaloom.orchestrator.hypergradient_check import check_experiment
 from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.presets import preset_names
@@ -67,14 +68,41 @@ def test_a_complaint_of_two_fields_has_the_place_of_the_first(tmp_path: Path, ca
         rehearse(load_experiment(tmp_path / "file.yaml", ["tasks.shots=500"]), cache=cache)
 
 
-def test_a_complaint_of_a_data_file_is_not_given_a_line_of_the_experiment(tmp_path: Path) -> None:
+def test_a_complaint_of_a_data_file_names_the_field_that_led_to_it(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(
         "a,label\n" + "".join(f"{'nan' if row == 3 else row / 7},{row % 12}\n" for row in range(240))
     )
     tasks = f"{{source: table, path: {tmp_path}/table.csv, label: label, ways: 2, shots: 1, queries: 1}}"
     (tmp_path / "file.yaml").write_text(f"tasks: {tasks}\nlearner: prototypical\n")
-    with pytest.raises(BadInput, match=r"^/.*table\.csv: a missing, NaN"):
+    with pytest.raises(BadInput, match=r"^file\.yaml:1: tasks\.path: /.*table\.csv: a missing, NaN"):
         api.search(tmp_path / "file.yaml", store=tmp_path / "store")
+
+
+def test_more_ways_than_glyphs_are_refused_before_one_is_drawn(tmp_path: Path) -> None:
+    changes = ["tasks={source: glyphs, ways: 2000}", "learner=prototypical"]
+    with pytest.raises(BadInput, match="2000 ways need as many classes"):
+        api.search("quick", overrides=changes, store=tmp_path / "store", executor="inline")
+    with pytest.raises(BadInput, match="2000 ways need as many classes"):
+        check_experiment("quick", changes, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+NARROW = "architecture: {search: [{kind: mlp, hidden: [8]}, {kind: mlp, hidden: %s}]}"
+DISTILLED = "data: {kind: distilled, per_class: 10000000000}"
+WIDE = [
+    ("method: maml, " + NARROW % "[40000, 40000, 40000, 40000]", "learner.architecture: this machine has not"),
+    ("method: maml, " + NARROW % "[4000000, 4000000]", r"\(58.21 TiB were asked for at once\)"),
+    ("method: maml, " + NARROW % f"[{10**13}, {10**13}]", "learner.architecture: this machine has not"),
+    (f"method: cross_entropy, architecture: mlp, {DISTILLED}", "or make the data itself smaller"),
+]
+
+
+@pytest.mark.parametrize(("learner", "told"), WIDE)
+def test_what_memory_cannot_hold_is_refused_at_its_place(tmp_path: Path, learner: str, told: str) -> None:
+    tasks = "{source: digits}" if "distilled" in learner else "{source: sinusoid}"
+    (tmp_path / "file.yaml").write_text(f"tasks: {tasks}\nlearner: {{{learner}}}\ninner: {{mode: episodic}}\n")
+    with pytest.raises(BadInput, match=rf"^file\.yaml:2: .*{told}"):
+        api.search(tmp_path / "file.yaml", store=tmp_path / "store", executor="inline")
 
 
 def test_both_ends_of_a_range_of_the_tasks_are_tried(tmp_path: Path) -> None:

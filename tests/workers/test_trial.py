@@ -290,6 +290,16 @@ def test_running_out_of_memory_says_what_to_make_smaller(tmp_path):
         run(open_trial(tmp_path, learner=Greedy()))
 
 
+class Wide(Ridge):
+    def init(self, generator):
+        return {"weight": torch.empty(2**50)}
+
+
+def test_weights_that_memory_cannot_hold_say_what_to_make_smaller(tmp_path):
+    with pytest.raises(TrialFailed, match=r"ran out of memory \(4,?096 TiB were asked for at once\).*narrower network"):
+        open_trial(tmp_path, learner=Wide())
+
+
 class Wrong(Ridge):
     def meta_step(self, phi, state, episodes, generator):
         raise RuntimeError("a mistake of its own")

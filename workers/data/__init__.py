@@ -5,7 +5,8 @@ that whatever is wrong with the data is said then, and the caches are built once
 """
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> TaskSour
         CacheError: The cache folder is not usable.
     """
     source, config = read_tasks(tasks)
-    return source.open(config, seed=seed, cache=cache)
+    with _at_its_field(config):
+        return source.open(config, seed=seed, cache=cache)
 
 
 def prepare(tasks: Mapping[str, Any], *, cache: Path) -> SourceSummary:
@@ -66,4 +68,17 @@ def prepare(tasks: Mapping[str, Any], *, cache: Path) -> SourceSummary:
         CacheError: The cache folder is not usable.
     """
     source, config = read_tasks(tasks)
-    return source.open(config, seed=0, cache=cache).summary()
+    with _at_its_field(config):
+        return source.open(config, seed=0, cache=cache).summary()
+
+
+@contextmanager
+def _at_its_field(config: Any) -> Iterator[None]:
+    """Name the field that led to a file with something wrong in it, where the complaint names the file alone."""
+    try:
+        yield
+    except DataError as error:
+        if str(error).startswith("tasks."):
+            raise
+        field = "source" if getattr(config, "path", None) is None else "path"
+        raise DataError(f"tasks.{field}: {error}") from error

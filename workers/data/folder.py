@@ -1,6 +1,7 @@
 """The user's own images: one folder per class."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from metaloom.search_spaces.tasks import FolderTasks
 from metaloom.workers.data.base import SOURCES, DataError, SourceSummary, check_at_least, check_fraction, some
 from metaloom.workers.data.pictures import ENDINGS, read_picture
-from metaloom.workers.data.sampler import ClassTable, FewShotSource, spans_of, split_classes
+from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes
 from metaloom.workers.data.store import Arrays, cached, file_facts
 
 _LOG = logging.getLogger("metaloom.data")
@@ -30,16 +31,16 @@ class Folder(FewShotSource):
         check_at_least(cls.name, 4, size=config.size)
         check_fraction(cls.name, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
         files = class_files(Path(config.path))
+        found = spans_of({name: len(paths) for name, paths in files.items()})
+        check_episodes(cls.name, _divided(found, config), ways=config.ways, shots=config.shots, queries=config.queries)
         key = {
             "source": cls.name,
             "files": [file_facts(path) for paths in files.values() for path in paths],
             "settings": [config.size, config.color, config.on_error],
         }
         arrays = cached(cache, cls.name, key, lambda: _load(files, config))
-        spans = arrays.about["spans"]
-        splits = split_classes(list(spans), config.validation_fraction, config.test_fraction)
+        table = _divided(arrays.about["spans"], config)
         inputs = (3 if config.color else 1, config.size, config.size)
-        table = ClassTable.from_splits(splits, spans)
         source = cls(arrays, table, config, seed=seed, scale=255.0, inputs=inputs)
         source.skipped = tuple(arrays.about["skipped"])
         return source
@@ -49,6 +50,10 @@ class Folder(FewShotSource):
         summary = super().summary()
         notes = (f"{len(self.skipped)} unreadable images skipped: {some(self.skipped)}",) if self.skipped else ()
         return SourceSummary(summary.name, summary.shape, summary.splits, notes)
+
+
+def _divided(spans: Mapping[str, Sequence[int]], config: FolderTasks) -> ClassTable:
+    return ClassTable.from_splits(split_classes(list(spans), config.validation_fraction, config.test_fraction), spans)
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from metaloom.search_spaces.tasks import GlyphTasks
 from metaloom.workers.data import glyph_drawing as drawing
 from metaloom.workers.data.base import SOURCES
-from metaloom.workers.data.sampler import ClassTable, FewShotSource, spans_of, split_classes
+from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes
 from metaloom.workers.data.store import Arrays, cached
 
 VERSION = 4  # of the drawings: raise it whenever they change
 VALIDATION, TEST = 0.15, 0.2  # of the characters
+Spans = dict[str, tuple[int, int]]
 
 
 @SOURCES.register("glyphs")
@@ -31,20 +32,41 @@ class Glyphs(FewShotSource):
     @classmethod
     def open(cls, config: GlyphTasks, *, seed: int, cache: Path) -> Self:
         """Map the drawings; draw them first if they are not there."""
-        arrays = cached(cache, cls.name, {"source": cls.name, "version": VERSION}, draw_all)
-        spans = arrays.about["spans"]
-        table = ClassTable.from_splits(split_classes(list(spans), VALIDATION, TEST), spans)
+
+        def draw() -> Arrays:
+            characters = Characters()
+            table = class_table(characters.spans)  # looked at before the drawing, which takes longest
+            check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
+            return characters.draw()
+
+        arrays = cached(cache, cls.name, {"source": cls.name, "version": VERSION}, draw)
+        table = class_table(arrays.about["spans"])
         return cls(arrays, table, config, seed=seed, scale=255.0, inputs=(1, drawing.SIZE, drawing.SIZE))
 
 
-def draw_all() -> Arrays:
-    """Choose the characters and draw them."""
-    faces = drawing.faces()
-    charmaps = [set(face.get_charmap()) for face in faces]
-    codes = drawing.distinct(_thumbnails(faces, charmaps))
-    images = np.concatenate([_draw_class(code, faces, charmaps) for code in codes])
-    names = [f"U+{code:04X} {unicodedata.name(chr(code))}" for code in codes]
-    return Arrays({"x": images}, {"spans": spans_of(dict.fromkeys(names, drawing.DRAWINGS))})
+def class_table(spans: Spans) -> ClassTable:
+    """Divide the characters among the splits."""
+    return ClassTable.from_splits(split_classes(list(spans), VALIDATION, TEST), spans)
+
+
+class Characters:
+    """The characters that are told apart, chosen but not drawn yet.
+
+    Attributes:
+        spans: First row and number of drawings of each, by name.
+    """
+
+    def __init__(self) -> None:
+        self._faces = drawing.faces()
+        self._charmaps = [set(face.get_charmap()) for face in self._faces]
+        self._codes = drawing.distinct(_thumbnails(self._faces, self._charmaps))
+        names = [f"U+{code:04X} {unicodedata.name(chr(code))}" for code in self._codes]
+        self.spans: Spans = spans_of(dict.fromkeys(names, drawing.DRAWINGS))
+
+    def draw(self) -> Arrays:
+        """Draw each in all its faces."""
+        images = np.concatenate([_draw_class(code, self._faces, self._charmaps) for code in self._codes])
+        return Arrays({"x": images}, {"spans": self.spans})
 
 
 def _thumbnails(faces: list[Any], charmaps: list[set[int]]) -> dict[int, drawing.Floats]:

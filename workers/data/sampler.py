@@ -133,7 +133,7 @@ class FewShotSource(Source):
         first, last = table.ends["train"]
         self.shape = TaskShape("classification", inputs, self.ways, classes=last - first)
         check_at_least(self.name, 2, ways=self.ways)
-        self._check()
+        check_episodes(self.name, table, ways=self.ways, shots=self.shots, queries=self.queries)
 
     def episode(self, split: str, index: int) -> SampledEpisode:
         """Draw ways, their order (which is their labels), and disjoint support and query rows."""
@@ -177,24 +177,6 @@ class FewShotSource(Source):
                 stored[turned] = np.rot90(stored[turned], turn, axes=(2, 3))
         return to_inputs(stored, self.scale).view(*rows.shape, *self.shape.inputs)
 
-    def _check(self) -> None:
-        check_at_least(self.name, 1, shots=self.shots, queries=self.queries)
-        each = self.shots + self.queries
-        for split, (first, last) in self.table.ends.items():
-            if last - first < self.ways:
-                raise DataError(
-                    f"tasks.ways: {self.ways} ways need as many classes, but the {split} split of {self.name} "
-                    f"has {last - first}"
-                )
-            counts = self.table.counts[first:last]
-            if counts.min() < each:
-                short = first + int(counts.argmin())
-                raise DataError(
-                    f"tasks.shots, tasks.queries: {self.shots} shots and {self.queries} queries need {each} "
-                    f"samples of each class, but '{self.table.names[short]}' ({split} split of {self.name}) has "
-                    f"{self.table.counts[short]}"
-                )
-
 
 def _draw_within(counts: Rows, each: int, generator: Generator) -> Rows:
     """Draw ``each`` distinct places below every count: int64 [len(counts), each]."""
@@ -204,6 +186,24 @@ def _draw_within(counts: Rows, each: int, generator: Generator) -> Rows:
     keys = generator.random((len(counts), most))
     keys[np.arange(most) >= counts[:, None]] = 2.0  # above every key: never drawn
     return keys.argsort(axis=1)[:, :each]
+
+
+def check_episodes(source: str, table: ClassTable, *, ways: int, shots: int, queries: int) -> None:
+    """Refuse episodes for which a split has too few classes, or a class too few samples; raises DataError."""
+    check_at_least(source, 1, shots=shots, queries=queries)
+    each = shots + queries
+    for split, (first, last) in table.ends.items():
+        if last - first < ways:
+            raise DataError(
+                f"tasks.ways: {ways} ways need as many classes, but the {split} split of {source} has {last - first}"
+            )
+        counts = table.counts[first:last]
+        if counts.min() < each:
+            short = first + int(counts.argmin())
+            raise DataError(
+                f"tasks.shots, tasks.queries: {shots} shots and {queries} queries need {each} samples of each class, "
+                f"but '{table.names[short]}' ({split} split of {source}) has {table.counts[short]}"
+            )
 
 
 def spans_of(sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:

@@ -26,6 +26,7 @@ from metaloom.workers.data.columns import read_columns
 from metaloom.workers.data.sampler import (
     ClassTable,
     FewShotSource,
+    check_episodes,
     draw_seed,
     episode_generator,
     spans_of,
@@ -89,7 +90,7 @@ class TableOfTasks(Table):
         for split, (first, last) in table.ends.items():
             if first == last:
                 raise DataError(f"tasks.{split}_fraction: the {split} split of {self.name} has no task")
-        self._check()
+        check_episodes(self.name, table, ways=self.ways, shots=self.shots, queries=self.queries)
 
     def episode(self, split: str, index: int) -> SampledEpisode:
         """Draw a task, and disjoint support and query rows of it."""
