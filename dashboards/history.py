@@ -39,6 +39,7 @@ class TrialHistory:
     Attributes:
         reports: Report documents by outer step, oldest first; a step repeated after a resume counts once.
         values: Objectives that it ended with; empty before its end.
+        notes: What its reports say beside numbers, such as that it stopped early; why it was stopped.
         warnings: What went wrong and was put right, such as a damaged checkpoint.
     """
 
@@ -50,7 +51,7 @@ class TrialHistory:
     values: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
     error: str | None = None
-    note: str | None = None
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -202,13 +203,15 @@ def _trial_started(trial: TrialHistory, event: Event) -> None:
 def _reported(trial: TrialHistory, event: Event) -> None:
     report = event.payload.get("report", event.payload)
     trial.state = records.RUNNING
-    trial.reports.pop(int(report["step"]), None)  # so that the newest is the last one
+    repeated = trial.reports.pop(int(report["step"]), None)  # so that the newest is the last one
     trial.reports[int(report["step"])] = report
+    if repeated is None:
+        trial.notes += report.get("notes", ())
 
 
 def _stopped(trial: TrialHistory, event: Event) -> None:
     trial.state = records.STOPPED
-    trial.note = event.payload.get("reason")
+    trial.notes.append(f"stopped: {event.payload.get('reason') or 'no reason was given'}")
     trial.values = dict(event.payload.get("values") or {})
 
 

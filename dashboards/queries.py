@@ -227,6 +227,7 @@ def _trial_row(trial: TrialHistory, aims: list[dict[str, str]], run: str | None)
         "episodes_seen": last.get("episodes", 0),
         "run_id": run,
         "error": trial.error,
+        "notes": trial.notes,
         "warnings": trial.warnings,
     }
     if len(aims) > 1:

@@ -31,7 +31,7 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         from metaloom.orchestrator.commands_tables import show_search
 
         summary = queries.search_summary(store, name)
-        answer.give(summary, lambda screen: show_search(screen, summary))
+        answer.give(summary, lambda screen: show_search(screen, summary, notes=True))
 
 
 def episodes(

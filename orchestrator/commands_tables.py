@@ -113,8 +113,8 @@ def show_searches(console: "Console", rows: Sequence[Mapping[str, Any]], store: 
     console.print(shown)
 
 
-def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
-    """Print a search and its trials."""
+def show_search(console: "Console", summary: Mapping[str, Any], *, notes: bool = False) -> None:
+    """Print a search and its trials; with ``notes``, also what is to be known of single ones."""
     aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
     console.print(summary["name"], styled(summary["state"]), aims)
     others = [aim["metric"] for aim in summary["objectives"][1:]]
@@ -132,13 +132,19 @@ def show_search(console: "Console", summary: Mapping[str, Any]) -> None:
     if best is None and summary.get("infeasible"):
         console.print(without_best(summary), style="red", markup=False)
     for trial in summary["trials"]:
-        if trial["error"]:
-            console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
-        for warning in trial["warnings"]:
-            console.print(f"trial {trial['id']}: {warning}", style="yellow", markup=False)
+        _show_remarks(console, trial, notes=notes)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)
+
+
+def _show_remarks(console: "Console", trial: Mapping[str, Any], *, notes: bool) -> None:
+    if trial["error"]:
+        console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
+    for line in trial["warnings"]:
+        console.print(f"trial {trial['id']}: {line}", style="yellow", markup=False)
+    for line in trial["notes"] if notes else ():
+        console.print(f"trial {trial['id']}: {line}", style="dim", markup=False)
 
 
 def without_best(summary: Mapping[str, Any]) -> str:

@@ -68,6 +68,7 @@ def test_each_way_a_trial_can_go_has_its_state(tmp_path: Path, write_search: Wri
     assert [trial["state"] for trial in trials] == ["stopped", "failed", "waiting", "running", "waiting"]
     assert trials[1]["error"] == "loss is nan at step 3"
     assert trials[1]["value"] is None
+    assert trials[0]["notes"] == ["stopped: worse"]
 
 
 def test_a_killed_driver_leaves_no_running_trial(tmp_path: Path, write_search: Write) -> None:

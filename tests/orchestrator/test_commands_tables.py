@@ -21,6 +21,7 @@ def shown(objectives: list[dict[str, str]], **trial: Any) -> str:
         "seconds": 5.0,
         "knobs": {"learner.architecture.channels": 4},
         "error": None,
+        "notes": ["stopped early at step 100"],
         "warnings": [],
         **trial,
     }
@@ -28,10 +29,10 @@ def shown(objectives: list[dict[str, str]], **trial: Any) -> str:
     return printed(summary | {"test": None, "baselines": []})
 
 
-def printed(summary: dict[str, Any]) -> str:
+def printed(summary: dict[str, Any], *, notes: bool = False) -> str:
     """Print a summary."""
     out = io.StringIO()
-    show_search(Console(file=out, width=160), summary)
+    show_search(Console(file=out, width=160), summary, notes=notes)
     return out.getvalue()
 
 
@@ -48,6 +49,15 @@ def test_every_objective_has_a_column() -> None:
 def test_an_objective_that_is_not_known_yet_is_a_dash() -> None:
     text = shown([ACCURACY, SIZE], state="running", values={"validation_accuracy": None, "parameters": None})
     assert " - " in text
+
+
+def test_notes_are_for_show_alone() -> None:
+    row = {"id": 0, "state": "finished", "value": 0.75, "interval": [0.7, 0.8], "steps": 1, "seconds": 5.0, "knobs": {}}
+    row |= {"error": None, "notes": ["stopped early at step 100"], "warnings": []}
+    summary = {"name": "s", "state": "finished", "objectives": [ACCURACY], "best": row, "trials": [row]}
+    summary |= {"test": None, "baselines": []}
+    assert "trial 0: stopped early at step 100" in printed(summary, notes=True)
+    assert "stopped early" not in printed(summary)
 
 
 def test_what_went_wrong_and_was_put_right_is_told_below() -> None:
