@@ -7,12 +7,12 @@ from typing import Any
 
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.resume import resume
+from metaloom.orchestrator.samplers import checked_sampler
 from metaloom.orchestrator.schedulers import build_scheduler
 from metaloom.orchestrator.search import Progress
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
-from metaloom.orchestrator.study import checked_sampler
 from metaloom.orchestrator.warm_start import left_out, starts
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment

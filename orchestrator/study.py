@@ -1,4 +1,6 @@
-"""Optuna: what to try next, and the study that others can open. Besides ``evolution.py`` nothing else imports optuna.
+"""Optuna: what to try next, and the study that others can open.
+
+Only this file, and those of the samplers, import optuna.
 
 A suggestion is a pure function of (search seed, trial number, journal): the study
 lives in memory, is rebuilt from the journal by replay, and each suggestion gets a
@@ -10,7 +12,6 @@ CMA-ES and NSGA-II keep their generations in attributes that they write while
 sampling; replaying such a search asks the sampler again, with the values given.
 """
 
-import hashlib
 import logging
 import math
 import warnings
@@ -23,14 +24,13 @@ from urllib.parse import quote
 import filelock
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from metaloom.learners.errors import BadInput, unknown
-from metaloom.orchestrator.evolution import RegularizedEvolution
-from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.learners.errors import BadInput
+from metaloom.orchestrator.failures import StoreError
 from metaloom.orchestrator.grid import grid_point
 from metaloom.orchestrator.journal import Event
+from metaloom.orchestrator.samplers import GRID, SAMPLES_BY_ATTRIBUTE, build_sampler, checked_sampler, trial_seed
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.workers import records
 
@@ -41,23 +41,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 logger = logging.getLogger("metaloom.study")
 
 Define = Callable[["Suggest"], "Resolved"]
-GRID = "grid"
-SAMPLES_BY_ATTRIBUTE = frozenset({"cmaes", "nsga2"})
-ONE_OBJECTIVE = frozenset({"cmaes", "evolution"})
-SAMPLER_OPTIONS = {
-    "random": (),
-    "tpe": ("startup_trials", "multivariate", "group"),
-    "gp": ("startup_trials",),
-    "cmaes": ("startup_trials", "sigma"),
-    "nsga2": ("population",),
-    "evolution": ("population", "tournament"),
-    GRID: (),
-}
-
-
-def trial_seed(seed: int, number: int) -> int:
-    """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/suggestion".encode()).digest()[:4], "big")
 
 
 @dataclass(frozen=True)
@@ -116,7 +99,7 @@ class Proposer:
                 return None
         with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
             warnings.simplefilter("ignore")
-            self._study.sampler = _build_sampler(self._settings, trial_seed(self._seed, number))
+            self._study.sampler = build_sampler(self._settings, trial_seed(self._seed, number))
             trial = self._study.ask()
             asked = OptunaSuggest(trial, given or {})
             try:
@@ -149,7 +132,7 @@ class Proposer:
         self._study.enqueue_trial(dict(payload["params"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._study.sampler = _build_sampler(self._settings, trial_seed(self._seed, number))
+            self._study.sampler = build_sampler(self._settings, trial_seed(self._seed, number))
             self._study.ask(fixed_distributions=distributions)
 
 
@@ -340,45 +323,6 @@ def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
     """Return (low, high, log) of a real distribution given as Optuna's JSON; None of any other."""
     known = optuna.distributions.json_to_distribution(distribution)
     return (known.low, known.high, known.log) if isinstance(known, FloatDistribution) else None
-
-
-def checked_sampler(settings: SearchSettings) -> str:
-    """Return the sampler's kind; raises SearchError if it, or one of its options, does not exist or fit."""
-    kind = str(settings.sampler["kind"])
-    if kind not in SAMPLER_OPTIONS:
-        raise SearchError(unknown("sampler", kind, SAMPLER_OPTIONS))
-    for name, value in settings.sampler.items():
-        if name != "kind" and value is not None and name not in SAMPLER_OPTIONS[kind]:
-            raise SearchError(f"sampler {kind}: {unknown('option', name, SAMPLER_OPTIONS[kind])}")
-    if kind in ONE_OBJECTIVE and len(settings.objectives) > 1:
-        raise SearchError(f"sampler {kind} takes one objective; use nsga2, tpe or random for several")
-    return kind
-
-
-def _build_sampler(settings: SearchSettings, seed: int) -> BaseSampler:
-    kind = settings.sampler["kind"]
-    options = {key: value for key, value in settings.sampler.items() if key != "kind" and value is not None}
-    if kind == "tpe":
-        # group: a multivariate model per branch of a conditional space, instead of none outside the intersection
-        multivariate = options.get("multivariate", True)
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            n_startup_trials=options.get("startup_trials", 10),
-            multivariate=multivariate,
-            group=multivariate and options.get("group", True),
-            constant_liar=True,
-        )
-    if kind == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=options.get("startup_trials", 10))
-    if kind == "cmaes":
-        startup = options.get("startup_trials", 1)
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, sigma0=options.get("sigma"))
-    if kind == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=options.get("population", 50))
-    if kind == "evolution":
-        population, tournament = options.get("population", 10), options.get("tournament", 3)
-        return RegularizedEvolution(seed=seed, population=population, tournament=tournament)
-    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _distributions(documents: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:

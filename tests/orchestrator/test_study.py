@@ -9,14 +9,12 @@ import pytest
 import toy
 from optuna.trial import TrialState
 
-from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.failures import StoreError
 from metaloom.orchestrator.inline import InlineExecutor
 from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
-from metaloom.orchestrator.state import SearchSettings
-from metaloom.orchestrator.study import OptunaProjection, Proposer, record_in_database, trial_seed
+from metaloom.orchestrator.study import OptunaProjection, record_in_database
 from metaloom.workers import records
 
 
@@ -25,17 +23,8 @@ def run(director: Director) -> Director:
     return director
 
 
-def proposer(seed: int = 0, **changes: Any) -> Proposer:
-    return Proposer(SearchSettings.from_document(toy.settings(**changes)), seed=seed, define=toy.ToySpace())
-
-
 def params(director: Director) -> list[dict[str, Any]]:
     return [trial.params for trial in director.state.trials.values()]
-
-
-def test_seeds_differ_by_search_and_trial_and_are_stable() -> None:
-    assert len({trial_seed(seed, number) for seed in range(20) for number in range(20)}) == 400
-    assert trial_seed(0, 0) == 1796802197  # written down: another value would change every recorded search
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2", "evolution", "grid"])
@@ -63,12 +52,6 @@ def test_tpe_does_better_than_its_random_beginning(tmp_path: Path) -> None:
     director = run(toy.direct(tmp_path / "s", sampler={"kind": "tpe", "startup_trials": 5}, trials=25))
     losses = [trial.values[records.VALIDATION_LOSS] for trial in director.state.trials.values()]
     assert sum(losses[15:]) / 10 < sum(losses[:5]) / 5
-
-
-@pytest.mark.parametrize("sampler", [{"kind": "tpee"}, {"kind": "tpe", "startups": 3}])
-def test_what_does_not_exist_is_refused_with_its_nearest_spelling(sampler: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="did you mean"):
-        proposer(sampler=sampler)
 
 
 def test_a_warm_start_tries_the_given_knobs_first_and_says_where_they_come_from(tmp_path: Path) -> None:
