@@ -1,6 +1,7 @@
 """Which of Optuna's samplers, or of our own, a search proposes with, and the seed of each suggestion."""
 
 import hashlib
+from collections.abc import Sequence
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -24,9 +25,17 @@ SAMPLER_OPTIONS = {
 }
 
 
-def trial_seed(seed: int, number: int) -> int:
-    """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}/suggestion".encode()).digest()[:4], "big")
+def trial_seed(seed: int, number: int, *, origins: Sequence[str] = ()) -> int:
+    """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process.
+
+    Args:
+        seed: The search's.
+        number: The trial's.
+        origins: The trials of an earlier search that this one starts from. Most often both have one seed, and would
+            draw the same knobs if the origins were not mixed in.
+    """
+    text = "/".join([str(seed), str(number), "suggestion", *origins])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def checked_sampler(settings: SearchSettings) -> str:

@@ -2,11 +2,11 @@
 
 Only this file, and those of the samplers, import optuna.
 
-A suggestion is a pure function of (search seed, trial number, journal): the study
-lives in memory, is rebuilt from the journal by replay, and each suggestion gets a
-fresh sampler seeded by the seed and the trial's number. So a resumed search
-suggests exactly what the uninterrupted one would have. Trials that run are RUNNING
-in the study, which is what Optuna's constant liar keeps away from.
+A suggestion is a pure function of (search seed, warm start, trial number, journal): the
+study lives in memory, is rebuilt from the journal by replay, and each suggestion gets a
+fresh sampler seeded by the first three. So a resumed search suggests exactly what the
+uninterrupted one would have. Trials that run are RUNNING in the study, which is what
+Optuna's constant liar keeps away from.
 
 CMA-ES and NSGA-II keep their generations in attributes that they write while
 sampling; replaying such a search asks the sampler again, with the values given.
@@ -99,7 +99,7 @@ class Proposer:
                 return None
         with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
             warnings.simplefilter("ignore")
-            self._study.sampler = build_sampler(self._settings, trial_seed(self._seed, number))
+            self._study.sampler = build_sampler(self._settings, self._seed_of(number))
             trial = self._study.ask()
             asked = OptunaSuggest(trial, given or {})
             try:
@@ -124,6 +124,9 @@ class Proposer:
             return self._warm_start[number]["params"], str(self._warm_start[number]["origin"])
         return None, self._kind
 
+    def _seed_of(self, number: int) -> int:
+        return trial_seed(self._seed, number, origins=[str(one["origin"]) for one in self._warm_start])
+
     def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
         if self._kind not in SAMPLES_BY_ATTRIBUTE:
             self._mirror.suggested(number, payload)
@@ -132,7 +135,7 @@ class Proposer:
         self._study.enqueue_trial(dict(payload["params"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._study.sampler = build_sampler(self._settings, trial_seed(self._seed, number))
+            self._study.sampler = build_sampler(self._settings, self._seed_of(number))
             self._study.ask(fixed_distributions=distributions)
 
 

@@ -10,8 +10,9 @@ import toy
 from optuna.trial import TrialState
 
 from metaloom.orchestrator.failures import StoreError
+from metaloom.orchestrator.hosting import TrialHost
 from metaloom.orchestrator.inline import InlineExecutor
-from metaloom.orchestrator.journal import Event
+from metaloom.orchestrator.journal import Event, Journal
 from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.study import OptunaProjection, record_in_database
@@ -65,6 +66,35 @@ def test_a_warm_start_outside_the_space_is_sampled_instead(tmp_path: Path) -> No
     given = [{"origin": "warm_start:old/3", "params": {"learner.method": "gone", "rate": 7.0}}]
     director = run(toy.direct(tmp_path / "s", warm_start=given, trials=1))
     assert director.state.trials[0].params["learner.method"] in {"plain", "wide"}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2", "evolution"])
+def test_a_warm_start_goes_on_from_the_earlier_search_and_does_not_repeat_it(tmp_path: Path, sampler: str) -> None:
+    """Both have one seed; only the knobs that are given are tried twice."""
+    section = {"sampler": {"kind": sampler}, "trials": 5}
+    earlier = params(run(toy.direct(tmp_path / "old", **section)))
+    given = [{"origin": "warm_start:old/3", "params": earlier[3]}]
+    first, second = (run(toy.direct(tmp_path / name, warm_start=given, **section)) for name in ("a", "b"))
+    assert params(first)[0] == earlier[3]
+    assert not {one["rate"] for one in params(first)[1:]} & {one["rate"] for one in earlier}
+    assert toy.outcome(first) == toy.outcome(second)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2", "evolution"])
+def test_a_warm_started_search_that_was_cut_goes_on_as_if_it_was_not(tmp_path: Path, sampler: str) -> None:
+    given = [{"origin": "warm_start:old/3", "params": {"learner.method": "plain", "rate": 0.25}}]
+    section = {"sampler": {"kind": sampler}, "warm_start": given, "trials": 5}
+    whole, cut = run(toy.direct(tmp_path / "whole", **section)), toy.direct(tmp_path / "cut", **section)
+    for _ in range(2):
+        host = TrialHost(toy.open_toy)
+        host.begin(cut.next_trial())
+        while cut.hear(host.step()):
+            pass
+        host.close()
+    cut.journal.close()
+    again = Director(Journal(tmp_path / "cut"), toy.ToySpace())
+    again.start()
+    assert toy.outcome(run(again)) == toy.outcome(whole)
 
 
 def test_running_trials_are_running_in_the_study(tmp_path: Path) -> None:
