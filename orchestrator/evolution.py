@@ -19,7 +19,9 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+
+from metaloom.orchestrator.optuna_trials import ended_trials, holds, rank
 
 STEP = 0.1  # standard deviation of a number's change, of its range (of the logarithm's, where the knob is log)
 
@@ -52,12 +54,11 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose the parent, and which of its knobs changes."""
-        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        living = [one for one in ended if one.values][-self._population :]
+        living = ended_trials(study)[-self._population :]
         if len(living) < self._population:
             return
         drawn = self._random.sample(living, min(self._tournament, len(living)))
-        parent = min(drawn, key=lambda one: _rank(one, study.direction))
+        parent = min(drawn, key=lambda one: rank(one, study.direction))
         self._parent = parent.params
         movable = sorted(name for name, domain in parent.distributions.items() if not domain.single())
         self._changed = self._random.choice(movable) if movable else None
@@ -66,7 +67,7 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Take the parent's value, or another one for the knob that changes; draw what the parent lacks."""
-        if param_name not in self._parent or not _holds(param_distribution, self._parent[param_name]):
+        if param_name not in self._parent or not holds(param_distribution, self._parent[param_name]):
             return self._fresh.sample_independent(study, trial, param_name, param_distribution)
         value = self._parent[param_name]
         return self._moved(value, param_distribution) if param_name == self._changed else value
@@ -85,20 +86,6 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
             return round(found)
         others = [one for one in (value - 1, value + 1) if domain.low <= one <= domain.high]
         return self._random.choice(others or [value])
-
-
-def _rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple[float, bool, float]:
-    """Order trials from the best: those that keep the constraints, then those that ran to their end, then by value."""
-    broken = sum(max(violation, 0.0) for violation in (trial.constraints or {}).values())
-    value = trial.values[0]
-    worth = -value if direction == optuna.study.StudyDirection.MAXIMIZE else value
-    return broken, trial.state != TrialState.COMPLETE, worth
-
-
-def _holds(domain: BaseDistribution, value: Any) -> bool:
-    if isinstance(domain, CategoricalDistribution):
-        return value in domain.choices
-    return bool(domain._contains(domain.to_internal_repr(value)))
 
 
 def _reflected(at: float, low: float, high: float) -> float:

@@ -1,18 +1,24 @@
 """Which of Optuna's samplers, or of our own, a search proposes with, and the seed of each suggestion."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.samplers import BaseSampler
 
 from metaloom.learners.errors import unknown
+from metaloom.orchestrator.cma_es import BranchCMAES
 from metaloom.orchestrator.evolution import RegularizedEvolution
 from metaloom.orchestrator.failures import SearchError
 from metaloom.orchestrator.state import SearchSettings
 
+if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
+    from metaloom.search_spaces.sampling import Suggest
+
 GRID = "grid"
-SAMPLES_BY_ATTRIBUTE = frozenset({"cmaes", "nsga2"})
+SAMPLES_BY_ATTRIBUTE = frozenset({"nsga2"})
+STARTUP_TRIALS = 10
 ONE_OBJECTIVE = frozenset({"cmaes", "evolution"})
 SAMPLER_OPTIONS = {
     "random": (),
@@ -51,27 +57,56 @@ def checked_sampler(settings: SearchSettings) -> str:
     return kind
 
 
-def build_sampler(settings: SearchSettings, seed: int) -> BaseSampler:
+def build_sampler(settings: SearchSettings, seed: int, define: Callable[["Suggest"], object]) -> BaseSampler:
+    """Return the sampler for one suggestion.
+
+    Args:
+        settings: The search section; its sampler has passed ``checked_sampler``.
+        seed: What the suggestion is drawn from.
+        define: Resolves the experiment through a ``Suggest``, for a sampler that looks ahead.
+    """
     kind = settings.sampler["kind"]
     options = {key: value for key, value in settings.sampler.items() if key != "kind" and value is not None}
+    startup = options.get("startup_trials", STARTUP_TRIALS)
     if kind == "tpe":
         # group: a multivariate model per branch of a conditional space, instead of none outside the intersection
         multivariate = options.get("multivariate", True)
         return optuna.samplers.TPESampler(
             seed=seed,
-            n_startup_trials=options.get("startup_trials", 10),
+            n_startup_trials=startup,
             multivariate=multivariate,
             group=multivariate and options.get("group", True),
             constant_liar=True,
         )
     if kind == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=options.get("startup_trials", 10))
+        return optuna.samplers.GPSampler(
+            seed=seed,
+            n_startup_trials=startup,
+            independent_sampler=_univariate(seed),  # of the knobs that not every trial has
+            warn_independent_sampling=False,
+        )
     if kind == "cmaes":
-        startup = options.get("startup_trials", 1)
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, sigma0=options.get("sigma"))
+        return BranchCMAES(
+            seed=seed,
+            define=define,
+            independent=_univariate(seed),
+            startup_trials=options.get("startup_trials", 1),
+            sigma=options.get("sigma", 1 / 6),  # as Optuna's
+        )
     if kind == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=options.get("population", 50))
     if kind == "evolution":
         population, tournament = options.get("population", 10), options.get("tournament", 3)
         return RegularizedEvolution(seed=seed, population=population, tournament=tournament)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _univariate(seed: int) -> BaseSampler:
+    """Return TPE of one knob at a time, for those that another sampler's model leaves out."""
+    return optuna.samplers.TPESampler(
+        seed=seed,
+        n_startup_trials=STARTUP_TRIALS,
+        multivariate=False,
+        constant_liar=True,
+        warn_independent_sampling=False,
+    )

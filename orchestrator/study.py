@@ -8,8 +8,8 @@ fresh sampler seeded by the first three. So a resumed search suggests exactly wh
 uninterrupted one would have. Trials that run are RUNNING in the study, which is what
 Optuna's constant liar keeps away from.
 
-CMA-ES and NSGA-II keep their generations in attributes that they write while
-sampling; replaying such a search asks the sampler again, with the values given.
+NSGA-II keeps its generations in attributes that it writes while sampling; replaying
+such a search asks the sampler again, with the values given.
 """
 
 import logging
@@ -24,6 +24,7 @@ from urllib.parse import quote
 import filelock
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput
@@ -99,7 +100,7 @@ class Proposer:
                 return None
         with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
             warnings.simplefilter("ignore")
-            self._study.sampler = build_sampler(self._settings, self._seed_of(number))
+            self._study.sampler = self._sampler_of(number)
             trial = self._study.ask()
             asked = OptunaSuggest(trial, given or {})
             try:
@@ -124,8 +125,9 @@ class Proposer:
             return self._warm_start[number]["params"], str(self._warm_start[number]["origin"])
         return None, self._kind
 
-    def _seed_of(self, number: int) -> int:
-        return trial_seed(self._seed, number, origins=[str(one["origin"]) for one in self._warm_start])
+    def _sampler_of(self, number: int) -> BaseSampler:
+        origins = [str(one["origin"]) for one in self._warm_start]
+        return build_sampler(self._settings, trial_seed(self._seed, number, origins=origins), self._define)
 
     def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
         if self._kind not in SAMPLES_BY_ATTRIBUTE:
@@ -135,7 +137,7 @@ class Proposer:
         self._study.enqueue_trial(dict(payload["params"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._study.sampler = build_sampler(self._settings, self._seed_of(number))
+            self._study.sampler = self._sampler_of(number)
             self._study.ask(fixed_distributions=distributions)
 
 

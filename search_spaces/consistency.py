@@ -168,9 +168,9 @@ def _check_sampler(space: Space, search: SearchSettings, problems: Problems) -> 
             else:
                 _check_grid_size(space, search, problems)
         case "cmaes":
-            named = [name for name, domain in knobs.items() if isinstance(domain, Choice)]
-            if named:
-                problems.add(path, f"cmaes cannot choose among options ({', '.join(named[:3])}); use tpe, or fix them")
+            if knobs and all(isinstance(domain, Choice) for domain in knobs.values()):
+                names = ", ".join(list(knobs)[:3])
+                problems.add(path, f"cmaes adapts numbers, and only options are searched ({names}); use tpe")
     if search.sampler.kind in ("cmaes", "evolution") and len(search.objectives) > 1:
         advice = "use nsga2, tpe or random for several, or keep one"
         problems.add(path, f"{search.sampler.kind} takes one objective; {advice}")

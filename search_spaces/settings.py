@@ -40,7 +40,10 @@ class RandomSampler(Settings):
 
 
 class TPESampler(Settings):
-    """Tree-structured Parzen estimators; good for conditional spaces."""
+    """Tree-structured Parzen estimators; good for conditional spaces.
+
+    Each group of knobs that go together has a model.
+    """
 
     kind: Literal["tpe"] = "tpe"
     startup_trials: Count = 10
@@ -49,18 +52,21 @@ class TPESampler(Settings):
 
 
 class GPSampler(Settings):
-    """A Gaussian process; good for few, continuous knobs and few trials."""
+    """A Gaussian process of the knobs that every trial has, choices among them; univariate TPE for the others.
+
+    Good for few, continuous knobs and few trials.
+    """
 
     kind: Literal["gp"] = "gp"
     startup_trials: Count = 10
 
 
 class CMAESSampler(Settings):
-    """Covariance matrix adaptation; continuous knobs only."""
+    """Covariance matrix adaptation of the numbers, in each branch of the space; univariate TPE for the choices."""
 
     kind: Literal["cmaes"] = "cmaes"
-    startup_trials: Count = 1
-    sigma: Annotated[float, Field(gt=0)] | None = None
+    startup_trials: Count = 1  # in each branch, by univariate TPE
+    sigma: Annotated[float, Field(gt=0)] | None = None  # to begin with, as a share of each range; null: 1/6
 
 
 class NSGA2Sampler(Settings):

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import bowls
 import pytest
 import toy
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.samplers import checked_sampler, trial_seed
+from metaloom.orchestrator.samplers import SAMPLER_OPTIONS, checked_sampler, trial_seed
 from metaloom.orchestrator.state import SearchSettings
 
 
@@ -24,3 +25,45 @@ def test_a_warm_start_changes_the_seeds_by_where_it_comes_from() -> None:
 def test_what_does_not_exist_is_refused_with_its_nearest_spelling(sampler: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="did you mean"):
         checked_sampler(SearchSettings.from_document(toy.settings(sampler=sampler)))
+
+
+RANDOM = {"kind": "random"}
+SAMPLERS: list[dict[str, Any]] = [
+    RANDOM,
+    {"kind": "tpe"},
+    {"kind": "gp"},
+    {"kind": "cmaes"},
+    {"kind": "nsga2", "population": 6},
+    {"kind": "evolution"},
+]
+
+
+def test_every_sampler_but_the_grid_is_tried_here() -> None:
+    assert {sampler["kind"] for sampler in SAMPLERS} == set(SAMPLER_OPTIONS) - {"grid"}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
+def test_every_proposal_is_in_its_branch_and_in_its_domains(sampler: dict[str, Any]) -> None:
+    trials = bowls.Exploration(sampler).run(30)
+    assert all(bowls.is_inside(trial.params) for trial in trials)
+    assert {trial.params["method"] for trial in trials} == {"flat", "deep"}
+
+
+@pytest.mark.parametrize(
+    "sampler", [one for one in SAMPLERS if one["kind"] != "nsga2"], ids=lambda sampler: sampler["kind"]
+)
+def test_a_search_that_was_killed_proposes_what_the_uninterrupted_one_does(sampler: dict[str, Any]) -> None:
+    whole, killed = bowls.Exploration(sampler), bowls.Exploration(sampler)
+    for _ in range(5):
+        killed.run(6)
+        killed.kill()
+    assert killed.trials == whole.run(30)
+
+
+@pytest.mark.parametrize(
+    "sampler", [one for one in SAMPLERS if one["kind"] in ("tpe", "gp", "cmaes")], ids=lambda sampler: sampler["kind"]
+)
+def test_samplers_that_learn_come_to_the_best_point_under_the_best_choice(sampler: dict[str, Any]) -> None:
+    for seed in range(3):
+        trials = bowls.Exploration(sampler, seed=seed).run(60)
+        assert bowls.late_loss(trials) < 0.15 < 0.25 < bowls.late_loss(bowls.Exploration(RANDOM, seed=seed).run(60))

@@ -101,11 +101,12 @@ def test_the_size_of_a_grid_over_conditional_knobs():
     assert grid_size(experiment.space) == (3 + 1) * 4
 
 
-def test_cmaes_takes_numbers_and_one_objective():
-    searched = {"method": "maml", "update": {"rate": "search", "adapt": "search"}}
-    assert "cmaes cannot choose among options (learner.update.adapt)" in complaint(
-        learner=searched, search={"sampler": "cmaes"}
+def test_cmaes_takes_a_number_and_one_objective():
+    options = {"method": "maml", "update": {"adapt": "search"}}
+    assert "cmaes adapts numbers, and only options are searched (learner.update.adapt)" in complaint(
+        learner=options, search={"sampler": "cmaes"}
     )
+    sound(learner={"method": "maml", "update": {"rate": "search", "adapt": "search"}}, search={"sampler": "cmaes"})
     numbers = {"method": "maml", "update": {"rate": "search"}}
     several = {"sampler": "cmaes", "objectives": ["validation_accuracy", "seconds"]}
     assert "cmaes takes one objective" in complaint(learner=numbers, search=several)
