@@ -133,12 +133,15 @@ class Proposer:
         if self._kind not in SAMPLES_BY_ATTRIBUTE:
             self._mirror.suggested(number, payload)
             return
-        distributions = _distributions(payload["distributions"])
-        self._study.enqueue_trial(dict(payload["params"]))
+        given, domains = self._given(number)[0] or {}, _distributions(payload["distributions"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study.sampler = self._sampler_of(number)
-            self._study.ask(fixed_distributions=distributions)
+            trial = self._study.ask()
+            if any(not _contains(domain, given.get(name)) for name, domain in domains.items()):
+                _ = trial.relative_params  # Optuna samples, and writes, no sooner than it is asked for a knob
+        for name, domain in domains.items():
+            _set_param(trial, name, domain, payload["params"][name])
 
 
 class OptunaSuggest:
@@ -170,9 +173,7 @@ class OptunaSuggest:
         if name not in self.params:
             given = self._given.get(name)
             if given is not None and _contains(distribution, given):
-                # As Optuna's own enqueued trials do it, without their attributes.
-                internal = distribution.to_internal_repr(given)
-                self._trial.storage.set_trial_param(self._trial._trial_id, name, internal, distribution)
+                _set_param(self._trial, name, distribution, given)
                 self.params[name] = given
             else:
                 self.params[name] = self._sample(name, distribution)
@@ -332,6 +333,12 @@ def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
 
 def _distributions(documents: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
     return {name: optuna.distributions.json_to_distribution(text) for name, text in documents.items()}
+
+
+def _set_param(trial: optuna.trial.Trial, name: str, domain: optuna.distributions.BaseDistribution, value: Any) -> None:
+    """Give a running trial a value that its sampler is not asked for."""
+    # As Optuna's own enqueued trials do it, without their attributes.
+    trial.storage.set_trial_param(trial._trial_id, name, domain.to_internal_repr(value), domain)
 
 
 def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
