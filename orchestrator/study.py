@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logger = logging.getLogger("metaloom.study")
 
+TPE_DRAFT = "tpe:relative_params"
 Define = Callable[["Suggest"], "Resolved"]
 
 
@@ -107,6 +108,7 @@ class Proposer:
                 resolved, problem = self._define(asked), ""
             except BadInput as error:
                 resolved, problem = None, str(error)
+            _forget_draft(trial)
         return Proposal(resolved, problem, asked.params, asked.distributions, origin)
 
     def resolve_with(self, params: Mapping[str, Any]) -> "Resolved":
@@ -333,6 +335,17 @@ def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
 
 def _distributions(documents: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
     return {name: optuna.distributions.json_to_distribution(text) for name, text in documents.items()}
+
+
+def _forget_draft(trial: optuna.trial.Trial) -> None:
+    """Forget what TPE drew for branches that the trial did not take.
+
+    It writes down a value for every group of knobs, so that others keep away from it while the trial is put together.
+    Ours is complete, and a replayed one has no such values: it would repel from fewer points than it did.
+    """
+    for key in trial.storage.get_trial_system_attrs(trial._trial_id):
+        if key.startswith(TPE_DRAFT):
+            trial.storage.set_trial_system_attr(trial._trial_id, key, "")  # read as none; it cannot be deleted
 
 
 def _set_param(trial: optuna.trial.Trial, name: str, domain: optuna.distributions.BaseDistribution, value: Any) -> None:

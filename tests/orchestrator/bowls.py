@@ -58,7 +58,7 @@ def is_inside(params: Mapping[str, Any]) -> bool:
 
 
 class Exploration:
-    """Proposes and judges trials one after another, and remembers the events, as a journal does.
+    """Proposes and judges trials, and remembers the events, as a journal does.
 
     Args:
         sampler: The sampler section.
@@ -82,18 +82,25 @@ class Exploration:
         self.trials: list[Trial] = []
 
     def run(self, trials: int) -> list[Trial]:
-        """Go on by so many trials, and return all."""
+        """Go on by so many trials, one after another, and return all."""
         for _ in range(trials):
-            number = len(self.trials)
-            proposal = self._proposer.propose(number)
-            assert proposal is not None
-            found = Trial(proposal.params, self._judge(proposal.params))
-            what = {"params": proposal.params, "distributions": proposal.distributions, "sampler": proposal.origin}
-            self._tell(Event(0, 0.0, number, records.TRIAL_SUGGESTED, what))
-            values = {records.VALIDATION_LOSS: found.loss}
-            self._tell(Event(0, 0.0, number, records.TRIAL_FINISHED, {"values": values}))
-            self.trials.append(found)
+            self.begin()
+            self.end(len(self.trials) - 1)
         return self.trials
+
+    def begin(self) -> None:
+        """Propose one more trial, which then runs."""
+        number = len(self.trials)
+        proposal = self._proposer.propose(number)
+        assert proposal is not None
+        what = {"params": proposal.params, "distributions": proposal.distributions, "sampler": proposal.origin}
+        self._tell(Event(0, 0.0, number, records.TRIAL_SUGGESTED, what))
+        self.trials.append(Trial(proposal.params, self._judge(proposal.params)))
+
+    def end(self, number: int) -> None:
+        """Let a trial finish."""
+        values = {records.VALIDATION_LOSS: self.trials[number].loss}
+        self._tell(Event(0, 0.0, number, records.TRIAL_FINISHED, {"values": values}))
 
     def kill(self) -> None:
         """Lose all that is in memory but the events."""

@@ -58,6 +58,19 @@ def test_a_search_that_was_killed_proposes_what_the_uninterrupted_one_does(sampl
     assert killed.trials == whole.run(30)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
+def test_so_does_one_that_was_killed_while_three_trials_ran(sampler: dict[str, Any]) -> None:
+    whole, killed = bowls.Exploration(sampler, seed=2), bowls.Exploration(sampler, seed=2)
+    for number in range(30):
+        for one in (whole, killed):
+            one.begin()
+            if number >= 2:
+                one.end(number - 2)
+        if number % 5 == 4:
+            killed.kill()
+    assert killed.trials == whole.trials
+
+
 @pytest.mark.parametrize(
     "sampler", [one for one in SAMPLERS if one["kind"] in ("tpe", "gp", "cmaes")], ids=lambda sampler: sampler["kind"]
 )
