@@ -102,7 +102,7 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
             sigma=self._sigma,
             bounds=np.tile([0.0, 1.0], (dimensions, 1)),
             n_max_resampling=10 * dimensions,
-            seed=self._seed,
+            seed=(self._seed + 1) % 2**32,  # apart from what drew the choices: else the numbers would go with them
         )
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 POINTS = 5  # values, evenly spaced over its domain, of a number that has more
 
-POINTS = 5  # values, evenly spaced over its domain, of a number that has more
-
 
 def grid_point(define: Callable[["Suggest"], "Resolved"], number: int) -> Mapping[str, Any] | None:
     """Return the values of leaf ``number``, counted in depth-first order, or None beyond the last.

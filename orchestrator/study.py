@@ -96,7 +96,7 @@ class Proposer:
         """Return what trial ``number`` is to try, or None if the grid has no such point."""
         given, origin = self._given(number)
         if given is None and self._kind == GRID:
-            given, origin = grid_point(self._define, number), GRID
+            given, origin = grid_point(self._define, number - len(self._warm_start)), GRID
             if given is None:
                 return None
         with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose

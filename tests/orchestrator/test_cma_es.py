@@ -70,8 +70,11 @@ def test_few_whole_numbers_and_equal_losses_break_nothing(flat: bool) -> None:
         return 0.0 if flat else float(params["n"] + params["m"])
 
     trials = bowls.Exploration(CMAES, define=Numbers(n=(1, 2), m=(0, 3)), judge=judge).run(250)
-    assert {one.params["n"] for one in trials} == {1, 2} and {one.params["m"] for one in trials} == {0, 1, 2, 3}
-    if not flat:
+    seen = {one.params["n"] for one in trials}, {one.params["m"] for one in trials}
+    assert seen[0] <= {1, 2} and seen[1] <= {0, 1, 2, 3}
+    if flat:
+        assert seen == ({1, 2}, {0, 1, 2, 3})
+    else:
         assert sum(one.loss == 1 for one in trials[-50:]) > 25
 
 

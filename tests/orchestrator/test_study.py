@@ -62,6 +62,13 @@ def test_a_warm_start_tries_the_given_knobs_first_and_says_where_they_come_from(
     assert [trial.origin for trial in director.state.trials.values()] == ["warm_start:old/3", "random"]
 
 
+def test_a_grid_is_whole_after_a_warm_start(tmp_path: Path) -> None:
+    given = [{"origin": "warm_start:old/3", "params": {"learner.method": "plain", "rate": 0.25}}]
+    cold = run(toy.direct(tmp_path / "cold", sampler={"kind": "grid"}, trials=3)).state.trials
+    warm = run(toy.direct(tmp_path / "warm", sampler={"kind": "grid"}, trials=4, warm_start=given)).state.trials
+    assert [warm[number + 1].params for number in range(3)] == [cold[number].params for number in range(3)]
+
+
 def test_a_warm_start_outside_the_space_is_sampled_instead(tmp_path: Path) -> None:
     given = [{"origin": "warm_start:old/3", "params": {"learner.method": "gone", "rate": 7.0}}]
     director = run(toy.direct(tmp_path / "s", warm_start=given, trials=1))
