@@ -1,23 +1,22 @@
 """search, train and resume from Python, on the real sine tasks, without Ray; and what they refuse."""
 
-import io
 import json
 import os
 import re
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from metaloom.dashboards.queries import search_summary
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator import api
 from metaloom.orchestrator.api import resume, search, train
 from metaloom.orchestrator.journal import Event, Journal
-from metaloom.orchestrator.progress import LineProgress
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
 from metaloom.workers import records
@@ -175,9 +174,9 @@ def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, e
     trial = Store(tmp_path / "cut").folder("sine") / "trials" / "0000"
     (newest,) = (trial / records.CHECKPOINTS_FOLDER).glob("*.safetensors")
     newest.write_bytes(b"")
-    told = io.StringIO()
-    resume("sine", tmp_path / "cut", executor=executor, progress=LineProgress(Console(file=told, width=200)))
-    assert "trial 0: checkpoint 1 is damaged" in told.getvalue() and "started again from step 0" in told.getvalue()
+    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "resume", "sine", "--executor", executor]
+    done = subprocess.run([*command, "--store", str(tmp_path / "cut")], capture_output=True, text=True, check=True)
+    assert "trial 0: checkpoint 1 is damaged" in done.stderr and "started again from step 0" in done.stderr
     first, second = search_summary(tmp_path / "cut", "sine")["trials"]
     assert first["warnings"][-1] == "no checkpoint is left: started again from step 0" and not second["warnings"]
     assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(tmp_path / "whole", "sine"))
