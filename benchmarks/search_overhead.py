@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    ray_environment.prepare(local=True)
+    ray_environment.prepare()
     from metaloom.orchestrator.ray_connection import connected
 
     outer = {"seconds": options.seconds, "work": options.work}

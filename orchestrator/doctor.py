@@ -18,7 +18,7 @@ LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the
 RAY_TIMEOUT_S = 120.0
 RAY_TRIAL = """
 from metaloom.orchestrator import ray_environment
-ray_environment.prepare(local=True)
+ray_environment.prepare()
 from metaloom.orchestrator import ray_connection
 from metaloom.orchestrator.signals import Interruption
 import ray

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 
 import psutil
 import ray
-from ray._private import worker
+from ray._private import ray_constants, worker
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # in no stub of Ray's
 from ray.experimental import internal_kv
 
 from metaloom.orchestrator import ray_environment
@@ -126,21 +127,41 @@ def connected(
     if ray.is_initialized():
         yield Connection(interruption, set(), own=False)
         return
-    if hasattr(worker.global_worker, "core_worker"):  # which only ray.shutdown removes
+    if _is_held():
         raise ClusterError(
             "this process was told to end (SIGTERM), and cannot start Ray again: "
             "search in a new one, or with the executor 'inline'"
         )
     gc.collect()  # of what an earlier Ray has left: in the new one it would ask for what is not there
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
-    _start_or_stop(interruption, address, cpus, others)
-    interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
-    connection = Connection(interruption, others, own=address is None, address=address)
-    try:
-        yield connection
-    finally:
-        connection.close()
-        interruption.install()
+    with ray_environment.private() if address is None else contextlib.nullcontext():
+        _start_or_stop(interruption, address, cpus, others)
+        interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
+        connection = Connection(interruption, others, own=address is None, address=address)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            interruption.install()
+    if not _is_held():
+        _read_environment()  # for a Ray that the caller starts next
+
+
+def _is_held() -> bool:
+    """Return whether something of a Ray is left in this process, which only ``ray.shutdown`` removes."""
+    return hasattr(worker.global_worker, "core_worker")
+
+
+def _read_environment() -> None:
+    """Let Ray see the environment as it is now: it looked once, when it was imported, and the caller may have done so.
+
+    The mode comes before the token: a thread of an earlier Ray that asks in between must not miss a token it needs.
+    """
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(
+        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray_constants.IS_WINDOWS_OR_OSX
+    )
 
 
 def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
@@ -161,6 +182,7 @@ def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | 
 
 def _start(address: str | None, cpus: int | None) -> None:
     umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
+    _read_environment()
     try:
         with ray_environment.quiet():
             if address is None:

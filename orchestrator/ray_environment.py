@@ -1,4 +1,4 @@
-"""What Ray must be told through the environment before it is imported.
+"""What Ray must be told through the environment before it is imported or started.
 
 Measured on Ray 2.60: a plain ``ray.init()`` listens on all interfaces, keeps its
 token readable by everyone, reports usage, changes the trials' working directory
@@ -30,8 +30,10 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # all workers start at once; the searcher holds trials back itself
     "TUNE_WARN_THRESHOLD_S": "60",
 }
+MODE, PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"
 LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray use 127.0.0.1 on Linux too
+    MODE: "token",
     "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets next to nothing beside any other busy process
 }
 TOKEN_FILE = "token"
@@ -41,22 +43,30 @@ OWNER_FILE = "owner"  # in a private folder: locked by the process whose folder 
 _private_folder: Path | None = None
 
 
-def prepare(*, local: bool) -> None:
-    """Set the variables; call before ``ray`` is imported. What the user has set stays.
-
-    Args:
-        local: Ray is to be started here: for this user only, on 127.0.0.1 only. A cluster that was given
-            by its address keeps the user's own authentication.
-    """
+def prepare() -> None:
+    """Set the variables that hold for any Ray; call before ``ray`` is imported. What the user has set stays."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if local:
-        for name, value in LOCAL.items():
-            os.environ.setdefault(name, value)
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ  # by the user, or a search before
-        if os.environ["RAY_AUTH_MODE"] == "token" and not given:
-            os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token())
+
+
+@contextlib.contextmanager
+def private() -> Iterator[None]:
+    """Have the Ray that is started within for this user only, on 127.0.0.1 only, unless the user has said otherwise.
+
+    Afterwards the environment is as it was: a cluster that is joined later keeps the user's own authentication.
+    """
+    before = {name: os.environ.get(name) for name in (*LOCAL, PATH)}
+    for name, value in LOCAL.items():
+        os.environ.setdefault(name, value)
+    if os.environ[MODE] == "token" and "RAY_AUTH_TOKEN" not in os.environ and PATH not in os.environ:
+        os.environ[PATH] = str(_token())
+    try:
+        yield
+    finally:
+        for name, given in before.items():
+            os.environ.pop(name, None)
+            if given is not None:
+                os.environ[name] = given
 
 
 def private_folder() -> Path:
@@ -106,8 +116,10 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _token() -> Path:
-    """Write a random token that only this user can read."""
+    """Return the file of a random token that only this user can read; it is made once."""
     path = private_folder() / TOKEN_FILE
+    if path.exists():
+        return path
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))

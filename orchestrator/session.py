@@ -199,7 +199,7 @@ def _run_trials(
             logger.warning("perturbation_workers (%d) need Ray: perturbations are evaluated in this process", helpers)
         InlineExecutor(interruption).run(director, opening)
         return
-    ray_environment.prepare(local=options.address is None)
+    ray_environment.prepare()
     from metaloom.orchestrator import cluster, placement, ray_connection  # here: nothing else waits for ray or needs it
 
     resources = experiment.resources.model_dump(mode="json")

@@ -14,7 +14,7 @@ def local_ray() -> Iterator["Connection"]:
     """A Ray of two CPUs, for the whole session."""
     from metaloom.orchestrator import ray_environment
 
-    ray_environment.prepare(local=True)
+    ray_environment.prepare()
     from metaloom.orchestrator.ray_connection import connected
     from metaloom.orchestrator.signals import Interruption
 

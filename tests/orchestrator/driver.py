@@ -27,7 +27,7 @@ def run(
         return
     from metaloom.orchestrator import ray_environment
 
-    ray_environment.prepare(local=address is None)
+    ray_environment.prepare()
     from metaloom.orchestrator.cluster import RayExecutor
     from metaloom.orchestrator.ray_connection import connected
 

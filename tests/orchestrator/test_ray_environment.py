@@ -1,5 +1,6 @@
 """Ray's session folders: private, and gone with their process, however it ended."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test_an_address_at_which_nobody_listens_is_said_at_once() -> None:
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         code = f"""
 from metaloom.orchestrator import ray_environment
-ray_environment.prepare(local=False)
+ray_environment.prepare()
 from metaloom.orchestrator.ray_connection import connected
 from metaloom.orchestrator.signals import Interruption
 with connected(Interruption(), address={address!r}):
@@ -77,24 +78,58 @@ with connected(Interruption(), address={address!r}):
     assert f"cannot reach a Ray cluster at {address}" in done.stderr and "Connection refused" in done.stderr
 
 
-def test_a_second_search_of_one_process_finds_the_token_of_the_first() -> None:
-    script = (
-        "import os\n"
-        "from metaloom.orchestrator import ray_environment\n"
-        "paths = []\n"
-        "for _ in range(2):\n"
-        "    ray_environment.prepare(local=True)\n"
-        "    paths.append(os.environ['RAY_AUTH_TOKEN_PATH'])\n"
-        "assert paths[0] == paths[1] and os.path.getsize(paths[0]), paths"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
+def test_a_ray_that_the_caller_imported_or_starts_itself_is_no_trouble() -> None:
+    """Ray looks at its environment when it is imported: here twice before ours, and once between."""
+    code = """
+import os
+import ray
+before = dict(os.environ)
+import psutil
+from metaloom.orchestrator import ray_environment
+ray_environment.prepare()
+from metaloom.orchestrator.ray_connection import connected
+from metaloom.orchestrator.signals import Interruption
+
+def answers():
+    return ray.get(ray.remote(lambda: 42).remote()) == 42
+
+tokens = []
+for _ in range(2):
+    with connected(Interruption(), cpus=1):
+        assert answers()
+        servers = psutil.Process().children(recursive=True)
+        ports = [one for server in servers for one in server.net_connections(kind="tcp") if one.status == "LISTEN"]
+        assert ports and all("127.0.0.1" in one.laddr.ip for one in ports), ports
+        tokens.append((os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]))
+assert tokens == [("token", str(ray_environment.private_folder() / ray_environment.TOKEN_FILE))] * 2, tokens
+assert {name: os.environ.get(name) for name in before} == before
+assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"} & set(os.environ), "a cluster joined next would be given our token"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+ray.init(num_cpus=1, include_dashboard=False)
+assert answers()
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240, env=environment)
+
+
+def test_what_the_user_has_set_of_tokens_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with ray_environment.private():
+        assert "RAY_AUTH_TOKEN_PATH" not in os.environ and os.environ["RAY_AUTH_TOKEN"] == "0" * 64
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    with ray_environment.private():
+        assert "RAY_AUTH_TOKEN_PATH" not in os.environ and os.environ["RAY_AUTH_MODE"] == "disabled"
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
 
 
 def test_a_process_that_the_user_started_meanwhile_outlives_ray() -> None:
     code = """
 import subprocess, sys
 from metaloom.orchestrator import ray_environment
-ray_environment.prepare(local=True)
+ray_environment.prepare()
 from metaloom.orchestrator.ray_connection import connected
 from metaloom.orchestrator.signals import Interruption
 with connected(Interruption(), cpus=1):
@@ -110,7 +145,7 @@ def test_after_a_signal_to_end_a_process_is_refused_a_second_ray_at_once() -> No
     code = """
 import signal, sys, time
 from metaloom.orchestrator import ray_environment
-ray_environment.prepare(local=True)
+ray_environment.prepare()
 from metaloom.orchestrator.ray_connection import connected
 from metaloom.orchestrator.signals import Interruption
 for _ in range(2):  # one Ray after another is no trouble
@@ -136,7 +171,7 @@ def test_no_handle_of_an_actor_is_left_for_a_collection_while_ray_shuts_down() -
     code = """
 import gc
 from metaloom.orchestrator import ray_environment
-ray_environment.prepare(local=True)
+ray_environment.prepare()
 import ray
 from metaloom.orchestrator.ray_connection import connected
 from metaloom.orchestrator.signals import Interruption
