@@ -3,7 +3,7 @@
 import contextlib
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,31 +49,36 @@ def check_validation(value: float, config: TrialConfig, step: int) -> None:
 @contextlib.contextmanager
 def memory_advice(config: TrialConfig) -> Iterator[None]:
     """Turn running out of memory into a TrialFailed that says what to make smaller."""
-    try:
+    with _out_of_memory(lambda _, reason: _no_memory(config, reason)):
         yield
-    except Exception as problem:
-        reason = memory_reason(problem)
-        if reason is None:
-            raise
-        raise _no_memory(config, reason) from problem
 
 
 @contextlib.contextmanager
 def memory_refused() -> Iterator[None]:
     """Turn running out of memory into a LearnerError that names the part of the learner that is too large."""
+    with _out_of_memory(_too_large):
+        yield
+
+
+@contextlib.contextmanager
+def _out_of_memory(told: Callable[[Exception, str], Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
         reason = memory_reason(problem)
         if reason is None:
             raise
-        slot = _slot_at_fault(problem)
-        field = f"learner.{slot}" if slot else "learner"
-        also = "" if slot in ("", "architecture") else f", or make the {slot} itself smaller"
-        raise LearnerError(
-            f"{field}: this machine has not the memory for it ({reason}). "
-            f"Take a narrower network, with fewer channels or hidden units{also}"
-        ) from problem
+        raise told(problem, reason) from problem
+
+
+def _too_large(problem: Exception, reason: str) -> LearnerError:
+    slot = _slot_at_fault(problem)
+    field = f"learner.{slot}" if slot else "learner"
+    also = "" if slot in ("", "architecture") else f", or make the {slot} itself smaller"
+    return LearnerError(
+        f"{field}: this machine has not the memory for it ({reason}). "
+        f"Take a narrower network, with fewer channels or hidden units{also}"
+    )
 
 
 def memory_reason(problem: BaseException) -> str | None:

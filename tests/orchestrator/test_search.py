@@ -15,6 +15,7 @@ from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
 from metaloom.workers import records
+from metaloom.workers.records import Report
 
 
 def run_inline(director: Director) -> Director:
@@ -70,23 +71,24 @@ def test_knobs_that_do_not_fit_together_fail_that_trial_only(tmp_path: Path) -> 
     assert len(director.state.trials) == 8
 
 
-def test_a_report_that_is_repeated_is_journalled_once(tmp_path: Path) -> None:
-    director = toy.direct(tmp_path / "s", trials=1)
+def first_report(folder: Path) -> tuple[Director, Report]:
+    """Return a search of one trial, and what that trial first reports, which the search has not heard yet."""
+    director = toy.direct(folder / "s", trials=1)
     assignment = director.next_trial()
     assert assignment is not None
     assignment.directory.mkdir(parents=True)
-    report = toy.open_toy(assignment.config, assignment.directory).advance()
+    return director, toy.open_toy(assignment.config, assignment.directory).advance()
+
+
+def test_a_report_that_is_repeated_is_journalled_once(tmp_path: Path) -> None:
+    director, report = first_report(tmp_path)
     assert director.report(0, report) == "continue"
     assert director.report(0, report) == "continue"
     assert len(director.state.trials[0].reports) == 1
 
 
 def test_a_repeated_report_that_warns_is_dropped_but_not_its_warning(tmp_path: Path) -> None:
-    director = toy.direct(tmp_path / "s", trials=1)
-    assignment = director.next_trial()
-    assert assignment is not None
-    assignment.directory.mkdir(parents=True)
-    report = toy.open_toy(assignment.config, assignment.directory).advance()
+    director, report = first_report(tmp_path)
     director.report(0, report)
     assert director.report(0, replace(report, warnings=("checkpoint 2 is damaged",))) == "continue"
     told = director.journal.events()[-1]
