@@ -1,4 +1,4 @@
-"""Lets the suites over the registries use the bilevel problems of tests/learners and the toys of tests/orchestrator."""
+"""Lets the suites over the registries use their rows, and the examples of tests/learners and tests/orchestrator."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import torch
 HERE = Path(__file__).parent
 TOYS = str(HERE.parent / "orchestrator")
 
-sys.path.insert(0, str(HERE.parent / "learners"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "learners")]
 torch.set_num_threads(1)
 
 if TOYS not in sys.path:

@@ -17,6 +17,7 @@ from bilevel import (
     relative_error,
     seeded,
 )
+from registry_rows import KNOWLEDGE
 
 from metaloom.learners import ESTIMATORS, SLOTS
 from metaloom.learners.hypergradients.problem import ValueEstimator
@@ -49,14 +50,6 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "neumann": {"terms": 120, "alpha": 0.3},
     "fixed_point": {"iterations": 120},
     "nystrom": {"rank": 60, "rho": 1e-7},
-}
-KNOWLEDGE: dict[str, dict[str, Any]] = {
-    "initialization": {"initialization": {"kind": "learned"}},
-    "update": {"update": {"rate": {"learn": {"per": "layer", "start": 0.1}}, "steps": 2}},
-    "weighting": {"weighting": {"kind": "meta_weight_net", "hidden": 6}},
-    "loss": {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}},
-    "data": {"data": {"kind": "distilled"}},
-    "architecture": {"architecture": {"kind": "cells", "channels": 4}},
 }
 
 

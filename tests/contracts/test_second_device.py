@@ -1,0 +1,165 @@
+"""On a device that is not the CPU every method, component, estimator and strategy computes what it does on the CPU.
+
+There is no GPU where these tests run: ``second_device`` has its rules (no tensors of two devices in one operation), so
+an entry of a registry that makes a tensor on the wrong device fails here. It is imported late, since it stays.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
+from registry_rows import (
+    CELLS,
+    COMPONENT_ROWS,
+    CONV,
+    FEW_SHOT,
+    KNOWLEDGE,
+    SMALL,
+    begun,
+    component_learner,
+    learnable,
+    method,
+)
+
+from metaloom import load_bundle
+from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
+from metaloom.learners.base import Tensors
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.workers.bundle import write_bundle
+from metaloom.workers.data import open_source
+from metaloom.workers.records import TrialConfig
+from metaloom.workers.scoring import evaluate_trial
+from metaloom.workers.trial import Trial
+
+Built = tuple[Learner, TaskShape]
+# what the two round alike to: a convolution of the CPU's own kernels is another on the device
+ROUNDING = 1e-9
+
+
+@pytest.fixture(scope="module")
+def second() -> ModuleType:
+    """Return the module of the second device."""
+    return importlib.import_module("second_device")
+
+
+def test_the_device_refuses_what_a_gpu_refuses(second: ModuleType) -> None:
+    with second.available():
+        one, there = torch.ones(3, device=second.DEVICE), torch.ones(3)
+        for wrong in (
+            lambda: one + there,
+            lambda: torch.where(one > 0, one, there),
+            lambda: torch.cat([one, there]),
+            lambda: torch.rand(3, device=second.DEVICE, generator=torch.Generator()),
+        ):
+            with pytest.raises(second.MixedDevicesError):
+                wrong()
+        with pytest.raises(RuntimeError):
+            one.numpy()
+        assert (one + torch.tensor(1.0))[torch.tensor([0, 2])].cpu().tolist() == [2.0, 2.0]
+        assert torch.equal((one + there.to(second.DEVICE)).cpu(), 2 * there)
+
+
+def episodes_for(learner: Learner, task: TaskShape) -> list[Episode]:
+    numbers = range(1 if learner.online else 2)
+    can_be_learned = task.kind == "classification" or bool(task.environment)
+    return [learnable(task, number) if can_be_learned else episode_of(task, number) for number in numbers]
+
+
+def all_that_it_does(make: Callable[[], Built], device: torch.device) -> dict[str, Any]:
+    """Take an outer step and what follows it, and return every number of it, back on the CPU."""
+    learner, task = make()
+    phi, state = ({name: one.to(device) for name, one in group.items()} for group in begun(learner))
+    episodes = [one.to(device, torch.float64) for one in episodes_for(learner, task)]
+    seen = learner.meta_step(phi, state, episodes, seeded(0))
+    moved = learner.advance(phi, state | seen.state, episodes, seeded(0))
+    first = episodes[0]
+    outcome = learner.evaluate(phi, moved, first, seeded(1))
+    adapted = learner.adapt(phi, moved, first.support_x, first.support_y, seeded(1)).predict(first.query_x)
+    found: Tensors = {**{f"gradient {name}": one for name, one in seen.gradient.items()}, **moved, "adapted": adapted}
+    assert {one.device for one in found.values()} == {device}
+    numbers = {"losses": torch.tensor(outcome.losses), "accuracies": torch.tensor(outcome.accuracies)}
+    objective = torch.tensor(learner.objective(phi, state, episodes, seeded(0)))
+    return {name: one.detach().cpu() for name, one in found.items()} | numbers | {"objective": objective}
+
+
+def check(second: ModuleType, make: Callable[[], Built]) -> None:
+    cpu, device = second.on_both(lambda where: all_that_it_does(make, where))
+    assert cpu.keys() == device.keys()
+    for name, expected in cpu.items():
+        torch.testing.assert_close(device[name], expected, rtol=ROUNDING, atol=ROUNDING, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method(second: ModuleType, name: str) -> None:
+    check(second, lambda: method(name))
+
+
+@pytest.mark.parametrize(("slot", "kind"), COMPONENT_ROWS)
+def test_a_component(second: ModuleType, slot: str, kind: str) -> None:
+    check(second, lambda: component_learner(slot, kind))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_an_estimator(second: ModuleType, kind: str) -> None:
+    slots = [slot for slot in ("update", *KNOWLEDGE) if slot != "architecture" and ESTIMATORS[kind].gives_signal(slot)]
+    if not slots:
+        pytest.skip(f"{kind} is for methods without an inner loop, which are tested above")
+    settings = {"architecture": SMOOTH, "update": {"rate": 0.1, "steps": 2}, **KNOWLEDGE[slots[0]]}
+    careful: dict[str, Any] = {"neumann": {"alpha": 0.05}, "conjugate_gradient": {"damping": 3.0}}
+    inner = {"proximal": 1.0, "mode": "online" if ESTIMATORS[kind].online_only else "episodic"}
+    estimator = {"kind": kind, **careful.get(kind, {})}
+    check(second, lambda: (built(settings, SINGLE, inner=inner, estimator=estimator), SINGLE))
+
+
+@pytest.mark.parametrize("network", [SMALL, CONV], ids=lambda network: str(network["kind"]))
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "traced"])
+def test_a_strategy(second: ModuleType, strategy: str, network: Mapping[str, Any]) -> None:
+    recipe, task = METHODS["maml"], FEW_SHOT if network is SMALL else IMAGES
+    learner = {**recipe.learner, "architecture": network}
+    outer = {**recipe.outer, "strategy": strategy}
+    check(second, lambda: (build_learner(learner=learner, inner=recipe.inner, outer=outer, task=task), task))
+
+
+# a name: the task's settings, the learner's, and what else the outer section has
+TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "episodic": ({"source": "sinusoid"}, {"method": "maml"}, {"tasks": 2}),
+    "online": ({"source": "digits", "label_noise": 0.4}, {"method": "meta_weight_net", "architecture": SMALL}, {}),
+    "retrained": ({"source": "digits"}, {"method": "darts", "architecture": CELLS}, {"retrain_steps": 2}),
+    "distilled": ({"source": "digits"}, {"method": "distillation", "architecture": {"kind": "linear"}}, {}),
+}
+
+
+def whole_trial(name: str, folder: Path, cache: Path) -> dict[str, Any]:
+    """Run a trial that is taken up again from its checkpoint, test it, and adapt its bundle to an episode."""
+    tasks, learner, outer = TRIALS[name]
+    section = {"steps": 4, "tasks": 1, "validate_every": 2, "validation_episodes": 3, **outer}
+    config = TrialConfig("test", 0, 7, tasks, learner, outer=section)
+    Trial(config, folder / "trial", cache=cache).advance()
+    trial = Trial(config, folder / "trial", cache=cache)
+    while not trial.finished:
+        trial.advance()
+    assert trial.last_report is not None
+    tested = evaluate_trial(folder / "trial", cache=cache, episodes=5)
+    bundle = load_bundle(write_bundle(folder / "trial", folder / "bundle", origin={}, evaluation=tested))
+    episode = open_source(tasks, seed=7, cache=cache).episode("test", 0).episode
+    predicted = bundle.adapt(episode.support_x.numpy(), episode.support_y.numpy()).predict(episode.query_x.numpy())
+    knowledge = {leaf: one.cpu() for leaf, one in (trial.phi | trial.state).items()}
+    numbers = {"validated": torch.tensor(trial.last_report.scores), "tested": torch.tensor(tested.scores)}
+    return knowledge | numbers | {"predicted": torch.as_tensor(predicted)}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_a_whole_trial(second: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(device: torch.device) -> dict[str, Any]:
+        monkeypatch.setattr("metaloom.workers.device.choose_device", lambda _: device)
+        return whole_trial(name, tmp_path / device.type, tmp_path / "cache")
+
+    cpu, device = second.on_both(work)
+    assert cpu.keys() == device.keys()
+    for leaf, expected in cpu.items():
+        torch.testing.assert_close(device[leaf], expected, rtol=1e-4, atol=1e-5, equal_nan=True, msg=leaf)
