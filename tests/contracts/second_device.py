@@ -25,6 +25,7 @@ DEVICE = torch.device(f"{NAME}:0")
 CPU = torch.device("cpu")
 _ATEN = torch.ops.aten
 _INDEXING = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default, _ATEN._index_put_impl_.default}
+_JOINING = {_ATEN.cat.default, _ATEN.stack.default}  # where even a single number must be on the device
 Arguments = tuple[Any, ...]
 Named = Mapping[str, Any]
 
@@ -122,7 +123,7 @@ def _computed(function: Any, args: Arguments, kwargs: Named) -> Any:
 def _check_one_device(function: Any, args: Arguments, tensors: Sequence[Tensor], generator: Any, ours: bool) -> None:
     elsewhere = [one for one in tensors if not isinstance(one, Held)]
     may_mix = function in _INDEXING and isinstance(args[0], Held)
-    if len(elsewhere) < len(tensors) and not may_mix and any(one.ndim for one in elsewhere):
+    if len(elsewhere) < len(tensors) and not may_mix and any(one.ndim or function in _JOINING for one in elsewhere):
         shapes = [tuple(one.shape) for one in elsewhere]
         raise MixedDevicesError(f"{function}: tensors {shapes} are on the CPU, the others on {DEVICE}")
     if ours and generator is not None:

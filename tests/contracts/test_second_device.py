@@ -53,7 +53,7 @@ def test_the_device_refuses_what_a_gpu_refuses(second: ModuleType) -> None:
         for wrong in (
             lambda: one + there,
             lambda: torch.where(one > 0, one, there),
-            lambda: torch.cat([one, there]),
+            lambda: torch.stack([one.sum(), there.sum()]),
             lambda: torch.rand(3, device=second.DEVICE, generator=torch.Generator()),
         ):
             with pytest.raises(second.MixedDevicesError):
