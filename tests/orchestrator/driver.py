@@ -1,6 +1,7 @@
 """A real driver process over toy trials: begins the search in a folder, or goes on with it.
 
-Usage: driver.py FOLDER EXECUTOR JSON, where JSON has ``outer`` and ``settings``. Its exit code is the search's.
+Usage: driver.py FOLDER EXECUTOR JSON, where JSON has ``outer`` and ``settings``, and may have ``address``,
+``concurrency`` and ``resources``. Its exit code is the search's.
 """
 
 import json
@@ -8,6 +9,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import toy
 
@@ -18,10 +20,9 @@ from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption, Stopped
 
 
-def run(
-    director: Director, executor: str, interruption: Interruption, concurrency: int = 1, address: str | None = None
-) -> None:
+def run(director: Director, executor: str, interruption: Interruption, options: dict[str, Any]) -> None:
     """Run the trials by one of the executors."""
+    address, concurrency = options.get("address"), options.get("concurrency", 1)
     if executor == "inline":
         InlineExecutor(interruption).run(director, toy.open_toy)
         return
@@ -33,7 +34,8 @@ def run(
 
     with connected(interruption, address=address, cpus=None if address else 2) as connection:
         print("up", flush=True)
-        RayExecutor(interruption, connection).run(director, toy.open_toy, concurrency=concurrency)
+        ray = RayExecutor(interruption, connection, resources=options.get("resources"))
+        ray.run(director, toy.open_toy, concurrency=concurrency)
 
 
 def main() -> int:
@@ -50,7 +52,7 @@ def main() -> int:
         with interruption.installed():
             director.start()
             try:
-                run(director, executor, interruption, options.get("concurrency", 1), options.get("address"))
+                run(director, executor, interruption, options)
                 director.end()
             except Stopped:
                 number = signal.Signals(interruption.signal_number or signal.SIGINT)

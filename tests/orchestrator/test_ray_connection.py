@@ -22,7 +22,10 @@ LIMIT_S = 90.0
 
 @pytest.fixture
 def head() -> Iterator[tuple[str, dict[str, str]]]:
-    """A cluster of one node, which this process has not started as its child: its address, and its environment."""
+    """A cluster of one node, which this process has not started as its child: its address, and its environment.
+
+    It believes in two GPUs, which Ray only counts and hands out.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets: a path of 107 characters at most
     token = folder / "token"
     token.write_text("0" * 64)
@@ -35,7 +38,8 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    told = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false"]
+    told = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=2"]
+    told.append("--include-dashboard=false")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *told, f"--temp-dir={folder / 'ray'}"]
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=LIMIT_S)
     yield f"127.0.0.1:{port}", environment
@@ -51,17 +55,28 @@ def _of(folder: Path) -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])]
 
 
+def start(folder: Path, options: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(HERE / "driver.py"), str(folder), "ray", options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_each_trial_sees_the_gpus_it_asked_for(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    address, environment = head
+    for share, expected in {1.0: ["0", "1"], 0.5: ["0", "0"], 0.0: ["None", "None"]}.items():
+        options = {"outer": {"seconds": 0.05}, "settings": {"trials": 4}, "address": address, "concurrency": 2}
+        folder = tmp_path / str(share)
+        driver = start(folder, json.dumps({**options, "resources": {"gpus": share}}), environment)
+        _, errors = driver.communicate(timeout=LIMIT_S)
+        assert driver.returncode == 0, errors
+        seen = {(line["pid"], str(line["gpus"])) for trial in range(4) for line in toy.truth(folder, trial)}
+        assert sorted(gpus for _, gpus in seen) == expected, seen
+
+
 def test_a_cluster_whose_head_has_died_ends_the_search(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     """Left to itself Ray ends the driver a minute later, without a word."""
     address, environment = head
     options = json.dumps({"outer": {"seconds": 0.2}, "settings": {"trials": 5}, "address": address})
-    driver = subprocess.Popen(
-        [sys.executable, str(HERE / "driver.py"), str(tmp_path / "s"), "ray", options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    driver = start(tmp_path / "s", options, environment)
     deadline = time.monotonic() + LIMIT_S
     while not any(line["what"] == "step" for line in toy.truth(tmp_path / "s", 0)):
         assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()

@@ -99,7 +99,8 @@ class ToyTrial:
 
     def _tell(self, what: str) -> None:
         with (self._directory / TRUTH_FILE).open("a") as truth:
-            truth.write(json.dumps({"what": what, "step": self.step, "pid": os.getpid()}) + "\n")
+            gpus = os.environ.get("CUDA_VISIBLE_DEVICES")  # what Ray gives this process of its node's
+            truth.write(json.dumps({"what": what, "step": self.step, "pid": os.getpid(), "gpus": gpus}) + "\n")
 
 
 def open_toy(config: TrialConfig, directory: Path) -> ToyTrial:
