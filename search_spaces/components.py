@@ -186,14 +186,21 @@ def _unknown_setting(catalogue: Catalogue, kind: str, name: str) -> str:
 
 
 def _check_values(config: type, section: Section, key: str, problems: Problems) -> None:
-    """Build the configuration at the default and at the ends of what is searched: it checks itself at birth."""
+    """Build the configuration at the default and at the ends of what is searched: it checks itself at birth.
+
+    What it says of the whole at some of them only, such as of a mixture all of whose searched coefficients are 0, is
+    no fault of the space: a trial that is suggested just that fails with these words.
+    """
+    complaints = []
     for suggest in corners():
         values = resolve_node(section, suggest, {})
         values.pop(key, None)
-        complaint = construct(config, values)
-        if complaint is not None:
-            problems.add(*_placed(complaint, section))
-            return
+        complaints.append(construct(config, values))
+    placed = [_placed(one, section) for one in complaints if one is not None]
+    everywhere = None not in complaints
+    wrong = [one for one in placed if everywhere or one[0] != section.place.path]
+    if wrong:
+        problems.add(*wrong[0])
 
 
 def _placed(complaint: str, section: Section) -> tuple[Path, str]:
@@ -210,7 +217,7 @@ def _placed(complaint: str, section: Section) -> tuple[Path, str]:
         and place.startswith(tuple(part for part in section.place.path[:1] if isinstance(part, str)))
     ):
         return (*section.place.path, name, *([int(found[2])] if found[2] else [])), message
-    return section.place.path, complaint
+    return section.place.path, complaint.removeprefix(f"{section.place.name}: ")
 
 
 def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:

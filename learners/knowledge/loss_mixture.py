@@ -27,7 +27,8 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss, expected
 
-Coefficient = Annotated[float | Learned, Real(0.0, 2.0, positive=True)]
+# searched from just above 0: where all searched coefficients are 0 there is no loss
+Coefficient = Annotated[float | Learned, Real(0.01, 2.0, positive=True)]
 
 
 def check_coefficients(config: object, names: tuple[str, ...]) -> None:

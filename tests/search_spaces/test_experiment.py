@@ -368,3 +368,15 @@ def test_a_wrong_item_of_a_list_is_reported_at_its_own_place(complaints, kind, s
 def test_a_wrong_number_of_a_list_too(complaints, slot, message):
     (complaint,) = complaints(f"tasks: glyphs\nlearner:\n  {slot}\n")
     assert complaint.startswith(f"search.yaml:3: {message}")
+
+
+def test_every_coefficient_of_a_mixture_may_be_searched_at_once(tmp_path: Path) -> None:
+    for coefficient in ("search", "{search: {low: 0.0, high: 1.0}}"):
+        text = f"{{kind: mixture, cross_entropy: {coefficient}, generalized: {coefficient}}}"
+        file = tmp_path / "mixture.yaml"
+        file.write_text(f"tasks: digits\nlearner: {{method: cross_entropy, loss: {text}}}")
+        assert len(searched_knobs(Experiment.load(file))) == 2
+    file.write_text("tasks: digits\nlearner: {method: cross_entropy, loss: {kind: mixture, cross_entropy: 0}}")
+    with pytest.raises(ExperimentError) as caught:
+        Experiment.load(file)
+    assert str(caught.value).count("learner.loss") == 1
