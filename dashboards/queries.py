@@ -225,6 +225,7 @@ def _trial_row(trial: TrialHistory, aims: list[dict[str, str]], run: str | None)
         "steps": last.get("step", 0),
         "seconds": last.get("seconds", 0.0),
         "episodes_seen": last.get("episodes", 0),
+        "hypergradient": _hypergradient(last),
         "run_id": run,
         "error": trial.error,
         "notes": trial.notes,
@@ -233,6 +234,15 @@ def _trial_row(trial: TrialHistory, aims: list[dict[str, str]], run: str | None)
     if len(aims) > 1:
         row["values"] = {aim["metric"]: objective_value(trial, aim["metric"]) for aim in aims}
     return row
+
+
+def _hypergradient(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the estimator, the norm of what it gave, and what it says of itself; None before the first report."""
+    if not report.get("hypergradient"):
+        return None
+    start = records.DIAGNOSTIC
+    told = {name.removeprefix(start): one for name, one in report["metrics"].items() if name.startswith(start)}
+    return {"estimator": report["hypergradient"], **told}
 
 
 def _is_primary(report: Mapping[str, Any], metric: str) -> bool:

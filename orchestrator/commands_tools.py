@@ -105,6 +105,8 @@ def schema(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 
 def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     from metaloom.orchestrator.commands_tables import row, table
+    from metaloom.workers.progress import told_solution
+    from metaloom.workers.records import DIAGNOSTIC
 
     estimators = dict.fromkeys(member["estimator"] for member in document["members"])
     why = f" (auto: {document['reason']})" if document["reason"] else ""
@@ -120,6 +122,11 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
         cells = [knob, told, f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
         shown.add_row(*row(*cells, *([detail["estimator"]] if several else [])))
     screen.print(shown)
+    for member in document["members"]:  # an implicit gradient is as good as the solution that it is taken at
+        known = {name: one for name, one in member["diagnostics"].items() if one is not None}
+        told = told_solution({f"{DIAGNOSTIC}{name}": one for name, one in known.items()})
+        if told:
+            screen.print(f"{member['estimator']}: {told}", markup=False)
     screen.print(document["verdict"], markup=False)
     _show_estimators(screen, document)
 

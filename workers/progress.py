@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.workers.records import HYPERGRADIENT_NORM, TRAIN_ACCURACY, TRAIN_LOSS, Report, is_better
+from metaloom.workers.records import (
+    DIAGNOSTIC,
+    HYPERGRADIENT_NORM,
+    INNER_GRADIENT_NORM,
+    RESIDUAL,
+    TRAIN_ACCURACY,
+    TRAIN_LOSS,
+    Report,
+    is_better,
+)
+
+UNSOLVED = 0.5  # of the right side's norm: the rest of the solution is then mostly missing
 
 
 @dataclass
@@ -68,17 +79,46 @@ class Tally:
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
+    diagnostics: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, meta: MetaStep, norm: float) -> None:
         """Count one outer step."""
         self.losses.append(meta.loss)
         self.norms.append(norm)
         self.accuracies.extend(_final_accuracies(meta.outcomes))
+        for name, number in meta.diagnostics.items():
+            self.diagnostics.setdefault(f"{DIAGNOSTIC}{name}", []).append(number)
 
     def metrics(self) -> dict[str, float]:
         """Return the means of what was counted; a metric that was never seen is left out."""
-        seen = {TRAIN_LOSS: self.losses, TRAIN_ACCURACY: self.accuracies, HYPERGRADIENT_NORM: self.norms}
+        known = {TRAIN_LOSS: self.losses, TRAIN_ACCURACY: self.accuracies, HYPERGRADIENT_NORM: self.norms}
+        seen = known | self.diagnostics
         return {name: math.fsum(values) / len(values) for name, values in seen.items() if values}
+
+
+def told_solution(metrics: Mapping[str, float]) -> str:
+    """Say how good an implicit hypergradient was: it is as good as the inner solution and the linear solve are.
+
+    Args:
+        metrics: Of a report: means over the outer steps since the one before.
+
+    Returns:
+        One line; empty if the estimator solves no linear system.
+    """
+    if RESIDUAL not in metrics:
+        return ""
+    norm = metrics.get(INNER_GRADIENT_NORM, math.nan)
+    return f"implicit hypergradient: inner gradient's norm {norm:.2g}, relative residual {metrics[RESIDUAL]:.2g}"
+
+
+def unsolved(metrics: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """Say that an implicit hypergradient is not to be trusted, the first time that it is not; empty otherwise."""
+    if not metrics.get(RESIDUAL, 0.0) > UNSOLVED or before.get(RESIDUAL, 0.0) > UNSOLVED:
+        return ""
+    return (
+        f"{told_solution(metrics)}: above {UNSOLVED:g} its linear system is not solved. Give outer.hypergradient more "
+        "iterations, terms or rank, or another kind; metaloom check compares them"
+    )
 
 
 def _final_accuracies(outcomes: tuple[EpisodeOutcome, ...]) -> list[float]:

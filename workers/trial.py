@@ -23,7 +23,7 @@ from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
 from metaloom.workers.pretrained import parameters_of, starts_from_bundle
-from metaloom.workers.progress import Progress, Tally
+from metaloom.workers.progress import Progress, Tally, told_solution, unsolved
 from metaloom.workers.records import (
     ADAPT_SECONDS,
     CHECKPOINTS_FOLDER,
@@ -258,9 +258,12 @@ class Trial:
         progress = self._progress
         progress.seconds += seconds
         progress.recording_seconds += self._recorder.take_seconds()
+        metrics = tally.metrics()
+        told = unsolved(metrics, progress.last.metrics if progress.last else {})
+        self._warnings += (told,) if told else ()
         report = Report(
             step=self.step,
-            metrics={**tally.metrics(), **self._validation_metrics(evaluation)},
+            metrics={**metrics, **self._validation_metrics(evaluation)},
             interval=evaluation.interval,
             scores=evaluation.scores,
             episodes=progress.episodes,
@@ -285,6 +288,8 @@ class Trial:
         if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
             report = self._return_to_best(report, progress.best)
             notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
+        if progress.finished and (told := told_solution(report.metrics)):
+            notes.append(told)
         return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
 
     def _return_to_best(self, report: Report, best: Report) -> Report:
