@@ -3,6 +3,7 @@
 matplotlib is imported by the first figure (0.7 s), without a display.
 """
 
+import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from metaloom.dashboards import queries
 from metaloom.dashboards.canvas import canvas, name_axes, save_figure
 from metaloom.workers import records
+from metaloom.workers.durable import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from metaloom.dashboards.knowledge_figures import Picture
 
 Z_95 = 1.96
 COLOURS = {
@@ -77,17 +81,21 @@ def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -
     if not directory.is_dir():
         return None
     figures: dict[str, Figure] = {}
+    learned: list[Picture] = []
     curve = adaptation_figure(store, name, trial, step=step)
     if curve is not None:
         figures["adaptation"] = curve
     if (directory / records.TASK_FILE).is_file():  # written by the trial's first step
-        figures |= {picture.name: picture.figure for picture in pictures(known_of(directory))}
+        learned = pictures(known_of(directory))
+        figures |= {picture.name: picture.figure for picture in learned}
     if not figures:
         return None
     folder = directory / records.FIGURES_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     for file, figure in figures.items():
         save_figure(figure, folder / f"{file}.png")
+    words = [{"name": one.name, "caption": one.caption} for one in learned]
+    write_text(folder / records.LEARNED_FILE, json.dumps(words, indent=1))
     return folder
 
 

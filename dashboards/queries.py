@@ -92,6 +92,23 @@ def search_history(store: Path, name: str) -> SearchHistory:
     return fold(name, read_journal(search_folder(store, name) / records.JOURNAL_FILE))
 
 
+def is_drawn(store: Path, name: str, trial: int) -> bool:
+    """Say whether what a trial has learned was drawn, and told in words."""
+    return _learned_file(store, name, trial).is_file()
+
+
+def learned(store: Path, name: str, trial: int) -> list[dict[str, str]]:
+    """Return what a trial has learned: each figure's name, caption and file; empty before it is drawn."""
+    if not is_drawn(store, name, trial):
+        return []
+    file = _learned_file(store, name, trial)
+    return [{**one, "figure": str(file.with_name(f"{one['name']}.png"))} for one in json.loads(file.read_text())]
+
+
+def _learned_file(store: Path, name: str, trial: int) -> Path:
+    return trial_folder(store, name, trial) / records.FIGURES_FOLDER / records.LEARNED_FILE
+
+
 def list_searches(store: Path) -> list[dict[str, Any]]:
     """Return one row per search, newest first: name, state, trials by state, best value, times."""
     rows = []
@@ -139,6 +156,7 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         "best": None if best is None else next(row for row in trials if row["id"] == best.id),
         "baselines": history.baselines,
         "test": history.tested or None,
+        "learned": [] if best is None else learned(store, name, best.id),
         "trials": trials,
     }
     if history.settings.get("constraints"):

@@ -1,12 +1,15 @@
 """Commands that look at records: runs, show, episodes, sync."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metaloom.learners.errors import MetaloomError
 from metaloom.orchestrator.commands import JsonOption, NameArgument, StoreOption, answering, console
 from metaloom.orchestrator.store import DEFAULT_STORE
+from metaloom.workers import records
 
 SYNC_TIMEOUT_S = 3600.0
 
@@ -22,16 +25,36 @@ def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> Non
 
 
 def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show a search and its trials.
+    """Show a search and its trials, and what the best one has learned.
 
-    Each with its state, objective, 95% interval, knobs and time.
+    Each with its state, objective, 95% interval, knobs and time; what was learned in words, and where it is drawn.
     """
     with answering(as_json) as answer:
         from metaloom.dashboards import queries
         from metaloom.orchestrator.commands_tables import show_search
 
+        draw_if_missing(store, name)
         summary = queries.search_summary(store, name)
         answer.give(summary, lambda screen: show_search(screen, summary, notes=True))
+
+
+def draw_if_missing(store: Path, name: str) -> None:
+    """Draw what the best trial has learned where a search's end, which does so, was broken off."""
+    from metaloom.dashboards import queries
+
+    history = queries.search_history(store, name)
+    best = queries.best_trial(history)
+    if best is None or best.state != records.FINISHED or history.state == records.RUNNING:
+        return
+    if queries.is_drawn(store, name, best.id):
+        return
+    from metaloom.dashboards.figures import draw_trial  # torch and matplotlib, which show does without
+
+    try:
+        draw_trial(store, name, best.id)
+    except (MetaloomError, OSError) as error:
+        told = f"metaloom: what trial {best.id} has learned cannot be drawn: {error}"
+        console(sys.stderr).print(told, style="yellow", markup=False)
 
 
 def episodes(

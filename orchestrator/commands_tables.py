@@ -136,6 +136,16 @@ def show_search(console: "Console", summary: Mapping[str, Any], *, notes: bool =
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)
+    show_learned(console, summary)
+
+
+def show_learned(console: "Console", summary: Mapping[str, Any]) -> None:
+    """Say what the best trial has learned, and where it is drawn."""
+    if summary["learned"]:
+        console.print(f"What trial {summary['best']['id']} has learned:", markup=False)
+    for one in summary["learned"]:
+        console.print(f"  {one['name']}: {one['caption']}", markup=False, highlight=False)
+        console.print(f"    {one['figure']}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_remarks(console: "Console", trial: Mapping[str, Any], *, notes: bool) -> None:

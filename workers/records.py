@@ -101,6 +101,7 @@ TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself w
 CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"
 FIGURES_FOLDER = "figures"
+LEARNED_FILE = "learned.json"  # among the figures: the name and the caption of each that shows what was learned
 META_KNOWLEDGE_FILE = "meta_knowledge.safetensors"
 
 CLASSIFICATION = "classification"

@@ -151,7 +151,8 @@ def test_each_finished_trial_is_drawn_if_that_is_little_beside_its_work(search: 
         trial: [file.path for file in search.client().list_artifacts(run.info.run_id, "figures")]
         for trial, run in trials.items()
     }
-    assert drawn == {"0": ["figures/adaptation.png"], "1": ["figures/adaptation.png"], "2": []}
+    both = ["figures/adaptation.png", "figures/learned.json"]
+    assert drawn == {"0": both, "1": both, "2": []}
     assert search.warnings == []
 
 
