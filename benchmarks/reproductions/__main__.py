@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.reproductions import CLAIMS
-from benchmarks.reproductions.report import PAGE, _line, keep
+from benchmarks.reproductions.report import PAGE, _line, keep, rewrite
 
 
 def main() -> int:
@@ -25,9 +25,13 @@ def main() -> int:
     )
     parser.add_argument("--cache", type=Path, default=Path(".cache/metaloom"), help="where task data are kept")
     parser.add_argument("--list", action="store_true", help="print the claims, and measure nothing")
+    parser.add_argument("--page", action="store_true", help="write the page from the records, and measure nothing")
     options = parser.parse_args()
     if options.list:
         print(*CLAIMS, sep="\n")
+        return 0
+    if options.page:
+        rewrite()
         return 0
     unknown = [claim for claim in options.claims if claim not in CLAIMS]
     if unknown:

@@ -1,6 +1,8 @@
 """Train from an experiment, test on fixed episodes, and put seeds together into a row."""
 
 import json
+import math
+import statistics
 import subprocess
 import tempfile
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import t as student
 
 from metaloom.learners import build_learner
 from metaloom.learners.base import EpisodeOutcome
@@ -53,6 +56,17 @@ class Row:
     def mean(self) -> float:
         """Mean over the seeds."""
         return sum(self.values) / len(self.values)
+
+    @property
+    def seeds_interval(self) -> tuple[float, float] | None:
+        """Student's 95% interval of the mean over the seeds, n - 1 degrees of freedom; None with a single seed."""
+        count = len(self.values)
+        if count < 2:
+            return None
+        if not all(map(math.isfinite, self.values)):
+            return math.nan, math.nan
+        half = float(student.ppf(0.975, count - 1)) * statistics.stdev(self.values) / math.sqrt(count)
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)

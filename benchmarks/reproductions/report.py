@@ -17,9 +17,12 @@ HEAD = """# Reproductions
 Every number below is printed by the command beside its claim; `make reproduce` runs them all. A value is the mean over
 the training seeds, each tested on 600 fixed episodes of the test split (single-task data: on the whole test split, in
 episodes of 10 samples); the interval is the 95% interval over all test episodes of all seeds, and the seeds' own means
-stand beside it. Nothing was tuned on a test split. The seconds beside a command are its own: what an earlier run of the
-same commit, or of the same protocol of networks (V17), had measured already is not among them, and stands in a row of
-its own.
+stand beside it. A number that is no mean of episodes, such as a regret, has Student's 95% interval of the mean of its
+seeds instead (n - 1 degrees of freedom, so that three seeds take 4.3 standard errors to either side), marked "over the
+seeds". It is not cut where the number has a bound; where all seeds agree it is a point, which says nothing of other
+seeds. Nothing was tuned on a test split. The seconds beside a command are its own: what an earlier run of the same
+commit, or of the same protocol of networks (V17), had measured already is not among them, and stands in a row of its
+own.
 """
 
 
@@ -30,7 +33,12 @@ def keep(claim: str, rows: Sequence[Row], seconds: float, seeds: Sequence[int]) 
     ordered = dict(sorted(known.items(), key=lambda item: int(item[0][1:])))
     DOCS.mkdir(exist_ok=True)
     RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
-    PAGE.write_text(page(ordered))
+    rewrite()
+
+
+def rewrite() -> None:
+    """Write the page anew from the records alone."""
+    PAGE.write_text(page(json.loads(RECORDS.read_text())))
 
 
 def page(known: dict[str, Any]) -> str:
@@ -52,11 +60,20 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(row: Row) -> str:
-    interval = "" if row.interval is None else f"[{row.interval[0]:.4f}, {row.interval[1]:.4f}]"
     verdict = {None: "", True: "yes", False: "**no**"}[row.reached]
     values = ", ".join(map(_number, row.values)) if len(row.values) > 1 else ""
     what = row.what.replace("|", "\\|")
-    return f"| {what} | {_number(row.mean)} | {interval} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
+    return f"| {what} | {_number(row.mean)} | {_interval(row)} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
+
+
+def _interval(row: Row) -> str:
+    """Over the test episodes; else over the seeds, and marked so; nothing where there is a single number."""
+    if row.interval is not None:
+        return f"[{row.interval[0]:.4f}, {row.interval[1]:.4f}]"
+    if row.seeds_interval is None:
+        return ""
+    low, high = map(_number, row.seeds_interval)
+    return f"[{low}, {high}] over the seeds"
 
 
 def _number(value: float) -> str:
