@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reproductions.controls import number, wins
 from benchmarks.reproductions.harness import Row
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -51,7 +52,10 @@ def page(known: dict[str, Any]) -> str:
             f"\n## {claim}\n\n`{command}` (seeds {seeds}; {record['seconds']} s)\n\n"
             "| what | value | 95% interval | seeds | must reach | reached | setting |\n|---|---|---|---|---|---|---|\n"
         )
-        parts += [_line(Row(**_tuples(row))) for row in record["rows"]]
+        rows = [Row(**_tuples(row)) for row in record["rows"]]
+        parts += map(_line, rows)
+        if won := wins(rows):
+            parts.append("\nWhere a control wins:\n\n" + "".join(f"- {sentence}\n" for sentence in won))
     return "".join(parts)
 
 
@@ -61,9 +65,9 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 
 def _line(row: Row) -> str:
     verdict = {None: "", True: "yes", False: "**no**"}[row.reached]
-    values = ", ".join(map(_number, row.values)) if len(row.values) > 1 else ""
+    values = ", ".join(map(number, row.values)) if len(row.values) > 1 else ""
     what = row.what.replace("|", "\\|")
-    return f"| {what} | {_number(row.mean)} | {_interval(row)} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
+    return f"| {what} | {number(row.mean)} | {_interval(row)} | {values} | {row.gate} | {verdict} | {row.setting} |\n"
 
 
 def _interval(row: Row) -> str:
@@ -72,10 +76,5 @@ def _interval(row: Row) -> str:
         return f"[{row.interval[0]:.4f}, {row.interval[1]:.4f}]"
     if row.seeds_interval is None:
         return ""
-    low, high = map(_number, row.seeds_interval)
+    low, high = map(number, row.seeds_interval)
     return f"[{low}, {high}] over the seeds"
-
-
-def _number(value: float) -> str:
-    """Four decimals; what is below them in scientific notation."""
-    return f"{value:.4f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
