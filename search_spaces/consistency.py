@@ -48,7 +48,7 @@ def check_consistency(space: Space, search: SearchSettings, resources: Resources
     if resources.perturbation_workers:
         _check_perturbations(space, problems)
     for learner in sections(space.learner):
-        _check_signal(learner, space.outer.get(learner.kind), problems)
+        _check_signal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
         _check_proximal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
     _check_objectives(space, search, problems)
     _check_sampler(space, search, problems)
@@ -89,17 +89,20 @@ def learned_slots(learner: Section) -> Iterator[tuple[str, str]]:
                 yield slot, name
 
 
-def _check_signal(learner: Section, outer: Node | None, problems: Problems) -> None:
+def _check_signal(learner: Section, inner: Node | None, outer: Node | None, problems: Problems) -> None:
     """Refuse an estimator that would leave something learned without a gradient."""
     estimator = outer.fields.get(HYPERGRADIENT) if isinstance(outer, Section) else None
     if estimator is None or "update" not in learner.fields:
         return  # without inner steps the gradient is direct, whatever the estimator
     learned = list(learned_slots(learner))
+    mode = inner.fields.get("mode") if isinstance(inner, Section) else None
+    restarts = isinstance(mode, Fixed) and mode.value == "episodic"
     for chosen in sections(estimator):
         settings = {name: node.value for name, node in chosen.fields.items() if isinstance(node, Fixed)}
         unseen = [name for slot, name in learned if not _gives_signal(chosen.kind, slot, settings)]
         if unseen:
-            seeing = [AUTO, *(kind for kind in ESTIMATORS if all(_gives_signal(kind, slot) for slot, _ in learned))]
+            usable = [kind for kind, one in ESTIMATORS.items() if not (restarts and one.online_only)]
+            seeing = [AUTO, *(kind for kind in usable if all(_gives_signal(kind, slot) for slot, _ in learned))]
             advice = f"choose one of {', '.join(seeing)}, or fix or search it"
             learned_too = "which is learned" if len(unseen) == 1 else "which are learned"
             message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, {learned_too}; {advice}"

@@ -165,3 +165,16 @@ def test_sizes_are_read_as_bytes():
     assert sound(resources={"memory": "1.5GB"}).resources.memory == 1_500_000_000
     assert sound(resources={"memory": "2 GiB"}).resources.memory == 2 * 2**30
     assert sound(resources={"memory": 1000}).resources.memory == 1000
+
+
+def test_an_estimator_that_the_inner_loop_cannot_have_is_not_advised():
+    told = complaint(learner="first_order_maml", outer={"hypergradient": "one_step"})
+    assert "choose one of auto" in told and "evolution_strategies" in told
+    assert "persistent_evolution_strategies" not in told
+
+
+@pytest.mark.parametrize(("kind", "name"), [("adam", "beta1"), ("adamw", "beta2"), ("rmsprop", "smoothing")])
+def test_what_a_running_mean_keeps_is_a_share(kind, name):
+    for wrong in (1.03, -0.1):
+        message = complaint(learner={"method": "maml", "update": {"kind": kind, name: wrong}})
+        assert message.startswith(f"learner.update.{name}: ") and str(wrong) in message

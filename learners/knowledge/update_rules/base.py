@@ -35,6 +35,9 @@ class InnerState(NamedTuple):
     buffers: Tensors
 
 
+RUNNING_MEANS = ("beta1", "beta2", "smoothing")  # settings, where a rule has them, that a running mean keeps
+
+
 @dataclass(frozen=True)
 class UpdateConfig:
     """What every update rule shares.
@@ -58,6 +61,10 @@ class UpdateConfig:
             raise LearnerError(f"learner.update.rate must be above 0, got {self.rate}")
         if not 0 <= self.start_spread < 1:
             raise LearnerError(f"learner.update.start_spread must be in [0, 1), got {self.start_spread}")
+        for name in RUNNING_MEANS:
+            share = getattr(self, name, 0.0)
+            if isinstance(share, float | int) and not 0 <= share < 1:
+                raise LearnerError(f"learner.update.{name} must be in [0, 1), got {share}")
 
 
 class UpdateRule(Component, ABC):
