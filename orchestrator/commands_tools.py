@@ -20,7 +20,9 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 if TYPE_CHECKING:
     from rich.console import Console
 
+BAD_INPUT = 2
 ENVIRONMENT_AT_FAULT = 3
+COMPARED_KNOBS = 5  # more columns than that are too narrow to be read: then only the worst knob is shown
 
 
 def check(
@@ -28,17 +30,18 @@ def check(
     changes: SetOption = [],  # noqa: B006  (typer copies it)
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Validate an experiment and its hypergradients.
 
     Each learned knob's hypergradient is compared with central differences in float64, for every member of
-    every choice.
+    every choice. The exit code is 2 if the estimator does not stand by what it would give.
     """
     with answering(as_json) as answer:
         from metaloom.orchestrator.hypergradient_check import check_experiment
 
         document = check_experiment(experiment, changes, store=store)
         answer.give(document, lambda screen: _show_check(screen, document))
+        return BAD_INPUT if document["flagged"] else 0
 
 
 def ui(
@@ -114,6 +117,10 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     if not document["knobs"]:
         screen.print(document["verdict"])
         return
+    if document["flagged"]:
+        screen.print(document["flagged"], markup=False, style="red")
+        _show_estimators(screen, document)
+        return
     several = len(estimators) > 1
     shown = table("learned knob", "relative error", "numbers", "norm", *(["estimator"] if several else []))
     for knob, error in document["knobs"].items():
@@ -139,18 +146,31 @@ def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
     used = {kind: one for kind, one in compared.items() if not one["refused"]}
     if not used:
         return
-    screen.print("\nEvery estimator here: relative error of each learned knob, and the cost of one hypergradient.")
-    shown = table("estimator", *(knob.removeprefix("learner.") for knob in knobs), "seconds", "peak MB")
+    many = len(knobs) > COMPARED_KNOBS
+    each = "its largest relative error over the learned knobs" if many else "relative error of each learned knob"
+    screen.print(f"\nEvery estimator here: {each}, and the cost of one hypergradient.")
+    heads = ["largest error", "of"] if many else [knob.removeprefix("learner.") for knob in knobs]
+    shown = table("estimator", *heads, "seconds", "peak MB")
+    flat = document["members"][0]["knobs"]
+    sloped = [knob for knob in knobs if flat[knob] is not None] or knobs
     for kind, one in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
         name = f"{'*' if kind == document['estimator'] else ' '}{kind}"
-        flat = document["members"][0]["knobs"]
-        words = {knob: "no slope" if flat[knob] is None else "diverged" for knob in knobs}
-        errors = [words[knob] if one["errors"][knob] is None else f"{one['errors'][knob]:.1e}" for knob in knobs]
-        shown.add_row(*row(name, *errors, f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
+        told = {knob: _told(error, flat[knob]) for knob, error in one["errors"].items()}
+        if many:
+            worst = max(sloped, key=lambda knob: _worst({knob: one["errors"][knob]}))
+            told = {"error": told[worst], "of": worst.removeprefix("learner.")}
+        shown.add_row(*row(name, *told.values(), f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
     screen.print(shown)
     for kind, one in compared.items():
         if one["refused"]:
             screen.print(f"refused: {kind}: {one['refused'].split('; ')[0]}", markup=False, style="dim")
+
+
+def _told(error: float | None, slope: float | None) -> str:
+    """Say an estimator's error of a knob along which the checked one's is ``slope``; None is what has no number."""
+    if error is None:
+        return "no slope" if slope is None else "diverged"
+    return f"{error:.1e}"
 
 
 def _worst(errors: Mapping[str, float | None]) -> float:

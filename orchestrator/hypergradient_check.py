@@ -29,9 +29,10 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         ``norm``, ``numbers``, ``estimator``, ``exact`` and what it leaves out: ``approximation``), ``members`` (what
         was ``chosen``, its ``estimator`` and ``reason``, ``knobs`` by their plain names, and the estimator's
         ``diagnostics``), ``estimators`` (at the default, every kind to its ``errors`` by knob, ``seconds``,
-        ``peak_bytes``, ``refused`` and ``diagnostics``, None for what is not finite), and a ``verdict`` in
-        words. Where methods are searched a knob is called as in ``learner[maml].initialization``; where a choice
-        in it is not at its default the name ends as in ``where learner.architecture is conv4``.
+        ``peak_bytes``, ``refused`` and ``diagnostics``, None for what is not finite), ``flagged`` (why the
+        default's estimator does not stand by what it would give, or None), and a ``verdict`` in words.
+        Where methods are searched a knob is called as in ``learner[maml].initialization``; where a choice in it is not
+        at its default the name ends as in ``where learner.architecture is conv4``.
 
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
@@ -46,6 +47,7 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     details: dict[str, dict[str, Any]] = {}
     members: list[dict[str, Any]] = []
     estimators: dict[str, dict[str, Any]] = {}
+    flagged = ""
     for chosen, resolved in _distinct(experiment):
         checked = _check(experiment, resolved, store, compare=not members)
         estimators |= {kind: _finite(asdict(one)) for kind, one in checked.estimators.items()}
@@ -59,6 +61,7 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
             "diagnostics": _finite(dict(checked.diagnostics)),
         }
         members.append({"chosen": dict(chosen), "knobs": errors, **known})
+        flagged = flagged or checked.flagged
     return {
         "name": experiment.name,
         "estimator": members[0]["estimator"],
@@ -67,7 +70,8 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         "details": details,
         "members": members,
         "estimators": estimators,
-        "verdict": _verdict(details, EXACT),
+        "flagged": flagged or None,
+        "verdict": flagged or _verdict(details, EXACT),
     }
 
 

@@ -1,5 +1,6 @@
 """Is a hypergradient right? Compare it with central differences in float64, one learned knob at a time."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners import ESTIMATORS
-from metaloom.learners.base import Learner, Tensors
+from metaloom.learners.base import Learner, MetaStep, Tensors
 from metaloom.learners.episode import Episode
-from metaloom.learners.errors import BadInput
+from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.learners.knowledge.update_rules import NETWORK
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.live_bytes import LiveBytes
@@ -75,6 +76,8 @@ class Check:
         reason: Why ``auto`` chose the estimator; empty where the experiment names it.
         estimators: The same comparison for every estimator there is; empty where it was not asked for.
         exact: Whether the estimator leaves nothing out.
+        flagged: Why the estimator does not stand by what it would give here, such as negative curvature; then every
+            knob's error is infinite.
     """
 
     estimator: str
@@ -83,6 +86,7 @@ class Check:
     reason: str = ""
     estimators: Mapping[str, EstimatorCheck] = field(default_factory=dict)
     exact: bool = False
+    flagged: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,9 @@ def check_hypergradient(
         seed: Seed of phi and of the directions.
         episodes: Episodes in the outer batch.
         build: Makes the same learner with the estimator named, to compare all of them; None compares none.
+
+    Raises:
+        LearnerError: The estimator does not stand by what it would give, and there is none to compare it with.
     """
     phi = _double(learner.init(derive_generator(seed, "check", "init")))
     reason = learner.estimator_reason
@@ -132,7 +139,7 @@ def check_hypergradient(
         return Check(learner.estimator, {}, {}, reason)
     state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
     batch = [source.episode("train", i).episode.to(torch.device("cpu"), torch.float64) for i in range(episodes)]
-    step = learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+    step, flagged = _step_or_another(learner, build, phi, state, batch, seed)
     names: dict[str, list[str]] = {}
     for name in phi:
         names.setdefault(knob_of(name), []).append(name)
@@ -147,11 +154,30 @@ def check_hypergradient(
         one = measured[knob] = _measure(gradient, derive_generator(seed, "check", knob), difference)
         norm, count = _dot(gradient, gradient) ** 0.5, sum(leaf.numel() for leaf in gradient.values())
         slot = leaves[0].partition("/")[0]
-        checked[knob] = KnobCheck(one.error(gradient), norm, count, learner.approximations.get(slot, ""))
+        error, norm = (math.inf, math.nan) if flagged else (one.error(gradient), norm)
+        checked[knob] = KnobCheck(error, norm, count, learner.approximations.get(slot, ""))
     compared: dict[str, EstimatorCheck] = {}
     if build is not None:
         compared = {kind: _compared(partial(build, kind), phi, seed, batch, measured) for kind in ESTIMATORS}
-    return Check(learner.estimator, checked, step.diagnostics, reason, compared, _is_exact(learner.estimator))
+    diagnostics = {} if flagged else step.diagnostics
+    return Check(learner.estimator, checked, diagnostics, reason, compared, _is_exact(learner.estimator), flagged)
+
+
+def _step_or_another(
+    learner: Learner, build: Build | None, phi: Tensors, state: Tensors, batch: Sequence[Episode], seed: int
+) -> tuple[MetaStep, str]:
+    """Take an outer step; where the estimator refuses, one by an exact estimator that does not, and say why."""
+    try:
+        return learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step")), ""
+    except LearnerError as refusal:
+        if build is None:
+            raise
+        for kind in filter(_is_exact, ESTIMATORS):
+            with contextlib.suppress(LearnerError):  # it cannot be used here either
+                other = build(kind)
+                begun = _double(other.begin(phi, derive_generator(seed, "check", "begin")))
+                return other.meta_step(phi, begun, batch, derive_generator(seed, "check", "meta_step")), str(refusal)
+        raise
 
 
 def _is_exact(estimator: str) -> bool:

@@ -75,7 +75,8 @@ def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "F
         axes.annotate(
             {0: "in", last: "out"}.get(node, str(node)), place, ha="center", va="center", fontsize=9, zorder=4
         )
-    axes.margins(0.12, 0.5)
+    axes.margins(0.12, 0.2)
+    axes.set_aspect("equal", adjustable="datalim")  # a curve is bent on the screen: so its middle is where it seems
     axes.set_axis_off()
     return figure
 

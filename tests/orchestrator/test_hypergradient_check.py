@@ -1,11 +1,13 @@
 """What ``metaloom check`` says where a hypergradient is not exact: why, as far as it is known."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from metaloom.orchestrator import cli
 from metaloom.orchestrator.hypergradient_check import check_experiment
 
 DIGITS = {"source": "digits", "batch": 10, "meta_batch": 10, "meta_size": 20, "queries": 10}
@@ -48,3 +50,36 @@ def test_nothing_learned_is_said_and_nothing_computed(tmp_path: Path) -> None:
     document = checked(tmp_path, {"tasks": DIGITS, "learner": {"method": "cross_entropy", "architecture": SMALL}})
     assert document["knobs"] == {} == document["estimators"]
     assert document["verdict"] == "No knob is learned: there is no hypergradient to compare."
+
+
+def test_an_estimator_that_flags_its_gradient_is_compared_with_those_that_do_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bent = SMALL | {"activation": "tanh"}
+    learner = {"method": "imaml", "architecture": bent, "update": {"steps": 2, "rate": 0.01}}
+    experiment = {"tasks": SINE, "learner": learner, "inner": {"proximal": 0.001}, "outer": {"tasks": 1}}
+    document = checked(tmp_path, experiment)
+    assert "negative curvature" in document["flagged"] and document["verdict"] == document["flagged"]
+    assert document["knobs"] == {"learner.initialization": None}
+    assert "negative curvature" in document["estimators"]["conjugate_gradient"]["refused"]
+    assert document["estimators"]["unroll"]["errors"]["learner.initialization"] < 1e-5
+    capfd.readouterr()
+    assert cli.run(["check", str(tmp_path / "experiment.yaml"), "--store", str(tmp_path / "store")]) == 2
+    told = " ".join(capfd.readouterr().out.split())
+    assert "negative curvature" in told and "unroll" in told and "no slope" not in told
+    assert cli.run(["check", str(tmp_path / "experiment.yaml"), "--store", str(tmp_path / "store"), "--json"]) == 2
+    assert json.loads(capfd.readouterr().out)["flagged"]
+
+
+def test_of_many_learned_knobs_the_table_shows_each_estimators_worst(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loss = {"kind": "mixture", **{name: {"learn": {"start": 0.5}} for name in ("cross_entropy", "squared", "absolute")}}
+    update = {"rate": "learn", "momentum": {"learn": {"start": 0.5}}, "steps": 2}
+    learner = {"method": "meta_weight_net", "architecture": SMALL, "loss": loss, "update": update}
+    experiment = {"tasks": DIGITS, "learner": learner, "inner": {"mode": "episodic"}}
+    document = checked(tmp_path, experiment)
+    assert len(document["knobs"]) == 6
+    assert cli.run(["check", str(tmp_path / "experiment.yaml"), "--store", str(tmp_path / "store")]) == 0
+    told = capfd.readouterr().out
+    assert "largest error" in told and "…" not in told
