@@ -1,13 +1,17 @@
 """On a device that is not the CPU every method, component, estimator and strategy computes what it does on the CPU.
 
 There is no GPU where these tests run: ``second_device`` has its rules (no tensors of two devices in one operation), so
-an entry of a registry that makes a tensor on the wrong device fails here. It is imported late, since it stays.
+an entry of a registry that makes a tensor on the wrong device fails here.
+
+All runs in a process of its own, and ``second_device`` is imported there alone: torch counts its devices once, before a
+process's first backward pass, so an earlier test's would leave the device unknown, and later tests would have it.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -42,12 +46,18 @@ ROUNDING = 1e-9
 
 
 @pytest.fixture(scope="module")
-def second() -> ModuleType:
-    """Return the module of the second device."""
+def apart() -> Iterator[Executor]:
+    """Yield the process that has the second device."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        yield process
+
+
+def second_device() -> Any:
     return importlib.import_module("second_device")
 
 
-def test_the_device_refuses_what_a_gpu_refuses(second: ModuleType) -> None:
+def check_what_the_device_refuses() -> None:
+    second = second_device()
     with second.available():
         one, there = torch.ones(3, device=second.DEVICE), torch.ones(3)
         for wrong in (
@@ -62,6 +72,10 @@ def test_the_device_refuses_what_a_gpu_refuses(second: ModuleType) -> None:
             one.numpy()
         assert (one + torch.tensor(1.0))[torch.tensor([0, 2])].cpu().tolist() == [2.0, 2.0]
         assert torch.equal((one + there.to(second.DEVICE)).cpu(), 2 * there)
+
+
+def test_the_device_refuses_what_a_gpu_refuses(apart: Executor) -> None:
+    apart.submit(check_what_the_device_refuses).result()
 
 
 def episodes_for(learner: Learner, task: TaskShape) -> list[Episode]:
@@ -87,42 +101,49 @@ def all_that_it_does(make: Callable[[], Built], device: torch.device) -> dict[st
     return {name: one.detach().cpu() for name, one in found.items()} | numbers | {"objective": objective}
 
 
-def check(second: ModuleType, make: Callable[[], Built]) -> None:
-    cpu, device = second.on_both(lambda where: all_that_it_does(make, where))
+def check(make: Callable[..., Built], *settings: Any) -> None:
+    cpu, device = second_device().on_both(lambda where: all_that_it_does(lambda: make(*settings), where))
     assert cpu.keys() == device.keys()
     for name, expected in cpu.items():
         torch.testing.assert_close(device[name], expected, rtol=ROUNDING, atol=ROUNDING, equal_nan=True, msg=name)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method(second: ModuleType, name: str) -> None:
-    check(second, lambda: method(name))
+def test_a_method(apart: Executor, name: str) -> None:
+    apart.submit(check, method, name).result()
 
 
 @pytest.mark.parametrize(("slot", "kind"), COMPONENT_ROWS)
-def test_a_component(second: ModuleType, slot: str, kind: str) -> None:
-    check(second, lambda: component_learner(slot, kind))
+def test_a_component(apart: Executor, slot: str, kind: str) -> None:
+    apart.submit(check, component_learner, slot, kind).result()
+
+
+def estimated(kind: str, slot: str) -> Built:
+    settings = {"architecture": SMOOTH, "update": {"rate": 0.1, "steps": 2}, **KNOWLEDGE[slot]}
+    careful: dict[str, Any] = {"neumann": {"alpha": 0.05}, "conjugate_gradient": {"damping": 3.0}}
+    inner = {"proximal": 1.0, "mode": "online" if ESTIMATORS[kind].online_only else "episodic"}
+    return built(settings, SINGLE, inner=inner, estimator={"kind": kind, **careful.get(kind, {})}), SINGLE
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_an_estimator(second: ModuleType, kind: str) -> None:
+def test_an_estimator(apart: Executor, kind: str) -> None:
     slots = [slot for slot in ("update", *KNOWLEDGE) if slot != "architecture" and ESTIMATORS[kind].gives_signal(slot)]
     if not slots:
         pytest.skip(f"{kind} is for methods without an inner loop, which are tested above")
-    settings = {"architecture": SMOOTH, "update": {"rate": 0.1, "steps": 2}, **KNOWLEDGE[slots[0]]}
-    careful: dict[str, Any] = {"neumann": {"alpha": 0.05}, "conjugate_gradient": {"damping": 3.0}}
-    inner = {"proximal": 1.0, "mode": "online" if ESTIMATORS[kind].online_only else "episodic"}
-    estimator = {"kind": kind, **careful.get(kind, {})}
-    check(second, lambda: (built(settings, SINGLE, inner=inner, estimator=estimator), SINGLE))
+    apart.submit(check, estimated, kind, slots[0]).result()
+
+
+def by_strategy(strategy: str, network: Mapping[str, Any]) -> Built:
+    recipe, task = METHODS["maml"], FEW_SHOT if network["kind"] == SMALL["kind"] else IMAGES
+    learner = {**recipe.learner, "architecture": network}
+    outer = {**recipe.outer, "strategy": strategy}
+    return build_learner(learner=learner, inner=recipe.inner, outer=outer, task=task), task
 
 
 @pytest.mark.parametrize("network", [SMALL, CONV], ids=lambda network: str(network["kind"]))
 @pytest.mark.parametrize("strategy", ["loop", "vmap", "traced"])
-def test_a_strategy(second: ModuleType, strategy: str, network: Mapping[str, Any]) -> None:
-    recipe, task = METHODS["maml"], FEW_SHOT if network is SMALL else IMAGES
-    learner = {**recipe.learner, "architecture": network}
-    outer = {**recipe.outer, "strategy": strategy}
-    check(second, lambda: (build_learner(learner=learner, inner=recipe.inner, outer=outer, task=task), task))
+def test_a_strategy(apart: Executor, strategy: str, network: Mapping[str, Any]) -> None:
+    apart.submit(check, by_strategy, strategy, network).result()
 
 
 # a name: the task's settings, the learner's, and what else the outer section has
@@ -134,7 +155,7 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def whole_trial(name: str, folder: Path, cache: Path) -> dict[str, Any]:
+def whole_trial(name: str, folder: Path, cache: Path, device: torch.device) -> dict[str, Any]:
     """Run a trial that is taken up again from its checkpoint, test it, and adapt its bundle to an episode."""
     tasks, learner, outer = TRIALS[name]
     section = {"steps": 4, "tasks": 1, "validate_every": 2, "validation_episodes": 3, **outer}
@@ -148,18 +169,25 @@ def whole_trial(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     bundle = load_bundle(write_bundle(folder / "trial", folder / "bundle", origin={}, evaluation=tested))
     episode = open_source(tasks, seed=7, cache=cache).episode("test", 0).episode
     predicted = bundle.adapt(episode.support_x.numpy(), episode.support_y.numpy()).predict(episode.query_x.numpy())
-    knowledge = {leaf: one.cpu() for leaf, one in (trial.phi | trial.state).items()}
+    learned = {**trial.phi, **trial.state}
+    assert {one.device for one in learned.values()} == {device}
+    knowledge = {leaf: one.cpu() for leaf, one in learned.items()}
     numbers = {"validated": torch.tensor(trial.last_report.scores), "tested": torch.tensor(tested.scores)}
     return knowledge | numbers | {"predicted": torch.as_tensor(predicted)}
 
 
-@pytest.mark.parametrize("name", TRIALS)
-def test_a_whole_trial(second: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_a_whole_trial(name: str, folder: Path) -> None:
     def work(device: torch.device) -> dict[str, Any]:
-        monkeypatch.setattr("metaloom.workers.device.choose_device", lambda _: device)
-        return whole_trial(name, tmp_path / device.type, tmp_path / "cache")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("metaloom.workers.device.choose_device", lambda _: device)
+            return whole_trial(name, folder / device.type, folder / "cache", device)
 
-    cpu, device = second.on_both(work)
+    cpu, device = second_device().on_both(work)
     assert cpu.keys() == device.keys()
     for leaf, expected in cpu.items():
         torch.testing.assert_close(device[leaf], expected, rtol=1e-4, atol=1e-5, equal_nan=True, msg=leaf)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_a_whole_trial(apart: Executor, name: str, tmp_path: Path) -> None:
+    apart.submit(check_a_whole_trial, name, tmp_path).result()
