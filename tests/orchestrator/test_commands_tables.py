@@ -32,7 +32,7 @@ def shown(objectives: list[dict[str, str]], **trial: Any) -> str:
 def printed(summary: dict[str, Any], *, notes: bool = False) -> str:
     """Print a summary."""
     out = io.StringIO()
-    show_search(Console(file=out, width=160), summary, notes=notes)
+    show_search(Console(file=out, width=160), {"learned": [], **summary}, notes=notes)
     return out.getvalue()
 
 
@@ -63,6 +63,16 @@ def test_notes_are_for_show_alone() -> None:
 def test_what_went_wrong_and_was_put_right_is_told_below() -> None:
     text = shown([ACCURACY], warnings=["checkpoint 2 is damaged", "went back to checkpoint 1"])
     assert "trial 0: checkpoint 2 is damaged\ntrial 0: went back to checkpoint 1\n" in text
+
+
+def test_what_the_best_trial_has_learned_is_told_in_words_with_its_picture() -> None:
+    best = {"id": 3}
+    learned = [{"name": "learner.update.rate", "caption": "0.02 to 0.4", "figure": "figures/rates.svg"}]
+    search = {"name": "s", "state": "finished", "objectives": [ACCURACY], "best": best, "trials": []}
+    search |= {"test": None, "baselines": [], "learned": learned}
+    told = "What trial 3 has learned:\n  learner.update.rate: 0.02 to 0.4\n    figures/rates.svg\n"
+    assert told in printed(search)
+    assert "has learned" not in printed(search | {"learned": []})
 
 
 def printed_tests(*baselines: dict[str, Any]) -> list[list[str]]:
