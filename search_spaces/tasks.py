@@ -228,11 +228,11 @@ class TableTasks(TaskSettings):
     Attributes:
         path: The table's file.
         label: Column of the class (classification) or the target (regression).
-        features: Feature columns; empty takes every numeric column but the label and the task.
+        features: Feature columns; empty takes every column of numbers but the label and the task, and names the others.
         task: Column that says which task a row belongs to; required for regression.
         kind: Few-shot classification of classes, or regression of one task per value of ``task``.
         standardize: Scale the features to mean 0 and deviation 1, by the meta-train rows.
-        on_error: What to do with a row with a missing value: refuse to start, or skip it and say so.
+        on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
         validation_fraction: Fraction of the classes (or tasks) for meta-validation.
         test_fraction: Fraction of the classes (or tasks) for the test.
     """

@@ -74,7 +74,7 @@ def test_a_complaint_of_a_data_file_names_the_field_that_led_to_it(tmp_path: Pat
     )
     tasks = f"{{source: table, path: {tmp_path}/table.csv, label: label, ways: 2, shots: 1, queries: 1}}"
     (tmp_path / "file.yaml").write_text(f"tasks: {tasks}\nlearner: prototypical\n")
-    with pytest.raises(BadInput, match=r"^file\.yaml:1: tasks\.path: /.*table\.csv: a missing, NaN"):
+    with pytest.raises(BadInput, match=r"^file\.yaml:1: tasks\.path: /.*table\.csv: a value that is missing"):
         api.search(tmp_path / "file.yaml", store=tmp_path / "store")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metaloom.learners.errors import unknown
 from metaloom.workers.data.base import DataError, some
 
+NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 CSV, PARQUET, ARROW = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 
 
@@ -24,13 +25,15 @@ class Columns:
         label: The label column, as read [rows]; None where it was not asked for.
         task: The task column as text [rows]; None where it was not asked for.
         features: Names of the features' columns.
-        skipped: One line for each row left out.
+        left_out: Names of the columns that are neither label nor task, and hold no numbers.
+        skipped: One line for each cell whose row was left out.
     """
 
     x: NDArray[np.float32]
     label: Any
     task: Any
     features: tuple[str, ...]
+    left_out: tuple[str, ...]
     skipped: tuple[str, ...]
 
 
@@ -74,36 +77,43 @@ def read_columns(
         path: The table.
         label: Name of the label column.
         task: Name of the task column.
-        features: Names of the feature columns; none takes every numeric column that is neither label nor task.
-        skip_missing: Leave out rows with a missing or infinite value instead of refusing the table.
+        features: Names of the feature columns; none takes every column of numbers that is neither label nor task.
+        skip_missing: Leave out rows with a cell that is missing, no number or infinite, instead of refusing the table.
         advice: What would help where such a value is refused.
 
     Raises:
-        DataError: A column is absent or not numeric, or a cell is missing, NaN or infinite; row and column are named.
+        DataError: A column is absent or not of numbers, or a cell is missing, no number or infinite; row and column
+            are named.
     """
     table = read_table(path)
     for field, names in (("label", [label]), ("task", [task]), ("features", features)):
         for name in names:
             if name is not None and name not in table.column_names:
                 raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))
-    chosen = tuple(features) or tuple(
-        name for name in table.column_names if name not in (label, task) and _is_numeric(table.schema.field(name).type)
-    )
+    given = [name for name in table.column_names if name not in (label, task)]
+    read = ((name, _numbers(table.column(name))) for name in features or given)
+    numbers = {name: column for name, column in read if column is not None}
+    chosen = tuple(numbers)
+    if strange := [name for name in features if name not in chosen]:
+        kind = table.schema.field(strange[0]).type
+        raise DataError(f"tasks.features: {path}: column '{strange[0]}' is {kind}, and a feature must be a number")
     if not chosen:
         raise DataError(f"tasks.features: {path} has no numeric column besides the label and the task")
-    x = np.stack([_numbers(table, name, path) for name in chosen], axis=1)
+    x = np.stack(list(numbers.values()), axis=1)
     bad = {name: ~np.isfinite(x[:, place]) for place, name in enumerate(chosen)}
     others = {name: table.column(name) for name in (label, task) if name is not None}
     for name, column in others.items():
         bad[name] = column.is_null(nan_is_null=True).to_numpy()
     problems = [(int(row), name) for name, marks in bad.items() for row in np.flatnonzero(marks)]
-    lines = tuple(f"row {row}, column '{name}'" for row, name in sorted(problems))
+    lines = tuple(f"row {row}, column '{name}'{_text(table, name, row)}" for row, name in sorted(problems))
     if lines and not skip_missing:
-        raise DataError(f"{path}: a missing, NaN or infinite value in {some(lines)} (rows count from 0; {advice})")
+        what = "a value that is missing, not a number or infinite"
+        raise DataError(f"{path}: {what} in {some(lines)} (rows count from 0; {advice})")
     keep = ~np.any(list(bad.values()), axis=0)
     kept = {name: column.to_numpy()[keep] for name, column in others.items()}
     texts = None if task is None else kept[task].astype(str)
-    return Columns(x[keep], None if label is None else kept[label], texts, chosen, lines)
+    left_out = () if features else tuple(name for name in given if name not in chosen)
+    return Columns(x[keep], None if label is None else kept[label], texts, chosen, left_out, lines)
 
 
 def _read_arrow(path: Path) -> Any:
@@ -115,14 +125,30 @@ def _read_arrow(path: Path) -> Any:
             return pa.ipc.open_stream(source).read_all()
 
 
-def _is_numeric(kind: Any) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def _numbers(column: Any) -> NDArray[np.float32] | None:
+    """Return a column as float32, a cell that is missing or no number as NaN; None for a column not of numbers.
+
+    One unreadable cell makes a reader take its whole column for text: text is a column of numbers where more than
+    half of its cells are.
+    """
+    kind = column.type
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        if any(is_kind(kind) for is_kind in NUMERIC):
+            return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float32)
+        if not pa.types.is_string(kind) and not pa.types.is_large_string(kind):
+            return None
+        found = np.array([_number(cell) for cell in column.to_pylist()], dtype=np.float64).astype(np.float32)
+    return found if 2 * np.isfinite(found).sum() > len(column) - column.null_count else None
 
 
-def _numbers(table: Any, name: str, path: Path) -> NDArray[np.float32]:
-    """Return a column as float32, missing cells as NaN."""
-    column = table.column(name)
-    if not _is_numeric(column.type):
-        raise DataError(f"tasks.features: {path}: column '{name}' is {column.type}, and a feature must be a number")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-        return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float32)
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _text(table: Any, name: str, row: int) -> str:
+    """Quote a cell that is text."""
+    cell = table.column(name)[row].as_py()
+    return f" ('{cell[:40]}')" if isinstance(cell, str) else ""

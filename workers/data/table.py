@@ -1,6 +1,7 @@
 """The user's own table: few-shot classes, or regression with one task per value of a column."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Table(FewShotSource):
             raise DataError(f"tasks.path: there is no file {path}")
         unused = {"path", "ways", "shots", "queries"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
-        key = {"source": cls.name, "file": file_facts(path), "settings": settings}
+        key = {"source": cls.name, "reader": 2, "file": file_facts(path), "settings": settings}
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
         table = ClassTable.from_splits(arrays.about["splits"], arrays.about["spans"])
         kind: type[Table] = cls if config.kind == "classification" else TableOfTasks
@@ -67,8 +68,7 @@ class Table(FewShotSource):
         features, scaling = tuple(arrays.about["features"]), arrays.about["scaling"]
         mean, deviation = (tuple(scaling.get(name, ())) for name in ("mean", "deviation"))
         source.shape = replace(source.shape, features=features, mean=mean, deviation=deviation)
-        skipped = arrays.about["skipped"]
-        source.notes = (f"{len(skipped)} values missing, their rows skipped: {some(skipped)}",) if skipped else ()
+        source.notes = tuple(_notes(arrays.about["skipped"], arrays.about["left_out"]))
         return source
 
     def summary(self) -> SourceSummary:
@@ -105,6 +105,14 @@ class TableOfTasks(Table):
         return SampledEpisode(episode, draw_seed(generator), (task,), tuple(rows.tolist()))
 
 
+def _notes(skipped: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
+    """Say what of the table is not used."""
+    if skipped:
+        yield f"{len(skipped)} values missing or no numbers, their rows skipped: {some(skipped)}"
+    if left_out:
+        yield f"not used as features, since they hold no numbers: {some(list(map(repr, left_out)))}"
+
+
 def _check_settings(config: TableTasks) -> None:
     check_fraction("table", validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
     check_at_least("table", 1, shots=config.shots, queries=config.queries)
@@ -126,7 +134,7 @@ def _load(path: Path, config: TableTasks) -> Arrays:
         skip_missing=config.on_error == "skip",
     )
     for line in read.skipped:
-        _LOG.warning("%s: skipped %s: missing, NaN or infinite", path, line)
+        _LOG.warning("%s: skipped %s: missing, no number or infinite", path, line)
     groups = read.label.astype(str) if config.task is None else read.task
     names, group = np.unique(groups, return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -136,7 +144,8 @@ def _load(path: Path, config: TableTasks) -> Arrays:
     columns: dict[str, NDArray[Any]] = {"x": x}
     if config.kind == "regression":
         columns["y"] = _targets(read.label[order], config.label, path)
-    about = {"spans": spans, "splits": splits, "features": read.features, "skipped": read.skipped, "scaling": scaling}
+    about = {"spans": spans, "splits": splits, "features": read.features, "scaling": scaling}
+    about |= {"skipped": read.skipped, "left_out": read.left_out}
     return Arrays(columns, about)
 
 

@@ -122,6 +122,26 @@ def test_an_empty_cell_of_a_csv_is_missing(tmp_path: Path) -> None:
         prepare(tasks(write(tmp_path / "t.csv", **spoil("width", 4, None))), cache=tmp_path / "cache")
 
 
+def test_one_cell_of_text_does_not_take_its_column_away(tmp_path: Path) -> None:
+    widths = [str(value) for value in columns()["width"]]
+    path = write(tmp_path / "t.csv", width=[*widths[:4], "oops", *widths[5:]])
+    with pytest.raises(DataError, match=r"not a number or infinite in row 4, column 'width' \('oops'\)"):
+        prepare(tasks(path), cache=tmp_path / "cache")
+    with pytest.raises(DataError, match="row 4, column 'width'"):
+        prepare(tasks(path, features=["width"]), cache=tmp_path / "cache")
+    summary = prepare(tasks(path, on_error="skip", queries=2), cache=tmp_path / "cache")
+    assert "row 4, column 'width' ('oops')" in summary.notes[0]
+    source = open_source(tasks(path, on_error="skip", queries=2), seed=0, cache=tmp_path / "cache")
+    assert source.shape.features == ("width", "count", "price")
+
+
+def test_columns_without_numbers_are_named(tmp_path: Path) -> None:
+    (note,) = prepare(tasks(write(tmp_path / "t.parquet")), cache=tmp_path / "cache").notes
+    assert note == "not used as features, since they hold no numbers: 'note'"
+    features = ["width", "count"]
+    assert not prepare(tasks(write(tmp_path / "t.parquet"), features=features), cache=tmp_path / "cache").notes
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
