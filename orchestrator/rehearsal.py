@@ -5,6 +5,7 @@ happens to choose it.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,11 +30,14 @@ from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.seeds import derive_generator
 
 FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # how a complaint of a field begins
+logger = logging.getLogger("metaloom")
 MAX_MEMBERS = 200  # a choice among more would keep the user waiting
 
 
 def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = False) -> None:
     """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
+
+    What of the user's data will not be used is told in a warning.
 
     Args:
         experiment: What is to be run.
@@ -45,25 +49,30 @@ def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = Fals
         BadEnvironment: The cache cannot be written.
     """
     sources: dict[str, TaskSource] = {}
+    notes: dict[str, None] = {}  # as a set, but in order
     for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
         try:
-            _build(resolved, sources, experiment.seed, cache)
+            notes |= _build(resolved, sources, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(_located(experiment, chosen, str(error))) from error
     for asked in experiment.search.baselines:
         try:
-            _build(baseline(experiment, asked), sources, experiment.seed, cache)
+            notes |= _build(baseline(experiment, asked), sources, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(
                 f"search.baselines: {baseline_name(asked)} does not go with this experiment: {error}"
             ) from error
+    for note in notes:
+        logger.warning("tasks: %s", note)
 
 
-def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache: Path) -> None:
+def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache: Path) -> dict[str, None]:
+    """Put one choice together, and return what is to be said of its data if they are opened here first."""
+    notes: tuple[str, ...] = ()
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in sources:
-        prepare(resolved.tasks, cache=cache)
+        notes = prepare(resolved.tasks, cache=cache).notes
         sources[key] = open_source(resolved.tasks, seed=seed, cache=cache)
     OuterConfig.of(resolved.outer)
     shape = sources[key].shape
@@ -78,6 +87,7 @@ def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache:
         generator = derive_generator(seed, "rehearsal")
         with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all of it
             learner.begin(learner.init(generator), generator)  # a network sees now whether it can read the examples
+    return dict.fromkeys(notes)
 
 
 def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:

@@ -1,5 +1,6 @@
 """What does not go together is refused before anything is started or written, member by member of each choice."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,13 @@ def test_both_ends_of_a_range_of_the_tasks_are_tried(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", [name for name in preset_names() if "omniglot" not in name])
 def test_every_preset_passes(cache: Path, preset: str) -> None:
     rehearse(load_experiment(preset), cache=cache)
+
+
+def test_what_of_the_data_is_not_used_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = "".join(f"row{row},{row},k{row % 20}\n" for row in range(200))
+    (tmp_path / "table.csv").write_text("id,x,kind\n" + rows)
+    tasks = {"source": "table", "path": str(tmp_path / "table.csv"), "label": "kind", "shots": 1, "queries": 1}
+    experiment = {"tasks": {**tasks, "ways": {"search": [2, 3]}}, "learner": "prototypical"}
+    with caplog.at_level(logging.WARNING, "metaloom"):
+        rehearse(load_experiment(experiment), cache=tmp_path / "cache")
+    assert caplog.messages == ["tasks: not used as features, since they hold no numbers: 'id'"]

@@ -99,7 +99,7 @@ def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
             f"(tasks.on_error: skip leaves them out):\n" + "\n".join(problems)
         )
     for problem in problems:
-        _LOG.warning("skipped %s", problem)
+        _LOG.info("skipped %s", problem)
     shape = (0, 3 if config.color else 1, config.size, config.size)
     x = np.stack(images) if images else np.empty(shape, dtype=np.uint8)
     return Arrays({"x": x}, {"spans": spans_of(sizes), "skipped": problems})

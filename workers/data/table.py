@@ -134,7 +134,7 @@ def _load(path: Path, config: TableTasks) -> Arrays:
         skip_missing=config.on_error == "skip",
     )
     for line in read.skipped:
-        _LOG.warning("%s: skipped %s: missing, no number or infinite", path, line)
+        _LOG.info("%s: skipped %s: missing, no number or infinite", path, line)
     groups = read.label.astype(str) if config.task is None else read.task
     names, group = np.unique(groups, return_inverse=True)
     order = np.argsort(group, kind="stable")
