@@ -1,8 +1,9 @@
 """Which of Optuna's samplers, or of our own, a search proposes with, and the seed of each suggestion."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -31,16 +32,16 @@ SAMPLER_OPTIONS = {
 }
 
 
-def trial_seed(seed: int, number: int, *, origins: Sequence[str] = ()) -> int:
+def trial_seed(seed: int, number: int, *, starts: Sequence[Mapping[str, Any]] = ()) -> int:
     """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process.
 
     Args:
         seed: The search's.
         number: The trial's.
-        origins: The trials of an earlier search that this one starts from. Most often both have one seed, and would
-            draw the same knobs if the origins were not mixed in.
+        starts: The knobs that this search starts from. Most often they are of a search with the same seed, and both
+            would draw the same knobs if the starts were not mixed in; their origin's name is not: names mean nothing.
     """
-    text = "/".join([str(seed), str(number), "suggestion", *origins])
+    text = "/".join([str(seed), str(number), "suggestion", *(json.dumps(one, sort_keys=True) for one in starts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 

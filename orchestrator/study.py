@@ -128,8 +128,8 @@ class Proposer:
         return None, self._kind
 
     def _sampler_of(self, number: int) -> BaseSampler:
-        origins = [str(one["origin"]) for one in self._warm_start]
-        return build_sampler(self._settings, trial_seed(self._seed, number, origins=origins), self._define)
+        starts = [one["params"] for one in self._warm_start]
+        return build_sampler(self._settings, trial_seed(self._seed, number, starts=starts), self._define)
 
     def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
         if self._kind not in SAMPLES_BY_ATTRIBUTE:

@@ -16,9 +16,11 @@ def test_seeds_differ_by_search_and_trial_and_are_stable() -> None:
     assert trial_seed(0, 0) == 1796802197  # written down: another value would change every recorded search
 
 
-def test_a_warm_start_changes_the_seeds_by_where_it_comes_from() -> None:
-    origins: list[list[str]] = [[], ["warm_start:a/1"], ["warm_start:b/1"], ["warm_start:a/1", "warm_start:a/2"]]
-    assert len({trial_seed(0, number, origins=one) for number in range(20) for one in origins}) == 80
+def test_a_warm_start_changes_the_seeds_by_the_knobs_it_starts_from() -> None:
+    starts: list[list[dict[str, Any]]] = [[], [{"rate": 0.1}], [{"rate": 0.2}], [{"rate": 0.1}, {"rate": 0.2}]]
+    assert len({trial_seed(0, number, starts=one) for number in range(20) for one in starts}) == 80
+    one, turned = {"rate": 0.1, "method": "maml"}, {"method": "maml", "rate": 0.1}
+    assert trial_seed(0, 3, starts=[one]) == trial_seed(0, 3, starts=[turned])
 
 
 @pytest.mark.parametrize("sampler", [{"kind": "tpee"}, {"kind": "tpe", "startups": 3}])
