@@ -1,16 +1,14 @@
 """The command ``metaloom``: its commands stand in commands_*.py; nothing heavy is imported before one runs."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
+from signal import Signals
 from typing import Any
 
 import typer
 
-from metaloom.orchestrator import commands_bundle, commands_records, commands_search, commands_tools
-
-INTERRUPTED = 128 + signal.SIGINT
+from metaloom.orchestrator import commands_bundle, commands_records, commands_search, commands_tools, signals
 
 COMMANDS: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     (
@@ -71,14 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command; return its exit code. With ``debug``, its errors are raised."""
+    as_json = "--json" in arguments
     try:
-        code = build_app()(arguments, standalone_mode=False)
+        with signals.raised():
+            code = build_app()(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:  # a wrong command, option or argument
         return _refused(error, arguments)
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except signals.Ended as ended:
+        return _interrupted(ended.number, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output has left, as head does: let Python's own flush at the end go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,7 +85,18 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        return _told(error, as_json="--json" in arguments)
+        return _told(error, as_json=as_json)
+
+
+def _interrupted(number: Signals, *, as_json: bool) -> int:
+    """Say which signal has ended the command before it had its answer; return the exit code."""
+    import json
+
+    text, code = f"interrupted by {number.name}", 128 + number
+    print(f"metaloom: {text}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": text, "exit_code": code}))
+    return code
 
 
 def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:

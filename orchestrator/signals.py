@@ -21,6 +21,36 @@ class Stopped(BaseException):
     """
 
 
+class Ended(BaseException):
+    """A signal has come where no search runs; not a KeyboardInterrupt, which typer would take for its own.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Inside, a signal that is not ignored raises ``Ended``; in the main thread only."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(signal.Signals(number))
+
+    before = {number: signal.getsignal(number) for number in SIGNALS} if _in_main_thread() else {}
+    heeded = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for number in heeded:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+
+
 class Interruption:
     """What has been asked for by signals, for whoever runs a search to look at.
 

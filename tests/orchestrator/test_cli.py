@@ -384,6 +384,34 @@ def test_with_json_the_command_that_resumes_is_told_on_stderr(tmp_path: Path) ->
     assert out.strip() == ""
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_ended_by_a_signal_says_so_in_its_document(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "metaloom", "check", "five-kinds", "--json", "--store", str(tmp_path / "s")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
+    )
+    while not _catches(process.pid, signal.SIGTERM):
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    text = f"interrupted by {number.name}"
+    assert process.returncode == 128 + number
+    assert json.loads(out) == {"error": text, "exit_code": 128 + number}
+    assert errors == f"metaloom: {text}\n"
+
+
+def _default_signals() -> None:
+    """Where the tests run in a shell's background, their children would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Say whether a process has a handler for a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (caught,) = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def searching(store: Path, *more: str) -> "subprocess.Popen[str]":
     """Begin a long trial of a search and wait for its first report."""
     changes = ["--set", "outer.steps=150", "--set", "outer.validate_every=5", "--set", "outer.validation_episodes=4"]
