@@ -65,6 +65,9 @@ class Director:
         progress: Told of every event.
         clock: Seconds since the epoch.
 
+    Attributes:
+        exhausted: Whether the grid was found to have no further point.
+
     Raises:
         SearchError: The journal holds no search, or its sampler or scheduler does not exist.
     """
@@ -89,7 +92,7 @@ class Director:
         self._proposer = Proposer(self.settings, seed=self.seed, define=define, warm_start=warm_start)
         for event in events:
             self._proposer.apply(event)
-        self._exhausted = False
+        self.exhausted = False
 
     def start(self) -> None:
         """Begin a session: what the last one left running waits to be taken up again."""
@@ -228,14 +231,14 @@ class Director:
         return Assignment(trial.config, self.directory(trial.number), known)
 
     def _may_propose(self) -> bool:
-        return not self._exhausted and len(self.state.trials) < self.settings.trials
+        return not self.exhausted and len(self.state.trials) < self.settings.trials
 
     def _propose(self) -> TrialRecord | None:
         """Suggest and journal the next trial; None if the grid is used up or the knobs do not fit together."""
         number = len(self.state.trials)
         proposal = self._proposer.propose(number)
         if proposal is None:
-            self._exhausted = True
+            self.exhausted = True
             return None
         config = None if proposal.resolved is None else self._config(number, proposal)
         knobs = proposal.params if proposal.resolved is None else proposal.resolved.knobs

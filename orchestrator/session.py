@@ -129,6 +129,9 @@ def run_session(
             try:
                 director.start()
                 _run_trials(experiment, director, store, options, interruption)
+                if director.exhausted:
+                    tried, asked = len(director.state.trials), director.settings.trials
+                    told.append(f"the grid has no further combination: {tried} trials, of the {asked} asked for")
                 told += compare_on_test(experiment, director, store, interruption)
                 director.end()
             except Stopped:

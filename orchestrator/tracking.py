@@ -191,6 +191,10 @@ class MlflowProjection:
             if run is not None:
                 self._scores(runs, event, run, records.TEST, evaluation)
         runs.text(parent, json.dumps(evaluation, indent=1), "test.json")
+        if trial in self._state.runs and records.EPISODES_FOLDER in self._trial_artifacts:  # it had ended before
+            episodes = self._folder / TRIALS_FOLDER / f"{int(trial):04d}" / records.EPISODES_FOLDER
+            for part in sorted(episodes.glob("part-test-*.parquet")):
+                runs.upload(self._state.runs[trial], part, episodes.name)
 
     def _scores(self, runs: Runs, event: Event, run: str, prefix: str, evaluation: Mapping[str, Any]) -> None:
         low, high = evaluation["interval"]

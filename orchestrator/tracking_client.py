@@ -182,12 +182,12 @@ class Runs:
         """Store ``text`` as artifact ``name``."""
         self._client.log_text(run, text, name)
 
-    def upload(self, run: str, path: Path) -> None:
-        """Store a file or a folder under its own name; nothing if it is not there."""
+    def upload(self, run: str, path: Path, into: str | None = None) -> None:
+        """Store a file, in a folder if one is named, or a folder under its own name; nothing if it is not there."""
         if path.is_dir():
             self._client.log_artifacts(run, str(path), path.name)
         elif path.is_file():
-            self._client.log_artifact(run, str(path))
+            self._client.log_artifact(run, str(path), into)
 
     def resume(self, run: str) -> None:
         """Make a run RUNNING again."""

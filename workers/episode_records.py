@@ -174,6 +174,17 @@ def write_part(path: Path, origin: Origin, seen: Sequence[Seen]) -> None:
         parquet.write_table(table, str(aside), compression="zstd", use_dictionary=["search", "phase", "source"])
 
 
+def rows_of_test(path: Path, step: int) -> int:
+    """Count the rows of a test's part; 0 if it is absent, damaged, or of another step's knowledge."""
+    if not path.exists():
+        return 0
+    try:
+        steps = parquet.read_table(str(path), columns=["step"]).column("step").to_pylist()
+    except (pa.ArrowException, OSError):  # to be written anew, as if it had never been
+        return 0
+    return len(steps) if set(steps) == {step} else 0
+
+
 def read_episodes(folder: Path) -> Any:
     """Return all rows of a trial's episode folder as one ``pyarrow.Table`` of ``EPISODE_SCHEMA``."""
     files = sorted(folder.glob("part-*.parquet")) if folder.is_dir() else []

@@ -14,7 +14,7 @@ from metaloom.workers.assembly import assemble
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
-from metaloom.workers.episode_records import Drawn, Seen, write_part
+from metaloom.workers.episode_records import Drawn, Seen, rows_of_test, write_part
 from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records import EPISODES_FOLDER, REGRESSION, TEST, read_config
 from metaloom.workers.seeds import derive_generator
@@ -147,8 +147,8 @@ def evaluate_trial(
         split: ``train``, ``validation`` or ``test``.
         episodes: How many.
         seed: Seed of the episodes; None takes the search's.
-        record: Whether test episodes become rows beside the trial's others. Rows of an earlier
-            test with the same seed are replaced.
+        record: Whether test episodes become rows beside the trial's others, those that an earlier test has recorded
+            among them: the rows of one seed are those of its longest test.
 
     Raises:
         CheckpointError: The trial has left nothing to evaluate.
@@ -162,8 +162,10 @@ def evaluate_trial(
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
     evaluation = evaluate_learner(parts.learner, phi, state, parts.source, split, episodes, device=parts.device)
     if record and split == TEST:
-        seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
-        write_part(part_of_test(directory, config.seed if seed is None else seed), parts.origin(config), [seen])
+        part = part_of_test(directory, config.seed if seed is None else seed)
+        if rows_of_test(part, knowledge.step) < len(evaluation.drawn):
+            seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
+            write_part(part, parts.origin(config), [seen])
     return evaluation
 
 

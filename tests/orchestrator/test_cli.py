@@ -170,6 +170,16 @@ def test_a_trial_is_evaluated_exported_and_adapted(run: Run, store: Path, tmp_pa
     assert "row 1" in run("adapt", tmp_path / "bundle", *paths).out
 
 
+def test_a_grid_with_fewer_points_than_trials_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "tasks: sinusoid\nlearner: {method: maml, update: {rate: {search: [0.01, 0.02]}}}\n"
+        "search: {sampler: grid, trials: 5, baselines: []}\n"
+    )
+    ended = run("search", tmp_path / "grid.yaml", "--executor", "inline", *SMALL, "--store", tmp_path / "s", "--json")
+    assert (ended.code, len(ended.document["trials"])) == (0, 2)
+    assert "the grid has no further combination: 2 trials, of the 5 asked for" in ended.err
+
+
 def test_train_says_which_knobs_took_their_default(run: Run, tmp_path: Path) -> None:
     told = run("train", "quick", *SMALL, "--set", "outer.rate=search", "--store", tmp_path, "--json")
     assert told.code == 0

@@ -184,6 +184,13 @@ def test_the_tests_episodes_are_rows_of_the_trial_too(sine):
     directory, _, evaluation, _ = sine
     rows = [r for r in read_episodes(directory / "trial" / "episodes").to_pylist() if r["phase"] == "test"]
     assert [row["loss_after"] for row in rows] == list(evaluation.scores)
+    for episodes, recorded in ((15, 15), (3, 15), (17, 17)):  # a shorter test takes no row of a longer one away
+        evaluate_trial(directory / "trial", cache=directory, episodes=episodes)
+        again = [r for r in read_episodes(directory / "trial" / "episodes").to_pylist() if r["phase"] == "test"]
+        assert [row["loss_after"] for row in again[:15]] == list(evaluation.scores)
+        assert len(again) == recorded
+    (part,) = (directory / "trial" / "episodes").glob("part-test-*.parquet")
+    part.write_bytes(b"damaged")
     evaluate_trial(directory / "trial", cache=directory, episodes=15)
     again = [r for r in read_episodes(directory / "trial" / "episodes").to_pylist() if r["phase"] == "test"]
     assert len(again) == 15
