@@ -156,14 +156,14 @@ def _create_and_run(
         home.create()
         if name is not None and home.has(name):
             home.new_folder(name)  # says that the name is in use, before the data are prepared
-        rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone)
+        data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone)
     folder = _new_folder(home, experiment, name, created["file"])
     with writer_lock(folder):
         with explained(folder):
             (folder / EXPERIMENT_FILE).write_text(experiment.source_text)
         journal = Journal(folder)
         try:
-            journal.append(records.SEARCH_CREATED, {**created, "options": options.__dict__})
+            journal.append(records.SEARCH_CREATED, {**created, "data": data, "options": options.__dict__})
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
         finally:
             journal.close()

@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -22,7 +22,7 @@ from metaloom.search_spaces.nodes import Alternatives
 from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_name, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sampling import Value, domains
 from metaloom.workers.data import open_source, prepare
-from metaloom.workers.data.base import TaskSource
+from metaloom.workers.data.base import SourceSummary, TaskSource
 from metaloom.workers.failures import memory_refused
 from metaloom.workers.live_bytes import LiveBytes
 from metaloom.workers.outer import OuterConfig
@@ -34,7 +34,12 @@ logger = logging.getLogger("metaloom")
 MAX_MEMBERS = 200  # a choice among more would keep the user waiting
 
 
-def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = False) -> None:
+class _Opened(NamedTuple):
+    source: TaskSource
+    summary: SourceSummary
+
+
+def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = False) -> dict[str, str]:
     """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
 
     What of the user's data will not be used is told in a warning.
@@ -44,38 +49,59 @@ def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = Fals
         cache: Where task sources keep what they make.
         defaults_alone: Only the default of each choice will run, so that no other member matters.
 
+    Returns:
+        The digest of the data behind each ``tasks`` section, by the section as JSON, for ``check_data``.
+
     Raises:
         BadInput: Something does not go together; the message names the field, and the member of the choice.
         BadEnvironment: The cache cannot be written.
     """
-    sources: dict[str, TaskSource] = {}
-    notes: dict[str, None] = {}  # as a set, but in order
+    opened: dict[str, _Opened] = {}
     for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
         try:
-            notes |= _build(resolved, sources, experiment.seed, cache)
+            _build(resolved, opened, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(_located(experiment, chosen, str(error))) from error
     for asked in experiment.search.baselines:
         try:
-            notes |= _build(baseline(experiment, asked), sources, experiment.seed, cache)
+            _build(baseline(experiment, asked), opened, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(
                 f"search.baselines: {baseline_name(asked)} does not go with this experiment: {error}"
             ) from error
-    for note in notes:
+    for note in dict.fromkeys(note for one in opened.values() for note in one.summary.notes):
         logger.warning("tasks: %s", note)
+    return {tasks: one.summary.digest for tasks, one in opened.items() if one.summary.digest}
 
 
-def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache: Path) -> dict[str, None]:
-    """Put one choice together, and return what is to be said of its data if they are opened here first."""
-    notes: tuple[str, ...] = ()
+def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
+    """Refuse to go on with a search on other data than it was begun with.
+
+    Args:
+        digests: What ``rehearse`` returned then.
+        search: Its name.
+        cache: Where task sources keep what they make.
+
+    Raises:
+        BadInput: The data are no longer there, or have changed.
+    """
+    for section, digest in digests.items():
+        tasks = json.loads(section)
+        if prepare(tasks, cache=cache).digest != digest:
+            raise SearchError(
+                f"the data of {tasks.get('path') or tasks['source']} have changed since search '{search}' was begun. "
+                "Put them back, or begin a new search with --name"
+            )
+
+
+def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Path) -> None:
     key = json.dumps(resolved.tasks, sort_keys=True)
-    if key not in sources:
-        notes = prepare(resolved.tasks, cache=cache).notes
-        sources[key] = open_source(resolved.tasks, seed=seed, cache=cache)
+    if key not in opened:
+        summary = prepare(resolved.tasks, cache=cache)
+        opened[key] = _Opened(open_source(resolved.tasks, seed=seed, cache=cache), summary)
     OuterConfig.of(resolved.outer)
-    shape = sources[key].shape
+    shape = opened[key].source.shape
     with memory_refused():
         learner = build_learner(
             learner=resolved.learner,
@@ -87,7 +113,6 @@ def _build(resolved: Resolved, sources: dict[str, TaskSource], seed: int, cache:
         generator = derive_generator(seed, "rehearsal")
         with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all of it
             learner.begin(learner.init(generator), generator)  # a network sees now whether it can read the examples
-    return dict.fromkeys(notes)
 
 
 def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:

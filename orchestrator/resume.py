@@ -51,7 +51,7 @@ def resume(
         progress: Told of every event.
 
     Raises:
-        SearchError: There is no such search, its file has changed, or another process runs it.
+        SearchError: There is no such search, its file or its data have changed, or another process runs it.
         BadEnvironment: The store, the disk or Ray is at fault.
     """
     home = Store(store)
@@ -67,6 +67,10 @@ def resume(
     home.create()
     with writer_lock(folder):
         experiment = _unchanged(folder, state.created)
+        if data := state.created.get("data"):
+            from metaloom.orchestrator.rehearsal import check_data  # torch: only where there are data to look at
+
+            check_data(data, name, cache=home.cache)
         before = state.created.get("options") or {}
         options = RunOptions(
             executor or str(before.get("executor") or "ray"),

@@ -193,6 +193,25 @@ def test_a_resume_after_the_file_changed_says_what_changed(tmp_path: Path, file:
     assert resume("sine", tmp_path / "store").state == "finished"  # the search has its own copy
 
 
+def test_a_resume_on_other_data_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{row % 20 + row / 100},k{row % 20}\n" for row in range(200)]
+    table.write_text("x,kind\n" + "".join(rows))
+    tasks = {"source": "table", "path": str(table), "label": "kind", "ways": 2, "shots": 1, "queries": 1}
+    small = {"steps": 4, "validate_every": 2, "validation_episodes": 3, "test_episodes": 3}
+    experiment = {"name": "own", "tasks": tasks, "learner": "prototypical", "outer": small}
+    with pytest.raises(KilledError):
+        search(experiment, store=tmp_path / "store", trials=1, executor="inline", progress=CutAfter(1))
+    table.write_text("x,kind\n" + "".join(["0.5,k0\n", *rows[1:]]))
+    with pytest.raises(BadInput, match=r"the data of .*table\.csv have changed since search 'own' was begun"):
+        resume("own", tmp_path / "store")
+    table.unlink()
+    with pytest.raises(BadInput, match=r"there is no file .*table\.csv"):
+        resume("own", tmp_path / "store")
+    table.write_text("x,kind\n" + "".join(rows))  # the same again, at another time
+    assert resume("own", tmp_path / "store").state == "finished"
+
+
 @pytest.mark.parametrize(
     ("baselines", "message"),
     [

@@ -7,6 +7,7 @@ that whatever is wrong with the data is said then, and the caches are built once
 import pkgutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def prepare(tasks: Mapping[str, Any], *, cache: Path) -> SourceSummary:
     """
     source, config = read_tasks(tasks)
     with _at_its_field(config):
-        return source.open(config, seed=0, cache=cache).summary()
+        opened = source.open(config, seed=0, cache=cache)
+        return replace(opened.summary(), digest=opened.digest)
 
 
 @contextmanager

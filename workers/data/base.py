@@ -51,12 +51,21 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a source holds, for logs and cards."""
+    """What a source holds.
+
+    Attributes:
+        name: The source.
+        shape: Of its episodes.
+        splits: What each split holds.
+        notes: What of the user's data is not used.
+        digest: Of the source's data; empty where they are generated.
+    """
 
     name: str
     shape: TaskShape
     splits: dict[str, SplitSummary]
     notes: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @runtime_checkable
@@ -80,9 +89,11 @@ class Source(ABC):
 
     Attributes:
         Config: A frozen dataclass of the source's own fields of the ``tasks`` section.
+        digest: Of the data; empty where they are generated, or come with the package.
     """
 
     name: str
+    digest: str = ""
     Config: ClassVar[type[Any]]
     shape: TaskShape
 

@@ -46,7 +46,9 @@ class FashionMNIST(SingleTaskSource):
         parts = divide(official, {"meta": config.meta_size, "validation": config.validation_size}, cls.name)
         parts["test"] = np.arange(official, len(arrays["x"]))
         inputs = (SIZE * SIZE,) if config.flat else (1, SIZE, SIZE)
-        return cls(arrays["x"], arrays["y"], parts, config, seed=seed, scale=255.0, inputs=inputs)
+        source = cls(arrays["x"], arrays["y"], parts, config, seed=seed, scale=255.0, inputs=inputs)
+        source.digest = arrays.digest
+        return source
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

@@ -129,7 +129,7 @@ class FewShotSource(Source):
     ) -> None:
         self.ways, self.shots, self.queries = config.ways, config.shots, config.queries
         self.table, self.seed, self.scale = table, seed, scale
-        self._x = arrays["x"]
+        self._x, self.digest = arrays["x"], arrays.digest
         first, last = table.ends["train"]
         self.shape = TaskShape("classification", inputs, self.ways, classes=last - first)
         check_at_least(self.name, 2, ways=self.ways)

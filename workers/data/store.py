@@ -35,10 +35,17 @@ class DamagedStoreError(Exception):
 
 @dataclass(frozen=True)
 class Arrays:
-    """Named arrays of equal length, and a JSON document about them."""
+    """Named arrays of equal length, and a JSON document about them.
+
+    Attributes:
+        columns: The arrays by name.
+        about: The document.
+        digest: Of all that is in the file they were opened from; empty before.
+    """
 
     columns: Mapping[str, NDArray[Any]]
     about: dict[str, Any]
+    digest: str = ""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
@@ -118,8 +125,8 @@ def open_arrays(path: Path) -> Arrays:
     with pa.memory_map(str(path)) as mapped:
         try:
             batch = pa.ipc.open_file(mapped).get_batch(0)
-            about = json.loads(batch.schema.metadata[b"about"])
-            layouts = json.loads(batch.schema.metadata[b"layouts"])
+            told = batch.schema.metadata[b"about"], batch.schema.metadata[b"layouts"]  # checksums among the latter
+            about, layouts = map(json.loads, told)
             columns = {name: _to_array(batch.column(name), layout) for name, layout in layouts.items()}
         except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
             raise DamagedStoreError(str(error)) from error
@@ -130,7 +137,7 @@ def open_arrays(path: Path) -> Arrays:
             if _checksum(columns[name]) != layout["crc32"]:
                 raise DamagedStoreError(f"the checksum of column '{name}' does not match")
         _VERIFIED.add(identity)
-    return Arrays(columns, about)
+    return Arrays(columns, about, hashlib.sha256(b"\n".join(told)).hexdigest()[:16])
 
 
 def file_facts(path: Path) -> list[Any]:

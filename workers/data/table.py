@@ -85,7 +85,7 @@ class TableOfTasks(Table):
     ) -> None:
         self.ways, self.shots, self.queries = 1, config.shots, config.queries
         self.table, self.seed, self.scale = table, seed, scale
-        self._x, self._y = arrays["x"], arrays["y"]
+        self._x, self._y, self.digest = arrays["x"], arrays["y"], arrays.digest
         self.shape = TaskShape("regression", inputs, 1)
         for split, (first, last) in table.ends.items():
             if first == last:
