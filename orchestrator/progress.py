@@ -146,8 +146,10 @@ def value_text(trial: "TrialRecord", state: "SearchState") -> str:
 
 
 def steps_asked(trial: "TrialRecord") -> str:
-    """Return how many outer steps a trial has in all."""
-    return str(trial.config.outer.get("steps", "?")) if trial.config is not None else "?"
+    """Return how many steps a trial has in all, those of retraining among them."""
+    if trial.config is None or "steps" not in trial.config.outer:
+        return "?"
+    return str(trial.config.outer["steps"] + trial.config.retrain_steps)
 
 
 class ConsoleHandler(logging.Handler):

@@ -121,7 +121,8 @@ class DigitTasks(TaskSettings):
     Attributes:
         batch: Training samples in an episode's support set.
         meta_batch: Clean samples in the query set of a meta-training episode.
-        queries: Samples in the query set of an evaluation episode.
+        queries: Samples in the query set of an evaluation episode. The episodes share the held-out samples out, so
+            that fewer samples make more episodes, and a surer interval.
         label_noise: Fraction of training labels replaced by a uniformly drawn one.
         noise_over: What it is drawn from: the ``others``, so that every replaced label is wrong, or ``all`` classes,
             the right one among them, as "uniform noise" is in Zhang et al. 2017 and Shu et al. 2019: 36% wrong at 0.4.
@@ -136,7 +137,7 @@ class DigitTasks(TaskSettings):
 
     batch: Batch = 100
     meta_batch: Batch = 50
-    queries: Batch = 100
+    queries: Batch = 10
     label_noise: Fraction = 0.0
     noise_over: Literal["others", "all"] = "others"
     imbalance: Annotated[float, Real(1.0, 1000.0, log=True, per=())] = 1.0

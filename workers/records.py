@@ -132,6 +132,12 @@ class TrialConfig:
     outer: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def retrain_steps(self) -> int:
+        """Steps after the outer ones: what is learned is an architecture, made discrete and trained from scratch."""
+        has_cells = self.learner.get("architecture", {}).get("kind") == "cells"
+        return int(self.outer.get("retrain_steps", 0)) if has_cells else 0
+
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values."""
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}

@@ -132,7 +132,7 @@ class Trial:
             raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
         started = time.perf_counter()
         with memory_advice(self.config):
-            if self._retrains and self._progress.retraining is None and self.step >= self.outer.steps:
+            if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
                 self._begin_retraining()
             tally = self._train(self._next_validation())
             evaluation = self._validate()
@@ -221,17 +221,12 @@ class Trial:
 
     def _last_step(self) -> int:
         """Nothing is learned without phi or an inner state that persists: such a learner is only scored."""
-        steps = self.outer.steps + (self.outer.retrain_steps if self._retrains else 0)
+        steps = self.outer.steps + self.config.retrain_steps
         return steps if self._phi or self.learner.online else 0
-
-    @property
-    def _retrains(self) -> bool:
-        """Whether what is learned is an architecture, to be made discrete and trained from scratch."""
-        return self.outer.retrain_steps > 0 and self.config.learner.get("architecture", {}).get("kind") == "cells"
 
     def _stage_end(self) -> int:
         """Return the step at which learning ends, or retraining once it has begun."""
-        learning = self._retrains and self._progress.retraining is None
+        learning = self.config.retrain_steps and self._progress.retraining is None
         return self.outer.steps if learning else self._last_step()
 
     def _begin_retraining(self) -> None:

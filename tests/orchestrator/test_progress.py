@@ -48,6 +48,15 @@ def drawn(progress: LiveProgress) -> str:
     return out.getvalue()
 
 
+def test_the_steps_of_retraining_count() -> None:
+    cells = {"learner": {"architecture": {"kind": "cells"}}, "outer": {"steps": 20, "retrain_steps": 30}}
+    out = io.StringIO()
+    with shown_progress(Console(file=out, width=200)) as progress:
+        story = [*STORY[:2], (records.TRIAL_SUGGESTED, 0, {**SUGGESTED, "config": CONFIG | cells}), *STORY[3:5]]
+        follow(progress, story)
+    assert out.getvalue() == "trial 0: step 10 of 50, validation_accuracy 0.5\n"
+
+
 def test_lines_tell_every_end_and_few_reports() -> None:
     out = io.StringIO()
     with shown_progress(Console(file=out, width=200)) as progress:
