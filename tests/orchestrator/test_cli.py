@@ -407,7 +407,7 @@ def test_a_command_ended_by_a_signal_says_so_in_its_document(number: signal.Sign
     text = f"interrupted by {number.name}"
     assert process.returncode == 128 + number
     assert json.loads(out) == {"error": text, "exit_code": 128 + number}
-    assert errors == f"metaloom: {text}\n"
+    assert errors.splitlines()[-1] == f"metaloom: {text}"
 
 
 def _default_signals() -> None:
