@@ -136,7 +136,6 @@ def connected(
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
     with ray_environment.private() if address is None else contextlib.nullcontext():
         _start_or_stop(interruption, address, cpus, others)
-        interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
         connection = Connection(interruption, others, own=address is None, address=address)
         try:
             yield connection
@@ -175,9 +174,12 @@ def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | 
         if address is None:
             atexit.unregister(ray.shutdown)
             _kill(_children(others))
-        interruption.install()
         interruption.check()
         raise
+    finally:
+        interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
+        if interruption.signal_number == signal.SIGTERM:
+            signal.alarm(0)  # by which that handler, if it was the one that met the signal, aborts in three seconds
 
 
 def _start(address: str | None, cpus: int | None) -> None:
