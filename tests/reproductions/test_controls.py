@@ -40,23 +40,28 @@ def test_every_name_is_of_a_row_that_is_compared(claim: str) -> None:
         (
             "V21",
             "97 digits",
-            "learned policy (dada), the best of 2 outer rates",
-            "no augmentation, trained on the 200 meta samples too",
+            "learned policy (dada), the best of 2 outer rates (0.8879)",
+            "no augmentation, trained on the 200 meta samples too (0.9182)",
         ),
-        ("V8", "imbalance 50", "Meta-Weight-Net", "the 50 balanced samples alone"),
-        ("V8", "imbalance 100", "Meta-Weight-Net", "the 50 balanced samples alone"),
+        ("V8", "imbalance 50", "Meta-Weight-Net (0.7700)", "the 50 balanced samples alone (0.7907, intervals overlap)"),
+        (
+            "V8",
+            "imbalance 100",
+            "Meta-Weight-Net (0.7733)",
+            "the 50 balanced samples alone (0.7907, intervals overlap)",
+        ),
         (
             "V7",
             "40% noise (36% of labels wrong), decay 0.01",
-            "learning to reweight, last epoch",
-            "plain cross entropy, last epoch",
+            "learning to reweight, last epoch (0.9284)",
+            "plain cross entropy, last epoch (0.9288, intervals overlap)",
         ),
     ],
 )
 def test_the_page_names_the_controls_that_win(claim: str, case: str, method: str, control: str) -> None:
     section = report.PAGE.read_text().split(f"## {claim}\n")[1].split("\n## ")[0]
-    (line,) = [line for line in section.splitlines() if line.startswith(f"- {case}: {method} (")]
-    assert f"by {control} (" in line
+    (line,) = [line for line in section.splitlines() if line.startswith(f"- {case}: {method} is beaten by ")]
+    assert f"by {control}" in line
 
 
 def test_a_control_that_loses_is_not_named() -> None:
