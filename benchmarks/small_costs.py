@@ -22,7 +22,7 @@ from benchmarks.report import COSTS, DOCS, keep, machine
 from benchmarks.reproductions.harness import configured
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.device import keep_pages
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
 
 LARGEST_SHARE = 0.03
 TASKS = ((5, 1, 15), (20, 1, 5), (20, 5, 15))  # ways, shots, queries

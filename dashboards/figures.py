@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.canvas import canvas, name_axes, save_figure
-from metaloom.workers import records
 from metaloom.workers.durable import write_text
+from metaloom.workers.records import names as records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

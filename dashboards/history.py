@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from metaloom.learners.errors import BadEnvironment
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 
 class RecordsError(BadEnvironment):

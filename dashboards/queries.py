@@ -23,7 +23,7 @@ from metaloom.dashboards.history import (
     read_mark,
 )
 from metaloom.learners.errors import BadInput, unknown
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner, Tensors
+from metaloom.learners.component import Component, Composite, Slot, domain
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
@@ -20,9 +21,8 @@ from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATI
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
-from metaloom.learners.knowledge.slots import Component, Composite, Slot, domain
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
-from metaloom.learners.networks import ARCHITECTURES, Network
+from metaloom.learners.networks.base import ARCHITECTURES, Network
 from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.solvers.facts import facts_of
 from metaloom.learners.solvers.gradient import GradientLearner

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metaloom.orchestrator.director import Progress
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.proposing.samplers import checked_sampler
+from metaloom.orchestrator.proposing.warm_start import left_out, starts
 from metaloom.orchestrator.resume import resume
-from metaloom.orchestrator.samplers import checked_sampler
-from metaloom.orchestrator.schedulers import build_scheduler
-from metaloom.orchestrator.search import Progress
+from metaloom.orchestrator.scheduling.schedulers import build_scheduler
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
-from metaloom.orchestrator.warm_start import left_out, starts
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadEnvironment, MetaloomError
-from metaloom.orchestrator.hosting import open_trial
-from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.executors.hosting import open_trial
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name
-from metaloom.search_spaces.settings import Baseline
-from metaloom.workers import records
-from metaloom.workers.records import TrialConfig
+from metaloom.search_spaces.sections.settings import Baseline
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import TrialConfig
 
 BASELINES_FOLDER = "baselines"
 REFUSED_IN_FOLDERS = re.compile(r"[^\w.=()\[\]-]")

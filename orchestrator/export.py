@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards import queries
-from metaloom.orchestrator.commands_tables import without_best
-from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.commands.tables import without_best
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import store_option
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 if TYPE_CHECKING:
     from metaloom.workers.card import CardPicture
@@ -70,7 +70,7 @@ def export(store: Path, name: str, *, trial: str, out: Path, episodes: int | Non
     """
     from metaloom.workers.bundle import write_bundle
     from metaloom.workers.errors import BundleError
-    from metaloom.workers.records import read_config
+    from metaloom.workers.records.names import read_config
     from metaloom.workers.scoring import evaluate_trial
 
     row = chosen_trial(store, name, trial)

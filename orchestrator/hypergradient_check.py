@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.knobs.sampling import Value
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
-from metaloom.search_spaces.sampling import Value
 
 if TYPE_CHECKING:
     from metaloom.learners.base import Learner
@@ -106,7 +106,7 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
     from metaloom.workers import checking
     from metaloom.workers.assembly import assemble
     from metaloom.workers.pretrained import bundle_start
-    from metaloom.workers.records import TrialConfig
+    from metaloom.workers.records.names import TrialConfig
 
     config = TrialConfig(
         search=experiment.name,

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 import filelock
 
-from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.orchestrator.errors import SearchError, StoreError
 from metaloom.orchestrator.store import explained
-from metaloom.workers.records import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
+from metaloom.workers.records.names import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS {EVENTS_TABLE} (

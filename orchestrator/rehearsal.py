@@ -16,11 +16,11 @@ import psutil
 from metaloom.learners import build_learner
 from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.errors import SearchError
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.nodes import Alternatives
+from metaloom.search_spaces.knobs.sampling import Value, domains
+from metaloom.search_spaces.reading.nodes import Alternatives
 from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_name, defaults, resolve, searched_knobs
-from metaloom.search_spaces.sampling import Value, domains
 from metaloom.workers.data import open_source, prepare
 from metaloom.workers.data.base import SourceSummary, TaskSource
 from metaloom.workers.failures import memory_refused

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.director import Progress
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
-from metaloom.orchestrator.search import Progress
 from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session, summarize
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 OVER = (records.FINISHED, records.FAILED)
 # May change between sessions, as far as the experiment's fingerprint goes.

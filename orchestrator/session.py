@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadEnvironment, unknown
-from metaloom.orchestrator import ray_environment
 from metaloom.orchestrator.comparison import compare_on_test
-from metaloom.orchestrator.failures import SearchError, StoreError
-from metaloom.orchestrator.hosting import OpenTrial, open_trial
-from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.director import Director, Progress
+from metaloom.orchestrator.errors import SearchError, StoreError
+from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
+from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.outbox import Backlog, Deferred, Outboxes
-from metaloom.orchestrator.search import Director, Progress
+from metaloom.orchestrator.proposing.study import OptunaProjection
 from metaloom.orchestrator.signals import Interruption, Stopped
 from metaloom.orchestrator.state import INTERRUPTED, SearchState
 from metaloom.orchestrator.store import Store, command
-from metaloom.orchestrator.study import OptunaProjection
-from metaloom.orchestrator.tracking import start_projections
+from metaloom.orchestrator.tracking.outbox import Backlog, Deferred, Outboxes
+from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import resolve
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 EXECUTORS = ("ray", "inline")
 DRAIN_S = 60.0  # what MLflow and Optuna's database have not taken by then is left to 'metaloom sync'
@@ -203,7 +203,11 @@ def _run_trials(
         InlineExecutor(interruption).run(director, opening)
         return
     ray_environment.prepare()
-    from metaloom.orchestrator import cluster, placement, ray_connection  # here: nothing else waits for ray or needs it
+    from metaloom.orchestrator.executors import (
+        placement,
+        ray_connection,  # here: nothing else waits for ray or needs it
+    )
+    from metaloom.orchestrator.executors import ray_tune as cluster
 
     resources = experiment.resources.model_dump(mode="json")
     wanted = options.concurrency or experiment.search.concurrency

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaloom.learners.errors import unknown
-from metaloom.orchestrator.failures import SearchError
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Event
-from metaloom.workers import records
-from metaloom.workers.records import Report, TrialConfig
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import Report, TrialConfig
 
 DIRECTIONS = ("maximize", "minimize")
 CREATED, ACTIVE = "created", "running"

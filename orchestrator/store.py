@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metaloom.learners.errors import unknown
-from metaloom.orchestrator.failures import SearchError, StoreError
-from metaloom.workers.records import JOURNAL_FILE
+from metaloom.orchestrator.errors import SearchError, StoreError
+from metaloom.workers.records.names import JOURNAL_FILE
 
 DEFAULT_STORE = Path("metaloom-store")
 STORE_VARIABLE = "METALOOM_STORE"  # of the environment: what --store is by default

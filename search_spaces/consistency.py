@@ -8,10 +8,10 @@ from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.learners.plugins import unknown_or_absent
-from metaloom.search_spaces.components import learned_parts
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.learner_space import METHOD, parse_learner, sections
-from metaloom.search_spaces.nodes import (
+from metaloom.search_spaces.knobs.components import learned_parts
+from metaloom.search_spaces.knobs.sampling import domains, holds, told
+from metaloom.search_spaces.reading.nodes import (
     Alternatives,
     Fixed,
     Node,
@@ -22,10 +22,10 @@ from metaloom.search_spaces.nodes import (
     Spelling,
     walk_nodes,
 )
-from metaloom.search_spaces.sampling import domains, holds, told
-from metaloom.search_spaces.sections import AUTO, HYPERGRADIENT, is_regression
-from metaloom.search_spaces.settings import Objective, Resources, SearchSettings
-from metaloom.search_spaces.space import Space
+from metaloom.search_spaces.sections.learner_space import METHOD, parse_learner, sections
+from metaloom.search_spaces.sections.loops import AUTO, HYPERGRADIENT, is_regression
+from metaloom.search_spaces.sections.settings import Objective, Resources, SearchSettings
+from metaloom.search_spaces.sections.space import Space
 
 ONE_OBJECTIVE = ("asha", "hyperband", "median", "pbt", "paired")
 MAX_GRID = 100_000

@@ -11,11 +11,11 @@ import yaml
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from metaloom.search_spaces.consistency import check_consistency, default_objective
-from metaloom.search_spaces.document import CoreDumper, Document
 from metaloom.search_spaces.errors import ExperimentError, Path, Problems
-from metaloom.search_spaces.plain import plain
-from metaloom.search_spaces.settings import Name, Resources, SearchSettings, Settings, Tracking
-from metaloom.search_spaces.space import Space, describe, parse_space
+from metaloom.search_spaces.reading.document import CoreDumper, Document
+from metaloom.search_spaces.reading.plain import plain
+from metaloom.search_spaces.sections.settings import Name, Resources, SearchSettings, Settings, Tracking
+from metaloom.search_spaces.sections.space import Space, describe, parse_space
 from metaloom.search_spaces.validation import validation_problems
 
 # what may change without changing any trial's result

@@ -6,12 +6,12 @@ from typing import Any
 
 from metaloom.learners import METHODS, InnerConfig
 from metaloom.learners.domains import Real
-from metaloom.search_spaces.components import Catalogue
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.fields import MISSING, Field, fields_of
-from metaloom.search_spaces.labels import LEARN, SEARCH
-from metaloom.search_spaces.learner_space import METHOD, slot_catalogues
-from metaloom.search_spaces.sections import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
+from metaloom.search_spaces.knobs.components import Catalogue
+from metaloom.search_spaces.knobs.fields import MISSING, Field, fields_of
+from metaloom.search_spaces.reading.labels import LEARN, SEARCH
+from metaloom.search_spaces.sections.learner_space import METHOD, slot_catalogues
+from metaloom.search_spaces.sections.loops import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
 
 Schema = dict[str, Any]
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}

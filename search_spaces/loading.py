@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloom.search_spaces.document import MAX_BYTES, Document, read_yaml
 from metaloom.search_spaces.errors import ExperimentError, Problem
 from metaloom.search_spaces.experiment import DEFAULT_NAME, Experiment
-from metaloom.search_spaces.overrides import with_overrides
-from metaloom.search_spaces.plain import plain
-from metaloom.search_spaces.presets import preset_names, preset_path
+from metaloom.search_spaces.reading.document import MAX_BYTES, Document, read_yaml
+from metaloom.search_spaces.reading.overrides import with_overrides
+from metaloom.search_spaces.reading.plain import plain
+from metaloom.search_spaces.reading.presets import preset_names, preset_path
 
 
 def load_experiment(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:

@@ -8,12 +8,12 @@ from typing import Any
 from metaloom.learners import METHODS, SLOTS
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.labels import LEARN
-from metaloom.search_spaces.learner_space import METHOD, OWN, parse_learner
-from metaloom.search_spaces.nodes import Alternatives, Node, Place, walk_nodes
-from metaloom.search_spaces.sampling import Domain, Given, Suggest, Value, domains, resolve_node
-from metaloom.search_spaces.sections import is_regression, parse_inner, parse_outer
-from metaloom.search_spaces.settings import Baseline
+from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
+from metaloom.search_spaces.reading.labels import LEARN
+from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, walk_nodes
+from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
+from metaloom.search_spaces.sections.loops import is_regression, parse_inner, parse_outer
+from metaloom.search_spaces.sections.settings import Baseline
 
 __all__ = ["Given", "Resolved", "Suggest", "baseline", "baseline_name", "defaults", "resolve", "searched_knobs"]
 

@@ -1,21 +1,31 @@
-"""A Ray for whoever needs one: a process has one at most, so all tests of a process share it."""
+"""What all tests share: one thread, helpers that other processes can import, and one Ray for each process."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_connection import Connection
+
+ROOT = str(Path(__file__).resolve().parents[1])
+
+torch.set_num_threads(1)
+if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    # the scripts that the fault tests start, and Ray's workers, import tests.support by name
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator["Connection"]:
     """A Ray of two CPUs, for the whole session."""
-    from metaloom.orchestrator import ray_environment
+    from metaloom.orchestrator.executors import ray_environment
 
     ray_environment.prepare()
-    from metaloom.orchestrator.ray_connection import connected
+    from metaloom.orchestrator.executors.ray_connection import connected
     from metaloom.orchestrator.signals import Interruption
 
     with connected(Interruption(), cpus=2) as connection:

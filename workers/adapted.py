@@ -13,7 +13,7 @@ from metaloom.learners.base import Adapted
 from metaloom.learners.episode import TaskShape
 from metaloom.workers.device import Device
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records import CLASSIFICATION
+from metaloom.workers.records.names import CLASSIFICATION
 
 
 @dataclass(frozen=True)

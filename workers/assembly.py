@@ -12,10 +12,10 @@ from metaloom.learners.registry import NotRegistered
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
-from metaloom.workers.episode_records import Origin
 from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import bundle_start, starts_from_bundle
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records.episode_files import Origin
+from metaloom.workers.records.names import TrialConfig
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from metaloom import learners
 from metaloom.learners.base import Learner, Tensors
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks import HEAD
+from metaloom.learners.networks.base import HEAD
 from metaloom.learners.plugins import NEEDED
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
@@ -34,7 +34,6 @@ from metaloom.workers.data import open_source
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.durable import ASIDE, canonical, digest, storage_error, sync, write_text
-from metaloom.workers.episode_records import Origin, Seen, write_part
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.manifest import (
     BUNDLE_CONFIG_FILE,
@@ -47,7 +46,8 @@ from metaloom.workers.manifest import (
 )
 from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import parameters_of, starts_from_bundle
-from metaloom.workers.records import (
+from metaloom.workers.records.episode_files import Origin, Seen, write_part
+from metaloom.workers.records.names import (
     CLASSIFICATION,
     META_KNOWLEDGE_FILE,
     TASK_FILE,

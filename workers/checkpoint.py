@@ -21,7 +21,7 @@ from torch import Tensor
 from metaloom.learners.base import Tensors
 from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes, write_files
 from metaloom.workers.errors import CheckpointError
-from metaloom.workers.records import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE
+from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE
 
 FORMAT = 1
 GENERATIONS = 2

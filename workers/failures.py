@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from metaloom.learners.base import MetaStep
+from metaloom.learners.component import Component
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.slots import Component
 from metaloom.workers.errors import TrialFailed
 from metaloom.workers.live_bytes import spoken_bytes
 from metaloom.workers.outer import first_non_finite
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records.names import TrialConfig
 
 # torch's words on a CPU; the last two for sizes that it cannot even count
 _NO_MEMORY = (

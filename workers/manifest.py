@@ -7,7 +7,7 @@ from typing import Any
 
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records import META_KNOWLEDGE_FILE
+from metaloom.workers.records.names import META_KNOWLEDGE_FILE
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from metaloom.workers.records import read_config
+from metaloom.workers.records.names import read_config
 from metaloom.workers.scoring import mean_interval, part_of_test
 
 _LOG = logging.getLogger("metaloom.pairing")

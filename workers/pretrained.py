@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
-from metaloom.learners.knowledge.slots import part
 from metaloom.workers.checkpoint import Knowledge, read_knowledge
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.manifest import check_file, read_manifest
-from metaloom.workers.records import META_KNOWLEDGE_FILE
+from metaloom.workers.records.names import META_KNOWLEDGE_FILE
 
 FIELD = "learner.initialization.bundle"
 

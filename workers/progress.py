@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.workers.records import (
+from metaloom.workers.records.names import (
     DIAGNOSTIC,
     HYPERGRADIENT_NORM,
     INNER_GRADIENT_NORM,

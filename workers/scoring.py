@@ -14,9 +14,9 @@ from metaloom.workers.assembly import assemble
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
-from metaloom.workers.episode_records import Drawn, Seen, rows_of_test, write_part
 from metaloom.workers.pretrained import parameters_of
-from metaloom.workers.records import EPISODES_FOLDER, REGRESSION, TEST, read_config
+from metaloom.workers.records.episode_files import Drawn, Seen, rows_of_test, write_part
+from metaloom.workers.records.names import EPISODES_FOLDER, REGRESSION, TEST, read_config
 from metaloom.workers.seeds import derive_generator
 
 _LOG = logging.getLogger("metaloom.scoring")

@@ -21,7 +21,7 @@ from scipy.stats import kendalltau
 
 from benchmarks.reproductions.harness import Row, Trained, train
 from metaloom.learners.knowledge.cells import OPERATIONS, derive_genotype
-from metaloom.orchestrator.evolution import RegularizedEvolution
+from metaloom.orchestrator.proposing.evolution import RegularizedEvolution
 
 TRUTH_SEEDS = (100, 101, 102)
 CHANNELS, STEPS, SEARCH_STEPS = 8, 150, 300

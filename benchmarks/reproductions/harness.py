@@ -20,9 +20,9 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.data.base import TaskSource
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_SEED = 20_000  # the test episodes are the same for every method and every training seed

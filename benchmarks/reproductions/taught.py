@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.reproductions.harness import Row, Trained, mean_at, pooled, row, train
 from benchmarks.reproductions.weights import best_on_the_way, settings
-from metaloom.workers.records import VALIDATION_LOSS
+from metaloom.workers.records.names import VALIDATION_LOSS
 from metaloom.workers.scoring import Evaluation
 
 NOISE = 0.4

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import DEFAULT_LOSS, SLOTS, fill_slot
+from metaloom.learners.component import Component, Composite, part
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.slots import Component, Composite, part
 from metaloom.learners.registry import Registry
 from metaloom.workers.bundle import read_task
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.records import TASK_FILE, read_config
+from metaloom.workers.records.names import TASK_FILE, read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

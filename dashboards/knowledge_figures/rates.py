@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
-from metaloom.learners.knowledge.slots import part
+from metaloom.learners.component import part
 from metaloom.learners.knowledge.update_rules import UpdateRule
 
 if TYPE_CHECKING:

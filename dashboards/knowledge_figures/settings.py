@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
-from metaloom.learners.knowledge.slots import Component
+from metaloom.learners.component import Component
 
 DRAWN = ("architecture", "data", "loss", "prediction")  # the other slots' settings have drawers of their own
 NAMED = 6  # learned numbers that are named one by one; of more, the least and the greatest are

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -39,7 +40,6 @@ from metaloom.learners.hypergradients.problem import (
     detached_outer,
     pullback,
 )
-from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
 
 PIECE_LOSS = "loss"

@@ -30,6 +30,7 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -42,7 +43,6 @@ from metaloom.learners.hypergradients.problem import (
     outer_value,
     randomness,
 )
-from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
 
 UP, DOWN, DRIFT, AGE = "up", "down", "drift", "age"

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part, under
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
@@ -37,7 +38,6 @@ from metaloom.learners.hypergradients.problem import (
     require_last_step_only,
     solution,
 )
-from metaloom.learners.knowledge.slots import part, under
 
 EPSILONS = {1: 0.001, 2: 0.01}  # of one side and of two: about the square and the cube root of float32's precision
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.adjoint import flat_state, state_of
@@ -32,7 +33,6 @@ from metaloom.learners.hypergradients.problem import (
     require_last_step_only,
     solution,
 )
-from metaloom.learners.knowledge.slots import part, under
 
 NEGLIGIBLE = 1e-7  # of the first change: below it, growth is rounding
 

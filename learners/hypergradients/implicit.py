@@ -20,6 +20,7 @@ import torch
 from torch import Generator
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -36,7 +37,6 @@ from metaloom.learners.hypergradients.problem import (
     require_last_step_only,
     solution,
 )
-from metaloom.learners.knowledge.slots import part, under
 
 GROWING = 1.001  # a power iteration's last growth above which the series does not converge; below is rounding
 DIVERGED = 1e6  # a term this many times as long as the first: no need to go on

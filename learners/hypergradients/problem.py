@@ -17,8 +17,8 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import NoConfig
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.slots import NoConfig
 from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.registry import Registry
 

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import Component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.policies import Policy
-from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
 AUGMENTATIONS: Registry[type[Component]] = Registry("augmentation")

@@ -33,13 +33,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
-from metaloom.learners.convolution import Convolution
+from metaloom.learners.component import OUTER_STEP
 from metaloom.learners.domains import Int, Real, Word
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.knowledge.slots import OUTER_STEP
-from metaloom.learners.networks import ARCHITECTURES, Network, conv_parameters, linear_parameters, norm_parameters
+from metaloom.learners.networks.base import ARCHITECTURES, Network, conv_parameters, linear_parameters, norm_parameters
+from metaloom.learners.networks.batch_norm import Normalization
+from metaloom.learners.networks.convolution import Convolution
 
 KERNELS = {"conv1": 1, "conv3": 3}  # the operations that have parameters, and their kernels' size
 OPERATIONS = ("none", "skip", "conv1", "conv3", "avg3")

@@ -15,10 +15,10 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import Component
 from metaloom.learners.domains import Int
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
 DATA: Registry[type[Component]] = Registry("data")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import Generator
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.knowledge.slots import Component
-from metaloom.learners.networks import Network
+from metaloom.learners.component import Component
+from metaloom.learners.networks.base import Network
 from metaloom.learners.registry import Registry
 
 INITIALIZATIONS: Registry[type[Component]] = Registry("initialization")

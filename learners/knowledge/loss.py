@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import Component
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
 LOSSES: Registry[type[Component]] = Registry("loss")

@@ -34,7 +34,7 @@ from metaloom.learners.environments import ENVIRONMENTS, Environment
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss
-from metaloom.learners.networks import linear_parameters
+from metaloom.learners.networks.base import linear_parameters
 
 
 class Trajectories(NamedTuple):

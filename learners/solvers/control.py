@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part
 from metaloom.learners.environments import ENVIRONMENTS
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Outer
 from metaloom.learners.knowledge.policy_gradient import PolicyGradient, Trajectories
-from metaloom.learners.knowledge.slots import part
 from metaloom.learners.solvers.example_gradients import ExampleGradients
 from metaloom.learners.solvers.inner_loop import InnerLoop, noise_of
 

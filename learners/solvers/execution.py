@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import channels_last
 from metaloom.learners.episode import Episode, stack_episodes
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import NOTHING, Estimator, Outer, Problem, ValueEstimator
 from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import SupportSet
-from metaloom.learners.networks import MLP, Conv4
+from metaloom.learners.networks.base import MLP, Conv4
+from metaloom.learners.networks.batch_norm import channels_last
 from metaloom.learners.solvers.inner_loop import Slots
 
 Pose = Callable[[Tensors, Episode], Problem]

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.hypergradients.auto import Facts
+from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.inner_loop import Slots
 
 # How many examples a step sees is known only with its episode: a 5-way 5-shot support set has 25, a batch 50 to 100.

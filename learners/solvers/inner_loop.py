@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.component import OUTER_STEP, Component, part, under
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
@@ -24,9 +24,9 @@ from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
-from metaloom.learners.knowledge.slots import OUTER_STEP, Component, part, under
 from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
-from metaloom.learners.networks import Network
+from metaloom.learners.networks.base import Network
+from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
 
 BESIDE_THE_LOSSES = ("weighting/", "update/", "initialization/")  # of phi: at a given theta no loss depends on them

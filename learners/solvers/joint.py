@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.batch_norm import Normalization, running_average
+from metaloom.learners.component import part, under
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import as_leaves, derivative
-from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules import InnerState
-from metaloom.learners.networks import HEAD, linear_parameters
+from metaloom.learners.networks.base import HEAD, linear_parameters
+from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.gradient import GradientLearner
 
 JOINT = "joint_head"

@@ -12,11 +12,11 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.batch_norm import Normalization
+from metaloom.learners.component import part
 from metaloom.learners.episode import Episode
 from metaloom.learners.hypergradients.problem import Problem, as_leaves, derivative, detached
 from metaloom.learners.knowledge.matched_data import MatchedData
-from metaloom.learners.knowledge.slots import part
+from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.gradient import STEP, GradientLearner
 
 

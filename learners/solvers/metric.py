@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.batch_norm import Normalization, running_average
+from metaloom.learners.component import Component, part, under
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import as_leaves, derivative
-from metaloom.learners.knowledge.slots import Component, part, under
-from metaloom.learners.networks import HEAD, Network
+from metaloom.learners.networks.base import HEAD, Network
+from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.prediction import Prototypes
 
 COSINE_SCALE = 10.0  # a cosine's softmax over ways is nearly flat without it

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from metaloom.learners.component import Component
 from metaloom.learners.domains import Learned, Real
-from metaloom.learners.knowledge.slots import Component
 from metaloom.learners.registry import Registry
 
 PREDICTIONS: Registry[type[Component]] = Registry("prediction")

@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import (
+
+from metaloom.learners import ESTIMATORS, SLOTS
+from metaloom.learners.hypergradients.problem import ValueEstimator
+from tests.support.bilevel import (
     IMAGES,
     SINGLE,
     SMOOTH,
@@ -17,10 +20,7 @@ from bilevel import (
     relative_error,
     seeded,
 )
-from registry_rows import KNOWLEDGE
-
-from metaloom.learners import ESTIMATORS, SLOTS
-from metaloom.learners.hypergradients.problem import ValueEstimator
+from tests.support.registry_rows import KNOWLEDGE
 
 # estimator: settings, and the largest relative error to the exact hypergradient of a converged quadratic (None: biased)
 ROWS: dict[str, tuple[dict[str, Any], float | None]] = {

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-import toy
 
 from metaloom.learners.errors import BadEnvironment
-from metaloom.orchestrator.failures import ClusterError
-from metaloom.orchestrator.inline import InlineExecutor
-from metaloom.orchestrator.search import Director, Executor
+from metaloom.orchestrator.director import Director, Executor
+from metaloom.orchestrator.errors import ClusterError
+from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.signals import Interruption, Stopped
-from metaloom.workers import records
 from metaloom.workers.errors import StorageError
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import TrialConfig
+from tests.support import toy
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_connection import Connection
 
 Make = Callable[[Interruption], Executor]
 EXECUTORS = ["inline", "ray"]
@@ -38,7 +38,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 def on_ray(connection: "Connection") -> Make:
-    from metaloom.orchestrator.cluster import RayExecutor
+    from metaloom.orchestrator.executors.ray_tune import RayExecutor
 
     return lambda interruption: RayExecutor(interruption, connection)
 
@@ -115,7 +115,7 @@ def test_a_search_that_a_signal_breaks_off_gives_its_room_back(local_ray: "Conne
     """Whoever keeps the error, whose traceback knows Tune, keeps no worker with it."""
     import ray
 
-    from metaloom.orchestrator.cluster import RayExecutor
+    from metaloom.orchestrator.executors.ray_tune import RayExecutor
 
     interruption = Interruption()
 
@@ -174,7 +174,7 @@ def test_a_cluster_without_room_is_waited_for_and_that_is_said(
 ) -> None:
     import ray
 
-    from metaloom.orchestrator import cluster
+    from metaloom.orchestrator.executors import ray_tune as cluster
 
     monkeypatch.setattr(cluster, "SILENCE_S", 0.5)
     room = ray.util.placement_group([{"CPU": 2}])
@@ -197,14 +197,14 @@ def _leave_when_it_is_said(caplog: pytest.LogCaptureFixture, room: Any) -> None:
 
 
 def test_what_no_node_has_is_refused(local_ray: "Connection", tmp_path: Path) -> None:
-    from metaloom.orchestrator.cluster import RayExecutor
+    from metaloom.orchestrator.executors.ray_tune import RayExecutor
 
     with pytest.raises(ClusterError, match=r"asks for 64 cpu.*change resources\.cpus"):
         RayExecutor(Interruption(), local_ray, resources={"cpus": 64}).run(toy.direct(tmp_path / "s"), toy.open_toy)
 
 
 def test_ray_listens_on_this_machine_only_and_its_files_are_private(local_ray: "Connection") -> None:
-    from metaloom.orchestrator import ray_environment
+    from metaloom.orchestrator.executors import ray_environment
 
     listening = []
     for process in psutil.Process().children(recursive=True):

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from bilevel import IMAGES, episode_of, errors_by_slot, seeded
-from registry_rows import COMPONENT_ROWS, METHOD_ROWS, begun, component_learner, learnable, method
 
 from metaloom.learners import METHODS, SLOTS, Learner
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import Component
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.slots import Component
+from tests.support.bilevel import IMAGES, episode_of, errors_by_slot, seeded
+from tests.support.registry_rows import COMPONENT_ROWS, METHOD_ROWS, begun, component_learner, learnable, method
 
 LEARNING = [name for name, row in METHOD_ROWS.items() if row[2] > 0]
 ONLINE = [

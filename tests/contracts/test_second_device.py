@@ -16,8 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
-from registry_rows import (
+
+from metaloom import load_bundle
+from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
+from metaloom.learners.base import Tensors
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.workers.bundle import write_bundle
+from metaloom.workers.data import open_source
+from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.scoring import evaluate_trial
+from metaloom.workers.trial.runner import Trial
+from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
+from tests.support.registry_rows import (
     CELLS,
     COMPONENT_ROWS,
     CONV,
@@ -29,16 +39,6 @@ from registry_rows import (
     learnable,
     method,
 )
-
-from metaloom import load_bundle
-from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
-from metaloom.learners.base import Tensors
-from metaloom.learners.episode import Episode, TaskShape
-from metaloom.workers.bundle import write_bundle
-from metaloom.workers.data import open_source
-from metaloom.workers.records import TrialConfig
-from metaloom.workers.scoring import evaluate_trial
-from metaloom.workers.trial import Trial
 
 Built = tuple[Learner, TaskShape]
 # what the two round alike to: a convolution of the CPU's own kernels is another on the device

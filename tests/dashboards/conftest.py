@@ -9,8 +9,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from metaloom.orchestrator.journal import Event, Journal
-from metaloom.workers import records
-from metaloom.workers.episode_records import EPISODE_SCHEMA
+from metaloom.workers.records import names as records
+from metaloom.workers.records.episode_files import EPISODE_SCHEMA
 
 Write = Callable[..., Path]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from metaloom.dashboards import figures, queries
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 from tests.dashboards.conftest import Write, episode, story
 
 WriteEpisodes = Callable[[str, int, list[dict[str, Any]]], Path]

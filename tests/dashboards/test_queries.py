@@ -15,7 +15,7 @@ from metaloom.dashboards import queries
 from metaloom.dashboards.filters import FilterError
 from metaloom.dashboards.history import RecordsError, is_alive
 from metaloom.orchestrator.journal import Journal, Mark
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 from tests.dashboards.conftest import SUGGESTED, Write, episode, report, story
 
 STARTED = (records.SEARCH_STARTED, None, {"pid": 0, "host": "elsewhere"})

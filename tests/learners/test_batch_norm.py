@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from bilevel import normal
 from torch import Tensor
 
-from metaloom.learners.batch_norm import EPSILON, MOMENTUM, Normalization, running_average
+from metaloom.learners.networks.batch_norm import EPSILON, MOMENTUM, Normalization, running_average
+from tests.support.bilevel import normal
 
 CHANNELS = 5
 

@@ -3,11 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from bilevel import normal
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from metaloom.learners.batch_norm import (
+from metaloom.learners.networks.batch_norm import (
     SMALL,
     Mapped,
     Normalization,
@@ -15,7 +14,8 @@ from metaloom.learners.batch_norm import (
     batch_statistics,
     channels_last,
 )
-from metaloom.learners.convolution import Convolution
+from metaloom.learners.networks.convolution import Convolution
+from tests.support.bilevel import normal
 
 CHANNELS = 4
 SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (5, CHANNELS, 6, 6)]

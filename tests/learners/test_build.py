@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
 from metaloom.learners.build import make_component
+from metaloom.learners.component import NoConfig
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.slots import NoConfig
-from metaloom.learners.networks import MLP
+from metaloom.learners.networks.base import MLP
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.joint import JointLearner
 from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
+from tests.support.bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)

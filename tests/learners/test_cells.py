@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, begun, built, central_difference, episode_of, errors_by_slot, relative_error, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners import METHODS
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
 from metaloom.learners.build import make_config
+from metaloom.learners.component import OUTER_STEP
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.cells import (
@@ -28,7 +27,17 @@ from metaloom.learners.knowledge.cells import (
     parse_genotype,
     shares_of_nodes,
 )
-from metaloom.learners.knowledge.slots import OUTER_STEP
+from metaloom.learners.networks.batch_norm import Normalization
+from tests.support.bilevel import (
+    IMAGES,
+    begun,
+    built,
+    central_difference,
+    episode_of,
+    errors_by_slot,
+    relative_error,
+    seeded,
+)
 
 FLAT = TaskShape("classification", (64,), 3, single_task=True)
 

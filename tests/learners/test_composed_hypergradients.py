@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 from metaloom.learners.episode import TaskShape
+from tests.support.bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 EXACT = ["unroll", "adjoint", "checkpointed"]
 RULES: dict[str, dict[str, Any]] = {

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from bilevel import SINGLE, begun, built, seeded
 
 from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
+from tests.support.bilevel import SINGLE, begun, built, seeded
 
 FOCAL = {"kind": "focal", "gamma": 2.0}
 NET = {"kind": "meta_weight_net", "hidden": 4}

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from bilevel import normal
 from torch import Tensor
 
-from metaloom.learners.batch_norm import channels_last
-from metaloom.learners.convolution import FEW_THREADS, Convolution
-from metaloom.learners.pooled_convolution import PooledConvolution
+from metaloom.learners.networks.batch_norm import channels_last
+from metaloom.learners.networks.convolution import FEW_THREADS, Convolution
+from metaloom.learners.networks.pooled_convolution import PooledConvolution
+from tests.support.bilevel import normal
 
 CHANNELS = 4
 

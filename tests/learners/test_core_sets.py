@@ -5,12 +5,12 @@ from itertools import combinations
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.core_sets import RULES, central_rows, core_set, herded_rows, shares
+from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 labels = st.lists(st.integers(0, 3), min_size=1, max_size=25)
 

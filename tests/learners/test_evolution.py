@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import (
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
+from metaloom.learners.knowledge.update_rules import InnerState
+from tests.support.bilevel import (
     SINGLE,
     SMOOTH,
     begun,
@@ -19,12 +25,6 @@ from bilevel import (
     relative_error,
     seeded,
 )
-from torch import Tensor
-
-from metaloom.learners.base import Tensors
-from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
-from metaloom.learners.knowledge.update_rules import InnerState
 
 WEIGHTS = {"weighting": {"kind": "meta_weight_net", "hidden": 3}}
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
 from torch import Tensor
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.knowledge.slots import part
+from metaloom.learners.component import part
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients
 from metaloom.learners.solvers.gradient import GradientLearner
+from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "hidden": [5]},

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from bilevel import (
+from torch import Tensor
+
+from metaloom.learners.base import Tensors
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import LearnerError
+from tests.support.bilevel import (
     SINGLE,
     Known,
     as_problem,
@@ -17,11 +22,6 @@ from bilevel import (
     ridge,
     seeded,
 )
-from torch import Tensor
-
-from metaloom.learners.base import Tensors
-from metaloom.learners.episode import TaskShape
-from metaloom.learners.errors import LearnerError
 
 CONVERGED = 400
 

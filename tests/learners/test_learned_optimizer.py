@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, estimate, estimator, normal, quadratic, seeded
 
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
@@ -15,6 +14,19 @@ from metaloom.learners.knowledge.update_rules.learned_optimizer import (
     LearnedOptimizerConfig,
 )
 from metaloom.learners.knowledge.update_rules.lstm import Memory, log_and_sign, lstm, lstm_parameters
+from tests.support.bilevel import (
+    SINGLE,
+    SMOOTH,
+    begun,
+    built,
+    double,
+    episode_of,
+    estimate,
+    estimator,
+    normal,
+    quadratic,
+    seeded,
+)
 
 THETA = {"body": normal(3, 2, seed=0), "head.weight": normal(4, seed=1)}
 

@@ -5,15 +5,26 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, central_difference, episode_of, errors_by_slot, normal, seeded
 
 from metaloom.learners.base import Tensors
-from metaloom.learners.batch_norm import Normalization
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.matched_data import cosines
-from metaloom.learners.networks import ConvNet, ConvNetConfig, instance_norm
+from metaloom.learners.networks.base import ConvNet, ConvNetConfig, instance_norm
+from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.matching import MatchingLearner
+from tests.support.bilevel import (
+    IMAGES,
+    SINGLE,
+    SMOOTH,
+    begun,
+    built,
+    central_difference,
+    episode_of,
+    errors_by_slot,
+    normal,
+    seeded,
+)
 
 KINDS = ["gradient_matching", "distribution_matching"]
 

@@ -5,13 +5,24 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, as_problem, begun, built, episode_of, estimator, normal, positive_definite, seeded
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from metaloom.learners import ESTIMATORS
 from metaloom.learners.hypergradients.problem import Problem
 from metaloom.workers.live_bytes import LiveBytes, peak_bytes
+from tests.support.bilevel import (
+    SINGLE,
+    SMOOTH,
+    as_problem,
+    begun,
+    built,
+    episode_of,
+    estimator,
+    normal,
+    positive_definite,
+    seeded,
+)
 
 SIZE = 40
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, InnerState, UpdateRule
+from tests.support.bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 THETA = {"body": normal(3, 2, seed=0), "head.weight": normal(4, seed=1)}
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, episode_of, errors_by_slot, estimator, seeded
 from torch import Generator, Tensor
 
 from metaloom.learners import build_learner
@@ -14,8 +13,9 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import stack_episodes
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.composition import ChainOfAugmentations
-from metaloom.learners.networks import MLP
+from metaloom.learners.networks.base import MLP
 from metaloom.learners.solvers.gradient import GradientLearner
+from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, episode_of, errors_by_slot, estimator, seeded
 
 STEPS = 3
 

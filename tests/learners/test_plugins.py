@@ -37,7 +37,7 @@ SOURCE = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from metaloom.search_spaces.tasks import TASK_SOURCES, SinusoidTasks
+from metaloom.search_spaces.sections.tasks import TASK_SOURCES, SinusoidTasks
 from metaloom.workers.data.base import SOURCES
 
 
@@ -80,7 +80,7 @@ def installed(folder: Path, *, method: str = "start_together", broken: str = "",
 
 def metaloom(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     path = os.pathsep.join([str(packages), *sys.path])
-    command = [sys.executable, "-m", "metaloom.orchestrator.cli", *arguments]
+    command = [sys.executable, "-m", "metaloom", *arguments]
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=packages, check=False)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from bilevel import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from metaloom.learners import pooled_convolution as module
-from metaloom.learners.pooled_convolution import pooled_convolution
+from metaloom.learners.networks import pooled_convolution as module
+from metaloom.learners.networks.pooled_convolution import pooled_convolution
+from tests.support.bilevel import normal
 
 
 def two_layers(images: Tensor, kernel: Tensor) -> Tensor:

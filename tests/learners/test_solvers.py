@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 from metaloom.learners.base import Learner
-from metaloom.learners.batch_norm import MOMENTUM
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.sample_weights import Examples
+from metaloom.learners.networks.batch_norm import MOMENTUM
 from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
 from metaloom.learners.solvers.metric import class_means
+from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
 START: dict[str, Any] = {"initialization": {"kind": "learned"}}

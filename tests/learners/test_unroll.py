@@ -2,7 +2,10 @@
 
 import pytest
 import torch
-from bilevel import (
+
+from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.errors import LearnerError
+from tests.support.bilevel import (
     IMAGES,
     SINGLE,
     SMOOTH,
@@ -16,9 +19,6 @@ from bilevel import (
     ridge,
     seeded,
 )
-
-from metaloom.learners.episode import Episode, TaskShape
-from metaloom.learners.errors import LearnerError
 
 EXACT = ["unroll", "adjoint", "checkpointed", "forward"]
 LEARNED_START = {"architecture": SMOOTH, "initialization": {"kind": "learned"}}

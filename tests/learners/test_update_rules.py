@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import make_config
@@ -12,6 +11,7 @@ from metaloom.learners.domains import Learned
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, InnerState, UpdateRule
+from tests.support.bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 SAME_AS_TORCH: list[tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = [
     ({"kind": "sgd"}, torch.optim.SGD, {}),

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metaloom.orchestrator import cli
-from metaloom.orchestrator.failures import StoreError
+from metaloom.orchestrator.commands import cli
+from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 
 SMALL = [
     *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.tasks=2"),
@@ -425,7 +425,16 @@ def _catches(pid: int, number: signal.Signals) -> bool:
 def searching(store: Path, *more: str) -> "subprocess.Popen[str]":
     """Begin a long trial of a search and wait for its first report."""
     changes = ["--set", "outer.steps=150", "--set", "outer.validate_every=5", "--set", "outer.validation_episodes=4"]
-    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "search", "quick", "--executor", "inline", *changes]
+    command = [
+        sys.executable,
+        "-m",
+        "metaloom.orchestrator.commands.cli",
+        "search",
+        "quick",
+        "--executor",
+        "inline",
+        *changes,
+    ]
     command += ["--trials", "1", "--store", str(store), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = store / "searches" / "quick" / records.JOURNAL_FILE

@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import bowls
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.cma_es import BranchCMAES
-from metaloom.orchestrator.study import OptunaSuggest
+from metaloom.orchestrator.proposing.cma_es import BranchCMAES
+from metaloom.orchestrator.proposing.study import OptunaSuggest
+from tests.support import bowls
 
 CMAES = {"kind": "cmaes"}
 

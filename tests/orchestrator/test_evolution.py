@@ -5,14 +5,14 @@ from typing import Any
 
 import optuna
 import pytest
-import toy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from metaloom.orchestrator.evolution import RegularizedEvolution
-from metaloom.orchestrator.inline import InlineExecutor
-from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.proposing.evolution import RegularizedEvolution
 from metaloom.orchestrator.signals import Interruption
-from metaloom.workers import records
+from metaloom.workers.records import names as records
+from tests.support import toy
 
 SPACE: dict[str, BaseDistribution] = {
     **{f"edge{edge}": CategoricalDistribution(("none", "skip", "conv")) for edge in range(4)},

@@ -12,16 +12,16 @@ from typing import Any
 
 import psutil
 import pytest
-import toy
 
-from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
-from metaloom.workers import records
+from metaloom.workers.records import names as records
+from tests.support import toy
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 SECTION: dict[str, Any] = {
     "trials": 5,
     "sampler": {"kind": "tpe", "startup_trials": 2},
@@ -42,7 +42,7 @@ def start(
 ) -> subprocess.Popen[str]:
     options = json.dumps({"outer": outer, "settings": section})
     return subprocess.Popen(
-        [sys.executable, str(HERE / "driver.py"), str(folder), executor, options],
+        [sys.executable, str(SUPPORT / "driver.py"), str(folder), executor, options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

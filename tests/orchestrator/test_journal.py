@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.learners.errors import BadEnvironment
-from metaloom.orchestrator.failures import SearchError, StoreError
+from metaloom.orchestrator.errors import SearchError, StoreError
 from metaloom.orchestrator.journal import Event, Journal, Mark, is_being_written, writer_lock
 
 WRITER = """
@@ -23,7 +23,7 @@ for number in range(100000):
 FILLER = """
 import resource, sys
 from pathlib import Path
-from metaloom.orchestrator.failures import StoreError
+from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 journal, stored = Journal(Path(sys.argv[1])), 0

@@ -10,8 +10,8 @@ from PIL import Image
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.new_task import Reader
-from metaloom.workers.records import CLASSIFICATION, REGRESSION
+from metaloom.orchestrator.commands.new_task import Reader
+from metaloom.workers.records.names import CLASSIFICATION, REGRESSION
 
 IMAGES = TaskShape(kind=CLASSIFICATION, inputs=(1, 28, 28), outputs=5)
 ROWS = TaskShape(kind=REGRESSION, inputs=(2,), outputs=1)

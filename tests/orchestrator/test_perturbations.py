@@ -11,12 +11,12 @@ import pytest
 from safetensors.torch import load_file
 
 from metaloom.orchestrator import api
-from metaloom.orchestrator.failures import ClusterError
+from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.state import SearchState
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_connection import Connection
 
 EPISODIC: dict[str, Any] = {
     "tasks": {"source": "sinusoid", "shots": 5, "queries": 5},
@@ -99,9 +99,10 @@ def test_in_one_process_it_is_said_once(tmp_path: Path, caplog: pytest.LogCaptur
 @pytest.fixture
 def home(local_ray: "Connection") -> Iterator[Any]:
     """A trial's worker with one perturbation worker, in their placement group."""
-    import perturbing
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    from tests.support import perturbing
 
     group = ray.util.placement_group([{"CPU": 1}] * 2)
     ray.get(group.ready(), timeout=60)

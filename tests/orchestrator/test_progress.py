@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
+from metaloom.orchestrator.commands.progress import LineProgress, LiveProgress, shown_progress
 from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.progress import LineProgress, LiveProgress, shown_progress
 from metaloom.orchestrator.state import SearchState
-from metaloom.workers import records
+from metaloom.workers.records import names as records
 from tests.dashboards.conftest import report
 
 KNOBS = {"learner": "maml", "learner[maml].update.rate": 0.25}

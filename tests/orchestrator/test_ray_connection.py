@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-import toy
 
-HERE = Path(__file__).parent
+from tests.support import toy
+
+SUPPORT = Path(__file__).parents[1] / "support"
 LIMIT_S = 90.0
 
 
@@ -56,7 +57,7 @@ def _of(folder: Path) -> list[psutil.Process]:
 
 
 def start(folder: Path, options: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(HERE / "driver.py"), str(folder), "ray", options]
+    command = [sys.executable, str(SUPPORT / "driver.py"), str(folder), "ray", options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -90,9 +91,9 @@ def test_a_cluster_whose_head_has_died_ends_the_search(head: tuple[str, dict[str
 
 SIGNALLED = """
 import os, signal, time
-from metaloom.orchestrator import ray_environment
+from metaloom.orchestrator.executors import ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator import ray_connection
+from metaloom.orchestrator.executors import ray_connection
 from metaloom.orchestrator.signals import Interruption, Stopped
 
 start_ray = ray_connection._start

@@ -19,8 +19,8 @@ from metaloom.orchestrator.api import resume, search, train
 from metaloom.orchestrator.journal import Event, Journal
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
-from metaloom.workers import records
-from metaloom.workers.records import read_config
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import read_config
 from metaloom.workers.scoring import mean_interval
 
 FILE = """\
@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, e
     trial = Store(tmp_path / "cut").folder("sine") / "trials" / "0000"
     (newest,) = (trial / records.CHECKPOINTS_FOLDER).glob("*.safetensors")
     newest.write_bytes(b"")
-    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "resume", "sine", "--executor", executor]
+    command = [sys.executable, "-m", "metaloom", "resume", "sine", "--executor", executor]
     done = subprocess.run([*command, "--store", str(tmp_path / "cut")], capture_output=True, text=True, check=True)
     assert "trial 0: checkpoint 1 is damaged" in done.stderr and "started again from step 0" in done.stderr
     first, second = search_summary(tmp_path / "cut", "sine")["trials"]

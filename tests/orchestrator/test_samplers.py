@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import bowls
 import pytest
-import toy
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.samplers import SAMPLER_OPTIONS, checked_sampler, trial_seed
+from metaloom.orchestrator.proposing.samplers import SAMPLER_OPTIONS, checked_sampler, trial_seed
 from metaloom.orchestrator.state import SearchSettings
+from tests.support import bowls, toy
 
 
 def test_seeds_differ_by_search_and_trial_and_are_stable() -> None:

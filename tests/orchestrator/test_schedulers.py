@@ -7,15 +7,15 @@ from typing import Any
 import optuna
 import pytest
 import scipy.stats
-import toy
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.inline import InlineExecutor
-from metaloom.orchestrator.schedulers import CONTINUE, PAUSE, SCHEDULERS, STOP, build_scheduler, paired_t
+from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.scheduling.schedulers import CONTINUE, PAUSE, SCHEDULERS, STOP, build_scheduler, paired_t
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import Objective, SearchSettings, SearchState, TrialRecord
-from metaloom.workers import records
-from metaloom.workers.records import Report
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import Report
+from tests.support import toy
 
 KINDS = {"none", "asha", "hyperband", "median", "paired", "pbt"}
 

@@ -4,18 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import toy
 
 from metaloom.dashboards import queries
 from metaloom.learners.errors import BadEnvironment
-from metaloom.orchestrator.hosting import Assignment, Message
-from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.executors.hosting import Assignment, Message
+from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.search import Director
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
-from metaloom.workers import records
-from metaloom.workers.records import Report
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import Report
+from tests.support import toy
 
 
 def run_inline(director: Director) -> Director:
@@ -232,7 +232,7 @@ def test_a_search_cut_anywhere_comes_to_the_same_end(tmp_path: Path, sampler: st
 
 def _run_messages(director: Director, count: int) -> None:
     """Run ``count`` steps of trials; the last one's report reaches the checkpoint but not the journal."""
-    from metaloom.orchestrator.hosting import TrialHost
+    from metaloom.orchestrator.executors.hosting import TrialHost
 
     host = TrialHost(toy.open_toy)
     for _ in range(20):

@@ -8,7 +8,7 @@ import mlflow
 import pytest
 
 from metaloom import train
-from metaloom.orchestrator import cli
+from metaloom.orchestrator.commands import cli
 
 EXPERIMENT = """\
 name: smoothed

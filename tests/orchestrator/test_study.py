@@ -6,17 +6,17 @@ from typing import Any
 
 import optuna
 import pytest
-import toy
 from optuna.trial import TrialState
 
-from metaloom.orchestrator.failures import StoreError
-from metaloom.orchestrator.hosting import TrialHost
-from metaloom.orchestrator.inline import InlineExecutor
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.errors import StoreError
+from metaloom.orchestrator.executors.hosting import TrialHost
+from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.journal import Event, Journal
-from metaloom.orchestrator.search import Director
+from metaloom.orchestrator.proposing.study import OptunaProjection, record_in_database
 from metaloom.orchestrator.signals import Interruption
-from metaloom.orchestrator.study import OptunaProjection, record_in_database
-from metaloom.workers import records
+from metaloom.workers.records import names as records
+from tests.support import toy
 
 
 def run(director: Director) -> Director:

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from metaloom.orchestrator import tracking_client
 from metaloom.orchestrator.journal import Event, Journal, Mark
-from metaloom.orchestrator.outbox import Backlog, first_line
-from metaloom.orchestrator.tracking import SEARCH_TAG, STATE_TAG, TRIAL_TAG, drain, start_projections
-from metaloom.workers import records
-from metaloom.workers.episode_records import EPISODE_SCHEMA
+from metaloom.orchestrator.tracking import client as tracking_client
+from metaloom.orchestrator.tracking.outbox import Backlog, first_line
+from metaloom.orchestrator.tracking.projection import SEARCH_TAG, STATE_TAG, TRIAL_TAG, drain, start_projections
+from metaloom.workers.records import names as records
+from metaloom.workers.records.episode_files import EPISODE_SCHEMA
 from tests.dashboards.conftest import episode, report, story
 
 tracking_client.quieten()
@@ -257,7 +257,7 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
         search.tell(STARTED, *story({0: 0.7}), ENDED)
         search.journal.close()
     code = (
-        "import sys; from pathlib import Path; from metaloom.orchestrator.tracking import drain; "
+        "import sys; from pathlib import Path; from metaloom.orchestrator.tracking.projection import drain; "
         "store, name = Path(sys.argv[1]), sys.argv[2]; "
         "left = drain(store / 'searches' / name, store=store, tracking={}, warn=print); sys.exit(len(left))"
     )

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from metaloom.learners.errors import BadEnvironment, BadInput
-from metaloom.orchestrator import ui
+from metaloom.orchestrator.commands import ui
 
 
 def test_a_taken_port_is_refused_or_passed_over() -> None:
@@ -39,7 +39,15 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["from a terminal", "as a shell's background job"])
 def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path, ignored: bool) -> None:
-    command = [sys.executable, "-m", "metaloom.orchestrator.cli", "ui", "--no-browser", "--store", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "metaloom.orchestrator.commands.cli",
+        "ui",
+        "--no-browser",
+        "--store",
+        str(tmp_path),
+    ]
     handler = signal.SIG_IGN if ignored else signal.default_int_handler
     before = signal.signal(signal.SIGINT, handler)  # what a process ignores, its children are born ignoring
     try:

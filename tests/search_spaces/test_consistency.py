@@ -8,8 +8,8 @@ from metaloom import Experiment
 from metaloom.learners import ESTIMATORS, METHODS
 from metaloom.search_spaces.consistency import grid_size
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.settings import Objective
-from metaloom.workers import records
+from metaloom.search_spaces.sections.settings import Objective
+from metaloom.workers.records import names as records
 
 
 def complaint(**sections) -> str:

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaloom.search_spaces.document import MAX_ALIASES, MAX_DEPTH, CoreDumper, read_value, read_yaml
 from metaloom.search_spaces.errors import ExperimentError
+from metaloom.search_spaces.reading.document import MAX_ALIASES, MAX_DEPTH, CoreDumper, read_value, read_yaml
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from metaloom import Experiment
 from metaloom.learners.domains import Choice, Int, Learned, Real
 from metaloom.learners.errors import BadInput
-from metaloom.search_spaces.document import read_yaml
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.reading.document import read_yaml
 from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
 
 MAML = {"tasks": "sinusoid", "learner": "maml"}

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.fields import MISSING, fields_of
-from metaloom.search_spaces.knobs import parse_knob
-from metaloom.search_spaces.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
-from metaloom.search_spaces.sampling import corners, domains, resolve_node
+from metaloom.search_spaces.knobs.declarations import parse_knob
+from metaloom.search_spaces.knobs.fields import MISSING, fields_of
+from metaloom.search_spaces.knobs.sampling import corners, domains, resolve_node
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
 
 
 @dataclass(frozen=True)

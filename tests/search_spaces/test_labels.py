@@ -8,11 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaloom.search_spaces.document import CoreLoader, read_value
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.labels import LONGEST, labels_of
 from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.reading.document import CoreLoader, read_value
+from metaloom.search_spaces.reading.labels import LONGEST, labels_of
 from metaloom.search_spaces.resolve import baseline, defaults, resolve, searched_knobs
 
 SMOOTH = {"kind": "cross_entropy", "label_smoothing": 0.2}

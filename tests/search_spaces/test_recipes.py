@@ -5,8 +5,8 @@ import pytest
 from metaloom import Experiment
 from metaloom.learners import METHODS, Recipe
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.learner_space import slot_catalogues
-from metaloom.search_spaces.recipes import faults
+from metaloom.search_spaces.sections.learner_space import slot_catalogues
+from metaloom.search_spaces.sections.recipes import faults
 
 
 @pytest.mark.parametrize("regression", [False, True])

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from closed_form import SIGN, Sines
-from limits import no_file_above
 
 from metaloom import load_bundle
 from metaloom.learners import METHODS, build_learner
@@ -22,13 +20,15 @@ from metaloom.workers.card import CardPicture
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
 from metaloom.workers.durable import canonical, digest
-from metaloom.workers.episode_records import read_episodes
 from metaloom.workers.errors import BundleError, StorageError
 from metaloom.workers.manifest import sign
 from metaloom.workers.outer import OuterConfig
-from metaloom.workers.records import META_KNOWLEDGE_FILE, TrialConfig
+from metaloom.workers.records.episode_files import read_episodes
+from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
+from tests.support.closed_form import SIGN, Sines
+from tests.support.limits import no_file_above
 
 SIGNS = {
     "maml": {"update": {"kind": "sgd", "rate": 0.1, "steps": 2, "evaluation_steps": 3}},

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from limits import no_file_above
 
 from metaloom.workers.checkpoint import (
     FORMAT,
@@ -19,6 +18,7 @@ from metaloom.workers.checkpoint import (
 )
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import CheckpointError, StorageError
+from tests.support.limits import no_file_above
 
 
 def groups(value):

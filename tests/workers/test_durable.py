@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from limits import no_file_above
 
 from metaloom.workers.durable import ASIDE, remove_asides, write_bytes, write_files, write_text, written_aside
 from metaloom.workers.errors import StorageError
+from tests.support.limits import no_file_above
 
 
 def test_a_file_is_written_and_replaced(tmp_path):

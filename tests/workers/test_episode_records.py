@@ -9,11 +9,11 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limits import no_file_above
 
 from metaloom.learners.base import EpisodeOutcome
-from metaloom.workers import episode_records
-from metaloom.workers.episode_records import (
+from metaloom.workers.errors import StorageError
+from metaloom.workers.records import episode_files as episode_records
+from metaloom.workers.records.episode_files import (
     EPISODE_SCHEMA,
     Drawn,
     EpisodeRecorder,
@@ -24,7 +24,7 @@ from metaloom.workers.episode_records import (
     to_records,
     to_table,
 )
-from metaloom.workers.errors import StorageError
+from tests.support.limits import no_file_above
 
 ORIGIN = Origin("größer", 7, "glyphs", "transductive", "batch")
 IDS = st.lists(st.integers(0, 2**40), max_size=5).map(tuple)
@@ -153,7 +153,7 @@ def test_recording_does_not_wait_for_pandas(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from metaloom.learners.base import EpisodeOutcome\n"
-        "from metaloom.workers.episode_records import *\n"
+        "from metaloom.workers.records.episode_files import *\n"
         "one = Seen('train', 0, [Drawn(0, 0, (), (), 0, 1, 1)], [EpisodeOutcome((1.0,))], 0.1)\n"
         "write_part(Path(sys.argv[1]) / 'part', Origin('s', 0, 'x', 'inductive', 'none'), [one])\n"
         "print('pandas' in sys.modules)"

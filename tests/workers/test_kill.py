@@ -6,10 +6,10 @@ import random
 import time
 
 import pytest
-from killable import opened, run
-from test_trial import assert_same, timeless
 
-from metaloom.workers.records import Report
+from metaloom.workers.records.names import Report
+from tests.support.killable import opened, run
+from tests.workers.test_trial import assert_same, timeless
 
 KILLS = 5
 
@@ -18,7 +18,7 @@ KILLS = 5
 def processes():
     """A server that has imported torch and forks: each trial is a process of its own, started at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["metaloom.workers.trial"])
+    context.set_forkserver_preload(["metaloom.workers.trial.runner"])
     return context
 
 

@@ -3,9 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from closed_form import SIGN, Sines
-from test_bundle import resolved
-from test_trial import assert_same
 
 from metaloom.learners import METHODS, build_learner
 from metaloom.workers.assembly import Assembly
@@ -13,9 +10,12 @@ from metaloom.workers.bundle import load_bundle, write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
 from metaloom.workers.outer import OuterConfig
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import evaluate_learner
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
+from tests.support.closed_form import SIGN, Sines
+from tests.workers.test_bundle import resolved
+from tests.workers.test_trial import assert_same
 
 SMALL = {
     "darts": {"architecture": {"kind": "cells", "cells": 1, "channels": 4}},

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaloom.learners.base import EpisodeOutcome
-from metaloom.workers.episode_records import Drawn, Origin, Seen, write_part
 from metaloom.workers.pairing import PairedDifference, paired_difference
-from metaloom.workers.records import CONFIG_FILE, TEST, TrialConfig
+from metaloom.workers.records.episode_files import Drawn, Origin, Seen, write_part
+from metaloom.workers.records.names import CONFIG_FILE, TEST, TrialConfig
 from metaloom.workers.scoring import mean_interval, part_of_test
 
 DIGITS = {"source": "digits", "queries": 2}

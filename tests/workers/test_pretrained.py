@@ -12,9 +12,9 @@ from metaloom.workers.assembly import assemble
 from metaloom.workers.bundle import load_bundle, write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records import TrialConfig
+from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
 
 NETWORK = {"kind": "mlp", "hidden": [6]}
 OUTER = {"steps": 4, "tasks": 2, "validate_every": 2, "validation_episodes": 2, "rate": 0.01, "precision": "float64"}

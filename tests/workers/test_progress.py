@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from metaloom.workers.progress import told_solution, unsolved
-from metaloom.workers.records import INNER_GRADIENT_NORM, RESIDUAL, Report, TrialConfig
-from metaloom.workers.trial import Trial
+from metaloom.workers.records.names import INNER_GRADIENT_NORM, RESIDUAL, Report, TrialConfig
+from metaloom.workers.trial.runner import Trial
 
 PER_SAMPLE: dict[str, Any] = {
     "architecture": {"kind": "linear"},

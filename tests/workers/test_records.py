@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners.errors import BadInput
-from metaloom.workers import records
-from metaloom.workers.episode_records import EPISODE_SCHEMA
-from metaloom.workers.records import Report, TrialConfig, is_better, read_config
+from metaloom.workers.records import names as records
+from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.names import Report, TrialConfig, is_better, read_config
 
 NUMBERS = st.floats(allow_nan=False)
 SECTIONS = st.dictionaries(
@@ -65,7 +65,7 @@ def test_a_folder_without_a_trial_is_named(tmp_path):
 
 
 def test_reading_records_needs_no_torch():
-    code = "import sys, metaloom.workers.records as r; print('torch' in sys.modules)"
+    code = "import sys, metaloom.workers.records.names as r; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 

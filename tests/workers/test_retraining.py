@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.records import Report, TrialConfig
+from metaloom.workers.records.names import Report, TrialConfig
 from metaloom.workers.scoring import evaluate_trial
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
 
 STEPS, RETRAIN = 4, 6
 

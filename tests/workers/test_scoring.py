@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from closed_form import SIGN, SINE, Ridge, Sines
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.workers.scoring import evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
+from tests.support.closed_form import SIGN, SINE, Ridge, Sines
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 

@@ -5,15 +5,15 @@ import json
 
 import pytest
 import torch
-from closed_form import CACHE, SIGN, SINE, Ridge, Sines, assembly, config
-from limits import no_file_above
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.workers.episode_records import read_episodes, to_records
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
-from metaloom.workers.records import TIMINGS, TrialRunner, read_config
+from metaloom.workers.records.episode_files import read_episodes, to_records
+from metaloom.workers.records.names import TIMINGS, TrialRunner, read_config
 from metaloom.workers.scoring import evaluate_learner
-from metaloom.workers.trial import Trial
+from metaloom.workers.trial.runner import Trial
+from tests.support.closed_form import CACHE, SIGN, SINE, Ridge, Sines, assembly, config
+from tests.support.limits import no_file_above
 
 
 def open_trial(directory, one=None, **parts):

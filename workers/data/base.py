@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.learners.registry import Registry
-from metaloom.search_spaces.tasks import TASK_SOURCES
+from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 
 SPLITS = ("train", "validation", "test")
 
@@ -128,7 +128,7 @@ class Sources(Registry[type[Source]]):
         if name not in TASK_SOURCES:
             raise DataError(
                 f"the task source '{name}' is registered in SOURCES alone, so that no experiment could name it: "
-                "register its settings class too, before it, in metaloom.search_spaces.tasks.TASK_SOURCES"
+                "register its settings class too, before it, in metaloom.search_spaces.sections.tasks.TASK_SOURCES"
             )
         return super().add(name, entry)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from metaloom.learners.errors import unknown
 from metaloom.learners.plugins import unknown_or_absent
-from metaloom.search_spaces.tasks import TASK_SOURCES
+from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 from metaloom.workers.data.base import SOURCES, DataError, Source
 
 

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from metaloom.search_spaces.tasks import DigitTasks
+from metaloom.search_spaces.sections.tasks import DigitTasks
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.single_task import SingleTaskSource, divide
 from metaloom.workers.data.store import Arrays, cached

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.tasks import FashionMNISTTasks
+from metaloom.search_spaces.sections.tasks import FashionMNISTTasks
 from metaloom.workers.data.base import SOURCES, DataError, check_at_least
 from metaloom.workers.data.download import fetch
 from metaloom.workers.data.single_task import SingleTaskSource, divide

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.tasks import FolderTasks
+from metaloom.search_spaces.sections.tasks import FolderTasks
 from metaloom.workers.data.base import SOURCES, DataError, SourceSummary, check_at_least, check_fraction, some
 from metaloom.workers.data.pictures import ENDINGS, read_picture
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes

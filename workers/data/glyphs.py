@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.tasks import GlyphTasks
+from metaloom.search_spaces.sections.tasks import GlyphTasks
 from metaloom.workers.data import glyph_drawing as drawing
 from metaloom.workers.data.base import SOURCES
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from metaloom.search_spaces.tasks import OmniglotTasks
+from metaloom.search_spaces.sections.tasks import OmniglotTasks
 from metaloom.workers.data.base import SOURCES, DataError
 from metaloom.workers.data.download import fetch
 from metaloom.workers.data.pictures import read_picture

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from metaloom.learners.environments import PointMass
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.search_spaces.tasks import PointMassTasks
+from metaloom.search_spaces.sections.tasks import PointMassTasks
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.generated import Generated, halves
 

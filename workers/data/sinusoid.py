@@ -14,7 +14,7 @@ import torch
 from numpy.random import Generator
 
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.search_spaces.tasks import SinusoidTasks
+from metaloom.search_spaces.sections.tasks import SinusoidTasks
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.generated import Generated, halves
 

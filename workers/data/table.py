@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.search_spaces.tasks import TableTasks
+from metaloom.search_spaces.sections.tasks import TableTasks
 from metaloom.workers.data.base import (
     SOURCES,
     DataError,

@@ -16,10 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import Component
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.knowledge.slots import Component
-from metaloom.learners.networks import HEAD
+from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
 
 UPDATE_RULES: Registry[type[Component]] = Registry("update rule")

@@ -21,9 +21,9 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Tensors
+from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.slots import part, under
 from metaloom.learners.knowledge.update_rules.base import (
     NETWORK,
     UPDATE_RULES,

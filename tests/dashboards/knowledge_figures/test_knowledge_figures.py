@@ -13,8 +13,8 @@ from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
-from metaloom.workers.records import TrialConfig
-from metaloom.workers.trial import Trial
+from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.trial.runner import Trial
 
 TASK = TaskShape("regression", (1,), 1)
 SMALL = {"kind": "mlp", "hidden": [3]}

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import SLOTS, make_component
@@ -22,6 +21,7 @@ from metaloom.learners.knowledge.policies import (
     parse_sub_policy,
     to_document,
 )
+from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 SMOOTH_OPERATIONS = ["rotate", "contrast", "cutout"]
 KINDS: dict[str, dict[str, Any]] = {

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bilevel import FEW_WAYS, normal, seeded
 
 from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
+from tests.support.bilevel import FEW_WAYS, normal, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 OUTPUTS, LABELS = 2 * normal(8, 3, seed=1), torch.arange(8) % 3

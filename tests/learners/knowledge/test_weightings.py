@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 from metaloom.learners.base import Tensors
 from metaloom.learners.build import SLOTS, make_component
@@ -13,6 +12,7 @@ from metaloom.learners.episode import Episode, TaskShape, stack_episodes
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
 from metaloom.learners.solvers.gradient import GradientLearner
+from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 FOUR = TaskShape("classification", (6,), 4, single_task=True, counts=(100, 20, 10, 5))
 

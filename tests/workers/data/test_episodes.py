@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metaloom.search_spaces.tasks import TASK_SOURCES
+from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 from metaloom.workers.data import SOURCES, SPLITS, DataError, SampledEpisode, TaskSource, open_source, prepare
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, episode_generator, split_classes
 

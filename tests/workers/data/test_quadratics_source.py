@@ -5,7 +5,7 @@ import torch
 
 from metaloom.learners import build_learner
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.tasks import QuadraticTasks
+from metaloom.search_spaces.sections.tasks import QuadraticTasks
 from metaloom.workers.data import SPLITS, open_source, prepare
 
 

@@ -1,0 +1,128 @@
+"""``metaloom doctor``: what this machine has and lacks, found by trying, in one table."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "pyarrow", "pydantic", "safetensors")
+LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the disk
+RAY_TIMEOUT_S = 120.0
+RAY_TRIAL = """
+from metaloom.orchestrator.executors import ray_environment
+ray_environment.prepare()
+from metaloom.orchestrator.executors import ray_connection
+from metaloom.orchestrator.signals import Interruption
+import ray
+with ray_connection.connected(Interruption(), cpus=1):
+    assert ray.get(ray.remote(lambda: 42).remote()) == 42
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table.
+
+    Attributes:
+        check: What was looked at.
+        found: What is there, or what is wrong and what would help.
+        good: False if a search would fail for it.
+    """
+
+    check: str
+    found: str
+    good: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def examine(store: Path, *, try_ray: bool = True) -> list[Finding]:
+    """Look at everything a search needs; nothing is left behind in ``store``, which need not exist."""
+    checks: list[Callable[[], Finding]] = [_python, *(_package(name) for name in PACKAGES), _processors, _devices]
+    checks += [lambda: _writing(store), lambda: _disk(store)]
+    return [check() for check in [*checks, *([_ray] if try_ray else [])]]
+
+
+def _python() -> Finding:
+    enough = sys.version_info >= (3, 11)
+    told = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("python", told if enough else f"{told}; 3.11 or newer is needed", enough)
+
+
+def _package(name: str) -> Callable[[], Finding]:
+    def look() -> Finding:
+        try:
+            return Finding(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            return Finding(name, "not installed; run: pip install metaloom", False)
+
+    return look
+
+
+def _processors() -> Finding:
+    import psutil
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory()
+    told = f"{usable} usable of {os.cpu_count()}; {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    return Finding("processors and memory", told)
+
+
+def _devices() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("devices", f"torch cannot be imported: {error}", False)
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Finding("devices", ", ".join(["cpu", *(f"cuda:{number} {name}" for number, name in enumerate(names))]))
+
+
+def _existing(path: Path) -> Path:
+    """Return ``path``, or its nearest parent that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _writing(store: Path) -> Finding:
+    place = _existing(store)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place) as probe:
+            probe.write(b"metaloom")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return Finding("store", f"{place} cannot be written: {error.strerror}; choose another --store", False)
+    return Finding("store", f"{store.absolute()} can be {'written' if place == store.absolute() else 'made'}")
+
+
+def _disk(store: Path) -> Finding:
+    free = shutil.disk_usage(_existing(store)).free
+    told = f"{free / 2**30:.1f} GiB free"
+    return Finding("disk", told if free >= LITTLE_BYTES else f"only {told}; free some space", free >= LITTLE_BYTES)
+
+
+def _ray() -> Finding:
+    """Start Ray as a search does, in a process of its own: what it prints, or an abort, is no harm there."""
+    begun = time.monotonic()
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", RAY_TRIAL], capture_output=True, text=True, timeout=RAY_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("ray starts", f"not within {RAY_TIMEOUT_S:.0f} s; --executor inline needs no Ray", False)
+    if ended.returncode == 0:
+        return Finding("ray starts", f"and runs a task, in {time.monotonic() - begun:.1f} s")
+    last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+    return Finding("ray starts", f"no: {last}; --executor inline needs no Ray", False)

@@ -1,0 +1,182 @@
+"""Progress of a search: live on a terminal, plain lines elsewhere; always on stderr."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from metaloom.orchestrator.commands.tables import knobs_text, number, scored, span
+from metaloom.workers.records import names as records
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from metaloom.orchestrator.journal import Event
+    from metaloom.orchestrator.state import SearchState, TrialRecord
+
+QUIET_S = 10.0  # plain lines for reports are at least so far apart; the ends of trials are all told
+ENDS = {
+    records.TRIAL_FINISHED: "finished",
+    records.TRIAL_STOPPED: "stopped",
+    records.TRIAL_FAILED: "failed",
+}
+
+
+class LineProgress:
+    """One line for each trial's end, and now and then one for a report. Satisfies ``search.Progress``."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._told = 0.0
+
+    def update(self, event: "Event", state: "SearchState") -> None:
+        """Tell what ``event`` has changed, if it is worth a line."""
+        line = self._line(event, state)
+        if line:
+            self._told = time.monotonic()
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(line, markup=False)
+
+    def _line(self, event: "Event", state: "SearchState") -> str:
+        if event.trial is not None and event.kind in ENDS:
+            return end_line(event, state)
+        if event.trial is not None and event.kind == records.TRIAL_REPORTED:
+            if time.monotonic() - self._told < QUIET_S:
+                return ""
+            trial = state.trials[event.trial]
+            return f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
+        if event.kind == records.TRIAL_INTERRUPTED and event.payload["lost"]:
+            return lost_line(event, state)
+        if event.kind == records.TRIAL_WARNED:
+            return f"trial {event.trial}: {'; '.join(event.payload['warnings'])}"
+        if event.kind == records.BASELINE:
+            return test_line(f"baseline {event.payload['method']}", event)
+        if event.kind == records.BEST_TESTED:
+            return test_line(f"best trial {event.payload['trial']}", event)
+        return ""
+
+
+class LiveProgress(LineProgress):
+    """A bar of trials and a line for each that runs, drawn over and over at the bottom of the terminal."""
+
+    def __init__(self, console: "Console") -> None:
+        super().__init__(console)
+        self._running: list[tuple[str, ...]] = []
+        self._ended, self._asked, self._best = 0, 0, "preparing the data"
+        self._begun = time.monotonic()
+
+    def update(self, event: "Event", state: "SearchState") -> None:
+        """Tell ends in a lasting line, and keep what the next drawing shows (it is drawn by another thread)."""
+        if event.kind != records.TRIAL_REPORTED:
+            super().update(event, state)
+        self._running = [
+            (str(trial.number), f"{trial.step}/{steps_asked(trial)}", value_text(trial, state), knobs_text(trial.knobs))
+            for trial in state.in_state(records.RUNNING)
+        ]
+        self._ended = sum(trial.ended for trial in state.trials.values())
+        self._asked = state.settings.trials if state.settings else 0
+        best = state.best()
+        self._best = "no trial has reported yet"
+        if best is not None:
+            self._best = f"best: trial {best.number}, {value_text(best, state)}"
+        if event.kind == records.SEARCH_ENDED:
+            self._best += "; writing the records"
+        elif self._ended == self._asked:
+            self._best += "; testing it beside the baselines"
+
+    def __rich__(self) -> "RenderableType":
+        """Draw the present state."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        head = Table.grid(padding=(0, 2))
+        passed = span(time.monotonic() - self._begun)
+        bar = ProgressBar(total=max(self._asked, 1), completed=self._ended, width=30)
+        head.add_row(bar, f"{self._ended}/{self._asked} trials", passed, Text(self._best))
+        lines = Table.grid(padding=(0, 2))
+        for number_, steps, value, knobs in self._running:
+            lines.add_row(f"trial {number_}", steps, value, Text(knobs, overflow="ellipsis", no_wrap=True))
+        return Group(head, lines)
+
+
+def end_line(event: "Event", state: "SearchState") -> str:
+    """Say how a trial ended."""
+    assert event.trial is not None
+    trial = state.trials[event.trial]
+    ended = sum(one.ended for one in state.trials.values())
+    asked = state.settings.trials if state.settings else ended
+    told = f"[{ended}/{asked}] trial {trial.number} {ENDS[event.kind]}"
+    if event.kind == records.TRIAL_FAILED:
+        return f"{told}: {trial.reason}"
+    seconds = trial.reports[-1].seconds if trial.reports else 0.0
+    why = f" ({trial.reason})" if trial.reason else ""
+    return f"{told}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
+
+
+def lost_line(event: "Event", state: "SearchState") -> str:
+    """Say that a trial's worker died, and from where the trial goes on."""
+    assert event.trial is not None
+    trial = state.trials[event.trial]
+    tries = "" if state.settings is None else f" of {state.settings.retries}"
+    return (
+        f"trial {trial.number}: its worker was lost ({event.payload['reason']}); "
+        f"it goes on from step {trial.step}, retry {trial.lost}{tries}"
+    )
+
+
+def test_line(name: str, event: "Event") -> str:
+    """Say what something reaches on the test split."""
+    evaluation = event.payload["evaluation"]
+    score = scored(evaluation["mean"], evaluation["interval"])
+    return f"{name}: test {evaluation.get('metric', 'score')} {score} over {evaluation['episodes']} episodes"
+
+
+def value_text(trial: "TrialRecord", state: "SearchState") -> str:
+    """Write what a trial is worth by its last report."""
+    if not trial.reports or state.settings is None:
+        return "no report yet"
+    metric = state.settings.objectives[0].metric
+    return f"{metric} {number(trial.reports[-1].metrics.get(metric))}"
+
+
+def steps_asked(trial: "TrialRecord") -> str:
+    """Return how many steps a trial has in all, those of retraining among them."""
+    if trial.config is None or "steps" not in trial.config.outer:
+        return "?"
+    return str(trial.config.outer["steps"] + trial.config.retrain_steps)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints what metaloom logs above the live display, not through it."""
+
+    def __init__(self, console: "Console") -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        self._console.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False, style="yellow")
+
+
+@contextmanager
+def shown_progress(console: "Console") -> Iterator[LineProgress]:
+    """Show progress, and what metaloom warns of, on ``console`` while inside."""
+    handler, logger = ConsoleHandler(console), logging.getLogger("metaloom")
+    logger.addHandler(handler)
+    try:
+        if not console.is_terminal:
+            yield LineProgress(console)
+            return
+        from rich.live import Live
+
+        progress = LiveProgress(console)
+        with Live(progress, console=console, refresh_per_second=4, transient=True):
+            yield progress
+    finally:
+        logger.removeHandler(handler)

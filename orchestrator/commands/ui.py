@@ -1,0 +1,137 @@
+"""``metaloom ui``: the MLflow UI on a store, for this user on this machine, and gone with Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from metaloom.learners.errors import BadEnvironment, BadInput
+from metaloom.orchestrator.signals import SIGNALS
+from metaloom.orchestrator.tracking import client as tracking_client
+
+HOST = "127.0.0.1"
+FIRST_PORT, PORTS_TRIED = 5000, 50
+START_S, STOP_S = 120.0, 10.0
+# Not to be loosened by the user's environment: one process, nothing executed, nothing unpickled, nothing sent.
+CLOSED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+
+
+def free_port(asked: int | None) -> int:
+    """Return ``asked`` if it is free, or the first free port from 5000 on.
+
+    Raises:
+        BadInput: ``asked`` is in use.
+        BadEnvironment: So are all that were tried.
+    """
+    for port in [asked] if asked else range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+                return port
+            except OSError as error:
+                if asked:
+                    raise BadInput(f"--port {asked}: {error.strerror}; leave it out to get a free one") from error
+    raise BadEnvironment(f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free; give --port")
+
+
+@contextmanager
+def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Serve the UI while inside; nothing of it is left afterwards, whatever ends the block.
+
+    Raises:
+        BadInput: There is no such store.
+        BadEnvironment: The server did not start; with its last words.
+    """
+    if not store.is_dir():
+        raise BadInput(f"there is no store {store}: run a search first, or name another one with --store")
+    with tempfile.TemporaryFile() as log:
+        # Its own session: Ctrl-C reaches us alone, and the server ends by our hand, with all its processes.
+        process = subprocess.Popen(
+            _command(store, port),
+            env={**os.environ, **tracking_client.QUIET, **CLOSED},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            with _signals_leave():
+                _wait(process, port, log.fileno())
+                yield process
+        finally:
+            _end(process)
+
+
+def serve(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the user's Ctrl-C.
+
+    Raises:
+        BadEnvironment: The server has ended by itself: killed, or out of memory.
+    """
+    code = process.wait()
+    raise BadEnvironment(f"the MLflow server has ended by itself ({_ending(code)}); start it again with 'metaloom ui'")
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _command(store: Path, port: int) -> list[str]:
+    place = store.absolute()
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)),
+        *("--backend-store-uri", tracking_client.tracking_uri(place, None)),
+        *("--default-artifact-root", (place / tracking_client.MLFLOW_ARTIFACTS).as_uri()),
+    ]
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: int) -> None:
+    """Wait until the server answers."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        time.sleep(0.1)
+    last = os.pread(log, 100_000, 0).decode(errors="replace").strip().splitlines()[-5:]
+    raise BadEnvironment("the MLflow server did not start:\n" + "\n".join(last))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the server's whole process group: politely, then at once."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break  # the whole group has ended
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+@contextmanager
+def _signals_leave() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM leave the block, each with its own exit code.
+
+    Ctrl-C too, whatever was there before: a shell lets its background jobs ignore SIGINT, and Python keeps to that.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,382 @@
+"""The Director: every decision of a search, written to the journal before anyone acts on it.
+
+Executors ask it for the next trial and tell it what workers say. It holds nothing
+that the journal does not: a new Director over the same journal goes on where the
+last one was killed.
+"""
+
+import json
+import math
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.executors.hosting import Assignment, Message, OpenTrial
+from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.proposing.study import Define, Proposal, Proposer
+from metaloom.orchestrator.scheduling import population  # noqa: F401  (registers the scheduler 'pbt')
+from metaloom.orchestrator.scheduling.schedulers import (
+    CONTINUE,
+    PAUSE,
+    STOP,
+    Exploit,
+    Scheduler,
+    Verdict,
+    build_scheduler,
+)
+from metaloom.orchestrator.state import INTERRUPTED, SearchSettings, SearchState, TrialRecord
+from metaloom.orchestrator.store import trial_directory
+from metaloom.workers.records import names as records
+from metaloom.workers.records.names import CHECKPOINTS_FOLDER, Report, TrialConfig
+
+EXCHANGED_FILE = "exchanged.json"  # in a trial's directory: the last generation whose checkpoint was copied there
+
+
+class Progress(Protocol):
+    """Told of every event once it is in the journal."""
+
+    def update(self, event: Event, state: SearchState) -> None:
+        """Show what has happened; ``state`` has the event in it."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs trials: one after another here (inline.py), or on Ray (cluster.py)."""
+
+    name: str
+
+    def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
+        """Run trials until the Director has none left."""
+        ...
+
+
+class Director:
+    """Decides for one search.
+
+    Args:
+        journal: Open for appending, its ``search_created`` event in it; the caller holds the writer's lock.
+        define: Resolves the experiment through a ``Suggest``.
+        progress: Told of every event.
+        clock: Seconds since the epoch.
+
+    Attributes:
+        exhausted: Whether the grid was found to have no further point.
+
+    Raises:
+        SearchError: The journal holds no search, or its sampler or scheduler does not exist.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        define: Define,
+        *,
+        progress: Progress | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        events = journal.events()
+        self.state = SearchState.replay(events)
+        if self.state.settings is None:
+            raise SearchError(f"{journal.path} holds no search: it was killed while it was being made; remove it")
+        self.settings: SearchSettings = self.state.settings
+        self.journal, self._progress, self._clock = journal, progress, clock
+        self.seed = int(self.state.created["seed"])
+        self.scheduler: Scheduler = build_scheduler(self.settings.scheduler)
+        warm_start = self.state.created.get("warm_start") or ()
+        self._proposer = Proposer(self.settings, seed=self.seed, define=define, warm_start=warm_start)
+        for event in events:
+            self._proposer.apply(event)
+        self.exhausted = False
+
+    def start(self) -> None:
+        """Begin a session: what the last one left running waits to be taken up again."""
+        abandoned = [
+            self._event(records.TRIAL_INTERRUPTED, trial.number, reason="the search was killed", lost=False)
+            for trial in self.state.in_state(records.RUNNING)
+        ]
+        begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname())
+        self._record([*abandoned, begun])
+        self._copy_checkpoints()
+
+    def next_trial(self, *, worker: str = "") -> Assignment | None:
+        """Return the trial to run next, journalled as started; None if there is none now (see ``is_over``)."""
+        if self._time_is_up():
+            self._stop_waiting("the time budget is spent")
+            return None
+        self._exchange()
+        waiting = self.state.in_state(records.WAITING)
+        ready = next((trial for trial in waiting if self.scheduler.may_start(self.state, trial)), None)
+        while ready is None and self._may_propose():
+            ready = self._propose()
+        return None if ready is None else self._begin(ready, worker)
+
+    @property
+    def is_over(self) -> bool:
+        """True if no trial runs, waits, or is still to be suggested."""
+        ended = all(trial.ended for trial in self.state.trials.values())
+        return ended and (self._time_is_up() or not self._may_propose())
+
+    @property
+    def has_waiting(self) -> bool:
+        """True if a trial waits, be it for other trials."""
+        return bool(self.state.in_state(records.WAITING))
+
+    @property
+    def may_begin(self) -> bool:
+        """True if ``next_trial`` would return a trial now."""
+        if self._time_is_up():
+            return False
+        waiting = self.state.in_state(records.WAITING)
+        return self._may_propose() or any(self.scheduler.may_start(self.state, trial) for trial in waiting)
+
+    def hear(self, message: Message) -> bool:
+        """Take a worker's message; return whether its trial goes on.
+
+        Raises:
+            BadEnvironment: The machine is at fault; the trial waits for a better one.
+        """
+        if message.report is not None:
+            return self.report(message.trial, message.report, worker=message.worker) == CONTINUE
+        if message.environment:
+            self._record([self._event(records.TRIAL_INTERRUPTED, message.trial, reason=message.problem, lost=False)])
+            raise BadEnvironment(message.problem)
+        self.failed(message.trial, message.problem, message.traceback)
+        return False
+
+    def report(self, trial: int, report: Report, *, worker: str = "") -> str:
+        """Journal a report and what follows from it in one transaction; return ``continue``, ``stop`` or ``pause``."""
+        record = self.state.trials[trial]
+        if record.ended:
+            return STOP
+        if report.warnings:  # of their own, as the report itself may be known
+            self._record([self._event(records.TRIAL_WARNED, trial, warnings=list(report.warnings))])
+        if record.reports and report.step <= record.step:
+            return CONTINUE  # repeated after a damaged checkpoint: the journal knows it already
+        problem = self._problem(report)
+        if problem:
+            self.failed(trial, problem, "")
+            return STOP
+        verdict = self._judge(record, report)
+        events = [self._event(records.TRIAL_REPORTED, trial, report=report.to_json(), worker=worker)]
+        if report.finished:
+            events.append(self._event(records.TRIAL_FINISHED, trial, **self._result(report)))
+        elif verdict.action == STOP:
+            ending = {"step": report.step, "reason": verdict.reason, **self._result(report)}
+            events.append(self._event(records.TRIAL_STOPPED, trial, **ending))
+        elif verdict.action == PAUSE:
+            events.append(self._event(records.TRIAL_INTERRUPTED, trial, reason=verdict.reason, lost=False))
+        self._record(events)
+        return STOP if report.finished else verdict.action
+
+    def failed(self, trial: int, problem: str, traceback: str) -> None:
+        """Journal that a trial cannot go on; the search does."""
+        record = self.state.trials[trial]
+        if not record.ended:
+            self._record(
+                [self._event(records.TRIAL_FAILED, trial, reason=problem, traceback=traceback, step=record.step)]
+            )
+
+    def lost(self, trial: int, reason: str) -> None:
+        """Journal that a trial's worker died: the trial waits to be taken up again, or has failed too often."""
+        record = self.state.trials[trial]
+        if record.ended or record.state == records.WAITING:
+            return
+        if record.lost >= self.settings.retries:
+            often = f" {record.lost + 1} times; the last time" if record.lost else ""
+            self.failed(trial, f"its worker was lost{often}: {reason}", "")
+        else:
+            self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)])
+
+    def set_aside(self, trial: int, reason: str) -> None:
+        """Journal that a trial was broken off by no fault of its own, and waits to be taken up again."""
+        if self.state.trials[trial].state == records.RUNNING:
+            self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=False)])
+
+    def interrupt(self, reason: str) -> None:
+        """End the session: running trials wait, the search is ``interrupted``. Said twice, it is done once."""
+        if self.state.state == INTERRUPTED:
+            return
+        waiting = [
+            self._event(records.TRIAL_INTERRUPTED, trial.number, reason=reason, lost=False)
+            for trial in self.state.in_state(records.RUNNING)
+        ]
+        self._record([*waiting, self._event(records.SEARCH_ENDED, None, state=INTERRUPTED, reason=reason)])
+
+    def end(self) -> None:
+        """End the search: ``finished``, or ``failed`` if no trial came to an end without failing."""
+        succeeded = self.state.in_state(records.FINISHED, records.STOPPED)
+        self._record([self._event(records.SEARCH_ENDED, None, state="finished" if succeeded else "failed")])
+
+    def note(self, kind: str, payload: dict[str, Any], *, trial: int | None = None) -> None:
+        """Journal a result about the search: the test of its best trial, or of a baseline."""
+        self._record([self._event(kind, trial, **payload)])
+
+    def directory(self, trial: int) -> Path:
+        """Return a trial's directory."""
+        return trial_directory(self.journal.folder, trial)
+
+    # What follows from what.
+
+    def _begin(self, trial: TrialRecord, worker: str) -> Assignment:
+        attempt = trial.attempts + 1
+        self._record([self._event(records.TRIAL_STARTED, trial.number, attempt=attempt, worker=worker)])
+        assert trial.config is not None  # a trial without one has failed
+        known = trial.step if trial.reports else -1
+        return Assignment(trial.config, self.directory(trial.number), known)
+
+    def _may_propose(self) -> bool:
+        return not self.exhausted and len(self.state.trials) < self.settings.trials
+
+    def _propose(self) -> TrialRecord | None:
+        """Suggest and journal the next trial; None if the grid is used up or the knobs do not fit together."""
+        number = len(self.state.trials)
+        proposal = self._proposer.propose(number)
+        if proposal is None:
+            self.exhausted = True
+            return None
+        config = None if proposal.resolved is None else self._config(number, proposal)
+        knobs = proposal.params if proposal.resolved is None else proposal.resolved.knobs
+        payload = {
+            "knobs": dict(knobs),
+            "config": None if config is None else config.to_json(),
+            "sampler": proposal.origin,
+            "params": proposal.params,
+            "distributions": proposal.distributions,
+        }
+        events = [self._event(records.TRIAL_SUGGESTED, number, **payload)]
+        if config is None:
+            failure = {"reason": proposal.problem, "traceback": "", "step": 0}
+            events.append(self._event(records.TRIAL_FAILED, number, **failure))
+        self._record(events)
+        return None if config is None else self.state.trials[number]
+
+    def _config(self, number: int, proposal: Proposal) -> TrialConfig:
+        resolved = proposal.resolved
+        assert resolved is not None
+        return TrialConfig(
+            search=self.journal.folder.name,
+            trial=number,
+            seed=self.seed,
+            tasks=resolved.tasks,
+            learner=resolved.learner,
+            inner=resolved.inner,
+            outer=resolved.outer,
+            resources=resolved.resources,
+        )
+
+    def _problem(self, report: Report) -> str:
+        """Say why a report cannot be used: an objective is missing or not a number. Empty if it can."""
+        for objective in self.settings.objectives:
+            value = report.metrics.get(objective.metric)
+            if value is None:
+                known = ", ".join(sorted(report.metrics))
+                return f"the trial reported no '{objective.metric}', which is an objective (it reported {known})"
+            if not math.isfinite(value):
+                return f"{objective.metric} is {value} at step {report.step}"
+        return ""
+
+    def _judge(self, record: TrialRecord, report: Report) -> Verdict:
+        """Ask the scheduler as if the report were journalled: it will be, together with the verdict."""
+        if report.finished:
+            return Verdict()
+        record.reports.append(report)
+        try:
+            verdict = self.scheduler.judge(self.state, record)
+        finally:
+            record.reports.pop()
+        if verdict.action == CONTINUE and self._time_is_up():
+            return Verdict(STOP, "the time budget is spent")
+        return verdict
+
+    def _result(self, report: Report) -> dict[str, Any]:
+        """What a trial is worth, as its last event says it."""
+        values = {one.metric: report.metrics[one.metric] for one in self.settings.objectives}
+        violations = {one.name: one.violation(report.metrics) for one in self.settings.constraints}
+        first = self.settings.objectives[0].metric
+        return {
+            "metric": first,
+            "value": values[first],
+            "values": values,
+            "violations": violations,
+            "interval": list(report.interval),
+            "episodes": len(report.scores),
+            "steps": report.step,
+            "seconds": report.seconds,
+        }
+
+    def _time_is_up(self) -> bool:
+        budget = self.settings.time_budget_s
+        return budget is not None and self.state.elapsed_at(self._clock()) >= budget
+
+    def _stop_waiting(self, reason: str) -> None:
+        """Stop the trials that wait: those with a report at its value, those without at none."""
+        events = []
+        for trial in self.state.in_state(records.WAITING):
+            result = self._result(trial.reports[-1]) if trial.reports else {"value": None, "values": {}}
+            ending = {"step": trial.step, "reason": reason, **result}
+            events.append(self._event(records.TRIAL_STOPPED, trial.number, **ending))
+        if events:
+            self._record(events)
+
+    # Population-based training.
+
+    def _exchange(self) -> None:
+        """Let the scheduler's population exchange checkpoints, if a generation is complete."""
+        exploits = self.scheduler.exploits(self.state, seed=self.seed)
+        if exploits:
+            self._record([self._exploited(exploit) for exploit in exploits])
+            self._copy_checkpoints()
+
+    def _exploited(self, exploit: Exploit) -> Event:
+        resolved = self._proposer.resolve_with(exploit.params)
+        proposal = Proposal(resolved, "", dict(exploit.params), {}, "pbt")
+        return self._event(
+            records.TRIAL_EXPLOITED,
+            exploit.trial,
+            donor=exploit.donor,
+            step=exploit.step,
+            generation=exploit.generation,
+            params=dict(exploit.params),
+            distributions=self.state.trials[exploit.donor].distributions,
+            knobs=dict(resolved.knobs),
+            config=self._config(exploit.trial, proposal).to_json(),
+        )
+
+    def _copy_checkpoints(self) -> None:
+        """Copy the donors' checkpoints. Repeated after a kill: no trial starts before all are copied."""
+        for trial in self.state.in_state(records.WAITING):
+            if trial.exploited is not None:
+                donor = self.directory(int(trial.exploited["donor"]))
+                _take_over(donor, self.directory(trial.number), generation=trial.generation)
+
+    # The journal.
+
+    def _event(self, event_kind: str, about: int | None, **payload: Any) -> Event:
+        return Event(0, self._clock(), about, event_kind, payload)
+
+    def _record(self, events: Sequence[Event]) -> None:
+        """Append the events, then act on them: what is returned is what a replay would read."""
+        for event in self.journal.append_all(events):
+            self.state.apply(event)
+            self._proposer.apply(event)
+            if self._progress is not None:
+                self._progress.update(event, self.state)
+
+
+def _take_over(donor: Path, directory: Path, *, generation: int) -> None:
+    """Replace a trial's checkpoints by the donor's, once per generation."""
+    marker = directory / EXCHANGED_FILE
+    if marker.exists() and json.loads(marker.read_text())["generation"] >= generation:
+        return
+    aside = directory / f"{CHECKPOINTS_FOLDER}.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(donor / CHECKPOINTS_FOLDER, aside)
+    shutil.rmtree(directory / CHECKPOINTS_FOLDER, ignore_errors=True)
+    aside.rename(directory / CHECKPOINTS_FOLDER)
+    marker.write_text(json.dumps({"generation": generation}))

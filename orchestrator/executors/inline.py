@@ -1,0 +1,39 @@
+"""Trials one after another in this process: for debugging and small work. No Ray is imported."""
+
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
+from metaloom.orchestrator.signals import Interruption
+
+NAME = "inline"
+
+
+class InlineExecutor:
+    """Runs a search's trials here, one at a time.
+
+    Args:
+        interruption: Where signals are seen.
+    """
+
+    name = NAME
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
+        """Run trials until the Director has none left; ``concurrency`` is always one here.
+
+        Raises:
+            Stopped: A signal has come.
+            BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
+        """
+        host = TrialHost(open_trial)
+        try:
+            while (assignment := director.next_trial(worker=NAME)) is not None:
+                host.begin(assignment)
+                going_on = True
+                while going_on:
+                    with self._interruption.raising():  # a trial survives being cut off anywhere
+                        message = host.step()
+                    going_on = director.hear(message)
+        finally:
+            host.close()

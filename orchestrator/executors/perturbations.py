@@ -1,0 +1,134 @@
+"""A trial's perturbations of phi, shared out over Ray actors of its own: evolution strategies on a whole cluster.
+
+The trial's placement group has one bundle for the trial and one for each actor (``cluster.RayExecutor`` asks for it),
+so that a trial either has all of its actors or has not begun: two half-provided trials never wait for each other.
+
+An item's answer does not depend on where it is evaluated (machines of one kind assumed), and the answers come back in
+the order of the items: bit for bit what one process computes.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from metaloom.learners.hypergradients.problem import Mapper, one_by_one
+from metaloom.orchestrator.errors import ClusterError
+from metaloom.workers.device import prepare_device
+from metaloom.workers.outer import OuterConfig
+from metaloom.workers.records.names import TrialConfig
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+MAX_LOST = 3  # of one trial's actors, before it is the trial that fails: something ends them each time
+logger = logging.getLogger("metaloom.cluster")
+
+
+class Evaluator:
+    """Runs in an actor: evaluates items as the trial itself would."""
+
+    def __init__(self, resources: Mapping[str, Any]) -> None:
+        self._resources = resources
+
+    def evaluate(self, function: Callable[[Item], Answer], items: Sequence[Item], precision: str) -> list[Answer]:
+        """Return ``function`` of each item."""
+        with prepare_device(self._resources, precision).precision():
+            return one_by_one(function, items)
+
+
+class PerturbationWorkers:
+    """The actors of one trial's worker, started when they are first needed and kept from trial to trial.
+
+    Args:
+        resources: The resources section: ``perturbation_workers``, and what each of them gets.
+        request: What each actor asks Ray for (``cpu``, ``gpu``, ``memory``): a bundle of the placement group.
+    """
+
+    def __init__(self, resources: Mapping[str, Any], request: Mapping[str, float]) -> None:
+        self._resources = dict(resources)
+        self._request = dict(request)
+        self._actors: dict[int, Any] = {}
+
+    def __call__(self, config: TrialConfig) -> Mapper:
+        """Return what evaluates a trial's perturbations."""
+        return _SharedOut(self, OuterConfig.of(config.outer).precision)
+
+    @property
+    def count(self) -> int:
+        """How many actors there are beside the trial's own process."""
+        return int(self._resources["perturbation_workers"])
+
+    def actor(self, number: int) -> Any:
+        """Return an actor, started if it is not there; bundle 0 of the placement group is the trial's own."""
+        if number not in self._actors:
+            group = ray.util.get_current_placement_group()
+            self._actors[number] = (
+                ray.remote(Evaluator)
+                .options(
+                    num_cpus=self._request["cpu"],
+                    num_gpus=self._request["gpu"],
+                    memory=self._request.get("memory"),
+                    scheduling_strategy=PlacementGroupSchedulingStrategy(group, number + 1),
+                )
+                .remote(self._resources)
+            )
+        return self._actors[number]
+
+    def forget(self, number: int) -> None:
+        """Let go of an actor that is lost."""
+        self._actors.pop(number)
+
+
+class _SharedOut:
+    """A ``Mapper``: the first share is evaluated here, the others by the actors at the same time."""
+
+    def __init__(self, workers: PerturbationWorkers, precision: str) -> None:
+        self._workers, self._precision = workers, precision
+        self._lost = 0
+
+    def __reduce__(self) -> tuple[Callable[[], Mapper], tuple[()]]:
+        """A copy that travels with a problem evaluates where it arrives."""
+        return _evaluated_here, ()
+
+    def __call__(self, function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """Return ``function`` of each item, in the order of the items."""
+        own, *others = shares(items, 1 + self._workers.count)
+        sent = ray.put(function)
+        pending = [
+            self._workers.actor(number).evaluate.remote(sent, share, self._precision)
+            for number, share in enumerate(others)
+        ]
+        answers = one_by_one(function, own)
+        for number, share in enumerate(others):
+            answers += self._answers(number, pending[number], function, share)
+        return answers
+
+    def _answers(
+        self, number: int, pending: Any, function: Callable[[Item], Answer], share: Sequence[Item]
+    ) -> list[Answer]:
+        """Wait for an actor's answers; those of an actor that is lost are computed here."""
+        try:
+            found: list[Answer] = ray.get(pending)
+            return found
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+            self._lost += 1
+            if self._lost > MAX_LOST:
+                raise ClusterError(f"{self._lost} perturbation workers of the trial were lost: {error}") from error
+            logger.warning("perturbation worker %d was lost; its share is computed in the trial's process", number)
+            self._workers.forget(number)
+            return one_by_one(function, share)
+
+
+def _evaluated_here() -> Mapper:
+    return one_by_one
+
+
+def shares(items: Sequence[Item], count: int) -> list[Sequence[Item]]:
+    """Cut items into ``count`` runs of nearly equal length; the shorter ones come first."""
+    ends = [len(items) * index // count for index in range(count + 1)]
+    return [items[first:last] for first, last in pairwise(ends)]

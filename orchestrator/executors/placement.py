@@ -1,0 +1,79 @@
+"""What of a running Ray a trial asks for, and how many such trials it has room for.
+
+A trial alone asks for its ``cpus``, ``gpus`` and ``memory``. With perturbation workers it asks for as much again for
+each of them, all in one placement group: Ray gives the whole group or nothing, so that no two trials can hold a part
+each and wait for the rest.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray import tune
+
+from metaloom.orchestrator.errors import ClusterError
+
+KEYS = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # Tune's names to those of Ray's nodes
+
+Asked = Any  # a mapping of Tune's names, or a tune.PlacementGroupFactory: ray is not typed
+
+
+def helpers(resources: Mapping[str, Any]) -> int:
+    """Return how many perturbation workers each trial has beside its own process."""
+    return int(resources.get("perturbation_workers") or 0)
+
+
+def bundle(resources: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a trial's own process asks for, and each of its perturbation workers."""
+    asked = {"cpu": float(resources.get("cpus") or 1), "gpu": float(resources.get("gpus") or 0)}
+    if resources.get("memory"):
+        asked["memory"] = float(resources["memory"])
+    return asked
+
+
+def request(resources: Mapping[str, Any]) -> Asked:
+    """Return what Tune asks Ray for: a bundle, or a placement group of several.
+
+    Raises:
+        ClusterError: The cluster could never give it, and would be waited for without an end.
+    """
+    _check_fits(resources)
+    count = helpers(resources)
+    if not count:
+        return bundle(resources)
+    each = {KEYS[name]: amount for name, amount in bundle(resources).items() if amount}
+    return tune.PlacementGroupFactory([each] * (1 + count))
+
+
+def slots(resources: Mapping[str, Any]) -> int:
+    """Return how many such trials the running cluster can hold at a time, at least one."""
+    return max(1, _bundles(bundle(resources)) // (1 + helpers(resources)))
+
+
+def _bundles(asked: Mapping[str, float]) -> int:
+    """Return how many bundles the cluster's nodes have room for when they are idle."""
+    wanted = {KEYS[name]: amount for name, amount in asked.items() if amount}
+    return sum(min(int(node.get(key, 0.0) // amount) for key, amount in wanted.items()) for node in _nodes())
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _check_fits(resources: Mapping[str, Any]) -> None:
+    """Refuse what no node could ever give, or not all nodes together."""
+    asked, count = bundle(resources), helpers(resources)
+    for name, amount in asked.items():
+        most = max((node.get(KEYS[name], 0.0) for node in _nodes()), default=0.0)
+        if amount > most:
+            raise ClusterError(
+                f"a trial asks for {amount:g} {name}, but no node of the Ray cluster has more than {most:g}; "
+                f"change resources.{name if name == 'memory' else name + 's'}"
+            )
+    room = _bundles(asked)
+    if room < 1 + count:
+        each = ", ".join(f"{amount:g} {name}" for name, amount in asked.items() if amount)
+        raise ClusterError(
+            f"a trial with resources.perturbation_workers: {count} asks for {each} {1 + count} times over, but the Ray "
+            f"cluster has that only {room} times; give perturbation_workers: {room - 1} or fewer"
+        )

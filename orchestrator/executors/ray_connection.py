@@ -1,0 +1,294 @@
+"""The Ray that a search runs on: started for it on this machine, or a cluster that it joins.
+
+``ray_environment.prepare`` must have been called before this module is imported. A Ray of our own has two servers,
+gcs_server and raylet (platform facts, measured): after raylet's death Tune waits for ever, and after gcs_server's this
+process is caught inside Ray until Ray ends it with no word a minute later. So both are watched, from the loop and, for
+when the loop is caught, from a thread.
+"""
+
+import atexit
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+import psutil
+import ray
+from ray._private import ray_constants, worker
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # in no stub of Ray's
+from ray.experimental import internal_kv
+
+from metaloom.orchestrator.errors import ClusterError
+from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.signals import Interruption
+
+SERVERS = ("gcs_server", "raylet")
+LOOK_S = 1.0  # how often it is looked whether the servers live
+ANSWER_S = 10.0  # for the head node to take a connection
+NOTICE_S = 10.0  # for the loop to notice, which it does within a second unless it is caught inside Ray
+SIGNALLED_S = 3.0  # the same, after a signal
+UNANSWERED = 30  # tries after which a cluster is given up, LOOK_S apart: Ray itself ends this process after 60 s
+DEATH = "a server of Ray on this machine has died (it was killed, or the machine ran out of memory)"
+SILENCE = "the Ray cluster at {address} no longer answers"
+LOOPBACK = ("127.", "::1", "::ffff:127.")
+_LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
+logger = logging.getLogger("metaloom.cluster")
+
+
+class Connection:
+    """A Ray that this process is connected to.
+
+    Args:
+        interruption: Where signals are seen.
+        others: Children of this process that are none of Ray's.
+        own: Whether Ray was started for this process alone, as its children.
+        address: Of the cluster that was joined.
+    """
+
+    def __init__(self, interruption: Interruption, others: set[int], *, own: bool, address: str | None = None) -> None:
+        self._interruption, self._own = interruption, own
+        self._head, self._unanswered = _host_and_port(address or ""), 0
+        self._reason = SILENCE.format(address=address) if address else DEATH
+        self._roots = _children(others) if own else []
+        self._started = self._family()
+        self._servers = [one for one in self._started if _name(one) in SERVERS]
+        self._left = threading.Event()
+        if own or self._head:
+            threading.Thread(target=self._watch, name="metaloom-ray-watch", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise ClusterError if a server of our own has died, or the cluster no longer answers."""
+        if not self.is_whole:
+            raise ClusterError(self._reason)
+
+    def _watch(self) -> None:
+        while not self._left.wait(LOOK_S):
+            if self._head is not None:
+                self._unanswered = 0 if _answers(*self._head) else self._unanswered + 1
+            if self.is_whole:
+                self._started = self._family()  # the workers are raylet's children, and nobody's once it has died
+            elif not self._left.wait(SIGNALLED_S if self._interruption.signal_number else NOTICE_S):
+                told = f"metaloom: {self._reason}\n{self._interruption.advice}"
+                print(told.rstrip(), file=sys.stderr, flush=True)
+                _kill(self._started)
+                number = self._interruption.signal_number
+                os._exit(128 + number if number else ClusterError.exit_code)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all servers live."""
+        return self._unanswered < UNANSWERED and all(map(_lives, self._servers))
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether its servers answer: not those of our own once SIGTERM has come, which has come to them as well."""
+        return self.is_whole and not (self._own and self._interruption.signal_number == signal.SIGTERM)
+
+    def close(self) -> None:
+        """Leave Ray; end the one that is our own, and no other child of this process.
+
+        systemd and Slurm send SIGTERM to all processes at once, and Ray's servers take their time over it:
+        ``ray.shutdown`` would wait for those that are going, and may wait until Ray aborts this process.
+        """
+        self._left.set()
+        broken = not self.is_whole
+        if self._own and self._interruption.signal_number == signal.SIGTERM:
+            _abandon(signal.SIGTERM)
+            broken = True
+        else:
+            with _no_collection():  # its raylet may be dead; with a dead gcs_server nobody comes here but by a signal
+                ray.shutdown()
+        if broken:
+            _kill([*self._started, *self._family()])
+
+    def _family(self) -> list[psutil.Process]:
+        found = list(self._roots)
+        for root in self._roots:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += root.children(recursive=True)
+        return found
+
+
+@contextlib.contextmanager
+def connected(
+    interruption: Interruption, *, address: str | None = None, cpus: int | None = None
+) -> Iterator[Connection]:
+    """Start Ray for this process alone, or join the cluster at ``address``; a Ray that runs already is used.
+
+    Raises:
+        ClusterError: Ray does not start, there is no cluster at the address, or SIGTERM has come to this process.
+        Stopped: A signal came while it started, which takes from 3 s to a minute.
+    """
+    if ray.is_initialized():
+        yield Connection(interruption, set(), own=False)
+        return
+    if _is_held():
+        raise ClusterError(
+            "this process was told to end (SIGTERM), and cannot start Ray again: "
+            "search in a new one, or with the executor 'inline'"
+        )
+    gc.collect()  # of what an earlier Ray has left: in the new one it would ask for what is not there
+    others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
+    with ray_environment.private() if address is None else contextlib.nullcontext():
+        _start_or_stop(interruption, address, cpus, others)
+        connection = Connection(interruption, others, own=address is None, address=address)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            interruption.install()
+    if not _is_held():
+        _read_environment()  # for a Ray that the caller starts next
+
+
+def _is_held() -> bool:
+    """Return whether something of a Ray is left in this process, which only ``ray.shutdown`` removes."""
+    return hasattr(worker.global_worker, "core_worker")
+
+
+def _read_environment() -> None:
+    """Let Ray see the environment as it is now: it looked once, when it was imported, and the caller may have done so.
+
+    The mode comes before the token: a thread of an earlier Ray that asks in between must not miss a token it needs.
+    """
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(
+        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray_constants.IS_WINDOWS_OR_OSX
+    )
+
+
+def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
+    """Start Ray, or leave nothing of it: a start that a signal or a crowded machine breaks off has made processes."""
+    try:
+        with interruption.raising():
+            _start(address, cpus)
+    except BaseException as error:
+        if isinstance(error, SystemExit):  # Ray's own handler, put in the place of ours while it starts
+            interruption.signal_number = interruption.signal_number or signal.SIGTERM
+        if address is None:
+            atexit.unregister(ray.shutdown)
+            _kill(_children(others))
+        interruption.check()
+        raise
+    finally:
+        interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
+        if interruption.signal_number == signal.SIGTERM:
+            signal.alarm(0)  # by which that handler, if it was the one that met the signal, aborts in three seconds
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
+    _read_environment()
+    try:
+        with ray_environment.quiet():
+            if address is None:
+                folder = str(ray_environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
+                ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
+                _warn_of_open_ports()
+            else:
+                _check_answers(address)
+                ray.init(address, **_LOGGING)
+    except Exception as error:
+        where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
+        said = str(error).strip().splitlines()
+        hint = "check the address and RAY_AUTH_TOKEN" if address else "try --executor inline, which needs no Ray"
+        raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
+    finally:
+        os.umask(umask)
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for five minutes."""
+    head = _host_and_port(address)
+    if head is not None:
+        socket.create_connection(head, timeout=ANSWER_S).close()
+
+
+def _host_and_port(address: str) -> tuple[str, int] | None:
+    host, _, port = address.rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else None
+
+
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), timeout=LOOK_S).close()
+        return True
+    return False
+
+
+def _children(others: set[int]) -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child.pid not in others]
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect Python's garbage now, and none within.
+
+    An actor's handle in a cycle that is collected while Ray shuts down asks a worker that is gone, and Ray then ends
+    this process with exit code 1.
+    """
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _abandon(number: int) -> None:
+    """Let nothing of Ray's or Tune's wait for servers that are gone, in a destructor or at this process's end.
+
+    There Ray's own threads and static destructors would still wait, and then crash it: so it ends before they run, with
+    the signal's exit code.
+    """
+    atexit.unregister(ray.shutdown)
+    worker.global_worker.set_is_connected(False)
+    internal_kv._internal_kv_reset()
+    atexit.register(_end, 128 + number)
+
+
+def _end(exit_code: int) -> None:
+    """End this process now, after all that was registered to be done at its end."""
+    atexit.unregister(_end)
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # whoever read our output may be gone
+        os._exit(exit_code)
+
+
+def _warn_of_open_ports() -> None:
+    """Warn if a process that we have just started listens beyond this machine."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.startswith(LOOPBACK):
+                    logger.warning("Ray's %s listens on %s, beyond this machine", process.name(), connection.laddr.ip)
+                    return

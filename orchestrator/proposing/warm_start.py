@@ -1,0 +1,63 @@
+"""Where a search may start from: the best trials of an earlier one in the same store."""
+
+from typing import Any
+
+from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.state import SearchState
+from metaloom.orchestrator.store import Store
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.knobs.sampling import holds
+from metaloom.search_spaces.resolve import searched_knobs
+
+PATH = ("search", "warm_start")
+
+
+def starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
+    """Return the knobs of the earlier search's best trials, with where they come from; none if none is asked for.
+
+    Raises:
+        SearchError: There is no such search, or it has no trial to start from; the place in the file is named.
+    """
+    wanted = experiment.search.warm_start
+    if wanted is None:
+        return []
+    try:
+        ranked = _state(store, wanted.search).ranked()
+        if not ranked:
+            raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
+    except SearchError as error:
+        place = [experiment.origin(PATH), ".".join(PATH), str(error)]
+        raise SearchError(": ".join(part for part in place if part)) from error
+    return [
+        {"origin": f"warm_start:{wanted.search}/{trial.number}", "params": trial.params}
+        for trial in ranked[: wanted.trials]
+    ]
+
+
+def _state(store: Store, name: str) -> SearchState:
+    journal = Journal(store.existing_folder(name), read_only=True)
+    try:
+        return SearchState.replay(journal.events())
+    finally:
+        journal.close()
+
+
+def left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:
+    """Say which values of the earlier trials this search cannot start from, in at most one line; each is drawn.
+
+    Args:
+        experiment: What is about to be searched.
+        given: What ``starts`` has found.
+    """
+    knobs, why = searched_knobs(experiment), dict[str, str]()
+    for trial in given:
+        for name, value in trial["params"].items():
+            if name not in knobs:
+                why[name] = "no searched knob here"
+            elif not holds(knobs[name], value):
+                why[name] = f"{value} is outside its range here"
+    if not why:
+        return []
+    said = ", ".join(f"{name} ({reason})" for name, reason in why.items())
+    return [f"warm_start leaves out what this search cannot take, and draws its own instead: {said}"]

@@ -1,0 +1,112 @@
+"""Population-based training: the worst take over the checkpoints and knobs of the best.
+
+Jaderberg et al., 2017, https://arxiv.org/abs/1711.09846, section 3 (truncation selection, perturbation).
+
+No two trials take over one checkpoint with the same knobs: episodes do not depend on the trial, so they would be the
+same from there on.
+
+The population moves in generations: every ``interval_steps`` a trial pauses until
+all the others have come as far. So a donor's newest checkpoint is the one of the
+very step at which it was compared, any concurrency (one included) gives the same
+decisions, and a replay of the journal gives them back.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.orchestrator.proposing.study import real_bounds
+from metaloom.orchestrator.scheduling.schedulers import PAUSE, SCHEDULERS, Exploit, Verdict, first_steps, objective_of
+from metaloom.orchestrator.state import SearchState, TrialRecord
+
+REDRAWS = 32  # of one knob every fourth draw is another number altogether: none of 32 is, once in ten thousand times
+
+
+@SCHEDULERS.register("pbt")
+@dataclass(frozen=True)
+class PopulationBasedTraining:
+    """Exploit and explore at the end of every generation.
+
+    Attributes:
+        interval_steps: Outer steps from one generation to the next; None: every validation.
+        quantile: The worst ``quantile`` takes over from the best ``quantile``.
+        resample_probability: How often a taken-over knob is drawn anew instead of perturbed.
+        factor: A perturbed knob is multiplied or divided by it.
+    """
+
+    interval_steps: int | None = None
+    quantile: float = 0.25
+    resample_probability: float = 0.25
+    factor: float = 1.2
+
+    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+        """Pause the trial if its report completes its generation."""
+        before = trial.reports[-2].step if len(trial.reports) > 1 else 0
+        generation = self._generation(trial)
+        if generation > before // first_steps(self.interval_steps, trial):
+            return Verdict(PAUSE, f"waits for generation {generation} of the population")
+        return Verdict()
+
+    def may_start(self, state: SearchState, trial: TrialRecord) -> bool:
+        """Let a paused trial go on once its generation is complete; its exchange is journalled by then."""
+        generation = self._generation(trial)
+        return generation == 0 or self._is_complete(state, generation)
+
+    def exploits(self, state: SearchState, *, seed: int) -> Sequence[Exploit]:
+        """Return the exchanges of the generation that has just been completed, if any."""
+        alive = [trial for trial in state.trials.values() if not trial.ended]
+        generation = min((self._generation(trial) for trial in alive), default=0)
+        handled = any(trial.generation >= generation for trial in state.trials.values())
+        if len(alive) < 2 or generation == 0 or handled or not self._is_complete(state, generation):
+            return ()
+        return self._exchange(state, alive, generation, seed)
+
+    def _exchange(self, state: SearchState, alive: Sequence[TrialRecord], generation: int, seed: int) -> list[Exploit]:
+        objective = objective_of(state)
+        ranked = sorted(alive, key=lambda trial: (-objective.score(trial.reports[-1]), trial.number))
+        count = min(max(1, int(len(ranked) * self.quantile)), len(ranked) // 2)
+        exchanges: list[Exploit] = []
+        for trial in ranked[len(ranked) - count :]:
+            donors = [donor for donor in ranked[:count] if donor.step == trial.step]
+            if not donors:  # the step between reports is itself a searched knob: these two cannot be compared
+                continue
+            draw = random.Random(f"{seed}/{generation}/{trial.number}")
+            donor = draw.choice(donors)
+            params = self._explored(donor, draw)
+            for _ in range(REDRAWS):
+                if not any((one.donor, one.params) == (donor.number, params) for one in exchanges):
+                    break
+                params = self._explored(donor, draw)
+            exchanges.append(Exploit(trial.number, donor.number, trial.step, generation, params))
+        return exchanges
+
+    def _explored(self, donor: TrialRecord, draw: random.Random) -> dict[str, Any]:
+        """Return the donor's parameters, each real one perturbed or drawn anew, inside its bounds.
+
+        Whole numbers and choices stay: they are shapes of the checkpoint that is taken over.
+        """
+        changed = dict(donor.params)
+        for name in sorted(changed):
+            bounds = real_bounds(donor.distributions[name])
+            if bounds is None:
+                continue
+            low, high, log = bounds
+            if draw.random() < self.resample_probability:
+                changed[name] = (
+                    math.exp(draw.uniform(math.log(low), math.log(high))) if log else draw.uniform(low, high)
+                )
+            else:
+                changed[name] *= draw.choice((self.factor, 1 / self.factor))
+            changed[name] = min(max(changed[name], low), high)
+        return changed
+
+    def _is_complete(self, state: SearchState, generation: int) -> bool:
+        """Say whether every trial of the population has ended or stands at ``generation`` or beyond."""
+        if state.settings is None or len(state.trials) < state.settings.trials:
+            return False
+        return all(trial.ended or self._generation(trial) >= generation for trial in state.trials.values())
+
+    def _generation(self, trial: TrialRecord) -> int:
+        return trial.step // first_steps(self.interval_steps, trial) if trial.reports else 0

@@ -1,0 +1,49 @@
+"""``metaloom sync``: carry over what a search's projections could not deliver while it ran."""
+
+from pathlib import Path
+
+from metaloom.orchestrator.journal import Event, Journal, writer_lock
+from metaloom.orchestrator.state import ACTIVE, INTERRUPTED, SearchState
+from metaloom.orchestrator.store import Store
+from metaloom.orchestrator.tracking.outbox import Backlog, Warn
+from metaloom.orchestrator.tracking.projection import drain
+from metaloom.workers.records import names as records
+
+PATIENCE_S = 3600.0
+
+
+def synchronize(store: Path, name: str, *, warn: Warn, timeout_s: float = PATIENCE_S) -> list[Backlog]:
+    """Bring MLflow up to date with search ``name``; return what could not be delivered.
+
+    A search whose driver was killed is first given the end that the driver could not write: no run
+    stays RUNNING where nothing runs.
+
+    Raises:
+        SearchError: There is no such search, or it is running (it then sends its records itself).
+    """
+    folder = Store(store).existing_folder(name)
+    with writer_lock(folder):
+        journal = Journal(folder)
+        try:
+            tracking = _end_if_killed(journal)
+        finally:
+            journal.close()
+        return drain(folder, store=store, tracking=tracking, warn=warn, timeout_s=timeout_s)
+
+
+def _end_if_killed(journal: Journal) -> dict[str, str]:
+    """Journal the end of a session that was cut off; return the search's tracking section."""
+    events = journal.events()
+    state = SearchState.replay(events)
+    if state.state == ACTIVE:
+        # At the time of the last event: the time since then is no part of the search's budget.
+        moment = events[-1].time
+        cut_off = [
+            Event(
+                0, moment, trial.number, records.TRIAL_INTERRUPTED, {"reason": "the search was killed", "lost": False}
+            )
+            for trial in state.in_state(records.RUNNING)
+        ]
+        ended = {"state": INTERRUPTED, "reason": "the search was killed"}
+        journal.append_all([*cut_off, Event(0, moment, None, records.SEARCH_ENDED, ended)])
+    return dict((state.created.get("experiment") or {}).get("tracking") or {})

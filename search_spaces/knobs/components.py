@@ -1,0 +1,240 @@
+"""Components: what fills a slot, a task source, an estimator; each a kind with its own settings.
+
+A component is given as its kind's name, as a mapping of settings (with the key ``kind`` where it
+is not the default's), as ``learn``, or as ``{search: [...]}`` over several of these.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from metaloom.learners.errors import unknown
+from metaloom.learners.plugins import unknown_or_absent
+from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.knobs.declarations import construct, given_default, parse_knob
+from metaloom.search_spaces.knobs.fields import MISSING, fields_of
+from metaloom.search_spaces.knobs.sampling import corners, resolve_node
+from metaloom.search_spaces.reading.document import shown
+from metaloom.search_spaces.reading.labels import LEARN, SEARCH, label_of, labels_of, members, note_repeated
+from metaloom.search_spaces.reading.nodes import (
+    Alternatives,
+    Fixed,
+    LearnedKnob,
+    Node,
+    Place,
+    Section,
+    Several,
+    walk_nodes,
+)
+
+FIELD_AND_ITEM = re.compile(r"(\w+)(?:\[(\d+)\])?:?")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The kinds that may stand in one place.
+
+    Attributes:
+        noun: What they are called in messages.
+        configs: Kind to its configuration's dataclass.
+        fixed: The kind where nothing is said; None if it must be named.
+        learned: The kind that ``learn`` means; None if there is none.
+        key: The key that names the kind; empty for a section of one kind.
+        recipe: The method's own settings for this place.
+        also: Keys that may stand beside the settings, for the spelling of a wrong one.
+        combined: Whether several may fill the place together, given as a list.
+    """
+
+    noun: str
+    configs: Mapping[str, type]
+    fixed: str | None = None
+    learned: str | None = None
+    key: str = "kind"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    combined: bool = False
+
+
+def expand(
+    raw: Any, key: str, place: Place, problems: Problems, parse: Callable[[Any, Place], Node]
+) -> Alternatives | None:
+    """Parse ``{search: [...]}``, or a mapping whose ``key`` is searched, into alternatives; None if it is neither."""
+    found = members(raw)
+    settings = raw.get(SEARCH) if isinstance(raw, Mapping) else None
+    if found is None and isinstance(raw, Mapping) and (named := members(raw.get(key))) is not None:
+        rest = {name: value for name, value in raw.items() if name != key}
+        found = [({key: kind, **rest} if isinstance(kind, str) else kind, ()) for kind, _ in named]
+        settings = raw[key][SEARCH]
+    if found is None:
+        return None
+    if not found:
+        problems.add(place.path, "a search needs at least one option")
+        return Alternatives(place.name, {"none": Fixed(None)}, "none")
+    raws = [{key: member} if isinstance(member, str) and member != LEARN else member for member, _ in found]
+    labels, before = labels_of(raws, key), len(problems)
+    options = {
+        label: parse(member, place.option((*place.path, *path), label))
+        for label, member, (_, path) in zip(labels, raws, found, strict=True)
+    }
+    readable = len(problems) == before
+    path = (*place.path, *found[0][1][:-1])
+    note_repeated(raws, labels, path, problems, tuple(options.values()) if readable else ())
+    default = labels[0]
+    if isinstance(settings, Mapping) and "default" in settings:
+        default = given_default(settings["default"], raws, labels, place, problems, key)
+    return Alternatives(place.name, options, default)
+
+
+def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> Node:
+    """Parse what stands in a slot, under the recipe's settings; problems are noted."""
+    alternatives = expand(
+        raw, catalogue.key, place, problems, lambda member, at: parse_component(catalogue, member, at, problems)
+    )
+    if alternatives is not None:
+        return alternatives
+    if isinstance(raw, list) and all(isinstance(member, str | Mapping) for member in raw):
+        return _several(catalogue, raw, place, problems)
+    settings = _settings(catalogue, raw, place, problems)
+    if settings is None:
+        return Fixed(None)
+    default = catalogue.recipe.get(catalogue.key, catalogue.fixed)
+    kind = settings.pop(catalogue.key, default)
+    if kind is None:
+        allowed = ", ".join(catalogue.configs)
+        problems.add((*place.path, catalogue.key), f"not given; name the {catalogue.noun} (allowed: {allowed})")
+        return Fixed(None)
+    if not isinstance(kind, str) or kind not in catalogue.configs:
+        path = (*place.path, catalogue.key) if isinstance(raw, Mapping) and catalogue.key in raw else place.path
+        problems.add(path, unknown_or_absent(catalogue.noun, kind, catalogue.configs))
+        return Fixed(None)
+    base = catalogue.recipe if kind == default else {}
+    return parse_settings(catalogue, kind, settings, base, place, problems)
+
+
+def _several(catalogue: Catalogue, raw: list[Any], place: Place, problems: Problems) -> Node:
+    """Parse a list of components that fill one place together."""
+    if not raw:
+        problems.add(place.path, f"got an empty list; name a {catalogue.noun}, or leave it out")
+        return Fixed(None)
+    if not catalogue.combined:
+        kinds = " and ".join(label_of(member, catalogue.key) for member in raw)
+        problems.add(place.path, f"takes one {catalogue.noun}, got the list of {kinds}; keep one, without the brackets")
+        return Fixed(None)
+    at = [place.option((*place.path, index), str(index)) for index in range(len(raw))]
+    members = [parse_component(catalogue, member, one, problems) for member, one in zip(raw, at, strict=True)]
+    return Several(place, tuple(members))
+
+
+def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any] | None:
+    """Write any shorthand as a mapping of settings; None where it is none."""
+    if raw is MISSING:
+        return {}
+    if raw == LEARN or (isinstance(raw, Mapping) and set(raw) == {LEARN}):
+        if catalogue.learned is None:
+            problems.add(place.path, _why_not_learned(catalogue))
+            return None
+        settings = raw[LEARN] if isinstance(raw, Mapping) else {}
+        if not isinstance(settings, Mapping | None):
+            told = f"got {shown(settings)}; give a mapping of the {catalogue.noun}'s settings, or the word learn alone"
+            problems.add((*place.path, LEARN), told)
+            return None
+        raw = {catalogue.key: catalogue.learned, **(settings or {})}
+    if raw == SEARCH or (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
+        kinds = ", ".join(list(catalogue.configs)[:3])
+        problems.add(place.path, f"a whole component has no range: list the kinds, such as {{search: [{kinds}]}}")
+        return None
+    if isinstance(raw, str):
+        return {catalogue.key: raw}
+    if isinstance(raw, Mapping):
+        return dict(raw)
+    problems.add(place.path, f"got {shown(raw)}; give the {catalogue.noun}'s name or a mapping of its settings")
+    return None
+
+
+def _why_not_learned(catalogue: Catalogue) -> str:
+    knobs = [
+        f"{kind}.{name}"
+        for kind, config in catalogue.configs.items()
+        for name, f in fields_of(config).items()
+        if f.learnable
+    ]
+    advice = f"; learn one of its settings ({', '.join(knobs)})" if knobs else "; fix it or search it"
+    return f"no {catalogue.noun} is learned as a whole{advice}"
+
+
+def parse_settings(
+    catalogue: Catalogue,
+    kind: str,
+    settings: Mapping[str, Any],
+    base: Mapping[str, Any],
+    place: Place,
+    problems: Problems,
+) -> Section:
+    """Parse a kind's settings, each in any mode, over ``base`` and the kind's defaults."""
+    config = catalogue.configs[kind]
+    known, before = fields_of(config), len(problems)
+    for name in settings:
+        if name not in known:
+            problems.add((*place.path, name), _unknown_setting(catalogue, kind, name))
+    nodes: dict[str, Node] = {}
+    for name, one in known.items():
+        fallback = base.get(name, one.default)
+        nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(name), problems)
+    section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
+    if len(problems) == before:
+        _check_values(config, section, catalogue.key, problems)
+    return section
+
+
+def _unknown_setting(catalogue: Catalogue, kind: str, name: str) -> str:
+    allowed = [*fields_of(catalogue.configs[kind]), *catalogue.also, *([catalogue.key] if catalogue.key else [])]
+    message = unknown(f"setting of {kind or catalogue.noun}", name, allowed)
+    owners = [other for other, config in catalogue.configs.items() if other != kind and name in fields_of(config)]
+    return f"{message}; it is a setting of {', '.join(owners)}" if owners else message
+
+
+def _check_values(config: type, section: Section, key: str, problems: Problems) -> None:
+    """Build the configuration at the default and at the ends of what is searched: it checks itself at birth.
+
+    What it says of the whole at some of them only, such as of a mixture all of whose searched coefficients are 0, is
+    no fault of the space: a trial that is suggested just that fails with these words.
+    """
+    complaints = []
+    for suggest in corners():
+        values = resolve_node(section, suggest, {})
+        values.pop(key, None)
+        complaints.append(construct(config, values))
+    placed = [_placed(one, section) for one in complaints if one is not None]
+    everywhere = None not in complaints
+    wrong = [one for one in placed if everywhere or one[0] != section.place.path]
+    if wrong:
+        problems.add(*wrong[0])
+
+
+def _placed(complaint: str, section: Section) -> tuple[Path, str]:
+    """Split off the field that a configuration's complaint begins with, as in ``learner.update.rate must ...``.
+
+    An item of a list is one too: ``learner.augmentation.operations[1]: no ...``.
+    """
+    place, _, message = complaint.partition(" ")
+    found = FIELD_AND_ITEM.fullmatch(place.rpartition(".")[2])
+    name = found[1] if found else ""
+    if (
+        found
+        and name in section.fields
+        and place.startswith(tuple(part for part in section.place.path[:1] if isinstance(part, str)))
+    ):
+        return (*section.place.path, name, *([int(found[2])] if found[2] else [])), message
+    return section.place.path, complaint.removeprefix(f"{section.place.name}: ")
+
+
+def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
+    """Name what a component learns: itself, where its kind does, and its learned knobs.
+
+    Args:
+        section: The component.
+        learns: Kind to whether it brings meta-knowledge of its own.
+    """
+    whole = [section.place.name] if learns.get(section.kind, False) else []
+    return whole + [node.place.name for node in walk_nodes(section) if isinstance(node, LearnedKnob)]

@@ -1,0 +1,308 @@
+"""A knob in its three modes: fixed, searched or learned, by one word.
+
+``0.4`` fixes a value; ``{search: {low: 0.01, high: 1, log: true}}`` or ``{search: [0.1, 0.4]}``
+searches it (``search`` alone: in the field's own range); ``{learn: {start: 0.1, per: layer}}``
+learns it (``learn`` alone: from the field's default). The options of a search may be knobs
+themselves, and so may a learned knob's start.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from metaloom.learners.domains import Choice, Int, Learned, Real, Word
+from metaloom.learners.errors import BadInput, unknown
+from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.knobs.fields import MISSING, Field, Unfit, literal
+from metaloom.search_spaces.reading.document import shown
+from metaloom.search_spaces.reading.labels import (
+    LEARN,
+    SEARCH,
+    label_of,
+    label_of_default,
+    labels_of,
+    meant_mode,
+    note_repeated,
+)
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Spelling
+
+
+def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+    """Parse a field's value in any mode; problems are noted, and a stand-in is returned for them.
+
+    Args:
+        field: What the field may hold.
+        raw: The value as given; MISSING takes ``fallback``.
+        fallback: The recipe's value or the default, as it would be given; MISSING if there is none.
+        place: Where it stands.
+        problems: Collects what is wrong.
+    """
+    if raw is MISSING:
+        if fallback is MISSING:
+            problems.add(place.path, f"not given, and has no default; give {field.allowed()}")
+            return Fixed(None)
+        raw, fallback = fallback, field.default
+    raw = _as_written(raw)
+    if raw == SEARCH and SEARCH not in field.options:
+        raw = {SEARCH: {}}
+    if raw == LEARN and LEARN not in field.options:
+        raw = {LEARN: {}}
+    if not isinstance(raw, Mapping):
+        return _fixed(field, raw, place, problems)
+    if set(raw) == {SEARCH}:
+        return _searched(field, raw[SEARCH], fallback, place, problems)
+    if set(raw) == {LEARN}:
+        return _learned(field, raw[LEARN], fallback, place, problems)
+    wrong = next((key for key in raw if key not in (SEARCH, LEARN)), None)
+    modes = "give a value, {search: ...} or {learn: ...}"
+    if wrong is None:
+        problems.add(place.path, f"both searched and learned: keep one ({modes})")
+    else:
+        problems.add((*place.path, wrong), f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}")
+    return Fixed(None)
+
+
+def _as_written(raw: Any) -> Any:
+    """Write a default that is a domain object or a tuple as it would stand in a file."""
+    if isinstance(raw, Learned):
+        return {LEARN: {key: value for key, value in vars(raw).items() if value is not None}}
+    return list(raw) if isinstance(raw, tuple) else raw
+
+
+def _fixed(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
+    try:
+        return Fixed(literal(field, raw))
+    except Unfit as error:
+        problems.add((*place.path, *error.path), str(error))
+        return Fixed(None)
+
+
+def _number(fallback: Any) -> float | int | None:
+    """Return the number in a recipe's value or a default, if there is one."""
+    fallback = _as_written(fallback)
+    if isinstance(fallback, Mapping) and isinstance(fallback.get(LEARN), Mapping):
+        fallback = fallback[LEARN].get("start")
+    return None if isinstance(fallback, bool) or not isinstance(fallback, int | float) else fallback
+
+
+def _middle(domain: Real | Int) -> float | int:
+    middle = math.sqrt(domain.low * domain.high) if domain.log else (domain.low + domain.high) / 2
+    return round(middle) if isinstance(domain, Int) else middle
+
+
+def _searched(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+    here = place.within(SEARCH)
+    if isinstance(raw, Mapping) and "options" in raw:
+        return _options(field, raw["options"], raw, fallback, place, problems)
+    if isinstance(raw, list):
+        return _options(field, raw, {}, fallback, place, problems)
+    if not isinstance(raw, Mapping):
+        problems.add(here.path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
+        return Fixed(None)
+    if field.domain is None and not raw and field.options:
+        return _options(field, list(field.options), {}, fallback, place, problems)
+    if field.word is not None:
+        return _spelling(field.word, raw, fallback, place, problems)
+    if not set(field.types) & {int, float} or field.options:
+        allowed = f"a list of options, each {field.allowed()}"
+        problems.add(here.path, f"{place.path[-1]} has no range: give {allowed}")
+        return Fixed(None)
+    return _range(field, raw, fallback, place, problems)
+
+
+def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
+    """Parse ``{length: 6, parts: [skip, conv3]}``: so many choices in a row, each among the parts given."""
+    here, before = place.within(SEARCH), len(problems)
+    for key in raw:
+        if key not in ("length", "parts", "default"):
+            problems.add((*here.path, key), unknown("part of a search", key, ("length", "parts", "options", "default")))
+    length_field = Field("length", (int,), options=tuple(sorted(word.lengths)))
+    parts_field = Field("parts", items=Field("parts", (str,), options=word.options))
+    length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"), problems)
+    parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), here.at("parts"), problems)
+    if parts is not None and len(set(parts)) < max(len(parts), 1):
+        problems.add((*here.path, "parts"), f"got {shown(parts)}; give at least one option, each once")
+    if len(problems) > before:
+        return Fixed(None)
+    given = raw.get("default", fallback)
+    defaults = str(given).split(word.separator) if isinstance(given, str) else []
+    fits = len(defaults) == length and set(defaults) <= set(parts)
+    if "default" in raw and not fits:
+        message = f"got {shown(given)}; give {length} of {', '.join(parts)} with '{word.separator}' between them"
+        problems.add((*here.path, "default"), message)
+        return Fixed(None)
+    options = {part: Fixed(part) for part in parts}
+    chosen = defaults if fits else [word.default if word.default in parts else parts[0]] * length
+    names = [f"{place.name}.{word.part}{index}" for index in range(length)]
+    spelt = tuple(Alternatives(name, options, default) for name, default in zip(names, chosen, strict=True))
+    return Spelling(spelt, word.separator)
+
+
+def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
+    here, before = place.within(SEARCH), len(problems)
+    for key in raw:
+        if key not in ("low", "high", "log", "default"):
+            problems.add((*here.path, key), unknown("part of a range", key, ("low", "high", "log", "default")))
+    own = field.domain
+    if own is None and not {"low", "high"} <= set(raw):
+        problems.add(here.path, f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
+    plain = replace(field, options=(), nullable=False, learnable=False)
+    ends = {
+        key: _literal_or_none(plain, raw.get(key, getattr(own, key, None)), here.at(key), problems)
+        for key in ("low", "high")
+        if key in raw or own is not None
+    }
+    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), here.at("log"), problems)
+    if len(problems) > before:
+        return Fixed(None)
+    return _number_knob(ends["low"], ends["high"], log, plain, raw, fallback, place, problems)
+
+
+def _literal_or_none(field: Field, raw: Any, place: Place, problems: Problems) -> Any:
+    try:
+        return literal(field, raw)
+    except Unfit as error:
+        problems.add((*place.path, *error.path), str(error))
+        return None
+
+
+def _number_knob(
+    low: Any,
+    high: Any,
+    log: bool,
+    field: Field,
+    raw: Mapping[str, Any],
+    fallback: Any,
+    place: Place,
+    problems: Problems,
+) -> Node:
+    here = place.within(SEARCH)
+    if not low < high:
+        advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
+        problems.add(here.path, f"low must be below high, got low {low} and high {high}; {advice}")
+        return Fixed(None)
+    if log and low <= 0:
+        problems.add(here.path, f"a log range must start above 0, got low {low}; raise low or drop log: true")
+        return Fixed(None)
+    whole = float not in field.types
+    domain: Real | Int = Int(low, high, log=log) if whole else Real(low, high, log=log)
+    default = _number(fallback)
+    if "default" in raw:
+        default = _literal_or_none(field, raw["default"], here.at("default"), problems)
+        if default is not None and not low <= default <= high:
+            problems.add((*here.path, "default"), f"got {default}; allowed: from {low} to {high}")
+    if default is None or not low <= default <= high:
+        default = _middle(domain)
+    return Searched(place.name, domain, int(default) if whole else float(default))
+
+
+def _options(
+    field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any, place: Place, problems: Problems
+) -> Node:
+    here = place.within(SEARCH, "options") if settings else place.within(SEARCH)
+    for key in settings:
+        if key not in ("options", "default"):
+            problems.add((*place.path, SEARCH, key), unknown("part of a choice", key, ("options", "default")))
+    if not isinstance(raw, list) or not raw:
+        problems.add(here.path, f"got {shown(raw)}; give a list of at least one option")
+        return Fixed(None)
+    labels, before = labels_of(raw), len(problems)
+    options = {
+        label: parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
+        for index, (option, label) in enumerate(zip(raw, labels, strict=True))
+    }
+    readable = len(problems) == before
+    note_repeated(raw, labels, here.path, problems, tuple(options.values()) if readable else ())
+    if "default" in settings:
+        default = given_default(settings["default"], raw, labels, place, problems)
+    else:
+        own = _as_written(fallback)
+        alike = (label for option, label in zip(raw, labels, strict=True) if label_of(option) == label_of(own))
+        default = label_of_default(own, raw, labels) or next(alike, labels[0])
+    return Alternatives(place.name, options, default)
+
+
+def given_default(
+    given: Any, options: list[Any], labels: list[str], place: Place, problems: Problems, key: str = "kind"
+) -> str:
+    """Return the label of a choice's default; one that is no member is noted."""
+    label = label_of_default(given, options, labels, key)
+    if label is None:
+        problems.add((*place.path, SEARCH, "default"), unknown("option", label_of(given, key), labels))
+    return label or labels[0]
+
+
+def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+    here = place.within(LEARN)
+    if not field.learnable or not isinstance(field.domain, Real):
+        problems.add(place.path, _why_not_learned(field, place))
+        return Fixed(None)
+    settings = {} if raw is None else raw
+    if not isinstance(settings, Mapping):
+        settings = {"start": settings}
+        here = place
+    for key in settings:
+        if key not in ("start", "per"):
+            problems.add((*here.path, key), _unknown_in_learned(key))
+    inherited = _as_written(fallback)
+    inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
+    start = _number(fallback)
+    start = start if start is not None else _number(field.default)
+    if start is None or (field.domain.positive and start <= 0):
+        start = _middle(field.domain)
+    start_field = Field("start", (float,), domain=field.domain)
+    per_field = Field("per", (str,), options=field.domain.per)
+    start_node = parse_knob(start_field, settings.get("start", MISSING), start, here.at("start"), problems)
+    per = inherited.get("per", field.domain.per[0])
+    per_node = parse_knob(per_field, settings.get("per", MISSING), per, here.at("per"), problems)
+    if field.domain.positive and isinstance(start_node, Fixed) and start_node.value == 0:
+        problems.add((*here.path, "start"), f"{place.path[-1]} is learned as a logarithm: start above 0")
+    return LearnedKnob(place, start_node, per_node)
+
+
+def _unknown_in_learned(key: str) -> str:
+    """Describe a wrong key beside ``start`` and ``per``: there ``--set ...rate.lern.per`` puts a misspelt mode too."""
+    if meant_mode(key):
+        return unknown("mode", key, (LEARN, SEARCH))
+    return unknown("setting of a learned knob", key, ("start", "per"))
+
+
+def _why_not_learned(field: Field, place: Place) -> str:
+    name = place.path[-1] if place.path else field.name
+    if field.types == (int,):
+        reason = "is a whole number, which no gradient can move"
+    elif field.options or str in field.types or field.items is not None:
+        reason = "is not a number, so no gradient can move it"
+    else:
+        reason = "cannot be learned: it does not enter the inner loop as a differentiable value"
+    return f"{name} {reason}; fix it or search it, such as {{search: {_example(field)}}}"
+
+
+def _example(field: Field) -> str:
+    if field.domain is not None:
+        return f"{{low: {field.domain.low}, high: {field.domain.high}}}"
+    if field.options:
+        return f"[{', '.join(map(label_of, field.options[:3]))}]"
+    return "[...]"
+
+
+def domain_of(node: Searched | Alternatives) -> Real | Int | Choice:
+    """Return what the sampler is told."""
+    return node.domain if isinstance(node, Searched) else Choice(tuple(node.options))
+
+
+def learned_value(resolved: Any) -> Any:
+    """Turn a resolved learned knob back into the object a configuration holds; pass all else through."""
+    if isinstance(resolved, Mapping) and LEARN in resolved:
+        return Learned(**resolved[LEARN])
+    return tuple(resolved) if isinstance(resolved, list) else resolved
+
+
+def construct(config: type, values: Mapping[str, Any]) -> str | None:
+    """Build a configuration from resolved values; return its complaint, or None."""
+    try:
+        config(**{name: learned_value(value) for name, value in values.items()})
+    except (BadInput, ValueError) as error:
+        return str(error)
+    return None

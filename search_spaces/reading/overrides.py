@@ -1,0 +1,192 @@
+"""``--set PATH=VALUE``: changes one value of a document, without touching its file."""
+
+import copy
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from metaloom.learners.errors import unknown
+from metaloom.search_spaces.errors import ExperimentError, Path, Problem, dotted
+from metaloom.search_spaces.reading.document import Document, read_value, shown
+from metaloom.search_spaces.reading.labels import LEARN, SEARCH, labels_of, meant_mode, members
+
+PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]+\])*)(?:\.|$)")
+# what a name alone stands for in a section: ``learner: maml`` is ``learner: {method: maml}``
+SHORTHAND: dict[Path, str] = {("learner",): "method", ("tasks",): "source"}
+
+
+def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """Return a document with values replaced.
+
+    Args:
+        document: Left as it is.
+        overrides: ``PATH=VALUE`` each, such as ``learner.update.rate=search``; VALUE is YAML. A
+            choice's member is named in brackets: ``learner[maml].update.rate=0.4``.
+
+    Raises:
+        ExperimentError: With a problem for each override that has no such place or no value.
+    """
+    data, origins = copy.deepcopy(document.data), dict(document.origins)
+    problems: list[Problem] = []
+    for override in overrides:
+        origin = f"--set {override}"
+        before = copy.deepcopy(data)
+        try:
+            path = _apply(data, override)
+        except ExperimentError as error:
+            problems += [Problem(problem.path, problem.message, origin) for problem in error.problems]
+            continue
+        for known in [known for known in origins if known[: len(path)] == path]:
+            del origins[known]
+        made = [path[:length] for length in range(1, len(path)) if not _exists(before, path[:length])]
+        origins |= dict.fromkeys([*made, path], origin)
+    if problems:
+        raise ExperimentError(problems, document.source)
+    text = document.text
+    if overrides and text:
+        text = text.rstrip("\n") + "\n" + "".join(f"# --set {' '.join(override.split())}\n" for override in overrides)
+    return Document(data, origins, document.source, text)
+
+
+def _exists(data: Any, path: Path) -> bool:
+    for part in path:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and int(part) < len(data)
+        if not inside:
+            return False
+        data = data[part]
+    return True
+
+
+def _fail(path: Path, message: str) -> ExperimentError:
+    return ExperimentError([Problem(path, message)])
+
+
+def _apply(data: dict[str, Any], override: str) -> Path:
+    """Set one value in place; return its path in the document."""
+    target, separator, text = _split(override)
+    names = _names(target.strip())
+    if not separator or not names:
+        raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4")
+    value = read_value(text)
+    here: Any = data
+    path: Path = ()
+    for name, after in itertools.pairwise(names):
+        here, path = _step(here, path, name, after)
+    last = names[-1]
+    if isinstance(last, tuple):
+        here, path = _member(here, path, last[0])
+        _replace(data, path, value)
+        return path
+    here, path = _settings(here, path, last)
+    here[last] = value
+    return (*path, last)
+
+
+def _split(override: str) -> tuple[str, str, str]:
+    """Split at the first ``=`` that is not in brackets, as in ``learner.loss[cross_entropy(label_smoothing=0.2)]``."""
+    depth = 0
+    for index, letter in enumerate(override):
+        depth += (letter == "[") - (letter == "]")
+        if letter == "=" and depth <= 0:
+            return override[:index], letter, override[index + 1 :]
+    return override.partition("=")
+
+
+def _names(target: str) -> list[str | tuple[str]]:
+    """Split ``learner[maml].update.rate``; a member's label is a tuple of one."""
+    names: list[str | tuple[str]] = []
+    position = 0
+    while position < len(target):
+        found = PART.match(target, position)
+        if found is None:
+            raise _fail((), f"got the path '{target}'; write it as learner.update.rate or learner[maml].update.rate")
+        names.append(found[1])
+        names += [(label,) for label in re.findall(r"\[([^\[\]]+)\]", found[2])]
+        position = found.end()
+    return names
+
+
+def _step(here: Any, path: Path, name: str | tuple[str], after: str | tuple[str]) -> tuple[Any, Path]:
+    """Go one part down, making a mapping where there is none or only a name; ``after`` is the part that follows."""
+    if isinstance(name, tuple):
+        return _member(here, path, name[0])
+    here, path = _settings(here, path, name)
+    below = here.get(name)
+    if below is None:
+        here[name] = {}
+    elif isinstance(below, str):
+        key = SHORTHAND.get((*path, name), "kind")
+        expanded: dict[str, Any] = {below: {}} if below in (LEARN, SEARCH) else {key: below}
+        here[name] = expanded
+    elif not isinstance(below, dict | list):
+        raise _fail(
+            (*path, name), f"is {shown(below)}, which has no settings of its own{_switch((*path, name), after)}"
+        )
+    return here[name], (*path, name)
+
+
+def _switch(path: Path, after: str | tuple[str]) -> str:
+    """Say how a fixed knob comes to have settings, where what follows it is a mode's name, or nearly."""
+    mode = meant_mode(after) if isinstance(after, str) else None
+    if mode is None:
+        return ""
+    near = "" if after == mode else f"did you mean '{mode}'? "
+    return f"; {near}switch it first, by --set {dotted(path)}={mode}"
+
+
+def _settings(here: Any, path: Path, name: str) -> tuple[dict[str, Any], Path]:
+    """Return the mapping in which ``name`` is to be found: the settings of a ``{learn: ...}`` lie inside it."""
+    if path and name != SEARCH and (found := members(here)) is not None:
+        labels = ", ".join(labels_of([member for member, _ in found], _key(path)))
+        raise _fail(path, f"is a choice among {labels}; name a member, such as {_example(path, labels)}.{name}")
+    if isinstance(here, dict) and set(here) == {LEARN} and name not in (LEARN, SEARCH):
+        if here[LEARN] is None:
+            here[LEARN] = {}
+        return here[LEARN], (*path, LEARN)
+    if not isinstance(here, dict):
+        raise _fail(path, f"is {shown(here)}, which has no '{name}'")
+    return here, path
+
+
+def _example(path: Path, labels: str) -> str:
+    return f"{path[-1]}[{labels.split(', ')[0]}]"
+
+
+def _key(path: Path) -> str:
+    """Return the key by which the members of a choice at ``path`` name themselves."""
+    return "method" if _slots(path) == ("learner",) else "kind"
+
+
+def _slots(path: Path) -> Path:
+    """Return a path without the parts that only lead into choices."""
+    return tuple(part for part in path if isinstance(part, str) and part not in (SEARCH, "options"))
+
+
+def _member(here: Any, path: Path, label: str) -> tuple[Any, Path]:
+    """Go into a choice's member, or a list's item."""
+    if isinstance(here, list) and label.isdecimal() and int(label) < len(here):
+        return _item(here, int(label), path)
+    found = members(here)
+    if found is None:
+        raise _fail(path, f"is {shown(here)}, not a choice: there is no member '{label}'")
+    labels = labels_of([member for member, _ in found], _key(path))
+    if label not in labels:
+        raise _fail(path, unknown("member", label, labels))
+    below = found[labels.index(label)][1]
+    for part in below[:-1]:
+        here = here[part]
+    return _item(here, int(below[-1]), (*path, *below[:-1]))
+
+
+def _item(items: list[Any], index: int, path: Path) -> tuple[Any, Path]:
+    """Return a list's item; a name alone becomes a mapping, so that settings can be put into it."""
+    if isinstance(items[index], str):
+        items[index] = {LEARN: {}} if items[index] == LEARN else {_key(path): items[index]}
+    return items[index], (*path, index)
+
+
+def _replace(data: Any, path: Path, value: Any) -> None:
+    for part in path[:-1]:
+        data = data[part]
+    data[path[-1]] = value

@@ -1,0 +1,149 @@
+"""The learner section: a method's recipe under the user's values, slot by slot; methods may be searched."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from metaloom.learners import METHODS, SLOTS, Recipe
+from metaloom.learners.errors import unknown
+from metaloom.learners.plugins import unknown_or_absent
+from metaloom.learners.solvers.prediction import Prediction
+from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component
+from metaloom.search_spaces.knobs.fields import MISSING
+from metaloom.search_spaces.reading.document import shown
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, Several
+from metaloom.search_spaces.sections.recipes import faults
+
+METHOD = "method"
+OWN = ""  # the kind of a learner whose slots are all filled by hand
+UPDATE, PREDICTION = "update", "prediction"
+
+
+def slot_catalogues(regression: bool = False) -> dict[str, Catalogue]:
+    """Return what may fill each slot.
+
+    Args:
+        regression: The targets are numbers, so that the default loss is the squared error.
+    """
+    catalogues = {
+        name: Catalogue(
+            noun=f"{name} component" if name in ("data", "loss") else name,
+            configs={kind: component.Config for kind, component in slot.registry.items()},
+            fixed=slot.fixed,
+            learned=slot.learned,
+            combined=slot.combined is not None,
+        )
+        for name, slot in SLOTS.items()
+    }
+    if regression:
+        catalogues["loss"] = replace(catalogues["loss"], fixed="mse")
+    return catalogues
+
+
+def parse_learner(raw: Any, place: Place, problems: Problems, *, regression: bool = False) -> Node:
+    """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
+
+    Args:
+        raw: As given.
+        place: Where it stands.
+        problems: Collects what is wrong.
+        regression: Whether the tasks are regression.
+    """
+    alternatives = expand(
+        raw,
+        METHOD,
+        place,
+        problems,
+        lambda member, at: parse_learner(member, at, problems, regression=regression),
+    )
+    if alternatives is not None:
+        return alternatives
+    if isinstance(raw, str):
+        raw = {METHOD: raw}
+    if not isinstance(raw, Mapping):
+        problems.add(place.path, f"got {shown(raw)}; give a method's name or a mapping of slots")
+        return Fixed(None)
+    method = raw.get(METHOD)
+    if method is not None and (not isinstance(method, str) or method not in METHODS):
+        problems.add((*place.path, METHOD), unknown_or_absent("method", method, METHODS))
+        # the rest is checked too, as what was most likely meant
+        method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
+    catalogues = slot_catalogues(regression)
+    recipe = _recipe(method, catalogues, (*place.path, METHOD), problems)
+    return _fill(raw, method, recipe, place, problems, catalogues)
+
+
+def _recipe(method: str | None, catalogues: Mapping[str, Catalogue], path: Path, problems: Problems) -> Recipe:
+    """Return a method's recipe; an empty one where there is no method, or its recipe is at fault, which is noted."""
+    empty = Recipe(summary="", paper="")
+    if method is None:
+        return empty
+    wrong = faults(METHODS[method], catalogues)
+    for fault in wrong:
+        problems.add(path, f"the recipe of '{method}' is wrong: {fault}")
+    return empty if wrong else METHODS[method]
+
+
+def _fill(
+    raw: Mapping[str, Any],
+    method: str | None,
+    recipe: Recipe,
+    place: Place,
+    problems: Problems,
+    catalogues: Mapping[str, Catalogue],
+) -> Section:
+    for name in raw:
+        if name != METHOD and name not in catalogues:
+            problems.add((*place.path, name), unknown("slot", name, [METHOD, *catalogues]))
+    nodes: dict[str, Node] = {METHOD: Fixed(method)}
+    for name, catalogue in catalogues.items():
+        with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
+        nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
+    if not takes_steps(nodes[PREDICTION]):
+        if UPDATE in raw:
+            kinds = " or ".join(kind for kind, _ in _kinds(nodes[PREDICTION]))
+            advice = "remove it, or give prediction: linear"
+            problems.add(
+                (*place.path, UPDATE), f"{method or kinds} takes no inner steps (prediction {kinds}); {advice}"
+            )
+        del nodes[UPDATE]
+    return Section(place, method or OWN, nodes)
+
+
+def _kinds(node: Node) -> Iterator[tuple[str, Section]]:
+    """Yield each component that may come to stand in a slot, with its kind."""
+    if isinstance(node, Section):
+        yield node.kind, node
+    elif isinstance(node, Alternatives):
+        for option in node.options.values():
+            yield from _kinds(option)
+    elif isinstance(node, Several):
+        for member in node.members:
+            yield from _kinds(member)
+
+
+def takes_steps(prediction: Node) -> bool:
+    """Whether inner steps adapt what predicts, for any component that may come to stand in the slot."""
+    components = [SLOTS[PREDICTION].registry[kind] for kind, _ in _kinds(prediction)]
+    return not components or any(issubclass(one, Prediction) and one.needs_steps for one in components)
+
+
+def sections(node: Node) -> list[Section]:
+    """Return every section that may come to stand where ``node`` is: each member of a choice, or the one there is."""
+    return [section for _, section in _kinds(node)]
+
+
+def methods(learner: Node) -> list[str]:
+    """Return the methods that may be chosen, each once; the empty name stands for a learner of one's own."""
+    return list(dict.fromkeys(section.kind for section in sections(learner)))
+
+
+def per_method(learner: Node, parse: Callable[[Recipe], Node]) -> dict[str, Node]:
+    """Parse a section once for each method that may be chosen, under its recipe's defaults.
+
+    A learner that could not be read counts as one without a method, so that the section is still checked.
+    """
+    own = Recipe(summary="", paper="")
+    return {method: parse(METHODS[method] if method else own) for method in methods(learner) or (OWN,)}

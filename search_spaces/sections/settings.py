@@ -1,0 +1,273 @@
+"""The search, resources and tracking sections: how trials are chosen, run and recorded."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$")]
+# what a report may be judged by; the names are spelt in workers/records/names.py
+Metric = Literal[
+    "validation_accuracy",
+    "validation_loss",
+    "train_loss",
+    "train_accuracy",
+    "seconds",
+    "adapt_seconds",
+    "parameters",
+]
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class Settings(BaseModel):
+    """Base of all: no unknown keys, no silent conversions, no changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _by_kind(raw: Any) -> Any:
+    """Read a kind's name alone as a mapping; null is the kind ``none``."""
+    if raw is None:
+        return {"kind": "none"}
+    return {"kind": raw} if isinstance(raw, str) else raw
+
+
+class RandomSampler(Settings):
+    """Independent draws from every knob's range."""
+
+    kind: Literal["random"] = "random"
+
+
+class TPESampler(Settings):
+    """Tree-structured Parzen estimators; good for conditional spaces.
+
+    Each group of knobs that go together has a model.
+    """
+
+    kind: Literal["tpe"] = "tpe"
+    startup_trials: Count = 10
+    multivariate: bool = True
+    group: bool = True
+
+
+class GPSampler(Settings):
+    """A Gaussian process of the knobs that every trial has, choices among them; univariate TPE for the others.
+
+    Good for few, continuous knobs and few trials.
+    """
+
+    kind: Literal["gp"] = "gp"
+    startup_trials: Count = 10
+
+
+class CMAESSampler(Settings):
+    """Covariance matrix adaptation of the numbers, in each branch of the space; univariate TPE for the choices."""
+
+    kind: Literal["cmaes"] = "cmaes"
+    startup_trials: Count = 1  # in each branch, by univariate TPE
+    sigma: Annotated[float, Field(gt=0)] | None = None  # to begin with, as a share of each range; null: 1/6
+
+
+class NSGA2Sampler(Settings):
+    """A genetic algorithm for several objectives."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    population: Annotated[int, Field(ge=2)] = 50
+
+
+class EvolutionSampler(Settings):
+    """Regularized evolution: one knob of a good and recent trial changes; good for genotypes."""
+
+    kind: Literal["evolution"] = "evolution"
+    population: Annotated[int, Field(ge=2)] = 10  # the trials that may be a parent; as many begin at random
+    tournament: Count = 3  # how many of them compete
+
+
+class GridSampler(Settings):
+    """Every combination once; lists of options and small whole-number ranges only."""
+
+    kind: Literal["grid"] = "grid"
+
+
+Sampler = Annotated[
+    RandomSampler | TPESampler | GPSampler | CMAESSampler | NSGA2Sampler | EvolutionSampler | GridSampler,
+    Field(discriminator="kind"),
+]
+
+
+class NoScheduler(Settings):
+    """Every trial runs to its end."""
+
+    kind: Literal["none"] = "none"
+
+
+class ASHAScheduler(Settings):
+    """Asynchronous successive halving: only the best of each rung go on."""
+
+    kind: Literal["asha"] = "asha"
+    grace_steps: Count | None = None  # null: the first validation
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+class HyperbandScheduler(Settings):
+    """Successive halving in several brackets, from eager to patient."""
+
+    kind: Literal["hyperband"] = "hyperband"
+    grace_steps: Count | None = None
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    brackets: Count = 3
+
+
+class MedianScheduler(Settings):
+    """A trial stops where it is worse than the median of those before it."""
+
+    kind: Literal["median"] = "median"
+    grace_steps: Count | None = None
+    startup_trials: Count = 4
+
+
+class PBTScheduler(Settings):
+    """Population-based training: the worst go on from copies of the best, with perturbed knobs."""
+
+    kind: Literal["pbt"] = "pbt"
+    interval_steps: Count | None = None  # null: each validation
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    resample_probability: Annotated[float, Field(ge=0, le=1)] = 0.25
+    factor: Annotated[float, Field(gt=1)] = 1.2
+
+
+class PairedScheduler(Settings):
+    """A trial stops when a paired test on the same validation episodes says that it is worse than the best."""
+
+    kind: Literal["paired"] = "paired"
+    grace_steps: Count | None = None
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+Scheduler = Annotated[
+    NoScheduler | ASHAScheduler | HyperbandScheduler | MedianScheduler | PBTScheduler | PairedScheduler,
+    Field(discriminator="kind"),
+]
+
+
+def best_direction(metric: Any) -> Literal["maximize", "minimize"]:
+    """Return which way a metric gets better."""
+    return "maximize" if str(metric).endswith("accuracy") else "minimize"
+
+
+class Objective(Settings):
+    """What a trial is judged by."""
+
+    metric: Metric
+    direction: Literal["maximize", "minimize"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _direction(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raw = {"metric": raw}
+        return {"direction": best_direction(raw.get("metric")), **raw} if isinstance(raw, dict) else raw
+
+
+class Constraint(Settings):
+    """A bound that a trial must keep to be the best."""
+
+    metric: Metric
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Constraint":
+        if self.min is None and self.max is None:
+            raise ValueError("a constraint needs a max or a min")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}; swap them")
+        return self
+
+
+class WarmStart(Settings):
+    """An earlier search in the same store, whose best trials' knobs are tried first."""
+
+    search: Name
+    trials: Count = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, raw: Any) -> Any:
+        return {"search": raw} if isinstance(raw, str) else raw
+
+
+def _method_or_knobs(raw: Any) -> Any:
+    if not isinstance(raw, str | dict):
+        raise ValueError(
+            "give a method's name, a learner with its method, or a mapping of searched knobs to their values"
+        )
+    return raw
+
+
+# a method's name; a learner, with its method; or values of searched knobs by their names, all others at their defaults
+Baseline = Annotated[str | dict[str, Any], BeforeValidator(_method_or_knobs)]
+
+
+class SearchSettings(Settings):
+    """How trials are chosen, and how many."""
+
+    trials: Count = 12
+    sampler: Annotated[Sampler, BeforeValidator(_by_kind)] = TPESampler()
+    scheduler: Annotated[Scheduler, BeforeValidator(_by_kind)] = NoScheduler()
+    objectives: Annotated[tuple[Objective, ...], Strict(False)] = ()  # empty: accuracy, or loss in regression
+    constraints: Annotated[tuple[Constraint, ...], Strict(False)] = ()
+    warm_start: WarmStart | None = None
+    time_budget_s: Annotated[float, Field(gt=0)] | None = None
+    concurrency: Count | None = None  # null: as many as the resources allow
+    baselines: Annotated[tuple[Baseline, ...], Strict(False)] = ()
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+
+    @field_validator("objectives")
+    @classmethod
+    def _once(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        metrics = [objective.metric for objective in objectives]
+        twice = sorted({metric for metric in metrics if metrics.count(metric) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is given twice; remove one")
+        return objectives
+
+
+class Resources(Settings):
+    """What each trial gets of the machine or the cluster."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")] = "auto"
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    threads: Count = 1
+    memory: Count | None = None  # bytes; a text such as 2GB is read
+    # processes beside the trial's own, each with as much again, that share the perturbations of evolution strategies
+    perturbation_workers: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, raw: Any) -> Any:
+        if not isinstance(raw, str):
+            return raw
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", raw.strip())
+        if found is None or found[2].upper() not in UNITS:
+            raise ValueError(f"give bytes or a size such as 500MB, 2GB or 2GiB, not '{raw}'")
+        return int(float(found[1]) * UNITS[found[2].upper()])
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Resources":
+        if self.device == "cpu" and self.gpus > 0:
+            raise ValueError(f"device cpu with gpus {self.gpus:g}; give gpus: 0, or device: cuda")
+        if self.device.startswith("cuda") and self.gpus == 0:
+            raise ValueError(f"device {self.device} with gpus 0; give gpus: 1 (or a fraction), or device: auto")
+        return self
+
+
+class Tracking(Settings):
+    """Where the records go."""
+
+    uri: str | None = None  # null: SQLite in the store
+    experiment: str | None = None  # null: the search's name
+    artifacts: str | None = None  # null: a folder in the store
+    episodes: bool = True  # log the episodes' Parquet parts as artifacts

@@ -1,0 +1,106 @@
+"""What an experiment's sections mean together: trees of knobs, with each method's defaults filled in."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.knobs.fields import MISSING
+from metaloom.search_spaces.reading.nodes import (
+    Alternatives,
+    Fixed,
+    LearnedKnob,
+    Node,
+    Place,
+    Searched,
+    Section,
+    Several,
+    Spelling,
+)
+from metaloom.search_spaces.sections.learner_space import parse_learner, per_method
+from metaloom.search_spaces.sections.loops import is_regression, parse_inner, parse_outer, parse_tasks
+
+
+@dataclass(frozen=True)
+class Space:
+    """The trees of knobs of the four sections.
+
+    Attributes:
+        tasks: The task source and its settings.
+        learner: The method's slots, or a choice among methods.
+        inner: For each method that may be chosen, the inner section over its recipe's defaults.
+        outer: The same for the outer section.
+    """
+
+    tasks: Node
+    learner: Node
+    inner: Mapping[str, Node]
+    outer: Mapping[str, Node]
+
+    def roots(self) -> tuple[Node, ...]:
+        """Return every tree."""
+        return (self.tasks, self.learner, *self.inner.values(), *self.outer.values())
+
+
+def parse_space(document: Mapping[str, Any], problems: Problems) -> Space:
+    """Parse the four sections; where problems are noted, stand-ins are in the trees.
+
+    Args:
+        document: The raw experiment; a section that is absent is taken as empty.
+        problems: Collects what is wrong.
+    """
+    tasks: Node = Fixed(None)
+    learner: Node = Fixed(None)
+    if "tasks" in document:
+        tasks = parse_tasks(document["tasks"], Place(("tasks",), "tasks"), problems)
+    if "learner" in document:
+        place = Place(("learner",), "learner")
+        learner = parse_learner(document["learner"], place, problems, regression=is_regression(tasks))
+    inner, outer = document.get("inner", MISSING), document.get("outer", MISSING)
+    return Space(
+        tasks,
+        learner,
+        per_method(
+            learner,
+            lambda recipe: parse_inner(_given(inner), recipe.inner, Place(("inner",), "inner"), problems),
+        ),
+        per_method(
+            learner,
+            lambda recipe: parse_outer(_given(outer), recipe.outer, Place(("outer",), "outer"), problems),
+        ),
+    )
+
+
+def _given(section: Any) -> Any:
+    return {} if section is MISSING or section is None else section
+
+
+def describe(space: Space) -> Any:
+    """Write the trees as JSON values, for a digest: what they mean, not where it was written."""
+    return {
+        "tasks": _described(space.tasks),
+        "learner": _described(space.learner),
+        "inner": {method: _described(node) for method, node in space.inner.items()},
+        "outer": {method: _described(node) for method, node in space.outer.items()},
+    }
+
+
+def _described(node: Node) -> Any:
+    match node:
+        case Fixed():
+            return node.value
+        case Searched():
+            kind = type(node.domain).__name__
+            return {"searched": node.name, kind: dataclasses.asdict(node.domain), "default": node.default}
+        case Alternatives():
+            options = {label: _described(option) for label, option in node.options.items()}
+            return {"choice": node.name, "options": options, "default": node.default}
+        case Spelling():
+            return {"spelt": [_described(part) for part in node.parts], "separator": node.separator}
+        case LearnedKnob():
+            return {"learned": [_described(node.start), _described(node.per)]}
+        case Section():
+            return {name: _described(child) for name, child in node.fields.items()}
+        case Several():
+            return [_described(member) for member in node.members]

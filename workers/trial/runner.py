@@ -1,0 +1,391 @@
+"""One trial: meta-train, validate, record, checkpoint, report; again, until there is nothing left to do."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Generator
+
+from metaloom import learners
+from metaloom.learners.base import Learner, MetaStep, Tensors
+from metaloom.learners.episode import Episode
+from metaloom.learners.hypergradients.problem import Mapper, one_by_one
+from metaloom.learners.knowledge.cells import discretize
+from metaloom.workers.assembly import Assembly, assemble
+from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, load_knowledge, settled, write_knowledge
+from metaloom.workers.data.base import SampledEpisode, TaskSource
+from metaloom.workers.durable import write_files
+from metaloom.workers.errors import CheckpointError
+from metaloom.workers.failures import check_finite, check_validation, memory_advice
+from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
+from metaloom.workers.pretrained import parameters_of, starts_from_bundle
+from metaloom.workers.progress import Progress, Tally, told_solution, unsolved
+from metaloom.workers.records.episode_files import EpisodeRecorder, Seen
+from metaloom.workers.records.names import (
+    ADAPT_SECONDS,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    EPISODES_FOLDER,
+    META_KNOWLEDGE_FILE,
+    PARAMETERS,
+    RECORDING_SECONDS,
+    SECONDS,
+    TASK_FILE,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_ACCURACY,
+    VALIDATION_LOSS,
+    Report,
+    TrialConfig,
+    primary_metric,
+)
+from metaloom.workers.schedules import SCHEDULES
+from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
+from metaloom.workers.seeds import derive_generator
+
+_VALIDATED = (VALIDATION_ACCURACY, VALIDATION_LOSS, ADAPT_SECONDS)
+
+
+class Trial:
+    """The default ``TrialRunner``: learns phi in ``directory``, going on from its newest good checkpoint.
+
+    Args:
+        config: Everything that determines the trial.
+        directory: Its own folder; created if absent.
+        cache: Where task sources keep what they have made.
+        assembly: Source, learner and device, if the caller holds them already.
+        mapper: Evaluates the perturbations of an estimator that has some; in this process, where nothing is said.
+
+    Raises:
+        BadInput: The configuration cannot work.
+        BadEnvironment: The device is not there, or the directory cannot be written.
+        CheckpointError: The directory belongs to a newer version of metaloom.
+        TrialFailed: There is not the memory to begin.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        directory: Path,
+        *,
+        cache: Path,
+        assembly: Assembly | None = None,
+        mapper: Mapper = one_by_one,
+    ) -> None:
+        with memory_advice(config):
+            parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory), mapper=mapper)
+        self.config, self.directory, self._mapper = config, directory, mapper
+        self.source: TaskSource = parts.source
+        self.learner: Learner = parts.learner
+        self.device, self.outer = parts.device, parts.outer
+        self.metric = primary_metric(self.learner.task.kind)
+        self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, parts.origin(config))
+        self._checkpoints = CheckpointFolder(directory / CHECKPOINTS_FOLDER)
+        self._progress = Progress()
+        self._phi: Tensors = {}
+        self._state: Tensors = {}
+        self._optimizer: Tensors = {}
+        self._best: dict[str, Tensors] = {}
+        self._notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        with memory_advice(config):
+            self._restore_or_begin()
+        self._store_config()
+
+    @property
+    def step(self) -> int:
+        """Outer steps done."""
+        return self._progress.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self._progress.finished
+
+    @property
+    def last_report(self) -> Report | None:
+        """The report of the checkpoint the trial stands at; None before the first."""
+        return self._progress.last
+
+    @property
+    def phi(self) -> Tensors:
+        """The meta-knowledge as it stands; at the end, that which is kept."""
+        return dict(self._phi)
+
+    @property
+    def state(self) -> Tensors:
+        """The inner state of an online learner."""
+        return dict(self._state)
+
+    def advance(self) -> Report:
+        """Train to the next validation, validate, write the episodes' part and a checkpoint, report.
+
+        Raises:
+            TrialFailed: A loss or gradient is not finite, or memory ran out.
+            StorageError: The disk is full; what was written before is intact.
+            ValueError: The trial is finished.
+        """
+        if self.finished:
+            raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
+        started = time.perf_counter()
+        with memory_advice(self.config):
+            if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
+                self._begin_retraining()
+            tally = self._train(self._next_validation())
+            evaluation = self._validate()
+        self._recorder.write(self.step)
+        report = self._report(tally, evaluation, time.perf_counter() - started)
+        self._store(report)
+        return report
+
+    def close(self) -> None:
+        """Let go of memory; the trial is in its directory."""
+        self._phi, self._state, self._optimizer, self._best = {}, {}, {}, {}
+
+    def _train(self, end: int) -> Tally:
+        tally = Tally()
+        while self.step < end:
+            started = time.perf_counter()
+            sampled = self._sample(self.step)
+            episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
+            with self.device.precision():
+                meta = self.learner.meta_step(self._phi, self._state, episodes, self._generator("meta_step"))
+            norm = global_norm(meta.gradient)
+            check_finite(meta, norm, self.config, self.step)
+            self._state = meta.state or self._state
+            self._update(meta, norm)
+            if self.learner.online or self._carry > 1:
+                self._take_inner_step(episodes)
+            tally.add(meta, norm)
+            self._record(sampled, meta, norm, time.perf_counter() - started)
+            self._progress.step += 1
+            self._progress.episodes += len(sampled)
+        return tally
+
+    def _update(self, meta: MetaStep, norm: float) -> None:
+        """Take the outer step."""
+        first = 0 if self._progress.retraining is None else self.outer.steps
+        rate = self.outer.rate * SCHEDULES[self.outer.schedule](self.step - first, self._stage_end() - first)
+        gradient = decayed(clipped(meta.gradient, norm, self.outer.clip), self._phi, self.outer.weight_decay)
+        _, update = OPTIMIZERS[self.outer.optimizer]
+        self._phi, self._optimizer = update(self._phi, gradient, self._optimizer, rate)
+
+    def _take_inner_step(self, episodes: list[Episode]) -> None:
+        """Let an inner loop that goes on in the next outer step move its parameters, with the phi just made."""
+        with self.device.precision():
+            self._state = self.learner.advance(self._phi, self._state, episodes, self._generator("advance"))
+
+    def _sample(self, step: int) -> list[SampledEpisode]:
+        """Draw the episodes of an outer step: which they are depends on nothing but the step."""
+        first = self._first_episode(step)
+        available = self.source.available(TRAIN)
+        numbers = range(first, first + self.outer.tasks)
+        return [self.source.episode(TRAIN, n if available is None else n % available) for n in numbers]
+
+    def _first_episode(self, step: int) -> int:
+        """Return the number of an outer step's first episode; the same one while an inner loop is carried on."""
+        return (step - step % self._carry) * self.outer.tasks
+
+    @property
+    def _carry(self) -> int:
+        """Return over how many outer steps an inner loop goes on."""
+        return int(self.config.inner.get("carry", 1))
+
+    def _validate(self) -> Evaluation:
+        """Score the meta-validation episodes: the same at every validation of every trial of the search."""
+        evaluation = evaluate_learner(
+            self.learner,
+            self._phi,
+            self._state,
+            self.source,
+            VALIDATION,
+            self.outer.validation_episodes,
+            device=self.device,
+        )
+        check_validation(evaluation.mean, self.config, self.step)
+        self._recorder.add(Seen(VALIDATION, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds))
+        self._progress.episodes += evaluation.episodes
+        return evaluation
+
+    def _record(self, sampled: list[SampledEpisode], meta: MetaStep, norm: float, seconds: float) -> None:
+        first = self._first_episode(self.step)
+        drawn = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
+        self._recorder.add(Seen(TRAIN, self.step, drawn, meta.outcomes, seconds / len(sampled), norm))
+
+    def _next_validation(self) -> int:
+        every = self.outer.validate_every
+        return min(self.step - self.step % every + every, self._stage_end())
+
+    def _last_step(self) -> int:
+        """Nothing is learned without phi or an inner state that persists: such a learner is only scored."""
+        steps = self.outer.steps + self.config.retrain_steps
+        return steps if self._phi or self.learner.online else 0
+
+    def _stage_end(self) -> int:
+        """Return the step at which learning ends, or retraining once it has begun."""
+        learning = self.config.retrain_steps and self._progress.retraining is None
+        return self.outer.steps if learning else self._last_step()
+
+    def _begin_retraining(self) -> None:
+        """Go on with the network that the relaxed cells have chosen, from new weights: it alone is validated."""
+        chosen = discretize(self.config.learner, self._phi)
+        self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
+        self._best = {}
+        self._take_learner(chosen)
+        self._begin(self.device.place(self.learner.init(self._generator("retrain"))))
+        self._notes = (f"retraining {chosen['architecture']['genotype']}",)
+        self._store_config()
+
+    def _take_learner(self, section: Mapping[str, Any]) -> None:
+        self.learner = learners.build_learner(
+            learner=section,
+            inner=self.config.inner,
+            outer=self.config.outer,
+            task=self.source.shape,
+            mapper=self._mapper,
+        )
+
+    def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
+        """Say how the trial stands, and whether it is over."""
+        progress = self._progress
+        progress.seconds += seconds
+        progress.recording_seconds += self._recorder.take_seconds()
+        metrics = tally.metrics()
+        told = unsolved(metrics, progress.last.metrics if progress.last else {})
+        self._warnings += (told,) if told else ()
+        report = Report(
+            step=self.step,
+            metrics={**metrics, **self._validation_metrics(evaluation)},
+            interval=evaluation.interval,
+            scores=evaluation.scores,
+            episodes=progress.episodes,
+            seconds=progress.seconds,
+            finished=False,
+            hypergradient=described_estimator(self.learner),
+        )
+        if progress.judge(self.metric, report) and self.outer.keeps_best:
+            self._best = {"phi": self._phi, "state": self._state}
+        return self._conclude(report)
+
+    def _conclude(self, report: Report) -> Report:
+        """Decide whether this was the last report, and with what meta-knowledge the trial ends."""
+        progress, notes, warnings = self._progress, list(self._notes), self._warnings
+        self._notes, self._warnings = (), ()
+        patience = self.outer.patience if self._stage_end() == self._last_step() else None
+        if patience is not None and progress.stale >= patience and self.step < self._last_step():
+            notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
+            progress.finished = True
+        if self.step >= self._last_step():
+            progress.finished = True
+        if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
+            report = self._return_to_best(report, progress.best)
+            notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
+        if progress.finished and (told := told_solution(report.metrics)):
+            notes.append(told)
+        return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
+
+    def _return_to_best(self, report: Report, best: Report) -> Report:
+        """End with the phi that validated best: its numbers are then the trial's."""
+        self._phi, self._state = self._best["phi"], self._best.get("state", {})
+        validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
+        return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
+
+    def _validation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
+        loss, _, _ = mean_interval(evaluation.losses)
+        metrics = {
+            VALIDATION_LOSS: loss,
+            SECONDS: self._progress.seconds,
+            ADAPT_SECONDS: evaluation.seconds,
+            PARAMETERS: float(_size(self._phi) + _size(self._state)),
+            RECORDING_SECONDS: self._progress.recording_seconds,
+        }
+        return {self.metric: evaluation.mean, **metrics}
+
+    def _store(self, report: Report) -> None:
+        """Write the checkpoint, and at the end the meta-knowledge."""
+        started = time.perf_counter()
+        self._progress.last = report
+        if self.finished:
+            best = self._progress.best if self.outer.keeps_best else None
+            write_knowledge(
+                self.directory / META_KNOWLEDGE_FILE,
+                {"phi": self._phi, "state": self._state},
+                {"step": str((best or report).step)},
+            )
+        self._checkpoints.write(self._groups(), self._progress.to_json())
+        self._place(self._groups())
+        self._progress.seconds += time.perf_counter() - started
+
+    def _groups(self) -> dict[str, Tensors]:
+        """Every tensor of the trial, by group."""
+        best = {f"best_{group}": tensors for group, tensors in self._best.items()}
+        return {"phi": self._phi, "state": self._state, "optimizer": self._optimizer, **best}
+
+    def _place(self, groups: Mapping[str, Tensors]) -> None:
+        """Go on from these tensors, as a process that read them from a file would."""
+        placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
+        self._phi, self._state = placed.get("phi", {}), placed.get("state", {})
+        self._optimizer = placed.get("optimizer", {})
+        self._best = {group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed}
+
+    def _restore_or_begin(self) -> None:
+        found, self._warnings = self._checkpoints.newest()
+        if found is not None and found.facts.get("retraining"):
+            self._take_learner(found.facts["retraining"])
+        phi = self.learner.init(self._generator("init", step=0))
+        if found is None:
+            self._begin(self.device.place(phi))
+        else:
+            check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
+            self._progress = Progress.from_json(found.facts)
+            self._place(found.tensors)
+            start, _ = OPTIMIZERS[self.outer.optimizer]
+            if start(self._phi).keys() != self._optimizer.keys():
+                self._optimizer = start(self._phi)  # a checkpoint taken over from a trial with another one
+        self._recorder.resume(self.step)
+
+    def _begin(self, phi: Tensors) -> None:
+        state = self.learner.begin(phi, self._generator("begin", step=0))
+        start, _ = OPTIMIZERS[self.outer.optimizer]
+        self._place({"phi": phi, "state": state, "optimizer": start(phi)})
+
+    def _generator(self, purpose: str, *, step: int | None = None) -> Generator:
+        at = self.step if step is None else step
+        return derive_generator(self.config.seed, self.config.trial, at, purpose)
+
+    def _store_config(self) -> None:
+        """Write down what the trial is, for whoever reads its folder without opening its task source."""
+        learner = self._progress.retraining or self.config.learner
+        outer = dict(self.config.outer)
+        if self.learner.estimator_reason:  # what auto became: whoever reads this need not choose again
+            outer["hypergradient"] = {"kind": self.learner.estimator}
+        config = replace(self.config, learner=learner, outer=outer)
+        documents = {CONFIG_FILE: config.to_json(), TASK_FILE: asdict(self.learner.task)}
+        contents = {name: f"{json.dumps(one, indent=2, sort_keys=True)}\n" for name, one in documents.items()}
+        paths = {name: self.directory / name for name in contents}
+        if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):
+            write_files(self.directory, {name: one.encode() for name, one in contents.items()})
+
+
+def described_estimator(learner: Learner) -> str:
+    """Name the hypergradient's estimator, and why ``auto`` chose it."""
+    reason = learner.estimator_reason
+    return f"{learner.estimator} (auto: {reason})" if reason else learner.estimator
+
+
+def _own_start(config: TrialConfig, directory: Path) -> Tensors | None:
+    """Return what a trial that began from a bundle has of it in its checkpoint; None before its first one."""
+    if not starts_from_bundle(config.learner) or not (directory / CHECKPOINTS_FOLDER).is_dir():
+        return None
+    try:
+        return parameters_of(load_knowledge(directory))
+    except CheckpointError:
+        return None  # it begins again, from the bundle
+
+
+def _size(tensors: Tensors) -> int:
+    """Count the numbers held; whole ones, such as a count of steps, are no parameters."""
+    return sum(one.numel() for one in tensors.values() if one.is_floating_point())
