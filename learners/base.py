@@ -13,8 +13,7 @@ from torch import Generator, Tensor
 
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.registry import Registry
-
-Tensors = dict[str, Tensor]
+from metaloom.learners.tensors import Tensors
 
 
 @dataclass(frozen=True)

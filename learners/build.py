@@ -7,7 +7,7 @@ from pkgutil import walk_packages
 from typing import Any, NamedTuple, cast
 
 from metaloom import learners
-from metaloom.learners.base import METHODS, Learner, Tensors
+from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.component import Component, Composite, Slot, domain
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
@@ -31,6 +31,7 @@ from metaloom.learners.solvers.joint import JointLearner
 from metaloom.learners.solvers.matching import MatchingLearner
 from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
 from metaloom.learners.solvers.prediction import PREDICTIONS, Prediction, Prototypes
+from metaloom.learners.tensors import Tensors
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
     if not _module.name.endswith(".build"):

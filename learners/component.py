@@ -16,23 +16,12 @@ from typing import Any, ClassVar, get_type_hints
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors, under
 
 OUTER_STEP = "outer_step"  # the entry of a component's noise that says how far meta-training is: [steps + 1]
-
-
-def part(tensors: Tensors, prefix: str) -> Tensors:
-    """Return the entries under ``prefix/``, without the prefix."""
-    head = prefix + "/"
-    return {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}
-
-
-def under(prefix: str, tensors: Tensors) -> Tensors:
-    """Return the entries with ``prefix/`` in front."""
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def domain(config: type, name: str) -> object:

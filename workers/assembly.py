@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom import learners
-from metaloom.learners.base import Learner, Tensors
+from metaloom.learners.base import Learner
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.plugins import NEEDED
 from metaloom.learners.registry import NotRegistered
+from metaloom.learners.tensors import Tensors
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device

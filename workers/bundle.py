@@ -20,11 +20,12 @@ import yaml
 from torch import Tensor
 
 from metaloom import learners
-from metaloom.learners.base import Learner, Tensors
+from metaloom.learners.base import Learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.plugins import NEEDED
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.card import CardPicture, write_card

@@ -11,10 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners import ESTIMATORS
-from metaloom.learners.base import Learner, MetaStep, Tensors
+from metaloom.learners.base import Learner, MetaStep
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.learners.knowledge.update_rules import NETWORK
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.live_bytes import LiveBytes
 from metaloom.workers.seeds import derive_generator

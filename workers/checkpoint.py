@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes, write_files
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.errors import BadInput, unknown
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.schedules import SCHEDULES
 
 PRECISIONS = ("float32", "float64", "bfloat16")

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
+from metaloom.learners.tensors import Tensors, part
 from metaloom.workers.checkpoint import Knowledge, read_knowledge
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.manifest import check_file, read_manifest

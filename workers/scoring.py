@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from metaloom.learners.base import EpisodeOutcome, Learner, Tensors
+from metaloom.learners.base import EpisodeOutcome, Learner
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import assemble
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource

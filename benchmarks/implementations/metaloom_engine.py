@@ -10,8 +10,8 @@ from benchmarks.implementations import PrepareBilevel, Run, Step
 from benchmarks.workloads import Parameters, Workload
 from metaloom.learners.base import METHODS
 from metaloom.learners.build import build_learner
-from metaloom.learners.component import part, under
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.tensors import part, under
 
 
 def learner_settings(workload: Workload) -> dict[str, dict[str, Any]]:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.reproductions.harness import Row
-from metaloom.learners.base import Tensors
 from metaloom.learners.hypergradients.implicit import ConjugateGradient, ConjugateGradientConfig
 from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
-from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.tensors import InnerState, Tensors
 from metaloom.workers.outer import adam, start_adam
 
 GROUPS = (1, 2, 6, 12)

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.reproductions.harness import Row, Trained, opened, row, train
 from benchmarks.reproductions.written_out import control, reweighted
-from metaloom.learners.component import part
 from metaloom.learners.knowledge.sample_weights import Examples
+from metaloom.learners.tensors import part
 from metaloom.workers.data.digits import Digits
 from metaloom.workers.scoring import Evaluation
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import DEFAULT_LOSS, SLOTS, fill_slot
-from metaloom.learners.component import Component, Composite, part
+from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors, part
 from metaloom.workers.bundle import read_task
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records.names import TASK_FILE, read_config

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
-from metaloom.learners.base import Tensors
-from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
+from metaloom.learners.knowledge.update_rules import UpdateRule
 from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
 from metaloom.learners.knowledge.update_rules.lstm import Memory
 from metaloom.learners.knowledge.update_rules.meta_lstm import MetaLSTM
+from metaloom.learners.tensors import InnerState, Tensors
 
 POINTS = 201
 LINEAR = 1e-3  # gradients below it are drawn on a linear scale, those above on a logarithmic one

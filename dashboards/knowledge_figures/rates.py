@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
-from metaloom.learners.component import part
 from metaloom.learners.knowledge.update_rules import UpdateRule
+from metaloom.learners.tensors import part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
-from metaloom.learners.base import Tensors
 from metaloom.learners.knowledge.class_ratios import ClassRatios
 from metaloom.learners.knowledge.per_sample_weights import PerSample
 from metaloom.learners.knowledge.sample_weights import Examples, Focal, MetaWeightNet, Weighting
+from metaloom.learners.tensors import Tensors
 
 LARGEST_LOSS = 6.0  # what an example gets that is taken, almost surely, for another class
 BINS = 40

@@ -23,8 +23,6 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -33,14 +31,10 @@ from metaloom.learners.hypergradients.problem import (
     Hypergradient,
     Outer,
     Problem,
-    add,
-    as_leaves,
-    derivative,
     detached,
     detached_outer,
-    pullback,
 )
-from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.tensors import InnerState, Tensors, add, as_leaves, derivative, part, pullback, under
 
 PIECE_LOSS = "loss"
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
     Outer,
@@ -22,6 +21,7 @@ from metaloom.learners.hypergradients.problem import (
     require_last_step_only,
     solution,
 )
+from metaloom.learners.tensors import Tensors
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,16 @@ It is not the derivative of the query loss (its own objective adds gradient alig
 task), costs no second derivatives, and is defined for the initialization alone.
 """
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
     Estimator,
     Hypergradient,
     Problem,
-    as_leaves,
     detached_outer,
-    pullback,
     require_last_step_only,
     solution,
 )
+from metaloom.learners.tensors import Tensors, as_leaves, pullback
 
 
 @ESTIMATORS.register("displacement")

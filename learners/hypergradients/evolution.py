@@ -29,8 +29,6 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -38,12 +36,10 @@ from metaloom.learners.hypergradients.problem import (
     Estimator,
     Hypergradient,
     Problem,
-    flatten,
-    norm,
     outer_value,
     randomness,
 )
-from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.tensors import InnerState, Tensors, flatten, norm, part, under
 
 UP, DOWN, DRIFT, AGE = "up", "down", "drift", "age"
 

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part, under
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
@@ -29,15 +27,11 @@ from metaloom.learners.hypergradients.problem import (
     Hypergradient,
     Linearized,
     Problem,
-    add,
-    as_leaves,
-    derivative,
     detached_outer,
-    norm,
-    pullback,
     require_last_step_only,
     solution,
 )
+from metaloom.learners.tensors import Tensors, add, as_leaves, derivative, norm, part, pullback, under
 
 EPSILONS = {1: 0.001, 2: 0.01}  # of one side and of two: about the square and the cube root of float32's precision
 

@@ -13,8 +13,6 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.adjoint import flat_state, state_of
@@ -24,15 +22,11 @@ from metaloom.learners.hypergradients.problem import (
     Estimator,
     Hypergradient,
     Problem,
-    add,
-    as_leaves,
-    derivative,
     detached_outer,
-    norm,
-    pullback,
     require_last_step_only,
     solution,
 )
+from metaloom.learners.tensors import Tensors, add, as_leaves, derivative, norm, part, pullback, under
 
 NEGLIGIBLE = 1e-7  # of the first change: below it, growth is rounding
 

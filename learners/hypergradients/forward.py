@@ -17,7 +17,6 @@ from typing import Annotated, Any, TypeVar
 
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -27,10 +26,8 @@ from metaloom.learners.hypergradients.problem import (
     Outer,
     Problem,
     detached_outer,
-    flatten,
-    unflatten,
 )
-from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.tensors import InnerState, Tensors, flatten, unflatten
 
 MOST_NUMBERS = 64
 Pushed = TypeVar("Pushed", bound=InnerState | Outer)

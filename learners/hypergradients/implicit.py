@@ -19,8 +19,6 @@ from typing import Annotated
 import torch
 from torch import Generator
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -28,15 +26,11 @@ from metaloom.learners.hypergradients.problem import (
     Estimator,
     Hypergradient,
     Problem,
-    as_leaves,
-    derivative,
     detached_outer,
-    dot,
-    norm,
-    pullback,
     require_last_step_only,
     solution,
 )
+from metaloom.learners.tensors import Tensors, as_leaves, derivative, dot, norm, part, pullback, under
 
 GROWING = 1.001  # a power iteration's last growth above which the series does not converge; below is rounding
 DIVERGED = 1e6  # a term this many times as long as the first: no need to go on

@@ -16,10 +16,10 @@ from typing import Annotated
 import torch
 from torch import Generator
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int
 from metaloom.learners.hypergradients.implicit import Curvature, Implicit
-from metaloom.learners.hypergradients.problem import ESTIMATORS, dot
+from metaloom.learners.hypergradients.problem import ESTIMATORS
+from metaloom.learners.tensors import Tensors, dot
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.implicit import Curvature, Implicit
-from metaloom.learners.hypergradients.problem import ESTIMATORS, flatten, unflatten
+from metaloom.learners.hypergradients.problem import ESTIMATORS
+from metaloom.learners.tensors import Tensors, flatten, unflatten
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import NoConfig
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative
 
 EVERYTHING = frozenset({"*"})
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -162,11 +161,6 @@ class ValueEstimator(Estimator):
 ESTIMATORS: Registry[type[Estimator]] = Registry("hypergradient estimator")
 
 
-def as_leaves(tensors: Tensors) -> Tensors:
-    """Return the same values as graph leaves that require a gradient."""
-    return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-
-
 def detached(state: InnerState) -> InnerState:
     """Cut a state off the graph that made it."""
     return InnerState(*({name: tensor.detach() for name, tensor in part.items()} for part in state))
@@ -175,52 +169,6 @@ def detached(state: InnerState) -> InnerState:
 def detached_outer(outer: Outer) -> Outer:
     """Cut a verdict off the graph that made it."""
     return Outer(outer.loss.detach(), outer.accuracy.detach(), {k: v.detach() for k, v in outer.statistics.items()})
-
-
-def derivative(total: Tensor, leaves: Tensors) -> Tensors:
-    """Return d total / d leaves; zero where a leaf plays no part."""
-    if not leaves or not total.requires_grad:
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, grads, strict=True))
-
-
-def pullback(outputs: Tensors, cotangents: Tensors, inputs: Tensors, *, keep: bool = False) -> Tensors:
-    """Return the vector-Jacobian product of ``outputs`` by ``inputs``; zero where they do not meet.
-
-    Args:
-        outputs: Tensors with a graph.
-        cotangents: One tensor per output, of its shape.
-        inputs: The leaves.
-        keep: Keep the graph for another product.
-    """
-    names = [name for name, tensor in outputs.items() if tensor.requires_grad]
-    if not names or not inputs:
-        return {name: torch.zeros_like(tensor) for name, tensor in inputs.items()}
-    grads = torch.autograd.grad(
-        [outputs[name] for name in names],
-        list(inputs.values()),
-        grad_outputs=[cotangents[name] for name in names],
-        retain_graph=keep,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return dict(zip(inputs, grads, strict=True))
-
-
-def add(left: Tensors, right: Tensors) -> Tensors:
-    """Return left + right, entry by entry; an entry that ``right`` lacks stays."""
-    return {name: tensor + right[name] if name in right else tensor for name, tensor in left.items()}
-
-
-def dot(left: Tensors, right: Tensors) -> Tensor:
-    """Return the inner product over all entries of ``left``: a tensor of no dimensions."""
-    return torch.stack([(tensor * right[name]).sum() for name, tensor in left.items()]).sum()
-
-
-def norm(tensors: Tensors) -> Tensor:
-    """Return the Euclidean norm over all entries."""
-    return dot(tensors, tensors).sqrt()
 
 
 def solution(problem: Problem, phi: Tensors, steps: int | None = None) -> InnerState:
@@ -253,17 +201,6 @@ def randomness(problem: Problem, estimator: str) -> Generator:
     if problem.generator is None:
         raise LearnerError(f"outer.hypergradient: {estimator} draws at random, and was given no generator")
     return problem.generator
-
-
-def flatten(tensors: Tensors) -> Tensor:
-    """Put all entries, in their order, into one vector."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
-
-
-def unflatten(vector: Tensor, like: Tensors) -> Tensors:
-    """Undo ``flatten``."""
-    pieces = vector.split_with_sizes([tensor.numel() for tensor in like.values()])
-    return {name: piece.view_as(like[name]) for name, piece in zip(like, pieces, strict=True)}
 
 
 def require_last_step_only(problem: Problem, estimator: str) -> None:

@@ -13,10 +13,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Outer, Problem, ValueEstimator, detached
+from metaloom.learners.tensors import Tensors
 
 
 @dataclass(frozen=True)

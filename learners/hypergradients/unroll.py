@@ -22,7 +22,6 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
@@ -34,6 +33,7 @@ from metaloom.learners.hypergradients.problem import (
     require_last_step_only,
     solution,
 )
+from metaloom.learners.tensors import Tensors
 
 
 @ESTIMATORS.register("unroll")

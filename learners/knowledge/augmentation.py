@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.policies import Policy
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors
 
 AUGMENTATIONS: Registry[type[Component]] = Registry("augmentation")
 

@@ -32,7 +32,6 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import OUTER_STEP
 from metaloom.learners.domains import Int, Real, Word
 from metaloom.learners.episode import TaskShape
@@ -40,6 +39,7 @@ from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.networks.base import ARCHITECTURES, Network, conv_parameters, linear_parameters, norm_parameters
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.convolution import Convolution
+from metaloom.learners.tensors import Tensors
 
 KERNELS = {"conv1": 1, "conv3": 3}  # the operations that have parameters, and their kernels' size
 OPERATIONS = ("none", "skip", "conv1", "conv3", "avg3")

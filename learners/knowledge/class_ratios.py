@@ -15,11 +15,11 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
+from metaloom.learners.tensors import Tensors
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import math
 
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import Composite, part
+from metaloom.learners.component import Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.policies import Policy
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
+from metaloom.learners.tensors import Tensors, part
 
 
 class SumOfLosses(Composite, Loss):

@@ -19,11 +19,11 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.distilled_data import DATA, TrainingData
+from metaloom.learners.tensors import Tensors
 
 Rule = Callable[[Tensor, int, Generator], Tensor]
 

@@ -14,12 +14,12 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.domains import Int
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors
 
 DATA: Registry[type[Component]] = Registry("data")
 

@@ -32,13 +32,13 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Choice, Int, Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS, Augmentation
 from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance
 from metaloom.learners.knowledge.policies import Policy, SubPolicy, Use, parse_sub_policy
+from metaloom.learners.tensors import Tensors
 
 RELAXATIONS = ("straight_through", "soft")
 LOGIT_DEVIATION = 1e-3  # alpha starts nearly equal, as in the authors' setting

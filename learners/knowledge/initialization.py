@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.networks.base import Network
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors
 
 INITIALIZATIONS: Registry[type[Component]] = Registry("initialization")
 

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss, expected
 from metaloom.learners.networks.base import linear_parameters
+from metaloom.learners.tensors import Tensors
 
 FLOOR = -10.0  # the least log probability that the network is shown
 

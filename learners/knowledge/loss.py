@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors
 
 LOSSES: Registry[type[Component]] = Registry("loss")
 

@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss, expected
+from metaloom.learners.tensors import Tensors
 
 # searched from just above 0: where all searched coefficients are 0 there is no loss
 Coefficient = Annotated[float | Learned, Real(0.01, 2.0, positive=True)]

@@ -18,8 +18,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.knowledge.distilled_data import DATA, DistilledData
+from metaloom.learners.tensors import Tensors
 
 SMALLEST = 1e-6  # beside the lengths' product, as in the reference code: a row without a gradient counts 1
 

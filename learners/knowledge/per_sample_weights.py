@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
+from metaloom.learners.tensors import Tensors
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.environments import ENVIRONMENTS, Environment
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.networks.base import linear_parameters
+from metaloom.learners.tensors import Tensors
 
 
 class Trajectories(NamedTuple):

@@ -16,8 +16,8 @@ helps, the step is zero.
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
+from metaloom.learners.tensors import Tensors
 
 
 @WEIGHTINGS.register("reweight")

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import linear_parameters
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors
 
 WEIGHTINGS: Registry[type[Component]] = Registry("weighting")
 

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import TaskShape
@@ -26,6 +25,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.convolution import Convolution
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import Tensors
 
 HEAD = "head."
 INSTANCE_EPSILON = 1e-5  # torch's

@@ -37,8 +37,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.networks.convolution import Convolution
+from metaloom.learners.tensors import Tensors
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # weight of a new batch in the running averages, torch's default

@@ -6,7 +6,6 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Int
 from metaloom.learners.networks.base import (
     ARCHITECTURES,
@@ -18,6 +17,7 @@ from metaloom.learners.networks.base import (
 )
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.convolution import Convolution
+from metaloom.learners.tensors import Tensors
 
 STAGES = 3
 

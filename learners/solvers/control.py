@@ -5,8 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part
 from metaloom.learners.environments import ENVIRONMENTS
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
@@ -14,6 +12,7 @@ from metaloom.learners.hypergradients.problem import Outer
 from metaloom.learners.knowledge.policy_gradient import PolicyGradient, Trajectories
 from metaloom.learners.solvers.example_gradients import ExampleGradients
 from metaloom.learners.solvers.inner_loop import InnerLoop, noise_of
+from metaloom.learners.tensors import Tensors, part
 
 
 class ControlLoop(InnerLoop):

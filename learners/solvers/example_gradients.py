@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.tensors import Tensors
 
 with forward_ad.dual_level():
     # The first dual number of a process makes torch compile scripts. On Python 3.11 that fails if another

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.episode import Episode, stack_episodes
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import NOTHING, Estimator, Outer, Problem, ValueEstimator
@@ -26,6 +25,7 @@ from metaloom.learners.knowledge.distilled_data import SupportSet
 from metaloom.learners.networks.base import MLP, Conv4
 from metaloom.learners.networks.batch_norm import channels_last
 from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.tensors import Tensors
 
 Pose = Callable[[Tensors, Episode], Problem]
 Result = tuple[Tensors, Outer, dict[str, float], Mapping[str, Tensor]]

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.hypergradients.auto import Facts
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.tensors import Tensors
 
 # How many examples a step sees is known only with its episode: a 5-way 5-shot support set has 25, a batch 50 to 100.
 EXAMPLES = 50

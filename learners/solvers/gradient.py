@@ -8,17 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.component import part, under
+from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Problem
 from metaloom.learners.knowledge.initialization import FixedInitialization
-from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.networks.batch_norm import running_average
 from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
+from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 STEP = "outer_step"
 ESTIMATOR = "estimator"  # what the estimator keeps from one outer step to the next

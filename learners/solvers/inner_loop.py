@@ -14,8 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import OUTER_STEP, Component, part, under
+from metaloom.learners.component import OUTER_STEP, Component
 from metaloom.learners.domains import Int, Real
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
@@ -24,10 +23,11 @@ from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
-from metaloom.learners.knowledge.update_rules import InnerState, UpdateRule
+from metaloom.learners.knowledge.update_rules import UpdateRule
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
+from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 BESIDE_THE_LOSSES = ("weighting/", "update/", "initialization/")  # of phi: at a given theta no loss depends on them
 

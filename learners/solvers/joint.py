@@ -6,15 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.component import part, under
+from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import as_leaves, derivative
-from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.networks.base import HEAD, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, part, under
 
 JOINT = "joint_head"
 

@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.component import part
+from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode
-from metaloom.learners.hypergradients.problem import Problem, as_leaves, derivative, detached
+from metaloom.learners.hypergradients.problem import Problem, detached
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.gradient import STEP, GradientLearner
+from metaloom.learners.tensors import Tensors, as_leaves, derivative, part
 
 
 class MatchingLearner(GradientLearner):

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
-from metaloom.learners.component import Component, part, under
+from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.component import Component
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import as_leaves, derivative
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.prediction import Prototypes
+from metaloom.learners.tensors import Tensors, as_leaves, derivative, part, under
 
 COSINE_SCALE = 10.0  # a cosine's softmax over ways is nearly flat without it
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from metaloom.learners import METHODS, SLOTS, Learner
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import IMAGES, episode_of, errors_by_slot, seeded
 from tests.support.registry_rows import COMPONENT_ROWS, METHOD_ROWS, begun, component_learner, learnable, method
 

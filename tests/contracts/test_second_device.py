@@ -19,8 +19,8 @@ import torch
 
 from metaloom import load_bundle
 from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
-from metaloom.learners.base import Tensors
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.bundle import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.records.names import TrialConfig

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners import METHODS
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import make_config
 from metaloom.learners.component import OUTER_STEP
 from metaloom.learners.episode import TaskShape
@@ -28,6 +27,7 @@ from metaloom.learners.knowledge.cells import (
     shares_of_nodes,
 )
 from metaloom.learners.networks.batch_norm import Normalization
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import (
     IMAGES,
     begun,

@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import SLOTS, make_component
-from metaloom.learners.component import part
 from metaloom.learners.environments import PointMass
 from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient, Trajectories
 from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.tensors import Tensors, part
 from tests.support.bilevel import CONTROL, SMOOTH, begun, built, episode_of, normal, seeded
 
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
-from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.tensors import InnerState, Tensors
 from tests.support.bilevel import (
     SINGLE,
     SMOOTH,

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.tensors import Tensors, part
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
 
 NETWORKS: dict[str, dict[str, Any]] = {

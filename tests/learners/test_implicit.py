@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import (
     SINGLE,
     Known,

@@ -7,13 +7,12 @@ import torch
 
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import as_leaves, derivative
-from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.knowledge.update_rules.learned_optimizer import (
     LearnedOptimizer,
     LearnedOptimizerConfig,
 )
 from metaloom.learners.knowledge.update_rules.lstm import Memory, log_and_sign, lstm, lstm_parameters
+from metaloom.learners.tensors import InnerState, as_leaves, derivative
 from tests.support.bilevel import (
     SINGLE,
     SMOOTH,

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.matched_data import cosines
 from metaloom.learners.networks.base import ConvNet, ConvNetConfig, instance_norm
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.matching import MatchingLearner
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import (
     IMAGES,
     SINGLE,

@@ -5,7 +5,8 @@ import torch
 
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.update_rules import UPDATE_RULES, InnerState, UpdateRule
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
+from metaloom.learners.tensors import InnerState
 from tests.support.bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 THETA = {"body": normal(3, 2, seed=0), "head.weight": normal(4, seed=1)}

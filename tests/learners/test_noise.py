@@ -8,13 +8,13 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners import build_learner
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import stack_episodes
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.composition import ChainOfAugmentations
 from metaloom.learners.networks.base import MLP
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, episode_of, errors_by_slot, estimator, seeded
 
 STEPS = 3

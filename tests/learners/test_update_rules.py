@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import make_config
 from metaloom.learners.domains import Learned
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.update_rules import UPDATE_RULES, InnerState, UpdateRule
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
+from metaloom.learners.tensors import InnerState, Tensors
 from tests.support.bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 SAME_AS_TORCH: list[tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = [

@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners import ESTIMATORS, build_learner
-from metaloom.learners.base import Learner, Tensors
+from metaloom.learners.base import Learner
 from metaloom.learners.build import make_config
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Linearized, Outer, Problem
-from metaloom.learners.knowledge.update_rules import InnerState
+from metaloom.learners.tensors import InnerState, Tensors
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
 NONE = Generator()

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep, Tensors
+from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.device import Device, prepare_device

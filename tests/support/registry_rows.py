@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from metaloom.learners import METHODS, Learner, build_learner
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.tensors import Tensors, part
 from tests.support.bilevel import CONTROL, IMAGES, SINGLE, episode_of, seeded
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from metaloom.learners.base import Tensors
+from metaloom.learners.tensors import Tensors
 from metaloom.workers import checking
 
 

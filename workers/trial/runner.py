@@ -10,10 +10,11 @@ from typing import Any
 from torch import Generator
 
 from metaloom import learners
-from metaloom.learners.base import Learner, MetaStep, Tensors
+from metaloom.learners.base import Learner, MetaStep
 from metaloom.learners.episode import Episode
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.knowledge.cells import discretize
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, load_knowledge, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource

@@ -5,17 +5,16 @@ from typing import Annotated
 
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.knowledge.update_rules.base import (
     GRANULARITIES,
     OF_LAYERS,
     UPDATE_RULES,
-    InnerState,
     UpdateConfig,
     UpdateRule,
     off,
 )
+from metaloom.learners.tensors import InnerState, Tensors
 
 
 @dataclass(frozen=True)

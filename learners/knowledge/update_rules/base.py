@@ -10,29 +10,22 @@ learned per step holds its last value beyond the steps it was trained for.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.component import Component
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
+from metaloom.learners.tensors import InnerState, Tensors
 
 UPDATE_RULES: Registry[type[Component]] = Registry("update rule")
 GRANULARITIES = ("scalar", "layer", "parameter", "step", "layer_step")
 NETWORK = "network"  # under which a rule that is a network holds its weights in phi
 OF_LAYERS = ("scalar", "layer", "step", "layer_step")  # what stays one number for all of a tensor
-
-
-class InnerState(NamedTuple):
-    """theta and the inner optimizer's buffers."""
-
-    theta: Tensors
-    buffers: Tensors
 
 
 RUNNING_MEANS = ("beta1", "beta2", "smoothing")  # settings, where a rule has them, that a running mean keeps

@@ -19,19 +19,11 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
-from metaloom.learners.component import part, under
 from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.update_rules.base import (
-    GRANULARITIES,
-    NETWORK,
-    UPDATE_RULES,
-    InnerState,
-    UpdateConfig,
-    UpdateRule,
-)
+from metaloom.learners.knowledge.update_rules.base import GRANULARITIES, NETWORK, UPDATE_RULES, UpdateConfig, UpdateRule
 from metaloom.learners.knowledge.update_rules.lstm import Memory, log_and_sign, lstm, lstm_parameters
+from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Tensors
+from metaloom.learners.tensors import Tensors
 
 FORGET = 1.0  # bias of the forget gates at the start, so that a gradient is remembered
 

@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.domains import Learned, Real
-from metaloom.learners.knowledge.update_rules.base import (
-    OF_LAYERS,
-    UPDATE_RULES,
-    InnerState,
-    UpdateConfig,
-    UpdateRule,
-    off,
-)
+from metaloom.learners.knowledge.update_rules.base import OF_LAYERS, UPDATE_RULES, UpdateConfig, UpdateRule, off
+from metaloom.learners.tensors import InnerState, Tensors
 
 
 @dataclass(frozen=True)

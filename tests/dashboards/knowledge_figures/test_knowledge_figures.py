@@ -11,8 +11,8 @@ from metaloom.dashboards.knowledge_figures import DRAWERS, Known, known_of, pict
 from metaloom.dashboards.knowledge_figures.optimizers import moves
 from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.update_rules import InnerState
 from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
+from metaloom.learners.tensors import InnerState
 from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.trial.runner import Trial
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
@@ -21,6 +20,7 @@ from metaloom.learners.knowledge.policies import (
     parse_sub_policy,
     to_document,
 )
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 SMOOTH_OPERATIONS = ["rotate", "contrast", "cutout"]

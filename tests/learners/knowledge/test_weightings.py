@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners.base import Tensors
 from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import Episode, TaskShape, stack_episodes
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 FOUR = TaskShape("classification", (6,), 4, single_task=True, counts=(100, 20, 10, 5))
