@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.executors.hosting import Assignment, Message, OpenTrial
 from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.proposing.study import Define, Proposal, Proposer
 from metaloom.orchestrator.scheduling import population  # noqa: F401  (registers the scheduler 'pbt')
 from metaloom.orchestrator.scheduling.schedulers import (
@@ -43,16 +43,6 @@ class Progress(Protocol):
 
     def update(self, event: Event, state: SearchState) -> None:
         """Show what has happened; ``state`` has the event in it."""
-        ...
-
-
-class Executor(Protocol):
-    """Runs trials: one after another here (inline.py), or on Ray (cluster.py)."""
-
-    name: str
-
-    def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
-        """Run trials until the Director has none left."""
         ...
 
 

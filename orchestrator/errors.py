@@ -1,4 +1,4 @@
-"""The errors of the orchestrator: of the search that was asked for, and of the store it needs."""
+"""The errors of the orchestrator: of the search that was asked for, and of what it needs."""
 
 from metaloom.learners.errors import BadEnvironment, BadInput
 
@@ -13,3 +13,7 @@ class StoreError(BadEnvironment):
 
 class ClusterError(BadEnvironment):
     """Ray cannot be started, reached, or does not have what a trial asks for."""
+
+
+class TaskError(BadInput):
+    """The files of a new task cannot be used."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards import queries
-from metaloom.orchestrator.commands.tables import without_best
+from metaloom.dashboards.text import without_best
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import store_option
 from metaloom.workers.records import names as records

@@ -80,8 +80,3 @@ def console(stream: TextIO) -> "Console":
     # Where the output is a file or a pipe, lines are read by programs: they are not to be wrapped.
     width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
     return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
-
-
-def example(*lines: str) -> str:
-    """Return the examples at the end of a command's help."""
-    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

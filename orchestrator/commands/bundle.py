@@ -114,7 +114,7 @@ def _predictions(model: Any, asked: Any, *, classification: bool) -> dict[str, A
 
 
 def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
-    from metaloom.orchestrator.commands.tables import scored
+    from metaloom.dashboards.text import scored
 
     evaluation = document["evaluation"]
     console.print(f"{document['bundle']}: {', '.join(document['files'])}", markup=False)
@@ -126,7 +126,8 @@ def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
 
 
 def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:
-    from metaloom.orchestrator.commands.tables import number, row, table
+    from metaloom.dashboards.text import number
+    from metaloom.orchestrator.commands.tables import row, table
 
     probable = any("probabilities" in one for one in document["predictions"])
     shown = table("query", "prediction", *(["probability"] if probable else []))

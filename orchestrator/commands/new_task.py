@@ -14,17 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.errors import BadInput
+from metaloom.orchestrator.errors import TaskError
 from metaloom.workers.data.columns import ARROW, CSV, PARQUET, read_columns, read_table
 from metaloom.workers.data.folder import class_files
 from metaloom.workers.data.pictures import ENDINGS, read_picture
 
 DEFAULT_LABEL = "label"
 TABLES = (*CSV, *PARQUET, *ARROW)
-
-
-class TaskError(BadInput):
-    """The files of a new task cannot be used."""
 
 
 @dataclass(frozen=True)

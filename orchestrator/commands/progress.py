@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from metaloom.orchestrator.commands.tables import knobs_text, number, scored, span
+from metaloom.dashboards.text import knobs_text, number, scored, span
 from metaloom.workers.records import names as records
 
 if TYPE_CHECKING:

@@ -11,8 +11,6 @@ from metaloom.orchestrator.commands.answers import JsonOption, NameArgument, Sto
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records import names as records
 
-SYNC_TIMEOUT_S = 3600.0
-
 
 def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """List the searches of a store."""

@@ -1,11 +1,11 @@
 """How people are shown searches, trials, episodes and scores."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloom.dashboards.text import better_by, knobs_text, number, scored, span, without_best
 from metaloom.orchestrator.store import store_option
 
 if TYPE_CHECKING:
@@ -37,52 +37,11 @@ def table(*columns: str) -> "Table":
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
 
 
-def number(value: float | None) -> str:
-    """Write a measured number: 4 significant digits, a whole one whole."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if value == round(value, 0) and abs(value) < 1e9 else f"{value:.4g}"
-
-
-def scored(mean: float | None, interval: Sequence[float | None] | None) -> str:
-    """Write a mean with its 95% interval."""
-    if mean is None:
-        return "-"
-    if not interval or interval[0] is None or interval[1] is None:
-        return f"{mean:.4f}"
-    return f"{mean:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
-
-
-def better_by(difference: Mapping[str, Any] | None) -> str:
-    """Write the mean difference on the same episodes with its 95% interval, signed."""
-    if difference is None or difference["mean"] is None:
-        return "-"
-    low, high = difference["interval"]
-    return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
-def knobs_text(knobs: Mapping[str, Any]) -> str:
-    """Write knobs in one line, numbers shortened."""
-    parts = [f"{name}={number(value) if isinstance(value, float) else value}" for name, value in knobs.items()]
-    return " ".join(parts) or "-"
-
-
 def row(*cells: str) -> "tuple[Text, ...]":
     """Return cells as they are: square brackets, as in learner[maml].update.rate, are no markup."""
     from rich.text import Text
 
     return tuple(Text(cell) for cell in cells)
-
-
-def span(seconds: float | None) -> str:
-    """Write a time span as a person would."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def styled(state: str) -> "Text":
@@ -155,21 +114,6 @@ def _show_remarks(console: "Console", trial: Mapping[str, Any], *, notes: bool) 
         console.print(f"trial {trial['id']}: {line}", style="yellow", markup=False)
     for line in trial["notes"] if notes else ():
         console.print(f"trial {trial['id']}: {line}", style="dim", markup=False)
-
-
-def without_best(summary: Mapping[str, Any]) -> str:
-    """Say why a search has no best trial."""
-    off = {trial: math.inf if by is None else by for trial, by in summary.get("infeasible", {}).items()}
-    if not off:
-        return "No trial has a result."
-    bounds = ", ".join(
-        f"{one['metric']} {sign} {one[end]:g}"
-        for one in summary["constraints"]
-        for end, sign in (("min", ">="), ("max", "<="))
-        if one.get(end) is not None
-    )
-    nearest = min(off, key=lambda trial: off[trial])
-    return f"No trial keeps the constraints ({bounds}): the nearest is trial {nearest}, off by {number(off[nearest])}."
 
 
 def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:

@@ -33,9 +33,10 @@ from ray.tune.search import Searcher
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors import ray_environment
-from metaloom.orchestrator.executors.hosting import Assignment, Message, OpenTrial, TrialHost
+from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.placement import Asked, bundle, helpers, request, slots
 from metaloom.orchestrator.executors.ray_connection import Connection
+from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.signals import Interruption
 from metaloom.workers.records.names import TrialRunner
 

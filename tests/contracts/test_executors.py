@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from metaloom.learners.errors import BadEnvironment
-from metaloom.orchestrator.director import Director, Executor
+from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import ClusterError
+from metaloom.orchestrator.executors.base import Executor
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.signals import Interruption, Stopped
 from metaloom.workers.errors import StorageError

@@ -65,7 +65,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_needs_nothing_heavy() -> None:
     code = (
-        "import sys; from metaloom.orchestrator import cli; cli.run(['--help']); cli.run(['search', '--help']); "
+        "import sys; from metaloom.orchestrator.commands import cli\n"
+        "cli.run(['--help']); cli.run(['search', '--help'])\n"
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pyarrow', 'pandas', 'matplotlib', 'rich', 'numpy'};"
         "print(heavy & set(sys.modules), file=sys.stderr)"
     )

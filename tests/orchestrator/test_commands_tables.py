@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaloom.orchestrator.commands.tables import number, show_search
+from metaloom.dashboards.text import number
+from metaloom.orchestrator.commands.tables import show_search
 
 
 def shown(objectives: list[dict[str, str]], **trial: Any) -> str:

@@ -8,9 +8,9 @@ import pytest
 from metaloom.dashboards import queries
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.director import Director
-from metaloom.orchestrator.executors.hosting import Assignment, Message
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records

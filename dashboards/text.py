@@ -1,0 +1,61 @@
+"""Measured values in words: numbers, intervals, time spans, knobs, and why a search has no best trial."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def number(value: float | None) -> str:
+    """Write a measured number: 4 significant digits, a whole one whole."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value == round(value, 0) and abs(value) < 1e9 else f"{value:.4g}"
+
+
+def scored(mean: float | None, interval: Sequence[float | None] | None) -> str:
+    """Write a mean with its 95% interval."""
+    if mean is None:
+        return "-"
+    if not interval or interval[0] is None or interval[1] is None:
+        return f"{mean:.4f}"
+    return f"{mean:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def better_by(difference: Mapping[str, Any] | None) -> str:
+    """Write the mean difference on the same episodes with its 95% interval, signed."""
+    if difference is None or difference["mean"] is None:
+        return "-"
+    low, high = difference["interval"]
+    return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def knobs_text(knobs: Mapping[str, Any]) -> str:
+    """Write knobs in one line, numbers shortened."""
+    parts = [f"{name}={number(value) if isinstance(value, float) else value}" for name, value in knobs.items()]
+    return " ".join(parts) or "-"
+
+
+def span(seconds: float | None) -> str:
+    """Write a time span in its two largest units."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def without_best(summary: Mapping[str, Any]) -> str:
+    """Say why a search has no best trial."""
+    off = {trial: math.inf if by is None else by for trial, by in summary.get("infeasible", {}).items()}
+    if not off:
+        return "No trial has a result."
+    bounds = ", ".join(
+        f"{one['metric']} {sign} {one[end]:g}"
+        for one in summary["constraints"]
+        for end, sign in (("min", ">="), ("max", "<="))
+        if one.get(end) is not None
+    )
+    nearest = min(off, key=lambda trial: off[trial])
+    return f"No trial keeps the constraints ({bounds}): the nearest is trial {nearest}, off by {number(off[nearest])}."
