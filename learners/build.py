@@ -1,17 +1,16 @@
 """From resolved settings to a learner: the only place that knows which component fills which slot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import Any, NamedTuple, cast
 
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner
-from metaloom.learners.component import Component, Composite, Slot, domain
-from metaloom.learners.domains import Learned, Real
+from metaloom.learners.component import Component, Composite, Slot
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.auto import AutoConfig, choose
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Mapper, one_by_one
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
@@ -55,43 +54,12 @@ DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse", "control
 AUTO = "auto"
 
 
-def make_config(config: type, settings: Mapping[str, Any], where: str) -> Any:
-    """Fill a configuration dataclass from plain values; ``{"learn": {...}}`` becomes ``Learned``.
-
-    Raises:
-        LearnerError: A setting is unknown (the message names the nearest right one), or cannot be learned.
-    """
-    known = {field.name for field in fields(config)}
-    values: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in known:
-            raise LearnerError(f"{where}: {unknown('setting', name, known)}")
-        if isinstance(value, Mapping) and "learn" in value:
-            value = _learned(config, name, value["learn"] or {}, where)
-        values[name] = tuple(value) if isinstance(value, list) else value
-    for field in fields(config):
-        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
-            raise LearnerError(f"{where}.{field.name}: not given, and it has no default")
-    return config(**values)
-
-
-def _learned(config: type, name: str, settings: Mapping[str, Any], where: str) -> Learned:
-    found = domain(config, name)
-    if not isinstance(found, Real) or not found.per:
-        raise LearnerError(f"{where}.{name} cannot be learned: only a real number has a hypergradient")
-    known = [field.name for field in fields(Learned)]
-    for setting in settings:
-        if setting not in known:
-            raise LearnerError(f"{where}.{name}.learn: {unknown('setting', setting, known)}")
-    return Learned(**settings)
-
-
 def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> Component:
     """Build the component that fills a slot from its settings, ``kind`` among them."""
     kind = settings.get("kind", slot.fixed)
     component = slot.registry[kind]
     rest = {name: value for name, value in settings.items() if name != "kind"}
-    config = make_config(component.Config, rest, f"learner.{slot.name}")
+    config = make_config(component.Config, rest, f"learner.{slot.name}", kind)
     return component(config, task) if slot.name in NEEDS_TASK else component(config)  # type: ignore[call-arg]
 
 
@@ -130,10 +98,10 @@ def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskSh
     kind = settings.get("kind", AUTO)
     rest = {name: value for name, value in settings.items() if name != "kind"}
     if kind == AUTO:
-        choice = choose(facts_of(slots, task), make_config(AutoConfig, rest, "outer.hypergradient"))
+        choice = choose(facts_of(slots, task), make_config(AutoConfig, rest, "outer.hypergradient", kind))
         return Chosen(choice.kind, ESTIMATORS[choice.kind](ESTIMATORS[choice.kind].Config()), choice.reason)
     estimator = ESTIMATORS[kind]
-    config = make_config(estimator.Config, rest, "outer.hypergradient")
+    config = make_config(estimator.Config, rest, "outer.hypergradient", kind)
     learned = [name for name, component in slots.items() if component.has_knowledge]
     blind = [name for name in learned if not estimator.gives_signal(name, rest)]
     if blind:
@@ -185,7 +153,7 @@ def build_learner(
         if start is None:
             raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
         components["architecture"] = cast(Network, components["architecture"]).starting_at(start)
-    config = make_config(InnerConfig, inner, "inner")
+    config = make_config(InnerConfig, inner, "inner", "the inner loop")
     if task.environment and type(prediction) is not PREDICTIONS["linear"]:
         raise LearnerError("learner.prediction: a control task needs a policy's actions; use linear")
     if isinstance(prediction, Prototypes):

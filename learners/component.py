@@ -11,28 +11,18 @@ and is handed step by step.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.fields import fields_of
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import Tensors, under
 
 OUTER_STEP = "outer_step"  # the entry of a component's noise that says how far meta-training is: [steps + 1]
-
-
-def domain(config: type, name: str) -> object:
-    """Return the domain that annotates a configuration's field, or None."""
-    hint = get_type_hints(config, include_extras=True)[name]
-    return next(iter(getattr(hint, "__metadata__", ())), None)
-
-
-def field_default(config: type, name: str) -> Any:
-    """Return the default of a configuration's field."""
-    return next(field.default for field in fields(config) if field.name == name)
 
 
 @dataclass(frozen=True)
@@ -69,15 +59,15 @@ class Component:
         Raises:
             LearnerError: The field is not a real number, so that no gradient can move it.
         """
-        found = domain(self.Config, name)
-        if not isinstance(found, Real) or not found.per:
-            raise LearnerError(f"{self.slot}.{name} cannot be learned: only a real number has a hypergradient")
-        return found
+        field = fields_of(self.Config)[name]
+        if not isinstance(field.domain, Real) or not field.learnable:
+            raise LearnerError(f"learner.{self.slot}.{name}: {field.why_not_learned(name)}")
+        return field.domain
 
     def start(self, name: str) -> float:
         """Return the value at which a learned field starts."""
         learned = self.learned_knobs()[name]
-        default = field_default(self.Config, name)
+        default = fields_of(self.Config)[name].default
         start = learned.start if learned.start is not None else default
         if not isinstance(start, (int, float)):
             raise LearnerError(f"{self.slot}.{name} is learned and has no default: give it a start")

@@ -79,6 +79,33 @@ class Int:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What every value of a number must keep to, fixed ones too. A domain beside it says where to search.
+
+    Attributes:
+        at_least, above, at_most, below: The ends; those that are None do not bound.
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """Whether a value is within them; a NaN never is where there is one."""
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        ends = ((name.replace("_", " "), end) for name, end in vars(self).items() if end is not None)
+        return " and ".join(f"{name} {end}" for name, end in ends)
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of some named options. Fixed or searched."""
 

@@ -1,7 +1,9 @@
 """The errors a user can act on. Each folder's errors derive from one of these two families."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
 
 
 class MetaloomError(Exception):
@@ -38,3 +40,23 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"no {kind} is named '{name}'{hint} (allowed: {', '.join(known)})"
+
+
+def shown(value: Any) -> str:
+    """Show a given value in a message, shortened: texts in quotes, the rest as YAML writes it."""
+    if isinstance(value, dict):
+        keys = ", ".join(list(map(str, value))[:4])
+        return f"a mapping with {keys}" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return f"the list [{_cut(', '.join(shown(item) for item in value))}]"
+    if isinstance(value, str):
+        return f"the text '{_cut(value)}'"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return f".{value}" if value > 0 or value != value else "-.inf"
+    return _cut(repr(value))
+
+
+def _cut(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -6,10 +6,9 @@ from typing import Any
 
 from metaloom.learners import METHODS, InnerConfig
 from metaloom.learners.domains import Real
+from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, fields_of
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
-from metaloom.search_spaces.knobs.fields import MISSING, Field, fields_of
-from metaloom.search_spaces.reading.labels import LEARN, SEARCH
 from metaloom.search_spaces.sections.learner_space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.loops import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
 

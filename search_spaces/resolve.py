@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.learners import METHODS, SLOTS
+from metaloom.learners.fields import LEARN
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
-from metaloom.search_spaces.reading.labels import LEARN
 from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.sections.loops import is_regression, parse_inner, parse_outer

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from metaloom.learners.errors import unknown
+from metaloom.learners.errors import shown, unknown
 from metaloom.search_spaces.errors import Path, Problems
-from metaloom.search_spaces.reading.document import shown
 
 
 def validation_problems(

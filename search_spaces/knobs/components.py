@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from metaloom.learners.errors import unknown
+from metaloom.learners.errors import shown, unknown
+from metaloom.learners.fields import LEARN, MISSING, SEARCH, fields_of
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.declarations import construct, given_default, parse_knob
-from metaloom.search_spaces.knobs.fields import MISSING, fields_of
 from metaloom.search_spaces.knobs.sampling import corners, resolve_node
-from metaloom.search_spaces.reading.document import shown
-from metaloom.search_spaces.reading.labels import LEARN, SEARCH, label_of, labels_of, members, note_repeated
+from metaloom.search_spaces.reading.labels import label_of, labels_of, members, note_repeated
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
     Fixed,

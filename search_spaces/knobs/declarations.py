@@ -12,19 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
-from metaloom.learners.errors import BadInput, unknown
+from metaloom.learners.errors import BadInput, shown, unknown
+from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.knobs.fields import MISSING, Field, Unfit, literal
-from metaloom.search_spaces.reading.document import shown
-from metaloom.search_spaces.reading.labels import (
-    LEARN,
-    SEARCH,
-    label_of,
-    label_of_default,
-    labels_of,
-    meant_mode,
-    note_repeated,
-)
+from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Spelling
 
 
@@ -40,7 +31,7 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
     """
     if raw is MISSING:
         if fallback is MISSING:
-            problems.add(place.path, f"not given, and has no default; give {field.allowed()}")
+            problems.add(place.path, field.missing())
             return Fixed(None)
         raw, fallback = fallback, field.default
     raw = _as_written(raw)
@@ -236,7 +227,7 @@ def given_default(
 def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
     here = place.within(LEARN)
     if not field.learnable or not isinstance(field.domain, Real):
-        problems.add(place.path, _why_not_learned(field, place))
+        problems.add(place.path, field.why_not_learned(str(place.path[-1] if place.path else field.name)))
         return Fixed(None)
     settings = {} if raw is None else raw
     if not isinstance(settings, Mapping):
@@ -266,25 +257,6 @@ def _unknown_in_learned(key: str) -> str:
     if meant_mode(key):
         return unknown("mode", key, (LEARN, SEARCH))
     return unknown("setting of a learned knob", key, ("start", "per"))
-
-
-def _why_not_learned(field: Field, place: Place) -> str:
-    name = place.path[-1] if place.path else field.name
-    if field.types == (int,):
-        reason = "is a whole number, which no gradient can move"
-    elif field.options or str in field.types or field.items is not None:
-        reason = "is not a number, so no gradient can move it"
-    else:
-        reason = "cannot be learned: it does not enter the inner loop as a differentiable value"
-    return f"{name} {reason}; fix it or search it, such as {{search: {_example(field)}}}"
-
-
-def _example(field: Field) -> str:
-    if field.domain is not None:
-        return f"{{low: {field.domain.low}, high: {field.domain.high}}}"
-    if field.options:
-        return f"[{', '.join(map(label_of, field.options[:3]))}]"
-    return "[...]"
 
 
 def domain_of(node: Searched | Alternatives) -> Real | Int | Choice:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from metaloom.learners.domains import Choice, Int, Real
+from metaloom.learners.fields import LEARN
 from metaloom.search_spaces.knobs.declarations import domain_of
-from metaloom.search_spaces.reading.labels import LEARN
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
     Fixed,

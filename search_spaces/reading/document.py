@@ -5,13 +5,13 @@ are texts; a key given twice, a tag, or a document made to exhaust memory (nesti
 size) is an error. Nothing is ever constructed but mappings, lists and scalars.
 """
 
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from metaloom.learners.errors import shown
 from metaloom.search_spaces.errors import ExperimentError, Path, Problem, Problems
 
 MAX_BYTES = 1 << 20  # an experiment is a few kB
@@ -213,23 +213,3 @@ class _Reader:
     def _refuse_tag(self, node: yaml.Node, path: Path, expected: str) -> None:
         if node.tag != PREFIX + expected:
             self.problems.add(path, f"the tag {node.tag.replace(PREFIX, '!!')} is not allowed: write a plain value")
-
-
-def shown(value: Any) -> str:
-    """Show a given value in a message, shortened: texts in quotes, the rest as YAML writes it."""
-    if isinstance(value, dict):
-        keys = ", ".join(list(map(str, value))[:4])
-        return f"a mapping with {keys}" if value else "an empty mapping"
-    if isinstance(value, list | tuple):
-        return f"the list [{_cut(', '.join(shown(item) for item in value))}]"
-    if isinstance(value, str):
-        return f"the text '{_cut(value)}'"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return f".{value}" if value > 0 or value != value else "-.inf"
-    return _cut(repr(value))
-
-
-def _cut(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."

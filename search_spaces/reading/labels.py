@@ -6,18 +6,17 @@ records and in tables; so the settings are written without what ends a plain tex
 braces, quotes, colons and hashes.
 """
 
-import difflib
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metaloom.learners.errors import shown
+from metaloom.learners.fields import LEARN, SEARCH
 from metaloom.search_spaces.errors import Path, Problems
-from metaloom.search_spaces.reading.document import shown
 from metaloom.search_spaces.reading.nodes import Node, meaning
 
-SEARCH, LEARN = "search", "learn"
 OWN = "own"  # a mapping that does not name itself
 REFUSED_IN_SETTINGS = re.compile(r"[^\w.+\-()=; ]")
 # a knob of a member has the member's label in its name, and MLflow takes names of 250 characters
@@ -33,11 +32,6 @@ def members(raw: Any) -> list[tuple[Any, Path]] | None:
     if isinstance(inner, Mapping) and isinstance(inner.get("options"), list):
         inner, below = inner["options"], (SEARCH, "options")
     return [(member, (*below, index)) for index, member in enumerate(inner)] if isinstance(inner, list) else None
-
-
-def meant_mode(name: str) -> str | None:
-    """Return ``search`` or ``learn`` where a text is one of them, or nearly; None for anything else."""
-    return next(iter(difflib.get_close_matches(name, (SEARCH, LEARN), n=1, cutoff=0.7)), None)
 
 
 def label_of(raw: Any, key: str = "kind") -> str:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from metaloom.learners.errors import unknown
+from metaloom.learners.errors import shown, unknown
+from metaloom.learners.fields import LEARN, SEARCH, meant_mode
 from metaloom.search_spaces.errors import ExperimentError, Path, Problem, dotted
-from metaloom.search_spaces.reading.document import Document, read_value, shown
-from metaloom.search_spaces.reading.labels import LEARN, SEARCH, labels_of, meant_mode, members
+from metaloom.search_spaces.reading.document import Document, read_value
+from metaloom.search_spaces.reading.labels import labels_of, members
 
 PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]+\])*)(?:\.|$)")
 # what a name alone stands for in a section: ``learner: maml`` is ``learner: {method: maml}``

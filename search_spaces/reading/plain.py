@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from metaloom.learners.domains import Choice, Int, Learned, Real
-from metaloom.search_spaces.reading.labels import LEARN, SEARCH
+from metaloom.learners.fields import LEARN, SEARCH
 
 
 def plain(value: Any) -> Any:

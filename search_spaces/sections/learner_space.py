@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from metaloom.learners import METHODS, SLOTS, Recipe
-from metaloom.learners.errors import unknown
+from metaloom.learners.errors import shown, unknown
+from metaloom.learners.fields import MISSING
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.learners.solvers.prediction import Prediction
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component
-from metaloom.search_spaces.knobs.fields import MISSING
-from metaloom.search_spaces.reading.document import shown
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, Several
 from metaloom.search_spaces.sections.recipes import faults
 

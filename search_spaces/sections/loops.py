@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal
 
 from metaloom.learners import ESTIMATORS, InnerConfig
 from metaloom.learners.domains import Int, Real
-from metaloom.learners.errors import LearnerError
+from metaloom.learners.errors import LearnerError, shown
+from metaloom.learners.fields import MISSING
 from metaloom.learners.hypergradients.auto import AutoConfig
 from metaloom.learners.plugins import TASK_SOURCES as PLUGGED_SOURCES
 from metaloom.learners.plugins import load_plugins
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
-from metaloom.search_spaces.knobs.fields import MISSING
-from metaloom.search_spaces.reading.document import shown
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section
 from metaloom.search_spaces.sections.tasks import TASK_SOURCES

@@ -6,10 +6,9 @@ A recipe's settings are defaults, which are looked up and never listed: a misspe
 from collections.abc import Mapping
 
 from metaloom.learners import Recipe
-from metaloom.learners.errors import unknown
+from metaloom.learners.errors import shown, unknown
 from metaloom.search_spaces.errors import Problems, dotted
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component
-from metaloom.search_spaces.reading.document import shown
 from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metaloom.learners.fields import MISSING
 from metaloom.search_spaces.errors import Problems
-from metaloom.search_spaces.knobs.fields import MISSING
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
     Fixed,

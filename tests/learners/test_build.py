@@ -117,9 +117,14 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "a setting",
         {"learner": {"architecture": {"kind": "mlp", "hiden": [3]}}},
         {},
-        r"learner\.architecture: no setting is named 'hiden'; did you mean 'hidden'",
+        r"learner\.architecture\.hiden: no setting of mlp is named 'hiden'; did you mean 'hidden'",
     ),
-    ("an inner setting", {"inner": {"mod": "online"}}, {}, r"inner: no setting is named 'mod'; did you mean 'mode'"),
+    (
+        "an inner setting",
+        {"inner": {"mod": "online"}},
+        {},
+        r"no setting of the inner loop is named 'mod'; did you mean 'mode'",
+    ),
     (
         "an estimator",
         {"outer": {"hypergradient": "unrol"}},
@@ -130,7 +135,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "an estimator's setting",
         {"outer": {"hypergradient": {"kind": "neumann", "term": 3}}},
         {},
-        r"outer\.hypergradient: no setting is named 'term'; did you mean 'terms'",
+        r"outer\.hypergradient\.term: no setting of neumann is named 'term'; did you mean 'terms'",
     ),
     (
         "online few-shot",

@@ -101,8 +101,8 @@ def test_a_gradient_held_constant_has_no_second_derivative() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": 0}, r"learner\.update\.hidden must be at least 1, got 0"),
-        ({"layers": 0}, r"learner\.update\.layers must be at least 1, got 0"),
+        ({"hidden": 0}, r"learner\.update\.hidden: got 0; allowed: a whole number, at least 1"),
+        ({"layers": 0}, r"learner\.update\.layers: got 0; allowed: a whole number, at least 1"),
         ({"p": 0.0}, r"learner\.update\.p must be above 0, got 0\.0"),
     ],
 )

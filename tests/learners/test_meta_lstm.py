@@ -88,10 +88,10 @@ def test_it_reads_the_loss_at_the_parameters_it_moves() -> None:
     [
         ({"keep": 1.0}, r"learner\.update\.keep must be a number above 0 and below 1, got 1\.0"),
         ({"rate": 1.5}, r"learner\.update\.rate must be a number above 0 and below 1, got 1\.5"),
-        ({"hidden": 0}, r"learner\.update\.hidden must be at least 1, got 0"),
-        ({"gate_spread": -1.0}, r"learner\.update\.gate_spread must be at least 0, got -1\.0"),
+        ({"hidden": 0}, r"learner\.update\.hidden: got 0; allowed: a whole number, at least 1"),
+        ({"gate_spread": -1.0}, r"learner\.update\.gate_spread: got -1\.0; allowed: a number, at least 0"),
         ({"p": 0.0}, r"learner\.update\.p must be above 0, got 0\.0"),
-        ({"rate": {"learn": {}}}, r"learner\.update\.rate cannot be learned"),
+        ({"rate": {"learn": {}}}, r"learner\.update\.rate: rate cannot be learned: it does not enter the inner loop"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

@@ -164,11 +164,11 @@ def test_evaluation_takes_its_own_number_of_steps() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, r"learner\.update\.steps must be at least 1, got 0"),
+        ({"steps": 0}, r"learner\.update\.steps: got 0; allowed: a whole number, at least 1"),
         ({"rate": 0.0}, r"learner\.update\.rate must be above 0, got 0\.0"),
-        ({"rate": -1.0}, r"learner\.update\.rate must be above 0, got -1\.0"),
+        ({"rate": -1.0}, r"learner\.update\.rate: got -1\.0; allowed: a number, at least 0"),
         ({"start_spread": 1.0}, r"learner\.update\.start_spread must be in \[0, 1\), got 1\.0"),
-        ({"rat": 0.1}, r"learner\.update: no setting is named 'rat'; did you mean 'rate'\?"),
+        ({"rat": 0.1}, r"learner\.update\.rat: no setting is named 'rat'; did you mean 'rate'\?"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -186,13 +186,13 @@ def test_an_unknown_granularity_is_refused() -> None:
 @pytest.mark.parametrize("name", ["nesterov", "start_spread", "steps", "adapt"])
 def test_what_is_no_real_number_is_not_learned(name: str) -> None:
     learner = {"architecture": SMOOTH, "update": {"kind": "sgd", name: {"learn": {"start": 1}}}}
-    with pytest.raises(LearnerError, match=rf"learner\.update\.{name} cannot be learned: only a real number"):
+    with pytest.raises(LearnerError, match=rf"learner\.update\.{name}: {name} .*; fix it or search it"):
         built(learner, SINGLE)
 
 
 def test_a_wrong_setting_of_learning_is_refused() -> None:
     learner = {"architecture": SMOOTH, "update": {"kind": "sgd", "rate": {"learn": {"begin": 0.1}}}}
-    with pytest.raises(LearnerError, match=r"learner\.update\.rate\.learn: no setting is named 'begin'"):
+    with pytest.raises(LearnerError, match=r"learner\.update\.rate: no setting of a learned knob is named 'begin'"):
         built(learner, SINGLE)
 
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
+from metaloom.learners.fields import MISSING, fields_of
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.declarations import parse_knob
-from metaloom.search_spaces.knobs.fields import MISSING, fields_of
 from metaloom.search_spaces.knobs.sampling import corners, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from metaloom import Experiment
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, InnerConfig
-from metaloom.learners.build import make_config
-from metaloom.search_spaces.knobs.fields import fields_of
+from metaloom.learners.build import fields_of, make_config
 from metaloom.search_spaces.resolve import Given, baseline, baseline_name, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sections.loops import OuterConfig
 from metaloom.workers.outer import OuterConfig as TrialsOuterConfig

@@ -1,11 +1,12 @@
-"""What a configuration's field may hold, read from its dataclass: types, domain, default.
+"""What a configuration's field may hold, read from its dataclass: types, domain, bounds, default.
 
-Every component, task source and estimator declares its settings as a frozen dataclass whose
-annotations carry domains; this module is the only reader of those annotations, so that a new
-component needs no change here.
+Every component, task source, estimator, sampler and scheduler declares its settings as a frozen dataclass whose
+annotations carry domains; this module is the only reader of those annotations, so that a new one needs no change
+here.
 """
 
 import dataclasses
+import difflib
 import math
 import numbers
 import types
@@ -15,11 +16,12 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from metaloom.learners.domains import Choice, Int, Learned, Real, Word
-from metaloom.learners.errors import unknown
-from metaloom.search_spaces.errors import Path
-from metaloom.search_spaces.reading.document import shown
-from metaloom.search_spaces.reading.labels import meant_mode
+from torch import Tensor
+
+from metaloom.learners.domains import Bounds, Choice, Int, Learned, Real, Word
+from metaloom.learners.errors import BadInput, LearnerError, shown, unknown
+
+SEARCH, LEARN = "search", "learn"
 
 
 class _Missing(Enum):
@@ -39,7 +41,7 @@ class Unfit(ValueError):  # noqa: N818
         path: Where in the value it stands: the index of a list's item; empty for the value itself.
     """
 
-    def __init__(self, message: str, path: Path = ()) -> None:
+    def __init__(self, message: str, path: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.path = path
 
@@ -53,6 +55,7 @@ class Field:
         types: The scalar types it takes, among bool, int, float and str.
         options: All its values, where they are few and named; empty otherwise.
         domain: The range it is searched in, if it declares one.
+        bounds: What a fixed value must keep to, which a domain's range only suggests.
         word: How it is searched part by part, if it is written as several choices in a row.
         learnable: Whether it may be learned.
         nullable: Whether it takes null.
@@ -64,6 +67,7 @@ class Field:
     types: tuple[type, ...] = ()
     options: tuple[Any, ...] = ()
     domain: Real | Int | None = None
+    bounds: Bounds = Bounds()  # noqa: RUF009 - frozen
     word: Word | None = None
     learnable: bool = False
     nullable: bool = False
@@ -73,12 +77,40 @@ class Field:
     def allowed(self) -> str:
         """Describe the values it takes, for an error message."""
         if self.options:
-            text = ", ".join(shown(option) if not isinstance(option, str) else option for option in self.options)
+            text = ", ".join(map(_written, self.options))
         elif self.items is not None:
             text = f"a list, each item {self.items.allowed()}"
         else:
             text = " or ".join(NOUNS[kind] for kind in self.types)
         return text + (" or null" if self.nullable else "")
+
+    def missing(self) -> str:
+        """Say that it must be given, for an error message."""
+        return f"not given, and has no default; give {self.allowed()}"
+
+    def why_not_learned(self, name: str) -> str:
+        """Say why the hypergradient cannot move it, for an error message, and what to do instead."""
+        if self.types == (int,):
+            reason = "is a whole number, which no gradient can move"
+        elif self.options or str in self.types or self.items is not None:
+            reason = "is not a number, so no gradient can move it"
+        else:
+            reason = "cannot be learned: it does not enter the inner loop as a differentiable value"
+        return f"{name} {reason}; fix it or search it, such as {{search: {self._example()}}}"
+
+    def _example(self) -> str:
+        if self.domain is not None:
+            return f"{{low: {self.domain.low}, high: {self.domain.high}}}"
+        return f"[{', '.join(map(_written, self.options[:3]))}]" if self.options else "[...]"
+
+
+def _written(option: Any) -> str:
+    return option if isinstance(option, str) else shown(option)
+
+
+def meant_mode(name: str) -> str | None:
+    """Return ``search`` or ``learn`` where a text is one of them, or nearly; None for anything else."""
+    return next(iter(difflib.get_close_matches(name, (SEARCH, LEARN), n=1, cutoff=0.7)), None)
 
 
 @cache
@@ -119,15 +151,26 @@ def _from_union(name: str, members: tuple[Any, ...]) -> Field:
 
 
 def _with_domain(field: Field, extras: tuple[Any, ...]) -> Field:
+    found: dict[str, Any] = {"learnable": False}
     for extra in extras:
         if isinstance(extra, Choice):
-            return dataclasses.replace(field, options=extra.options)
-        if isinstance(extra, Word):
-            return dataclasses.replace(field, word=extra)
-        if isinstance(extra, Real | Int):
-            learnable = field.learnable and isinstance(extra, Real) and bool(extra.per)
-            return dataclasses.replace(field, domain=extra, learnable=learnable)
-    return dataclasses.replace(field, learnable=False)
+            found["options"] = extra.options
+        elif isinstance(extra, Word):
+            found["word"] = extra
+        elif isinstance(extra, Bounds):
+            found["bounds"] = extra
+        elif isinstance(extra, Real | Int):
+            found["learnable"] = field.learnable and isinstance(extra, Real) and bool(extra.per)
+            found["domain"] = extra
+            found.setdefault("bounds", _sign(extra))
+    return dataclasses.replace(field, **found)
+
+
+def _sign(domain: Real | Int) -> Bounds:
+    """Return the bounds of a field that declares none: the side of zero on which its domain lies."""
+    if domain.low < 0:
+        return Bounds()
+    return Bounds(at_least=1 if isinstance(domain, Int) and domain.low >= 1 else 0)
 
 
 def literal(field: Field, raw: Any) -> Any:
@@ -169,7 +212,8 @@ def _scalar(field: Field, raw: Any) -> Any:
         raise Unfit(f"got {shown(raw)}; allowed: {field.allowed()}{_hint(field, raw)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise Unfit(f"got {shown(value)}; allowed: a finite number")
-    _check_sign(field, value)
+    if not isinstance(value, bool | str) and not field.bounds.hold(value):
+        raise Unfit(f"got {shown(value)}; allowed: {field.allowed()}, {field.bounds}")
     return value
 
 
@@ -189,10 +233,57 @@ def _mode_hint(field: Field, raw: str) -> str:
     return ", {search: ...}" + (" or {learn: ...}" if field.learnable else "") + near
 
 
-def _check_sign(field: Field, value: Any) -> None:
-    """Refuse a value on the wrong side of zero; a domain's bounds otherwise limit only what is searched."""
-    if isinstance(value, bool | str) or field.domain is None:
-        return
-    least = 1 if isinstance(field.domain, Int) and field.domain.low >= 1 else 0
-    if field.domain.low >= 0 and value < least:
-        raise Unfit(f"got {shown(value)}; allowed: {field.allowed()}, at least {least}")
+def make_config(config: type, settings: Mapping[str, Any], where: str, of: str = "") -> Any:
+    """Fill a configuration dataclass from plain values; ``{"learn": {...}}`` becomes ``Learned``.
+
+    Args:
+        config: A frozen dataclass.
+        settings: Values by field; a tensor may stand for a number.
+        where: The place of the settings in an experiment, such as ``learner.update``.
+        of: The kind that they are settings of, such as ``sgd``.
+
+    Raises:
+        LearnerError: Settings are unknown, missing, of a wrong type, out of bounds or cannot be learned; all are named.
+    """
+    known, values, problems = fields_of(config), dict[str, Any](), list[str]()
+    for name, raw in settings.items():
+        try:
+            if name not in known:
+                raise Unfit(unknown(f"setting of {of}" if of else "setting", name, known))
+            values[name] = _value(known[name], raw)
+        except Unfit as error:
+            problems.append(f"{where}.{name}{''.join(f'[{index}]' for index in error.path)}: {error}")
+    for name, field in known.items():
+        if name not in settings and field.default is MISSING:
+            problems.append(f"{where}.{name}: {field.missing()}")
+    if problems:
+        raise LearnerError("\n".join(problems))
+    return config(**values)
+
+
+def _value(field: Field, raw: Any) -> Any:
+    """Return a setting's value as a configuration holds it; raises Unfit."""
+    if isinstance(raw, Mapping) and LEARN in raw:
+        if not field.learnable:
+            raise Unfit(field.why_not_learned(field.name))
+        settings, known = raw[LEARN] or {}, [one.name for one in dataclasses.fields(Learned)]
+        for setting in settings:
+            if setting not in known:
+                raise Unfit(unknown("setting of a learned knob", setting, known))
+        return Learned(**settings)
+    if isinstance(raw, Learned) or (isinstance(raw, Tensor) and float in field.types):
+        return raw
+    value = literal(field, raw)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_bounds(config: Any, where: str, raised: type[BadInput] = LearnerError) -> None:
+    """Refuse a configuration whose numbers are out of the bounds of their fields.
+
+    Raises:
+        BadInput: ``raised``; the message names the field, the value and what is allowed.
+    """
+    for name, field in fields_of(config.__class__).items():
+        value = getattr(config, name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and not field.bounds.hold(value):
+            raise raised(f"{where}.{name} must be {field.bounds}, got {value}")
