@@ -13,8 +13,12 @@ export OMP_NUM_THREADS ?= 1
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+# a zip archive, an sdist, and a clone with core.symlinks=false have no links in src/metaloom; mypy and pytest read them
+FOLDERS := learners search_spaces workers dashboards orchestrator
+
+$(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Metaloom needs Python 3.11 or newer: make PYTHON=python3.11")'
+	for folder in $(FOLDERS); do cd src/metaloom && { test -d $$folder || ln -sf ../../$$folder $$folder; } && cd ../.. || exit 1; done
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch -c constraints.txt
 	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from metaloom.workers.augmentation_policy import load_policy
     from metaloom.workers.bundle import load_bundle
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Experiment", "load_bundle", "load_policy", "search", "train"]
 
 _HOMES = {

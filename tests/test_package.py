@@ -1,0 +1,151 @@
+"""What is built holds every module, from a tree without symbolic links and from the sdist."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import metaloom
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator")
+TOP = ("src", "tests", "docs", "examples", "benchmarks", *FOLDERS)
+FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "Makefile", "constraints.txt", "README.md", "LICENSE")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Run a command as a user would: without this process's PYTHONPATH."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def build(tree: Path, out: Path) -> Path:
+    """Build a wheel from ``tree`` with the running environment's setuptools."""
+    run(
+        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, tree, cwd=out.parent
+    )
+    (wheel,) = out.glob("metaloom-*.whl")
+    return wheel
+
+
+def content(wheel: Path) -> set[str]:
+    return {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("metaloom/")}
+
+
+def tree_content() -> set[str]:
+    """Return what a wheel must hold: every module of the tree, the presets, and the mark that it is typed."""
+    inner = [path for folder in FOLDERS for kind in ("*.py", "*.yaml") for path in (ROOT / folder).rglob(kind)]
+    top = [path.name for path in (ROOT / "src" / "metaloom").glob("*.py")]
+    return {f"metaloom/{one}" for one in [*(path.relative_to(ROOT) for path in inner), *top, "py.typed"]}
+
+
+@pytest.fixture(scope="module")
+def unlinked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this tree in which each link is a text file, as a downloaded zip archive has it."""
+    tree = tmp_path_factory.mktemp("unlinked") / "metaloom-main"
+    tree.mkdir()
+    for name in FILES:
+        shutil.copy(ROOT / name, tree)
+    for name in TOP:
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=LEFT_OUT)
+    for folder in FOLDERS:
+        link = tree / "src" / "metaloom" / folder
+        link.unlink(missing_ok=True)
+        link.write_text(f"../../{folder}")
+    return tree
+
+
+@pytest.fixture(scope="module")
+def unpacked_sdist(unlinked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sdist")
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(out)!r})"
+    run(sys.executable, "-c", code, cwd=unlinked)
+    (archive,) = out.glob("metaloom-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(out, filter="data")
+    return out / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(unlinked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(unlinked, tmp_path_factory.mktemp("wheels") / "unlinked")
+
+
+def borrow_packages(python: Path) -> None:
+    """Let an environment import the packages of the running one, whose metaloom is not among them."""
+    folder = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=python.parent).strip()
+    (Path(folder) / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+
+def fresh_environment(folder: Path) -> Path:
+    venv.create(folder, symlinks=True)
+    return folder / "bin" / "python"
+
+
+def install(python: Path, *arguments: str | Path) -> None:
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", *arguments, cwd=python.parent)
+
+
+def test_a_wheel_from_a_tree_without_links_holds_every_module(wheel):
+    assert content(wheel) == tree_content()
+    assert len(tree_content()) > 250
+
+
+def test_an_sdist_holds_the_tests_and_builds_the_same_wheel(unpacked_sdist, wheel, tmp_path):
+    for folder in ("tests", "docs", "examples", "benchmarks"):
+        expected = {
+            path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.*") if path.suffix in (".py", ".md", ".yaml")
+        }
+        found = {path.relative_to(unpacked_sdist) for path in (unpacked_sdist / folder).rglob("*.*")}
+        assert {one for one in expected if "build" not in one.parts} <= found, folder
+    assert {name for name in FILES if not (unpacked_sdist / name).is_file()} == set()
+    assert content(build(unpacked_sdist, tmp_path / "wheel")) == content(wheel)
+
+
+def test_an_installed_wheel_answers_and_is_the_one_version(wheel, tmp_path):
+    python = fresh_environment(tmp_path / "environment")
+    install(python, wheel)
+    borrow_packages(python)
+    assert "search" in run(python.parent / "metaloom", "--help", cwd=tmp_path)
+    code = (
+        "import metaloom.learners, metaloom.orchestrator.api, importlib.metadata as metadata\n"
+        "print(metaloom.learners.__file__, metadata.version('metaloom'), metaloom.__version__)"
+    )
+    file, installed, imported = run(python, "-c", code, cwd=tmp_path).split()
+    assert Path(file).is_relative_to(tmp_path / "environment")
+    assert installed == imported == metaloom.__version__
+
+
+def test_an_editable_install_without_links_is_one_package(unlinked, tmp_path):
+    """Its modules are the tree's files, also in a process started by ``spawn``, as Ray's workers are."""
+    python = fresh_environment(tmp_path / "environment")
+    borrow_packages(python)  # first: the build needs its setuptools
+    install(python, "--no-build-isolation", "-e", unlinked)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, sys\n"
+        "def where(name):\n"
+        "    __import__(name)\n"
+        "    return sys.modules[name].__file__\n"
+        "if __name__ == '__main__':\n"
+        "    name = 'metaloom.workers.trial.runner'\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(where(name), pool.apply(where, (name,)))\n"
+        "    own = [one for one in sys.modules if one.split('.')[0] in ('learners', 'workers', 'search_spaces')]\n"
+        "    assert own == [], own\n"
+    )
+    for path in ("", f"{unlinked / 'src'}{os.pathsep}{unlinked}"):
+        here, there = run(python, script, cwd=unlinked, PYTHONPATH=path).split()
+        assert here == there == str(unlinked / "workers" / "trial" / "runner.py")
+    assert "search" in run(python.parent / "metaloom", "--help", cwd=tmp_path)
