@@ -62,6 +62,7 @@ class Learner(Protocol):
     Attributes:
         task: The shape of the episodes it was built for.
         online: True if its inner state persists from one outer step to the next.
+        carry: Over how many outer steps an inner loop goes on, on the same episodes; 1 where each begins its own.
         setting: ``"inductive"``, or ``"transductive"`` if a query's prediction depends on the other queries.
         batch_norm: The batch-norm mode, or ``"none"``.
         evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
@@ -72,6 +73,7 @@ class Learner(Protocol):
 
     task: TaskShape
     online: bool
+    carry: int
     setting: str
     batch_norm: str
     evaluation_steps: int

@@ -60,7 +60,8 @@ class GradientLearner:
         self.loop = (ControlLoop if task.environment else InnerLoop)(slots, inner, task, outer_loss(task))
         self.estimator_object, self.estimator, self.estimator_reason = estimator, name, reason
         self.online = inner.mode == "online"
-        self.persists = self.online or inner.carry > 1
+        self.carry = inner.carry
+        self.persists = self.online or self.carry > 1
         self.strategy = choose_strategy(strategy, estimator, slots, self.persists)
         self.execution = make_execution(self.strategy, estimator, slots)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps

@@ -30,6 +30,7 @@ class PrototypicalLearner:
     """Snell et al., 2017: class means in a learned embedding. The outer gradient is direct."""
 
     online = False
+    carry = 1
     evaluation_steps = 0
     strategy = "loop"
     estimator = "direct"
@@ -177,6 +178,7 @@ class NearestNeighbourLearner:
     """Cosine nearest neighbour on the raw inputs: the floor. Nothing is learned."""
 
     online = False
+    carry = 1
     evaluation_steps = 0
     strategy = "loop"
     estimator = "none"

@@ -59,7 +59,7 @@ class Ridge:
     evaluation_steps, estimator_reason = 1, ""
 
     def __init__(self, task: TaskShape = SINE, *, online: bool = False) -> None:
-        self.task, self.online = task, online
+        self.task, self.online, self.carry = task, online, 1
 
     def features(self, x: Tensor) -> Tensor:
         """[n, 1] to [n, FEATURES]."""

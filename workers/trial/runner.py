@@ -1,40 +1,33 @@
 """One trial: meta-train, validate, record, checkpoint, report; again, until there is nothing left to do."""
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Generator
 
 from metaloom import learners
-from metaloom.learners.base import Learner, MetaStep
-from metaloom.learners.episode import Episode
+from metaloom.learners.base import Learner
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.knowledge.cells import discretize
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly, assemble
-from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, load_knowledge, settled, write_knowledge
+from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
-from metaloom.workers.durable import write_files
-from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
-from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
-from metaloom.workers.pretrained import parameters_of, starts_from_bundle
+from metaloom.workers.outer import OPTIMIZERS
 from metaloom.workers.progress import Progress, Tally, told_solution, unsolved
 from metaloom.workers.records.episode_files import EpisodeRecorder, Seen
 from metaloom.workers.records.names import (
     ADAPT_SECONDS,
     CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
     EPISODES_FOLDER,
     META_KNOWLEDGE_FILE,
     PARAMETERS,
     RECORDING_SECONDS,
     SECONDS,
-    TASK_FILE,
     TRAIN,
     VALIDATION,
     VALIDATION_ACCURACY,
@@ -43,9 +36,10 @@ from metaloom.workers.records.names import (
     TrialConfig,
     primary_metric,
 )
-from metaloom.workers.schedules import SCHEDULES
 from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.trial.folder import count_parameters, describe_trial, described_estimator, own_start
+from metaloom.workers.trial.loop import OuterLoop, OuterStep, Stage, TrialState
 
 _VALIDATED = (VALIDATION_ACCURACY, VALIDATION_LOSS, ADAPT_SECONDS)
 
@@ -77,7 +71,7 @@ class Trial:
         mapper: Mapper = one_by_one,
     ) -> None:
         with memory_advice(config):
-            parts = assembly or assemble(config, cache=cache, start=_own_start(config, directory), mapper=mapper)
+            parts = assembly or assemble(config, cache=cache, start=own_start(config, directory), mapper=mapper)
         self.config, self.directory, self._mapper = config, directory, mapper
         self.source: TaskSource = parts.source
         self.learner: Learner = parts.learner
@@ -86,15 +80,13 @@ class Trial:
         self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, parts.origin(config))
         self._checkpoints = CheckpointFolder(directory / CHECKPOINTS_FOLDER)
         self._progress = Progress()
-        self._phi: Tensors = {}
-        self._state: Tensors = {}
-        self._optimizer: Tensors = {}
+        self._state = TrialState()
         self._best: dict[str, Tensors] = {}
         self._notes: tuple[str, ...] = ()
         self._warnings: tuple[str, ...] = ()
         with memory_advice(config):
             self._restore_or_begin()
-        self._store_config()
+        self._describe()
 
     @property
     def step(self) -> int:
@@ -114,12 +106,12 @@ class Trial:
     @property
     def phi(self) -> Tensors:
         """The meta-knowledge as it stands; at the end, that which is kept."""
-        return dict(self._phi)
+        return dict(self._state.phi)
 
     @property
     def state(self) -> Tensors:
         """The inner state of an online learner."""
-        return dict(self._state)
+        return dict(self._state.learner)
 
     def advance(self) -> Report:
         """Train to the next validation, validate, write the episodes' part and a checkpoint, report.
@@ -144,63 +136,41 @@ class Trial:
 
     def close(self) -> None:
         """Let go of memory; the trial is in its directory."""
-        self._phi, self._state, self._optimizer, self._best = {}, {}, {}, {}
+        self._state, self._best = TrialState(), {}
+
+    @property
+    def _loop(self) -> OuterLoop:
+        return OuterLoop(self.learner, self.outer, self.device.precision, self._generator)
 
     def _train(self, end: int) -> Tally:
-        tally = Tally()
+        tally, loop = Tally(), self._loop
+        first = 0 if self._progress.retraining is None else self.outer.steps
+        stage = Stage(first, self._stage_end())
         while self.step < end:
             started = time.perf_counter()
-            sampled = self._sample(self.step)
+            sampled = self._sample(loop.first_episode(self.step))
             episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
-            with self.device.precision():
-                meta = self.learner.meta_step(self._phi, self._state, episodes, self._generator("meta_step"))
-            norm = global_norm(meta.gradient)
-            check_finite(meta, norm, self.config, self.step)
-            self._state = meta.state or self._state
-            self._update(meta, norm)
-            if self.learner.online or self._carry > 1:
-                self._take_inner_step(episodes)
-            tally.add(meta, norm)
-            self._record(sampled, meta, norm, time.perf_counter() - started)
-            self._progress.step += 1
+            taken = loop.estimate(self._state, episodes)
+            check_finite(taken.meta, taken.norm, self.config, self.step)
+            self._state = loop.move(self._state, taken, episodes, stage)
+            tally.add(taken.meta, taken.norm)
+            self._record(sampled, taken, loop.first_episode(self.step), time.perf_counter() - started)
+            self._progress.step = self._state.step
             self._progress.episodes += len(sampled)
         return tally
 
-    def _update(self, meta: MetaStep, norm: float) -> None:
-        """Take the outer step."""
-        first = 0 if self._progress.retraining is None else self.outer.steps
-        rate = self.outer.rate * SCHEDULES[self.outer.schedule](self.step - first, self._stage_end() - first)
-        gradient = decayed(clipped(meta.gradient, norm, self.outer.clip), self._phi, self.outer.weight_decay)
-        _, update = OPTIMIZERS[self.outer.optimizer]
-        self._phi, self._optimizer = update(self._phi, gradient, self._optimizer, rate)
-
-    def _take_inner_step(self, episodes: list[Episode]) -> None:
-        """Let an inner loop that goes on in the next outer step move its parameters, with the phi just made."""
-        with self.device.precision():
-            self._state = self.learner.advance(self._phi, self._state, episodes, self._generator("advance"))
-
-    def _sample(self, step: int) -> list[SampledEpisode]:
+    def _sample(self, first: int) -> list[SampledEpisode]:
         """Draw the episodes of an outer step: which they are depends on nothing but the step."""
-        first = self._first_episode(step)
         available = self.source.available(TRAIN)
         numbers = range(first, first + self.outer.tasks)
         return [self.source.episode(TRAIN, n if available is None else n % available) for n in numbers]
-
-    def _first_episode(self, step: int) -> int:
-        """Return the number of an outer step's first episode; the same one while an inner loop is carried on."""
-        return (step - step % self._carry) * self.outer.tasks
-
-    @property
-    def _carry(self) -> int:
-        """Return over how many outer steps an inner loop goes on."""
-        return int(self.config.inner.get("carry", 1))
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
         evaluation = evaluate_learner(
             self.learner,
-            self._phi,
-            self._state,
+            self._state.phi,
+            self._state.learner,
             self.source,
             VALIDATION,
             self.outer.validation_episodes,
@@ -211,10 +181,10 @@ class Trial:
         self._progress.episodes += evaluation.episodes
         return evaluation
 
-    def _record(self, sampled: list[SampledEpisode], meta: MetaStep, norm: float, seconds: float) -> None:
-        first = self._first_episode(self.step)
+    def _record(self, sampled: list[SampledEpisode], taken: OuterStep, first: int, seconds: float) -> None:
         drawn = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
-        self._recorder.add(Seen(TRAIN, self.step, drawn, meta.outcomes, seconds / len(sampled), norm))
+        each = seconds / len(sampled)
+        self._recorder.add(Seen(TRAIN, self.step, drawn, taken.meta.outcomes, each, taken.norm))
 
     def _next_validation(self) -> int:
         every = self.outer.validate_every
@@ -223,7 +193,7 @@ class Trial:
     def _last_step(self) -> int:
         """Nothing is learned without phi or an inner state that persists: such a learner is only scored."""
         steps = self.outer.steps + self.config.retrain_steps
-        return steps if self._phi or self.learner.online else 0
+        return steps if self._state.phi or self.learner.online else 0
 
     def _stage_end(self) -> int:
         """Return the step at which learning ends, or retraining once it has begun."""
@@ -232,13 +202,13 @@ class Trial:
 
     def _begin_retraining(self) -> None:
         """Go on with the network that the relaxed cells have chosen, from new weights: it alone is validated."""
-        chosen = discretize(self.config.learner, self._phi)
+        chosen = discretize(self.config.learner, self._state.phi)
         self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
         self._best = {}
         self._take_learner(chosen)
-        self._begin(self.device.place(self.learner.init(self._generator("retrain"))))
+        self._begin(self.device.place(self.learner.init(self._generator("retrain", self.step))))
         self._notes = (f"retraining {chosen['architecture']['genotype']}",)
-        self._store_config()
+        self._describe()
 
     def _take_learner(self, section: Mapping[str, Any]) -> None:
         self.learner = learners.build_learner(
@@ -268,7 +238,7 @@ class Trial:
             hypergradient=described_estimator(self.learner),
         )
         if progress.judge(self.metric, report) and self.outer.keeps_best:
-            self._best = {"phi": self._phi, "state": self._state}
+            self._best = {"phi": self._state.phi, "state": self._state.learner}
         return self._conclude(report)
 
     def _conclude(self, report: Report) -> Report:
@@ -290,7 +260,7 @@ class Trial:
 
     def _return_to_best(self, report: Report, best: Report) -> Report:
         """End with the phi that validated best: its numbers are then the trial's."""
-        self._phi, self._state = self._best["phi"], self._best.get("state", {})
+        self._state = replace(self._state, phi=self._best["phi"], learner=self._best.get("state", {}))
         validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
         return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
@@ -300,7 +270,7 @@ class Trial:
             VALIDATION_LOSS: loss,
             SECONDS: self._progress.seconds,
             ADAPT_SECONDS: evaluation.seconds,
-            PARAMETERS: float(_size(self._phi) + _size(self._state)),
+            PARAMETERS: float(count_parameters(self._state.phi) + count_parameters(self._state.learner)),
             RECORDING_SECONDS: self._progress.recording_seconds,
         }
         return {self.metric: evaluation.mean, **metrics}
@@ -313,7 +283,7 @@ class Trial:
             best = self._progress.best if self.outer.keeps_best else None
             write_knowledge(
                 self.directory / META_KNOWLEDGE_FILE,
-                {"phi": self._phi, "state": self._state},
+                {"phi": self._state.phi, "state": self._state.learner},
                 {"step": str((best or report).step)},
             )
         self._checkpoints.write(self._groups(), self._progress.to_json())
@@ -323,20 +293,20 @@ class Trial:
     def _groups(self) -> dict[str, Tensors]:
         """Every tensor of the trial, by group."""
         best = {f"best_{group}": tensors for group, tensors in self._best.items()}
-        return {"phi": self._phi, "state": self._state, "optimizer": self._optimizer, **best}
+        state = self._state
+        return {"phi": state.phi, "state": state.learner, "optimizer": state.optimizer, **best}
 
     def _place(self, groups: Mapping[str, Tensors]) -> None:
         """Go on from these tensors, as a process that read them from a file would."""
         placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
-        self._phi, self._state = placed.get("phi", {}), placed.get("state", {})
-        self._optimizer = placed.get("optimizer", {})
+        self._state = TrialState(self.step, placed.get("phi", {}), placed.get("state", {}), placed.get("optimizer", {}))
         self._best = {group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed}
 
     def _restore_or_begin(self) -> None:
         found, self._warnings = self._checkpoints.newest()
         if found is not None and found.facts.get("retraining"):
             self._take_learner(found.facts["retraining"])
-        phi = self.learner.init(self._generator("init", step=0))
+        phi = self.learner.init(self._generator("init", 0))
         if found is None:
             self._begin(self.device.place(phi))
         else:
@@ -344,49 +314,19 @@ class Trial:
             self._progress = Progress.from_json(found.facts)
             self._place(found.tensors)
             start, _ = OPTIMIZERS[self.outer.optimizer]
-            if start(self._phi).keys() != self._optimizer.keys():
-                self._optimizer = start(self._phi)  # a checkpoint taken over from a trial with another one
+            fresh = start(self._state.phi)
+            if fresh.keys() != self._state.optimizer.keys():
+                self._state = replace(
+                    self._state, optimizer=fresh
+                )  # a checkpoint taken over from a trial with another one
         self._recorder.resume(self.step)
 
     def _begin(self, phi: Tensors) -> None:
-        state = self.learner.begin(phi, self._generator("begin", step=0))
-        start, _ = OPTIMIZERS[self.outer.optimizer]
-        self._place({"phi": phi, "state": state, "optimizer": start(phi)})
+        begun = self._loop.begin(phi)
+        self._place({"phi": begun.phi, "state": begun.learner, "optimizer": begun.optimizer})
 
-    def _generator(self, purpose: str, *, step: int | None = None) -> Generator:
-        at = self.step if step is None else step
-        return derive_generator(self.config.seed, self.config.trial, at, purpose)
+    def _generator(self, purpose: str, step: int) -> Generator:
+        return derive_generator(self.config.seed, self.config.trial, step, purpose)
 
-    def _store_config(self) -> None:
-        """Write down what the trial is, for whoever reads its folder without opening its task source."""
-        learner = self._progress.retraining or self.config.learner
-        outer = dict(self.config.outer)
-        if self.learner.estimator_reason:  # what auto became: whoever reads this need not choose again
-            outer["hypergradient"] = {"kind": self.learner.estimator}
-        config = replace(self.config, learner=learner, outer=outer)
-        documents = {CONFIG_FILE: config.to_json(), TASK_FILE: asdict(self.learner.task)}
-        contents = {name: f"{json.dumps(one, indent=2, sort_keys=True)}\n" for name, one in documents.items()}
-        paths = {name: self.directory / name for name in contents}
-        if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):
-            write_files(self.directory, {name: one.encode() for name, one in contents.items()})
-
-
-def described_estimator(learner: Learner) -> str:
-    """Name the hypergradient's estimator, and why ``auto`` chose it."""
-    reason = learner.estimator_reason
-    return f"{learner.estimator} (auto: {reason})" if reason else learner.estimator
-
-
-def _own_start(config: TrialConfig, directory: Path) -> Tensors | None:
-    """Return what a trial that began from a bundle has of it in its checkpoint; None before its first one."""
-    if not starts_from_bundle(config.learner) or not (directory / CHECKPOINTS_FOLDER).is_dir():
-        return None
-    try:
-        return parameters_of(load_knowledge(directory))
-    except CheckpointError:
-        return None  # it begins again, from the bundle
-
-
-def _size(tensors: Tensors) -> int:
-    """Count the numbers held; whole ones, such as a count of steps, are no parameters."""
-    return sum(one.numel() for one in tensors.values() if one.is_floating_point())
+    def _describe(self) -> None:
+        describe_trial(self.directory, self.config, self._progress.retraining or self.config.learner, self.learner)

@@ -1,0 +1,104 @@
+"""The outer loop as pure functions: (state, episodes) -> (state, step). No files, no clock, no reports.
+
+    g   = dF/dphi at phi_k, the mean over the meta-batch, scaled down to the norm ``clip``
+    phi_{k+1} = phi_k - rate_k * optimizer(g + weight_decay * phi_k)
+
+An inner loop that goes on from one outer step to the next then takes its own steps with phi_{k+1}.
+``runner.py`` runs it over a trial's episodes, and keeps the records.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from torch import Generator
+
+from metaloom.learners.base import Learner, MetaStep
+from metaloom.learners.episode import Episode
+from metaloom.learners.tensors import Tensors
+from metaloom.workers.outer import OPTIMIZERS, OuterConfig, clipped, decayed, global_norm
+from metaloom.workers.schedules import SCHEDULES
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """Everything that meta-training changes.
+
+    Attributes:
+        step: Outer steps done.
+        phi: The meta-knowledge.
+        learner: The learner's state: what persists from one outer step to the next.
+        optimizer: The outer optimizer's state.
+    """
+
+    step: int = 0
+    phi: Tensors = field(default_factory=dict)
+    learner: Tensors = field(default_factory=dict)
+    optimizer: Tensors = field(default_factory=dict)
+
+
+class OuterStep(NamedTuple):
+    """The hypergradient of one outer step, before clipping, with its global norm."""
+
+    meta: MetaStep
+    norm: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of outer steps with a schedule of its own: learning, or retraining after it.
+
+    Attributes:
+        first: The outer step it begins with.
+        end: The outer step it ends before.
+    """
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """What stays the same over all outer steps of a trial.
+
+    Attributes:
+        learner: The learner.
+        outer: The outer section.
+        precision: The context in which the learner computes, such as mixed precision.
+        generator: (purpose, outer step) to the generator of its draws.
+    """
+
+    learner: Learner
+    outer: OuterConfig
+    precision: Callable[[], AbstractContextManager[None]]
+    generator: Callable[[str, int], Generator]
+
+    def begin(self, phi: Tensors) -> TrialState:
+        """Return the state before the first outer step, with this phi."""
+        start, _ = OPTIMIZERS[self.outer.optimizer]
+        return TrialState(0, phi, self.learner.begin(phi, self.generator("begin", 0)), start(phi))
+
+    def first_episode(self, step: int) -> int:
+        """Return the number of an outer step's first episode; the same one while an inner loop is carried on."""
+        return (step - step % self.learner.carry) * self.outer.tasks
+
+    def estimate(self, state: TrialState, episodes: Sequence[Episode]) -> OuterStep:
+        """Return the hypergradient of the mean outer loss over ``episodes``."""
+        with self.precision():
+            generator = self.generator("meta_step", state.step)
+            meta = self.learner.meta_step(state.phi, state.learner, episodes, generator)
+        return OuterStep(meta, global_norm(meta.gradient))
+
+    def move(self, state: TrialState, taken: OuterStep, episodes: Sequence[Episode], stage: Stage) -> TrialState:
+        """Take the outer step along an estimate, and the inner steps of an inner loop that goes on."""
+        meta, outer = taken.meta, self.outer
+        rate = outer.rate * SCHEDULES[outer.schedule](state.step - stage.first, stage.end - stage.first)
+        gradient = decayed(clipped(meta.gradient, taken.norm, outer.clip), state.phi, outer.weight_decay)
+        _, update = OPTIMIZERS[outer.optimizer]
+        phi, optimizer = update(state.phi, gradient, state.optimizer, rate)
+        learner = meta.state or state.learner
+        if self.learner.online or self.learner.carry > 1:
+            with self.precision():
+                learner = self.learner.advance(phi, learner, episodes, self.generator("advance", state.step))
+        return replace(state, step=state.step + 1, phi=phi, learner=learner, optimizer=optimizer)
