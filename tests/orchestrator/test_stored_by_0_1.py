@@ -1,0 +1,111 @@
+"""What version 0.1.0 stored opens, shows, resumes, adapts, evaluates and exports with the same numbers."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metaloom.orchestrator.commands import cli
+
+STORED = Path(__file__).resolve().parents[1] / "fixtures" / "stored_0_1"
+EXPECTED = json.loads((STORED / "expected.json").read_text())
+SEARCHES = ("finished", "interrupted")
+UNSTEADY = {  # times, and where things lie
+    *("seconds", "adapt_seconds", "updated", "bundle"),
+    *("run_id", "tracking_uri", "experiment_id", "parent_run_id"),
+}
+Document = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the store that is only read."""
+    return Path(shutil.copytree(STORED / "store", tmp_path_factory.mktemp("stored") / "store"))
+
+
+@pytest.fixture
+def document(capfd: pytest.CaptureFixture[str]) -> Document:
+    """Return a function that runs a command with --json and returns what it prints, steady parts only."""
+
+    def run(store: Path, *arguments: str | Path) -> Any:
+        capfd.readouterr()
+        assert cli.run([*map(str, arguments), "--store", str(store), "--json"]) == 0
+        return steady(json.loads(capfd.readouterr().out), store)
+
+    return run
+
+
+def steady(value: Any, store: Path) -> Any:
+    """Return ``value`` without times and run ids, its paths relative to the searches."""
+    if isinstance(value, Mapping):
+        return {key: steady(one, store) for key, one in value.items() if key not in UNSTEADY}
+    if isinstance(value, list):
+        return [steady(one, store) for one in value]
+    return value.removeprefix(f"{store}/searches/") if isinstance(value, str) else value
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Say whether every key of ``expected`` is found with its value; numbers to the precision of float32."""
+    if isinstance(expected, Mapping):
+        return all(key in found and same(found[key], one) for key, one in expected.items())
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    if isinstance(expected, float):
+        return bool(found == pytest.approx(expected, rel=1e-5, abs=1e-7))
+    return bool(found == expected)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Require what ``same`` says, and show both where it does not hold."""
+    assert same(found, expected), f"{json.dumps(found, indent=1)}\n\nversion 0.1.0:\n{json.dumps(expected, indent=1)}"
+
+
+def test_the_searches_are_listed(store: Path, document: Document) -> None:
+    assert_same(document(store, "runs"), EXPECTED["runs"])
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_is_shown(store: Path, document: Document, name: str) -> None:
+    assert_same(document(store, "show", name), EXPECTED["show"][name])
+
+
+def test_the_episodes_are_read(store: Path, document: Document) -> None:
+    assert_same(document(store, "episodes", "finished", "--trial", "3", "--limit", "3"), EXPECTED["episodes"])
+    found = {name: document(store, "episodes", name, "--limit", "0")["total"] for name in SEARCHES}
+    assert found == EXPECTED["total_episodes"]
+
+
+def test_the_interrupted_search_is_resumed_to_the_same_end(tmp_path: Path, document: Document) -> None:
+    store = Path(shutil.copytree(STORED / "store", tmp_path / "store"))
+    assert_same(document(store, "resume", "interrupted"), EXPECTED["resume"])
+
+
+def test_the_bundle_adapts_and_is_evaluated(store: Path, document: Document) -> None:
+    bundle = STORED / "bundles" / "finished"
+    files = ["--support", STORED / "support.csv", "--query", STORED / "query.csv", "--label", "y"]
+    assert_same(document(store, "adapt", bundle, *files), EXPECTED["adapt"]["bundle"])
+    for name, episodes in (("finished", "6"), ("interrupted", "4")):
+        found = document(store, "evaluate", STORED / "bundles" / name, "--episodes", episodes)
+        assert_same(found, EXPECTED["evaluate"][f"bundle_{name}"])
+
+
+def test_a_trial_is_evaluated(store: Path, document: Document) -> None:
+    assert_same(document(store, "evaluate", "finished", "--trial", "3"), EXPECTED["evaluate"]["finished"])
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_best_trial_is_exported_as_the_bundle_it_was(
+    store: Path, document: Document, tmp_path: Path, name: str
+) -> None:
+    expected = dict(EXPECTED["export"][name])
+    found = document(store, "export", name, "--out", tmp_path / name)
+    assert set(expected.pop("files")) <= set(found["files"])  # a later version may add files
+    assert_same(found, expected)
+    now, before = (load_file(folder / name / "meta_knowledge.safetensors") for folder in (tmp_path, STORED / "bundles"))
+    assert now.keys() == before.keys()
+    assert all(torch.equal(now[part], before[part]) for part in before)
