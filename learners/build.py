@@ -5,6 +5,8 @@ from importlib import import_module
 from pkgutil import walk_packages
 from typing import Any, NamedTuple, cast
 
+import torch
+
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.component import Component, Composite, Slot
@@ -12,7 +14,14 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.auto import AutoConfig, choose
-from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Mapper, one_by_one
+from metaloom.learners.hypergradients.problem import (
+    ESTIMATORS,
+    Estimator,
+    Mapper,
+    drifts,
+    needs_stationary,
+    one_by_one,
+)
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
 from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
 from metaloom.learners.knowledge.distilled_data import DATA
@@ -20,8 +29,8 @@ from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATI
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
-from metaloom.learners.knowledge.update_rules import UPDATE_RULES
-from metaloom.learners.networks.base import ARCHITECTURES, Network
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
+from metaloom.learners.networks.base import ARCHITECTURES, HEAD, Network
 from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.solvers.facts import facts_of
 from metaloom.learners.solvers.gradient import GradientLearner
@@ -30,7 +39,7 @@ from metaloom.learners.solvers.joint import JointLearner
 from metaloom.learners.solvers.matching import MatchingLearner
 from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
 from metaloom.learners.solvers.prediction import PREDICTIONS, Prediction, Prototypes
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import InnerState, Tensors
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
     if not _module.name.endswith(".build"):
@@ -111,7 +120,17 @@ def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskSh
             f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} {verb}; "
             f"use one of {', '.join(able)}, or fix it"
         )
+    if estimator.stationary and _drifts(slots.update):
+        raise LearnerError(needs_stationary(kind, f"learner.update ({kind_of(SLOTS['update'], slots.update)})"))
     return Chosen(kind, estimator(config), "")
+
+
+def _drifts(rule: UpdateRule) -> bool:
+    """Whether a rule, nothing of which is learned, moves theta where its penalty and the gradient cancel."""
+    theta = {f"{HEAD}probe": torch.linspace(-1, 1, 4, dtype=torch.float64)}
+    buffers = rule.begin(theta) | ({"loss": torch.zeros((), dtype=torch.float64)} if rule.reads_loss else {})
+    penalty = {name: torch.zeros_like(value) for name, value in theta.items()} | rule.regularization({}, theta, 0)
+    return drifts(lambda state, gradient: rule.step({}, state, gradient, 0), InnerState(theta, buffers), penalty)
 
 
 def build_learner(

@@ -19,6 +19,16 @@ class InnerState(NamedTuple):
     buffers: Tensors
 
 
+def flat_state(state: InnerState) -> Tensors:
+    """Put theta and the buffers into one dictionary, under ``theta/`` and ``buffers/``."""
+    return under("theta", state.theta) | under("buffers", state.buffers)
+
+
+def state_of(flat: Tensors) -> InnerState:
+    """Undo ``flat_state``."""
+    return InnerState(part(flat, "theta"), part(flat, "buffers"))
+
+
 def part(tensors: Tensors, prefix: str) -> Tensors:
     """Return the entries under ``prefix/``, without the prefix."""
     head = prefix + "/"

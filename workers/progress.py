@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.hypergradients.problem import UNSOLVED
 from metaloom.workers.records.names import (
     DIAGNOSTIC,
     HYPERGRADIENT_NORM,
@@ -17,7 +18,9 @@ from metaloom.workers.records.names import (
     is_better,
 )
 
-UNSOLVED = 0.5  # of the right side's norm: the rest of the solution is then mostly missing
+UNSOLVED_METRIC = f"{DIAGNOSTIC}{UNSOLVED}"
+MOST_UNSOLVED = 1e-3  # of the outer loss; beyond it the hypergradient's error is of some percent
+MOST_RESIDUAL = 0.5  # of the right side's norm: the rest of the solution is then mostly missing
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Progress:
         last: The last report.
         finished: Whether there is nothing left to do.
         retraining: The learner section with its relaxed cells made discrete, once they are retrained.
+        solution_warned: Whether the trial has warned that its implicit hypergradient is not to be trusted.
     """
 
     step: int = 0
@@ -45,6 +49,7 @@ class Progress:
     last: Report | None = None
     finished: bool = False
     retraining: Mapping[str, Any] | None = None
+    solution_warned: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values."""
@@ -96,29 +101,38 @@ class Tally:
         return {name: math.fsum(values) / len(values) for name, values in seen.items() if values}
 
 
-def told_solution(metrics: Mapping[str, float]) -> str:
-    """Say how good an implicit hypergradient was: it is as good as the inner solution and the linear solve are.
+def solution_text(metrics: Mapping[str, float]) -> str:
+    """Describe the inner solution and the linear solve that an implicit hypergradient rests on.
 
     Args:
         metrics: Of a report: means over the outer steps since the one before.
 
     Returns:
-        One line; empty if the estimator solves no linear system.
+        One line; empty if the estimator does not differentiate at the inner solution.
     """
     if RESIDUAL not in metrics:
         return ""
-    norm = metrics.get(INNER_GRADIENT_NORM, math.nan)
-    return f"implicit hypergradient: inner gradient's norm {norm:.2g}, relative residual {metrics[RESIDUAL]:.2g}"
-
-
-def unsolved(metrics: Mapping[str, float], before: Mapping[str, float]) -> str:
-    """Say that an implicit hypergradient is not to be trusted, the first time that it is not; empty otherwise."""
-    if not metrics.get(RESIDUAL, 0.0) > UNSOLVED or before.get(RESIDUAL, 0.0) > UNSOLVED:
-        return ""
+    norm, share = (metrics.get(name, math.nan) for name in (INNER_GRADIENT_NORM, UNSOLVED_METRIC))
     return (
-        f"{told_solution(metrics)}: above {UNSOLVED:g} its linear system is not solved. Give outer.hypergradient more "
-        "iterations, terms or rank, or another kind; metaloom check compares them"
+        f"implicit hypergradient: inner gradient's norm {norm:.2g} (solving the inner problem to its end would change "
+        f"the outer loss by {share:.2g} of itself), relative residual {metrics[RESIDUAL]:.2g}"
     )
+
+
+def solution_warning(metrics: Mapping[str, float]) -> str:
+    """Say that an implicit hypergradient is not to be trusted, and what to do; empty where it is."""
+    advice = []
+    if metrics.get(UNSOLVED_METRIC, 0.0) > MOST_UNSOLVED:
+        advice.append(
+            f"The inner problem is not solved (at most {MOST_UNSOLVED:g} of the outer loss may hang on it): give "
+            "learner.update more steps or a better rate, raise inner.proximal, or use outer.hypergradient: unroll"
+        )
+    if metrics.get(RESIDUAL, 0.0) > MOST_RESIDUAL:
+        advice.append(
+            f"Above {MOST_RESIDUAL:g} its linear system is not solved: give outer.hypergradient more iterations, terms "
+            "or rank, or another kind"
+        )
+    return f"{solution_text(metrics)}. {'. '.join(advice)}; metaloom check compares the estimators" if advice else ""
 
 
 def _final_accuracies(outcomes: tuple[EpisodeOutcome, ...]) -> list[float]:

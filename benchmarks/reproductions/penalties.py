@@ -95,9 +95,8 @@ class Ridge:
         return Problem(
             steps=0,
             start=lambda phi: InnerState({"theta": self.solve(phi["l"].detach())}, {}),
-            step=stay,
             outer=outer,
-            gradient=lambda phi, theta: {"theta": self.slope(phi["l"], theta["theta"])},
+            gradient=lambda phi, theta, index: {"theta": self.slope(phi["l"], theta["theta"])},
             linearized=self.linearized,
             update=stay,
         )

@@ -34,17 +34,20 @@ from metaloom.learners.hypergradients.problem import (
     detached,
     detached_outer,
 )
-from metaloom.learners.tensors import InnerState, Tensors, add, as_leaves, derivative, part, pullback, under
+from metaloom.learners.tensors import (
+    InnerState,
+    Tensors,
+    add,
+    as_leaves,
+    derivative,
+    flat_state,
+    part,
+    pullback,
+    state_of,
+    under,
+)
 
 PIECE_LOSS = "loss"
-
-
-def flat_state(state: InnerState) -> Tensors:
-    return under("theta", state.theta) | under("buffers", state.buffers)
-
-
-def state_of(flat: Tensors) -> InnerState:
-    return InnerState(part(flat, "theta"), part(flat, "buffers"))
 
 
 class Backwards(Estimator):

@@ -39,7 +39,7 @@ from metaloom.learners.hypergradients.problem import (
     outer_value,
     randomness,
 )
-from metaloom.learners.tensors import InnerState, Tensors, flatten, norm, part, under
+from metaloom.learners.tensors import InnerState, Tensors, flat_state, flatten, norm, part, state_of, under
 
 UP, DOWN, DRIFT, AGE = "up", "down", "drift", "age"
 
@@ -148,7 +148,7 @@ class PersistentEvolutionStrategies(Estimator):
 
     def begin(self, phi: Tensors, state: InnerState) -> Tensors:
         """Start every particle at the real inner state, with nothing accumulated."""
-        flat = under("theta", state.theta) | under("buffers", state.buffers)
+        flat = flat_state(state)
         copies = {name: value.detach().expand(self.config.pairs, *value.shape).clone() for name, value in flat.items()}
         drift = {name: value.new_zeros(self.config.pairs, *value.shape) for name, value in phi.items()}
         age = torch.zeros((), dtype=torch.int64)
@@ -185,10 +185,9 @@ def _at(memory: Tensors, pair: int) -> Tensors:
 
 
 def _particle(memory: Tensors, side: str, pair: int) -> InnerState:
-    flat = part(_at(memory, pair), side)
-    return InnerState(part(flat, "theta"), part(flat, "buffers"))
+    return state_of(part(_at(memory, pair), side))
 
 
 def _stacked(ends: Sequence[tuple[float, InnerState]]) -> Tensors:
-    flat: list[dict[str, Tensor]] = [under("theta", s.theta) | under("buffers", s.buffers) for _, s in ends]
+    flat: list[dict[str, Tensor]] = [flat_state(state) for _, state in ends]
     return {name: torch.stack([one[name] for one in flat]) for name in flat[0]}

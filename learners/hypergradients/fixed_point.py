@@ -15,18 +15,31 @@ from typing import Annotated
 
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.adjoint import flat_state, state_of
 from metaloom.learners.hypergradients.implicit import GROWING
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
+    UNSOLVED,
     Estimator,
     Hypergradient,
     Problem,
     detached_outer,
     require_last_step_only,
     solution,
+    unsolved,
 )
-from metaloom.learners.tensors import Tensors, add, as_leaves, derivative, norm, part, pullback, under
+from metaloom.learners.tensors import (
+    Tensors,
+    add,
+    as_leaves,
+    derivative,
+    dot,
+    flat_state,
+    norm,
+    part,
+    pullback,
+    state_of,
+    under,
+)
 
 NEGLIGIBLE = 1e-7  # of the first change: below it, growth is rounding
 
@@ -72,8 +85,9 @@ class FixedPoint(Estimator):
         start = as_leaves(phi)
         states = {name: value for name, value in flat_state(problem.start(start)).items() if name in still}
         gradient = add(add(part(both, "phi"), part(through, "phi")), pullback(states, at_start, start))
-        slope = problem.gradient({name: value.detach() for name, value in phi.items()}, part(end, "theta"))
-        diagnostics["inner_gradient_norm"] = float(norm(slope).detach())
+        fixed = {name: value.detach() for name, value in phi.items()}
+        diagnostics["inner_gradient_norm"] = float(norm(problem.stationarity(fixed, part(end, "theta"))).detach())
+        diagnostics[UNSOLVED] = unsolved(outer.loss, dot(found, {name: moving[name] - end[name] for name in moving}))
         return Hypergradient(gradient, detached_outer(outer), diagnostics)
 
     def _solve(self, after: Tensors, before: Tensors, right: Tensors) -> tuple[Tensors, dict[str, float]]:

@@ -23,14 +23,18 @@ from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
+    UNSOLVED,
     Estimator,
     Hypergradient,
     Problem,
     detached_outer,
+    drifts,
+    needs_stationary,
     require_last_step_only,
     solution,
+    unsolved,
 )
-from metaloom.learners.tensors import Tensors, as_leaves, derivative, dot, norm, part, pullback, under
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, dot, norm, part, pullback, under
 
 GROWING = 1.001  # a power iteration's last growth above which the series does not converge; below is rounding
 DIVERGED = 1e6  # a term this many times as long as the first: no need to go on
@@ -73,15 +77,17 @@ class Implicit(Estimator):
 
     blind = frozenset({"update"})
     at_solution = True
+    stationary = True
 
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "an implicit gradient")
-        theta = solution(problem, phi).theta
-        leaves, theta_leaves = as_leaves(phi), as_leaves(theta)
+        state = solution(problem, phi)
+        leaves, theta_leaves = as_leaves(phi), as_leaves(state.theta)
         outer = problem.outer(leaves, theta_leaves, problem.steps)
         both = derivative(outer.loss, under("phi", leaves) | under("theta", theta_leaves))
 
-        slope = problem.gradient(leaves, theta_leaves)
+        slope = problem.stationarity(leaves, theta_leaves)
+        self._require_rest(problem, phi, state, slope)
         right = {name: value for name, value in part(both, "theta").items() if name in slope}
         curvature = Curvature(slope, {name: theta_leaves[name] for name in slope})
         found, diagnostics = self.solve(curvature, right, problem.generator)
@@ -89,6 +95,7 @@ class Implicit(Estimator):
         diagnostics |= {
             "inner_gradient_norm": float(norm({name: value.detach() for name, value in slope.items()})),
             "residual": float(norm(residual) / norm(right).clamp_min(torch.finfo(outer.loss.dtype).tiny)),
+            UNSOLVED: unsolved(outer.loss, dot(slope, found)),
         }
         # parameters that no inner step moves are the start itself, in the outer loss and in the inner gradient
         still = {name: leaf for name, leaf in theta_leaves.items() if name not in slope}
@@ -99,6 +106,15 @@ class Implicit(Estimator):
         direct = pullback(starts, at_start, start)
         gradient = {name: both[f"phi/{name}"] + direct[name] - through[f"phi/{name}"] for name in phi}
         return Hypergradient(gradient, detached_outer(outer), diagnostics)
+
+    def _require_rest(self, problem: Problem, phi: Tensors, state: InnerState, moving: Tensors) -> None:
+        """Refuse an update whose fixed point is no root of the inner gradient; raises LearnerError."""
+        fixed = {name: value.detach() for name, value in phi.items()}
+        rest = InnerState(state.theta, {name: torch.zeros_like(value) for name, value in state.buffers.items()})
+        penalty = problem.regularization(fixed, state.theta)
+        every = {name: penalty.get(name, torch.zeros_like(state.theta[name])) for name in moving}
+        if drifts(lambda at, gradient: problem.update(fixed, at, gradient, problem.steps - 1), rest, every):
+            raise LearnerError(needs_stationary("an implicit estimator", "the update"))
 
     @abstractmethod
     def solve(

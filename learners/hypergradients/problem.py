@@ -1,10 +1,10 @@
 r"""The bilevel problem of one episode, as pure functions, and what an estimator returns.
 
     minimize over phi    F(phi) = L_query(theta_T(phi), phi)
-    where                theta_0 = start(phi),  theta_{t+1} = step(phi, theta_t, t)
+    where                theta_0 = start(phi),  theta_{t+1} = update(phi, theta_t, gradient(phi, theta_t, t), t)
 
-An estimator turns a ``Problem`` and phi into dF/dphi. It knows nothing of networks,
-slots or episodes.
+An estimator turns a ``Problem`` and phi into dF/dphi. It sees tensors and functions of tensors alone: networks,
+episodes and components stay outside. Slot names occur only as labels, in what an estimator declares that it sees.
 """
 
 from abc import ABC, abstractmethod
@@ -19,10 +19,11 @@ from torch import Generator, Tensor
 from metaloom.learners.component import NoConfig
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.registry import Registry
-from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative
+from metaloom.learners.tensors import InnerState, Tensors, add, as_leaves, derivative
 
 EVERYTHING = frozenset({"*"})
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+UNSOLVED = "unsolved"  # the diagnostic of every estimator at the inner solution; see ``unsolved``
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -65,6 +66,11 @@ class Linearized(NamedTuple):
     here: Tensor | None = None
 
 
+def no_regularization(phi: Tensors, theta: Tensors) -> Tensors:
+    """Return the gradient of no penalty."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Problem:
     """One episode's inner and outer problem.
@@ -72,11 +78,12 @@ class Problem:
     Attributes:
         steps: T, the number of inner steps.
         start: phi to the inner state before the first step.
-        step: (phi, state, t) to the next state, differentiable in phi and state to second order.
+        gradient: (phi, theta, t) to the gradient of the inner loss at step t, differentiable in phi and theta.
+        update: (phi, state, gradient, t) to the next state, differentiable in phi, state and gradient.
         outer: (phi, theta, steps taken) to the query set's verdict.
-        gradient: (phi, theta) to the inner gradient, differentiable; its root is the inner solution.
         linearized: (phi, theta) to the last step's inner gradient at theta, and the inner loss that it is the slope of.
-        update: (phi, state, gradient, t) to the next state: ``step`` with the gradient given.
+        regularization: (phi, theta) to the gradient of the penalty that ``update`` itself adds to the inner loss, such
+            as weight decay; an absent entry is zero. The inner solution is the root of its sum with ``gradient``.
         step_weights: Weight of the outer loss after each inner step; None weighs the last alone.
         generator: Source of randomness, for the estimators that draw.
         memory: What the estimator itself keeps from one outer step to the next (online inner loops).
@@ -84,14 +91,22 @@ class Problem:
 
     steps: int
     start: Callable[[Tensors], InnerState]
-    step: Callable[[Tensors, InnerState, int], InnerState]
-    outer: Callable[[Tensors, Tensors, int], Outer]
-    gradient: Callable[[Tensors, Tensors], Tensors]
-    linearized: Callable[[Tensors, Tensors], Linearized]
+    gradient: Callable[[Tensors, Tensors, int], Tensors]
     update: Callable[[Tensors, InnerState, Tensors, int], InnerState]
+    outer: Callable[[Tensors, Tensors, int], Outer]
+    linearized: Callable[[Tensors, Tensors], Linearized]
+    regularization: Callable[[Tensors, Tensors], Tensors] = no_regularization
     step_weights: tuple[float, ...] | None = None
     generator: Generator | None = None
     memory: Tensors = field(default_factory=dict)
+
+    def step(self, phi: Tensors, state: InnerState, index: int) -> InnerState:
+        """Take inner step ``index``; differentiable in phi and state to second order."""
+        return self.update(phi, state, self.gradient(phi, state.theta, index), index)
+
+    def stationarity(self, phi: Tensors, theta: Tensors) -> Tensors:
+        """Return the last step's inner gradient with what the update adds to it: zero at the inner solution."""
+        return add(self.gradient(phi, theta, self.steps - 1), self.regularization(phi, theta))
 
 
 class Hypergradient(NamedTuple):
@@ -111,6 +126,8 @@ class Estimator(ABC):
         sees: The slots that it gives a signal to; ``*`` for all.
         blind: Slots it cannot see although ``sees`` says all.
         at_solution: Whether it differentiates the inner solution, whatever start and path led there.
+        stationary: Whether it takes that solution for the root of the inner gradient, not just for a fixed point of
+            the update.
         online_only: Whether it needs an inner loop that persists from one outer step to the next.
         exact: Whether it leaves nothing out, so that its error is of rounding alone.
         functional: Whether the inner loop must differentiate by torch.func, not by autograd's own graph.
@@ -121,6 +138,7 @@ class Estimator(ABC):
     sees: ClassVar[frozenset[str]] = EVERYTHING
     blind: ClassVar[frozenset[str]] = frozenset()
     at_solution: ClassVar[bool] = False
+    stationary: ClassVar[bool] = False
     online_only: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     functional: ClassVar[bool] = False
@@ -194,6 +212,43 @@ def outer_value(problem: Problem, phi: Tensors) -> tuple[float, Outer]:
     if outer is None:
         raise LearnerError(f"learner.update.steps must be at least 1, got {problem.steps}")
     return total, detached_outer(outer)
+
+
+def drifts(update: Callable[[InnerState, Tensors], InnerState], state: InnerState, penalty: Tensors) -> bool:
+    """Whether an update moves theta where the inner gradient and the update's own penalty cancel.
+
+    Its fixed point is then no root of the inner gradient: with decoupled weight decay, for one.
+
+    Args:
+        update: The state and the inner gradient to the next state.
+        state: theta, and buffers at rest.
+        penalty: The gradient of the update's own penalty at theta, one tensor per parameter that it moves.
+    """
+    with torch.no_grad():
+        after = update(state, {name: -value for name, value in penalty.items()}).theta
+    return any(
+        bool(((after[name] - value).abs() > 4 * torch.finfo(value.dtype).eps * value.abs()).any())
+        for name, value in state.theta.items()
+    )
+
+
+def needs_stationary(estimator: str, cause: str) -> str:
+    """Return the message that refuses an update which drifts."""
+    return (
+        f"outer.hypergradient: {estimator} differentiates a root of the inner gradient, but {cause} moves the "
+        "parameters where it is zero (decoupled weight decay does); set learner.update.weight_decay to 0, use sgd, "
+        "whose decay is part of the inner gradient, or use fixed_point or unroll"
+    )
+
+
+def unsolved(outer_loss: Tensor, change: Tensor) -> float:
+    """Return by which share the outer loss would change if the inner problem were solved to its end, to first order.
+
+    With the adjoint solution q (H^T q = dL/dtheta) the change is -<q, inner gradient>. The number has no unit: it does
+    not depend on the scale of either loss.
+    """
+    tiny = torch.finfo(outer_loss.dtype).tiny
+    return float(change.detach().abs() / outer_loss.detach().abs().clamp_min(tiny))
 
 
 def randomness(problem: Problem, estimator: str) -> Generator:

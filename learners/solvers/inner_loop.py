@@ -277,7 +277,7 @@ class InnerLoop:
 
         last = self.slots.update.config.steps - 1
 
-        def gradient(phi: Tensors, theta: Tensors, index: int = last) -> Tensors:
+        def gradient(phi: Tensors, theta: Tensors, index: int) -> Tensors:
             return self.gradient(phi, theta, origin(phi), episode, index)
 
         def update(phi: Tensors, state: InnerState, slope: Tensors, index: int) -> InnerState:
@@ -286,16 +286,13 @@ class InnerLoop:
                 state = InnerState(state.theta, state.buffers | {"loss": loss})
             return self.slots.update.step(part(phi, "update"), state, slope, index)
 
-        def step(phi: Tensors, state: InnerState, index: int) -> InnerState:
-            return update(phi, state, gradient(phi, state.theta, index), index)
-
         return Problem(
             steps=self.slots.update.config.steps,
             start=start,
-            step=step,
-            outer=lambda phi, theta, taken: self.verdict(phi, theta, episode, taken),
             gradient=gradient,
-            linearized=lambda phi, theta: self.linearized(phi, theta, origin(phi), episode),
             update=update,
+            outer=lambda phi, theta, taken: self.verdict(phi, theta, episode, taken),
+            linearized=lambda phi, theta: self.linearized(phi, theta, origin(phi), episode),
+            regularization=lambda phi, theta: self.slots.update.regularization(part(phi, "update"), theta, last),
             step_weights=step_weights,
         )

@@ -108,7 +108,7 @@ def schema(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 
 def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     from metaloom.orchestrator.commands.tables import row, table
-    from metaloom.workers.progress import told_solution
+    from metaloom.workers.progress import solution_text, solution_warning
     from metaloom.workers.records.names import DIAGNOSTIC
 
     estimators = dict.fromkeys(member["estimator"] for member in document["members"])
@@ -131,9 +131,10 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     screen.print(shown)
     for member in document["members"]:  # an implicit gradient is as good as the solution that it is taken at
         known = {name: one for name, one in member["diagnostics"].items() if one is not None}
-        told = told_solution({f"{DIAGNOSTIC}{name}": one for name, one in known.items()})
-        if told:
-            screen.print(f"{member['estimator']}: {told}", markup=False)
+        metrics = {f"{DIAGNOSTIC}{name}": one for name, one in known.items()}
+        solution = solution_warning(metrics) or solution_text(metrics)
+        if solution:
+            screen.print(f"{member['estimator']}: {solution}", markup=False)
     screen.print(document["verdict"], markup=False)
     _show_estimators(screen, document)
 

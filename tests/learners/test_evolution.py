@@ -31,18 +31,14 @@ WEIGHTS = {"weighting": {"kind": "meta_weight_net", "hidden": 3}}
 def linear(slope: Tensor) -> Problem:
     """F(phi) = slope . phi, whatever the steps: the inner step adds phi once."""
 
-    def step(phi: Tensors, state: InnerState, index: int) -> InnerState:
-        return InnerState({"theta": state.theta["theta"] + phi["phi"]}, {})
-
     def outer(phi: Tensors, theta: Tensors, taken: int) -> Outer:
         return Outer(slope @ theta["theta"], torch.tensor(torch.nan), {})
 
     return Problem(
         steps=1,
         start=lambda phi: InnerState({"theta": torch.zeros_like(slope)}, {}),
-        step=step,
         outer=outer,
-        gradient=lambda phi, theta: {"theta": -phi["phi"]},
+        gradient=lambda phi, theta, index: {"theta": -phi["phi"]},
         linearized=lambda phi, theta: Linearized(
             {"theta": -phi["phi"].detach()}, lambda moved: -(phi["phi"] * moved["theta"]).sum()
         ),

@@ -62,7 +62,7 @@ def as_problem(
     def update(phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
         return InnerState({"theta": state.theta["theta"] - rate * gradient["theta"]}, {})
 
-    def gradient(phi: Tensors, theta: Tensors) -> Tensors:
+    def gradient(phi: Tensors, theta: Tensors, index: int) -> Tensors:
         return {"theta": slope(phi["phi"], theta["theta"])}
 
     def verdict(phi: Tensors, theta: Tensors, taken: int) -> Outer:
@@ -71,7 +71,6 @@ def as_problem(
     return Problem(
         steps=steps,
         start=begin,
-        step=lambda phi, state, index: update(phi, state, gradient(phi, state.theta), index),
         outer=verdict,
         gradient=gradient,
         linearized=lambda phi, theta: Linearized(

@@ -18,7 +18,7 @@ from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, set
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS
-from metaloom.workers.progress import Progress, Tally, told_solution, unsolved
+from metaloom.workers.progress import Progress, Tally, solution_text, solution_warning
 from metaloom.workers.records.episode_files import EpisodeRecorder, Seen
 from metaloom.workers.records.names import (
     ADAPT_SECONDS,
@@ -225,8 +225,9 @@ class Trial:
         progress.seconds += seconds
         progress.recording_seconds += self._recorder.take_seconds()
         metrics = tally.metrics()
-        told = unsolved(metrics, progress.last.metrics if progress.last else {})
-        self._warnings += (told,) if told else ()
+        warning = "" if progress.solution_warned else solution_warning(metrics)
+        progress.solution_warned |= bool(warning)
+        self._warnings += (warning,) if warning else ()
         report = Report(
             step=self.step,
             metrics={**metrics, **self._validation_metrics(evaluation)},
@@ -254,8 +255,8 @@ class Trial:
         if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
             report = self._return_to_best(report, progress.best)
             notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
-        if progress.finished and (told := told_solution(report.metrics)):
-            notes.append(told)
+        if progress.finished and (solution := solution_text(report.metrics)):
+            notes.append(solution)
         return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
 
     def _return_to_best(self, report: Report, best: Report) -> Report:

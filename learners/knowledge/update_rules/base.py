@@ -138,6 +138,14 @@ class UpdateRule(Component, ABC):
         """Return the optimizer's buffers before the first step."""
         return {}
 
+    def regularization(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
+        """Return the gradient of the penalty that ``step`` itself adds to the inner loss; absent entries are zero.
+
+        The implicit estimators add it to the inner gradient, whose root the inner solution then is. They refuse a
+        rule that moves theta although gradient and penalty cancel, such as decoupled weight decay.
+        """
+        return {}
+
     @abstractmethod
     def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
         """Move the adapted parameters along their gradient; differentiable in everything.

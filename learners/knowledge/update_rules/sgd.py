@@ -5,12 +5,12 @@ from typing import Annotated
 
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.knowledge.update_rules.base import OF_LAYERS, UPDATE_RULES, UpdateConfig, UpdateRule, off
-from metaloom.learners.tensors import InnerState, Tensors
+from metaloom.learners.tensors import InnerState, Tensors, add
 
 
 @dataclass(frozen=True)
 class SGDConfig(UpdateConfig):
-    """Plain, heavy-ball or Nesterov momentum, with decoupled-from-loss L2 decay."""
+    """Plain, heavy-ball or Nesterov momentum; the decay is the gradient of an L2 penalty (coupled)."""
 
     momentum: Annotated[float | Learned, Real(0.0, 0.999, per=OF_LAYERS)] = 0.0
     nesterov: bool = False
@@ -27,11 +27,16 @@ class SGD(UpdateRule):
     def begin(self, theta: Tensors) -> Tensors:
         return {} if off(self.config.momentum) else self.zeros(theta, "momentum")
 
+    def regularization(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
+        if off(self.config.weight_decay):
+            return {}
+        adapted = self.adapted(theta)
+        return {name: self.setting(phi, "weight_decay", name, index) * value for name, value in adapted.items()}
+
     def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
         theta, buffers = dict(state.theta), dict(state.buffers)
-        for name, slope in gradient.items():
-            momentum, decay = (self.setting(phi, knob, name, index) for knob in ("momentum", "weight_decay"))
-            direction = slope if off(decay) else slope + decay * theta[name]
+        for name, direction in add(gradient, self.regularization(phi, theta, index)).items():
+            momentum = self.setting(phi, "momentum", name, index)
             if not off(momentum):
                 velocity = momentum * buffers[f"momentum/{name}"] + direction
                 buffers[f"momentum/{name}"] = velocity
