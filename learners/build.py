@@ -39,6 +39,7 @@ from metaloom.learners.solvers.joint import JointLearner
 from metaloom.learners.solvers.matching import MatchingLearner
 from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
 from metaloom.learners.solvers.prediction import PREDICTIONS, Prediction, Prototypes
+from metaloom.learners.task_kinds import names_served
 from metaloom.learners.tensors import InnerState, Tensors
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
@@ -59,7 +60,6 @@ SLOTS: dict[str, Slot] = {
     )
 }
 NEEDS_TASK = ("architecture", "data", "loss", "weighting")
-DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "mse", "control": "policy_gradient"}
 AUTO = "auto"
 
 
@@ -164,7 +164,7 @@ def build_learner(
         raise LearnerError("learner.prediction: not a prediction")
     if type(prediction) is PREDICTIONS["nearest_neighbour"]:
         return NearestNeighbourLearner(task)
-    defaults = {"loss": {"kind": DEFAULT_LOSS[task.served_by]}}
+    defaults = {"loss": {"kind": task.task_kind.default_loss}}
     components = {
         name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task) for name, slot in SLOTS.items()
     }
@@ -173,7 +173,7 @@ def build_learner(
             raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
         components["architecture"] = cast(Network, components["architecture"]).starting_at(start)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
-    if task.environment and type(prediction) is not PREDICTIONS["linear"]:
+    if not task.task_kind.labelled and type(prediction) is not PREDICTIONS["linear"]:
         raise LearnerError("learner.prediction: a control task needs a policy's actions; use linear")
     if isinstance(prediction, Prototypes):
         return PrototypicalLearner(
@@ -283,7 +283,7 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.batch_norm: frozen averages what every pass has seen, but learner.architecture draws other "
             "operations for each; use batch or support"
         )
-    if task.environment:
+    if not task.task_kind.labelled:
         _check_control(slots)
     slots.augmentation.check(task)
     for name in ("loss", "weighting"):
@@ -315,13 +315,13 @@ def members_of(component: Component) -> Sequence[Component]:
 
 def _check_served(name: str, component: Loss | Weighting, task: TaskShape) -> None:
     """Refuse a component that makes nothing of this kind of task."""
-    if task.served_by in component.serves:
+    if task.task_kind.served_by(component.serves):
         return
     registry: Mapping[str, Any] = SLOTS[name].registry
-    able = ", ".join(kind for kind, entry in registry.items() if task.served_by in entry.serves)
+    able = ", ".join(kind for kind, entry in registry.items() if task.task_kind.served_by(entry.serves))
     raise LearnerError(
-        f"learner.{name}: a {task.served_by} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
-        f"{' and '.join(sorted(component.serves))} alone"
+        f"learner.{name}: a {task.kind} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
+        f"{' and '.join(names_served(component.serves))} alone"
     )
 
 

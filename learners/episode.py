@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.task_kinds import TASK_KINDS, TaskKind
 
 NOISE = "noise/"
 
@@ -17,16 +18,15 @@ class TaskShape:
     """What every episode of a task source looks like.
 
     Attributes:
-        kind: ``"classification"`` (int64 labels) or ``"regression"`` (float targets).
+        kind: Name of the kind of task: ``classification``, ``regression``, ``control`` or an installed package's.
         inputs: Shape of one example, such as (1, 28, 28) or (64,).
         outputs: Width of the network's output: the ways, or the target's dimension.
-        classes: Number of classes over the whole meta-train split, for joint pre-training; 0 in regression.
+        classes: Number of classes over the whole meta-train split, for joint pre-training; 0 without classes.
         single_task: True if all episodes are batches of one task (``digits``), so that an online
             inner loop may keep its parameters from one outer step to the next.
         counts: Training examples of each class as labelled, where episodes number them (``Episode.support_ids``);
             empty otherwise. Their sum is how many training examples there are.
-        environment: The control task that examples are starting states of; empty for labelled examples. It is judged as
-            a regression is, by its loss: minus the true reward per step.
+        environment: The control task that examples are starting states of; empty for labelled examples.
         features: Names of the inputs, for a table; empty otherwise.
         mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
         deviation: Likewise: an input is (raw - mean) / deviation.
@@ -44,9 +44,9 @@ class TaskShape:
     environment: str = ""
 
     @property
-    def served_by(self) -> str:
-        """Return what kind of loss it needs: classification, regression or control."""
-        return "control" if self.environment else self.kind
+    def task_kind(self) -> TaskKind:
+        """Return the kind of task; raises NotRegistered if the package that brings it is not installed."""
+        return TASK_KINDS[self.kind]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from metaloom.search_spaces.reading.nodes import (
     walk_nodes,
 )
 from metaloom.search_spaces.sections.learner_space import METHOD, parse_learner, sections
-from metaloom.search_spaces.sections.loops import AUTO, HYPERGRADIENT, is_regression
+from metaloom.search_spaces.sections.loops import AUTO, HYPERGRADIENT, task_kind
 from metaloom.search_spaces.sections.settings import Objective, Resources, SearchSettings
 from metaloom.search_spaces.sections.space import Space
 
@@ -32,8 +32,8 @@ MAX_GRID = 100_000
 
 
 def default_objective(tasks: Node) -> Objective:
-    """Return what trials are judged by where nothing is said: accuracy, or loss in regression."""
-    return Objective.model_validate("validation_loss" if is_regression(tasks) else "validation_accuracy")
+    """Return what trials are judged by where nothing is said: what the kind of task is."""
+    return Objective.model_validate(f"validation_{task_kind(tasks).metric}")
 
 
 def check_consistency(space: Space, search: SearchSettings, resources: Resources, problems: Problems) -> None:
@@ -66,7 +66,7 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
             continue
         if METHOD in asked:
             learner = parse_learner(
-                asked, Place(path, f"search.baselines[{index}]"), problems, regression=is_regression(space.tasks)
+                asked, Place(path, f"search.baselines[{index}]"), problems, kind=task_kind(space.tasks)
             )
             if domains(learner):
                 problems.add(path, f"{', '.join(domains(learner))} cannot be searched: a baseline is one learner")
@@ -143,13 +143,14 @@ def _gives_signal(kind: str, slot: str, settings: Mapping[str, Any] | None = Non
 
 
 def _check_objectives(space: Space, search: SearchSettings, problems: Problems) -> None:
-    if not is_regression(space.tasks):
+    kind = task_kind(space.tasks)
+    if kind.accuracy:
         return
     for part in ("objectives", "constraints"):
         for index, one in enumerate(getattr(search, part)):
             if one.metric.endswith("accuracy"):
                 loss = one.metric.replace("accuracy", "loss")
-                problems.add(("search", part, index), f"regression has no {one.metric}; judge by {loss}")
+                problems.add(("search", part, index), f"{kind.name} has no {one.metric}; judge by {loss}")
 
 
 def _every_domain(space: Space) -> dict[str, Real | Int | Choice]:

@@ -12,7 +12,7 @@ from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, walk_nodes
 from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
-from metaloom.search_spaces.sections.loops import is_regression, parse_inner, parse_outer
+from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind
 from metaloom.search_spaces.sections.settings import Baseline
 
 __all__ = ["Given", "Resolved", "Suggest", "baseline", "baseline_name", "defaults", "resolve", "searched_knobs"]
@@ -151,8 +151,8 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
         for slot in ("architecture", "loss")
         if slot not in recipe.learner and not _is_learned(slot, plain.learner[slot])
     }
-    regression = is_regression(experiment.space.tasks)
-    learner = parse_learner({**kept, **given}, Place((), "learner"), problems, regression=regression)
+    kind = task_kind(experiment.space.tasks)
+    learner = parse_learner({**kept, **given}, Place((), "learner"), problems, kind=kind)
     document = experiment.document
     outer_given = {**_fixed_part(document.get("outer")), **copy.deepcopy(dict(recipe.outer))}
     inner_given = {**_fixed_part(document.get("inner")), **copy.deepcopy(dict(recipe.inner))}

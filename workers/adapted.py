@@ -13,7 +13,6 @@ from metaloom.learners.base import Adapted
 from metaloom.learners.episode import TaskShape
 from metaloom.workers.device import Device
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records.names import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class AdaptedModel:
             BundleError: The queries have another shape, or are not finite.
         """
         out = self._run(query_x)
-        if self._task.kind == CLASSIFICATION:
+        if self._task.task_kind.has_classes:
             chosen = self.labels[out.argmax(1).cpu().numpy()]
             return torch.as_tensor(chosen) if self._as_torch and chosen.dtype.kind in "iufb" else chosen
         out = out[:, 0] if self._flat else out
@@ -55,8 +54,8 @@ class AdaptedModel:
         Raises:
             BundleError: The task is a regression, or the queries do not fit.
         """
-        if self._task.kind != CLASSIFICATION:
-            raise BundleError("probabilities: a regression has none; use predict")
+        if not self._task.task_kind.has_classes:
+            raise BundleError(f"probabilities: a {self._task.kind} task has none; use predict")
         out = self._run(query_x)
         return out if self._as_torch else out.cpu().numpy()
 
@@ -64,7 +63,7 @@ class AdaptedModel:
         inputs = to_inputs(query_x, self._task, "query_x").to(self._device.torch, self._device.dtype)
         with self._device.precision():
             out = self._adapted.predict(inputs).detach()
-        if self._task.kind != CLASSIFICATION or out.shape[1] == len(self.labels):
+        if not self._task.task_kind.has_classes or out.shape[1] == len(self.labels):
             return out
         seen = out[:, : len(self.labels)]  # classes of the head that this task does not have
         return seen / seen.sum(1, keepdim=True)

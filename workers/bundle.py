@@ -49,7 +49,6 @@ from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import parameters_of, starts_from_bundle
 from metaloom.workers.records.episode_files import Origin, Seen, write_part
 from metaloom.workers.records.names import (
-    CLASSIFICATION,
     META_KNOWLEDGE_FILE,
     TASK_FILE,
     TEST,
@@ -183,7 +182,7 @@ class Bundle:
         task, device, knowledge = self.task, self._device, self._knowledge
         inputs = to_inputs(support_x, task, "support_x")
         labels, flat = np.empty(0), False
-        if task.kind == CLASSIFICATION:
+        if task.task_kind.has_classes:
             labels, targets = to_labels(support_y, len(inputs))
             targets = targets.to(device.torch)
         else:
@@ -229,7 +228,7 @@ class Bundle:
         A metric learner takes any number. A linear head has the ways it was trained with: it can
         leave some unused, but not grow.
         """
-        if ways == self.task.outputs or self.task.kind != CLASSIFICATION:
+        if ways == self.task.outputs or not self.task.task_kind.has_classes:
             return self._learner
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
         body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
@@ -338,4 +337,6 @@ def read_task(path: Path) -> TaskShape:
 
 def _task_of(document: Mapping[str, Any]) -> TaskShape:
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
+    if values.get("environment"):
+        values["kind"] = "control"  # version 0.1.0 wrote "regression" beside the environment
     return TaskShape(**values)

@@ -9,7 +9,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.policies import Policy
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
-from metaloom.workers.records.names import CLASSIFICATION, REGRESSION, TrialConfig
+from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import Evaluation
 
 _SETTINGS = {
@@ -88,8 +88,8 @@ def _augmentation(policies: Sequence[Policy]) -> list[str]:
 
 def _task(config: TrialConfig, task: TaskShape) -> str:
     source = config.tasks.get("source", "unnamed tasks")
-    if task.kind == REGRESSION:
-        return f"regression on {source}"
+    if not task.task_kind.has_classes:
+        return f"{task.kind} on {source}"
     shots = config.tasks.get("shots")
     return f"{task.outputs}-way{f' {shots}-shot' if shots else ''} classification on {source}"
 
@@ -117,7 +117,7 @@ def _picture(picture: CardPicture) -> str:
 
 
 def _outputs(task: TaskShape) -> str:
-    if task.kind == CLASSIFICATION:
+    if task.task_kind.has_classes:
         return f"one of the support set's labels (trained with {task.outputs} classes a task)"
     return f"{task.outputs} target{'s' if task.outputs > 1 else ''}"
 
@@ -157,7 +157,7 @@ def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]
 
 def _usage(task: TaskShape) -> str:
     inputs = ", ".join(map(str, task.inputs))
-    targets = "[support] labels of any kind" if task.kind == CLASSIFICATION else f"[support, {task.outputs}]"
+    targets = "[support] labels of any kind" if task.task_kind.has_classes else f"[support, {task.outputs}]"
     return (
         "```python\n"
         "from metaloom import load_bundle\n\n"

@@ -17,7 +17,7 @@ from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
 from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records.episode_files import Drawn, Seen, rows_of_test, write_part
-from metaloom.workers.records.names import EPISODES_FOLDER, REGRESSION, TEST, read_config
+from metaloom.workers.records.names import EPISODES_FOLDER, TEST, read_config
 from metaloom.workers.seeds import derive_generator
 
 _LOG = logging.getLogger("metaloom.scoring")
@@ -29,7 +29,7 @@ class Evaluation:
     """How a learner did on the episodes of a split.
 
     Attributes:
-        metric: ``accuracy`` (classification) or ``loss`` (regression): what ``mean`` is of.
+        metric: ``accuracy`` or ``loss``, as the kind of task is judged: what ``mean`` is of.
         mean: Over the episodes, after the last inner step.
         interval: 95% interval of the mean.
         episodes: Number of episodes.
@@ -179,13 +179,13 @@ def summarize(
     learner: Learner, split: str, drawn: Sequence[Drawn], outcomes: Sequence[EpisodeOutcome], seconds: float
 ) -> Evaluation:
     """Put the outcomes of a split's episodes together; raises ValueError if there are none."""
-    regression = learner.task.kind == REGRESSION
-    curves = [one.losses if regression else one.accuracies for one in outcomes]
+    metric = learner.task.task_kind.metric
+    curves = [one.accuracies if metric == "accuracy" else one.losses for one in outcomes]
     steps = [mean_interval(at_step) for at_step in zip(*curves, strict=True)]
     scores = tuple(curve[-1] for curve in curves)
     mean, low, high = mean_interval(scores)
     return Evaluation(
-        metric="loss" if regression else "accuracy",
+        metric=metric,
         mean=mean,
         interval=(low, high),
         episodes=len(scores),
@@ -214,6 +214,6 @@ def describe(sampled: SampledEpisode, index: int, learner: Learner) -> Drawn:
     """Say which episode it was, for its record."""
     episode = sampled.episode
     support, queries = len(episode.support_y), len(episode.query_y)
-    ways = 0 if learner.task.kind == REGRESSION else learner.task.outputs
+    ways = learner.task.outputs if learner.task.task_kind.has_classes else 0
     each = max(ways, 1)
     return Drawn(index, sampled.seed, sampled.class_ids, sampled.sample_ids, ways, support // each, queries // each)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.learners.build import DEFAULT_LOSS, SLOTS, fill_slot
+from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import Registry
@@ -40,7 +40,7 @@ class Known:
 
     def members(self, slot: str) -> list[tuple[Component, Tensors]]:
         """Build what fills a slot: each component (several may fill one slot together) with its own part of phi."""
-        default = {"kind": DEFAULT_LOSS[self.task.served_by]} if slot == "loss" else {}
+        default = {"kind": self.task.task_kind.default_loss} if slot == "loss" else {}
         component, own = fill_slot(SLOTS[slot], self.learner.get(slot) or {}, default, self.task), self.part(slot)
         if isinstance(component, Composite):
             return [(member, part(own, str(number))) for number, member in enumerate(component.members)]

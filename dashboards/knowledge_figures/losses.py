@@ -26,7 +26,7 @@ def loss_curve(known: Known) -> Picture | None:
     for loss, phi in known.members("loss"):
         if not isinstance(loss, ML3 | Mixture | RegressionMixture) or not phi:
             continue
-        if known.task.kind == "classification":
+        if known.task.task_kind.has_classes:
             x, outputs, targets = _certainty(known.task.outputs)
             hand, name = -x.log(), "probability of the right class"
         else:

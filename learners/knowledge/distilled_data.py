@@ -92,7 +92,7 @@ class DistilledData(TrainingData):
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config, task)
-        if task.kind != "classification" or not task.single_task:
+        if not task.task_kind.has_classes or not task.single_task:
             raise LearnerError("learner.data: distilled data belong to one classification task, such as digits")
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:

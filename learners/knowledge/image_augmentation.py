@@ -152,7 +152,7 @@ class ImageAugmentation(Augmentation):
                 "standardized; use kind: none"
             )
         square = len(task.inputs) == 1 and math.isqrt(task.inputs[0]) ** 2 == task.inputs[0]
-        if not (len(task.inputs) == 3 or square) or task.kind == "regression":
+        if not (len(task.inputs) == 3 or square) or not task.task_kind.has_classes:
             raise LearnerError(
                 "learner.augmentation: images [channels, height, width] or flattened square ones are varied, but this "
                 f"{task.kind} task's examples have shape {task.inputs}; use kind: none"

@@ -25,6 +25,7 @@ from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss, expected
 from metaloom.learners.networks.base import linear_parameters
+from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import Tensors
 
 FLOOR = -10.0  # the least log probability that the network is shown
@@ -58,7 +59,7 @@ class ML3(Loss):
     Config = ML3Config
     config: ML3Config
     learns = True
-    serves = frozenset({"classification", "regression"})
+    serves = frozenset({LABELLED})
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
         """Draw the network; its first layer sees the two numbers and their product or difference."""
@@ -69,7 +70,7 @@ class ML3(Loss):
         return net | super().init(theta, generator)
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.task.kind == "regression":
+        if not self.task.task_kind.has_classes:
             given, wanted = outputs, targets
             features = torch.stack([given, wanted, given - wanted], -1)
             hand = (outputs - targets).square().mean(-1)

@@ -11,6 +11,7 @@ from metaloom.learners.component import Component
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import Registry
+from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import Tensors
 
 LOSSES: Registry[type[Component]] = Registry("loss")
@@ -20,7 +21,7 @@ class Loss(Component, ABC):
     """A loss per example.
 
     Class attributes:
-        serves: The kinds of task whose targets it takes.
+        serves: The kinds of task whose targets it takes, by name; ``labelled`` for all that have targets.
     """
 
     slot = "loss"
@@ -85,3 +86,13 @@ class MeanSquaredError(Loss):
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean(-1)
+
+
+@LOSSES.register("task")
+class TaskLoss(Loss):
+    """What the kind of task judges a query set by, example by example."""
+
+    serves = frozenset({LABELLED})
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.task.task_kind.losses(outputs, targets)

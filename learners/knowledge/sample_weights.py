@@ -23,6 +23,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import linear_parameters
 from metaloom.learners.registry import Registry
+from metaloom.learners.task_kinds import ANY_KIND, LABELLED
 from metaloom.learners.tensors import Tensors
 
 WEIGHTINGS: Registry[type[Component]] = Registry("weighting")
@@ -50,12 +51,12 @@ class Weighting(Component, ABC):
 
     Class attributes:
         numbered: Whether it needs ``Examples.numbers`` while training.
-        serves: The kinds of task it can weigh the examples of.
+        serves: The kinds of task it can weigh the examples of, by name; ``labelled`` for all that have targets.
     """
 
     slot = "weighting"
     numbered: ClassVar[bool] = False
-    serves: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+    serves: ClassVar[frozenset[str]] = frozenset({LABELLED})
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config)
@@ -93,7 +94,7 @@ class Weighting(Component, ABC):
 class Uniform(Weighting):
     """Every example counts 1."""
 
-    serves = frozenset({"classification", "regression", "control"})
+    serves = frozenset({ANY_KIND})
 
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
         return torch.ones_like(examples.losses)

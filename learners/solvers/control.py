@@ -12,6 +12,7 @@ from metaloom.learners.hypergradients.problem import Outer
 from metaloom.learners.knowledge.policy_gradient import PolicyGradient, Trajectories
 from metaloom.learners.solvers.example_gradients import ExampleGradients
 from metaloom.learners.solvers.inner_loop import InnerLoop, noise_of
+from metaloom.learners.task_kinds import TaskKind, register_task_kind
 from metaloom.learners.tensors import Tensors, part
 
 
@@ -79,3 +80,12 @@ class ControlLoop(InnerLoop):
         path = self.rollout(phi, theta, episode.query_x, None, max(taken - 1, 0))
         nothing = torch.full((), torch.nan, dtype=path.rewards.dtype, device=path.rewards.device)
         return Outer(-path.rewards.mean(), nothing, {})
+
+
+def _no_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    raise LearnerError("learner.loss: a control task has no targets; use policy_gradient or shaped_policy_gradient")
+
+
+CONTROL = register_task_kind(
+    TaskKind("control", _no_losses, default_loss="policy_gradient", labelled=False, inner_loop=ControlLoop)
+)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
@@ -14,7 +13,6 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Problem
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
-from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 from metaloom.learners.tensors import InnerState, Tensors, part, under
@@ -23,11 +21,6 @@ STEP = "outer_step"
 ESTIMATOR = "estimator"  # what the estimator keeps from one outer step to the next
 CARRIED = "carried"  # theta and buffers of an inner loop that goes on in the next outer step (inner.carry)
 MULTI_STEP_FLOOR = 0.03  # of 1 / steps: MAML++'s smallest weight of an early step
-
-
-def outer_loss(task: TaskShape) -> torch.nn.Module:
-    """Return what a query set is judged by: plain cross entropy, or the mean squared error."""
-    return torch.nn.CrossEntropyLoss() if task.kind == "classification" else torch.nn.MSELoss()
 
 
 def multi_step_weights(steps: int, outer_step: int, horizon: int) -> tuple[float, ...] | None:
@@ -57,7 +50,8 @@ class GradientLearner:
         reason: str = "",
     ) -> None:
         self.slots, self.inner, self.task = slots, inner, task
-        self.loop = (ControlLoop if task.environment else InnerLoop)(slots, inner, task, outer_loss(task))
+        kind = task.task_kind
+        self.loop: InnerLoop = (kind.inner_loop or InnerLoop)(slots, inner, task, kind.outer)
         self.estimator_object, self.estimator, self.estimator_reason = estimator, name, reason
         self.online = inner.mode == "online"
         self.carry = inner.carry
@@ -200,9 +194,7 @@ class GradientLearner:
     def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
         """Give the last step's verdict; the steps before it are not measured while training (NaN)."""
         blank = (float("nan"),) * self.slots.update.config.steps
-        if self.task.kind == "regression":
-            return EpisodeOutcome((*blank, loss))
-        return EpisodeOutcome((*blank, loss), (*blank, accuracy))
+        return EpisodeOutcome((*blank, loss), (*blank, accuracy) if self.task.task_kind.accuracy else ())
 
     def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
         """Take the real inner steps on every episode's support batch, with the new phi (online, or carried on)."""
@@ -238,7 +230,7 @@ class GradientLearner:
                 outers.append(problem.outer(phi, moved.theta, index + 1))
         losses = tuple(float(outer.loss) for outer in outers)
         accuracies = tuple(float(outer.accuracy) for outer in outers)
-        return EpisodeOutcome(losses, accuracies if self.task.kind == "classification" else ())
+        return EpisodeOutcome(losses, accuracies if self.task.task_kind.accuracy else ())
 
     def adapt(
         self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
@@ -271,4 +263,4 @@ class AdaptedByGradient:
         episode = replace(self.episode, query_x=query_x, query_y=query_x[:, 0])
         with torch.no_grad():
             outputs = self.loop.query(self.phi, self.theta, episode, self.taken).outputs
-        return F.softmax(outputs, -1) if self.loop.task.kind == "classification" else outputs
+        return self.loop.task.task_kind.predict(outputs)

@@ -259,13 +259,7 @@ class InnerLoop:
         """Judge the query set after ``taken`` inner steps."""
         outputs, statistics = self.query(phi, theta, episode, taken)
         loss = self.outer_loss(outputs, episode.query_y)
-        return Outer(loss, self.accuracy(outputs, episode.query_y), statistics)
-
-    def accuracy(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the fraction of right labels: []; NaN in regression."""
-        if self.task.kind == "regression":
-            return torch.full((), torch.nan, dtype=outputs.dtype, device=outputs.device)
-        return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
+        return Outer(loss, self.task.task_kind.score(outputs, episode.query_y), statistics)
 
     def problem(
         self, start: Callable[[Tensors], InnerState], episode: Episode, step_weights: tuple[float, ...] | None = None

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
@@ -21,13 +20,13 @@ class JointLearner(GradientLearner):
     """phi is a network trained on every episode's support and query at once, without inner steps.
 
     In classification its head spans all meta-train classes (``Episode.class_ids``); a new task starts
-    from a head of zeros. In regression the one head is shared, and kept.
+    from a head of zeros. Without classes the one head is shared, and kept.
     """
 
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and the head over all meta-train classes."""
         phi = super().init(generator)
-        if self.task.kind == "regression":
+        if not self.task.task_kind.has_classes:
             return phi
         if not self.task.classes:
             raise LearnerError("learner.prediction: joint pre-training needs a few-shot task source with known classes")
@@ -36,7 +35,7 @@ class JointLearner(GradientLearner):
         return body | under(JOINT, linear_parameters("head", features, self.task.classes, generator))
 
     def _start(self, phi: Tensors, state: Tensors) -> InnerState:
-        if self.task.kind == "regression":
+        if not self.task.task_kind.has_classes:
             return super()._start(phi, state)
         head = {name: torch.zeros_like(value[: self.task.outputs]) for name, value in part(phi, JOINT).items()}
         theta = part(phi, "initialization") | head
@@ -48,14 +47,14 @@ class JointLearner(GradientLearner):
         x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
         norm = Normalization(fused=True)
         outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"))
-        if self.task.kind == "regression":
-            targets = torch.cat([torch.cat([e.support_y, e.query_y]) for e in episodes])
-            return F.mse_loss(outputs, targets), float("nan"), norm.collected
-        labels = torch.cat([self._global_labels(e) for e in episodes])
-        accuracy = float((outputs.argmax(-1) == labels).float().mean())
-        return F.cross_entropy(outputs, labels), accuracy, norm.collected
+        kind = self.task.task_kind
+        targets = torch.cat([self._targets(e) for e in episodes])
+        return kind.outer(outputs, targets), float(kind.score(outputs.detach(), targets)), norm.collected
 
-    def _global_labels(self, episode: Episode) -> Tensor:
+    def _targets(self, episode: Episode) -> Tensor:
+        """Return the targets of an episode's support and query: labels as numbered over all meta-train classes."""
+        if not self.task.task_kind.has_classes:
+            return torch.cat([episode.support_y, episode.query_y])
         if episode.class_ids is None:
             raise LearnerError("learner.prediction: joint pre-training needs episodes that name their classes")
         return episode.class_ids[torch.cat([episode.support_y, episode.query_y])]
@@ -64,7 +63,7 @@ class JointLearner(GradientLearner):
         """Return the gradient of the joint loss; no inner step is taken."""
         leaves = as_leaves(phi)
         loss, accuracy, statistics = self._joint_loss(leaves, episodes)
-        accuracies = (accuracy,) if self.task.kind == "classification" else ()
+        accuracies = (accuracy,) if self.task.task_kind.accuracy else ()
         value = float(loss.detach())
         outcome = EpisodeOutcome((value,), accuracies)
         gradient = derivative(loss, leaves)

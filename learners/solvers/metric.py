@@ -40,8 +40,8 @@ class PrototypicalLearner:
     def __init__(
         self, architecture: Network, initialization: Component, prediction: Prototypes, batch_norm: str, task: TaskShape
     ) -> None:
-        if task.kind != "classification":
-            raise LearnerError("learner.prediction: prototypes need classes; this task is a regression")
+        if not task.task_kind.has_classes:
+            raise LearnerError(f"learner.prediction: prototypes need classes, which a {task.kind} task has not")
         if batch_norm == "per_step":
             raise LearnerError("inner.batch_norm: prototypes take no steps; use batch, support or frozen")
         self.architecture, self.initialization, self.prediction, self.task = (
@@ -188,8 +188,8 @@ class NearestNeighbourLearner:
     setting = "inductive"
 
     def __init__(self, task: TaskShape) -> None:
-        if task.kind != "classification":
-            raise LearnerError("learner.prediction: nearest_neighbour needs classes; this task is a regression")
+        if not task.task_kind.has_classes:
+            raise LearnerError(f"learner.prediction: nearest_neighbour needs classes, which a {task.kind} task has not")
         self.task = task
 
     def init(self, generator: Generator) -> Tensors:

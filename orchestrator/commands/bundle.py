@@ -18,6 +18,8 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metaloom.learners.episode import TaskShape
+
 TrialOption = Annotated[str, typer.Option("--trial", metavar="T", help="A trial's number, or 'best'.")]
 PREDICTIONS_SHOWN = 100
 
@@ -94,22 +96,22 @@ def adapt(
         reader = Reader(loaded.task, loaded.config.tasks, label, invert)
         given, asked = reader.support(support), reader.query(query)
         model = loaded.adapt(given.x, given.y, seed=seed)
-        document = _predictions(model, asked, classification=loaded.task.kind == "classification")
+        document = _predictions(model, asked, loaded.task)
         answer.give(document, lambda screen: _show_predictions(screen, document))
 
 
-def _predictions(model: Any, asked: Any, *, classification: bool) -> dict[str, Any]:
+def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
     """Return each query's prediction, and how good they are where the truth is known."""
     predicted = model.predict(asked.x)
     rows = [{"query": name, "prediction": value} for name, value in zip(asked.names, predicted.tolist(), strict=True)]
-    if classification:
+    if task.task_kind.has_classes:
         for row, chances in zip(rows, model.probabilities(asked.x).tolist(), strict=True):
             row["probabilities"] = dict(zip(map(str, model.labels.tolist()), chances, strict=True))
     document: dict[str, Any] = {"predictions": rows}
-    if asked.y is not None and classification:
+    if asked.y is not None and task.task_kind.has_classes:
         document["accuracy"] = float((predicted.astype(str) == asked.y.astype(str)).mean())
-    elif asked.y is not None:
-        document["loss"] = float(((predicted.reshape(len(asked.y), -1)[:, 0] - asked.y) ** 2).mean())
+    elif asked.y is not None and task.task_kind.answers_outputs:
+        document["loss"] = task.task_kind.loss_of_answers(predicted, asked.y)
     return document
 
 

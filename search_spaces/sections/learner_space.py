@@ -10,6 +10,7 @@ from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import MISSING
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.learners.solvers.prediction import Prediction
+from metaloom.learners.task_kinds import CLASSIFICATION, TaskKind
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, Several
@@ -20,11 +21,11 @@ OWN = ""  # the kind of a learner whose slots are all filled by hand
 UPDATE, PREDICTION = "update", "prediction"
 
 
-def slot_catalogues(regression: bool = False) -> dict[str, Catalogue]:
+def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue]:
     """Return what may fill each slot.
 
     Args:
-        regression: The targets are numbers, so that the default loss is the squared error.
+        task_kind: Has a default loss.
     """
     catalogues = {
         name: Catalogue(
@@ -36,26 +37,25 @@ def slot_catalogues(regression: bool = False) -> dict[str, Catalogue]:
         )
         for name, slot in SLOTS.items()
     }
-    if regression:
-        catalogues["loss"] = replace(catalogues["loss"], fixed="mse")
+    catalogues["loss"] = replace(catalogues["loss"], fixed=task_kind.default_loss)
     return catalogues
 
 
-def parse_learner(raw: Any, place: Place, problems: Problems, *, regression: bool = False) -> Node:
+def parse_learner(raw: Any, place: Place, problems: Problems, *, kind: TaskKind = CLASSIFICATION) -> Node:
     """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
 
     Args:
         raw: As given.
         place: Where it stands.
         problems: Collects what is wrong.
-        regression: Whether the tasks are regression.
+        kind: The kind of task.
     """
     alternatives = expand(
         raw,
         METHOD,
         place,
         problems,
-        lambda member, at: parse_learner(member, at, problems, regression=regression),
+        lambda member, at: parse_learner(member, at, problems, kind=kind),
     )
     if alternatives is not None:
         return alternatives
@@ -69,7 +69,7 @@ def parse_learner(raw: Any, place: Place, problems: Problems, *, regression: boo
         problems.add((*place.path, METHOD), unknown_or_absent("method", method, METHODS))
         # the rest is checked too, as what was most likely meant
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
-    catalogues = slot_catalogues(regression)
+    catalogues = slot_catalogues(kind)
     recipe = _recipe(method, catalogues, (*place.path, METHOD), problems)
     return _fill(raw, method, recipe, place, problems, catalogues)
 

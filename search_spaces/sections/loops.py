@@ -11,6 +11,7 @@ from metaloom.learners.fields import MISSING
 from metaloom.learners.hypergradients.auto import AutoConfig
 from metaloom.learners.plugins import TASK_SOURCES as PLUGGED_SOURCES
 from metaloom.learners.plugins import load_plugins
+from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
@@ -93,13 +94,13 @@ def parse_tasks(raw: Any, place: Place, problems: Problems) -> Node:
     return parse_component(task_catalogue(), raw, place, problems)
 
 
-def is_regression(tasks: Node) -> bool:
-    """Whether the tasks' targets are numbers."""
+def task_kind(tasks: Node) -> TaskKind:
+    """Return the kind of the tasks: their own field ``kind``, or the one that their source always makes."""
     if not isinstance(tasks, Section):
-        return False
+        return CLASSIFICATION
     kind = tasks.fields.get("kind")
-    settings = TASK_SOURCES.get(tasks.kind)
-    return bool(getattr(settings, "regression", False)) or kind == Fixed("regression")
+    name = kind.value if isinstance(kind, Fixed) else getattr(TASK_SOURCES.get(tasks.kind), "task_kind", None)
+    return TASK_KINDS.get(str(name), CLASSIFICATION)
 
 
 def parse_inner(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Problems) -> Node:

@@ -19,7 +19,7 @@ from metaloom.search_spaces.reading.nodes import (
     Spelling,
 )
 from metaloom.search_spaces.sections.learner_space import parse_learner, per_method
-from metaloom.search_spaces.sections.loops import is_regression, parse_inner, parse_outer, parse_tasks
+from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, parse_tasks, task_kind
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def parse_space(document: Mapping[str, Any], problems: Problems) -> Space:
         tasks = parse_tasks(document["tasks"], Place(("tasks",), "tasks"), problems)
     if "learner" in document:
         place = Place(("learner",), "learner")
-        learner = parse_learner(document["learner"], place, problems, regression=is_regression(tasks))
+        learner = parse_learner(document["learner"], place, problems, kind=task_kind(tasks))
     inner, outer = document.get("inner", MISSING), document.get("outer", MISSING)
     return Space(
         tasks,

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from metaloom.learners.domains import Int, Real
+from metaloom.learners.errors import unknown
 from metaloom.learners.registry import Registry
+from metaloom.learners.solvers.control import CONTROL
+from metaloom.learners.task_kinds import CLASSIFICATION, REGRESSION, TASK_KINDS
 from metaloom.search_spaces.errors import ExperimentError, Problem
 
 TASK_SOURCES: Registry[type] = Registry("task source")
@@ -37,10 +40,10 @@ class TaskSettings:
     """Base of all: what no data could serve is refused at birth, before any data is opened.
 
     Attributes:
-        regression: Whether every task's targets are numbers. A source that does both has a field ``kind``.
+        task_kind: The kind of task that it makes. A source that makes several has a field ``kind``.
     """
 
-    regression: ClassVar[bool] = False
+    task_kind: ClassVar[str] = CLASSIFICATION.name
 
     def __post_init__(self) -> None:
         values = vars(self)
@@ -67,7 +70,7 @@ class SinusoidTasks(TaskSettings):
         noise: Standard deviation of the noise added to the targets of the support set.
     """
 
-    regression: ClassVar[bool] = True
+    task_kind: ClassVar[str] = REGRESSION.name
     shots: Shots = 10
     queries: Queries = 10
     noise: Annotated[float, Real(0.0, 10.0, per=())] = 0.0
@@ -83,7 +86,7 @@ class QuadraticTasks(TaskSettings):
         functions: How many are minimized side by side, as one sum over their own x: a batch of functions.
     """
 
-    regression: ClassVar[bool] = True
+    task_kind: ClassVar[str] = REGRESSION.name
     dimensions: Annotated[int, Int(1, 1000, log=True)] = 10
     functions: Annotated[int, Int(1, 1000, log=True)] = 1
 
@@ -98,7 +101,7 @@ class PointMassTasks(TaskSettings):
         queries: Starts that the policy is judged from.
     """
 
-    regression: ClassVar[bool] = True
+    task_kind: ClassVar[str] = CONTROL.name
     shots: Annotated[int, Int(2, 1000)] = 16
     queries: Queries = 16
 
@@ -228,10 +231,11 @@ class TableTasks(TaskSettings):
 
     Attributes:
         path: The table's file.
-        label: Column of the class (classification) or the target (regression).
+        label: Column of the class, or of the target of a kind of task without classes.
         features: Feature columns; empty takes every column of numbers but the label and the task, and names the others.
-        task: Column that says which task a row belongs to; required for regression.
-        kind: Few-shot classification of classes, or regression of one task per value of ``task``.
+        task: Column that says which task a row belongs to; required where the label is no class.
+        kind: The kind of task: few-shot classification of classes, or regression (or another kind without classes) of
+            one task per value of ``task``.
         standardize: Scale the features to mean 0 and deviation 1, by the meta-train rows.
         on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
         validation_fraction: Fraction of the classes (or tasks) for meta-validation.
@@ -242,7 +246,7 @@ class TableTasks(TaskSettings):
     label: str
     features: tuple[str, ...] = field(default=())
     task: str | None = None
-    kind: Literal["classification", "regression"] = "classification"
+    kind: str = CLASSIFICATION.name
     ways: Ways = 5
     shots: Shots = 1
     queries: Queries = 15
@@ -250,3 +254,9 @@ class TableTasks(TaskSettings):
     on_error: Literal["refuse", "skip"] = "refuse"
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
+        if self.kind not in labelled:
+            raise ExperimentError([Problem(("tasks", "kind"), unknown("kind of task in a table", self.kind, labelled))])

@@ -152,7 +152,7 @@ def double(tensors: Tensors) -> Tensors:
 
 
 SINGLE = TaskShape("classification", (6,), 3, single_task=True, counts=(5, 3, 4))
-CONTROL = TaskShape("regression", (4,), 2, environment="point_mass")
+CONTROL = TaskShape("control", (4,), 2, environment="point_mass")
 FEW_WAYS = TaskShape("classification", (6,), 3, classes=9)
 IMAGES = TaskShape("classification", (1, 8, 8), 3, classes=9, single_task=True, counts=(5, 3, 4))
 SMOOTH: Mapping[str, Any] = {"kind": "mlp", "hidden": [5], "activation": "tanh"}

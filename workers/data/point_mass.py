@@ -29,7 +29,7 @@ class PointMassStarts(Generated):
     def checked(self, config: PointMassTasks) -> TaskShape:
         check_at_least(self.name, 2, shots=config.shots)
         check_at_least(self.name, 1, queries=config.queries)
-        return TaskShape("regression", (PointMass.states,), PointMass.actions, environment="point_mass")
+        return TaskShape(config.task_kind, (PointMass.states,), PointMass.actions, environment="point_mass")
 
     def draw(self, generator: Generator) -> Episode:
         """Draw a region, then starts in it; the targets are empty actions, which no learner reads."""

@@ -31,7 +31,7 @@ class Quadratics(Generated):
 
     def checked(self, config: QuadraticTasks) -> TaskShape:
         check_at_least(self.name, 1, dimensions=config.dimensions, functions=config.functions)
-        return TaskShape("regression", (config.functions * config.dimensions,), 1)
+        return TaskShape(config.task_kind, (config.functions * config.dimensions,), 1)
 
     def draw(self, generator: Generator) -> Episode:
         """Draw W and y of each function."""

@@ -29,7 +29,7 @@ class Sinusoid(Generated):
     def checked(self, config: SinusoidTasks) -> TaskShape:
         check_at_least(self.name, 1, shots=config.shots, queries=config.queries)
         check_at_least(self.name, 0, noise=config.noise)
-        return TaskShape("regression", (1,), 1)
+        return TaskShape(config.task_kind, (1,), 1)
 
     def draw(self, generator: Generator) -> Episode:
         """Draw amplitude, phase and points; support and query are independent draws."""

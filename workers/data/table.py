@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.search_spaces.sections.tasks import TableTasks
 from metaloom.workers.data.base import (
     SOURCES,
@@ -41,7 +42,7 @@ _LOG = logging.getLogger("metaloom.data")
 
 @SOURCES.register("table")
 class Table(FewShotSource):
-    """Few-shot classification of the label column's values; ``open`` gives a ``TableOfTasks`` for regression.
+    """Few-shot classification of the label column's values; ``open`` gives a ``TableOfTasks`` for numbers.
 
     Its ``shape`` names the feature columns, and the numbers by which a new table must be scaled.
     """
@@ -62,7 +63,7 @@ class Table(FewShotSource):
         key = {"source": cls.name, "reader": 2, "file": file_facts(path), "settings": settings}
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
         table = ClassTable.from_splits(arrays.about["splits"], arrays.about["spans"])
-        kind: type[Table] = cls if config.kind == "classification" else TableOfTasks
+        kind: type[Table] = cls if TASK_KINDS[config.kind].has_classes else TableOfTasks
         inputs = (len(arrays.about["features"]),)
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=inputs)
         features, scaling = tuple(arrays.about["features"]), arrays.about["scaling"]
@@ -78,7 +79,7 @@ class Table(FewShotSource):
 
 
 class TableOfTasks(Table):
-    """Regression: an episode is rows of one task, which is in one split only."""
+    """Targets that are numbers: an episode is rows of one task, which is in one split only."""
 
     def __init__(
         self, arrays: Arrays, table: ClassTable, config: TableTasks, *, seed: int, scale: float, inputs: tuple[int, ...]
@@ -86,7 +87,7 @@ class TableOfTasks(Table):
         self.ways, self.shots, self.queries = 1, config.shots, config.queries
         self.table, self.seed, self.scale = table, seed, scale
         self._x, self._y, self.digest = arrays["x"], arrays["y"], arrays.digest
-        self.shape = TaskShape("regression", inputs, 1)
+        self.shape = TaskShape(config.kind, inputs, 1)
         for split, (first, last) in table.ends.items():
             if first == last:
                 raise DataError(f"tasks.{split}_fraction: the {split} split of {self.name} has no task")
@@ -116,10 +117,12 @@ def _notes(skipped: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
 def _check_settings(config: TableTasks) -> None:
     check_fraction("table", validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
     check_at_least("table", 1, shots=config.shots, queries=config.queries)
-    if config.kind == "regression" and config.task is None:
-        raise DataError("tasks.task: a table for regression needs a column that says which task a row belongs to")
-    if config.kind == "classification" and config.task is not None:
-        raise DataError("tasks.task: only regression has a task column; in classification the classes make the tasks")
+    classes = TASK_KINDS[config.kind].has_classes
+    if not classes and config.task is None:
+        raise DataError(f"tasks.task: a table for {config.kind} needs a column that says which task a row belongs to")
+    if classes and config.task is not None:
+        able = " or ".join(name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.has_classes)
+        raise DataError(f"tasks.task: only {able} has a task column; in {config.kind} the classes make the tasks")
     if overlap := {config.label, config.task} & set(config.features):
         raise DataError(f"tasks.features: '{overlap.pop()}' is the label or the task; it cannot be a feature too")
 
@@ -142,8 +145,8 @@ def _load(path: Path, config: TableTasks) -> Arrays:
     splits = split_classes(list(spans), config.validation_fraction, config.test_fraction)
     x, scaling = _standardize(read.x[order], spans, splits["train"]) if config.standardize else (read.x[order], {})
     columns: dict[str, NDArray[Any]] = {"x": x}
-    if config.kind == "regression":
-        columns["y"] = _targets(read.label[order], config.label, path)
+    if not TASK_KINDS[config.kind].has_classes:
+        columns["y"] = _targets(read.label[order], config, path)
     about = {"spans": spans, "splits": splits, "features": read.features, "scaling": scaling}
     about |= {"skipped": read.skipped, "left_out": read.left_out}
     return Arrays(columns, about)
@@ -161,11 +164,11 @@ def _standardize(
     return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
 
 
-def _targets(label: NDArray[Any], name: str, path: Path) -> NDArray[np.float32]:
+def _targets(label: NDArray[Any], config: TableTasks, path: Path) -> NDArray[np.float32]:
     """Return the targets, float32 [rows, 1]."""
     if label.dtype.kind not in "iufb":
-        raise DataError(f"tasks.label: {path}: column '{name}' is not a number, and regression needs one")
+        raise DataError(f"tasks.label: {path}: column '{config.label}' is not a number, and {config.kind} needs one")
     targets = label.astype(np.float32)
     if not np.isfinite(targets).all():
-        raise DataError(f"tasks.label: {path}: column '{name}' has an infinite value")
+        raise DataError(f"tasks.label: {path}: column '{config.label}' has an infinite value")
     return np.asarray(targets[:, None])

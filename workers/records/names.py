@@ -104,9 +104,6 @@ FIGURES_FOLDER = "figures"
 LEARNED_FILE = "learned.json"  # among the figures: the name and the caption of each that shows what was learned
 META_KNOWLEDGE_FILE = "meta_knowledge.safetensors"
 
-CLASSIFICATION = "classification"
-REGRESSION = "regression"
-
 
 @dataclass(frozen=True)
 class TrialConfig:
@@ -307,11 +304,6 @@ def read_config(directory: Path) -> TrialConfig:
         return TrialConfig.from_json(document)
     except (OSError, ValueError, TypeError) as problem:
         raise BadInput(f"{directory}: no trial is here ({problem})") from problem
-
-
-def primary_metric(kind: str) -> str:
-    """Return the validation metric a task of ``kind`` is judged by."""
-    return VALIDATION_LOSS if kind == REGRESSION else VALIDATION_ACCURACY
 
 
 def is_better(metric: str, candidate: float, incumbent: float | None) -> bool:

@@ -34,7 +34,6 @@ from metaloom.workers.records.names import (
     VALIDATION_LOSS,
     Report,
     TrialConfig,
-    primary_metric,
 )
 from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
@@ -76,7 +75,7 @@ class Trial:
         self.source: TaskSource = parts.source
         self.learner: Learner = parts.learner
         self.device, self.outer = parts.device, parts.outer
-        self.metric = primary_metric(self.learner.task.kind)
+        self.metric = f"{VALIDATION}_{self.learner.task.task_kind.metric}"
         self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, parts.origin(config))
         self._checkpoints = CheckpointFolder(directory / CHECKPOINTS_FOLDER)
         self._progress = Progress()

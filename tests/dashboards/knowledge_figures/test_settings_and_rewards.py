@@ -11,7 +11,7 @@ from metaloom.learners import build_learner
 from metaloom.learners.episode import TaskShape
 
 CLASSES = TaskShape("classification", (4,), 3, single_task=True, counts=(50, 10, 5))
-POINT_MASS = TaskShape("regression", (4,), 2, environment="point_mass")
+POINT_MASS = TaskShape("control", (4,), 2, environment="point_mass")
 
 
 def drawn(task: TaskShape, **slots: Any) -> tuple[Known, dict[str, Picture]]:

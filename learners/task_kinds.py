@@ -1,0 +1,139 @@
+"""Kinds of task: what a query set is judged by, how its score is read, and what an adapted model answers.
+
+A kind of task is one object, added to ``TASK_KINDS`` here or by an installed package. Everything else asks it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metaloom.learners.registry import Registry
+
+LABELLED = "labelled"  # in ``serves``: every kind whose examples have targets
+ANY_KIND = "*"  # in ``serves``: every kind
+
+Judge = Callable[[Tensor, Tensor], Tensor]
+
+
+def unchanged(outputs: Tensor) -> Tensor:
+    """Return the outputs themselves."""
+    return outputs
+
+
+def fraction_right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the fraction of queries whose largest output stands at their label.
+
+    Args:
+        outputs: [n, ways].
+        targets: [n] int64.
+
+    Returns:
+        [], of the outputs' dtype.
+    """
+    return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A kind of task.
+
+    Attributes:
+        name: As in ``TaskShape.kind``, in stored files and in a component's ``serves``.
+        losses: Outputs [n, outputs] and targets to one loss per example [n].
+        default_loss: The kind of the ``loss`` slot where the experiment names none; ``task`` trains on ``losses``.
+        outer_loss: The mean of ``losses``, if there is a fused function of it; None averages them.
+        accuracy: Outputs and targets to the fraction that is right, []; None judges by the loss alone.
+        predict: Outputs to what an adapted model answers, such as probabilities.
+        has_classes: Whether targets are int64 labels [n] of classes that an adapted task numbers from 0; else they are
+            floating numbers [n, outputs].
+        labelled: Whether examples have targets; else the targets hold nothing (a control task's starting states).
+        inner_loop: The ``InnerLoop`` class that takes its steps; None takes ``InnerLoop`` itself.
+    """
+
+    name: str
+    losses: Judge
+    default_loss: str = "task"
+    outer_loss: Judge | None = None
+    accuracy: Judge | None = None
+    predict: Callable[[Tensor], Tensor] = unchanged
+    has_classes: bool = False
+    labelled: bool = True
+    inner_loop: Callable[..., Any] | None = None
+
+    @property
+    def metric(self) -> str:
+        """Return what its episodes are judged by: ``accuracy`` (more is better) or ``loss`` (less is)."""
+        return "accuracy" if self.accuracy else "loss"
+
+    @property
+    def answers_outputs(self) -> bool:
+        """Whether what an adapted model answers is the outputs themselves, so that a loss of answers can be taken."""
+        return self.predict is unchanged
+
+    def loss_of_answers(self, answers: Any, targets: Any) -> float:
+        """Return the loss of answers [n] or [n, outputs] at targets of as many numbers; arrays of numpy or torch."""
+        given, wanted = (torch.as_tensor(one).double().reshape(len(answers), -1) for one in (answers, targets))
+        return float(self.outer(given, wanted))
+
+    def served_by(self, serves: frozenset[str]) -> bool:
+        """Whether a component that serves these kinds of task serves this one."""
+        return bool(serves & {self.name, ANY_KIND, LABELLED if self.labelled else self.name})
+
+    def outer(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a query set, []."""
+        return self.outer_loss(outputs, targets) if self.outer_loss else self.losses(outputs, targets).mean()
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the accuracy of a query set, []; NaN where the kind has none."""
+        if self.accuracy is None:
+            return torch.full((), torch.nan, dtype=outputs.dtype, device=outputs.device)
+        return self.accuracy(outputs, targets)
+
+
+TASK_KINDS: Registry[TaskKind] = Registry("kind of task")
+
+
+def register_task_kind(kind: TaskKind) -> TaskKind:
+    """Make a kind of task available under its name; raises LearnerError if the name is taken."""
+    return TASK_KINDS.add(kind.name, kind)
+
+
+def names_served(serves: frozenset[str]) -> list[str]:
+    """Return the names of the kinds of task that a component serves."""
+    return [name for name, kind in TASK_KINDS.items() if kind.served_by(serves)]
+
+
+def per_example_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return -log p_target of each example, [n]."""
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def per_example_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the squared error of each example, averaged over the target's dimensions, [n]."""
+    return (outputs - targets).square().mean(-1)
+
+
+def probabilities(outputs: Tensor) -> Tensor:
+    """Return the softmax over ways."""
+    return F.softmax(outputs, -1)
+
+
+CLASSIFICATION = register_task_kind(
+    TaskKind(
+        "classification",
+        per_example_cross_entropy,
+        default_loss="cross_entropy",
+        outer_loss=F.cross_entropy,
+        accuracy=fraction_right,
+        predict=probabilities,
+        has_classes=True,
+    )
+)
+
+REGRESSION = register_task_kind(
+    TaskKind("regression", per_example_squared_error, default_loss="mse", outer_loss=F.mse_loss)
+)
