@@ -109,6 +109,7 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("weighting", "reweight"): {},
     ("loss", "cross_entropy"): {"label_smoothing": {"learn": {"start": 0.1}}},
     ("loss", "mse"): {},
+    ("loss", "task"): {},
     ("loss", "mixture"): {
         name: {"learn": {"start": 0.5}}
         for name in ("cross_entropy", "focal", "squared", "absolute", "generalized", "gamma", "q")
