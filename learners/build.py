@@ -30,7 +30,7 @@ from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
-from metaloom.learners.networks.base import ARCHITECTURES, HEAD, Network
+from metaloom.learners.networks.base import ARCHITECTURES, HEAD, Network, is_relaxed
 from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.solvers.facts import facts_of
 from metaloom.learners.solvers.gradient import GradientLearner
@@ -278,7 +278,7 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
-    if config.batch_norm == "frozen" and slots.architecture.random:
+    if config.batch_norm == "frozen" and slots.architecture.draws_layers:
         raise LearnerError(
             "inner.batch_norm: frozen averages what every pass has seen, but learner.architecture draws other "
             "operations for each; use batch or support"
@@ -332,4 +332,4 @@ def kind_of(slot: Slot, component: Component) -> str:
 
 load_plugins(LEARNERS)  # at the end: a plugin may build on anything here
 
-__all__ = ["ESTIMATORS", "METHODS", "SLOTS", "build_learner", "make_config"]
+__all__ = ["ESTIMATORS", "METHODS", "SLOTS", "build_learner", "is_relaxed", "make_config"]

@@ -20,7 +20,8 @@ import torch
 from scipy.stats import kendalltau
 
 from benchmarks.reproductions.harness import Row, Trained, train
-from metaloom.learners.knowledge.cells import OPERATIONS, derive_genotype
+from metaloom.learners.knowledge.cells import derive_genotype
+from metaloom.learners.knowledge.genotypes import OPERATIONS
 from metaloom.orchestrator.proposing.evolution import RegularizedEvolution
 
 TRUTH_SEEDS = (100, 101, 102)

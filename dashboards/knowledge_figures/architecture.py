@@ -7,15 +7,8 @@ import torch
 
 from metaloom.dashboards.canvas import canvas
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
-from metaloom.learners.knowledge.cells import (
-    OPERATIONS,
-    DiscreteCells,
-    RelaxedCells,
-    derive_genotype,
-    edges_of,
-    nodes_of,
-    parse_genotype,
-)
+from metaloom.learners.knowledge.cells import RelaxedCells, derive_genotype
+from metaloom.learners.knowledge.genotypes import OPERATIONS, DiscreteCells, edges_of, nodes_of, parse_genotype
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from metaloom.learners.domains import Int
 from metaloom.learners.networks.base import (
     ARCHITECTURES,
     Network,
+    affine_parameters,
     conv_parameters,
     image_channels,
     linear_parameters,
-    norm_parameters,
 )
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.convolution import Convolution
@@ -40,7 +40,9 @@ class ResNet(Network):
 
     Config = ResNetConfig
     config: ResNetConfig
-    has_batch_norm = True
+
+    def norm_layers(self) -> list[str]:
+        return ["stem.norm", *(f"{name}.{layer}.norm" for name, _, _ in self._layers() for layer in range(2))]
 
     def _layers(self) -> list[tuple[str, int, int]]:
         """Return every block's name, channels and stride."""
@@ -53,11 +55,11 @@ class ResNet(Network):
     def parameters(self, generator: Generator) -> Tensors:
         channels = self.config.width
         theta = conv_parameters("stem.conv", image_channels(self.task, "resnet"), channels, 3, generator)
-        theta |= norm_parameters("stem.norm", channels)
+        theta |= affine_parameters("stem.norm", channels)
         for name, width, _ in self._layers():
             for layer, inputs in enumerate((channels, width)):
                 theta |= conv_parameters(f"{name}.{layer}.conv", inputs, width, 3, generator)
-                theta |= norm_parameters(f"{name}.{layer}.norm", width)
+                theta |= affine_parameters(f"{name}.{layer}.norm", width)
             channels = width
         return theta | linear_parameters("head", channels, self.task.outputs, generator)
 

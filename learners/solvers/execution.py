@@ -22,7 +22,7 @@ from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import NOTHING, Estimator, Outer, Problem, ValueEstimator
 from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import SupportSet
-from metaloom.learners.networks.base import MLP, Conv4
+from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import channels_last
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.tensors import Tensors
@@ -182,7 +182,7 @@ class BySize(Loop):
     With 15 queries the loop is the faster one.
     """
 
-    def __init__(self, estimator: Estimator, network: Conv4, steps: int) -> None:
+    def __init__(self, estimator: Estimator, network: Network, steps: int) -> None:
         super().__init__(estimator)
         self.batched, self.network, self.steps = VMap(estimator), network, steps
 
@@ -190,39 +190,41 @@ class BySize(Loop):
         """Judge by the first episode: all have one shape."""
         first = episodes[0]
         values = self.network.largest_map(max(len(first.support_x), len(first.query_x)))
+        if values is None or first.query_x.device.type != "cpu" or len(episodes) < BATCHED_TASKS:
+            return self  # measured on CPU alone
         small = values <= BATCHED_VALUES and values * len(episodes) * self.steps <= KEPT_VALUES
-        on_cpu = first.query_x.device.type == "cpu"  # where it was measured
-        return self.batched if small and on_cpu and len(episodes) >= BATCHED_TASKS else self
+        return self.batched if small else self
 
 
 STRATEGIES: dict[str, type[Execution]] = {"loop": Loop, "vmap": VMap, "traced": Traced}
 
 
 def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: bool) -> str:
-    """Choose by rule: trace narrow multi-layer perceptrons, batch small convolutions, loop over everything else.
+    """Choose by what the network declares: trace narrow matrix products, batch small feature maps, else loop.
 
     Raises:
         LearnerError: The name is unknown, or the estimator cannot be batched.
     """
+    network = slots.architecture
     batchable = isinstance(estimator, ValueEstimator)
     if wanted != "auto":
         if wanted not in STRATEGIES:
             raise LearnerError(f"outer.strategy: {unknown('strategy', wanted, ['auto', *STRATEGIES])}")
         if wanted != "loop" and not batchable:
             raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
-        return wanted
+        return "loop" if network.refuses(wanted) else wanted
     if not batchable or online:
         return "loop"
-    if isinstance(slots.architecture, Conv4):
-        plain = isinstance(slots.data, SupportSet) and isinstance(slots.augmentation, NoAugmentation)
-        return "by_size" if plain else "loop"
-    network = slots.architecture
-    narrow = isinstance(network, MLP) and max(network.config.hidden, default=0) <= TRACED_WIDTH
-    return "traced" if narrow else "loop"
+    width = network.batched_width()
+    if width is not None and width <= TRACED_WIDTH and not network.refuses("traced"):
+        return "traced"
+    plain = isinstance(slots.data, SupportSet) and isinstance(slots.augmentation, NoAugmentation)
+    mapped = network.largest_map(1) is not None and not network.refuses("vmap")
+    return "by_size" if plain and mapped else "loop"
 
 
 def make_execution(name: str, estimator: Estimator, slots: Slots) -> Execution:
     """Build the strategy that ``choose_strategy`` named."""
-    if name == "by_size" and isinstance(slots.architecture, Conv4):
+    if name == "by_size":
         return BySize(estimator, slots.architecture, slots.update.config.steps)
     return STRATEGIES[name](estimator)

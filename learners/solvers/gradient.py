@@ -86,7 +86,8 @@ class GradientLearner:
         """Return the parameters that start the inner loop: without gamma and beta where every step has its own."""
         if self.inner.batch_norm != "per_step":
             return theta
-        return {name: value for name, value in theta.items() if "norm" not in name}
+        norms = self.slots.architecture.norm_parameters()
+        return {name: value for name, value in theta.items() if name not in norms}
 
     def begin(self, phi: Tensors, generator: Generator) -> Tensors:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""

@@ -11,7 +11,7 @@ from metaloom.learners.build import make_component
 from metaloom.learners.component import NoConfig
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks.base import MLP
+from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.joint import JointLearner

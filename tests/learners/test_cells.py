@@ -12,20 +12,17 @@ from metaloom.learners.build import make_config
 from metaloom.learners.component import OUTER_STEP
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.cells import (
+from metaloom.learners.knowledge.cells import CellsConfig, RelaxedCells, derive_genotype, shares_of_nodes
+from metaloom.learners.knowledge.genotypes import (
     EDGES,
     OPERATIONS,
-    CellsConfig,
     DiscreteCells,
     GenotypeConfig,
-    RelaxedCells,
-    derive_genotype,
-    discretize,
     edges_of,
     nodes_of,
     parse_genotype,
-    shares_of_nodes,
 )
+from metaloom.learners.networks.base import discretized
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import (
@@ -141,7 +138,7 @@ def test_discretize_keeps_everything_else_of_the_learner() -> None:
     }
     alpha = torch.zeros(3, len(OPERATIONS))
     alpha[:, OPERATIONS.index("conv1")] = 1.0
-    settings = discretize(learner, {"architecture/alpha": alpha, "weighting/other": torch.zeros(1)})
+    settings = discretized(learner, {"architecture/alpha": alpha, "weighting/other": torch.zeros(1)})
     assert settings == {
         "method": "darts",
         "architecture": {"kind": "genotype", "genotype": "conv1|conv1|conv1", "channels": 4, "cells": 2},
@@ -152,8 +149,8 @@ def test_discretize_keeps_everything_else_of_the_learner() -> None:
 
 
 def test_only_relaxed_cells_are_made_discrete() -> None:
-    with pytest.raises(LearnerError, match=r"outer\.retrain_steps: only an architecture of relaxed cells"):
-        discretize({"architecture": {"kind": "conv4"}}, {})
+    with pytest.raises(LearnerError, match=r"outer\.retrain_steps: only a relaxed architecture"):
+        discretized({"architecture": {"kind": "conv4"}}, {})
 
 
 def darts(name: str) -> tuple[Any, Tensors, Tensors]:
@@ -303,7 +300,7 @@ def test_every_relaxation_is_made_discrete(name: str) -> None:
     learner["architecture"] |= {"channels": 4}
     found = built(learner, IMAGES, inner={"mode": "online"}, estimator=METHODS[name].outer["hypergradient"])
     phi = found.init(seeded(0))
-    settings = discretize(learner, phi)
+    settings = discretized(learner, phi)
     assert settings["architecture"] == {
         "kind": "genotype",
         "genotype": derive_genotype(phi["architecture/alpha"]),

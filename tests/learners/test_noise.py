@@ -12,7 +12,7 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import stack_episodes
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.composition import ChainOfAugmentations
-from metaloom.learners.networks.base import MLP
+from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, episode_of, errors_by_slot, estimator, seeded

@@ -132,8 +132,12 @@ class TrialConfig:
     @property
     def retrain_steps(self) -> int:
         """Steps after the outer ones: what is learned is an architecture, made discrete and trained from scratch."""
-        has_cells = self.learner.get("architecture", {}).get("kind") == "cells"
-        return int(self.outer.get("retrain_steps", 0)) if has_cells else 0
+        steps = int(self.outer.get("retrain_steps", 0))
+        if not steps:
+            return 0
+        from metaloom.learners.build import is_relaxed  # torch: only where a search retrains
+
+        return steps if is_relaxed(self.learner) else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values."""

@@ -11,7 +11,7 @@ from torch import Generator
 from metaloom import learners
 from metaloom.learners.base import Learner
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
-from metaloom.learners.knowledge.cells import discretize
+from metaloom.learners.networks.base import discretized
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
@@ -200,13 +200,14 @@ class Trial:
         return self.outer.steps if learning else self._last_step()
 
     def _begin_retraining(self) -> None:
-        """Go on with the network that the relaxed cells have chosen, from new weights: it alone is validated."""
-        chosen = discretize(self.config.learner, self._state.phi)
+        """Go on with the network that the relaxed one has chosen, from new weights: it alone is validated."""
+        chosen = discretized(self.config.learner, self._state.phi)
         self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
         self._best = {}
         self._take_learner(chosen)
         self._begin(self.device.place(self.learner.init(self._generator("retrain", self.step))))
-        self._notes = (f"retraining {chosen['architecture']['genotype']}",)
+        described = ", ".join(f"{name} {value}" for name, value in chosen["architecture"].items() if name != "kind")
+        self._notes = (f"retraining {chosen['architecture']['kind']}: {described}",)
         self._describe()
 
     def _take_learner(self, section: Mapping[str, Any]) -> None:

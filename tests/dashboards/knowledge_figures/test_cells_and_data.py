@@ -11,7 +11,7 @@ from metaloom.dashboards.knowledge_figures.architecture import genotype_figure
 from metaloom.dashboards.knowledge_figures.distilled import as_pictures, examples_figure
 from metaloom.learners import build_learner
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.cells import OPERATIONS
+from metaloom.learners.knowledge.genotypes import OPERATIONS
 
 IMAGES = TaskShape("classification", (1, 8, 8), 3, single_task=True)
 
