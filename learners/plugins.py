@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 
 from metaloom.learners.errors import BadEnvironment, MetaloomError, unknown
 
@@ -28,15 +29,30 @@ def load_plugins(group: str) -> None:
     Raises:
         PluginError: One cannot be imported, or registers a name that is taken; the message names it.
     """
-    for plugin in sorted(entry_points(group=group), key=lambda one: (one.name, one.value)):
-        try:
-            import_module(plugin.module)
-        except (Exception, SystemExit) as error:  # whatever foreign code raises is told with the name of who wrote it
-            said = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
-            raise PluginError(
-                f"the plugin '{plugin.name}' of {_package(plugin)} ({group}: {plugin.value}) cannot be loaded: {said}; "
-                "repair or uninstall that package"
-            ) from error
+    for plugin in named_plugins(group):
+        load_plugin(group, plugin)
+
+
+def named_plugins(group: str) -> list[EntryPoint]:
+    """Return what installed packages name under ``group``, in the order of the names."""
+    return sorted(entry_points(group=group), key=lambda one: (one.name, one.value))
+
+
+def load_plugin(group: str, plugin: EntryPoint) -> ModuleType:
+    """Import the module that an installed package names; raises PluginError, which names the package."""
+    try:
+        return import_module(plugin.module)
+    except (Exception, SystemExit) as error:  # any error of a plugin's code is reported with its package's name
+        reason = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
+        raise PluginError(refusal(group, plugin, reason)) from error
+
+
+def refusal(group: str, plugin: EntryPoint, reason: str) -> str:
+    """Say which plugin of which package cannot be loaded, why, and what to do."""
+    return (
+        f"the plugin '{plugin.name}' of {package_of(plugin)} ({group}: {plugin.value}) cannot be loaded: {reason}; "
+        "repair or uninstall that package"
+    )
 
 
 def unknown_or_absent(kind: str, name: object, allowed: Iterable[str]) -> str:
@@ -46,5 +62,6 @@ def unknown_or_absent(kind: str, name: object, allowed: Iterable[str]) -> str:
     return unknown(kind, name, known) + ("" if misspelt else f"; {NEEDED}")
 
 
-def _package(plugin: EntryPoint) -> str:
+def package_of(plugin: EntryPoint) -> str:
+    """Return the name and version of the package that brings a plugin."""
     return "an unknown package" if plugin.dist is None else f"{plugin.dist.name} {plugin.dist.version}"

@@ -35,7 +35,7 @@ def test_each_module_exists_once():
 def test_help_imports_nothing_heavy_and_answers_at_once():
     code = (
         "import sys; sys.argv = ['metaloom', '--help']\n"
-        "from metaloom.orchestrator.commands.cli import main\n"
+        "from metaloom.orchestrator.command_line.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'numpy', 'pyarrow', 'pandas'}\n"
@@ -82,9 +82,9 @@ def test_the_experiments_of_the_documents_are_valid(page, tmp_path):
 
 
 def test_the_documents_name_commands_that_exist():
-    from metaloom.orchestrator.commands.cli import build_app
+    from metaloom.orchestrator.command_line.registry import built_in
 
-    known = {command.name or command.callback.__name__ for command in build_app().registered_commands}
+    known = set(built_in())
     text = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
     named = set(re.findall(r"(?:^|`)metaloom ([a-z]+)\b", text, flags=re.M))
     assert len(named) > 5 and named <= known

@@ -11,7 +11,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import psutil
+import typer
+
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+with deferred():
+    from metaloom.orchestrator.command_line import tables
 
 PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "pyarrow", "pydantic", "safetensors")
 LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the disk
@@ -25,6 +39,30 @@ import ray
 with ray_connection.connected(Interruption(), cpus=1):
     assert ray.get(ray.remote(lambda: 42).remote()) == 42
 """
+ENVIRONMENT_AT_FAULT = 3
+
+
+def doctor(
+    ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Try whether Ray starts (some seconds).")] = True,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what this machine has and lacks.
+
+    Versions, devices, Ray, write access and free disk, in one table.
+    """
+    with answering(as_json) as answer:
+        findings = [finding.to_json() for finding in examine(store, try_ray=ray)]
+        answer.give({"findings": findings}, lambda screen: _show_findings(screen, findings))
+        return 0 if all(finding["good"] for finding in findings) else ENVIRONMENT_AT_FAULT
+
+
+def _show_findings(screen: "Console", findings: list[dict[str, Any]]) -> None:
+    shown = tables.table("", "check", "found")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding["good"] else "[red]no[/]"
+        shown.add_row(mark, *tables.row(finding["check"], finding["found"]))
+    screen.print(shown)
 
 
 @dataclass(frozen=True)
@@ -70,8 +108,6 @@ def _package(name: str) -> Callable[[], Finding]:
 
 
 def _processors() -> Finding:
-    import psutil
-
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     told = f"{usable} usable of {os.cpu_count()}; {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
@@ -126,3 +162,6 @@ def _ray() -> Finding:
         return Finding("ray starts", f"and runs a task, in {time.monotonic() - begun:.1f} s")
     last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
     return Finding("ray starts", f"no: {last}; --executor inline needs no Ray", False)
+
+
+COMMAND = Command(doctor, examples=("metaloom doctor",))

@@ -7,20 +7,50 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
+
+import typer
 
 from metaloom.learners.errors import BadEnvironment, BadInput
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.signals import SIGNALS
-from metaloom.orchestrator.tracking import client as tracking_client
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+with deferred():
+    from metaloom.orchestrator.command_line import tables
+    from metaloom.orchestrator.tracking import client as tracking_client
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 5000, 50
 START_S, STOP_S = 120.0, 10.0
 # Not to be loosened by the user's environment: one process, nothing executed, nothing unpickled, nothing sent.
 CLOSED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+
+
+def ui(
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="By default a free one.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = True,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Open the MLflow UI on a store, on 127.0.0.1; Ctrl-C ends it."""
+    with answering(as_json) as answer:
+        chosen = free_port(port)
+        tables.console(sys.stderr).print(f"starting the MLflow UI on {store} ...", markup=False)
+        with served(store, chosen) as process:
+            url = f"http://{HOST}:{chosen}"
+            told = f"{url} shows {store}; Ctrl-C ends it"
+            answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(told, markup=False))
+            if browser:
+                webbrowser.open(url)
+            serve(process)
 
 
 def free_port(asked: int | None) -> int:
@@ -135,3 +165,6 @@ def _signals_leave() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+COMMAND = Command(ui, examples=("metaloom ui --port 5001 --no-browser",))

@@ -1,6 +1,6 @@
 """``python -m metaloom``: the command ``metaloom``, where its folder is not on the PATH."""
 
-from metaloom.orchestrator.commands.cli import main
+from metaloom.orchestrator.command_line.cli import main
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from metaloom.dashboards.text import number
-from metaloom.orchestrator.commands.tables import show_search
+from metaloom.orchestrator.command_line.tables import show_search
 
 
 def shown(objectives: list[dict[str, str]], **trial: Any) -> str:

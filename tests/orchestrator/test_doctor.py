@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloom.orchestrator.commands import cli, doctor
+from metaloom.orchestrator.command_line import cli, doctor
 
 
 def test_everything_is_looked_at(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from metaloom.dashboards import queries
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import api, export
-from metaloom.orchestrator.commands import cli
+from metaloom.orchestrator.command_line import cli
 from metaloom.workers.bundle import load_bundle
 
 CHANGES = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4", "outer.test_episodes=4"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from metaloom.orchestrator.commands import cli
+from metaloom.orchestrator.command_line import cli
 from metaloom.orchestrator.hypergradient_check import check_experiment
 
 DIGITS = {"source": "digits", "batch": 10, "meta_batch": 10, "meta_size": 20, "queries": 10}

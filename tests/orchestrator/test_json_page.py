@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from metaloom.orchestrator.commands import cli
+from metaloom.orchestrator.command_line import cli
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
 SMALL = [

@@ -10,7 +10,7 @@ from PIL import Image
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.commands.new_task import Reader
+from metaloom.orchestrator.command_line.new_task import Reader
 from metaloom.workers.records.names import CLASSIFICATION, REGRESSION
 
 IMAGES = TaskShape(kind=CLASSIFICATION, inputs=(1, 28, 28), outputs=5)

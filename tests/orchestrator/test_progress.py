@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from metaloom.orchestrator.commands.progress import LineProgress, LiveProgress, shown_progress
+from metaloom.orchestrator.command_line.progress import LineProgress, LiveProgress, shown_progress
 from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records

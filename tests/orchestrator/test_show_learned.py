@@ -8,7 +8,7 @@ import mlflow
 import pytest
 
 from metaloom import train
-from metaloom.orchestrator.commands import cli
+from metaloom.orchestrator.command_line import cli
 
 EXPERIMENT = """\
 name: smoothed

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metaloom.orchestrator.commands import cli
+from metaloom.orchestrator.command_line import cli
 
 STORED = Path(__file__).resolve().parents[1] / "fixtures" / "stored_0_1"
 EXPECTED = json.loads((STORED / "expected.json").read_text())

@@ -42,7 +42,7 @@ def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path, ignored: bool) -> None:
     command = [
         sys.executable,
         "-m",
-        "metaloom.orchestrator.commands.cli",
+        "metaloom.orchestrator.command_line.cli",
         "ui",
         "--no-browser",
         "--store",

@@ -6,14 +6,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaloom.orchestrator.command_line.deferred import deferred, load_deferred
 from metaloom.orchestrator.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+with deferred():
+    from metaloom.orchestrator.command_line import tables
 
 STDOUT, STDERR = 1, 2
 
@@ -52,12 +56,14 @@ class Answer:
             if self.as_json:
                 stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
             else:
-                render(console(stdout))
+                render(tables.console(stdout))
 
 
 @contextmanager
 def answering(as_json: bool) -> Iterator[Answer]:
-    """Keep stdout for the answer: whatever else is printed there, as by Ray of a dead worker, goes to stderr.
+    """Load what the command has deferred, and keep stdout for the answer.
+
+    Anything else that is printed there, such as Ray's report of a dead worker, goes to stderr.
 
     The file descriptor itself is turned, so that libraries and child processes are kept off it too.
     """
@@ -66,17 +72,9 @@ def answering(as_json: bool) -> Iterator[Answer]:
     os.dup2(STDERR, STDOUT)
     try:
         with redirect_stdout(sys.stderr):
+            load_deferred()
             yield Answer(as_json, kept)
     finally:
         sys.stdout.flush()
         os.dup2(kept, STDOUT)
         os.close(kept)
-
-
-def console(stream: TextIO) -> "Console":
-    """Return a console: colours and live display on a terminal, plain text elsewhere."""
-    from rich.console import Console
-
-    # Where the output is a file or a pipe, lines are read by programs: they are not to be wrapped.
-    width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)

@@ -1,67 +1,42 @@
-"""The command ``metaloom``: its commands stand in commands_*.py; nothing heavy is imported before one runs."""
+"""The command ``metaloom``: runs one command, and turns its errors and signals into messages and exit codes."""
 
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from signal import Signals
 from typing import Any
 
 import typer
+from typer.main import get_command
 
+from metaloom.learners.errors import MetaloomError
 from metaloom.orchestrator import signals
-from metaloom.orchestrator.commands import bundle as commands_bundle
-from metaloom.orchestrator.commands import records as commands_records
-from metaloom.orchestrator.commands import search as commands_search
-from metaloom.orchestrator.commands import tools as commands_tools
+from metaloom.orchestrator.command_line import registry
+from metaloom.orchestrator.command_line.group import CONTEXT, LazyGroup, examples_text
 
-COMMANDS: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
-    (
-        commands_search.search,
-        (
-            "metaloom search default --trials 12",
-            "metaloom search my.yaml --name first --set learner.update.rate=search",
-        ),
-    ),
-    (commands_search.train, ("metaloom train sinusoid-maml --set outer.steps=2000 --name sine",)),
-    (commands_search.resume, ("metaloom resume first",)),
-    (commands_records.runs, ("metaloom runs",)),
-    (commands_records.show, ("metaloom show first", "metaloom show first --json")),
-    (
-        commands_records.episodes,
-        ("metaloom episodes first --phase validation --where 'accuracy_after > 0.9 and trial in [0, 3]'",),
-    ),
-    (commands_bundle.evaluate, ("metaloom evaluate first --episodes 600",)),
-    (commands_bundle.export, ("metaloom export first --trial best --out first-bundle",)),
-    (commands_bundle.adapt, ("metaloom adapt first-bundle --support letters/support --query letters/query",)),
-    (commands_tools.check, ("metaloom check sinusoid-meta-sgd",)),
-    (commands_tools.ui, ("metaloom ui --port 5001 --no-browser",)),
-    (commands_tools.doctor, ("metaloom doctor",)),
-    (commands_tools.presets, ("metaloom presets",)),
-    (commands_tools.schema, ("metaloom schema > experiment.schema.json",)),
-    (commands_records.sync, ("metaloom sync first",)),
-)
+HELP = "Meta-optimization: every piece of meta-knowledge is fixed, searched or learned, by one word."
 
 
-def build_app() -> typer.Typer:
-    """Put the commands together."""
+def build_app() -> Any:
+    """Build the command ``metaloom``, without the modules of its commands."""
     app = typer.Typer(
-        help="Meta-optimization: every piece of meta-knowledge is fixed, searched or learned, by one word.",
+        cls=LazyGroup,
+        help=HELP,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,  # rich's own help costs 0.2 s, and does not keep an example's lines
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=CONTEXT,
     )
-    for command, examples in COMMANDS:
-        app.command(epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in examples))(command)
 
-    @app.callback(epilog="\b\nExample:\n  metaloom search default")
+    @app.callback(help=HELP, epilog=examples_text("metaloom search default"))
     def options(
         debug: bool = typer.Option(False, "--debug", help="Show the stack of an error; at any place of the line."),
     ) -> None:
-        """Meta-optimization: every piece of meta-knowledge is fixed, searched or learned, by one word."""
+        """Take the options that stand before a command; ``main`` reads --debug at any place."""
 
-    return app
+    return get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -94,8 +69,6 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
 
 def _interrupted(number: Signals, *, as_json: bool) -> int:
     """Say which signal has ended the command before it had its answer; return the exit code."""
-    import json
-
     text, code = f"interrupted by {number.name}", 128 + number
     print(f"metaloom: {text}", file=sys.stderr)
     if as_json:
@@ -105,13 +78,11 @@ def _interrupted(number: Signals, *, as_json: bool) -> int:
 
 def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:
     """Print what is wrong with the command line itself; the help, if it was empty."""
-    import json
-
     text = error.format_message()
     if not arguments:
         print(text)
         return error.exit_code
-    command = next((word for word in arguments if word in {one.__name__ for one, _ in COMMANDS}), "")
+    command = next((word for word in arguments if word in registry.built_in() or word in registry.plugged()), "")
     print(
         f"metaloom: {text} (see: {' '.join(['metaloom', *([command] if command else []), '--help'])})", file=sys.stderr
     )
@@ -122,10 +93,6 @@ def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:
 
 def _told(error: Exception, *, as_json: bool) -> int:
     """Print an error for its reader: what a user can act on as it is, anything else with a way to report it."""
-    import json
-
-    from metaloom.learners.errors import MetaloomError
-
     if isinstance(error, MetaloomError):
         text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
     else:

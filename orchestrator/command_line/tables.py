@@ -1,17 +1,19 @@
 """How people are shown searches, trials, episodes and scores."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metaloom.dashboards.queries import takes_images
 from metaloom.dashboards.text import better_by, knobs_text, number, scored, span, without_best
 from metaloom.orchestrator.store import store_option
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 EPISODE_COLUMNS_SHOWN = (
     "trial",
@@ -29,29 +31,29 @@ EPISODE_COLUMNS_SHOWN = (
 STATE_STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
-def table(*columns: str) -> "Table":
-    """Return an empty table with a thin rule under its head."""
-    from rich import box
-    from rich.table import Table
+def console(stream: TextIO) -> Console:
+    """Return a console: colours and live display on a terminal, plain text elsewhere."""
+    # Where the output is a file or a pipe, lines are read by programs: they are not to be wrapped.
+    width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
+    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
+
+def table(*columns: str) -> Table:
+    """Return an empty table with a thin rule under its head."""
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
 
 
-def row(*cells: str) -> "tuple[Text, ...]":
+def row(*cells: str) -> tuple[Text, ...]:
     """Return cells as they are: square brackets, as in learner[maml].update.rate, are no markup."""
-    from rich.text import Text
-
     return tuple(Text(cell) for cell in cells)
 
 
-def styled(state: str) -> "Text":
+def styled(state: str) -> Text:
     """Colour a state."""
-    from rich.text import Text
-
     return Text(state, style=STATE_STYLES.get(state, ""))
 
 
-def show_searches(console: "Console", rows: Sequence[Mapping[str, Any]], store: Path) -> None:
+def show_searches(console: Console, rows: Sequence[Mapping[str, Any]], store: Path) -> None:
     """Print the searches of a store."""
     if not rows:
         console.print(f"{store} has no search yet. Begin one with: metaloom search default{store_option(store)}")
@@ -72,7 +74,7 @@ def show_searches(console: "Console", rows: Sequence[Mapping[str, Any]], store: 
     console.print(shown)
 
 
-def show_search(console: "Console", summary: Mapping[str, Any], *, notes: bool = False) -> None:
+def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = False) -> None:
     """Print a search and its trials; with ``notes``, also what is to be known of single ones."""
     aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
     console.print(summary["name"], styled(summary["state"]), aims)
@@ -98,7 +100,7 @@ def show_search(console: "Console", summary: Mapping[str, Any], *, notes: bool =
     show_learned(console, summary)
 
 
-def show_learned(console: "Console", summary: Mapping[str, Any]) -> None:
+def show_learned(console: Console, summary: Mapping[str, Any]) -> None:
     """Say what the best trial has learned, and where it is drawn."""
     if summary["learned"]:
         console.print(f"What trial {summary['best']['id']} has learned:", markup=False)
@@ -107,7 +109,7 @@ def show_learned(console: "Console", summary: Mapping[str, Any]) -> None:
         console.print(f"    {one['figure']}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_remarks(console: "Console", trial: Mapping[str, Any], *, notes: bool) -> None:
+def _show_remarks(console: Console, trial: Mapping[str, Any], *, notes: bool) -> None:
     if trial["error"]:
         console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
     for line in trial["warnings"]:
@@ -116,7 +118,7 @@ def _show_remarks(console: "Console", trial: Mapping[str, Any], *, notes: bool) 
         console.print(f"trial {trial['id']}: {line}", style="dim", markup=False)
 
 
-def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:
+def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
     """Print what the best trial and the baselines reach on the test split, beside each other."""
     tested = summary["test"]
     rows = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"], "")]
@@ -135,10 +137,8 @@ def show_tests(console: "Console", summary: Mapping[str, Any]) -> None:
     console.print(shown)
 
 
-def show_outcome(console: "Console", summary: Mapping[str, Any], store: Path) -> None:
+def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> None:
     """Print how a search ended, and how to go on."""
-    from metaloom.dashboards.queries import takes_images
-
     show_search(console, summary)
     name, best = summary["name"], summary["best"]
     console.print(f"Records: {store / 'searches' / name}", markup=False)
@@ -166,7 +166,7 @@ def interrupted_line(summary: Mapping[str, Any], store: Path) -> str:
     return f"Interrupted. Resume it with: metaloom resume {summary['name']}{store_option(store)}"
 
 
-def show_episodes(console: "Console", rows: Sequence[Mapping[str, Any]], total: int) -> None:
+def show_episodes(console: Console, rows: Sequence[Mapping[str, Any]], total: int) -> None:
     """Print episode rows."""
     shown = table(*EPISODE_COLUMNS_SHOWN)
     for one in rows:
@@ -175,7 +175,7 @@ def show_episodes(console: "Console", rows: Sequence[Mapping[str, Any]], total: 
     console.print(f"{len(rows)} of {total} episodes (all columns with --json)")
 
 
-def show_evaluation(console: "Console", evaluation: Mapping[str, Any]) -> None:
+def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
     """Print a score, after each inner step."""
     metric = evaluation["metric"]
     console.print(

@@ -4,16 +4,17 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from metaloom.dashboards.text import knobs_text, number, scored, span
+from metaloom.orchestrator.journal import Event
+from metaloom.orchestrator.state import SearchState, TrialRecord
 from metaloom.workers.records import names as records
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from metaloom.orchestrator.journal import Event
-    from metaloom.orchestrator.state import SearchState, TrialRecord
 
 QUIET_S = 10.0  # plain lines for reports are at least so far apart; the ends of trials are all told
 ENDS = {
@@ -26,11 +27,11 @@ ENDS = {
 class LineProgress:
     """One line for each trial's end, and now and then one for a report. Satisfies ``search.Progress``."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._told = 0.0
 
-    def update(self, event: "Event", state: "SearchState") -> None:
+    def update(self, event: Event, state: SearchState) -> None:
         """Tell what ``event`` has changed, if it is worth a line."""
         line = self._line(event, state)
         if line:
@@ -41,7 +42,7 @@ class LineProgress:
         """Print a line."""
         self._console.print(line, markup=False)
 
-    def _line(self, event: "Event", state: "SearchState") -> str:
+    def _line(self, event: Event, state: SearchState) -> str:
         if event.trial is not None and event.kind in ENDS:
             return end_line(event, state)
         if event.trial is not None and event.kind == records.TRIAL_REPORTED:
@@ -63,13 +64,13 @@ class LineProgress:
 class LiveProgress(LineProgress):
     """A bar of trials and a line for each that runs, drawn over and over at the bottom of the terminal."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._running: list[tuple[str, ...]] = []
         self._ended, self._asked, self._best = 0, 0, "preparing the data"
         self._begun = time.monotonic()
 
-    def update(self, event: "Event", state: "SearchState") -> None:
+    def update(self, event: Event, state: SearchState) -> None:
         """Tell ends in a lasting line, and keep what the next drawing shows (it is drawn by another thread)."""
         if event.kind != records.TRIAL_REPORTED:
             super().update(event, state)
@@ -88,13 +89,8 @@ class LiveProgress(LineProgress):
         elif self._ended == self._asked:
             self._best += "; testing it beside the baselines"
 
-    def __rich__(self) -> "RenderableType":
+    def __rich__(self) -> RenderableType:
         """Draw the present state."""
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         head = Table.grid(padding=(0, 2))
         passed = span(time.monotonic() - self._begun)
         bar = ProgressBar(total=max(self._asked, 1), completed=self._ended, width=30)
@@ -105,7 +101,7 @@ class LiveProgress(LineProgress):
         return Group(head, lines)
 
 
-def end_line(event: "Event", state: "SearchState") -> str:
+def end_line(event: Event, state: SearchState) -> str:
     """Say how a trial ended."""
     assert event.trial is not None
     trial = state.trials[event.trial]
@@ -119,7 +115,7 @@ def end_line(event: "Event", state: "SearchState") -> str:
     return f"{told}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
 
 
-def lost_line(event: "Event", state: "SearchState") -> str:
+def lost_line(event: Event, state: SearchState) -> str:
     """Say that a trial's worker died, and from where the trial goes on."""
     assert event.trial is not None
     trial = state.trials[event.trial]
@@ -130,14 +126,14 @@ def lost_line(event: "Event", state: "SearchState") -> str:
     )
 
 
-def test_line(name: str, event: "Event") -> str:
+def test_line(name: str, event: Event) -> str:
     """Say what something reaches on the test split."""
     evaluation = event.payload["evaluation"]
     score = scored(evaluation["mean"], evaluation["interval"])
     return f"{name}: test {evaluation.get('metric', 'score')} {score} over {evaluation['episodes']} episodes"
 
 
-def value_text(trial: "TrialRecord", state: "SearchState") -> str:
+def value_text(trial: TrialRecord, state: SearchState) -> str:
     """Write what a trial is worth by its last report."""
     if not trial.reports or state.settings is None:
         return "no report yet"
@@ -145,7 +141,7 @@ def value_text(trial: "TrialRecord", state: "SearchState") -> str:
     return f"{metric} {number(trial.reports[-1].metrics.get(metric))}"
 
 
-def steps_asked(trial: "TrialRecord") -> str:
+def steps_asked(trial: TrialRecord) -> str:
     """Return how many steps a trial has in all, those of retraining among them."""
     if trial.config is None or "steps" not in trial.config.outer:
         return "?"
@@ -155,7 +151,7 @@ def steps_asked(trial: "TrialRecord") -> str:
 class ConsoleHandler(logging.Handler):
     """Prints what metaloom logs above the live display, not through it."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
         self._console = console
 
@@ -165,7 +161,7 @@ class ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def shown_progress(console: "Console") -> Iterator[LineProgress]:
+def shown_progress(console: Console) -> Iterator[LineProgress]:
     """Show progress, and what metaloom warns of, on ``console`` while inside."""
     handler, logger = ConsoleHandler(console), logging.getLogger("metaloom")
     logger.addHandler(handler)
@@ -173,8 +169,6 @@ def shown_progress(console: "Console") -> Iterator[LineProgress]:
         if not console.is_terminal:
             yield LineProgress(console)
             return
-        from rich.live import Live
-
         progress = LiveProgress(console)
         with Live(progress, console=console, refresh_per_second=4, transient=True):
             yield progress

@@ -1,0 +1,32 @@
+"""Running a search for the command line: its progress on stderr, then how it ended."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from metaloom.dashboards import queries
+from metaloom.orchestrator.command_line import tables
+from metaloom.orchestrator.command_line.answers import Answer
+from metaloom.orchestrator.command_line.progress import shown_progress
+from metaloom.orchestrator.session import SearchSummary
+from metaloom.orchestrator.state import INTERRUPTED
+from metaloom.orchestrator.store import command, private_umask
+
+
+def run_shown(answer: Answer, store: Path, run: Callable[..., SearchSummary]) -> int:
+    """Run a search with its progress shown, answer with how it ended, and return the exit code."""
+    private_umask()
+    aside = tables.console(sys.stderr)
+    with shown_progress(aside) as progress:
+        ended = run(progress=progress)
+    for note in ended.notes:
+        aside.print(note, markup=False)
+    for backlog in ended.backlogs:
+        send = command("sync", store / "searches" / ended.name)
+        text = f"{backlog.events} events have not reached {backlog.name} yet; '{send}' sends them"
+        aside.print(text, markup=False)
+    summary = queries.search_summary(store, ended.name)
+    if answer.as_json and summary["state"] == INTERRUPTED:
+        aside.print(tables.interrupted_line(summary, store), markup=False)
+    answer.give(summary, lambda screen: tables.show_outcome(screen, summary, store))
+    return ended.exit_code

@@ -1,0 +1,88 @@
+"""``metaloom adapt``: a bundle on a new task of the user's own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaloom.dashboards import text
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from metaloom.learners.episode import TaskShape
+
+with deferred():
+    from metaloom.orchestrator.command_line import new_task, tables
+    from metaloom.workers import bundle as bundles
+
+PREDICTIONS_SHOWN = 100
+
+
+def adapt(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    support: Annotated[
+        Path, typer.Option("--support", metavar="PATH", help="Labelled: a folder of class folders, or a table.")
+    ],
+    query: Annotated[Path, typer.Option("--query", metavar="PATH", help="To be predicted: images, or a table.")],
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="The label's column in a table.")
+    ] = None,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Take the images' negative: glyphs and Omniglot are light on black.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what the learner draws at random.")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Adapt to a new task and print the predictions."""
+    with answering(as_json) as answer:
+        loaded = bundles.load_bundle(bundle)
+        reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
+        given, asked = reader.support(support), reader.query(query)
+        model = loaded.adapt(given.x, given.y, seed=seed)
+        document = _predictions(model, asked, loaded.task)
+        answer.give(document, lambda screen: _show_predictions(screen, document))
+
+
+def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
+    """Return each query's prediction, and how good they are where the truth is known."""
+    predicted = model.predict(asked.x)
+    rows = [{"query": name, "prediction": value} for name, value in zip(asked.names, predicted.tolist(), strict=True)]
+    if task.task_kind.has_classes:
+        for row, chances in zip(rows, model.probabilities(asked.x).tolist(), strict=True):
+            row["probabilities"] = dict(zip(map(str, model.labels.tolist()), chances, strict=True))
+    document: dict[str, Any] = {"predictions": rows}
+    if asked.y is not None and task.task_kind.has_classes:
+        document["accuracy"] = float((predicted.astype(str) == asked.y.astype(str)).mean())
+    elif asked.y is not None and task.task_kind.answers_outputs:
+        document["loss"] = task.task_kind.loss_of_answers(predicted, asked.y)
+    return document
+
+
+def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:
+    probable = any("probabilities" in one for one in document["predictions"])
+    shown = tables.table("query", "prediction", *(["probability"] if probable else []))
+    for one in document["predictions"][:PREDICTIONS_SHOWN]:
+        value = one["prediction"]
+        shown_value = text.number(value) if isinstance(value, float) else str(value)
+        chance = [text.number(one["probabilities"][str(value)])] if probable else []
+        shown.add_row(*tables.row(one["query"], shown_value, *chance))
+    console.print(shown)
+    rest = len(document["predictions"]) - PREDICTIONS_SHOWN
+    if rest > 0:
+        console.print(f"and {rest} more (all with --json)")
+    for score in ("accuracy", "loss"):
+        if score in document:
+            console.print(f"{score}: {document[score]:.4f} over {len(document['predictions'])} queries")
+
+
+COMMAND = Command(
+    adapt,
+    examples=("metaloom adapt first-bundle --support letters/support --query letters/query",),
+)

@@ -1,0 +1,45 @@
+"""``metaloom episodes``: the records of single episodes."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+with deferred():
+    from metaloom.dashboards import queries
+    from metaloom.orchestrator.command_line import tables
+
+
+def episodes(
+    name: NameArgument,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="Of this trial only.")] = None,
+    phase: Annotated[
+        str | None, typer.Option("--phase", metavar="P", help="train, validation or test episodes only.")
+    ] = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="EXPR", help="A condition over the columns.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Print at most so many.")] = 20,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the records of single episodes.
+
+    Of training, validation and test; every one is recorded.
+    """
+    with answering(as_json) as answer:
+        found = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
+        for column in found.empty:
+            told = f"--where: {column} is empty (null) in every row that the other conditions keep"
+            tables.console(sys.stderr).print(told, markup=False)
+        document = {"rows": found.rows, "total": found.total}
+        answer.give(document, lambda screen: tables.show_episodes(screen, found.rows, found.total))
+
+
+COMMAND = Command(
+    episodes,
+    examples=("metaloom episodes first --phase validation --where 'accuracy_after > 0.9 and trial in [0, 3]'",),
+)

@@ -1,0 +1,39 @@
+"""``metaloom evaluate``: a trial or a bundle, scored on the test split."""
+
+from typing import Annotated
+
+import typer
+
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.options import TrialOption
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+with deferred():
+    from metaloom.dashboards import queries
+    from metaloom.orchestrator import export as exporting
+    from metaloom.orchestrator.command_line import tables
+
+
+def evaluate(
+    target: Annotated[str, typer.Argument(metavar="NAME_OR_BUNDLE", help="A search, or a bundle's folder.")],
+    trial: TrialOption = "best",
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="How many test episodes.")] = 600,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the episodes; by default the search's.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Score on the test split, after each inner step.
+
+    Prints the mean and its 95% interval; the episodes' rows join the trial's records.
+    """
+    with answering(as_json) as answer:
+        evaluation = exporting.evaluate(store, target, trial=trial, episodes=episodes, seed=seed).to_json()
+        answer.give(queries.finite(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
+
+
+COMMAND = Command(
+    evaluate,
+    examples=("metaloom evaluate first --episodes 600",),
+)

@@ -1,0 +1,60 @@
+"""``metaloom export``: a trial's bundle, to take away."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaloom.dashboards import text
+from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.options import TrialOption
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+with deferred():
+    from metaloom.orchestrator import export as exporting
+
+
+def export(
+    name: NameArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The bundle's folder; must not exist.")],
+    trial: TrialOption = "best",
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", min=0, help="Test episodes; by default the experiment's, 0: no test.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trial's bundle: what it has learned, to take away.
+
+    It opens without Ray, MLflow or the store, from Python and by 'metaloom adapt'.
+    """
+    with answering(as_json) as answer:
+        path = exporting.export(store, name, trial=trial, out=out, episodes=episodes)
+        manifest = json.loads((path / exporting.MANIFEST_FILE).read_text())
+        document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
+        document["files"] = sorted([*manifest["files"], exporting.MANIFEST_FILE])
+        answer.give(document, lambda screen: _show_bundle(screen, document))
+
+
+def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
+    evaluation = document["evaluation"]
+    console.print(f"{document['bundle']}: {', '.join(document['files'])}", markup=False)
+    if evaluation is not None:
+        score = text.scored(evaluation["mean"], evaluation["interval"])
+        console.print(f"test {evaluation['metric']} {score} over {evaluation['episodes']} episodes", markup=False)
+    adapt = f"metaloom adapt {shlex.quote(document['bundle'])} --support PATH --query PATH"
+    console.print(f"adapt it to folders of class folders, or to tables: {adapt}", markup=False)
+
+
+COMMAND = Command(
+    export,
+    examples=("metaloom export first --trial best --out first-bundle",),
+)

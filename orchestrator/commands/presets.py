@@ -1,0 +1,39 @@
+"""``metaloom presets``: the experiments that are shipped."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+with deferred():
+    from metaloom.orchestrator.command_line import tables
+    from metaloom.search_spaces.reading import presets as shipped
+
+
+def presets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the experiments that are shipped.
+
+    With what each shows and how many minutes it takes on 2 cores.
+    """
+    with answering(as_json) as answer:
+        rows = [asdict(preset) for preset in shipped.presets()]
+        answer.give({"presets": rows}, lambda screen: _show_presets(screen, rows))
+
+
+def _show_presets(screen: "Console", rows: list[dict[str, Any]]) -> None:
+    shown = tables.table("preset", "minutes", "title", "shows")
+    for row in rows:
+        shown.add_row(row["name"], f"{row['minutes']:g}", row["title"], row["shows"])
+    screen.print(shown)
+
+
+COMMAND = Command(
+    presets,
+    examples=("metaloom presets",),
+)

@@ -1,0 +1,51 @@
+"""``metaloom resume``: a search that was stopped or killed, from where its journal stands."""
+
+import functools
+from typing import Annotated
+
+import typer
+
+from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
+from metaloom.orchestrator.command_line.deferred import deferred
+from metaloom.orchestrator.command_line.options import AddressOption, ConcurrencyOption, InsecureOption
+from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.store import DEFAULT_STORE
+
+with deferred():
+    from metaloom.orchestrator import api
+    from metaloom.orchestrator.command_line import running
+
+
+def resume(
+    name: NameArgument,
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", metavar="ray|inline", help="Instead of the one it was begun with."),
+    ] = None,
+    address: AddressOption = None,
+    insecure_cluster: InsecureOption = False,
+    concurrency: ConcurrencyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> int:
+    """Go on with a search that was stopped or killed.
+
+    Nothing that is finished is done again.
+    """
+    with answering(as_json) as answer:
+        run = functools.partial(
+            api.resume,
+            name,
+            store,
+            executor=executor,
+            address=address,
+            insecure_cluster=insecure_cluster,
+            concurrency=concurrency,
+        )
+        return running.run_shown(answer, store, run)
+
+
+COMMAND = Command(
+    resume,
+    examples=("metaloom resume first",),
+)
