@@ -1,8 +1,8 @@
-"""Plugins: installed packages that bring methods, components, estimators or task sources of their own.
+"""Plugins: installed packages that bring methods, components, task sources, figures or commands of their own.
 
-A package names a module under the entry point group ``metaloom.learners`` or
-``metaloom.task_sources``; the module is imported once all that is built in is there, and
-registers what it defines exactly as the files of this folder do.
+A package names a module under an entry point group, such as ``metaloom.learners`` or ``metaloom.figures``. The module
+is imported after everything that is built in, and registers what it defines as the built-in files do. A command
+(``metaloom.commands``) is imported only when it is called.
 """
 
 import difflib

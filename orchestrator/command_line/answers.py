@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.orchestrator.command_line.deferred import deferred, load_deferred
+from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Answer:
 
 @contextmanager
 def answering(as_json: bool) -> Iterator[Answer]:
-    """Load what the command has deferred, and keep stdout for the answer.
-
-    Anything else that is printed there, such as Ray's report of a dead worker, goes to stderr.
+    """Keep stdout for the answer; anything else printed there, such as Ray's report of a dead worker, goes to stderr.
 
     The file descriptor itself is turned, so that libraries and child processes are kept off it too.
     """
@@ -72,7 +70,6 @@ def answering(as_json: bool) -> Iterator[Answer]:
     os.dup2(STDERR, STDOUT)
     try:
         with redirect_stdout(sys.stderr):
-            load_deferred()
             yield Answer(as_json, kept)
     finally:
         sys.stdout.flush()

@@ -3,55 +3,67 @@
 ::
 
     with deferred():
-        from metaloom.orchestrator import api  # a module of metaloom; a name in a module is loaded at once
+        from metaloom.orchestrator import api  # a module of metaloom, never a name in one
 
-All that waits is loaded by ``load_deferred``, in the main thread, before the command does anything. Type checkers and
-import-linter see ordinary imports.
+Each name is bound to a stand-in, which imports the module when an attribute of it is first asked for. The stand-in is
+not in ``sys.modules``: libraries look through all that is there, and would load the module at a bad moment. Type
+checkers and import-linter see ordinary imports.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from types import ModuleType
+from typing import Any
 
 PACKAGE = "metaloom."
 
 
-class _Finder(MetaPathFinder):
-    """Finds modules of metaloom as Python does, and has them loaded at the first use of an attribute."""
+class _StandIn(ModuleType):
+    """Has the attributes of the module of its name."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # Python's import looks for some that a module need not have
+            raise AttributeError(attribute)
+        return getattr(import_module(self.__name__), attribute)
+
+
+class _StandIns(MetaPathFinder, Loader):
+    """Finds a module of metaloom that is no package, and puts a stand-in in its place."""
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.names: list[str] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the specification of a module that waits; None leaves a package, or another's module, to Python."""
-        spec = PathFinder.find_spec(fullname, path) if fullname.startswith(PACKAGE) else None
-        if spec is None or spec.loader is None or spec.submodule_search_locations is not None:
-            return None
-        spec.loader = LazyLoader(spec.loader)
-        self.found.append(fullname)
-        return spec
+        """Return the specification of a stand-in; None leaves a package, or another's module, to Python."""
+        found = PathFinder.find_spec(fullname, path) if fullname.startswith(PACKAGE) else None
+        is_module = found is not None and found.submodule_search_locations is None
+        return ModuleSpec(fullname, self) if is_module else None
 
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Make the stand-in."""
+        self.names.append(spec.name)
+        return _StandIn(spec.name)
 
-_FINDER = _Finder()
+    def exec_module(self, module: ModuleType) -> None:
+        """Run nothing: that is what is deferred."""
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let the modules that are imported within wait."""
-    sys.meta_path.insert(0, _FINDER)
+    """Bind the modules that are imported within to stand-ins, unless they are there already."""
+    stand_ins = _StandIns()
+    sys.meta_path.insert(0, stand_ins)
     try:
         yield
     finally:
-        sys.meta_path.remove(_FINDER)
-
-
-def load_deferred() -> None:
-    """Load every module that waits."""
-    while _FINDER.found:
-        vars(sys.modules[_FINDER.found.pop()])
+        sys.meta_path.remove(stand_ins)
+        for name in stand_ins.names:  # the next import is to find the module itself
+            package, _, module = name.rpartition(".")
+            del sys.modules[name]
+            delattr(sys.modules[package], module)

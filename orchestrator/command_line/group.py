@@ -35,6 +35,9 @@ class LazyCommands(MutableMapping[str, Any]):
     def __delitem__(self, name: str) -> None:
         del self._built[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in registry.built_in() or name in registry.plugged()
+
     def __iter__(self) -> Iterator[str]:
         yield from registry.built_in()
         yield from registry.plugged()
@@ -64,6 +67,10 @@ class LazyGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = LazyCommands()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None if there is none of that name; what its module raises is raised."""
+        return self.commands[cmd_name] if cmd_name in self.commands else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands: the built-in ones with their help, those of a package with its name."""

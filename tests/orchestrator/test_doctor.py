@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metaloom.orchestrator.command_line import cli, doctor
+from metaloom.orchestrator.command_line import cli
+from metaloom.orchestrator.commands import doctor
 
 
 def test_everything_is_looked_at(tmp_path: Path) -> None:
