@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import DOCS, OVERHEAD, keep, machine
 from metaloom.orchestrator.director import Director
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.proposing.study import OptunaProjection
 from metaloom.orchestrator.signals import Interruption
@@ -30,7 +30,7 @@ from metaloom.workers.records import names as records
 from metaloom.workers.records.names import Report, TrialConfig
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.executors.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
 
 def work(seconds: float, kind: str) -> None:
@@ -113,7 +113,7 @@ def timed_search(
     connection: "Connection", store: Path, name: str, trials: int, outer: dict[str, Any], *, record: bool
 ) -> Times:
     """Run a search and time it."""
-    from metaloom.orchestrator.executors.ray_tune import RayExecutor
+    from metaloom.orchestrator.executors.ray_cluster.tune import RayExecutor
 
     director = search(store / "searches" / name, trials, outer)
     started = time.perf_counter()
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     ray_environment.prepare()
-    from metaloom.orchestrator.executors.ray_connection import connected
+    from metaloom.orchestrator.executors.ray_cluster.connection import connected
 
     outer = {"seconds": options.seconds, "work": options.work}
     with ProcessPoolExecutor(2) as pool:

@@ -10,10 +10,12 @@ from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.proposing.samplers import checked_sampler
 from metaloom.orchestrator.proposing.warm_start import left_out, starts
 from metaloom.orchestrator.resume import resume
+from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.scheduling.schedulers import build_scheduler
-from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session
+from metaloom.orchestrator.session import run_session
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
+from metaloom.orchestrator.summary import SearchSummary
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve

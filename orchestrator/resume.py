@@ -7,9 +7,11 @@ from typing import Any
 from metaloom.orchestrator.director import Progress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
-from metaloom.orchestrator.session import RunOptions, SearchSummary, run_session, summarize
+from metaloom.orchestrator.run_options import RunOptions
+from metaloom.orchestrator.session import run_session
 from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
+from metaloom.orchestrator.summary import SearchSummary, summarize
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment

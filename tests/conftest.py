@@ -9,7 +9,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.executors.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
 ROOT = str(Path(__file__).resolve().parents[1])
 
@@ -22,10 +22,10 @@ if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator["Connection"]:
     """A Ray of two CPUs, for the whole session."""
-    from metaloom.orchestrator.executors import ray_environment
+    from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 
     ray_environment.prepare()
-    from metaloom.orchestrator.executors.ray_connection import connected
+    from metaloom.orchestrator.executors.ray_cluster.connection import connected
     from metaloom.orchestrator.signals import Interruption
 
     with connected(Interruption(), cpus=2) as connection:

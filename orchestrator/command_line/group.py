@@ -70,7 +70,9 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, or None if there is none of that name; what its module raises is raised."""
-        return self.commands[cmd_name] if cmd_name in self.commands else None
+        if cmd_name not in self.commands:  # not get: it would take a KeyError of the module's for an unknown name
+            return None
+        return self.commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands: the built-in ones with their help, those of a package with its name."""

@@ -8,9 +8,9 @@ from metaloom.dashboards import queries
 from metaloom.orchestrator.command_line import tables
 from metaloom.orchestrator.command_line.answers import Answer
 from metaloom.orchestrator.command_line.progress import shown_progress
-from metaloom.orchestrator.session import SearchSummary
 from metaloom.orchestrator.state import INTERRUPTED
 from metaloom.orchestrator.store import command, private_umask
+from metaloom.orchestrator.summary import SearchSummary
 
 
 def run_shown(answer: Answer, store: Path, run: Callable[..., SearchSummary]) -> int:

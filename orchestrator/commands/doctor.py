@@ -31,9 +31,9 @@ PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "p
 LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the disk
 RAY_TIMEOUT_S = 120.0
 RAY_TRIAL = """
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator.executors import ray_connection
+from metaloom.orchestrator.executors.ray_cluster import connection as ray_connection
 from metaloom.orchestrator.signals import Interruption
 import ray
 with ray_connection.connected(Interruption(), cpus=1):

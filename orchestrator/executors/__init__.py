@@ -1,0 +1,11 @@
+"""Where trials run. A new executor is one file here that registers an ``ExecutorKind`` in ``EXECUTORS``."""
+
+import pkgutil
+from importlib import import_module
+
+from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
+
+__all__ = ["EXECUTORS", "Executor", "ExecutorKind", "ExecutorRequest"]
+
+for _module in pkgutil.iter_modules(__path__):  # each file registers its executor: no list is kept by hand
+    import_module(f"{__name__}.{_module.name}")

@@ -1,16 +1,59 @@
 """What an executor is: it runs the trials that the Director hands out, wherever its workers are."""
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from metaloom.learners.registry import Registry
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.hosting import OpenTrial
+from metaloom.orchestrator.signals import Interruption
 
 
 class Executor(Protocol):
-    """Runs trials: one after another in this process (inline.py), or on Ray (ray_tune.py)."""
-
-    name: str
+    """Runs trials; see inline.py for the simplest one."""
 
     def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
-        """Run trials until the Director has none left."""
+        """Run trials, ``concurrency`` at a time, until the Director has none left.
+
+        Raises:
+            Stopped: A signal has come.
+            BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class ExecutorRequest:
+    """What a session asks of an executor.
+
+    Attributes:
+        interruption: Where signals are seen.
+        resources: The resources section, for each trial: ``cpus``, ``gpus`` (fractions allowed), ``memory`` (bytes),
+            ``perturbation_workers``.
+        concurrency: Trials at a time; None: as many as the resources hold.
+        address: Of a cluster; None: on this machine.
+    """
+
+    interruption: Interruption
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    concurrency: int | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class ExecutorKind:
+    """An executor by name, for a user to choose.
+
+    Attributes:
+        open: Enter it to get an executor and how many trials it runs at a time; leave it to let go of the workers.
+        check_address: Raises SearchError for an address that cannot be joined; with ``insecure``, one without a token
+            can.
+    """
+
+    open: Callable[[ExecutorRequest], AbstractContextManager[tuple[Executor, int]]]
+    check_address: Callable[[str, bool], None]
+
+
+EXECUTORS: Registry[ExecutorKind] = Registry("executor")

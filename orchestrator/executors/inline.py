@@ -1,10 +1,17 @@
 """Trials one after another in this process: for debugging and small work. No Ray is imported."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.signals import Interruption
 
 NAME = "inline"
+logger = logging.getLogger("metaloom")
 
 
 class InlineExecutor:
@@ -13,8 +20,6 @@ class InlineExecutor:
     Args:
         interruption: Where signals are seen.
     """
-
-    name = NAME
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
@@ -37,3 +42,17 @@ class InlineExecutor:
                     going_on = director.hear(message)
         finally:
             host.close()
+
+
+@contextmanager
+def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
+    if count := request.resources.get("perturbation_workers"):
+        logger.warning("perturbation_workers (%d) need Ray: perturbations are evaluated in this process", count)
+    yield InlineExecutor(request.interruption), 1
+
+
+def _check_address(address: str, insecure: bool) -> None:
+    raise SearchError("the inline executor runs in this process; leave --address out, or use --executor ray")
+
+
+EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address))

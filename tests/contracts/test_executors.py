@@ -1,6 +1,7 @@
-"""What every executor must do. A new one is a row in EXECUTORS."""
+"""What every executor must do; each that is registered in EXECUTORS is tested."""
 
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -16,7 +17,7 @@ import pytest
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import ClusterError
-from metaloom.orchestrator.executors.base import Executor
+from metaloom.orchestrator.executors import EXECUTORS, Executor, ExecutorRequest
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.signals import Interruption, Stopped
 from metaloom.workers.errors import StorageError
@@ -25,21 +26,38 @@ from metaloom.workers.records.names import TrialConfig
 from tests.support import toy
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.executors.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
 Make = Callable[[Interruption], Executor]
-EXECUTORS = ["inline", "ray"]
 
 
-@pytest.fixture(params=EXECUTORS)
+class Opened:
+    """A registered executor, opened again for each run.
+
+    Args:
+        kind: Its name.
+        interruption: Where signals are seen.
+    """
+
+    def __init__(self, kind: str, interruption: Interruption) -> None:
+        self._kind, self._interruption = kind, interruption
+
+    def run(self, director: Director, open_trial: Any, *, concurrency: int = 1) -> None:
+        """Run trials as a session does."""
+        with EXECUTORS[self._kind].open(ExecutorRequest(self._interruption, concurrency=concurrency)) as opened:
+            executor, at_a_time = opened
+            executor.run(director, open_trial, concurrency=at_a_time)
+
+
+@pytest.fixture(params=sorted(EXECUTORS))
 def make(request: pytest.FixtureRequest) -> Make:
-    if request.param == "inline":
-        return InlineExecutor
-    return on_ray(request.getfixturevalue("local_ray"))
+    if request.param == "ray":
+        request.getfixturevalue("local_ray")  # one Ray for all tests: the executor uses a Ray that runs already
+    return functools.partial(Opened, request.param)
 
 
 def on_ray(connection: "Connection") -> Make:
-    from metaloom.orchestrator.executors.ray_tune import RayExecutor
+    from metaloom.orchestrator.executors.ray_cluster.tune import RayExecutor
 
     return lambda interruption: RayExecutor(interruption, connection)
 
@@ -116,7 +134,7 @@ def test_a_search_that_a_signal_breaks_off_gives_its_room_back(local_ray: "Conne
     """Whoever keeps the error, whose traceback knows Tune, keeps no worker with it."""
     import ray
 
-    from metaloom.orchestrator.executors.ray_tune import RayExecutor
+    from metaloom.orchestrator.executors.ray_cluster.tune import RayExecutor
 
     interruption = Interruption()
 
@@ -175,9 +193,9 @@ def test_a_cluster_without_room_is_waited_for_and_that_is_said(
 ) -> None:
     import ray
 
-    from metaloom.orchestrator.executors import ray_tune as cluster
+    from metaloom.orchestrator.executors.ray_cluster import adapter
 
-    monkeypatch.setattr(cluster, "SILENCE_S", 0.5)
+    monkeypatch.setattr(adapter, "SILENCE_S", 0.5)
     room = ray.util.placement_group([{"CPU": 2}])
     ray.get(room.ready(), timeout=60)
     director = toy.direct(tmp_path / "s", trials=1)
@@ -198,14 +216,14 @@ def _leave_when_it_is_said(caplog: pytest.LogCaptureFixture, room: Any) -> None:
 
 
 def test_what_no_node_has_is_refused(local_ray: "Connection", tmp_path: Path) -> None:
-    from metaloom.orchestrator.executors.ray_tune import RayExecutor
+    from metaloom.orchestrator.executors.ray_cluster.tune import RayExecutor
 
     with pytest.raises(ClusterError, match=r"asks for 64 cpu.*change resources\.cpus"):
         RayExecutor(Interruption(), local_ray, resources={"cpus": 64}).run(toy.direct(tmp_path / "s"), toy.open_toy)
 
 
 def test_ray_listens_on_this_machine_only_and_its_files_are_private(local_ray: "Connection") -> None:
-    from metaloom.orchestrator.executors import ray_environment
+    from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 
     listening = []
     for process in psutil.Process().children(recursive=True):

@@ -16,7 +16,7 @@ from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.state import SearchState
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.executors.ray_connection import Connection
+    from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
 EPISODIC: dict[str, Any] = {
     "tasks": {"source": "sinusoid", "shots": 5, "queries": 5},

@@ -91,9 +91,9 @@ def test_a_cluster_whose_head_has_died_ends_the_search(head: tuple[str, dict[str
 
 SIGNALLED = """
 import os, signal, time
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator.executors import ray_connection
+from metaloom.orchestrator.executors.ray_cluster import connection as ray_connection
 from metaloom.orchestrator.signals import Interruption, Stopped
 
 start_ray = ray_connection._start

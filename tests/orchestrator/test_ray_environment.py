@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 
 OWNER = """
 import sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 print(ray_environment.private_folder(), flush=True)
 sys.stdin.read()
 """
@@ -65,9 +65,9 @@ def test_an_address_at_which_nobody_listens_is_said_at_once() -> None:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         code = f"""
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator.executors.ray_connection import connected
+from metaloom.orchestrator.executors.ray_cluster.connection import connected
 from metaloom.orchestrator.signals import Interruption
 with connected(Interruption(), address={address!r}):
     pass
@@ -85,9 +85,9 @@ import os
 import ray
 before = dict(os.environ)
 import psutil
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator.executors.ray_connection import connected
+from metaloom.orchestrator.executors.ray_cluster.connection import connected
 from metaloom.orchestrator.signals import Interruption
 
 def answers():
@@ -128,9 +128,9 @@ def test_what_the_user_has_set_of_tokens_stays(monkeypatch: pytest.MonkeyPatch) 
 def test_a_process_that_the_user_started_meanwhile_outlives_ray() -> None:
     code = """
 import subprocess, sys
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator.executors.ray_connection import connected
+from metaloom.orchestrator.executors.ray_cluster.connection import connected
 from metaloom.orchestrator.signals import Interruption
 with connected(Interruption(), cpus=1):
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
@@ -144,9 +144,9 @@ assert child.returncode == 0, child.returncode
 def test_after_a_signal_to_end_a_process_is_refused_a_second_ray_at_once() -> None:
     code = """
 import signal, sys, time
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
-from metaloom.orchestrator.executors.ray_connection import connected
+from metaloom.orchestrator.executors.ray_cluster.connection import connected
 from metaloom.orchestrator.signals import Interruption
 for _ in range(2):  # one Ray after another is no trouble
     told = Interruption()
@@ -170,10 +170,10 @@ def test_no_handle_of_an_actor_is_left_for_a_collection_while_ray_shuts_down() -
     """One collected at the wrong moment ends the process with exit code 1."""
     code = """
 import gc
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 import ray
-from metaloom.orchestrator.executors.ray_connection import connected
+from metaloom.orchestrator.executors.ray_cluster.connection import connected
 from metaloom.orchestrator.signals import Interruption
 
 class Counter:

@@ -25,11 +25,11 @@ def run(director: Director, executor: str, interruption: Interruption, options: 
     if executor == "inline":
         InlineExecutor(interruption).run(director, toy.open_toy)
         return
-    from metaloom.orchestrator.executors import ray_environment
+    from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 
     ray_environment.prepare()
-    from metaloom.orchestrator.executors.ray_connection import connected
-    from metaloom.orchestrator.executors.ray_tune import RayExecutor
+    from metaloom.orchestrator.executors.ray_cluster.connection import connected
+    from metaloom.orchestrator.executors.ray_cluster.tune import RayExecutor
 
     with connected(interruption, address=address, cpus=None if address else 2) as connection:
         print("up", flush=True)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from metaloom.learners.errors import LearnerError
-from metaloom.orchestrator.executors.perturbations import PerturbationWorkers
+from metaloom.orchestrator.executors.ray_cluster.perturbations import PerturbationWorkers
 from metaloom.workers.records.names import TrialConfig
 
 CONFIG = TrialConfig(search="s", trial=0, seed=0, tasks={}, learner={}, inner={}, outer={}, resources={})

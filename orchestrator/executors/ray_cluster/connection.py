@@ -1,9 +1,9 @@
 """The Ray that a search runs on: started for it on this machine, or a cluster that it joins.
 
-``ray_environment.prepare`` must have been called before this module is imported. A Ray of our own has two servers,
-gcs_server and raylet (platform facts, measured): after raylet's death Tune waits for ever, and after gcs_server's this
-process is caught inside Ray until Ray ends it with no word a minute later. So both are watched, from the loop and, for
-when the loop is caught, from a thread.
+``environment.prepare`` must have been called before this module is imported. A Ray of our own has two servers,
+gcs_server and raylet. Measured on Ray 2.60: after raylet dies Tune waits without end; after gcs_server dies this
+process blocks inside Ray, which kills it silently a minute later. So both are watched: from Tune's loop, and from a
+thread for the case that the loop blocks.
 """
 
 import atexit
@@ -24,7 +24,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.experimental import internal_kv
 
 from metaloom.orchestrator.errors import ClusterError
-from metaloom.orchestrator.executors import ray_environment
+from metaloom.orchestrator.executors.ray_cluster import environment
 from metaloom.orchestrator.signals import Interruption
 
 SERVERS = ("gcs_server", "raylet")
@@ -134,7 +134,7 @@ def connected(
         )
     gc.collect()  # of what an earlier Ray has left: in the new one it would ask for what is not there
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
-    with ray_environment.private() if address is None else contextlib.nullcontext():
+    with environment.private() if address is None else contextlib.nullcontext():
         _start_or_stop(interruption, address, cpus, others)
         connection = Connection(interruption, others, own=address is None, address=address)
         try:
@@ -186,9 +186,9 @@ def _start(address: str | None, cpus: int | None) -> None:
     umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
     _read_environment()
     try:
-        with ray_environment.quiet():
+        with environment.quiet():
             if address is None:
-                folder = str(ray_environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
+                folder = str(environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
                 ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
                 _warn_of_open_ports()
             else:

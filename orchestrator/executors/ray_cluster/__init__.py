@@ -1,0 +1,58 @@
+"""Trials on Ray: one started for the search on this machine, or a cluster that it joins."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
+from metaloom.orchestrator.executors.ray_cluster import environment
+
+NAME = "ray"
+logger = logging.getLogger("metaloom")
+
+
+@contextmanager
+def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
+    """Start or join Ray.
+
+    Raises:
+        ClusterError: Ray does not start, or there is no cluster at the address.
+        Stopped: A signal came while it started.
+    """
+    environment.prepare()
+    from metaloom.orchestrator.executors.ray_cluster import connection, placement, tune  # ray: 1.6 s, for this alone
+
+    resources, wanted = request.resources, request.concurrency
+    cpus = None if request.address else _cpus(wanted, float(resources.get("cpus") or 1))
+    with connection.connected(request.interruption, address=request.address, cpus=cpus) as joined:
+        room, helpers = placement.slots(resources), placement.helpers(resources)
+        if wanted and helpers and wanted > room:
+            logger.warning(
+                "with perturbation_workers (%d) the cluster has room for %d trials, not %d", helpers, room, wanted
+            )
+        yield tune.RayExecutor(request.interruption, joined, resources=resources), wanted or room
+
+
+def _cpus(concurrency: int | None, each: float) -> int:
+    """Return how many CPUs a Ray of our own offers: this process's, or more if more were asked for."""
+    here = len(os.sched_getaffinity(0))
+    return max(here, -int(-(concurrency or 1) * each // 1))
+
+
+def _check_address(address: str, insecure: bool) -> None:
+    """Refuse a Ray client's address, and a cluster that anyone can run code on."""
+    if address.startswith("ray://"):
+        raise SearchError(
+            f"{address} is a Ray client's address; run this command on a node of the cluster, with --address "
+            "HOST:PORT of its head (as `ray start` prints it)"
+        )
+    if not insecure and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise SearchError(
+            f"the cluster at {address} would be joined without a token, and whoever reaches such a cluster "
+            "can run code on it; start it and this command with RAY_AUTH_MODE=token, or pass --insecure-cluster"
+        )
+
+
+EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address))
