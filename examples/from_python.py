@@ -1,10 +1,8 @@
 """Search, export and adapt from Python: ``python examples/from_python.py``."""
 
-from pathlib import Path
+import numpy as np
 
-from metaloom import load_bundle, search
-from metaloom.orchestrator.export import export
-from metaloom.workers.data import open_source
+from metaloom import export, load_bundle, search
 
 EXPERIMENT = {
     "tasks": {"source": "sinusoid", "shots": 10, "queries": 10},
@@ -20,9 +18,9 @@ EXPERIMENT = {
 if __name__ == "__main__":
     summary = search(EXPERIMENT, name="from-python", executor="inline")
     print(f"trial {summary.best} was the best of {summary.name}")
-    folder = export(Path("metaloom-store"), summary.name, trial="best", out=Path("from-python-bundle"), episodes=100)
-    source = open_source(EXPERIMENT["tasks"], seed=1, cache=Path("metaloom-store/cache"))
-    episode = source.episode("test", 0).episode
-    model = load_bundle(folder).adapt(episode.support_x, episode.support_y)
-    error = (model.predict(episode.query_x) - episode.query_y).square().mean()
+    folder = export(summary.name, "from-python-bundle", episodes=100)
+    x = np.random.default_rng(1).uniform(-5, 5, size=(20, 1)).astype(np.float32)
+    y = 2 * np.sin(x - 1)
+    model = load_bundle(folder).adapt(x[:10], y[:10])
+    error = np.square(model.predict(x[10:]) - y[10:]).mean()
     print(f"squared error on a new sinusoid after 5 steps: {error:.3f}")

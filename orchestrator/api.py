@@ -1,7 +1,7 @@
 """``search`` and ``train``, from Python and for the command line; ``resume`` is in resume.py."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,20 @@ from metaloom.orchestrator.director import Progress
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.proposing.samplers import checked_sampler
 from metaloom.orchestrator.proposing.warm_start import left_out, starts
+from metaloom.orchestrator.reading import Source, read_experiment
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.scheduling.schedulers import build_scheduler
-from metaloom.orchestrator.session import run_session
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.summary import SearchSummary
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.records import names as records
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
 
 EXPERIMENT_FILE = "experiment.yaml"
-Source = Experiment | str | Path | Mapping[str, Any]
 logger = logging.getLogger("metaloom")
 
 
@@ -68,7 +66,7 @@ def search(
     options = RunOptions(executor, address, concurrency, insecure_cluster)
     given = {"search.trials": trials, "search.time_budget_s": time_budget_s, "seed": seed}
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
-    loaded = _load(experiment, changes)
+    loaded = read_experiment(experiment, changes)
     created = _created(loaded, Store(store), changes, _path(experiment))
     notes = left_out(loaded, created["warm_start"])
     return _create_and_run(loaded, created, options, store=store, name=name, progress=progress, notes=notes)
@@ -94,7 +92,7 @@ def train(
     changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
     if seed is not None:
         changes.append(f"seed={seed}")
-    loaded = _load(experiment, changes)
+    loaded = read_experiment(experiment, changes)
     created = _created(loaded, Store(store), changes, _path(experiment))
     chosen = resolve(loaded, Defaults(loaded)).knobs
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
@@ -105,12 +103,6 @@ def train(
     return _create_and_run(
         loaded, created, options, store=store, name=name, progress=progress, notes=notes, defaults_alone=True
     )
-
-
-def _load(experiment: Source, changes: Sequence[str]) -> Experiment:
-    if not isinstance(experiment, Experiment):
-        return load_experiment(experiment, changes)
-    return load_experiment(experiment.document, changes) if changes else experiment
 
 
 def _path(experiment: Source) -> Path | None:
@@ -150,6 +142,7 @@ def _create_and_run(
     defaults_alone: bool = False,
 ) -> SearchSummary:
     from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
+    from metaloom.orchestrator.session import run_session
 
     if name is not None:
         checked_name(name)

@@ -13,8 +13,10 @@ from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name
 from metaloom.search_spaces.sections.settings import Baseline
+from metaloom.workers.pairing import paired_difference
 from metaloom.workers.records import names as records
 from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.scoring import evaluate_trial
 
 BASELINES_FOLDER = "baselines"
 REFUSED_IN_FOLDERS = re.compile(r"[^\w.=()\[\]-]")
@@ -79,15 +81,11 @@ class _Baseline:
 
 
 def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
-    from metaloom.workers.scoring import evaluate_trial  # torch, after the trials: not before they start
-
     return evaluate_trial(directory, cache=store.cache, episodes=episodes).to_json()
 
 
 def _difference(director: Director, baseline: Path) -> dict[str, Any] | None:
     """Return by how much the tested best trial is better than a tested baseline; None if that cannot be said."""
-    from metaloom.workers.pairing import paired_difference
-
     tested = director.state.tested
     found = None if tested is None else paired_difference(director.directory(tested["trial"]), baseline)
     return None if found is None else found.to_json()

@@ -1,17 +1,20 @@
 """``metaloom export`` and ``metaloom evaluate``: a trial's test, and its bundle to take away."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaloom.dashboards import queries
+from metaloom.dashboards.canvas import png
+from metaloom.dashboards.knowledge_figures import known_of, pictures
 from metaloom.dashboards.text import without_best
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.store import store_option
+from metaloom.orchestrator.store import DEFAULT_STORE, store_option
+from metaloom.workers.bundle import load_bundle, write_bundle
+from metaloom.workers.card import CardPicture
+from metaloom.workers.errors import BundleError
 from metaloom.workers.records import names as records
-
-if TYPE_CHECKING:
-    from metaloom.workers.card import CardPicture
-    from metaloom.workers.scoring import Evaluation
+from metaloom.workers.records.names import read_config
+from metaloom.workers.scoring import Evaluation, evaluate_trial
 
 BEST = "best"
 MANIFEST_FILE = "manifest.json"
@@ -40,39 +43,56 @@ def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
     return dict(rows[trial])
 
 
-def evaluate(store: Path, target: str, *, trial: str, episodes: int, seed: int | None) -> "Evaluation":
+def evaluate(
+    target: str | Path,
+    *,
+    trial: str = BEST,
+    episodes: int = 600,
+    seed: int | None = None,
+    store: str | Path = DEFAULT_STORE,
+) -> Evaluation:
     """Return test-split scores of a bundle (a folder), or of a trial of a search.
+
+    Args:
+        target: A bundle's folder, or the name of a search.
+        trial: Its number, or ``best``; of a search.
+        episodes: How many test episodes.
+        seed: Of the episodes; None takes the search's.
+        store: Folder of all records.
 
     Raises:
         MetaloomError: There is no such bundle, search or trial, or its data are gone.
     """
-    cache = store / "cache"
+    folder, cache = Path(store), Path(store) / "cache"
     if (Path(target) / MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
-        from metaloom.workers.bundle import load_bundle
-
         return load_bundle(target).evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
-    from metaloom.workers.scoring import evaluate_trial
-
-    row = chosen_trial(store, target, trial)
-    directory = queries.trial_folder(store, target, row["id"])
+    name = str(target)
+    row = chosen_trial(folder, name, trial)
+    directory = queries.trial_folder(folder, name, row["id"])
     return evaluate_trial(directory, cache=cache, split=records.TEST, episodes=episodes, seed=seed)
 
 
-def export(store: Path, name: str, *, trial: str, out: Path, episodes: int | None) -> Path:
+def export(
+    name: str,
+    out: str | Path,
+    *,
+    trial: str = BEST,
+    episodes: int | None = None,
+    store: str | Path = DEFAULT_STORE,
+) -> Path:
     """Write a trial's bundle, tested on the test split, and return its folder.
 
     Args:
+        name: The search.
+        out: The bundle's folder; must not exist.
         trial: Its number, or ``best``.
         episodes: Test episodes; None takes the experiment's own number, 0 leaves the test out.
+        store: Folder of all records.
 
     Raises:
         MetaloomError: There is no such trial, ``out`` exists, or it cannot be written.
     """
-    from metaloom.workers.bundle import write_bundle
-    from metaloom.workers.errors import BundleError
-    from metaloom.workers.records.names import read_config
-    from metaloom.workers.scoring import evaluate_trial
-
+    store, out = Path(store), Path(out)
     row = chosen_trial(store, name, trial)
     if out.exists():  # before the test, which takes a while
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
@@ -83,12 +103,8 @@ def export(store: Path, name: str, *, trial: str, out: Path, episodes: int | Non
     return write_bundle(directory, out, origin=origin, evaluation=evaluation, pictures=_pictures(directory))
 
 
-def _pictures(directory: Path) -> "list[CardPicture]":
+def _pictures(directory: Path) -> list[CardPicture]:
     """Draw what a trial has learned, for its card."""
-    from metaloom.dashboards.canvas import png
-    from metaloom.dashboards.knowledge_figures import known_of, pictures
-    from metaloom.workers.card import CardPicture
-
     return [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(known_of(directory))]
 
 

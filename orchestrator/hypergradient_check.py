@@ -1,27 +1,28 @@
 """``metaloom check``: is the experiment valid, and is each learned knob's hypergradient right?"""
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from metaloom.orchestrator.store import Store
-from metaloom.search_spaces.experiment import Experiment
+from metaloom.orchestrator.reading import Source, read_experiment
+from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.search_spaces.knobs.sampling import Value
-from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
-
-if TYPE_CHECKING:
-    from metaloom.learners.base import Learner
-    from metaloom.workers.checking import Check
+from metaloom.search_spaces.resolve import Resolved
 
 LEARNER = "learner"
 
 
-def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> dict[str, Any]:
+def check_experiment(
+    experiment: Source, overrides: Sequence[str] = (), *, store: str | Path = DEFAULT_STORE
+) -> dict[str, Any]:
     """Check an experiment: each member of each choice once, every other searched knob at its default.
+
+    Args:
+        experiment: An ``Experiment``, a YAML file, the name of a preset, or a mapping of sections.
+        overrides: ``PATH=VALUE`` each, as for ``--set``.
+        store: Folder of all records, whose cache holds the prepared data.
 
     Returns:
         ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative
@@ -37,19 +38,14 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
     """
-    experiment = load_experiment(source, overrides)
+    loaded = read_experiment(experiment, overrides)
+    from metaloom.orchestrator import checked_members  # torch: only once the experiment is known to be right
 
-    from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
-    from metaloom.workers.checking import EXACT
-
-    with Store(store).taken_back():
-        rehearse(experiment, cache=store / "cache")
     details: dict[str, dict[str, Any]] = {}
     members: list[dict[str, Any]] = []
     estimators: dict[str, dict[str, Any]] = {}
     flagged = ""
-    for chosen, resolved in _distinct(experiment):
-        checked = _check(experiment, resolved, store, compare=not members)
+    for chosen, resolved, checked in checked_members.check(loaded, Path(store)):
         estimators |= {kind: _finite(asdict(one)) for kind, one in checked.estimators.items()}
         for knob, one in checked.knobs.items():
             said = {"estimator": checked.estimator, "exact": checked.exact}
@@ -63,7 +59,7 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         members.append({"chosen": dict(chosen), "knobs": errors, **known})
         flagged = flagged or checked.flagged
     return {
-        "name": experiment.name,
+        "name": loaded.name,
         "estimator": members[0]["estimator"],
         "reason": members[0]["reason"],
         "knobs": {name: one["relative_error"] for name, one in details.items()},
@@ -71,7 +67,7 @@ def check_experiment(source: str, overrides: Sequence[str], *, store: Path) -> d
         "members": members,
         "estimators": estimators,
         "flagged": flagged or None,
-        "verdict": flagged or _verdict(details, EXACT),
+        "verdict": flagged or _verdict(details, checked_members.EXACT),
     }
 
 
@@ -85,52 +81,6 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in values.items()
     }
-
-
-def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
-    """Yield the default, then every member of every choice that makes another learner of it."""
-    from metaloom.orchestrator.rehearsal import members
-
-    seen: set[str] = set()
-    for chosen in members(experiment):
-        resolved = resolve(experiment, Given(chosen, defaults(experiment)))
-        parts = json.dumps([resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
-        if parts not in seen:
-            seen.add(parts)
-            yield chosen, resolved
-
-
-def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> "Check":
-    """Check one member; ``compare`` sets every estimator beside the one that it names."""
-    from metaloom.learners import build_learner
-    from metaloom.workers import checking
-    from metaloom.workers.assembly import assemble
-    from metaloom.workers.pretrained import bundle_start
-    from metaloom.workers.records.names import TrialConfig
-
-    config = TrialConfig(
-        search=experiment.name,
-        trial=0,
-        seed=experiment.seed,
-        tasks=resolved.tasks,
-        learner=resolved.learner,
-        inner=resolved.inner,
-        outer={**resolved.outer, "precision": "float64"},
-        resources={**resolved.resources, "device": "cpu"},
-    )
-    start = bundle_start(config.learner)
-    parts = assemble(config, cache=store / "cache", start=start)
-
-    def build(kind: str) -> "Learner":
-        given = config.outer.get("hypergradient")
-        own = isinstance(given, Mapping) and given.get("kind") == kind
-        outer = {**config.outer, "hypergradient": given if own else {"kind": kind}, "strategy": "loop"}
-        task = parts.source.shape
-        return build_learner(learner=config.learner, inner=config.inner, outer=outer, task=task, start=start)
-
-    return checking.check_hypergradient(
-        parts.learner, parts.source, seed=experiment.seed, build=build if compare else None
-    )
 
 
 def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 from metaloom.orchestrator.director import Progress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.reading import load_search
 from metaloom.orchestrator.run_options import RunOptions
-from metaloom.orchestrator.session import run_session
-from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.summary import SearchSummary, summarize
 from metaloom.search_spaces.errors import ExperimentError
@@ -58,20 +57,17 @@ def resume(
     """
     home = Store(store)
     folder = home.existing_folder(name)
-    reading = Journal(folder, read_only=True)
-    try:
-        state = SearchState.replay(reading.events())
-    finally:
-        reading.close()
+    state = load_search(name, store=store)
     if state.state in OVER:
         done = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
         return summarize(folder, state, notes=[done])
     home.create()
     with writer_lock(folder):
         experiment = _unchanged(folder, state.created)
-        if data := state.created.get("data"):
-            from metaloom.orchestrator.rehearsal import check_data  # torch: only where there are data to look at
+        from metaloom.orchestrator.rehearsal import check_data  # torch: only once the experiment is known to be right
+        from metaloom.orchestrator.session import run_session
 
+        if data := state.created.get("data"):
             check_data(data, name, cache=home.cache)
         before = state.created.get("options") or {}
         options = RunOptions(

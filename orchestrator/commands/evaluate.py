@@ -29,7 +29,7 @@ def evaluate(
     Prints the mean and its 95% interval; the episodes' rows join the trial's records.
     """
     with answering(as_json) as answer:
-        evaluation = exporting.evaluate(store, target, trial=trial, episodes=episodes, seed=seed).to_json()
+        evaluation = exporting.evaluate(target, trial=trial, episodes=episodes, seed=seed, store=store).to_json()
         answer.give(queries.finite(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
 
 

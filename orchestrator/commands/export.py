@@ -37,7 +37,7 @@ def export(
     It opens without Ray, MLflow or the store, from Python and by 'metaloom adapt'.
     """
     with answering(as_json) as answer:
-        path = exporting.export(store, name, trial=trial, out=out, episodes=episodes)
+        path = exporting.export(name, out, trial=trial, episodes=episodes, store=store)
         manifest = json.loads((path / exporting.MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
         document["files"] = sorted([*manifest["files"], exporting.MANIFEST_FILE])

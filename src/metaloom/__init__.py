@@ -1,5 +1,11 @@
 """Metaloom: every piece of meta-knowledge is fixed, searched or learned, by one word.
 
+- ``search``, ``train``, ``resume``: run the trials of an experiment.
+- ``check``: compare an experiment's hypergradients with central differences.
+- ``evaluate``, ``export``: test a trial, and write its bundle.
+- ``load_search``, ``load_bundle``, ``load_policy``: read what a search has recorded and learned.
+- ``Experiment``: a validated experiment.
+
 The public names are loaded on first use, so that ``import metaloom`` and the
 command line's ``--help`` do not wait for torch, ray or mlflow.
 """
@@ -8,24 +14,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metaloom.orchestrator.api import search, train
+    from metaloom.orchestrator.api import resume, search, train
+    from metaloom.orchestrator.export import evaluate, export
+    from metaloom.orchestrator.hypergradient_check import check_experiment as check
+    from metaloom.orchestrator.reading import load_search
     from metaloom.search_spaces.experiment import Experiment
     from metaloom.workers.augmentation_policy import load_policy
     from metaloom.workers.bundle import load_bundle
 
 __version__ = "0.2.0"
-__all__ = ["Experiment", "load_bundle", "load_policy", "search", "train"]
+__all__ = [
+    "Experiment",
+    "check",
+    "evaluate",
+    "export",
+    "load_bundle",
+    "load_policy",
+    "load_search",
+    "resume",
+    "search",
+    "train",
+]
 
 _HOMES = {
-    "Experiment": "metaloom.search_spaces.experiment",
-    "search": "metaloom.orchestrator.api",
-    "train": "metaloom.orchestrator.api",
-    "load_bundle": "metaloom.workers.bundle",
-    "load_policy": "metaloom.workers.augmentation_policy",
+    "Experiment": "metaloom.search_spaces.experiment:Experiment",
+    "check": "metaloom.orchestrator.hypergradient_check:check_experiment",
+    "evaluate": "metaloom.orchestrator.export:evaluate",
+    "export": "metaloom.orchestrator.export:export",
+    "load_bundle": "metaloom.workers.bundle:load_bundle",
+    "load_policy": "metaloom.workers.augmentation_policy:load_policy",
+    "load_search": "metaloom.orchestrator.reading:load_search",
+    "resume": "metaloom.orchestrator.api:resume",
+    "search": "metaloom.orchestrator.api:search",
+    "train": "metaloom.orchestrator.api:train",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'metaloom' has no attribute '{name}' (it has {', '.join(__all__)})")
-    return getattr(import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)

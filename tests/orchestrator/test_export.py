@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_bundle_says_where_it_comes_from(store: Path, tmp_path: Path) -> None:
-    path = export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=None)
+    path = export.export("first", tmp_path / "bundle", trial="best", episodes=None, store=store)
     best = queries.search_summary(store, "first")["best"]
     bundle = load_bundle(path)
     origin = bundle.manifest["origin"]
@@ -39,7 +39,7 @@ def test_a_bundle_says_where_it_comes_from(store: Path, tmp_path: Path) -> None:
 def test_the_card_and_mlflow_show_what_was_learned(store: Path, tmp_path: Path) -> None:
     changes = [*CHANGES, "search.baselines=[]"]
     api.search("sinusoid-meta-sgd", overrides=changes, store=store, name="rates", trials=1, executor="inline")
-    path = export.export(store, "rates", trial="best", out=tmp_path / "bundle", episodes=0)
+    path = export.export("rates", tmp_path / "bundle", trial="best", episodes=0, store=store)
     card = load_bundle(path).card
     assert "Learned rate:" in card
     assert "(figure-rates.png)" in card
@@ -48,13 +48,13 @@ def test_the_card_and_mlflow_show_what_was_learned(store: Path, tmp_path: Path) 
 
 
 def test_any_trial_can_be_taken_with_or_without_a_test(store: Path, tmp_path: Path) -> None:
-    path = export.export(store, "first", trial="1", out=tmp_path / "bundle", episodes=0)
+    path = export.export("first", tmp_path / "bundle", trial="1", episodes=0, store=store)
     manifest = load_bundle(path).manifest
     assert (manifest["origin"]["trial"], manifest["evaluation"]) == (1, None)
 
 
 def test_mlflow_opens_a_bundle_as_its_own_model(store: Path, tmp_path: Path) -> None:
-    path = export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=0)
+    path = export.export("first", tmp_path / "bundle", trial="best", episodes=0, store=store)
     code = (
         "import sys, mlflow.pyfunc, numpy as np; model = mlflow.pyfunc.load_model(sys.argv[1]); "
         "x = np.linspace(-4, 4, 10).reshape(-1, 1); "
@@ -68,14 +68,14 @@ def test_mlflow_opens_a_bundle_as_its_own_model(store: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(("trial", "told"), [("7", "no trial 7"), ("worst", "no trial worst")])
 def test_an_unknown_trial_is_refused(store: Path, tmp_path: Path, trial: str, told: str) -> None:
     with pytest.raises(BadInput, match=told):
-        export.export(store, "first", trial=trial, out=tmp_path / "bundle", episodes=0)
+        export.export("first", tmp_path / "bundle", trial=trial, episodes=0, store=store)
     assert not (tmp_path / "bundle").exists()
 
 
 def test_a_folder_that_exists_is_never_written_over(store: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(BadInput, match="exists already"):
-        export.export(store, "first", trial="best", out=tmp_path / "bundle", episodes=None)
+        export.export("first", tmp_path / "bundle", trial="best", episodes=None, store=store)
 
 
 def test_a_new_table_is_scaled_as_the_training_table_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +93,7 @@ def test_a_new_table_is_scaled_as_the_training_table_was(tmp_path: Path, capfd: 
         "search": {"trials": 1},
     }
     api.search(experiment, store=tmp_path / "store", executor="inline")
-    out = export.export(tmp_path / "store", "rows", trial="best", out=tmp_path / "bundle", episodes=0)
+    out = export.export("rows", tmp_path / "bundle", trial="best", episodes=0, store=tmp_path / "store")
     head = "b,a,c,label"  # another order: columns are found by their names
     for name, some in (("support", rows[:3]), ("query", rows[15:18])):
         lines = [f"{row[1]},{row[0]},{row[2]},{row[3]}" for row in some]

@@ -330,7 +330,22 @@ def test_a_nearly_full_disk_is_said_before_anything_starts(
 def test_the_public_names_are_these() -> None:
     import metaloom
 
-    assert metaloom.search is api.search and metaloom.train is api.train
+    assert metaloom.search is api.search and metaloom.train is api.train and metaloom.resume is resume
+    for name in metaloom.__all__:
+        public = getattr(metaloom, name)
+        assert public.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        _ = metaloom.serach
+
+
+def test_a_search_is_read_by_its_name(tmp_path: Path, file: Path) -> None:
+    import metaloom
+
+    summary = metaloom.train(file, name="read", store=tmp_path / "store")
+    read = metaloom.load_search("read", store=tmp_path / "store")
+    assert (read.state, len(read.trials)) == (summary.state, 1)
+    with pytest.raises(BadInput, match="did you mean 'read'"):
+        metaloom.load_search("raed", store=tmp_path / "store")
 
 
 def test_a_cluster_without_a_token_is_joined_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ import pytest
 from metaloom.orchestrator.journal import Event, Journal, Mark
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.outbox import Backlog, first_line
-from metaloom.orchestrator.tracking.projection import SEARCH_TAG, STATE_TAG, TRIAL_TAG, drain, start_projections
+from metaloom.orchestrator.tracking.projection import drain, start_projections
+from metaloom.orchestrator.tracking.writing import SEARCH_TAG, STATE_TAG, TRIAL_TAG
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
 from tests.dashboards.conftest import episode, report, story
@@ -27,6 +28,8 @@ tracking_client.quieten()
 
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
+
+from metaloom.orchestrator.tracking.runs import connect  # noqa: E402
 
 STARTED = (records.SEARCH_STARTED, None, {"pid": os.getpid(), "host": socket.gethostname()})
 ENDED = (records.SEARCH_ENDED, None, {"state": "finished"})
@@ -273,7 +276,7 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
 def test_a_store_of_any_name_holds_its_own_database(folder: str, tmp_path: Path) -> None:
     store = tmp_path / folder
     store.mkdir()
-    tracking_client.connect(store, tracking_client.tracking_uri(store, None), "one", None)
+    connect(store, tracking_client.tracking_uri(store, None), "one", None)
     assert (store / tracking_client.MLFLOW_DATABASE).is_file()
     if "%" not in folder:  # MLflow makes the folder of the quoted name too
         assert [path.name for path in tmp_path.iterdir()] == [folder]

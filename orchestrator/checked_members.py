@@ -1,0 +1,67 @@
+"""The hypergradients of an experiment, member by member of its choices, against central differences."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from metaloom.learners import build_learner
+from metaloom.learners.base import Learner
+from metaloom.orchestrator.rehearsal import members, rehearse
+from metaloom.orchestrator.store import Store
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.knobs.sampling import Value
+from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
+from metaloom.workers.assembly import assemble
+from metaloom.workers.checking import EXACT, Check, check_hypergradient
+from metaloom.workers.pretrained import bundle_start
+from metaloom.workers.records.names import TrialConfig
+
+__all__ = ["EXACT", "check"]
+
+
+def check(experiment: Experiment, store: Path) -> Iterator[tuple[Mapping[str, Value], Resolved, Check]]:
+    """Yield what was chosen, what it resolves to, and its check; the first, at the default, has every estimator's too.
+
+    Raises:
+        BadInput: The experiment does not run on its data.
+    """
+    with Store(store).taken_back():
+        rehearse(experiment, cache=store / "cache")
+    for number, (chosen, resolved) in enumerate(_distinct(experiment)):
+        yield chosen, resolved, _check(experiment, resolved, store, compare=number == 0)
+
+
+def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
+    """Yield the default, then every member of every choice that makes another learner of it."""
+    seen: set[str] = set()
+    for chosen in members(experiment):
+        resolved = resolve(experiment, Given(chosen, defaults(experiment)))
+        parts = json.dumps([resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
+        if parts not in seen:
+            seen.add(parts)
+            yield chosen, resolved
+
+
+def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> Check:
+    """Check one member; ``compare`` sets every estimator beside the one that it names."""
+    config = TrialConfig(
+        search=experiment.name,
+        trial=0,
+        seed=experiment.seed,
+        tasks=resolved.tasks,
+        learner=resolved.learner,
+        inner=resolved.inner,
+        outer={**resolved.outer, "precision": "float64"},
+        resources={**resolved.resources, "device": "cpu"},
+    )
+    start = bundle_start(config.learner)
+    parts = assemble(config, cache=store / "cache", start=start)
+
+    def build(kind: str) -> Learner:
+        given = config.outer.get("hypergradient")
+        own = isinstance(given, Mapping) and given.get("kind") == kind
+        outer = {**config.outer, "hypergradient": given if own else {"kind": kind}, "strategy": "loop"}
+        task = parts.source.shape
+        return build_learner(learner=config.learner, inner=config.inner, outer=outer, task=task, start=start)
+
+    return check_hypergradient(parts.learner, parts.source, seed=experiment.seed, build=build if compare else None)

@@ -1,0 +1,38 @@
+"""What a user names, read: an experiment in any of its forms, and a search of a store."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.state import SearchState
+from metaloom.orchestrator.store import DEFAULT_STORE, Store
+from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.loading import load_experiment
+
+Source = Experiment | str | Path | Mapping[str, Any]
+
+
+def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
+    """Return an experiment with changes, each as for ``--set``; raises ExperimentError with all that is wrong."""
+    if not isinstance(experiment, Experiment):
+        return load_experiment(experiment, changes)
+    return load_experiment(experiment.document, changes) if changes else experiment
+
+
+def load_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchState:
+    """Read a search from its journal: its settings, trials, reports, tests; it may be running.
+
+    Args:
+        name: The search.
+        store: Folder of all records.
+
+    Raises:
+        SearchError: There is no such search; with the nearest name.
+        StoreError: Its journal cannot be read.
+    """
+    journal = Journal(Store(store).existing_folder(name), read_only=True)
+    try:
+        return SearchState.replay(journal.events())
+    finally:
+        journal.close()
