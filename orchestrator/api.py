@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloom.orchestrator.director import Progress
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.samplers import checked_sampler
 from metaloom.orchestrator.proposing.warm_start import left_out, starts
 from metaloom.orchestrator.reading import Source, read_experiment
@@ -39,7 +39,7 @@ def search(
     concurrency: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
 ) -> SearchSummary:
     """Run a search to its end, or to a signal: it then returns with state ``interrupted``, and can be resumed.
 
@@ -82,7 +82,7 @@ def train(
     address: str | None = None,
     insecure_cluster: bool = False,
     seed: int | None = None,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
 ) -> SearchSummary:
     """Run one trial; a searched knob takes its default, and the summary's notes say so.
 
@@ -137,7 +137,7 @@ def _create_and_run(
     *,
     store: str | Path,
     name: str | None,
-    progress: Progress | None,
+    progress: SearchProgress | None,
     notes: Sequence[str] = (),
     defaults_alone: bool = False,
 ) -> SearchSummary:

@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from metaloom.learners import build_learner
 from metaloom.learners.base import Learner
 from metaloom.orchestrator.rehearsal import members, rehearse
 from metaloom.orchestrator.store import Store
+from metaloom.orchestrator.trial_configs import trial_config
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value
 from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
 from metaloom.workers.assembly import assemble
 from metaloom.workers.checking import EXACT, Check, check_hypergradient
 from metaloom.workers.pretrained import bundle_start
-from metaloom.workers.records.names import TrialConfig
 
 __all__ = ["EXACT", "check"]
 
@@ -44,16 +45,12 @@ def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Res
 
 def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> Check:
     """Check one member; ``compare`` sets every estimator beside the one that it names."""
-    config = TrialConfig(
-        search=experiment.name,
-        trial=0,
-        seed=experiment.seed,
-        tasks=resolved.tasks,
-        learner=resolved.learner,
-        inner=resolved.inner,
+    exact = replace(
+        resolved,
         outer={**resolved.outer, "precision": "float64"},
         resources={**resolved.resources, "device": "cpu"},
     )
+    config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
     start = bundle_start(config.learner)
     parts = assemble(config, cache=store / "cache", start=start)
 

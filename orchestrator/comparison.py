@@ -10,12 +10,12 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.hosting import open_trial
 from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.store import Store
+from metaloom.orchestrator.trial_configs import trial_config
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name
 from metaloom.search_spaces.sections.settings import Baseline
 from metaloom.workers.pairing import paired_difference
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 
 BASELINES_FOLDER = "baselines"
@@ -59,15 +59,11 @@ class _Baseline:
         resolved = baseline(experiment, asked)
         name = REFUSED_IN_FOLDERS.sub("_", baseline_name(asked))
         self._store, self.directory = store, director.journal.folder / BASELINES_FOLDER / name
-        self._config = TrialConfig(
+        self._config = trial_config(
+            resolved,
             search=director.journal.folder.name,
             trial=-1 - index,  # no trial of the search has such a number, nor such a seed
             seed=director.seed,
-            tasks=resolved.tasks,
-            learner=resolved.learner,
-            inner=resolved.inner,
-            outer=resolved.outer,
-            resources=resolved.resources,
         )
 
     def __call__(self) -> dict[str, Any]:

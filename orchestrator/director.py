@@ -5,22 +5,22 @@ that the journal does not: a new Director over the same journal goes on where th
 last one was killed.
 """
 
-import json
-import math
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Event, Journal
 from metaloom.orchestrator.messages import Assignment, Message
-from metaloom.orchestrator.proposing.study import Define, Proposal, Proposer
+from metaloom.orchestrator.progress import SearchProgress
+from metaloom.orchestrator.proposing.study import Define, Proposer
+from metaloom.orchestrator.results import problem_of, result_of, suggestion_of
 from metaloom.orchestrator.scheduling import population  # noqa: F401  (registers the scheduler 'pbt')
+from metaloom.orchestrator.scheduling.exchange import take_over
 from metaloom.orchestrator.scheduling.schedulers import (
     CONTINUE,
     PAUSE,
@@ -32,18 +32,10 @@ from metaloom.orchestrator.scheduling.schedulers import (
 )
 from metaloom.orchestrator.state import INTERRUPTED, SearchSettings, SearchState, TrialRecord
 from metaloom.orchestrator.store import trial_directory
+from metaloom.orchestrator.trial_configs import trial_config
+from metaloom.search_spaces.resolve import Resolved
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import CHECKPOINTS_FOLDER, Report, TrialConfig
-
-EXCHANGED_FILE = "exchanged.json"  # in a trial's directory: the last generation whose checkpoint was copied there
-
-
-class Progress(Protocol):
-    """Told of every event once it is in the journal."""
-
-    def update(self, event: Event, state: SearchState) -> None:
-        """Show what has happened; ``state`` has the event in it."""
-        ...
+from metaloom.workers.records.names import Report, TrialConfig
 
 
 class Director:
@@ -67,7 +59,7 @@ class Director:
         journal: Journal,
         define: Define,
         *,
-        progress: Progress | None = None,
+        progress: SearchProgress | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         events = journal.events()
@@ -148,16 +140,16 @@ class Director:
             self._record([self._event(records.TRIAL_WARNED, trial, warnings=list(report.warnings))])
         if record.reports and report.step <= record.step:
             return CONTINUE  # repeated after a damaged checkpoint: the journal knows it already
-        problem = self._problem(report)
+        problem = problem_of(report, self.settings)
         if problem:
             self.failed(trial, problem, "")
             return STOP
         verdict = self._judge(record, report)
         events = [self._event(records.TRIAL_REPORTED, trial, report=report.to_json(), worker=worker)]
         if report.finished:
-            events.append(self._event(records.TRIAL_FINISHED, trial, **self._result(report)))
+            events.append(self._event(records.TRIAL_FINISHED, trial, **result_of(report, self.settings)))
         elif verdict.action == STOP:
-            ending = {"step": report.step, "reason": verdict.reason, **self._result(report)}
+            ending = {"step": report.step, "reason": verdict.reason, **result_of(report, self.settings)}
             events.append(self._event(records.TRIAL_STOPPED, trial, **ending))
         elif verdict.action == PAUSE:
             events.append(self._event(records.TRIAL_INTERRUPTED, trial, reason=verdict.reason, lost=False))
@@ -211,8 +203,6 @@ class Director:
         """Return a trial's directory."""
         return trial_directory(self.journal.folder, trial)
 
-    # What follows from what.
-
     def _begin(self, trial: TrialRecord, worker: str) -> Assignment:
         attempt = trial.attempts + 1
         self._record([self._event(records.TRIAL_STARTED, trial.number, attempt=attempt, worker=worker)])
@@ -230,46 +220,16 @@ class Director:
         if proposal is None:
             self.exhausted = True
             return None
-        config = None if proposal.resolved is None else self._config(number, proposal)
-        knobs = proposal.params if proposal.resolved is None else proposal.resolved.knobs
-        payload = {
-            "knobs": dict(knobs),
-            "config": None if config is None else config.to_json(),
-            "sampler": proposal.origin,
-            "params": proposal.params,
-            "distributions": proposal.distributions,
-        }
-        events = [self._event(records.TRIAL_SUGGESTED, number, **payload)]
+        config = None if proposal.resolved is None else self._config(number, proposal.resolved)
+        events = [self._event(records.TRIAL_SUGGESTED, number, **suggestion_of(proposal, config))]
         if config is None:
             failure = {"reason": proposal.problem, "traceback": "", "step": 0}
             events.append(self._event(records.TRIAL_FAILED, number, **failure))
         self._record(events)
         return None if config is None else self.state.trials[number]
 
-    def _config(self, number: int, proposal: Proposal) -> TrialConfig:
-        resolved = proposal.resolved
-        assert resolved is not None
-        return TrialConfig(
-            search=self.journal.folder.name,
-            trial=number,
-            seed=self.seed,
-            tasks=resolved.tasks,
-            learner=resolved.learner,
-            inner=resolved.inner,
-            outer=resolved.outer,
-            resources=resolved.resources,
-        )
-
-    def _problem(self, report: Report) -> str:
-        """Say why a report cannot be used: an objective is missing or not a number. Empty if it can."""
-        for objective in self.settings.objectives:
-            value = report.metrics.get(objective.metric)
-            if value is None:
-                known = ", ".join(sorted(report.metrics))
-                return f"the trial reported no '{objective.metric}', which is an objective (it reported {known})"
-            if not math.isfinite(value):
-                return f"{objective.metric} is {value} at step {report.step}"
-        return ""
+    def _config(self, number: int, resolved: Resolved) -> TrialConfig:
+        return trial_config(resolved, search=self.journal.folder.name, trial=number, seed=self.seed)
 
     def _judge(self, record: TrialRecord, report: Report) -> Verdict:
         """Ask the scheduler as if the report were journalled: it will be, together with the verdict."""
@@ -284,22 +244,6 @@ class Director:
             return Verdict(STOP, "the time budget is spent")
         return verdict
 
-    def _result(self, report: Report) -> dict[str, Any]:
-        """What a trial is worth, as its last event says it."""
-        values = {one.metric: report.metrics[one.metric] for one in self.settings.objectives}
-        violations = {one.name: one.violation(report.metrics) for one in self.settings.constraints}
-        first = self.settings.objectives[0].metric
-        return {
-            "metric": first,
-            "value": values[first],
-            "values": values,
-            "violations": violations,
-            "interval": list(report.interval),
-            "episodes": len(report.scores),
-            "steps": report.step,
-            "seconds": report.seconds,
-        }
-
     def _time_is_up(self) -> bool:
         budget = self.settings.time_budget_s
         return budget is not None and self.state.elapsed_at(self._clock()) >= budget
@@ -308,13 +252,11 @@ class Director:
         """Stop the trials that wait: those with a report at its value, those without at none."""
         events = []
         for trial in self.state.in_state(records.WAITING):
-            result = self._result(trial.reports[-1]) if trial.reports else {"value": None, "values": {}}
+            result = result_of(trial.reports[-1], self.settings) if trial.reports else {"value": None, "values": {}}
             ending = {"step": trial.step, "reason": reason, **result}
             events.append(self._event(records.TRIAL_STOPPED, trial.number, **ending))
         if events:
             self._record(events)
-
-    # Population-based training.
 
     def _exchange(self) -> None:
         """Let the scheduler's population exchange checkpoints, if a generation is complete."""
@@ -325,7 +267,6 @@ class Director:
 
     def _exploited(self, exploit: Exploit) -> Event:
         resolved = self._proposer.resolve_with(exploit.params)
-        proposal = Proposal(resolved, "", dict(exploit.params), {}, "pbt")
         return self._event(
             records.TRIAL_EXPLOITED,
             exploit.trial,
@@ -335,7 +276,7 @@ class Director:
             params=dict(exploit.params),
             distributions=self.state.trials[exploit.donor].distributions,
             knobs=dict(resolved.knobs),
-            config=self._config(exploit.trial, proposal).to_json(),
+            config=self._config(exploit.trial, resolved).to_json(),
         )
 
     def _copy_checkpoints(self) -> None:
@@ -343,9 +284,7 @@ class Director:
         for trial in self.state.in_state(records.WAITING):
             if trial.exploited is not None:
                 donor = self.directory(int(trial.exploited["donor"]))
-                _take_over(donor, self.directory(trial.number), generation=trial.generation)
-
-    # The journal.
+                take_over(donor, self.directory(trial.number), generation=trial.generation)
 
     def _event(self, event_kind: str, about: int | None, **payload: Any) -> Event:
         return Event(0, self._clock(), about, event_kind, payload)
@@ -357,16 +296,3 @@ class Director:
             self._proposer.apply(event)
             if self._progress is not None:
                 self._progress.update(event, self.state)
-
-
-def _take_over(donor: Path, directory: Path, *, generation: int) -> None:
-    """Replace a trial's checkpoints by the donor's, once per generation."""
-    marker = directory / EXCHANGED_FILE
-    if marker.exists() and json.loads(marker.read_text())["generation"] >= generation:
-        return
-    aside = directory / f"{CHECKPOINTS_FOLDER}.new"
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(donor / CHECKPOINTS_FOLDER, aside)
-    shutil.rmtree(directory / CHECKPOINTS_FOLDER, ignore_errors=True)
-    aside.rename(directory / CHECKPOINTS_FOLDER)
-    marker.write_text(json.dumps({"generation": generation}))

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaloom.orchestrator.director import Progress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.reading import load_search
 from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
@@ -38,7 +38,7 @@ def resume(
     address: str | None = None,
     insecure_cluster: bool = False,
     concurrency: int | None = None,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
 ) -> SearchSummary:
     """Go on with a search. One that has ended is left as it is, and the summary says so.
 

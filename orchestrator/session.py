@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.comparison import compare_on_test
-from metaloom.orchestrator.director import Director, Progress
+from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest
 from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
 from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.study import OptunaProjection
 from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.signals import Interruption, Stopped
@@ -34,7 +35,7 @@ def run_session(
     *,
     store: Store,
     options: RunOptions,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
     notes: Sequence[str] = (),
 ) -> SearchSummary:
     """Run a search from where its journal stands. The caller holds the writer's lock.

@@ -22,10 +22,10 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from metaloom.learners.plugins import PluginError, load_plugin, named_plugins, refusal
-from metaloom.orchestrator import commands
 
 PLUGINS = "metaloom.commands"
 ATTRIBUTE = "COMMAND"
+BUILT_IN = "metaloom.orchestrator.commands"  # by name: each of its modules imports this one
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Command:
 @cache
 def built_in() -> tuple[str, ...]:
     """Return the names of the commands of this package, in the order of the alphabet."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(commands.__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(import_module(BUILT_IN).__path__)))
 
 
 @cache
@@ -76,7 +76,7 @@ def load(name: str) -> Command:
         PluginError: The module of an installed package cannot be imported, or declares no command.
     """
     if name in built_in():
-        return _declared(import_module(f"{commands.__name__}.{name}"))
+        return _declared(import_module(f"{BUILT_IN}.{name}"))
     plugin = plugged()[name]
     try:
         return _declared(load_plugin(PLUGINS, plugin))

@@ -1,0 +1,18 @@
+"""A trial's configuration from what the experiment resolves to."""
+
+from metaloom.search_spaces.resolve import Resolved
+from metaloom.workers.records.names import TrialConfig
+
+
+def trial_config(resolved: Resolved, *, search: str, trial: int, seed: int) -> TrialConfig:
+    """Return the configuration of a trial of a search."""
+    return TrialConfig(
+        search=search,
+        trial=trial,
+        seed=seed,
+        tasks=resolved.tasks,
+        learner=resolved.learner,
+        inner=resolved.inner,
+        outer=resolved.outer,
+        resources=resolved.resources,
+    )
