@@ -8,7 +8,7 @@ from typing import Any
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.hosting import open_trial
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.trial_configs import trial_config
 from metaloom.search_spaces.experiment import Experiment

@@ -12,11 +12,11 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest
 from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
+from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.study import OptunaProjection
 from metaloom.orchestrator.run_options import RunOptions
-from metaloom.orchestrator.signals import Interruption, Stopped
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.summary import SearchSummary, summarize
 from metaloom.orchestrator.tracking.outbox import Deferred, Outboxes

@@ -26,7 +26,7 @@ def local_ray() -> Iterator["Connection"]:
 
     ray_environment.prepare()
     from metaloom.orchestrator.executors.ray_cluster.connection import connected
-    from metaloom.orchestrator.signals import Interruption
+    from metaloom.orchestrator.interruption import Interruption
 
     with connected(Interruption(), cpus=2) as connection:
         yield connection

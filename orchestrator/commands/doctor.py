@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
 
 from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
@@ -34,7 +33,7 @@ RAY_TRIAL = """
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster import connection as ray_connection
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 import ray
 with ray_connection.connected(Interruption(), cpus=1):
     assert ray.get(ray.remote(lambda: 42).remote()) == 42
@@ -108,6 +107,8 @@ def _package(name: str) -> Callable[[], Finding]:
 
 
 def _processors() -> Finding:
+    import psutil  # here: the command line's help does without it
+
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     told = f"{usable} usable of {os.cpu_count()}; {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"

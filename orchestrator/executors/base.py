@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from metaloom.learners.registry import Registry
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.hosting import OpenTrial
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 
 class Executor(Protocol):

@@ -8,7 +8,7 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 NAME = "inline"
 logger = logging.getLogger("metaloom")

@@ -19,7 +19,7 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors import EXECUTORS, Executor, ExecutorRequest
 from metaloom.orchestrator.executors.inline import InlineExecutor
-from metaloom.orchestrator.signals import Interruption, Stopped
+from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.workers.errors import StorageError
 from metaloom.workers.records import names as records
 from metaloom.workers.records.names import TrialConfig

@@ -9,8 +9,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.proposing.evolution import RegularizedEvolution
-from metaloom.orchestrator.signals import Interruption
 from metaloom.workers.records import names as records
 from tests.support import toy
 

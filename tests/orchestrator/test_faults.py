@@ -15,8 +15,8 @@ import pytest
 
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records
 from tests.support import toy

@@ -94,7 +94,7 @@ import os, signal, time
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster import connection as ray_connection
-from metaloom.orchestrator.signals import Interruption, Stopped
+from metaloom.orchestrator.interruption import Interruption, Stopped
 
 start_ray = ray_connection._start
 

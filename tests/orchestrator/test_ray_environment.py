@@ -68,7 +68,7 @@ def test_an_address_at_which_nobody_listens_is_said_at_once() -> None:
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster.connection import connected
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 with connected(Interruption(), address={address!r}):
     pass
 """
@@ -88,7 +88,7 @@ import psutil
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster.connection import connected
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 def answers():
     return ray.get(ray.remote(lambda: 42).remote()) == 42
@@ -131,7 +131,7 @@ import subprocess, sys
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster.connection import connected
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 with connected(Interruption(), cpus=1):
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
 assert child.poll() is None
@@ -147,7 +147,7 @@ import signal, sys, time
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster.connection import connected
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 for _ in range(2):  # one Ray after another is no trouble
     told = Interruption()
     with connected(told, cpus=1):
@@ -174,7 +174,7 @@ from metaloom.orchestrator.executors.ray_cluster import environment as ray_envir
 ray_environment.prepare()
 import ray
 from metaloom.orchestrator.executors.ray_cluster.connection import connected
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 class Counter:
     def count(self):

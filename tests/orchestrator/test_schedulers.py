@@ -10,8 +10,8 @@ import scipy.stats
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.scheduling.schedulers import CONTINUE, PAUSE, SCHEDULERS, STOP, build_scheduler, paired_t
-from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import Objective, SearchSettings, SearchState, TrialRecord
 from metaloom.workers.records import names as records
 from metaloom.workers.records.names import Report

@@ -9,9 +9,9 @@ from metaloom.dashboards import queries
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import Assignment, Message
-from metaloom.orchestrator.signals import Interruption
 from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records
 from metaloom.workers.records.names import Report

@@ -12,9 +12,9 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors.hosting import TrialHost
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Event, Journal
 from metaloom.orchestrator.proposing.study import OptunaProjection, record_in_database
-from metaloom.orchestrator.signals import Interruption
 from metaloom.workers.records import names as records
 from tests.support import toy
 

@@ -14,8 +14,8 @@ from typing import Any
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal, writer_lock
-from metaloom.orchestrator.signals import Interruption, Stopped
 from tests.support import toy
 
 

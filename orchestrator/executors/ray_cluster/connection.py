@@ -25,7 +25,7 @@ from ray.experimental import internal_kv
 
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.ray_cluster import environment
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 SERVERS = ("gcs_server", "raylet")
 LOOK_S = 1.0  # how often it is looked whether the servers live

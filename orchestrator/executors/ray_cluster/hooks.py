@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from metaloom.orchestrator.executors.ray_cluster.adapter import TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 from metaloom.orchestrator.executors.ray_cluster.worker import ACTOR, MESSAGE
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 
 class JournalSearcher(Searcher):  # type: ignore[misc]  # ray is not typed

@@ -27,7 +27,7 @@ from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 from metaloom.orchestrator.executors.ray_cluster.hooks import JournalScheduler, JournalSearcher, StopCallback
 from metaloom.orchestrator.executors.ray_cluster.placement import Asked, request, slots
 from metaloom.orchestrator.executors.ray_cluster.worker import trainable
-from metaloom.orchestrator.signals import Interruption
+from metaloom.orchestrator.interruption import Interruption
 
 
 class RayExecutor:
