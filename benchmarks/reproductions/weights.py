@@ -1,13 +1,12 @@
-"""V7 to V9: how much an example counts, under label noise and under imbalance, on scikit-learn's digits."""
+"""V7 and V8: how much an example counts, under label noise and under imbalance, on scikit-learn's digits."""
 
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
 from scipy.stats import spearmanr
 
@@ -15,7 +14,6 @@ from benchmarks.reproductions.harness import Row, Trained, opened, row, train
 from benchmarks.reproductions.written_out import control, reweighted
 from metaloom.learners.knowledge.sample_weights import Examples
 from metaloom.learners.tensors import part
-from metaloom.workers.data.digits import Digits
 from metaloom.workers.scoring import Evaluation
 
 STEPS = 1_500
@@ -156,8 +154,8 @@ def _v7_rows(
     name, low = f"{_told(noise)}, decay {PUBLISHED_DECAY}", noise == 0.4
     last, best = [one.test() for one, _ in plain], [oracle for _, oracle in plain]
     tested = {method: [one.test() for one in trained] for method, trained in found.items()}
-    floor = max(_mean(last) + 0.08, _mean(alone) + 0.04)
-    net = _mean(tested["net"]) if low else _mean(last) + 0.25
+    floor = max(average(last) + 0.08, average(alone) + 0.04)
+    net = average(tested["net"]) if low else average(last) + 0.25
     ratios = {method: tuple(weight_ratio(one) for one in found[method]) for method in ("net", "reweight")}
     return [
         row("V7", f"{name}: plain cross entropy, last epoch", last),
@@ -203,7 +201,7 @@ def v8(seeds: Sequence[int], cache: Path) -> list[Row]:
         name = f"imbalance {factor:.0f}"
         found = {kind: [_long_tailed(kind, factor, seed, cache) for seed in seeds] for kind in TAILED}
         tested = {kind: [one.test() for one in trained] for kind, trained in found.items()}
-        plain = _mean(tested["plain"])
+        plain = average(tested["plain"])
         directions = tuple(curve_direction(one) for one in found["net"])
         rows += [
             row("V8", f"{name}: plain cross entropy", tested["plain"]),
@@ -244,65 +242,6 @@ def _long_tailed(kind: str, factor: float, seed: int, cache: Path) -> Trained:
     return train(experiment, seed=seed, cache=cache)
 
 
-class RareNines(Digits):
-    """Is it a nine? 1,000 other digits and 5 nines to train on, 10 balanced clean samples, 200 balanced to test."""
-
-    name = "rare_nines"
-    SIZES: ClassVar[dict[str, tuple[int, int]]] = {
-        "train": (1000, 5),
-        "meta": (5, 5),
-        "validation": (20, 20),
-        "test": (100, 100),
-    }
-
-    @classmethod
-    def of(cls, digits: Digits) -> "RareNines":
-        """Share the digits out anew."""
-        x, nines = digits._x, (np.asarray(digits.labels) == 9).astype(np.int64)
-        order = np.random.default_rng(0).permutation(len(nines))
-        rows = {label: order[nines[order] == label] for label in (0, 1)}
-        parts, taken = {}, [0, 0]
-        for name, sizes in cls.SIZES.items():
-            chosen = [rows[label][taken[label] : taken[label] + size] for label, size in enumerate(sizes)]
-            taken = [start + size for start, size in zip(taken, sizes, strict=True)]
-            parts[name] = np.concatenate(chosen)
-        return cls(x, nines, parts, digits.config, seed=digits.seed, scale=digits.scale, inputs=(64,))
-
-
-def v9(seeds: Sequence[int], cache: Path) -> list[Row]:
-    """Two classes at 200 : 1, judged on a balanced test set."""
-    found = {kind: [_rare(kind, seed, cache) for seed in seeds] for kind in RARE}
-    plain = 1 - _mean(found["plain"])
-    name = "nine or not, 1,000 : 5, accuracy on a balanced test"
-    bound = 1 - plain / 2
-    return [
-        row("V9", f"{name}: plain cross entropy", found["plain"]),
-        row("V9", f"{name}: the 10 balanced samples alone", found["alone"]),
-        row("V9", f"{name}: classes weighed by their size", found["balanced"]),
-        row(
-            "V9",
-            f"{name}: learning to reweight",
-            found["reweight"],
-            gate=f">= {bound:.3f} (half of plain's error)",
-            reached=lambda mean: mean >= bound,
-        ),
-    ]
-
-
-RARE: dict[str, dict[str, Any]] = {
-    "plain": {"method": "cross_entropy"},
-    "alone": {"method": "cross_entropy"},
-    "balanced": {"method": "cross_entropy", "weighting": {"kind": "class_ratios"}},
-    "reweight": {"method": "learning_to_reweight"},
-}
-
-
-def _rare(kind: str, seed: int, cache: Path) -> Evaluation:
-    tasks: dict[str, Any] = {"train_on": "meta", "batch": 10} if kind == "alone" else {}
-    experiment = settings("cross_entropy", meta_batch=10, **tasks)
-    experiment["learner"] |= RARE[kind]
-    return train(experiment, seed=seed, cache=cache, remake=RareNines.of).test()
-
-
-def _mean(evaluations: Sequence[Evaluation]) -> float:
+def average(evaluations: Sequence[Evaluation]) -> float:
+    """Return the mean over the evaluations of as many seeds."""
     return sum(one.mean for one in evaluations) / len(evaluations)

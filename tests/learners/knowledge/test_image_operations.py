@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance, affine, covered
+from metaloom.learners.knowledge.image_geometry import affine
+from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance, covered
 
 DOUBLE = torch.float64
 AFFINE = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
