@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.bilevel import Bilevel
+from benchmarks.provenance import COMMIT, SHORT, commit_of_code
 from benchmarks.registry import OURS
 from benchmarks.row import TOLERANCE, Row
 from benchmarks.workloads import WORKLOADS, Workload
@@ -132,10 +133,10 @@ def section(workload: Workload | Bilevel, rows: Sequence[Row], setting: Setting)
 
 
 def keep(folder: Path, measured: Mapping[str, Any]) -> None:
-    """Replace what was measured in the folder's records, and write its page anew."""
+    """Replace what was measured in the folder's records, and write its page again."""
     records = folder / RECORDS
     known: dict[str, Any] = json.loads(records.read_text(encoding="utf-8")) if records.exists() else {}
-    known |= measured
+    known |= {name: {COMMIT: commit_of_code(), **one} for name, one in measured.items()}
     ordered = {name: known[name] for name in (*WORKLOADS, *SECTIONS) if name in known}
     folder.mkdir(parents=True, exist_ok=True)
     records.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
@@ -153,9 +154,11 @@ def page(known: Mapping[str, Any]) -> str:
     for name, kept in known.items():
         if name in SECTIONS:
             parts.append(SECTIONS[name](kept))
-            continue
-        rows = [Row(**row) for row in kept["rows"]]
-        parts.append(section(WORKLOADS[name], rows, Setting(**kept["setting"])))
+        else:
+            rows = [Row(**row) for row in kept["rows"]]
+            parts.append(section(WORKLOADS[name], rows, Setting(**kept["setting"])))
+        commit = kept.get(COMMIT)
+        parts.append(f"Measured at {commit[:SHORT]}.\n" if commit else "Measured on code that was not committed.\n")
     missing = [name for name in (*WORKLOADS, *SECTIONS) if name not in known]
     if missing:
         parts.append(f"Not measured here yet: {', '.join(missing)}.\n")

@@ -109,7 +109,7 @@ def test_a_seed_is_measured_once_in_a_commit_and_every_time_with_changed_code(
         return {2: measured[-1]}
 
     commit: str | None = "0123abc"
-    monkeypatch.setattr(harness, "_commit", lambda: commit)
+    monkeypatch.setattr(harness, "commit_of_code", lambda: commit)
     first = harness.remembered("V0", 0, tmp_path, measure)
     again = harness.remembered("V0", 0, tmp_path, measure)
     assert len(measured) == 1 and again.seconds == first.seconds

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.reproductions import CLAIMS
 from benchmarks.reproductions.report import PAGE, _line, keep, rewrite
+from benchmarks.staleness import stale_rows
 
 
 def main() -> int:
@@ -26,7 +27,13 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=Path(".cache/metaloom"), help="where task data are kept")
     parser.add_argument("--list", action="store_true", help="print the claims, and measure nothing")
     parser.add_argument("--page", action="store_true", help="write the page from the records, and measure nothing")
+    parser.add_argument(
+        "--stale", action="store_true", help="list the rows of both tables whose code has changed, and measure nothing"
+    )
     options = parser.parse_args()
+    if options.stale:
+        print(*(found := stale_rows()), sep="\n", end="\n" * bool(found))
+        return int(bool(found))
     if options.list:
         print(*CLAIMS, sep="\n")
         return 0

@@ -3,7 +3,6 @@
 import json
 import math
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 
+from benchmarks.provenance import commit_of_code
 from metaloom.learners import build_learner
 from metaloom.learners.base import EpisodeOutcome
 from metaloom.search_spaces.loading import load_experiment
@@ -165,7 +165,7 @@ def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping
         cache: Where measurements are kept, each commit's in a folder of its own; nothing is kept of changed files.
         measure: Trains the seed, and tests it.
     """
-    commit = _commit()
+    commit = commit_of_code()
     file = cache / "reproductions" / str(commit) / f"{claim}-{seed}.json"
     if commit is not None and file.exists():
         document = json.loads(file.read_text())
@@ -177,15 +177,6 @@ def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"tests": tests, "seconds": measured.seconds}))
     return measured
-
-
-def _commit() -> str | None:
-    """Return the commit of the working tree, or None if its code differs from it or there is none."""
-    command = ["git", "-C", str(ROOT)]
-    changed = subprocess.run([*command, "diff", "--quiet", "HEAD", "--", ".", ":!docs"], check=False).returncode
-    if changed:
-        return None
-    return subprocess.run([*command, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _evaluation(document: Mapping[str, Any]) -> Evaluation:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import COMMIT, SHORT, commit_of_code
 from benchmarks.reproductions.controls import number, wins
 from benchmarks.reproductions.harness import Row
 
@@ -28,9 +29,14 @@ own.
 
 
 def keep(claim: str, rows: Sequence[Row], seconds: float, seeds: Sequence[int]) -> None:
-    """Replace a claim's rows in the records, and write the page anew."""
+    """Replace a claim's rows in the records, and write the page again."""
     known: dict[str, Any] = json.loads(RECORDS.read_text()) if RECORDS.exists() else {}
-    known[claim] = {"seconds": round(seconds), "seeds": list(seeds), "rows": [asdict(row) for row in rows]}
+    known[claim] = {
+        COMMIT: commit_of_code(),
+        "seconds": round(seconds),
+        "seeds": list(seeds),
+        "rows": [asdict(row) for row in rows],
+    }
     ordered = dict(sorted(known.items(), key=lambda item: int(item[0][1:])))
     DOCS.mkdir(exist_ok=True)
     RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
@@ -38,7 +44,7 @@ def keep(claim: str, rows: Sequence[Row], seconds: float, seeds: Sequence[int]) 
 
 
 def rewrite() -> None:
-    """Write the page anew from the records alone."""
+    """Write the page again from the records alone."""
     PAGE.write_text(page(json.loads(RECORDS.read_text())))
 
 
@@ -49,7 +55,7 @@ def page(known: dict[str, Any]) -> str:
         seeds = ", ".join(map(str, record["seeds"]))
         command = f"python -m benchmarks.reproductions {claim} --seeds {len(record['seeds'])}"
         parts.append(
-            f"\n## {claim}\n\n`{command}` (seeds {seeds}; {record['seconds']} s)\n\n"
+            f"\n## {claim}\n\n`{command}` (seeds {seeds}; {record['seconds']} s; {measured_at(record)})\n\n"
             "| what | value | 95% interval | seeds | must reach | reached | setting |\n|---|---|---|---|---|---|---|\n"
         )
         rows = [Row(**_tuples(row)) for row in record["rows"]]
@@ -57,6 +63,12 @@ def page(known: dict[str, Any]) -> str:
         if won := wins(rows):
             parts.append("\nWhere a control wins:\n\n" + "".join(f"- {sentence}\n" for sentence in won))
     return "".join(parts)
+
+
+def measured_at(record: dict[str, Any]) -> str:
+    """Say at which commit a record was measured."""
+    commit = record.get(COMMIT)
+    return f"measured at {commit[:SHORT]}" if commit else "measured on code that was not committed"
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
