@@ -1,5 +1,6 @@
 # make search   set everything up and run the main job on the embedded data
 # make test     set everything up and pass the checks and tests
+# make docs     build the pages and the API reference in docs/_build/html; a warning is an error
 # make reproduce, make bench   the published numbers, and the timings beside the peers (long)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ READY  := $(VENV)/.ready
 # one thread a process: trials run side by side, and results do not depend on the thread count
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup search test lint reproduce bench clean
+.PHONY: setup search test lint docs reproduce bench clean
 
 setup: $(READY)
 
@@ -36,6 +37,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	rm -rf docs/_api
+	$(BIN)/sphinx-build -W --keep-going -q -j 2 -b html docs docs/_build/html
+
 reproduce: $(READY)
 	$(BIN)/python -m pytest -m slow tests/reproductions -s -n 0
 
@@ -47,4 +53,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.small_costs
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docs/_build docs/_api

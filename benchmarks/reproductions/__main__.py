@@ -12,8 +12,8 @@ from benchmarks.reproductions.report import PAGE, _line, keep, rewrite
 from benchmarks.staleness import stale_rows
 
 
-def main() -> int:
-    """Run the claims named, or all; return 1 if one misses its gate."""
+def arguments() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reproductions",
         description=__doc__,
@@ -30,6 +30,12 @@ def main() -> int:
     parser.add_argument(
         "--stale", action="store_true", help="list the rows of both tables whose code has changed, and measure nothing"
     )
+    return parser
+
+
+def main() -> int:
+    """Run the claims named, or all; return 1 if one misses its gate, or if a row is stale."""
+    parser = arguments()
     options = parser.parse_args()
     if options.stale:
         print(*(found := stale_rows()), sep="\n", end="\n" * bool(found))
