@@ -64,11 +64,11 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        return _told(error, as_json=as_json)
+        return _report_error(error, as_json=as_json)
 
 
 def _interrupted(number: Signals, *, as_json: bool) -> int:
-    """Say which signal has ended the command before it had its answer; return the exit code."""
+    """Say which signal ended the command before it had an answer; return the exit code."""
     text, code = f"interrupted by {number.name}", 128 + number
     print(f"metaloom: {text}", file=sys.stderr)
     if as_json:
@@ -82,7 +82,8 @@ def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:
     if not arguments:
         print(text)
         return error.exit_code
-    command = next((word for word in arguments if word in registry.built_in() or word in registry.plugged()), "")
+    names = registry.names()
+    command = next((word for word in arguments if word in names), "")
     print(
         f"metaloom: {text} (see: {' '.join(['metaloom', *([command] if command else []), '--help'])})", file=sys.stderr
     )
@@ -91,8 +92,8 @@ def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:
     return error.exit_code
 
 
-def _told(error: Exception, *, as_json: bool) -> int:
-    """Print an error for its reader: what a user can act on as it is, anything else with a way to report it."""
+def _report_error(error: Exception, *, as_json: bool) -> int:
+    """Print an error: one that a user can act on as it is, any other with a way to report it; return the exit code."""
     if isinstance(error, MetaloomError):
         text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
     else:

@@ -16,7 +16,7 @@ from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.state import SearchState, TrialRecord
 from metaloom.workers.records import names as records
 
-QUIET_S = 10.0  # plain lines for reports are at least so far apart; the ends of trials are all told
+QUIET_S = 10.0  # plain lines for reports are at least so far apart; all ends of trials are shown
 ENDS = {
     records.TRIAL_FINISHED: "finished",
     records.TRIAL_STOPPED: "stopped",
@@ -107,12 +107,12 @@ def end_line(event: Event, state: SearchState) -> str:
     trial = state.trials[event.trial]
     ended = sum(one.ended for one in state.trials.values())
     asked = state.settings.trials if state.settings else ended
-    told = f"[{ended}/{asked}] trial {trial.number} {ENDS[event.kind]}"
+    beginning = f"[{ended}/{asked}] trial {trial.number} {ENDS[event.kind]}"
     if event.kind == records.TRIAL_FAILED:
-        return f"{told}: {trial.reason}"
+        return f"{beginning}: {trial.reason}"
     seconds = trial.reports[-1].seconds if trial.reports else 0.0
     why = f" ({trial.reason})" if trial.reason else ""
-    return f"{told}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
+    return f"{beginning}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
 
 
 def lost_line(event: Event, state: SearchState) -> str:

@@ -68,6 +68,11 @@ def plugged() -> dict[str, EntryPoint]:
     return found
 
 
+def names() -> set[str]:
+    """Return the names of all commands, without looking whether two packages share one."""
+    return {*built_in(), *(plugin.name for plugin in named_plugins(PLUGINS))}
+
+
 def load(name: str) -> Command:
     """Import a command's module and return its declaration.
 

@@ -54,8 +54,8 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     shown = tables.table("learned knob", "relative error", "numbers", "norm", *(["estimator"] if several else []))
     for knob, error in document["knobs"].items():
         detail = document["details"][knob]
-        told = "no slope" if error is None else f"{error:.2e}"
-        cells = [knob, told, f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
+        error_text = "no slope" if error is None else f"{error:.2e}"
+        cells = [knob, error_text, f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
         shown.add_row(*tables.row(*cells, *([detail["estimator"]] if several else [])))
     screen.print(shown)
     for member in document["members"]:  # an implicit gradient is as good as the solution that it is taken at
@@ -83,18 +83,18 @@ def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
     sloped = [knob for knob in knobs if flat[knob] is not None] or knobs
     for kind, one in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
         name = f"{'*' if kind == document['estimator'] else ' '}{kind}"
-        told = {knob: _told(error, flat[knob]) for knob, error in one["errors"].items()}
+        texts = {knob: _error_text(error, flat[knob]) for knob, error in one["errors"].items()}
         if many:
             worst = max(sloped, key=lambda knob: _worst({knob: one["errors"][knob]}))
-            told = {"error": told[worst], "of": worst.removeprefix("learner.")}
-        shown.add_row(*tables.row(name, *told.values(), f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
+            texts = {"error": texts[worst], "of": worst.removeprefix("learner.")}
+        shown.add_row(*tables.row(name, *texts.values(), f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
     screen.print(shown)
     for kind, one in compared.items():
         if one["refused"]:
             screen.print(f"refused: {kind}: {one['refused'].split('; ')[0]}", markup=False, style="dim")
 
 
-def _told(error: float | None, slope: float | None) -> str:
+def _error_text(error: float | None, slope: float | None) -> str:
     """Say an estimator's error of a knob along which the checked one's is ``slope``; None is what has no number."""
     if error is None:
         return "no slope" if slope is None else "diverged"

@@ -92,8 +92,8 @@ def examine(store: Path, *, try_ray: bool = True) -> list[Finding]:
 
 def _python() -> Finding:
     enough = sys.version_info >= (3, 11)
-    told = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Finding("python", told if enough else f"{told}; 3.11 or newer is needed", enough)
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("python", text if enough else f"{text}; 3.11 or newer is needed", enough)
 
 
 def _package(name: str) -> Callable[[], Finding]:
@@ -111,8 +111,8 @@ def _processors() -> Finding:
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
-    told = f"{usable} usable of {os.cpu_count()}; {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    return Finding("processors and memory", told)
+    text = f"{usable} usable of {os.cpu_count()}; {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    return Finding("processors and memory", text)
 
 
 def _devices() -> Finding:
@@ -146,8 +146,8 @@ def _writing(store: Path) -> Finding:
 
 def _disk(store: Path) -> Finding:
     free = shutil.disk_usage(_existing(store)).free
-    told = f"{free / 2**30:.1f} GiB free"
-    return Finding("disk", told if free >= LITTLE_BYTES else f"only {told}; free some space", free >= LITTLE_BYTES)
+    text = f"{free / 2**30:.1f} GiB free"
+    return Finding("disk", text if free >= LITTLE_BYTES else f"only {text}; free some space", free >= LITTLE_BYTES)
 
 
 def _ray() -> Finding:

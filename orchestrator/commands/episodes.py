@@ -33,8 +33,8 @@ def episodes(
     with answering(as_json) as answer:
         found = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
         for column in found.empty:
-            told = f"--where: {column} is empty (null) in every row that the other conditions keep"
-            tables.console(sys.stderr).print(told, markup=False)
+            message = f"--where: {column} is empty (null) in every row that the other conditions keep"
+            tables.console(sys.stderr).print(message, markup=False)
         document = {"rows": found.rows, "total": found.total}
         answer.give(document, lambda screen: tables.show_episodes(screen, found.rows, found.total))
 

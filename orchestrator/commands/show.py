@@ -39,8 +39,8 @@ def draw_if_missing(store: Path, name: str) -> None:
     try:
         draw_trial(store, name, best.id)
     except (MetaloomError, OSError) as error:
-        told = f"metaloom: what trial {best.id} has learned cannot be drawn: {error}"
-        tables.console(sys.stderr).print(told, style="yellow", markup=False)
+        message = f"metaloom: what trial {best.id} has learned cannot be drawn: {error}"
+        tables.console(sys.stderr).print(message, style="yellow", markup=False)
 
 
 COMMAND = Command(

@@ -30,7 +30,7 @@ def train(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
-    """Run one trial; a searched knob takes its default, and that is said."""
+    """Run one trial; a searched knob takes its default, which is reported."""
     with answering(as_json) as answer:
         run = functools.partial(
             api.train,

@@ -46,8 +46,8 @@ def ui(
         tables.console(sys.stderr).print(f"starting the MLflow UI on {store} ...", markup=False)
         with served(store, chosen) as process:
             url = f"http://{HOST}:{chosen}"
-            told = f"{url} shows {store}; Ctrl-C ends it"
-            answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(told, markup=False))
+            message = f"{url} shows {store}; Ctrl-C ends it"
+            answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(message, markup=False))
             if browser:
                 webbrowser.open(url)
             serve(process)

@@ -82,6 +82,10 @@ def test_two_commands_of_one_name_are_refused(tmp_path: Path) -> None:
     assert refused.returncode == 3 and "Traceback" not in refused.stderr
     assert "the plugin 'show' of warm-welcome 1.2" in refused.stderr
     assert "two commands are named 'show'" in refused.stderr
+    refused = metaloom(tmp_path, "--json", "episodes")
+    assert (
+        refused.returncode == 2 and "metaloom episodes --help" in refused.stderr and "Traceback" not in refused.stderr
+    )
 
 
 def test_the_command_of_the_documents_runs(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def _check_address(address: str, insecure: bool) -> None:
         )
     if not insecure and os.environ.get("RAY_AUTH_MODE") != "token":
         raise SearchError(
-            f"the cluster at {address} would be joined without a token, and whoever reaches such a cluster "
+            f"the cluster at {address} would be joined without a token, and anyone who reaches such a cluster "
             "can run code on it; start it and this command with RAY_AUTH_MODE=token, or pass --insecure-cluster"
         )
 
