@@ -10,11 +10,11 @@ from PIL import Image
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import BadInput
+from metaloom.learners.task_kinds import CLASSIFICATION, REGRESSION
 from metaloom.orchestrator.command_line.new_task import Reader
-from metaloom.workers.records.names import CLASSIFICATION, REGRESSION
 
-IMAGES = TaskShape(kind=CLASSIFICATION, inputs=(1, 28, 28), outputs=5)
-ROWS = TaskShape(kind=REGRESSION, inputs=(2,), outputs=1)
+IMAGES = TaskShape(kind=CLASSIFICATION.name, inputs=(1, 28, 28), outputs=5)
+ROWS = TaskShape(kind=REGRESSION.name, inputs=(2,), outputs=1)
 
 
 def picture(path: Path, brightness: int, size: int = 40) -> None:
