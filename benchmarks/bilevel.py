@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from benchmarks.networks import Conv4, MixedCells, ResNet8, draw_logits
 from benchmarks.targets import Target, faster, leaner, right
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Support
 
 Parameters = dict[str, Tensor]
 Model = Callable[..., Tensor]  # (images, alpha=...) to logits, its parameters bound
@@ -100,7 +100,7 @@ def batches(generator: Generator, *, training: int, validation: int, channels: i
         labels = torch.arange(count) % WAYS
         return classes[labels] + 0.3 * torch.randn(count, channels, side, side, generator=generator), labels
 
-    return Episode(*draw(training), *draw(validation))
+    return Episode(Support(*draw(training)), *draw(validation))
 
 
 def mixed_losses(model: Model, phi: Parameters, episode: Episode) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from benchmarks.bilevel import BILEVEL, Bilevel
 from benchmarks.networks import Conv4, Norm, SineMLP, batch_norm
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Support
 
 Parameters = dict[str, Tensor]
 
@@ -61,7 +61,7 @@ def image_episode(generator: Generator, *, ways: int, shots: int, queries: int) 
         labels = torch.arange(ways).repeat_interleave(count)
         return (classes[labels] + 0.3 * torch.rand(ways * count, 1, 28, 28, generator=generator)).clamp(0, 1), labels
 
-    return Episode(*draw(shots), *draw(queries))
+    return Episode(Support(*draw(shots)), *draw(queries))
 
 
 def sine_episode(generator: Generator, *, shots: int = 10) -> Episode:
@@ -69,7 +69,7 @@ def sine_episode(generator: Generator, *, shots: int = 10) -> Episode:
     amplitude, phase = 0.1 + 4.9 * torch.rand((), generator=generator), torch.pi * torch.rand((), generator=generator)
     x = 10 * torch.rand(2 * shots, 1, generator=generator) - 5
     y = amplitude * torch.sin(x - phase)
-    return Episode(x[:shots], y[:shots], x[shots:], y[shots:])
+    return Episode(Support(x[:shots], y[:shots]), x[shots:], y[shots:])
 
 
 def _images(tasks: int, *, ways: int, shots: int) -> Callable[[Generator], list[Episode]]:

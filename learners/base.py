@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Generator, Tensor
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import Tensors
 
@@ -63,7 +63,7 @@ class Learner(Protocol):
         task: The shape of the episodes it was built for.
         online: True if its inner state persists from one outer step to the next.
         carry: Over how many outer steps an inner loop goes on, on the same episodes; 1 where each begins its own.
-        setting: ``"inductive"``, or ``"transductive"`` if a query's prediction depends on the other queries.
+        setting: ``inductive``, ``semi-supervised``, or ``transductive`` if a query's prediction depends on the others.
         batch_norm: The batch-norm mode, or ``"none"``.
         evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
         estimator: The hypergradient estimator in use.
@@ -110,9 +110,7 @@ class Learner(Protocol):
         """Adapt on the support set and score the query set after each inner step."""
         ...
 
-    def adapt(
-        self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
-    ) -> Adapted:
+    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> Adapted:
         """Adapt to a new task."""
         ...
 

@@ -37,11 +37,17 @@ class Component:
         slot: The name of the slot it fills.
         Config: Its frozen dataclass.
         learns: Whether it brings meta-knowledge of its own, beyond knobs given as ``Learned``.
+        needs_task: Whether it is built from the shape of the task too: ``(config, task)``.
+        reaches_losses: Whether the inner losses at a given theta depend on its part of phi.
+        solver: The solver that serves it, if only one does; it then takes the place of the default one.
     """
 
     slot: ClassVar[str]
     Config: ClassVar[type] = NoConfig
     learns: ClassVar[bool] = False
+    needs_task: ClassVar[bool] = False
+    reaches_losses: ClassVar[bool] = True
+    solver: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:
         if not (is_dataclass(config) and isinstance(config, self.Config)):
@@ -183,14 +189,14 @@ class Slot:
 
     Attributes:
         name: The slot's name in an experiment.
-        registry: The components that may fill it.
+        registry: The components (subclasses of ``Component``) that may fill it.
         fixed: The kind it has where nothing is said.
         learned: The kind that the one word ``learn`` means; None where the slot has no learned kind.
         combined: How several components fill it together; None where it takes one.
     """
 
     name: str
-    registry: Registry[type[Component]]
+    registry: Registry[Any]
     fixed: str
     learned: str | None = None
     combined: type[Composite] | None = None

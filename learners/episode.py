@@ -9,8 +9,7 @@ from torch import Tensor
 
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.task_kinds import TASK_KINDS, TaskKind
-
-NOISE = "noise/"
+from metaloom.learners.tensors import part, under
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,38 @@ class TaskShape:
 
 
 @dataclass(frozen=True)
+class Support:
+    """What a learner adapts to. A solver declares which of the optional parts it uses; others are refused.
+
+    Attributes:
+        x: [support, *features] float32; no rows where a solver needs ``class_features`` alone.
+        y: [support] int64 in [0, ways), or [support, targets] float32.
+        class_features: [ways, *features] float32: what is known of each class itself, such as attributes.
+        mask: [support] bool: the examples that are there; others fill up episodes of varying shots.
+    """
+
+    x: Tensor
+    y: Tensor
+    class_features: Tensor | None = None
+    mask: Tensor | None = None
+
+    def given(self) -> frozenset[str]:
+        """Return the names of the optional parts that it has."""
+        return frozenset(name for name in ("class_features", "mask") if getattr(self, name) is not None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that it has, by field."""
+        named = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Episode:
     """A task, or one pair of batches of a single task.
 
-    support_x: [support, *features] float32    support_y: [support] int64 in [0, ways), or [support, targets] float32
-    query_x:   [queries, *features] float32    query_y:   [queries] int64, or [queries, targets] float32
-    class_ids: [ways] int64, the meta-split-wide id of each local label; None in regression
+    support:     What is adapted to.
+    query_x:     [queries, *features] float32    query_y: [queries] int64, or [queries, targets] float32
+    class_ids:   [ways] int64, the meta-split-wide id of each local label; None without classes
     support_ids: [support] int64, each example's number in the training set of a single task; None elsewhere
 
     ``training`` says that the query's labels may be trained on (Reptile trains on the whole of a meta-train
@@ -71,8 +96,7 @@ class Episode:
         LearnerError: The number of inputs and targets differ.
     """
 
-    support_x: Tensor
-    support_y: Tensor
+    support: Support
     query_x: Tensor
     query_y: Tensor
     class_ids: Tensor | None = None
@@ -83,24 +107,34 @@ class Episode:
 
     def __post_init__(self) -> None:
         batch = 1 if self.tasks is None else 2
-        for part, x, y in (("support", self.support_x, self.support_y), ("query", self.query_x, self.query_y)):
+        for name, x, y in (("support", self.support_x, self.support_y), ("query", self.query_x, self.query_y)):
             if x.shape[:batch] != y.shape[:batch]:
                 raise LearnerError(
-                    f"episode {part}: {tuple(x.shape[:batch])} inputs but {tuple(y.shape[:batch])} labels"
+                    f"episode {name}: {tuple(x.shape[:batch])} inputs but {tuple(y.shape[:batch])} labels"
                 )
 
+    @property
+    def support_x(self) -> Tensor:
+        """Return the support set's inputs."""
+        return self.support.x
+
+    @property
+    def support_y(self) -> Tensor:
+        """Return the support set's targets."""
+        return self.support.y
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that it has: by field, and its random numbers as ``noise/NAME``."""
+        """Return the tensors that it has: by field, the support's as ``support/NAME``, its noise as ``noise/NAME``."""
         given = {one.name: getattr(self, one.name) for one in fields(self)}
         sets = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-        return sets | {NOISE + name: value for name, value in self.noise.items()}
+        return under("support", self.support.tensors()) | sets | under("noise", self.noise)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], **settings: Any) -> "Episode":
         """Put an episode together from what ``tensors`` returned."""
-        sets: dict[str, Any] = {name: value for name, value in tensors.items() if not name.startswith(NOISE)}
-        noise = {name.removeprefix(NOISE): value for name, value in tensors.items() if name.startswith(NOISE)}
-        return cls(**sets, noise=noise, **settings)
+        sets: dict[str, Any] = {name: value for name, value in tensors.items() if "/" not in name}
+        support, noise = part(dict(tensors), "support"), part(dict(tensors), "noise")
+        return cls(Support(**support), **sets, noise=noise, **settings)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Episode":
         """Move to a device; floating tensors also to ``dtype``."""

@@ -26,14 +26,25 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[name] = entry
         return entry
 
+    def remove(self, name: str) -> None:
+        """Take an entry out again, such as one that a test has added; raises NotRegistered."""
+        del self._entries[self._checked(name)]
+
     def register(self, name: str) -> Callable[[T], T]:
         """Decorate a class or function to register it under ``name``."""
         return lambda entry: self.add(name, entry)
 
-    def __getitem__(self, name: str) -> T:
+    def name_of(self, entry: object) -> str:
+        """Return the name under which ``entry`` is registered; its own name if it is not."""
+        return next((name for name, one in self._entries.items() if one is entry), getattr(entry, "__name__", ""))
+
+    def _checked(self, name: str) -> str:
         if name not in self._entries:
             raise NotRegistered(unknown(self.kind, name, self._entries))
-        return self._entries[name]
+        return name
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[self._checked(name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

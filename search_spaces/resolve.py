@@ -10,7 +10,7 @@ from metaloom.learners.fields import LEARN
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
-from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, walk_nodes
+from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, Section, walk_nodes
 from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind
 from metaloom.search_spaces.sections.settings import Baseline
@@ -146,12 +146,17 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
     """
     plain = resolve(experiment, defaults(experiment))
     recipe, problems = METHODS[given[METHOD]], Problems()
+    kind = task_kind(experiment.space.tasks)
+    alone = parse_learner(given, Place((), "learner"), Problems(), kind=kind)
     kept = {
         slot: plain.learner[slot]
         for slot in ("architecture", "loss")
-        if slot not in recipe.learner and not _is_learned(slot, plain.learner[slot])
+        if slot in plain.learner
+        and slot not in recipe.learner
+        and isinstance(alone, Section)
+        and slot in alone.fields
+        and not _is_learned(slot, plain.learner[slot])
     }
-    kind = task_kind(experiment.space.tasks)
     learner = parse_learner({**kept, **given}, Place((), "learner"), problems, kind=kind)
     document = experiment.document
     outer_given = {**_fixed_part(document.get("outer")), **copy.deepcopy(dict(recipe.outer))}

@@ -20,7 +20,7 @@ from benchmarks.resident import Resident
 from benchmarks.row import Row
 from benchmarks.targets import faster, leaner, right
 from benchmarks.workloads import WORKLOADS
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Support
 from metaloom.workers.assembly import assemble
 from metaloom.workers.scoring import Evaluation
 
@@ -164,7 +164,7 @@ def test_the_engine_computes_what_the_peers_do(name: str) -> None:
     short = replace(workload, steps=min(workload.steps, 3))
     parameters, episodes = materials(short, torch.device("cpu"), torch.float64)
     (episode,) = episodes
-    few = [Episode(episode.support_x[:10], episode.support_y[:10], episode.query_x[:10], episode.query_y[:10])]
+    few = [Episode(Support(episode.support_x[:10], episode.support_y[:10]), episode.query_x[:10], episode.query_y[:10])]
     expected = bilevel_plain.prepare(short, parameters, few)()
     found = metaloom_engine.prepare_exact(short, parameters, few)
     assert found is not None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaloom.learners.base import Adapted
-from metaloom.learners.episode import TaskShape
+from metaloom.learners.episode import Support, TaskShape
 from metaloom.workers.device import Device
 from metaloom.workers.errors import BundleError
 
@@ -67,6 +67,55 @@ class AdaptedModel:
             return out
         seen = out[:, : len(self.labels)]  # classes of the head that this task does not have
         return seen / seen.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class GivenSupport:
+    """A support set as a learner takes it.
+
+    Attributes:
+        support: On the CPU, in the precision that it was given in.
+        labels: The labels as they were given, in the order of their numbers; empty without classes.
+        flat: Whether targets were given flat.
+    """
+
+    support: Support
+    labels: NDArray[Any]
+    flat: bool = False
+
+    def placed(self, device: Device) -> Support:
+        """Return the support set on a device, in its precision."""
+        moved = {
+            name: one.to(device.torch, device.dtype if one.is_floating_point() else one.dtype)
+            for name, one in self.support.tensors().items()
+        }
+        return Support(**moved)
+
+
+def read_support(support_x: Any, support_y: Any, class_features: Any, task: TaskShape) -> GivenSupport:
+    """Turn what people have into a support set; raises BundleError for what does not fit."""
+    features = None if class_features is None else _features(class_features)
+    if support_x is None and support_y is None and features is not None:
+        empty = Support(torch.zeros(0, *task.inputs), torch.zeros(0, dtype=torch.int64), features)
+        return GivenSupport(empty, np.arange(len(features)))
+    if support_x is None or support_y is None:
+        raise BundleError("adapt: give support_x and support_y, or class_features alone")
+    inputs = to_inputs(support_x, task, "support_x")
+    if not task.task_kind.has_classes:
+        targets, flat = to_targets(support_y, len(inputs), task)
+        return GivenSupport(Support(inputs, targets, features), np.empty(0), flat)
+    labels, numbers = to_labels(support_y, len(inputs))
+    if features is not None and len(features) != len(labels):
+        raise BundleError(f"class_features: got {len(features)} rows for {len(labels)} classes; give one row each")
+    return GivenSupport(Support(inputs, numbers, features), labels)
+
+
+def _features(given: Any) -> Tensor:
+    tensor = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given, "class_features"))
+    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float32)
+    if tensor.ndim < 2 or not bool(torch.isfinite(tensor).all()):
+        raise BundleError(f"class_features: finite numbers [ways, features] are needed, got {tuple(tensor.shape)}")
+    return tensor
 
 
 def to_inputs(given: Any, task: TaskShape, name: str) -> Tensor:

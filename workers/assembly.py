@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metaloom import learners
 from metaloom.learners.base import Learner
+from metaloom.learners.build import only_read
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.plugins import NEEDED
@@ -65,7 +66,7 @@ def assemble(
         start = bundle_start(config.learner)
     try:
         learner = learners.build_learner(
-            learner=config.learner,
+            learner=only_read(config.learner),
             inner=config.inner,
             outer=config.outer,
             task=source.shape,

@@ -15,18 +15,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from torch import Tensor
 
 from metaloom import learners
 from metaloom.learners.base import Learner
+from metaloom.learners.build import only_read
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.plugins import NEEDED
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.adapted import AdaptedModel, to_inputs, to_labels, to_targets
+from metaloom.workers.adapted import AdaptedModel, read_support
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, different_leaves, load_knowledge, read_knowledge
@@ -167,33 +167,32 @@ class Bundle:
     _knowledge: Knowledge
     _device: Device
 
-    def adapt(self, support_x: Any, support_y: Any, *, seed: int = 0) -> AdaptedModel:
+    def adapt(
+        self, support_x: Any = None, support_y: Any = None, *, class_features: Any = None, seed: int = 0
+    ) -> AdaptedModel:
         """Adapt to a new task.
 
         Args:
-            support_x: [support, *inputs], numpy or torch; 8-bit images are scaled to [0, 1].
+            support_x: [support, *inputs], numpy or torch; 8-bit images are scaled to [0, 1]. It and ``support_y`` may
+                be left out where the learner needs ``class_features`` alone.
             support_y: [support] labels of any kind, or regression targets [support] or [support, targets].
+            class_features: [ways, *features], what is known of each class, in the order of the sorted labels; for
+                learners that use it. Without a support set the labels are 0, 1, ...
             seed: What a learner that draws something (a random start) draws it from; an episode's own
                 seed gives that episode's own numbers.
 
         Raises:
             BundleError: The inputs have another shape, are not finite, or have too many classes.
+            LearnerError: The learner does not use ``class_features``, or needs them.
         """
-        task, device, knowledge = self.task, self._device, self._knowledge
-        inputs = to_inputs(support_x, task, "support_x")
-        labels, flat = np.empty(0), False
-        if task.task_kind.has_classes:
-            labels, targets = to_labels(support_y, len(inputs))
-            targets = targets.to(device.torch)
-        else:
-            targets, flat = to_targets(support_y, len(inputs), task)
-            targets = targets.to(device.torch, device.dtype)
-        learner = self._for_ways(len(labels))
+        device, knowledge = self._device, self._knowledge
+        given = read_support(support_x, support_y, class_features, self.task)
+        learner = self._for_ways(len(given.labels))
         phi, state = device.place(knowledge.phi), device.place(knowledge.state)
-        generator = derive_generator(seed, "evaluate")
         with device.precision():
-            adapted = learner.adapt(phi, state, inputs.to(device.torch, device.dtype), targets, generator)
-        return AdaptedModel(labels, adapted, task, device, isinstance(support_x, Tensor), flat)
+            adapted = learner.adapt(phi, state, given.placed(device), derive_generator(seed, "evaluate"))
+        as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
+        return AdaptedModel(given.labels, adapted, self.task, device, as_torch, given.flat)
 
     def evaluate(
         self,
@@ -313,7 +312,7 @@ def _load_pyfunc(path: str) -> PyFunc:
 def _build(config: TrialConfig, task: TaskShape, start: Tensors) -> Learner:
     """Build the learner; one that started from another bundle finds its start in its own meta-knowledge."""
     return learners.build_learner(
-        learner=config.learner,
+        learner=only_read(config.learner),
         inner=config.inner,
         outer=config.outer,
         task=task,

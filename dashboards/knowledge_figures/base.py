@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import Registry
+from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.learners.tensors import Tensors, part
 from metaloom.workers.bundle import read_task
 from metaloom.workers.checkpoint import load_knowledge

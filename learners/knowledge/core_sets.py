@@ -116,7 +116,8 @@ class CoreSet(TrainingData):
             episode.support_x, episode.support_y, size=self.config.size, rule=self.config.rule, generator=generator
         )
         ids = None if episode.support_ids is None else episode.support_ids[rows]
-        return replace(episode, support_x=episode.support_x[rows], support_y=episode.support_y[rows], support_ids=ids)
+        support = replace(episode.support, x=episode.support_x[rows], y=episode.support_y[rows])
+        return replace(episode, support=support, support_ids=ids)
 
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         return episode.support_x, episode.support_y

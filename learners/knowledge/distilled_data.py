@@ -32,6 +32,7 @@ class TrainingData(Component, ABC):
     """
 
     slot = "data"
+    needs_task = True
     numbered: ClassVar[bool] = False
 
     def __init__(self, config: object, task: TaskShape) -> None:

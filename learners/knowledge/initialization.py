@@ -21,6 +21,7 @@ class LearnedInitialization(Component):
     """phi is one tensor per network parameter: the shared starting weights."""
 
     slot = "initialization"
+    reaches_losses = False
     learns = True
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
@@ -32,6 +33,7 @@ class FixedInitialization(Component):
     """A start that is not learned: the state holds it."""
 
     slot = "initialization"
+    reaches_losses = False
 
     @property
     def resamples(self) -> bool:

@@ -25,6 +25,7 @@ class Loss(Component, ABC):
     """
 
     slot = "loss"
+    needs_task = True
     serves: ClassVar[frozenset[str]]
 
     def __init__(self, config: object, task: TaskShape) -> None:

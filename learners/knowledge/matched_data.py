@@ -27,6 +27,8 @@ SMALLEST = 1e-6  # beside the lengths' product, as in the reference code: a row 
 class MatchedData(DistilledData, ABC):
     """Learned examples of every class with a distance of their own to the real ones."""
 
+    solver = "matching"
+
     @property
     @abstractmethod
     def compares_gradients(self) -> bool:

@@ -55,6 +55,8 @@ class Weighting(Component, ABC):
     """
 
     slot = "weighting"
+    needs_task = True
+    reaches_losses = False
     numbered: ClassVar[bool] = False
     serves: ClassVar[frozenset[str]] = frozenset({LABELLED})
 

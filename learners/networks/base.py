@@ -61,12 +61,25 @@ class Network(Component, ABC):
     """
 
     slot = "architecture"
+    needs_task = True
     relaxed: ClassVar[bool] = False
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config)
         self.task = task
         self.given: Tensors | None = None
+
+    def setting(self, batch_norm: str) -> str:
+        """Return whether a query's outputs depend on the other queries under a batch-norm mode.
+
+        Args:
+            batch_norm: The mode, or ``none``.
+
+        Returns:
+            ``transductive`` if they do, else ``inductive``.
+        """
+        shared = self.has_batch_norm and batch_norm in ("batch", "per_step")
+        return "transductive" if shared else "inductive"
 
     def starting_at(self, start: Tensors) -> Self:
         """Return the same network with these parameters to start from; without a head it starts from a head of zeros.

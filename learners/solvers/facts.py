@@ -1,15 +1,24 @@
-"""What an inner loop costs, before it is run: for the choice of the estimator."""
+"""What an inner loop costs, before it is run, and the estimator that is chosen by it or named."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.hypergradients.auto import Facts
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.fields import make_config
+from metaloom.learners.hypergradients.auto import AutoConfig, Facts, choose
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, drifts, needs_stationary
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
+from metaloom.learners.networks.base import HEAD
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.inner_loop import Slots
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import InnerState, Tensors
 
+AUTO = "auto"
 # How many examples a step sees is known only with its episode: a 5-way 5-shot support set has 25, a batch 50 to 100.
 EXAMPLES = 50
 PROBES = 2  # batch norm needs more than one
@@ -50,3 +59,48 @@ def _pass_bytes(slots: Slots, theta: Tensors, phi: Tensors, task: TaskShape) -> 
         outputs = slots.architecture.outputs(leaves, torch.zeros(PROBES, *task.inputs), norm, phi)
     del outputs
     return sum(kept.values())
+
+
+class Chosen(NamedTuple):
+    """An estimator with its name, and why it was chosen; empty where the experiment names it."""
+
+    name: str
+    estimator: Estimator
+    reason: str
+
+
+def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskShape) -> Chosen:
+    """Build the estimator, resolving ``auto``, and refuse one that gives no signal to something learned.
+
+    Raises:
+        LearnerError: A learned slot would get a gradient of zero.
+    """
+    if isinstance(settings, str):
+        settings = {"kind": settings}
+    kind = settings.get("kind", AUTO)
+    rest = {name: value for name, value in settings.items() if name != "kind"}
+    if kind == AUTO:
+        choice = choose(facts_of(slots, task), make_config(AutoConfig, rest, "outer.hypergradient", kind))
+        return Chosen(choice.kind, ESTIMATORS[choice.kind](ESTIMATORS[choice.kind].Config()), choice.reason)
+    estimator = ESTIMATORS[kind]
+    config = make_config(estimator.Config, rest, "outer.hypergradient", kind)
+    learned = [name for name, component in slots.items() if component.has_knowledge]
+    blind = [name for name in learned if not estimator.gives_signal(name, rest)]
+    if blind:
+        able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
+        verb = "learns" if len(blind) == 1 else "learn"
+        raise LearnerError(
+            f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} {verb}; "
+            f"use one of {', '.join(able)}, or fix it"
+        )
+    if estimator.stationary and _drifts(slots.update):
+        raise LearnerError(needs_stationary(kind, f"learner.update ({UPDATE_RULES.name_of(type(slots.update))})"))
+    return Chosen(kind, estimator(config), "")
+
+
+def _drifts(rule: UpdateRule) -> bool:
+    """Whether a rule, nothing of which is learned, moves theta where its penalty and the gradient cancel."""
+    theta = {f"{HEAD}probe": torch.linspace(-1, 1, 4, dtype=torch.float64)}
+    buffers = rule.begin(theta) | ({"loss": torch.zeros((), dtype=torch.float64)} if rule.reads_loss else {})
+    penalty = {name: torch.zeros_like(value) for name, value in theta.items()} | rule.regularization({}, theta, 0)
+    return drifts(lambda state, gradient: rule.step({}, state, gradient, 0), InnerState(theta, buffers), penalty)

@@ -8,11 +8,12 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Problem
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
+from metaloom.learners.solvers.base import INDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 from metaloom.learners.tensors import InnerState, Tensors, part, under
@@ -61,7 +62,7 @@ class GradientLearner:
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm
         self.batch_norm: str = inner.batch_norm if has_norm else "none"
-        self.setting = "transductive" if self.batch_norm in ("batch", "per_step") else "inductive"
+        self.setting = setting_of(INDUCTIVE, slots.architecture, self.batch_norm)
         if inner.batch_norm == "per_step" and not has_norm:
             raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
 
@@ -74,7 +75,7 @@ class GradientLearner:
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and collect every slot's part of phi."""
         drawn = self.slots.architecture.initial(generator)
-        theta = self._moving(drawn)
+        theta = self._without_per_step_norm(drawn)
         phi: Tensors = {}
         for name, component in self.slots.items():
             phi |= under(name, component.init(theta, generator))
@@ -82,7 +83,7 @@ class GradientLearner:
         norms = {name: value for name, value in drawn.items() if name not in theta}
         return phi | under("normalization", {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
 
-    def _moving(self, theta: Tensors) -> Tensors:
+    def _without_per_step_norm(self, theta: Tensors) -> Tensors:
         """Return the parameters that start the inner loop: without gamma and beta where every step has its own."""
         if self.inner.batch_norm != "per_step":
             return theta
@@ -93,7 +94,7 @@ class GradientLearner:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
         state: Tensors = {STEP: torch.zeros((), dtype=torch.int64)}
         if isinstance(self.slots.initialization, FixedInitialization):
-            theta = self._moving(self.slots.initialization.draw(self.slots.architecture, generator))
+            theta = self._without_per_step_norm(self.slots.initialization.draw(self.slots.architecture, generator))
         elif self.online:
             theta = {name: value.detach().clone() for name, value in part(phi, "initialization").items()}
         else:
@@ -105,36 +106,38 @@ class GradientLearner:
         kept = self.estimator_object.begin(phi, InnerState(theta, buffers))
         return state | under("buffers", buffers) | under(ESTIMATOR, kept)
 
-    def _start(self, phi: Tensors, state: Tensors) -> InnerState:
+    def _start_of_episode(self, phi: Tensors, state: Tensors) -> InnerState:
         """Return where the inner loop starts: the state's theta, or phi's."""
         theta = part(state, "theta") or part(phi, "initialization")
         if self.online:
             return InnerState(theta, part(state, "buffers"))
         return InnerState(theta, self.slots.update.begin(theta))
 
-    def _training_start(self, phi: Tensors, state: Tensors, outer_step: int) -> InnerState:
+    def _start_of_outer_step(self, phi: Tensors, state: Tensors, outer_step: int) -> InnerState:
         """Return where the inner loop of an outer step starts: anew, or where the step before has left it."""
         carried = part(state, CARRIED)
         if outer_step % self.inner.carry == 0 or not carried:
-            return self._start(phi, state)
+            return self._start_of_episode(phi, state)
         return InnerState(part(carried, "theta"), part(carried, "buffers"))
 
-    def _fresh(self, state: Tensors, generator: Generator, *, training: bool) -> Tensors:
+    def _resampled(self, state: Tensors, generator: Generator, *, training: bool) -> Tensors:
         """Redraw the start where each outer step, or each evaluated task, wants its own."""
         start = self.slots.initialization
         if not isinstance(start, FixedInitialization):
             return state
         if start.resamples if training else start.resamples_evaluated:
             like = next(iter(part(state, "theta").values()))
-            drawn = self._moving(start.draw(self.slots.architecture, generator))
+            drawn = self._without_per_step_norm(start.draw(self.slots.architecture, generator))
             return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
         return state
 
-    def _to_learn_from(
+    def _prepared(
         self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator
     ) -> list[Episode]:
         """Mark episodes as training ones, and draw the random numbers of their inner loops."""
         steps, outer_step = self.slots.update.config.steps, int(state[STEP])
+        for episode in episodes:
+            check_plain(episode.support)
         marked = [replace(episode, training=True) for episode in episodes]
         return [
             self.slots.draw(phi, episode, steps, generator, training=True, outer_step=outer_step) for episode in marked
@@ -149,8 +152,8 @@ class GradientLearner:
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
-        state = self._fresh(state, generator, training=True)
-        episodes = self._to_learn_from(phi, state, episodes, generator)
+        state = self._resampled(state, generator, training=True)
+        episodes = self._prepared(phi, state, episodes, generator)
         outer_step = int(state[STEP])
         weights = self._step_weights(outer_step)
         execution = self.execution.of(episodes)
@@ -158,7 +161,7 @@ class GradientLearner:
         loop = self.loop if not functional else replace(self.loop, functional=True)
 
         def pose(start_state: Tensors, episode: Episode) -> Problem:
-            start = partial(self._training_start, state=start_state, outer_step=outer_step)
+            start = partial(self._start_of_outer_step, state=start_state, outer_step=outer_step)
             marked = replace(episode, training=True)  # a mark is no tensor, so that batching loses it
             problem = loop.problem(start, marked, weights)
             return replace(problem, generator=generator, memory=part(start_state, ESTIMATOR))
@@ -176,15 +179,15 @@ class GradientLearner:
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
-        state = self._fresh(state, generator, training=True)
-        episodes = self._to_learn_from(phi, state, episodes, generator)
+        state = self._resampled(state, generator, training=True)
+        episodes = self._prepared(phi, state, episodes, generator)
         steps = self.slots.update.config.steps
         last_only = (0.0,) * (steps - 1) + (1.0,)
         weights = self._step_weights(int(state[STEP])) or last_only
         total = 0.0
         with torch.no_grad():
             for episode in episodes:
-                start = partial(self._training_start, state=state, outer_step=int(state[STEP]))
+                start = partial(self._start_of_outer_step, state=state, outer_step=int(state[STEP]))
                 problem = self.loop.problem(start, episode)
                 moved = problem.start(phi)
                 for index, weight in enumerate(weights):
@@ -202,9 +205,9 @@ class GradientLearner:
         if not self.persists:
             return state
         for episode in episodes:
-            (drawn,) = self._to_learn_from(phi, state, [episode], generator)
+            (drawn,) = self._prepared(phi, state, [episode], generator)
             # the outer step that these inner steps belong to has been counted already
-            start = partial(self._training_start, state=state, outer_step=int(state[STEP]) - 1)
+            start = partial(self._start_of_outer_step, state=state, outer_step=int(state[STEP]) - 1)
             problem = self.loop.problem(start, drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):
@@ -219,12 +222,12 @@ class GradientLearner:
 
     def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
-        state = self._fresh(state, generator, training=False)
+        state = self._resampled(state, generator, training=False)
         loop = self._evaluation_loop(state)
         episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         with torch.no_grad():
-            moved = self._start(phi, state)
-            problem = loop.problem(lambda leaves: self._start(leaves, state), episode)
+            moved = self._start_of_episode(phi, state)
+            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, state), episode)
             outers = [problem.outer(phi, moved.theta, 0)]
             for index in range(self.evaluation_steps):
                 moved = problem.step(phi, moved, index)
@@ -233,20 +236,25 @@ class GradientLearner:
         accuracies = tuple(float(outer.accuracy) for outer in outers)
         return EpisodeOutcome(losses, accuracies if self.task.task_kind.accuracy else ())
 
-    def adapt(
-        self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
-    ) -> "AdaptedByGradient":
+    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "AdaptedByGradient":
         """Adapt to a new task."""
-        state = self._fresh(state, generator, training=False)
-        episode = Episode(support_x, support_y, support_x[:0], support_y[:0])
+        check_plain(support)
+        state = self._resampled(state, generator, training=False)
+        episode = Episode(support, support.x[:0], support.y[:0])
         episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         loop = self._evaluation_loop(state)
         with torch.no_grad():
-            moved = self._start(phi, state)
-            problem = loop.problem(lambda leaves: self._start(leaves, state), episode)
+            moved = self._start_of_episode(phi, state)
+            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, state), episode)
             for index in range(self.evaluation_steps):
                 moved = problem.step(phi, moved, index)
         return AdaptedByGradient(loop, phi, moved.theta, episode, self.evaluation_steps)
+
+
+def check_plain(support: Support) -> None:
+    """Refuse what an inner loop would ignore."""
+    for name in support.given():
+        raise LearnerError(f"support.{name}: inner steps do not use it; leave it out, or use another prediction")
 
 
 @dataclass(frozen=True)

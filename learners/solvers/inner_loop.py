@@ -9,6 +9,7 @@ comes from ``Episode.noise``, drawn before the first one (``Slots.draw``), so th
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -28,8 +29,6 @@ from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
 from metaloom.learners.tensors import InnerState, Tensors, part, under
-
-BESIDE_THE_LOSSES = ("weighting/", "update/", "initialization/")  # of phi: at a given theta no loss depends on them
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,11 @@ class Slots:
     def items(self) -> list[tuple[str, Component]]:
         """Name every slot's component."""
         return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
+
+    @cached_property
+    def beside_the_losses(self) -> tuple[str, ...]:
+        """Return the prefixes of phi on which no inner loss at a given theta depends."""
+        return tuple(f"{name}/" for name, component in self.items() if not component.reaches_losses)
 
     def draw(
         self,
@@ -190,7 +194,7 @@ class InnerLoop:
         if self.functional:
             return functional_gradients(losses_at, fast)
         differentiable = any(t.requires_grad for t in (*phi.values(), *fast.values()))
-        reaching = [value for name, value in phi.items() if not name.startswith(BESIDE_THE_LOSSES)]
+        reaching = [value for name, value in phi.items() if not name.startswith(self.slots.beside_the_losses)]
         constant = not any(t.requires_grad for t in (*reaching, *theta.values()))
         return autograd_gradients(losses_at, fast, differentiable=differentiable, constant=constant)
 

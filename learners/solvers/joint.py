@@ -10,10 +10,30 @@ from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization, running_average
-from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.solvers.base import SOLVERS, Parts
+from metaloom.learners.solvers.facts import Chosen
+from metaloom.learners.solvers.gradient import GradientLearner, check_plain
+from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.solvers.linear import LinearHead
+from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, part, under
 
 JOINT = "joint_head"
+
+
+@SOLVERS.register("joint")
+class JointHead(LinearHead):
+    """One head over all meta-train classes while training; a fresh one, adapted by inner steps, for a new task."""
+
+    serves = frozenset({LABELLED})
+
+    def put_together(self, slots: Slots, chosen: Chosen, parts: Parts) -> "JointLearner":
+        """Return the learner; raises LearnerError for a batch norm of inner steps."""
+        if parts.inner.batch_norm == "per_step":
+            raise LearnerError(
+                "inner.batch_norm: joint pre-training takes no inner steps; use batch, support or frozen"
+            )
+        return JointLearner(slots, parts.inner, parts.task, chosen.estimator, "direct", strategy="loop")
 
 
 class JointLearner(GradientLearner):
@@ -34,9 +54,9 @@ class JointLearner(GradientLearner):
         body = {name: value for name, value in phi.items() if not name.startswith(f"initialization/{HEAD}")}
         return body | under(JOINT, linear_parameters("head", features, self.task.classes, generator))
 
-    def _start(self, phi: Tensors, state: Tensors) -> InnerState:
+    def _start_of_episode(self, phi: Tensors, state: Tensors) -> InnerState:
         if not self.task.task_kind.has_classes:
-            return super()._start(phi, state)
+            return super()._start_of_episode(phi, state)
         head = {name: torch.zeros_like(value[: self.task.outputs]) for name, value in part(phi, JOINT).items()}
         theta = part(phi, "initialization") | head
         return InnerState(theta, self.slots.update.begin(theta))
@@ -61,6 +81,8 @@ class JointLearner(GradientLearner):
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the gradient of the joint loss; no inner step is taken."""
+        for episode in episodes:
+            check_plain(episode.support)
         leaves = as_leaves(phi)
         loss, accuracy, statistics = self._joint_loss(leaves, episodes)
         accuracies = (accuracy,) if self.task.task_kind.accuracy else ()

@@ -16,8 +16,25 @@ from metaloom.learners.episode import Episode
 from metaloom.learners.hypergradients.problem import Problem, detached
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.networks.batch_norm import Normalization
+from metaloom.learners.rules import check_matching
+from metaloom.learners.solvers.base import SOLVERS, Parts
+from metaloom.learners.solvers.facts import AUTO, Chosen
 from metaloom.learners.solvers.gradient import STEP, GradientLearner
+from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.solvers.linear import LinearHead
 from metaloom.learners.tensors import Tensors, as_leaves, derivative, part
+
+
+@SOLVERS.register("matching")
+class MatchingHead(LinearHead):
+    """The solver of ``learner.data: gradient_matching`` and ``distribution_matching``, which bring it with them."""
+
+    needs_classes = True
+
+    def put_together(self, slots: Slots, chosen: Chosen, parts: Parts) -> "MatchingLearner":
+        """Return the learner; raises LearnerError for what has no part in the distance."""
+        check_matching(slots, parts.inner, parts.outer.get("hypergradient", AUTO))
+        return MatchingLearner(slots, parts.inner, parts.task, chosen.estimator, "direct", strategy="loop")
 
 
 class MatchingLearner(GradientLearner):
@@ -25,7 +42,7 @@ class MatchingLearner(GradientLearner):
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the gradient of the mean distance; the outcomes are of networks trained for ``update.steps``."""
-        state = self._fresh(state, generator, training=True)
+        state = self._resampled(state, generator, training=True)
         leaves = as_leaves(phi)
         total = torch.stack([self._distance(leaves, state, episode) for episode in episodes]).mean()
         outcomes = tuple(self._outcome(phi, state, episode) for episode in episodes)
@@ -34,11 +51,11 @@ class MatchingLearner(GradientLearner):
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Return the mean distance."""
-        state = self._fresh(state, generator, training=True)
+        state = self._resampled(state, generator, training=True)
         return sum(float(self._distance(phi, state, episode).detach()) for episode in episodes) / len(episodes)
 
     def _problem(self, state: Tensors, episode: Episode) -> Problem:
-        return self.loop.problem(partial(self._start, state=state), episode)
+        return self.loop.problem(partial(self._start_of_episode, state=state), episode)
 
     def _on_the_way(self, phi: Tensors, state: Tensors, episode: Episode) -> Iterator[Tensors]:
         """Yield the networks of the inner loop, without a graph."""

@@ -9,7 +9,7 @@ from metaloom.learners import METHODS, SLOTS, Recipe
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import MISSING
 from metaloom.learners.plugins import unknown_or_absent
-from metaloom.learners.solvers.prediction import Prediction
+from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
 from metaloom.learners.task_kinds import CLASSIFICATION, TaskKind
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component
@@ -100,14 +100,13 @@ def _fill(
     for name, catalogue in catalogues.items():
         with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
         nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
-    if not takes_steps(nodes[PREDICTION]):
-        if UPDATE in raw:
-            kinds = " or ".join(kind for kind, _ in _kinds(nodes[PREDICTION]))
+    kinds = " or ".join(kind for kind, _ in _kinds(nodes[PREDICTION]))
+    for name in [one for one in catalogues if one not in slots_read(nodes[PREDICTION])]:
+        del nodes[name]
+        if name in raw:
+            wrong = "takes no inner steps" if name == UPDATE else f"does not use {name}"
             advice = "remove it, or give prediction: linear"
-            problems.add(
-                (*place.path, UPDATE), f"{method or kinds} takes no inner steps (prediction {kinds}); {advice}"
-            )
-        del nodes[UPDATE]
+            problems.add((*place.path, name), f"{method or kinds} {wrong} (prediction {kinds}); {advice}")
     return Section(place, method or OWN, nodes)
 
 
@@ -123,10 +122,10 @@ def _kinds(node: Node) -> Iterator[tuple[str, Section]]:
             yield from _kinds(member)
 
 
-def takes_steps(prediction: Node) -> bool:
-    """Whether inner steps adapt what predicts, for any component that may come to stand in the slot."""
-    components = [SLOTS[PREDICTION].registry[kind] for kind, _ in _kinds(prediction)]
-    return not components or any(issubclass(one, Prediction) and one.needs_steps for one in components)
+def slots_read(prediction: Node) -> frozenset[str]:
+    """Return the slots that any solver uses which may come to stand in ``prediction``, and that slot itself."""
+    solvers = [SOLVERS[kind] for kind, _ in _kinds(prediction)] or [SOLVERS[DEFAULT_SOLVER]]
+    return frozenset({PREDICTION}).union(*(solver.reads for solver in solvers))
 
 
 def sections(node: Node) -> list[Section]:

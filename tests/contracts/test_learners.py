@@ -104,7 +104,7 @@ def test_evaluation_and_adaptation_agree_and_change_nothing(name: str) -> None:
     episode = learnable(task, 7)
     before = {leaf: value.clone() for leaf, value in (phi | state).items()}
     outcome = learner.evaluate(phi, state, episode, seeded(0))
-    adapted = learner.adapt(phi, state, episode.support_x, episode.support_y, seeded(0))
+    adapted = learner.adapt(phi, state, episode.support, seeded(0))
     predicted = adapted.predict(episode.query_x)
     assert predicted.shape == (12, task.outputs)
     if task.kind == "classification":

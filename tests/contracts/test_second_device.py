@@ -93,7 +93,7 @@ def all_that_it_does(make: Callable[[], Built], device: torch.device) -> dict[st
     moved = learner.advance(phi, state | seen.state, episodes, seeded(0))
     first = episodes[0]
     outcome = learner.evaluate(phi, moved, first, seeded(1))
-    adapted = learner.adapt(phi, moved, first.support_x, first.support_y, seeded(1)).predict(first.query_x)
+    adapted = learner.adapt(phi, moved, first.support, seeded(1)).predict(first.query_x)
     found: Tensors = {**{f"gradient {name}": one for name, one in seen.gradient.items()}, **moved, "adapted": adapted}
     assert {one.device for one in found.values()} == {device}
     numbers = {"losses": torch.tensor(outcome.losses), "accuracies": torch.tensor(outcome.accuracies)}

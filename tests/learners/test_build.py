@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
-from metaloom.learners.build import make_component
 from metaloom.learners.component import NoConfig
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.registry import Registry
+from metaloom.learners.slots import make_component
+from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.joint import JointLearner
-from metaloom.learners.solvers.metric import NearestNeighbourLearner, PrototypicalLearner
+from metaloom.learners.solvers.metric import Prototypes
+from metaloom.learners.solvers.nearest_neighbour import NearestNeighbour
 from tests.support.bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
@@ -37,12 +39,13 @@ def test_everything_has_a_default() -> None:
     [
         ({"prediction": {"kind": "linear"}}, GradientLearner),
         ({"prediction": {"kind": "joint"}, **START}, JointLearner),
-        ({"prediction": {"kind": "prototypes"}, **START}, PrototypicalLearner),
-        ({"prediction": {"kind": "nearest_neighbour"}}, NearestNeighbourLearner),
+        ({"prediction": {"kind": "prototypes"}, **START}, Prototypes),
+        ({"prediction": {"kind": "nearest_neighbour"}}, NearestNeighbour),
     ],
 )
 def test_the_prediction_slot_chooses_the_solver(settings: dict[str, Any], kind: type) -> None:
-    assert type(built(settings, FEW_SHOT)) is kind
+    learner = built(settings, FEW_SHOT)
+    assert type(learner.solver if isinstance(learner, AmortizedLearner) else learner) is kind
 
 
 def test_the_loss_follows_the_task() -> None:
@@ -207,7 +210,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "a control task by prototypes",
         {"learner": {"prediction": {"kind": "prototypes"}}},
         {"task": CONTROL},
-        r"learner\.prediction: a control task needs a policy's actions; use linear",
+        r"learner\.prediction: prototypes needs classes, which a control task has not",
     ),
     (
         "per_step",
@@ -237,19 +240,19 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "prototypes of a regression",
         {"learner": {"prediction": {"kind": "prototypes"}, **START}},
         {"task": REGRESSION},
-        r"learner\.prediction: prototypes need classes",
+        r"learner\.prediction: prototypes needs classes, which a regression task has not",
     ),
     (
         "prototypes per step",
         {"learner": {"prediction": {"kind": "prototypes"}, **START}, "inner": {"batch_norm": "per_step"}},
         {},
-        r"inner\.batch_norm: prototypes take no steps",
+        r"inner\.batch_norm: prototypes takes no inner steps",
     ),
     (
         "prototypes without a body",
         {"learner": {"architecture": {"kind": "mlp", "hidden": []}, "prediction": {"kind": "prototypes"}, **START}},
         {"drawn": True},
-        r"learner\.architecture: prototypes need a network with a body",
+        r"learner\.architecture: prototypes needs a network with a body",
     ),
     (
         "neighbours of a regression",
@@ -352,16 +355,16 @@ def test_a_component_of_the_wrong_configuration_is_refused() -> None:
 def test_an_episode_of_unequal_parts_is_refused() -> None:
     x, y = torch.zeros(4, 6), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(LearnerError, match=r"episode support: \(4,\) inputs but \(3,\) labels"):
-        Episode(x, y, x, torch.zeros(4, dtype=torch.int64))
+        Episode(Support(x, y), x, torch.zeros(4, dtype=torch.int64))
     with pytest.raises(LearnerError, match=r"episode query: \(4,\) inputs but \(3,\) labels"):
-        Episode(x, torch.zeros(4, dtype=torch.int64), x, y)
+        Episode(Support(x, torch.zeros(4, dtype=torch.int64)), x, y)
 
 
 def test_joint_pretraining_needs_the_names_of_classes() -> None:
     learner = built({"prediction": {"kind": "joint"}, **START}, FEW_SHOT)
     phi, state = begun(learner)
     episode = episode_of(FEW_SHOT, 0)
-    nameless = Episode(episode.support_x, episode.support_y, episode.query_x, episode.query_y)
+    nameless = Episode(Support(episode.support_x, episode.support_y), episode.query_x, episode.query_y)
     with pytest.raises(LearnerError, match="joint pre-training needs episodes that name their classes"):
         learner.meta_step(phi, state, [nameless], seeded(0))
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaloom.learners.episode import Episode, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.core_sets import RULES, central_rows, core_set, herded_rows, shares
 from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
@@ -90,12 +91,12 @@ def test_a_learner_trains_on_the_chosen_alone() -> None:
     plain = built(settings_, SINGLE)
     phi, state = begun(small)
     rows = core_set(episode.support_x, episode.support_y, size=6, rule="k_center", generator=seeded(0))
-    alone = episode.__class__(episode.support_x[rows], episode.support_y[rows], episode.query_x, episode.query_y)
+    alone = Episode(Support(episode.support_x[rows], episode.support_y[rows]), episode.query_x, episode.query_y)
     found = small.evaluate(phi, state, episode, seeded(0))
     assert found == plain.evaluate(phi, state, alone, seeded(0))
     assert found != plain.evaluate(phi, state, episode, seeded(0))
-    adapted = small.adapt(phi, state, episode.support_x, episode.support_y, seeded(0)).predict(episode.query_x)
-    expected = plain.adapt(phi, state, alone.support_x, alone.support_y, seeded(0)).predict(episode.query_x)
+    adapted = small.adapt(phi, state, episode.support, seeded(0)).predict(episode.query_x)
+    expected = plain.adapt(phi, state, alone.support, seeded(0)).predict(episode.query_x)
     assert torch.equal(adapted, expected)
 
 

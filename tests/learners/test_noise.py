@@ -120,7 +120,7 @@ def test_evaluation_and_adaptation_draw_the_same() -> None:
     outcome = learner.evaluate(phi, state, episode, seeded(1))
     assert outcome == learner.evaluate(phi, state, episode, seeded(1))
     assert outcome != learner.evaluate(phi, state, episode, seeded(2))
-    adapted = learner.adapt(phi, state, episode.support_x, episode.support_y, seeded(1))
+    adapted = learner.adapt(phi, state, episode.support, seeded(1))
     log_p = adapted.predict(episode.query_x).log()
     loss = torch.nn.functional.nll_loss(log_p, episode.query_y)
     assert float(loss) == pytest.approx(outcome.losses[-1], rel=1e-9)

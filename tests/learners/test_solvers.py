@@ -11,8 +11,10 @@ from metaloom.learners.base import Learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.sample_weights import Examples
 from metaloom.learners.networks.batch_norm import MOMENTUM
+from metaloom.learners.solvers.amortized import AmortizedLearner
+from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
-from metaloom.learners.solvers.metric import class_means
+from metaloom.learners.solvers.metric import Prototypes, class_means
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
@@ -43,7 +45,8 @@ def test_joint_pretraining_trains_one_head_over_all_classes_and_starts_tasks_fro
 def test_frozen_statistics_are_gathered_and_used(prediction: str) -> None:
     """Without them, a frozen evaluation would fall back to the query batch's own: transductive, unsaid."""
     task = replace(IMAGES, single_task=False)
-    settings = {"architecture": CONV, "prediction": {"kind": prediction}, **START, "update": {"steps": 1}}
+    steps = {"update": {"steps": 1}} if SOLVERS[prediction].needs_steps else {}
+    settings = {"architecture": CONV, "prediction": {"kind": prediction}, **START, **steps}
     learner = built(settings, task, inner={"batch_norm": "frozen"})
     phi, state = begun(learner)
     episode = episode_of(task, 0)
@@ -52,7 +55,7 @@ def test_frozen_statistics_are_gathered_and_used(prediction: str) -> None:
     fresh = learner.meta_step(phi, state, [episode_of(task, 1)], seeded(0)).state
     name = "running/norm0.mean"
     torch.testing.assert_close(second[name], torch.lerp(first[name], fresh[name], MOMENTUM))
-    adapted = learner.adapt(phi, second, episode.support_x, episode.support_y, seeded(0))
+    adapted = learner.adapt(phi, second, episode.support, seeded(0))
     together, alone = adapted.predict(episode.query_x), adapted.predict(episode.query_x[:1])
     torch.testing.assert_close(together[:1], alone)  # inductive: the other queries do not matter
 
@@ -62,7 +65,7 @@ def test_only_a_transductive_setting_looks_at_the_other_queries(batch_norm: str)
     learner = built({"architecture": CONV, **START, "update": {"steps": 1}}, IMAGES, inner={"batch_norm": batch_norm})
     phi, state = begun(learner)
     episode = episode_of(IMAGES, 0)
-    adapted = learner.adapt(phi, state, episode.support_x, episode.support_y, seeded(0))
+    adapted = learner.adapt(phi, state, episode.support, seeded(0))
     same = torch.allclose(adapted.predict(episode.query_x)[:2], adapted.predict(episode.query_x[:2]), atol=1e-9)
     assert same == (learner.setting == "inductive")
 
@@ -72,7 +75,8 @@ def test_prototypes_are_class_means_and_classify_by_distance() -> None:
     means = class_means(features, labels, 3)
     torch.testing.assert_close(means[1], features[[1, 4]].mean(0))
     learner = built({"architecture": SMOOTH, "prediction": {"kind": "prototypes"}, **START}, FEW_SHOT)
-    logits = learner.logits({}, features, means)  # type: ignore[attr-defined]
+    assert isinstance(learner, AmortizedLearner) and isinstance(learner.solver, Prototypes)
+    logits = learner.solver.logits({}, features, means)
     torch.testing.assert_close(logits, -torch.cdist(features, means).square(), rtol=1e-9, atol=1e-9)
 
 
@@ -93,7 +97,7 @@ def test_a_learned_temperature_divides_the_logits(metric: str) -> None:
 def test_nearest_neighbour_finds_the_example_itself() -> None:
     learner = built({"prediction": {"kind": "nearest_neighbour"}}, FEW_SHOT)
     episode = episode_of(FEW_SHOT, 0)
-    adapted = learner.adapt({}, {}, episode.support_x, episode.support_y, seeded(0))
+    adapted = learner.adapt({}, {}, episode.support, seeded(0))
     assert torch.equal(adapted.predict(3 * episode.support_x).argmax(-1), episode.support_y)
 
 
@@ -119,7 +123,7 @@ def test_a_meta_tests_query_labels_are_never_trained_on() -> None:
     phi, state = begun(learner)
     episode = episode_of(SINGLE, 0)
     swapped = replace(episode, query_y=(episode.query_y + 1) % 3)
-    one = learner.adapt(phi, state, episode.support_x, episode.support_y, seeded(0)).predict(episode.query_x)
+    one = learner.adapt(phi, state, episode.support, seeded(0)).predict(episode.query_x)
     losses = [learner.evaluate(phi, state, e, seeded(0)).losses[-1] for e in (episode, swapped)]
     log_p = one.log()
     assert losses[0] == pytest.approx(float(F.nll_loss(log_p, episode.query_y)))
@@ -212,10 +216,7 @@ def test_an_evaluated_task_draws_its_own_start_if_told_to(anew: bool) -> None:
     losses = [learner.evaluate(phi, state, episode, seeded(seed)).losses[0] for seed in (1, 1, 2)]
     assert losses[0] == losses[1]
     assert (losses[1] != losses[2]) == anew
-    found = [
-        learner.adapt(phi, state, episode.support_x, episode.support_y, seeded(seed)).predict(episode.query_x)
-        for seed in (1, 2)
-    ]
+    found = [learner.adapt(phi, state, episode.support, seeded(seed)).predict(episode.query_x) for seed in (1, 2)]
     assert torch.equal(*found) != anew
 
 

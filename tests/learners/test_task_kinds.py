@@ -30,7 +30,7 @@ SOURCE = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Support
 from metaloom.search_spaces.sections.tasks import TASK_SOURCES, SinusoidTasks
 from metaloom.workers.data.base import SOURCES
 
@@ -53,7 +53,7 @@ class Arrivals(SOURCES["sinusoid"]):
     def draw(self, generator):
         one = super().draw(generator)
         support, query = ((y / 3).exp().round() for y in (one.support_y, one.query_y))
-        return Episode(one.support_x, support, one.query_x, query)
+        return Episode(Support(one.support_x, support), one.query_x, query)
 '''
 EXPERIMENT = """
 tasks: {source: arrivals, shots: 10, queries: 10}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from tests.support.bilevel import (
     IMAGES,
@@ -213,7 +213,7 @@ def test_maml_on_quadratics_finds_the_mean_of_the_tasks() -> None:
         task,
     )
     zero = torch.zeros(1, 1, dtype=torch.float64)  # the input is zero: the bias alone predicts
-    episodes = [Episode(zero, zero + c, zero, zero + c) for c in centres]
+    episodes = [Episode(Support(zero, zero + c), zero, zero + c) for c in centres]
     phi, state = begun(learner)
     bias = "initialization/head.bias"
     phi[bias] = torch.tensor([sum(centres) / 3], dtype=torch.float64)
@@ -239,7 +239,7 @@ def test_meta_sgd_learns_the_inverse_curvature() -> None:
     )
     zero = torch.zeros(1, 1, dtype=torch.float64)
     phi, state = begun(learner)
-    step = learner.meta_step(phi, state, [Episode(zero, zero + 3, zero, zero + 3)], seeded(0))
+    step = learner.meta_step(phi, state, [Episode(Support(zero, zero + 3), zero, zero + 3)], seeded(0))
     assert step.loss < 1e-24
     assert all(float(value.abs().max()) < 1e-12 for value in step.gradient.values())
 

@@ -7,7 +7,7 @@ import torch
 
 from metaloom.learners.build import make_config
 from metaloom.learners.domains import Learned
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.tensors import InnerState, Tensors
@@ -207,7 +207,7 @@ def test_meta_sgd_on_quadratics_learns_one_over_the_curvature() -> None:
     rows = torch.diag((2 * curvature).sqrt())  # the mean of the 4 squared errors has the gradient a_j (x_j - c_j)
     for step in range(400):
         centre = normal(4, 1, seed=step)
-        episode = Episode(rows, rows @ centre, rows, rows @ centre)
+        episode = Episode(Support(rows, rows @ centre), rows, rows @ centre)
         gradient = learner.meta_step(phi, state, [episode], seeded(0)).gradient
         phi = {name: value - 0.2 * gradient[name] / curvature**3 for name, value in phi.items()}
     found = phi["update/rate/head.weight"].flatten()

@@ -4,15 +4,16 @@ import pytest
 
 from metaloom import Experiment
 from metaloom.learners import METHODS, Recipe
+from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.sections.learner_space import slot_catalogues
 from metaloom.search_spaces.sections.recipes import faults
 
 
-@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("kind", sorted(TASK_KINDS))
 @pytest.mark.parametrize("name", METHODS)
-def test_every_recipe_means_something(name, regression):
-    assert faults(METHODS[name], slot_catalogues(regression)) == []
+def test_every_recipe_means_something(name, kind):
+    assert faults(METHODS[name], slot_catalogues(TASK_KINDS[kind])) == []
 
 
 @pytest.mark.parametrize(

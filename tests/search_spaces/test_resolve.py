@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metaloom import Experiment
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, InnerConfig
-from metaloom.learners.build import fields_of, make_config
+from metaloom.learners.fields import fields_of, make_config
 from metaloom.search_spaces.resolve import Given, baseline, baseline_name, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sections.loops import OuterConfig
 from metaloom.workers.outer import OuterConfig as TrialsOuterConfig

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from metaloom.learners import ESTIMATORS, build_learner
 from metaloom.learners.base import Learner
 from metaloom.learners.build import make_config
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Linearized, Outer, Problem
 from metaloom.learners.tensors import InnerState, Tensors
 
@@ -169,7 +169,7 @@ def episode_of(task: TaskShape, seed: int, *, support: int = 6, queries: int = 9
 
     ids = torch.arange(task.outputs) if task.kind == "classification" else None
     numbers = (torch.arange(support) + seed) % sum(task.counts) if task.counts else None
-    return Episode(*half(support, 1), *half(queries, 2), ids, numbers)
+    return Episode(Support(*half(support, 1)), *half(queries, 2), ids, numbers)
 
 
 def built(

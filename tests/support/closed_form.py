@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.data.base import SampledEpisode
@@ -47,7 +47,7 @@ class Sines:
         ids: tuple[int, ...] = ()
         if self.shape.kind == "classification":
             y, ids = (y[:, 0] > 0).long(), (0, 1)
-        episode = Episode(x[:10], y[:10], x[10:], y[10:], torch.tensor(ids) if ids else None)
+        episode = Episode(Support(x[:10], y[:10]), x[10:], y[10:], torch.tensor(ids) if ids else None)
         samples = tuple(int(one) for one in numbers.integers(0, 1000, 30))
         return SampledEpisode(episode, int(numbers.integers(2**62)), ids, samples)
 
@@ -112,10 +112,8 @@ class Ridge:
     def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
         return self.outcome(phi, self.solve(phi, state, episode.support_x, episode.support_y), episode)
 
-    def adapt(
-        self, phi: Tensors, state: Tensors, support_x: Tensor, support_y: Tensor, generator: Generator
-    ) -> "Fitted":
-        return Fitted(self, self.solve(phi, state, support_x, support_y))
+    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "Fitted":
+        return Fitted(self, self.solve(phi, state, support.x, support.y))
 
 
 @dataclasses.dataclass

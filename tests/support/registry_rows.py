@@ -8,6 +8,7 @@ import torch
 
 from metaloom.learners import METHODS, Learner, build_learner
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.tensors import Tensors, part
 from tests.support.bilevel import CONTROL, IMAGES, SINGLE, episode_of, seeded
 
@@ -134,6 +135,7 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("augmentation", "dada"): {"operations": ["rotate", "invert", "solarize"]},
     ("prediction", "linear"): {},
     ("prediction", "joint"): {},
+    ("prediction", "matching"): {},
     ("prediction", "prototypes"): {"temperature": {"learn": {"start": 2.0}}},
     ("prediction", "nearest_neighbour"): {},
 }
@@ -169,15 +171,15 @@ def learnable(task: TaskShape, seed: int) -> Episode:
     episode = episode_of(task, seed, support=6, queries=12)
     if task.environment:
         starts = torch.tensor([0.7, 0.0, 0.0, 0.0], dtype=torch.float64)
-        return replace(episode, support_x=starts + 0.1 * episode.support_x, query_x=starts + 0.1 * episode.query_x)
+        support = replace(episode.support, x=starts + 0.1 * episode.support_x)
+        return replace(episode, support=support, query_x=starts + 0.1 * episode.query_x)
     centres = torch.eye(9, max(task.inputs[-1], 6), dtype=torch.float64)[:3, : task.inputs[-1]] * 2
 
     def moved(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return 0.5 * x + centres[y].reshape(-1, *[1] * (len(task.inputs) - 1), task.inputs[-1])
 
-    return replace(
-        episode, support_x=moved(episode.support_x, episode.support_y), query_x=moved(episode.query_x, episode.query_y)
-    )
+    support = replace(episode.support, x=moved(episode.support_x, episode.support_y))
+    return replace(episode, support=support, query_x=moved(episode.query_x, episode.query_y))
 
 
 def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
@@ -192,6 +194,10 @@ def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
     settings: dict[str, Any] = {"architecture": SMALL, "initialization": {"kind": "learned"}, "update": {"steps": 2}}
     if kind.endswith("_matching"):
         settings["initialization"] = {"kind": "random"}  # they learn their examples alone
+    if kind == "matching":
+        task, settings = SINGLE, {"architecture": SMALL, "data": {"kind": "gradient_matching"}, "update": {"steps": 2}}
+    if slot == "prediction":
+        settings = {name: given for name, given in settings.items() if name in SOLVERS[kind].reads}
     settings[slot] = {"kind": kind, **COMPONENT_ROWS[slot, kind]}
     outer = {"hypergradient": "unroll", "strategy": "loop"}
     if kind not in ("pretrained", "fine_tuned"):

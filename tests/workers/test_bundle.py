@@ -13,6 +13,7 @@ import yaml
 
 from metaloom import load_bundle
 from metaloom.learners import METHODS, build_learner
+from metaloom.learners.build import only_read
 from metaloom.learners.errors import BadInput
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.bundle import FORMAT, PyFunc, write_bundle
@@ -51,7 +52,7 @@ def resolved(method, learner, **outer):
 def trained(directory, method, learner, source, shape, tasks):
     slots, inner, outer = resolved(method, learner)
     one = TrialConfig("test", 3, 5, tasks, slots, inner, outer, {"device": "cpu"})
-    built = build_learner(learner=slots, inner=inner, outer=outer, task=shape)
+    built = build_learner(learner=only_read(slots), inner=inner, outer=outer, task=shape)
     trial = Trial(one, directory, cache=directory, assembly=Assembly(source, built, CPU, OuterConfig.of(outer)))
     while not trial.finished:
         trial.advance()
@@ -158,7 +159,7 @@ def test_flat_targets_give_flat_predictions(sine):
     flat = bundle.adapt(one.support_x.numpy(), one.support_y.numpy()[:, 0]).predict(one.query_x.numpy())
     assert flat.shape == (len(one.query_x),)
     assert (flat == bundle.adapt(one.support_x.numpy(), one.support_y.numpy()).predict(one.query_x.numpy())[:, 0]).all()
-    with pytest.raises(BundleError, match="a regression has none"):
+    with pytest.raises(BundleError, match="a regression task has none"):
         bundle.adapt(one.support_x, one.support_y).probabilities(one.query_x)
 
 
@@ -394,5 +395,5 @@ def test_a_new_table_is_read_in_the_users_own_units(tmp_path):
     assert bundle.task.features == ("width", "depth")
     assert abs(raw[0][:, 0].mean() - 100) < 60
     given = bundle.adapt(raw[0], episode.support_y.numpy()).probabilities(raw[1])
-    adapted = trial.learner.adapt(dict(trial.phi), {}, episode.support_x, episode.support_y, torch.Generator())
+    adapted = trial.learner.adapt(dict(trial.phi), {}, episode.support, torch.Generator())
     np.testing.assert_allclose(given, adapted.predict(episode.query_x).numpy(), atol=1e-5)

@@ -7,7 +7,7 @@ from typing import Any, Self
 from numpy.random import Generator
 from torch import Tensor
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.workers.data.base import SPLITS, SampledEpisode, Source, SourceSummary, SplitSummary, check_split
 from metaloom.workers.data.sampler import draw_seed, episode_generator
 
@@ -51,4 +51,4 @@ class Generated(Source):
 
 def halves(x: Tensor, y: Tensor, shots: int) -> Episode:
     """Make the first ``shots`` examples the support and the others the query."""
-    return Episode(x[:shots], y[:shots], x[shots:], y[shots:])
+    return Episode(Support(x[:shots], y[:shots]), x[shots:], y[shots:])

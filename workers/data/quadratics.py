@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.search_spaces.sections.tasks import QuadraticTasks
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.generated import Generated
@@ -41,4 +41,4 @@ class Quadratics(Generated):
         matrix = torch.zeros(functions, size, functions, size)
         matrix[range(functions), :, range(functions)] = drawn[..., :size]
         matrix, target = matrix.reshape(functions * size, functions * size), drawn[..., size:].reshape(-1, 1)
-        return Episode(matrix, target, matrix, target)
+        return Episode(Support(matrix, target), matrix, target)

@@ -10,7 +10,7 @@ from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.workers.data.base import (
     SPLITS,
     DataError,
@@ -147,8 +147,7 @@ class FewShotSource(Source):
         x = self._gather(rows, self.table.turns[ids])
         labels = torch.arange(self.ways)
         episode = Episode(
-            x[:, : self.shots].flatten(0, 1),
-            labels.repeat_interleave(self.shots),
+            Support(x[:, : self.shots].flatten(0, 1), labels.repeat_interleave(self.shots)),
             x[:, self.shots :].flatten(0, 1),
             labels.repeat_interleave(self.queries),
             torch.from_numpy(ids - first),

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.workers.data.base import (
     DataError,
     SampledEpisode,
@@ -180,7 +180,7 @@ class SingleTaskSource(Source):
             query = self.parts[split][first : first + self.config.queries]
         classes = self.shape.classes
         numbers = torch.from_numpy(self._numbers[support])
-        episode = Episode(*self.examples(support), *self.examples(query), torch.arange(classes), numbers)
+        episode = Episode(Support(*self.examples(support)), *self.examples(query), torch.arange(classes), numbers)
         samples = (*support.tolist(), *query.tolist())
         return SampledEpisode(episode, draw_seed(generator), tuple(range(classes)), samples)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.search_spaces.sections.tasks import TableTasks
 from metaloom.workers.data.base import (
@@ -102,7 +102,7 @@ class TableOfTasks(Table):
         rows = generator.choice(int(self.table.counts[task]), self.shots + self.queries, replace=False)
         rows += self.table.starts[task]
         x, y = to_inputs(self._x[rows], 1.0), torch.from_numpy(self._y[rows])
-        episode = Episode(x[: self.shots], y[: self.shots], x[self.shots :], y[self.shots :])
+        episode = Episode(Support(x[: self.shots], y[: self.shots]), x[self.shots :], y[self.shots :])
         return SampledEpisode(episode, draw_seed(generator), (task,), tuple(rows.tolist()))
 
 

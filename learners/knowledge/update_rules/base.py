@@ -68,6 +68,7 @@ class UpdateRule(Component, ABC):
     """
 
     slot = "update"
+    reaches_losses = False
     Config = UpdateConfig
     config: UpdateConfig
     reads_loss: ClassVar[bool] = False

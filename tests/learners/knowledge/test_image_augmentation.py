@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners.build import SLOTS, make_component
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.composition import ChainOfAugmentations
 from metaloom.learners.knowledge.image_augmentation import ImageAugmentation, choice, gate
@@ -20,6 +19,7 @@ from metaloom.learners.knowledge.policies import (
     parse_sub_policy,
     to_document,
 )
+from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
@@ -59,7 +59,10 @@ def noise_for(one: ImageAugmentation, x: torch.Tensor, seed: int = 0) -> Tensors
 def image_episode(seed: int) -> Episode:
     episode = episode_of(IMAGES, seed)
     return Episode(
-        episode.support_x.sigmoid(), episode.support_y, episode.query_x.sigmoid(), episode.query_y, episode.class_ids
+        Support(episode.support_x.sigmoid(), episode.support_y),
+        episode.query_x.sigmoid(),
+        episode.query_y,
+        episode.class_ids,
     )
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners.build import SLOTS, make_component
-from metaloom.learners.episode import Episode, TaskShape, stack_episodes
+from metaloom.learners.episode import Episode, Support, TaskShape, stack_episodes
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
+from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
@@ -135,7 +135,7 @@ def test_a_batch_that_does_not_help_moves_nothing() -> None:
     )
     phi, state = begun(learner)
     x = torch.ones(1, 6, dtype=torch.float64)
-    episode = Episode(x, torch.tensor([0]), x, torch.tensor([1]))
+    episode = Episode(Support(x, torch.tensor([0])), x, torch.tensor([1]))
     moved = learner.advance(phi, state, [episode], seeded(0))
     assert all(torch.equal(moved[name], value) for name, value in state.items() if name.startswith("theta/"))
 

@@ -1,0 +1,152 @@
+"""What does not fit together: each rule names both sides, and what to do about it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from metaloom.learners.component import Component, Composite
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import Estimator
+from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
+from metaloom.learners.knowledge.distilled_data import DATA
+from metaloom.learners.knowledge.loss import Loss
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
+from metaloom.learners.slots import SLOTS, kind_of
+from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
+from metaloom.learners.task_kinds import names_served
+
+
+def check_matching(slots: Slots, config: InnerConfig, hypergradient: str | Mapping[str, Any]) -> None:
+    """Refuse what has no part in the distance of matched data, to which the inner loop is a constant.
+
+    Raises:
+        LearnerError: The message names both sides.
+    """
+    kind = kind_of(SLOTS["data"], slots.data)
+    if DATA[kind].solver != "matching":
+        able = " or ".join(name for name in DATA if DATA[name].solver == "matching")
+        raise LearnerError(f"learner.prediction: matching needs learner.data: {able}, got {kind}")
+    learned = [name for name, component in slots.items() if component.has_knowledge and name != "data"]
+    if learned:
+        raise LearnerError(
+            f"learner.data: {kind} learns its examples alone and gives no signal to learner."
+            f"{' and learner.'.join(learned)}; fix it, or use distilled"
+        )
+    beside = [
+        name
+        for name, component, neutral in (
+            ("weighting", slots.weighting, WEIGHTINGS["uniform"]),
+            ("augmentation", slots.augmentation, AUGMENTATIONS["none"]),
+        )
+        if type(component) is not neutral
+    ]
+    if beside:
+        raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(beside)}; remove it")
+    if config.mode == "online" or config.batch_norm == "per_step":
+        raise LearnerError(f"learner.data: {kind} needs inner.mode episodic, and batch norm other than per_step")
+    estimator = hypergradient if isinstance(hypergradient, str) else hypergradient.get("kind", "auto")
+    if estimator not in ("auto", "unroll"):
+        raise LearnerError(
+            f"outer.hypergradient: {kind} has a distance of its own, which {estimator} does not estimate; remove it"
+        )
+
+
+def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
+    """Refuse combinations that contradict each other.
+
+    Raises:
+        LearnerError: The message names both sides.
+    """
+    if config.mode == "online" and not task.single_task:
+        raise LearnerError(
+            "inner.mode: an online inner loop keeps its parameters, so it needs a single task (digits, fashion_mnist), "
+            "not few-shot episodes; use episodic"
+        )
+    if config.carry > 1 and slots.initialization.has_knowledge:
+        raise LearnerError(
+            "inner.carry: an inner loop that is carried on starts in one outer step of several, so it cannot learn its "
+            "initialization; use initialization: random, or carry: 1"
+        )
+    if config.mode == "online" and slots.initialization.has_knowledge:
+        raise LearnerError(
+            "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
+            "use initialization: random, or mode: episodic"
+        )
+    if config.batch_norm == "frozen" and slots.architecture.draws_layers:
+        raise LearnerError(
+            "inner.batch_norm: frozen averages what every pass has seen, but learner.architecture draws other "
+            "operations for each; use batch or support"
+        )
+    if not task.task_kind.labelled:
+        _check_control(slots)
+    slots.augmentation.check(task)
+    for name in ("loss", "weighting"):
+        for component in members_of(getattr(slots, name)):
+            _check_served(name, cast(Loss | Weighting, component), task)
+    for component in members_of(slots.weighting):
+        if cast(Weighting, component).numbered and not (task.counts and slots.data.numbered):
+            raise LearnerError(
+                f"learner.weighting: {kind_of(SLOTS['weighting'], component)} learns a weight for every training "
+                "example, so it needs a single task whose training set is numbered (digits, fashion_mnist) and "
+                "learner.data: support"
+            )
+
+
+def _check_control(slots: Slots) -> None:
+    """Refuse what a control task has no use for: its examples are starting states, which no slot may exchange."""
+    for name in ("data", "augmentation"):
+        kind = kind_of(SLOTS[name], members_of(getattr(slots, name))[0])
+        if kind != SLOTS[name].fixed:
+            raise LearnerError(f"learner.{name}: a control task starts from its own states; use {SLOTS[name].fixed}")
+    if len(members_of(slots.loss)) > 1:
+        raise LearnerError("learner.loss: a control task takes one loss; keep one")
+
+
+def members_of(component: Component) -> Sequence[Component]:
+    """Return the components that fill a slot together, or the one that does alone."""
+    return component.members if isinstance(component, Composite) else (component,)
+
+
+def _check_served(name: str, component: Loss | Weighting, task: TaskShape) -> None:
+    """Refuse a component that makes nothing of this kind of task."""
+    if task.task_kind.served_by(component.serves):
+        return
+    registry: Mapping[str, Any] = SLOTS[name].registry
+    able = ", ".join(kind for kind, entry in registry.items() if task.task_kind.served_by(entry.serves))
+    raise LearnerError(
+        f"learner.{name}: a {task.kind} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
+        f"{' and '.join(names_served(component.serves))} alone"
+    )
+
+
+def check_outer(inner: InnerConfig, outer: Mapping[str, Any]) -> None:
+    """Refuse to carry on more than one inner loop."""
+    if inner.carry > 1 and outer.get("tasks", 1) != 1:
+        raise LearnerError(
+            f"inner.carry: one inner loop is carried on, not outer.tasks ({outer['tasks']}) of them; set outer.tasks "
+            "to 1 (quadratics hold a batch in one episode: tasks.functions)"
+        )
+
+
+def check_estimator(name: str, estimator: Estimator, slots: Slots, inner: InnerConfig) -> None:
+    """Refuse an estimator that the inner loop cannot have."""
+    if estimator.online_only and inner.mode != "online":
+        raise LearnerError(
+            f"outer.hypergradient: {name} follows an inner loop that goes on from one outer step to the next; "
+            "set inner.mode: online, or use evolution_strategies"
+        )
+    if estimator.at_solution and slots.initialization.has_knowledge and not inner.proximal:
+        raise LearnerError(
+            f"outer.hypergradient: {name} gives no signal to learner.initialization without a proximal term, because "
+            "the inner solution does not depend on its start; set inner.proximal above 0, or use unroll"
+        )
+
+
+def check_read(kind: str, reads: frozenset[str], given: Iterable[str]) -> None:
+    """Refuse a slot that the solver does not read: it would be ignored."""
+    for name in given:
+        if name not in reads and name != "prediction":
+            used = f"it reads {' and '.join(sorted(reads))}" if reads else "it reads no other slot"
+            raise LearnerError(
+                f"learner.{name}: prediction {kind} does not use it ({used}); remove it, or use prediction: linear"
+            )

@@ -1,0 +1,217 @@
+r"""Solvers that take no inner steps: metric, model-based, transductive, zero-shot and closed-form heads.
+
+    outputs(query) = adapt(phi, embed, support)(query)
+    F(phi)         = L_query(outputs), averaged over episodes
+
+The outer gradient is direct: F is differentiated as it stands. A solver gives ``adapt``, and where it wants another
+objective or has knowledge of its own, ``loss`` and ``init``; everything else that a trial asks comes from here.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, cast
+
+import torch
+from torch import Generator, Tensor
+
+from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.episode import Episode, Support
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.networks.base import HEAD, Network
+from metaloom.learners.networks.batch_norm import Normalization, running_average
+from metaloom.learners.solvers.base import Parts, Solver, setting_of
+from metaloom.learners.task_kinds import LABELLED, TaskKind
+from metaloom.learners.tensors import Tensors, as_leaves, derivative, part, under
+
+Outputs = Callable[[Tensor], Tensor]
+
+
+class Judged(NamedTuple):
+    """How an episode went while training: the loss [] to minimize, and the accuracy [] (NaN where there is none)."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+class Embedding:
+    """The network's body at one phi: examples [n, *features] to features [n, width].
+
+    Args:
+        network: Whose body it is; None leaves the inputs as they are, flattened.
+        theta: Its parameters.
+        knowledge: The network's own part of phi.
+        together: Whether support and query are embedded in one batch, whose statistics they share.
+        given: Batch norm's statistics; None uses each batch's own.
+
+    Attributes:
+        statistics: Batch norm's of the last pass.
+    """
+
+    def __init__(
+        self,
+        network: Network | None,
+        theta: Tensors,
+        knowledge: Tensors,
+        *,
+        together: bool,
+        given: Tensors | None = None,
+    ) -> None:
+        self.network, self.theta, self.knowledge = network, theta, knowledge
+        self.together, self.given = together, given
+        self.statistics: Tensors = {}
+
+    def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
+        """Embed examples; with these statistics of batch norm, where some are given."""
+        if self.network is None:
+            return x.flatten(1)
+        norm = Normalization(self.given if given is None else given, fused=True)
+        features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))
+        self.statistics = norm.collected if norm.given is None else norm.given
+        return features
+
+    def beside(self, support_x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Return queries to the features of the support set and of the queries, as batch norm's mode asks."""
+        if self.together:
+            return lambda query_x: self._in_one_batch(support_x, query_x)
+        features = self(support_x)
+        statistics = self.statistics
+        return lambda query_x: (features, self(query_x, statistics))
+
+    def _in_one_batch(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self(torch.cat([support_x, query_x]))
+        return features[: len(support_x)], features[len(support_x) :]
+
+
+class AmortizedSolver(Solver):
+    """A solver that maps a support set to a model without inner steps."""
+
+    reads = frozenset({"architecture", "initialization"})
+    serves = frozenset({LABELLED})
+
+    @abstractmethod
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        """Return the adapted model: queries [queries, *features] to outputs [queries, outputs].
+
+        Args:
+            phi: The solver's own part of phi.
+            embed: The network's body; the flattened inputs, for a solver that does not read the architecture.
+            support: The support set; of its optional fields those that ``reads_support`` names.
+        """
+
+    def loss(self, phi: Tensors, embed: Embedding, episode: Episode) -> Judged:
+        """Return what the outer loop minimizes on an episode: the loss of the query set, as the kind of task has it."""
+        outputs = self.adapt(phi, embed, episode.support)(episode.query_x)
+        kind = self.task.task_kind
+        return Judged(kind.outer(outputs, episode.query_y), kind.score(outputs.detach(), episode.query_y))
+
+    def learner(self, parts: Parts) -> "AmortizedLearner":
+        """Put the learner together; raises LearnerError if the parts contradict each other."""
+        return AmortizedLearner(self, parts)
+
+
+class AmortizedLearner:
+    """The learner of an amortized solver, over a network's body if it reads one."""
+
+    online = False
+    carry = 1
+    evaluation_steps = 0
+    strategy = "loop"
+    estimator_reason = ""
+    approximations: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, solver: AmortizedSolver, parts: Parts) -> None:
+        self.solver, self.task, self.parts = solver, parts.task, parts
+        self.network = cast("Network | None", parts.components.get("architecture"))
+        if self.network is not None and parts.inner.batch_norm == "per_step":
+            raise LearnerError(f"inner.batch_norm: {solver.name} takes no inner steps; use batch, support or frozen")
+        has_norm = self.network is not None and self.network.has_batch_norm
+        self.batch_norm: str = parts.inner.batch_norm if has_norm else "none"
+        self.setting = setting_of(solver.setting, self.network, self.batch_norm)
+        learns = [*parts.components.values(), solver]
+        self.estimator = "direct" if any(one.has_knowledge for one in learns) else "none"
+
+    def _body(self, generator: Generator) -> Tensors:
+        """Draw the network without its head; empty if there is no network."""
+        if self.network is None:
+            return {}
+        drawn = self.network.initial(generator)
+        body = {name: value for name, value in drawn.items() if not name.startswith(HEAD)}
+        if not body:
+            raise LearnerError(f"learner.architecture: {self.solver.name} needs a network with a body, such as conv4")
+        return body
+
+    def init(self, generator: Generator) -> Tensors:
+        """Draw the body, and every part of phi."""
+        body = self._body(generator)
+        phi: Tensors = {}
+        for name, component in self.parts.components.items():
+            phi |= under(name, component.init(body, generator))
+        return phi | under(self.solver.slot, self.solver.init(body, generator))
+
+    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
+        """Return the state: the body where it is not learned; running statistics join it later."""
+        return {} if part(phi, "initialization") else under("theta", self._body(generator))
+
+    def _embedding(self, phi: Tensors, state: Tensors, *, training: bool) -> Embedding:
+        theta = part(phi, "initialization") or part(state, "theta")
+        given = part(state, "running") if self.batch_norm == "frozen" and not training else {}
+        together = training or self.batch_norm == "batch"
+        return Embedding(self.network, theta, part(phi, "architecture"), together=together, given=given or None)
+
+    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+        """Return the gradient of the mean loss over the episodes."""
+        total = {name: torch.zeros_like(value) for name, value in phi.items()}
+        outcomes, running = [], part(state, "running")
+        for episode in episodes:
+            self.solver.check_support(episode.support)
+            leaves = as_leaves(phi)
+            embed = self._embedding(leaves, state, training=True)
+            loss, accuracy = self.solver.loss(part(leaves, self.solver.slot), embed, episode)
+            for name, value in derivative(loss, leaves).items():
+                total[name] += value / len(episodes)
+            running = running_average(running, embed.statistics) if self.batch_norm == "frozen" else running
+            outcomes.append(self._outcome(loss, accuracy))
+        mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
+        return MetaStep(mean, total, tuple(outcomes), {}, state | under("running", running))
+
+    def _outcome(self, loss: Tensor, accuracy: Tensor) -> EpisodeOutcome:
+        return EpisodeOutcome((float(loss.detach()),), (float(accuracy),) if self.task.task_kind.accuracy else ())
+
+    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+        """Return the mean loss over the episodes."""
+        return self.meta_step(phi, state, episodes, generator).loss
+
+    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+        """Return the state as it is."""
+        return state
+
+    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+        """Score the query set."""
+        kind = self.task.task_kind
+        adapted = self.adapt(phi, state, episode.support, generator)
+        with torch.no_grad():
+            outputs = adapted.outputs(episode.query_x)
+            return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
+
+    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "AdaptedByOutputs":
+        """Adapt to a new task."""
+        self.solver.check_support(support)
+        with torch.no_grad():
+            embed = self._embedding(phi, state, training=False)
+            outputs = self.solver.adapt(part(phi, self.solver.slot), embed, support)
+        return AdaptedByOutputs(outputs, self.task.task_kind)
+
+
+@dataclass(frozen=True)
+class AdaptedByOutputs:
+    """A function from queries to outputs, whose answers are the kind of task's."""
+
+    outputs: Outputs
+    kind: TaskKind
+
+    def predict(self, query_x: Tensor) -> Tensor:
+        """Map [queries, *features] to class probabilities [queries, ways], or to targets [queries, targets]."""
+        with torch.no_grad():
+            return self.kind.predict(self.outputs(query_x))

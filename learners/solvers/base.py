@@ -1,0 +1,96 @@
+"""How a task is solved: what a solver declares, and the base of those that take no inner steps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from metaloom.learners.base import Learner
+from metaloom.learners.component import Component
+from metaloom.learners.episode import Support, TaskShape
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import Mapper
+from metaloom.learners.networks.base import Network
+from metaloom.learners.registry import Registry
+from metaloom.learners.solvers.inner_loop import InnerConfig
+from metaloom.learners.task_kinds import ANY_KIND
+
+INDUCTIVE, SEMI_SUPERVISED, TRANSDUCTIVE = SETTINGS = ("inductive", "semi-supervised", "transductive")
+DEFAULT_SOLVER = "linear"
+EVERY_SLOT = frozenset({"architecture", "initialization", "update", "weighting", "loss", "data", "augmentation"})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a learner is put together from.
+
+    Attributes:
+        components: What fills each slot that the solver reads.
+        inner: The inner section.
+        outer: The outer section, as resolved.
+        task: The shape of the episodes.
+        mapper: Evaluates the perturbations of an estimator that has some.
+    """
+
+    components: Mapping[str, Component]
+    inner: InnerConfig
+    outer: Mapping[str, Any]
+    task: TaskShape
+    mapper: Mapper
+
+
+class Solver(Component, ABC):
+    """A way to solve a task. It fills the slot ``prediction``, and builds the learner from the others.
+
+    Class attributes:
+        reads: The slots that it uses; one that it does not is refused where it is given.
+        reads_support: The optional fields of ``Support`` that it uses, likewise.
+        serves: The kinds of task that it solves, by name; ``labelled`` for all with targets, ``*`` for all.
+        needs_classes: Whether it solves the kinds with classes alone.
+        needs_steps: Whether it takes inner steps, so that there is a slot ``update``.
+        setting: ``inductive``, ``semi-supervised``, or ``transductive`` if a query's outputs depend on other queries.
+    """
+
+    slot = "prediction"
+    needs_task = True
+    reads: ClassVar[frozenset[str]] = EVERY_SLOT
+    reads_support: ClassVar[frozenset[str]] = frozenset()
+    serves: ClassVar[frozenset[str]] = frozenset({ANY_KIND})
+    needs_classes: ClassVar[bool] = False
+    needs_steps: ClassVar[bool] = False
+    setting: ClassVar[str] = INDUCTIVE
+
+    def __init__(self, config: object, task: TaskShape) -> None:
+        super().__init__(config)
+        self.task = task
+
+    @property
+    def name(self) -> str:
+        """Return the name under which it is registered."""
+        return SOLVERS.name_of(type(self))
+
+    def check(self) -> None:
+        """Refuse a kind of task that it does not solve; raises LearnerError."""
+        kind = self.task.task_kind
+        if self.needs_classes and not kind.has_classes:
+            raise LearnerError(f"learner.prediction: {self.name} needs classes, which a {kind.name} task has not")
+        if not kind.served_by(self.serves):
+            able = ", ".join(name for name, solver in SOLVERS.items() if kind.served_by(solver.serves))
+            raise LearnerError(f"learner.prediction: {self.name} does not solve a {kind.name} task; use one of {able}")
+
+    def check_support(self, support: Support) -> None:
+        """Refuse an optional part of a support set that the solver does not use; raises LearnerError."""
+        for name in support.given() - self.reads_support:
+            raise LearnerError(f"support.{name}: prediction {self.name} does not use it; leave it out")
+
+    @abstractmethod
+    def learner(self, parts: Parts) -> Learner:
+        """Put the learner together; raises LearnerError if the parts contradict each other."""
+
+
+SOLVERS: Registry[type[Solver]] = Registry("prediction")
+
+
+def setting_of(solver: str, network: Network | None, batch_norm: str) -> str:
+    """Return the setting of a solver with a network: of the two, the one that sees more."""
+    return max(solver, INDUCTIVE if network is None else network.setting(batch_norm), key=SETTINGS.index)

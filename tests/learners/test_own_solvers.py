@@ -1,0 +1,241 @@
+"""A solver is one class and one recipe: zero-shot, transductive, model-based and closed-form ones of a package."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from metaloom.learners.base import METHODS, Recipe
+from metaloom.learners.build import build_learner, only_read
+from metaloom.learners.domains import Learned, Real
+from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.networks.base import linear_parameters
+from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
+from metaloom.learners.solvers.base import SOLVERS, TRANSDUCTIVE
+from metaloom.learners.solvers.metric import class_means
+from metaloom.learners.tensors import Tensors
+from tests.support.bilevel import SMOOTH, begun, central_difference, episode_of, seeded
+
+FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
+WIDTH, ATTRIBUTES = 5, 4
+
+
+class ByAttributes(AmortizedSolver):
+    """Zero-shot: a linear map of each class's attributes is its prototype (Romera-Paredes and Torr, 2015)."""
+
+    learns = True
+    needs_classes = True
+    reads_support = frozenset({"class_features"})
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        return linear_parameters("map", ATTRIBUTES, WIDTH, generator)
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        if support.class_features is None:
+            raise LearnerError("support.class_features: zero-shot learning needs the features of each class")
+        prototypes = F.linear(support.class_features, phi["map.weight"], phi["map.bias"])
+        return lambda query_x: embed(query_x) @ prototypes.T
+
+
+class SoftMeans(AmortizedSolver):
+    """Transductive: prototypes are moved by all queries' soft labels (Ren et al., 2018)."""
+
+    needs_classes = True
+    setting = TRANSDUCTIVE
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        both = embed.beside(support.x)
+
+        def outputs(query_x: Tensor) -> Tensor:
+            features, queries = both(query_x)
+            means = class_means(features, support.y, self.task.outputs)
+            shares = torch.softmax(-torch.cdist(queries, means).square(), -1)
+            counts = F.one_hot(support.y, self.task.outputs).to(shares).sum(0)
+            moved = (counts[:, None] * means + shares.T @ queries) / (counts + shares.sum(0))[:, None]
+            return -torch.cdist(queries, moved).square()
+
+        return outputs
+
+
+class Generated(AmortizedSolver):
+    """Model-based: a network maps each class's mean embedding to its row of the head (Requeima et al., 2019)."""
+
+    learns = True
+    needs_classes = True
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        return linear_parameters("weights", WIDTH, WIDTH, generator)
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        both = embed.beside(support.x)
+
+        def outputs(query_x: Tensor) -> Tensor:
+            features, queries = both(query_x)
+            means = class_means(features, support.y, self.task.outputs)
+            return queries @ torch.tanh(F.linear(means, phi["weights.weight"], phi["weights.bias"])).T
+
+        return outputs
+
+
+@dataclass(frozen=True)
+class RidgeConfig:
+    """The penalty of the head."""
+
+    penalty: Annotated[float | Learned, Real(1e-4, 100.0, log=True, positive=True)] = 1.0
+
+
+class Ridge(AmortizedSolver):
+    """Closed form: W = (X'X + penalty I)^-1 X'Y over the embedding (Bertinetto et al., 2019)."""
+
+    Config = RidgeConfig
+    config: RidgeConfig
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        both = embed.beside(support.x)
+        kind = self.task.task_kind
+        targets = F.one_hot(support.y, self.task.outputs).to(support.x) if kind.has_classes else support.y
+
+        def outputs(query_x: Tensor) -> Tensor:
+            features, queries = both(query_x)
+            eye = torch.eye(features.shape[1], dtype=features.dtype)
+            gram = features.T @ features + self.knob(phi, "penalty") * eye
+            return queries @ torch.linalg.solve(gram, features.T @ targets)
+
+        return outputs
+
+
+OWN: dict[str, tuple[type[AmortizedSolver], dict[str, Any]]] = {
+    "by_attributes": (ByAttributes, {}),
+    "soft_means": (SoftMeans, {}),
+    "generated": (Generated, {}),
+    "ridge": (Ridge, {"penalty": {"learn": {"start": 0.5}}}),
+}
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Register the four solvers and their recipes for one test."""
+    for name, (solver, settings) in OWN.items():
+        SOLVERS.add(name, solver)
+        learner = {"initialization": {"kind": "learned"}, "prediction": {"kind": name, **settings}}
+        METHODS.add(name, Recipe(summary="a test's", paper="none", learner=learner))
+    yield
+    for name in OWN:
+        SOLVERS.remove(name)
+        METHODS.remove(name)
+
+
+def built(name: str, task: TaskShape = FEW_SHOT) -> Any:
+    learner = {**METHODS[name].learner, "architecture": SMOOTH}
+    return build_learner(learner=learner, inner={}, outer={}, task=task)
+
+
+def episode(name: str, seed: int = 0, task: TaskShape = FEW_SHOT) -> Episode:
+    """Draw an episode; the zero-shot solver gets attributes and no support examples."""
+    drawn = episode_of(task, seed, support=6, queries=12)
+    if name != "by_attributes":
+        return drawn
+    attributes = torch.randn(task.outputs, ATTRIBUTES, dtype=torch.float64, generator=seeded(seed))
+    return replace(drawn, support=Support(drawn.support_x[:0], drawn.support_y[:0], class_features=attributes))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_gradient_of_an_own_solver_is_that_of_its_objective(name: str) -> None:
+    learner = built(name)
+    phi, state = begun(learner)
+    batch = [episode(name, 1), episode(name, 2)]
+    step = learner.meta_step(phi, state, batch, seeded(0))
+    direction = {leaf: torch.randn_like(value) for leaf, value in phi.items()}
+    exact = float(sum((direction[leaf] * value).sum() for leaf, value in step.gradient.items()))
+    difference = central_difference(lambda p: learner.objective(p, state, batch, seeded(0)), phi, direction, 1e-4)
+    assert exact == pytest.approx(difference, rel=1e-6)
+    if OWN[name][0].learns or OWN[name][1]:
+        assert any(float(value.abs().max()) > 0 for leaf, value in step.gradient.items() if "prediction/" in leaf)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_own_solver_adapts_as_it_is_evaluated(name: str) -> None:
+    learner = built(name)
+    phi, state = begun(learner)
+    given = episode(name)
+    outcome = learner.evaluate(phi, state, given, seeded(0))
+    chances = learner.adapt(phi, state, given.support, seeded(0)).predict(given.query_x)
+    torch.testing.assert_close(chances.sum(-1), torch.ones(12, dtype=torch.float64))
+    assert outcome.accuracies == (pytest.approx(float((chances.argmax(-1) == given.query_y).double().mean())),)
+    alone = learner.adapt(phi, state, given.support, seeded(0)).predict(given.query_x[:1])
+    assert torch.allclose(alone, chances[:1]) == (learner.setting == "inductive")
+
+
+def test_a_closed_form_solver_is_the_closed_form_and_solves_a_regression_too() -> None:
+    task = TaskShape("regression", (6,), 2)
+    learner = built("ridge", task)
+    phi, state = begun(learner)
+    given = episode_of(task, 0, support=8, queries=4)
+    embed = torch.tanh(
+        F.linear(given.support_x, phi["initialization/layer0.weight"], phi["initialization/layer0.bias"])
+    )
+    query = torch.tanh(F.linear(given.query_x, phi["initialization/layer0.weight"], phi["initialization/layer0.bias"]))
+    gram = embed.T @ embed + 0.5 * torch.eye(embed.shape[1], dtype=torch.float64)
+    expected = query @ torch.linalg.solve(gram, embed.T @ given.support_y)
+    found = learner.adapt(phi, state, given.support, seeded(0)).predict(given.query_x)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_solver_that_takes_no_steps_is_built_by_itself_and_never_as_gradient_descent() -> None:
+    """A registered prediction without inner steps must not become five SGD steps on a linear head."""
+    learner = built("generated")
+    assert isinstance(learner.solver, Generated)
+    assert (learner.evaluation_steps, learner.estimator) == (0, "direct")
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ({"update": {"steps": 2}}, r"learner\.update: prediction ridge does not use it \(it reads architecture"),
+        ({"loss": {"kind": "cross_entropy"}}, r"learner\.loss: prediction ridge does not use it"),
+        ({"data": {"kind": "gradient_matching"}}, r"learner\.prediction: ridge does not serve learner\.data"),
+    ],
+)
+def test_a_slot_that_a_solver_does_not_read_is_refused(slots: dict[str, Any], message: str) -> None:
+    learner = {**METHODS["ridge"].learner, "architecture": SMOOTH, **slots}
+    with pytest.raises(LearnerError, match=message):
+        build_learner(learner=learner, inner={}, outer={}, task=FEW_SHOT)
+
+
+def test_what_was_stored_with_unread_slots_is_read_without_them() -> None:
+    stored = {"method": "ridge", **METHODS["ridge"].learner, "loss": {"kind": "cross_entropy"}, "architecture": SMOOTH}
+    assert set(only_read(stored)) == {"method", "initialization", "prediction", "architecture"}
+
+
+@pytest.mark.parametrize("name", ["soft_means", "linear", "joint"])
+def test_a_part_of_a_support_set_that_a_solver_does_not_use_is_refused(name: str) -> None:
+    settings = {"architecture": SMOOTH, "initialization": {"kind": "learned"}, "prediction": {"kind": name}}
+    learner = build_learner(learner=settings, inner={}, outer={}, task=FEW_SHOT)
+    phi, state = begun(learner)
+    drawn = replace(episode_of(FEW_SHOT, 0), class_ids=torch.arange(3))
+    marked = replace(drawn, support=replace(drawn.support, mask=torch.ones(len(drawn.support_y), dtype=torch.bool)))
+    with pytest.raises(LearnerError, match=r"support\.mask: .* not use it"):
+        learner.adapt(phi, state, marked.support, seeded(0))
+    with pytest.raises(LearnerError, match=r"support\.mask: .* not use it"):
+        learner.meta_step(phi, state, [marked], seeded(0))
+
+
+def test_masked_examples_play_no_part_in_prototypes() -> None:
+    settings = {"architecture": SMOOTH, "initialization": {"kind": "learned"}, "prediction": {"kind": "prototypes"}}
+    learner = build_learner(learner=settings, inner={}, outer={}, task=FEW_SHOT)
+    phi, state = begun(learner)
+    given = episode_of(FEW_SHOT, 0, support=6, queries=12)
+    filled = Support(
+        torch.cat([given.support_x, 100 * given.support_x[:2]]),
+        torch.cat([given.support_y, given.support_y[:2]]),
+        mask=torch.tensor([True] * 6 + [False] * 2),
+    )
+    plain, masked = (
+        learner.adapt(phi, state, support, seeded(0)).predict(given.query_x) for support in (given.support, filled)
+    )
+    torch.testing.assert_close(plain, masked)
