@@ -121,6 +121,7 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], path:
     return {
         "experiment": {**experiment.document, "search": section},
         "seed": experiment.seed,
+        "seeds": records.SEEDS_VERSION,
         "fingerprint": experiment.fingerprint(),
         "trials": settings.trials,
         "settings": settings.to_document(),

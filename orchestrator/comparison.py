@@ -64,6 +64,7 @@ class _Baseline:
             search=director.journal.folder.name,
             trial=-1 - index,  # no trial of the search has such a number, nor such a seed
             seed=director.seed,
+            seeds=director.seeds,
         )
 
     def __call__(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Director:
         self.settings: SearchSettings = self.state.settings
         self.journal, self._progress, self._clock = journal, progress, clock
         self.seed = int(self.state.created["seed"])
+        self.seeds = int(self.state.created.get("seeds", records.FIRST_SEEDS_VERSION))
         self.scheduler: Scheduler = build_scheduler(self.settings.scheduler)
         warm_start = self.state.created.get("warm_start") or ()
         self._proposer = Proposer(self.settings, seed=self.seed, define=define, warm_start=warm_start)
@@ -229,7 +230,8 @@ class Director:
         return None if config is None else self.state.trials[number]
 
     def _config(self, number: int, resolved: Resolved) -> TrialConfig:
-        return trial_config(resolved, search=self.journal.folder.name, trial=number, seed=self.seed)
+        folder = self.journal.folder
+        return trial_config(resolved, search=folder.name, trial=number, seed=self.seed, seeds=self.seeds)
 
     def _judge(self, record: TrialRecord, report: Report) -> Verdict:
         """Ask the scheduler as if the report were journalled: it will be, together with the verdict."""

@@ -1,10 +1,10 @@
 """A trial's configuration from what the experiment resolves to."""
 
 from metaloom.search_spaces.resolve import Resolved
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.names import SEEDS_VERSION, TrialConfig
 
 
-def trial_config(resolved: Resolved, *, search: str, trial: int, seed: int) -> TrialConfig:
+def trial_config(resolved: Resolved, *, search: str, trial: int, seed: int, seeds: int = SEEDS_VERSION) -> TrialConfig:
     """Return the configuration of a trial of a search."""
     return TrialConfig(
         search=search,
@@ -15,4 +15,5 @@ def trial_config(resolved: Resolved, *, search: str, trial: int, seed: int) -> T
         inner=resolved.inner,
         outer=resolved.outer,
         resources=resolved.resources,
+        seeds=seeds,
     )

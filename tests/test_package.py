@@ -1,6 +1,7 @@
 """What is built holds every module, from a tree without symbolic links and from the sdist."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,11 +9,14 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import metaloom
+from metaloom.orchestrator import api, export
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator")
@@ -149,3 +153,62 @@ def test_an_editable_install_without_links_is_one_package(unlinked, tmp_path):
         here, there = run(python, script, cwd=unlinked, PYTHONPATH=path).split()
         assert here == there == str(unlinked / "workers" / "trial" / "runner.py")
     assert "search" in run(python.parent / "metaloom", "--help", cwd=tmp_path)
+
+
+def with_dependencies(lines: list[str]) -> dict[str, Distribution]:
+    """Return what pip would install for these requirements, each as it is installed here."""
+    found: dict[str, Distribution] = {}
+    waiting = [Requirement(line) for line in lines]
+    while waiting:
+        asked = waiting.pop()
+        name = re.sub(r"[-_.]+", "-", asked.name).lower()
+        if name in found or (asked.marker and not asked.marker.evaluate({"extra": ""})):
+            continue
+        found[name] = distribution(name)
+        assert asked.specifier.contains(found[name].version, prereleases=True), asked
+        waiting += [Requirement(line) for line in found[name].requires or ()]
+    return found
+
+
+def borrow_only(python: Path, distributions: dict[str, Distribution]) -> None:
+    """Link the files of these distributions, and no others, into an environment."""
+    folder = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=python.parent).strip()
+    for one in distributions.values():
+        tops = {path.parts[0] for path in one.files or () if path.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            link = Path(folder) / top
+            if not link.exists():
+                link.symlink_to(Path(str(one.locate_file(top))))
+
+
+def test_a_bundle_is_served_by_the_packages_that_it_names(wheel, tmp_path):
+    """By metaloom alone and what ``requirements.txt`` names.
+
+    The packages are not downloaded: the files of those that pip would choose are linked from the running
+    environment. So it is tested that nothing else is imported, and that the versions here are in the ranges.
+    """
+    changes = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4", "outer.test_episodes=4"]
+    api.search("quick", overrides=changes, store=tmp_path / "store", name="first", trials=1, executor="inline")
+    bundle = export.export(tmp_path / "store", "first", trial="best", out=tmp_path / "bundle", episodes=None)
+    lines = (bundle / "requirements.txt").read_text().splitlines()
+    assert [re.split("[<>=]", line)[0] for line in lines] == [
+        "filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch",
+    ]  # fmt: skip
+    python = fresh_environment(tmp_path / "environment")
+    install(python, wheel)
+    distributions = with_dependencies(lines)
+    absent = {"ray", "optuna", "mlflow", "numba", "matplotlib", "scikit-learn", "pydantic", "scipy"}
+    assert absent.isdisjoint(distributions)
+    borrow_only(python, distributions)
+    code = (
+        "import sys, importlib.util, json, torch, metaloom\n"
+        f"assert not [one for one in {sorted(absent - {'scikit-learn'})!r} if importlib.util.find_spec(one)]\n"
+        "from metaloom.learners.networks.pooled_convolution import pooled_convolution\n"
+        "assert float(pooled_convolution(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 3, 3))) == 4.0\n"
+        "bundle = metaloom.load_bundle(sys.argv[1])\n"
+        "x = torch.linspace(-4, 4, 10).reshape(-1, 1)\n"
+        "assert bundle.adapt(x, x[:, 0].sin()).predict(x[:3]).shape == (3,)\n"
+        "again = bundle.evaluate(cache=sys.argv[2], episodes=4)\n"
+        "print(json.dumps(again.scores) == json.dumps(bundle.manifest['evaluation']['scores']))"
+    )
+    assert run(python, "-c", code, bundle, tmp_path / "cache", cwd=tmp_path).strip() == "True"

@@ -26,6 +26,7 @@ from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.learners.tensors import Tensors, part
 from metaloom.workers.durable import write_text
 from metaloom.workers.errors import BundleError
+from metaloom.workers.records.names import FIRST_SEEDS_VERSION, SEEDS_VERSION
 from metaloom.workers.seeds import derive_generator
 
 POLICY_FILE = "augmentation.json"
@@ -43,9 +44,9 @@ def policies_of(learner: Mapping[str, Any], task: TaskShape, phi: Tensors) -> tu
     return cast(Augmentation, filled).policies(part(phi, "augmentation"))
 
 
-def write_policy(path: Path, policies: tuple[Policy, ...]) -> None:
+def write_policy(path: Path, policies: tuple[Policy, ...], *, seeds: int = SEEDS_VERSION) -> None:
     """Write policies that follow one another as JSON, with a sentence for each magnitude."""
-    write_text(path, json.dumps(to_document(policies), indent=1) + "\n")
+    write_text(path, json.dumps({**to_document(policies), "seeds": seeds}, indent=1) + "\n")
 
 
 def load_policy(path: str | Path) -> "ImagePolicy":
@@ -62,16 +63,18 @@ def load_policy(path: str | Path) -> "ImagePolicy":
         document = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(document, dict):
             raise LearnerError("policy: it is no mapping")
-        return ImagePolicy(from_document(document))
+        seeds = int(document.pop("seeds", FIRST_SEEDS_VERSION))
+        return ImagePolicy(from_document(document), seeds)
     except (OSError, ValueError, LearnerError) as problem:
         raise BundleError(f"{file}: no augmentation policy can be read from it ({problem})") from problem
 
 
 @dataclass(frozen=True)
 class ImagePolicy:
-    """Policies that are applied one after another."""
+    """Policies that are applied one after another, with generators of the derivation ``seeds``."""
 
     policies: tuple[Policy, ...]
+    seeds: int = SEEDS_VERSION
 
     def rows(self) -> list[dict[str, Any]]:
         """Return them as a table, one row an operation."""
@@ -101,7 +104,7 @@ class ImagePolicy:
             raise BundleError(f"images: values from 0 to {scale:.0f} expected, got {given.min()} to {given.max()}")
         x = x.unsqueeze(1) if given.ndim == 3 else x
         with torch.no_grad():
-            x = apply_policies(self.policies, x, derive_generator(seed, "augmentation"))
+            x = apply_policies(self.policies, x, derive_generator(seed, "augmentation", version=self.seeds))
         out = x.clamp(0, 1).reshape(given.shape) * scale
         out = out if given.is_floating_point() else out.round().to(given.dtype)
         return out if isinstance(images, Tensor) else out.numpy()

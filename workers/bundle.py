@@ -3,21 +3,24 @@
 A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.safetensors``,
 ``card.md`` with its pictures, ``augmentation.json`` (if it varies its training images),
 ``test_episodes.parquet`` (the episodes its numbers are of, if it was tested), ``MLmodel`` (so that MLflow
-loads it too) and ``manifest.json``, which has the format's version and the SHA-256 of every other
-file. Loading one runs nobody's code: it reads JSON, YAML and safetensors.
+loads it too), ``requirements.txt`` (the packages that serving it takes) and ``manifest.json``, which has the
+format's version and the SHA-256 of these files. Two exports of one trial are equal to the byte: what was
+measured in seconds stands in ``timings.json``, which is not signed. Loading one runs nobody's code: it reads
+JSON, YAML and safetensors.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 from torch import Tensor
 
+import metaloom
 from metaloom import learners
 from metaloom.learners.base import Learner
 from metaloom.learners.build import only_read
@@ -55,11 +58,13 @@ from metaloom.workers.records.names import (
     TrialConfig,
     read_config,
 )
+from metaloom.workers.requirements import REQUIREMENTS_FILE, requirements
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
 
 TEST_EPISODES_FILE = "test_episodes.parquet"
 MLMODEL_FILE = "MLmodel"
+TIMINGS_FILE = "timings.json"
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 
@@ -122,28 +127,36 @@ def _fill(
     document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}}
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(_MLMODEL))
+    source = str(config.tasks.get("source", ""))
+    write_text(folder / REQUIREMENTS_FILE, requirements(source))
     write_tensors(
         folder / META_KNOWLEDGE_FILE,
         {"phi": knowledge.phi, "state": knowledge.state},
         {"step": str(knowledge.step)},
     )
     if policies := policies_of(config.learner, task, knowledge.phi):
-        write_policy(folder / POLICY_FILE, policies)
+        write_policy(folder / POLICY_FILE, policies, seeds=config.seeds)
     if evaluation is not None:
-        source = str(config.tasks.get("source", ""))
         rows = Origin(config.search, config.trial, source, evaluation.setting, evaluation.batch_norm)
-        seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
+        seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, math.nan)  # seconds are not signed
         write_part(folder / TEST_EPISODES_FILE, rows, [seen])
     manifest = {
         "format": FORMAT,
-        "metaloom": version("metaloom"),
+        "metaloom": metaloom.__version__,
         "origin": dict(origin),
-        "evaluation": evaluation.to_json() if evaluation else None,
+        "evaluation": None if evaluation is None else without_seconds(evaluation),
         "notes": list(knowledge.notes),
         "files": {path.name: sign(path) for path in sorted(folder.iterdir())},
     }
     signed = {**manifest, "sha256": digest(canonical(manifest))}
     write_text(folder / MANIFEST_FILE, json.dumps(signed, indent=2) + "\n")
+    if evaluation is not None:
+        write_text(folder / TIMINGS_FILE, json.dumps({"seconds per test episode": evaluation.seconds}) + "\n")
+
+
+def without_seconds(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what a manifest says of a test."""
+    return {name: value for name, value in evaluation.to_json().items() if name != "seconds"}
 
 
 @dataclass(frozen=True)
@@ -189,8 +202,9 @@ class Bundle:
         given = read_support(support_x, support_y, class_features, self.task)
         learner = self._for_ways(len(given.labels))
         phi, state = device.place(knowledge.phi), device.place(knowledge.state)
+        generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():
-            adapted = learner.adapt(phi, state, given.placed(device), derive_generator(seed, "evaluate"))
+            adapted = learner.adapt(phi, state, given.placed(device), generator)
         as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
         return AdaptedModel(given.labels, adapted, self.task, device, as_torch, given.flat)
 
@@ -219,7 +233,8 @@ class Bundle:
             source = open_source(self.config.tasks, seed=settled_seed, cache=cache)
         device = self._device
         phi, state = device.place(self._knowledge.phi), device.place(self._knowledge.state)
-        return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device)
+        seeds = self.config.seeds
+        return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device, seeds=seeds)
 
     def _for_ways(self, ways: int) -> Learner:
         """Return the learner for tasks of so many classes; raises BundleError if there is none.

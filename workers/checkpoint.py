@@ -24,6 +24,8 @@ from metaloom.workers.errors import CheckpointError
 from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE
 
 FORMAT = 1
+KNOWLEDGE_FORMAT = 2
+_ENTRY = "metaloom"  # the one metadata entry of a file of knowledge: canonical JSON
 GENERATIONS = 2
 _FILES = re.compile(r"checkpoint-(\d+)\.(json|safetensors)")
 
@@ -127,8 +129,9 @@ def from_bytes(content: bytes) -> Tensors:
 def write_knowledge(path: Path, tensors: Mapping[str, Tensors], metadata: Mapping[str, str]) -> None:
     """Write groups of tensors as one safetensors file that carries its own digest; raises StorageError."""
     flat = _flat(tensors)
-    unsigned = {**metadata, "format": str(FORMAT), "names": json.dumps(_names(tensors))}
-    write_bytes(path, to_bytes(flat, {**unsigned, "sha256": _digest_of(flat, unsigned)}))
+    unsigned = {**metadata, "format": str(KNOWLEDGE_FORMAT), "names": json.dumps(_names(tensors))}
+    signed = canonical({**unsigned, "sha256": _digest_of(flat, unsigned)}).decode()
+    write_bytes(path, to_bytes(flat, {_ENTRY: signed}))  # one entry: safetensors writes several in a random order
 
 
 def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
@@ -144,11 +147,13 @@ def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
     except (OSError, ValueError) as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from problem
     metadata: dict[str, str] = header.get("__metadata__", {})
+    if _ENTRY in metadata:  # format 1 has an entry for each fact
+        metadata = json.loads(metadata[_ENTRY])
     claimed = metadata.pop("sha256", None)
     if _digest_of(flat, metadata) != claimed:
         raise CheckpointError(f"{path}: does not have the digest it was written with")
-    if int(metadata["format"]) > FORMAT:
-        raise CheckpointError(f"{path}: format {metadata['format']}; this metaloom reads up to {FORMAT}")
+    if int(metadata["format"]) > KNOWLEDGE_FORMAT:
+        raise CheckpointError(f"{path}: format {metadata['format']}; this metaloom reads up to {KNOWLEDGE_FORMAT}")
     return _grouped(flat, json.loads(metadata["names"])), metadata
 
 

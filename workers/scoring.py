@@ -17,7 +17,7 @@ from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
 from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records.episode_files import Drawn, Seen, rows_of_test, write_part
-from metaloom.workers.records.names import EPISODES_FOLDER, TEST, read_config
+from metaloom.workers.records.names import EPISODES_FOLDER, SEEDS_VERSION, TEST, read_config
 from metaloom.workers.seeds import derive_generator
 
 _LOG = logging.getLogger("metaloom.scoring")
@@ -101,6 +101,7 @@ def evaluate_learner(
     episodes: int,
     *,
     device: Device = CPU,
+    seeds: int = SEEDS_VERSION,
 ) -> Evaluation:
     """Adapt to the first ``episodes`` episodes of ``split`` and score their query sets.
 
@@ -115,6 +116,7 @@ def evaluate_learner(
         split: ``train``, ``validation`` or ``test``.
         episodes: How many; fewer if the split has fewer distinct ones.
         device: Where to compute.
+        seeds: Which derivation the generators have: the trial's.
     """
     drawn: list[Drawn] = []
     outcomes: list[EpisodeOutcome] = []
@@ -123,7 +125,7 @@ def evaluate_learner(
         episode = sampled.episode.to(device.torch, device.dtype)
         device.wait()
         started = time.perf_counter()
-        generator = derive_generator(sampled.seed, "evaluate")
+        generator = derive_generator(sampled.seed, "evaluate", version=seeds)
         with device.precision():
             outcomes.append(learner.evaluate(phi, state, episode, generator))
         busy += time.perf_counter() - started
@@ -161,7 +163,9 @@ def evaluate_trial(
         _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge))
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
-    evaluation = evaluate_learner(parts.learner, phi, state, parts.source, split, episodes, device=parts.device)
+    evaluation = evaluate_learner(
+        parts.learner, phi, state, parts.source, split, episodes, device=parts.device, seeds=config.seeds
+    )
     if record and split == TEST:
         part = part_of_test(directory, config.seed if seed is None else seed)
         if rows_of_test(part, knowledge.step) < len(evaluation.drawn):

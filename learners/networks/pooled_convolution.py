@@ -11,11 +11,13 @@ other's derivative, so that everything is exact to any order, with the conventio
 values the first; NaN is the largest).
 
 The loops are compiled by numba when they are first needed, a second for each precision, and kept beside this file or
-in numba's own cache folder.
+in numba's own cache folder. Where numba is not installed (it is not needed to serve a bundle), torch's two layers do
+the same at their own cost; the results then differ in the last bits.
 """
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -34,8 +36,10 @@ def pooled_convolution(images: Tensor, kernel: Tensor) -> Tensor:
         kernel: [outputs, 1, 3, 3].
 
     Returns:
-        [n, outputs, height // 2, width // 2], the channels innermost in memory.
+        [n, outputs, height // 2, width // 2].
     """
+    if not _has_numba():
+        return F.max_pool2d(F.conv2d(images, kernel, padding=1), 2)
     return PooledConvolution.apply(F.pad(images, (1,) * 4), kernel)  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -129,6 +133,11 @@ class Loops(NamedTuple):
     choose: Loop
     select: Loop
     gather: Loop
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
 
 
 @cache

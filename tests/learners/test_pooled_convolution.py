@@ -107,3 +107,21 @@ def test_it_works_where_nothing_can_be_written(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, "4.0"), done.stderr
+
+
+def test_without_numba_the_two_layers_of_torch_do_it() -> None:
+    """Serving a bundle does not need numba; the output and the gradient are the same up to rounding."""
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import torch; from metaloom.learners.networks.pooled_convolution import pooled_convolution\n"
+        "x = torch.arange(32., dtype=torch.float64).sin().view(2, 1, 4, 4)\n"
+        "kernel = torch.arange(27., dtype=torch.float64).cos().view(3, 1, 3, 3).requires_grad_()\n"
+        "total = pooled_convolution(x, kernel).pow(2).sum()\n"
+        "print(total.item(), torch.autograd.grad(total, kernel)[0].abs().sum().item())"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    x = torch.arange(32.0, dtype=torch.float64).sin().view(2, 1, 4, 4)
+    kernel = torch.arange(27.0, dtype=torch.float64).cos().view(3, 1, 3, 3).requires_grad_()
+    total = pooled_convolution(x, kernel).pow(2).sum()
+    here = [total.item(), torch.autograd.grad(total, kernel)[0].abs().sum().item()]
+    assert [float(one) for one in there.stdout.split()] == pytest.approx(here, rel=1e-12)

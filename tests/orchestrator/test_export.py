@@ -65,6 +65,18 @@ def test_mlflow_opens_a_bundle_as_its_own_model(store: Path, tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=quiet, cwd=tmp_path)
 
 
+def test_two_exports_are_equal_to_the_byte(store: Path, tmp_path: Path) -> None:
+    """In two processes that hash text differently; only the measured seconds, which are not signed, differ."""
+    paths = [tmp_path / "one", tmp_path / "other"]
+    for number, path in enumerate(paths):
+        command = [sys.executable, "-m", "metaloom", "export", "first", "--store", str(store), "--out", str(path)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": str(number)}, capture_output=True)
+    one, other = ({file.name: file.read_bytes() for file in path.iterdir()} for path in paths)
+    assert one.keys() == other.keys() and {"test_episodes.parquet", "requirements.txt"} < one.keys()
+    assert json.loads(one.pop("timings.json")).keys() == json.loads(other.pop("timings.json")).keys()
+    assert {name for name in one if one[name] != other[name]} == set()
+
+
 @pytest.mark.parametrize(("trial", "told"), [("7", "no trial 7"), ("worst", "no trial worst")])
 def test_an_unknown_trial_is_refused(store: Path, tmp_path: Path, trial: str, told: str) -> None:
     with pytest.raises(BadInput, match=told):

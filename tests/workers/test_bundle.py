@@ -171,8 +171,11 @@ def test_what_is_in_the_folder(sine):
         "config.yaml",
         "manifest.json",
         "meta_knowledge.safetensors",
+        "requirements.txt",
         "test_episodes.parquet",
+        "timings.json",
     ]
+    assert json.loads((path / "timings.json").read_text()) == {"seconds per test episode": evaluation.seconds}
     bundle = load_bundle(path)
     assert bundle.manifest["evaluation"]["mean"] == evaluation.mean
     assert f"**loss {evaluation.mean:.4f}**" in bundle.card

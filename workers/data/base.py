@@ -90,10 +90,12 @@ class Source(ABC):
     Attributes:
         Config: A frozen dataclass of the source's own fields of the ``tasks`` section.
         digest: Of the data; empty where they are generated, or come with the package.
+        packages: Names of the packages that reading the data takes, beside those of every bundle.
     """
 
     name: str
     digest: str = ""
+    packages: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Any]]
     shape: TaskShape
 

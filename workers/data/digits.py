@@ -18,6 +18,7 @@ class Digits(SingleTaskSource):
     """Ten classes; features are scaled to [0, 1]."""
 
     name = "digits"
+    packages = ("scikit-learn",)
     Config = DigitTasks
 
     @classmethod

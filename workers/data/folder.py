@@ -22,6 +22,7 @@ class Folder(FewShotSource):
     """Classes are the folder's subfolders; which split a class is in depends on the class names alone."""
 
     name = "folder"
+    packages = ("pillow",)
     Config = FolderTasks
     skipped: tuple[str, ...] = ()
 

@@ -27,6 +27,7 @@ class Glyphs(FewShotSource):
     """At least 1,000 characters, 20 drawings each, 28x28."""
 
     name = "glyphs"
+    packages = ("matplotlib", "pillow", "scipy")
     Config = GlyphTasks
 
     @classmethod

@@ -54,6 +54,7 @@ class Omniglot(FewShotSource):
     """Classes are characters; with ``rotations`` each quarter turn of a character is a class of its split."""
 
     name = "omniglot"
+    packages = ("pillow",)
     Config = OmniglotTasks
 
     @classmethod

@@ -102,6 +102,8 @@ CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"
 FIGURES_FOLDER = "figures"
 LEARNED_FILE = "learned.json"  # among the figures: the name and the caption of each that shows what was learned
+FIRST_SEEDS_VERSION = 1  # what a record without a number was made with
+SEEDS_VERSION = 2  # the derivation of generators (workers/seeds.py) of all that begins now
 META_KNOWLEDGE_FILE = "meta_knowledge.safetensors"
 
 
@@ -118,6 +120,7 @@ class TrialConfig:
         inner: Resolved inner section.
         outer: Resolved outer section.
         resources: Device, threads and what the cluster is asked for.
+        seeds: Which derivation its generators have (``workers/seeds.py``); the first where a record names none.
     """
 
     search: str
@@ -128,6 +131,7 @@ class TrialConfig:
     inner: Mapping[str, Any] = field(default_factory=dict)
     outer: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = SEEDS_VERSION
 
     @property
     def retrain_steps(self) -> int:
@@ -146,7 +150,7 @@ class TrialConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "TrialConfig":
         """Read what ``to_json`` wrote; raises TypeError if a field is missing or unknown."""
-        return cls(**document)
+        return cls(**{"seeds": FIRST_SEEDS_VERSION, **document})
 
 
 @dataclass(frozen=True)

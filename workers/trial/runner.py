@@ -174,6 +174,7 @@ class Trial:
             VALIDATION,
             self.outer.validation_episodes,
             device=self.device,
+            seeds=self.config.seeds,
         )
         check_validation(evaluation.mean, self.config, self.step)
         self._recorder.add(Seen(VALIDATION, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds))
@@ -327,7 +328,7 @@ class Trial:
         self._place({"phi": begun.phi, "state": begun.learner, "optimizer": begun.optimizer})
 
     def _generator(self, purpose: str, step: int) -> Generator:
-        return derive_generator(self.config.seed, self.config.trial, step, purpose)
+        return derive_generator(self.config.seed, self.config.trial, step, purpose, version=self.config.seeds)
 
     def _describe(self) -> None:
         describe_trial(self.directory, self.config, self._progress.retraining or self.config.learner, self.learner)
