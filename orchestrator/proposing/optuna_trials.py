@@ -6,6 +6,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from metaloom.orchestrator.private_api import domain_contains
+
 
 def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have a value, those that were stopped among them, by their numbers."""
@@ -25,4 +27,4 @@ def holds(domain: BaseDistribution, value: Any) -> bool:
     """Say whether a knob with this domain may take a value that another trial had for it."""
     if isinstance(domain, CategoricalDistribution):
         return value in domain.choices
-    return bool(domain._contains(domain.to_internal_repr(value)))
+    return domain_contains(domain, domain.to_internal_repr(value))

@@ -30,6 +30,7 @@ from optuna.trial import TrialState
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Event
+from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter, trial_id
 from metaloom.orchestrator.proposing.grid import grid_point
 from metaloom.orchestrator.proposing.samplers import (
     GRID,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logger = logging.getLogger("metaloom.study")
 
-TPE_DRAFT = "tpe:relative_params"
 Define = Callable[["Suggest"], "Resolved"]
 
 
@@ -114,7 +114,7 @@ class Proposer:
                 resolved, problem = self._define(asked), ""
             except BadInput as error:
                 resolved, problem = None, str(error)
-            _forget_draft(trial)
+            forget_draft(trial)
         return Proposal(resolved, problem, asked.params, asked.distributions, origin)
 
     def resolve_with(self, params: Mapping[str, Any]) -> "Resolved":
@@ -149,7 +149,7 @@ class Proposer:
             if any(not _contains(domain, given.get(name)) for name, domain in domains.items()):
                 _ = trial.relative_params  # Optuna samples, and writes, no sooner than it is asked for a knob
         for name, domain in domains.items():
-            _set_param(trial, name, domain, payload["params"][name])
+            set_parameter(trial, name, domain, payload["params"][name])
 
 
 class OptunaSuggest:
@@ -181,7 +181,7 @@ class OptunaSuggest:
         if name not in self.params:
             given = self._given.get(name)
             if given is not None and _contains(distribution, given):
-                _set_param(self._trial, name, distribution, given)
+                set_parameter(self._trial, name, distribution, given)
                 self.params[name] = given
             else:
                 self.params[name] = self._sample(name, distribution)
@@ -229,7 +229,7 @@ class TrialMirror:
         self._study_id = storage.get_study_id_from_name(study.study_name)
         known = storage.get_all_trials(self._study_id, deepcopy=False)
         # kept here: asking the database costs 3 ms each time
-        self._ids: dict[int, int] = {trial.number: trial._trial_id for trial in known}
+        self._ids: dict[int, int] = {trial.number: trial_id(trial) for trial in known}
         self._ended = {trial.number for trial in known if trial.state.is_finished()}
 
     def apply(self, event: Event) -> None:
@@ -343,27 +343,10 @@ def _distributions(documents: Mapping[str, str]) -> dict[str, optuna.distributio
     return {name: optuna.distributions.json_to_distribution(text) for name, text in documents.items()}
 
 
-def _forget_draft(trial: optuna.trial.Trial) -> None:
-    """Forget what TPE drew for branches that the trial did not take.
-
-    It writes down a value for every group of knobs, so that others keep away from it while the trial is put together.
-    Ours is complete, and a replayed one has no such values: it would repel from fewer points than it did.
-    """
-    for key in trial.storage.get_trial_system_attrs(trial._trial_id):
-        if key.startswith(TPE_DRAFT):
-            trial.storage.set_trial_system_attr(trial._trial_id, key, "")  # read as none; it cannot be deleted
-
-
-def _set_param(trial: optuna.trial.Trial, name: str, domain: optuna.distributions.BaseDistribution, value: Any) -> None:
-    """Give a running trial a value that its sampler is not asked for."""
-    # As Optuna's own enqueued trials do it, without their attributes.
-    trial.storage.set_trial_param(trial._trial_id, name, domain.to_internal_repr(value), domain)
-
-
 def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
     """Say whether ``value`` may be used for a knob with this distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return bool(distribution._contains(float(value)))
+    return domain_contains(distribution, float(value))

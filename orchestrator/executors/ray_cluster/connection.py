@@ -19,13 +19,11 @@ from collections.abc import Iterator
 
 import psutil
 import ray
-from ray._private import ray_constants, worker
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # in no stub of Ray's
-from ray.experimental import internal_kv
 
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.ray_cluster import environment
 from metaloom.orchestrator.interruption import Interruption
+from metaloom.orchestrator.private_api import disconnect_ray, ray_folder, ray_is_held, read_ray_environment
 
 SERVERS = ("gcs_server", "raylet")
 LOOK_S = 1.0  # how often it is looked whether the servers live
@@ -127,7 +125,7 @@ def connected(
     if ray.is_initialized():
         yield Connection(interruption, set(), own=False)
         return
-    if _is_held():
+    if ray_is_held():
         raise ClusterError(
             "this process was told to end (SIGTERM), and cannot start Ray again: "
             "search in a new one, or with the executor 'inline'"
@@ -142,25 +140,8 @@ def connected(
         finally:
             connection.close()
             interruption.install()
-    if not _is_held():
-        _read_environment()  # for a Ray that the caller starts next
-
-
-def _is_held() -> bool:
-    """Return whether something of a Ray is left in this process, which only ``ray.shutdown`` removes."""
-    return hasattr(worker.global_worker, "core_worker")
-
-
-def _read_environment() -> None:
-    """Let Ray see the environment as it is now: it looked once, when it was imported, and the caller may have done so.
-
-    The mode comes before the token: a thread of an earlier Ray that asks in between must not miss a token it needs.
-    """
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
-    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(
-        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray_constants.IS_WINDOWS_OR_OSX
-    )
+    if not ray_is_held():
+        read_ray_environment()  # for a Ray that the caller starts next
 
 
 def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
@@ -184,12 +165,12 @@ def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | 
 
 def _start(address: str | None, cpus: int | None) -> None:
     umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
-    _read_environment()
+    read_ray_environment()
     try:
         with environment.quiet():
             if address is None:
                 folder = str(environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
-                ray.init("local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_LOGGING)
+                ray.init("local", num_cpus=cpus, include_dashboard=False, **ray_folder(folder), **_LOGGING)
                 _warn_of_open_ports()
             else:
                 _check_answers(address)
@@ -268,8 +249,7 @@ def _abandon(number: int) -> None:
     the signal's exit code.
     """
     atexit.unregister(ray.shutdown)
-    worker.global_worker.set_is_connected(False)
-    internal_kv._internal_kv_reset()
+    disconnect_ray()
     atexit.register(_end, 128 + number)
 
 

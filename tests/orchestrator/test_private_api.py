@@ -1,0 +1,120 @@
+"""Private interfaces of Ray, Optuna and MLflow are used in one file, and each is there in the installed release."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+import metaloom.orchestrator.private_api as private_api
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator", "benchmarks", "examples")
+PACKAGES = ("ray", "optuna", "mlflow")
+PRIVATE = {
+    "ray._private",
+    "ray._raylet",
+    "_internal_kv_reset",
+    "_temp_dir",
+    "_trial_id",
+    "_contains",
+}
+OUR_OWN = {"_replace", "_fields", "_asdict"}  # the public methods of Python's named tuples
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Yield the private names that a file takes from one of the packages.
+
+    These are private modules and members that it imports, the private arguments that it gives or puts in a dictionary,
+    and the private attributes of anything but ``self`` and ``cls`` in a file that imports one of the packages.
+    """
+    tree = ast.parse(path.read_text())
+    touches = False
+    for node in ast.walk(tree):
+        modules = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+        of_packages = [one for one in modules if one.split(".")[0] in PACKAGES]
+        touches = touches or bool(of_packages)
+        for module in of_packages:
+            parts = module.split(".")
+            private = next((number for number, part in enumerate(parts) if part.startswith("_")), None)
+            if private is not None:
+                yield ".".join(parts[: private + 1])
+    if not touches:
+        return
+    module_level = {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if owner not in ("self", "cls", *module_level):
+                yield node.attr
+        if isinstance(node, ast.keyword) and node.arg and is_private(node.arg):
+            yield node.arg
+        if isinstance(node, ast.Dict):
+            keys = [one.value for one in node.keys if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            yield from filter(is_private, keys)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in OUR_OWN
+
+
+def test_private_interfaces_are_used_in_one_file_and_these_are_all():
+    found = {
+        path.relative_to(ROOT).as_posix(): names
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (names := set(private_names(path)))
+    }
+    own = {"orchestrator/executors/ray_cluster/connection.py": {"_exit", "_run_exitfuncs"}}  # of Python's os and atexit
+    assert {file: names - own.get(file, set()) for file, names in found.items() if names - own.get(file, set())} == {
+        "orchestrator/private_api.py": PRIVATE
+    }
+
+
+def test_each_function_says_why():
+    functions = [
+        one for one in ast.parse(Path(private_api.__file__).read_text()).body if isinstance(one, ast.FunctionDef)
+    ]
+    assert len(functions) == 8
+    assert all(len(ast.get_docstring(one) or "") > 60 for one in functions)
+
+
+@pytest.mark.parametrize("mode", ["token", "disabled"])
+def test_ray_is_as_it_is_expected(mode):
+    code = (
+        "import os; from metaloom.orchestrator.private_api import *\n"
+        "import ray; assert not ray_is_held()\n"
+        f"os.environ['RAY_AUTH_MODE'] = {mode!r}; read_ray_environment()\n"
+        "disconnect_ray(); assert not ray.is_initialized()\n"
+        "import inspect; from ray._private import worker\n"
+        "assert '_temp_dir' in inspect.getsource(worker.init)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_optuna_is_as_it_is_expected():
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, n_startup_trials=1)
+    )
+    domain = FloatDistribution(0.0, 1.0)
+    for _ in range(3):
+        trial = study.ask({"x": domain})
+        study.tell(trial, trial.params["x"])
+    trial = study.ask()
+    assert private_api.trial_id(trial) == private_api.trial_id(study.trials[-1])
+    private_api.set_parameter(trial, "y", IntDistribution(0, 5), 3)
+    trial.storage.set_trial_system_attr(private_api.trial_id(trial), f"{private_api.TPE_DRAFT}:0", "{}")
+    private_api.forget_draft(trial)
+    frozen = study.trials[-1]
+    assert frozen.params["y"] == 3
+    drafts = [value for key, value in frozen.system_attrs.items() if key.startswith(private_api.TPE_DRAFT)]
+    assert drafts and not any(drafts)
+    assert private_api.domain_contains(domain, 1.0) and not private_api.domain_contains(domain, 1.1)
+    assert private_api.domain_contains(CategoricalDistribution(["a", "b"]), 1)
