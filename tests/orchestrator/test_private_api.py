@@ -99,6 +99,7 @@ def test_ray_is_as_it_is_expected(mode):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_optuna_is_as_it_is_expected():
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, n_startup_trials=1)
