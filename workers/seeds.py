@@ -56,9 +56,9 @@ def derive_generator(seed: int, *parts: int | str, version: int = SEEDS_VERSION)
     return generator
 
 
-def derive_words(seed: int, *parts: int | str) -> "array[int]":
-    """Return the 624 words of 32 bits of a Mersenne Twister's state: SHAKE-128 of what names the draws."""
-    words = array("I", hashlib.shake_128(_named(seed, parts)).digest(4 * _WORDS))
+def derive_words(seed: int, *parts: int | str, count: int = _WORDS) -> "array[int]":
+    """Return the first words of 32 bits of a Mersenne Twister's state: SHAKE-128 of what names the draws."""
+    words = array("I", hashlib.shake_128(_named(seed, parts)).digest(4 * count))
     if sys.byteorder == "big":
         words.byteswap()
     return words
