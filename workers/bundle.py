@@ -14,13 +14,13 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 from torch import Tensor
 
-import metaloom
 from metaloom import learners
 from metaloom.learners.base import Learner
 from metaloom.learners.build import only_read
@@ -142,7 +142,7 @@ def _fill(
         write_part(folder / TEST_EPISODES_FILE, rows, [seen])
     manifest = {
         "format": FORMAT,
-        "metaloom": metaloom.__version__,
+        "metaloom": version("metaloom"),
         "origin": dict(origin),
         "evaluation": None if evaluation is None else without_seconds(evaluation),
         "notes": list(knowledge.notes),
