@@ -16,6 +16,7 @@ from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.networks.base import ARCHITECTURES
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
+from metaloom.learners.state import declare_place
 
 SLOTS: dict[str, Slot] = {
     slot.name: slot
@@ -30,6 +31,9 @@ SLOTS: dict[str, Slot] = {
         Slot("prediction", SOLVERS, fixed=DEFAULT_SOLVER),
     )
 }
+
+for _name in SLOTS:
+    declare_place(_name, f"the slot {_name}")
 
 
 def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> Component:

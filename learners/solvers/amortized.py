@@ -22,6 +22,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.base import Parts, Solver, setting_of
+from metaloom.learners.state import knowledge_of
 from metaloom.learners.task_kinds import LABELLED, TaskKind
 from metaloom.learners.tensors import Tensors, as_leaves, derivative, part, under
 
@@ -152,13 +153,13 @@ class AmortizedLearner:
 
     def begin(self, phi: Tensors, generator: Generator) -> Tensors:
         """Return the state: the body where it is not learned; running statistics join it later."""
-        return {} if part(phi, "initialization") else under("theta", self._body(generator))
+        return {} if knowledge_of(phi, "initialization") else under("theta", self._body(generator))
 
     def _embedding(self, phi: Tensors, state: Tensors, *, training: bool) -> Embedding:
-        theta = part(phi, "initialization") or part(state, "theta")
+        theta = knowledge_of(phi, "initialization") or part(state, "theta")
         given = part(state, "running") if self.batch_norm == "frozen" and not training else {}
         together = training or self.batch_norm == "batch"
-        return Embedding(self.network, theta, part(phi, "architecture"), together=together, given=given or None)
+        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together=together, given=given or None)
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the gradient of the mean loss over the episodes."""
@@ -168,7 +169,7 @@ class AmortizedLearner:
             self.solver.check_support(episode.support)
             leaves = as_leaves(phi)
             embed = self._embedding(leaves, state, training=True)
-            loss, accuracy = self.solver.loss(part(leaves, self.solver.slot), embed, episode)
+            loss, accuracy = self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode)
             for name, value in derivative(loss, leaves).items():
                 total[name] += value / len(episodes)
             running = running_average(running, embed.statistics) if self.batch_norm == "frozen" else running
@@ -200,7 +201,7 @@ class AmortizedLearner:
         self.solver.check_support(support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
-            outputs = self.solver.adapt(part(phi, self.solver.slot), embed, support)
+            outputs = self.solver.adapt(knowledge_of(phi, self.solver.slot), embed, support)
         return AdaptedByOutputs(outputs, self.task.task_kind)
 
 

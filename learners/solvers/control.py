@@ -12,8 +12,9 @@ from metaloom.learners.hypergradients.problem import Outer
 from metaloom.learners.knowledge.policy_gradient import PolicyGradient, Trajectories
 from metaloom.learners.solvers.example_gradients import ExampleGradients
 from metaloom.learners.solvers.inner_loop import InnerLoop, noise_of
+from metaloom.learners.state import knowledge_of
 from metaloom.learners.task_kinds import TaskKind, register_task_kind
-from metaloom.learners.tensors import Tensors, part
+from metaloom.learners.tensors import Tensors
 
 
 class ControlLoop(InnerLoop):
@@ -45,7 +46,7 @@ class ControlLoop(InnerLoop):
             index: The inner step, for what is its own for each.
         """
         environment = ENVIRONMENTS[self.task.environment]()
-        deviation = self._policy_loss.deviation(part(phi, "loss"))
+        deviation = self._policy_loss.deviation(knowledge_of(phi, "loss"))
         states, actions, rewards = [start], [], []
         for step in range(environment.horizon):
             action = self._act(phi, theta, states[-1], index)
@@ -64,7 +65,7 @@ class ControlLoop(InnerLoop):
 
         def losses_at(moved: Tensors) -> Tensor:
             means = self._act(phi, theta | moved, path.states[:, :-1], index)
-            return self._policy_loss.policy_losses(part(phi, "loss"), means, path)
+            return self._policy_loss.policy_losses(knowledge_of(phi, "loss"), means, path)
 
         return losses_at
 

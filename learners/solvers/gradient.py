@@ -10,17 +10,16 @@ from torch import Generator, Tensor
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Estimator, Problem
+from metaloom.learners.hypergradients.problem import Estimator, Problem, detached, outer_value
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
 from metaloom.learners.solvers.base import INDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
-from metaloom.learners.tensors import InnerState, Tensors, part, under
+from metaloom.learners.state import LearnerState, declare_place, knowledge_of
+from metaloom.learners.tensors import InnerState, Tensors, under
 
-STEP = "outer_step"
-ESTIMATOR = "estimator"  # what the estimator keeps from one outer step to the next
-CARRIED = "carried"  # theta and buffers of an inner loop that goes on in the next outer step (inner.carry)
+NORMALIZATION = declare_place("normalization", "batch norm's gamma and beta of every inner step")
 MULTI_STEP_FLOOR = 0.03  # of 1 / steps: MAML++'s smallest weight of an early step
 
 
@@ -81,7 +80,7 @@ class GradientLearner:
             phi |= under(name, component.init(theta, generator))
         steps = self.slots.update.config.steps
         norms = {name: value for name, value in drawn.items() if name not in theta}
-        return phi | under("normalization", {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
+        return phi | under(NORMALIZATION, {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
 
     def _without_per_step_norm(self, theta: Tensors) -> Tensors:
         """Return the parameters that start the inner loop: without gamma and beta where every step has its own."""
@@ -92,50 +91,51 @@ class GradientLearner:
 
     def begin(self, phi: Tensors, generator: Generator) -> Tensors:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
-        state: Tensors = {STEP: torch.zeros((), dtype=torch.int64)}
+        return self._begun(phi, generator).flat()
+
+    def _begun(self, phi: Tensors, generator: Generator) -> LearnerState:
+        state = LearnerState(torch.zeros((), dtype=torch.int64))
         if isinstance(self.slots.initialization, FixedInitialization):
             theta = self._without_per_step_norm(self.slots.initialization.draw(self.slots.architecture, generator))
         elif self.online:
-            theta = {name: value.detach().clone() for name, value in part(phi, "initialization").items()}
+            theta = {name: value.detach().clone() for name, value in knowledge_of(phi, "initialization").items()}
         else:
             return state
-        state |= under("theta", theta)
         if not self.online:
-            return state
-        buffers = self.slots.update.begin(theta)
-        kept = self.estimator_object.begin(phi, InnerState(theta, buffers))
-        return state | under("buffers", buffers) | under(ESTIMATOR, kept)
+            return replace(state, inner=InnerState(theta, {}))
+        inner = InnerState(theta, self.slots.update.begin(theta))
+        return replace(state, inner=inner, estimator=self.estimator_object.begin(phi, inner))
 
-    def _start_of_episode(self, phi: Tensors, state: Tensors) -> InnerState:
+    def _start_of_episode(self, phi: Tensors, state: LearnerState) -> InnerState:
         """Return where the inner loop starts: the state's theta, or phi's."""
-        theta = part(state, "theta") or part(phi, "initialization")
-        if self.online:
-            return InnerState(theta, part(state, "buffers"))
+        if self.online and state.inner is not None:
+            return state.inner
+        theta = state.theta or knowledge_of(phi, "initialization")
         return InnerState(theta, self.slots.update.begin(theta))
 
-    def _start_of_outer_step(self, phi: Tensors, state: Tensors, outer_step: int) -> InnerState:
-        """Return where the inner loop of an outer step starts: anew, or where the step before has left it."""
-        carried = part(state, CARRIED)
-        if outer_step % self.inner.carry == 0 or not carried:
+    def _start_of_outer_step(self, phi: Tensors, state: LearnerState, outer_step: int) -> InnerState:
+        """Return where the inner loop of an outer step starts: afresh, or where the step before has left it."""
+        if outer_step % self.inner.carry == 0 or state.carried is None:
             return self._start_of_episode(phi, state)
-        return InnerState(part(carried, "theta"), part(carried, "buffers"))
+        return state.carried
 
-    def _resampled(self, state: Tensors, generator: Generator, *, training: bool) -> Tensors:
+    def _resampled(self, flat: Tensors, generator: Generator, *, training: bool) -> LearnerState:
         """Redraw the start where each outer step, or each evaluated task, wants its own."""
-        start = self.slots.initialization
-        if not isinstance(start, FixedInitialization):
+        state, start = LearnerState.from_flat(flat), self.slots.initialization
+        if not isinstance(start, FixedInitialization) or state.inner is None:
             return state
         if start.resamples if training else start.resamples_evaluated:
-            like = next(iter(part(state, "theta").values()))
+            like = next(iter(state.theta.values()))
             drawn = self._without_per_step_norm(start.draw(self.slots.architecture, generator))
-            return state | under("theta", {name: value.to(like) for name, value in drawn.items()})
+            theta = {name: value.to(like) for name, value in drawn.items()}
+            return replace(state, inner=InnerState(theta, state.inner.buffers))
         return state
 
     def _prepared(
-        self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator
+        self, phi: Tensors, state: LearnerState, episodes: Sequence[Episode], generator: Generator
     ) -> list[Episode]:
         """Mark episodes as training ones, and draw the random numbers of their inner loops."""
-        steps, outer_step = self.slots.update.config.steps, int(state[STEP])
+        steps, outer_step = self.slots.update.config.steps, state.step
         for episode in episodes:
             check_plain(episode.support)
         marked = [replace(episode, training=True) for episode in episodes]
@@ -152,48 +152,40 @@ class GradientLearner:
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
-        state = self._resampled(state, generator, training=True)
-        episodes = self._prepared(phi, state, episodes, generator)
-        outer_step = int(state[STEP])
+        kept = self._resampled(state, generator, training=True)
+        episodes = self._prepared(phi, kept, episodes, generator)
+        outer_step = kept.step
         weights = self._step_weights(outer_step)
         execution = self.execution.of(episodes)
         functional = execution.functional or self.estimator_object.functional
         loop = self.loop if not functional else replace(self.loop, functional=True)
 
-        def pose(start_state: Tensors, episode: Episode) -> Problem:
-            start = partial(self._start_of_outer_step, state=start_state, outer_step=outer_step)
+        def pose(flat: Tensors, episode: Episode) -> Problem:
+            begun = LearnerState.from_flat(flat)
+            start = partial(self._start_of_outer_step, state=begun, outer_step=outer_step)
             marked = replace(episode, training=True)  # a mark is no tensor, so that batching loses it
             problem = loop.problem(start, marked, weights)
-            return replace(problem, generator=generator, memory=part(start_state, ESTIMATOR))
+            return replace(problem, generator=generator, memory=begun.estimator)
 
-        gradient, outers, diagnostics, memory = execution.run(pose, phi, state, episodes, key=weights)
+        gradient, outers, diagnostics, memory = execution.run(pose, phi, kept.flat(), episodes, key=weights)
         outcomes = tuple(
             self._training_outcome(loss, accuracy)
             for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
         )
-        after = state | {STEP: state[STEP] + 1} | under(ESTIMATOR, dict(memory))
+        after = replace(counted(kept), estimator=kept.estimator | dict(memory))
         if self.batch_norm == "frozen":
-            old = part(state, "running")
-            after |= under("running", running_average(old, {k: v.mean(0) for k, v in outers.statistics.items()}))
-        return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after)
+            statistics = {k: v.mean(0) for k, v in outers.statistics.items()}
+            after = replace(after, running=kept.running | running_average(kept.running, statistics))
+        return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after.flat())
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
-        state = self._resampled(state, generator, training=True)
-        episodes = self._prepared(phi, state, episodes, generator)
-        steps = self.slots.update.config.steps
-        last_only = (0.0,) * (steps - 1) + (1.0,)
-        weights = self._step_weights(int(state[STEP])) or last_only
-        total = 0.0
-        with torch.no_grad():
-            for episode in episodes:
-                start = partial(self._start_of_outer_step, state=state, outer_step=int(state[STEP]))
-                problem = self.loop.problem(start, episode)
-                moved = problem.start(phi)
-                for index, weight in enumerate(weights):
-                    moved = problem.step(phi, moved, index)
-                    total += weight * float(problem.outer(phi, moved.theta, index + 1).loss) if weight else 0.0
-        return total / len(episodes)
+        kept = self._resampled(state, generator, training=True)
+        episodes = self._prepared(phi, kept, episodes, generator)
+        weights = self._step_weights(kept.step)
+        start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step)
+        values = [outer_value(self.loop.problem(start, episode, weights), phi)[0] for episode in episodes]
+        return sum(values) / len(episodes)
 
     def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
         """Give the last step's verdict; the steps before it are not measured while training (NaN)."""
@@ -204,30 +196,30 @@ class GradientLearner:
         """Take the real inner steps on every episode's support batch, with the new phi (online, or carried on)."""
         if not self.persists:
             return state
+        kept = LearnerState.from_flat(state)
         for episode in episodes:
-            (drawn,) = self._prepared(phi, state, [episode], generator)
+            (drawn,) = self._prepared(phi, kept, [episode], generator)
             # the outer step that these inner steps belong to has been counted already
-            start = partial(self._start_of_outer_step, state=state, outer_step=int(state[STEP]) - 1)
+            start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step - 1)
             problem = self.loop.problem(start, drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):
                 moved = problem.step(phi, moved, index)
-            fixed = under("theta", moved.theta) | under("buffers", moved.buffers)
-            fixed = fixed if self.online else under(CARRIED, fixed)
-            state = state | {name: value.detach() for name, value in fixed.items()}
-        return state
+            after = detached(moved)
+            kept = replace(kept, inner=after) if self.online else replace(kept, carried=after)
+        return kept.flat()
 
-    def _evaluation_loop(self, state: Tensors) -> InnerLoop:
-        return replace(self.loop, running=part(state, "running")) if self.batch_norm == "frozen" else self.loop
+    def _evaluation_loop(self, state: LearnerState) -> InnerLoop:
+        return replace(self.loop, running=state.running) if self.batch_norm == "frozen" else self.loop
 
     def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
-        state = self._resampled(state, generator, training=False)
-        loop = self._evaluation_loop(state)
+        kept = self._resampled(state, generator, training=False)
+        loop = self._evaluation_loop(kept)
         episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
         with torch.no_grad():
-            moved = self._start_of_episode(phi, state)
-            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, state), episode)
+            moved = self._start_of_episode(phi, kept)
+            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, kept), episode)
             outers = [problem.outer(phi, moved.theta, 0)]
             for index in range(self.evaluation_steps):
                 moved = problem.step(phi, moved, index)
@@ -239,16 +231,21 @@ class GradientLearner:
     def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "AdaptedByGradient":
         """Adapt to a new task."""
         check_plain(support)
-        state = self._resampled(state, generator, training=False)
+        kept = self._resampled(state, generator, training=False)
         episode = Episode(support, support.x[:0], support.y[:0])
         episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
-        loop = self._evaluation_loop(state)
+        loop = self._evaluation_loop(kept)
         with torch.no_grad():
-            moved = self._start_of_episode(phi, state)
-            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, state), episode)
+            moved = self._start_of_episode(phi, kept)
+            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, kept), episode)
             for index in range(self.evaluation_steps):
                 moved = problem.step(phi, moved, index)
         return AdaptedByGradient(loop, phi, moved.theta, episode, self.evaluation_steps)
+
+
+def counted(state: LearnerState) -> LearnerState:
+    """Return the state one outer step later."""
+    return state if state.outer_step is None else replace(state, outer_step=state.outer_step + 1)
 
 
 def check_plain(support: Support) -> None:

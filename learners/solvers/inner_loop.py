@@ -28,6 +28,7 @@ from metaloom.learners.knowledge.update_rules import UpdateRule
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
+from metaloom.learners.state import knowledge_of
 from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 
@@ -101,7 +102,7 @@ class Slots:
         if not random:
             return episode
         with torch.no_grad():
-            x, _ = self.data.batch(part(phi, "data"), episode)
+            x, _ = self.data.batch(knowledge_of(phi, "data"), episode)
         noise: Tensors = {}
         for name, component in random:
             drawn = component.draw_noise(x, steps, generator, training=training)
@@ -158,19 +159,20 @@ class InnerLoop:
         """Run the network at inner step ``index`` on x [n, *features], with its random numbers of this pass."""
         if self.config.batch_norm == "per_step":
             last = self.slots.update.config.steps - 1
-            steps = part(phi, "normalization")
+            steps = knowledge_of(phi, "normalization")
             theta = theta | {name: value[min(index, last)] for name, value in steps.items()}
         norm = Normalization(given, fused=not self.functional)
-        outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"), noise)
+        outputs = self.slots.architecture.outputs(theta, x, norm, knowledge_of(phi, "architecture"), noise)
         return Pass(outputs, norm.collected)
 
     def support_losses(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Tensor:
         """Return the inner loss of every training example, [n]."""
-        x, y = self.slots.data.batch(part(phi, "data"), episode)
-        x = self.slots.augmentation.transform(part(phi, "augmentation"), x, noise_of(episode, "augmentation", index))
+        x, y = self.slots.data.batch(knowledge_of(phi, "data"), episode)
+        noise, own = noise_of(episode, "augmentation", index), knowledge_of(phi, "augmentation")
+        x = self.slots.augmentation.transform(own, x, noise)
         noise = noise_of(episode, "architecture", index)
         outputs = self.forward(phi, theta, x, index, self.running or None, noise).outputs
-        return self.slots.loss.losses(part(phi, "loss"), outputs, y)
+        return self.slots.loss.losses(knowledge_of(phi, "loss"), outputs, y)
 
     def losses_from(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Callable[[Tensors], Tensor]:
         """Return the inner losses [n] as a function of some parameters, the others as in ``theta``."""
@@ -200,12 +202,13 @@ class InnerLoop:
 
     def _weights(self, phi: Tensors, theta: Tensors, episode: Episode, index: int, linear: ExampleGradients) -> Tensor:
         """Return the factor of each example's gradient, [n]."""
-        return self.slots.weighting.scaled(part(phi, "weighting"), self._examples(phi, theta, episode, index, linear))
+        examples = self._examples(phi, theta, episode, index, linear)
+        return self.slots.weighting.scaled(knowledge_of(phi, "weighting"), examples)
 
     def _examples(
         self, phi: Tensors, theta: Tensors, episode: Episode, index: int, linear: ExampleGradients
     ) -> Examples:
-        own = part(phi, "data")
+        own = knowledge_of(phi, "data")
 
         def query_loss(moved: Tensors) -> Tensor:
             return self.outer_loss(self.query(phi, theta | moved, episode, index).outputs, episode.query_y)
@@ -222,7 +225,7 @@ class InnerLoop:
         """Return every training example's loss and weight, each [n], at ``theta``."""
         linear = self.example_gradients(phi, theta, theta, episode, 0)
         seen = self._examples(phi, theta, episode, 0, linear)
-        return seen.losses, self.slots.weighting.checked_weights(part(phi, "weighting"), seen)
+        return seen.losses, self.slots.weighting.checked_weights(knowledge_of(phi, "weighting"), seen)
 
     def linearized(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Linearized:
         """Return the last step's inner gradient, and the inner loss with the example weights of ``theta``."""
@@ -273,7 +276,8 @@ class InnerLoop:
         def origin(phi: Tensors) -> Tensors:
             return start(phi).theta if self.config.proximal else {}
 
-        last = self.slots.update.config.steps - 1
+        rule = self.slots.update
+        last = rule.config.steps - 1
 
         def gradient(phi: Tensors, theta: Tensors, index: int) -> Tensors:
             return self.gradient(phi, theta, origin(phi), episode, index)
@@ -282,7 +286,7 @@ class InnerLoop:
             if self.slots.update.reads_loss:
                 loss = self.support_losses(phi, state.theta, episode, index).mean()
                 state = InnerState(state.theta, state.buffers | {"loss": loss})
-            return self.slots.update.step(part(phi, "update"), state, slope, index)
+            return self.slots.update.step(knowledge_of(phi, "update"), state, slope, index)
 
         return Problem(
             steps=self.slots.update.config.steps,
@@ -291,6 +295,6 @@ class InnerLoop:
             update=update,
             outer=lambda phi, theta, taken: self.verdict(phi, theta, episode, taken),
             linearized=lambda phi, theta: self.linearized(phi, theta, origin(phi), episode),
-            regularization=lambda phi, theta: self.slots.update.regularization(part(phi, "update"), theta, last),
+            regularization=lambda phi, theta: rule.regularization(knowledge_of(phi, "update"), theta, last),
             step_weights=step_weights,
         )

@@ -1,6 +1,7 @@
 """Transfer learning, the baseline: one network for all meta-train tasks together, then fine-tuned."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -15,10 +16,11 @@ from metaloom.learners.solvers.facts import Chosen
 from metaloom.learners.solvers.gradient import GradientLearner, check_plain
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.linear import LinearHead
+from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.task_kinds import LABELLED
-from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, part, under
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
 
-JOINT = "joint_head"
+JOINT = declare_place("joint_head", "the head over all meta-train classes")
 
 
 @SOLVERS.register("joint")
@@ -54,19 +56,19 @@ class JointLearner(GradientLearner):
         body = {name: value for name, value in phi.items() if not name.startswith(f"initialization/{HEAD}")}
         return body | under(JOINT, linear_parameters("head", features, self.task.classes, generator))
 
-    def _start_of_episode(self, phi: Tensors, state: Tensors) -> InnerState:
+    def _start_of_episode(self, phi: Tensors, state: LearnerState) -> InnerState:
         if not self.task.task_kind.has_classes:
             return super()._start_of_episode(phi, state)
-        head = {name: torch.zeros_like(value[: self.task.outputs]) for name, value in part(phi, JOINT).items()}
-        theta = part(phi, "initialization") | head
+        head = {name: torch.zeros_like(value[: self.task.outputs]) for name, value in knowledge_of(phi, JOINT).items()}
+        theta = knowledge_of(phi, "initialization") | head
         return InnerState(theta, self.slots.update.begin(theta))
 
     def _joint_loss(self, phi: Tensors, episodes: Sequence[Episode]) -> tuple[Tensor, float, Tensors]:
         """Return the loss over all examples of all episodes, the accuracy, and batch norm's statistics."""
-        theta = part(phi, "initialization") | part(phi, JOINT)
+        theta = knowledge_of(phi, "initialization") | knowledge_of(phi, JOINT)
         x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
         norm = Normalization(fused=True)
-        outputs = self.slots.architecture.outputs(theta, x, norm, part(phi, "architecture"))
+        outputs = self.slots.architecture.outputs(theta, x, norm, knowledge_of(phi, "architecture"))
         kind = self.task.task_kind
         targets = torch.cat([self._targets(e) for e in episodes])
         return kind.outer(outputs, targets), float(kind.score(outputs.detach(), targets)), norm.collected
@@ -89,10 +91,10 @@ class JointLearner(GradientLearner):
         value = float(loss.detach())
         outcome = EpisodeOutcome((value,), accuracies)
         gradient = derivative(loss, leaves)
-        after = dict(state)
+        after = LearnerState.from_flat(state)
         if self.batch_norm == "frozen":
-            after |= under("running", running_average(part(state, "running"), statistics))
-        return MetaStep(value, gradient, (outcome,) * len(episodes), {}, after)
+            after = replace(after, running=after.running | running_average(after.running, statistics))
+        return MetaStep(value, gradient, (outcome,) * len(episodes), {}, after.flat())
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Return the joint loss."""

@@ -19,10 +19,11 @@ from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.rules import check_matching
 from metaloom.learners.solvers.base import SOLVERS, Parts
 from metaloom.learners.solvers.facts import AUTO, Chosen
-from metaloom.learners.solvers.gradient import STEP, GradientLearner
+from metaloom.learners.solvers.gradient import GradientLearner, counted
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.linear import LinearHead
-from metaloom.learners.tensors import Tensors, as_leaves, derivative, part
+from metaloom.learners.state import LearnerState, knowledge_of
+from metaloom.learners.tensors import Tensors, as_leaves, derivative
 
 
 @SOLVERS.register("matching")
@@ -42,22 +43,22 @@ class MatchingLearner(GradientLearner):
 
     def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
         """Return the gradient of the mean distance; the outcomes are of networks trained for ``update.steps``."""
-        state = self._resampled(state, generator, training=True)
+        kept = self._resampled(state, generator, training=True)
         leaves = as_leaves(phi)
-        total = torch.stack([self._distance(leaves, state, episode) for episode in episodes]).mean()
-        outcomes = tuple(self._outcome(phi, state, episode) for episode in episodes)
-        after = state | {STEP: state[STEP] + 1}
+        total = torch.stack([self._distance(leaves, kept, episode) for episode in episodes]).mean()
+        outcomes = tuple(self._outcome(phi, kept, episode) for episode in episodes)
+        after = counted(kept).flat()
         return MetaStep(float(total.detach()), derivative(total, leaves), outcomes, {}, after)
 
     def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
         """Return the mean distance."""
-        state = self._resampled(state, generator, training=True)
-        return sum(float(self._distance(phi, state, episode).detach()) for episode in episodes) / len(episodes)
+        kept = self._resampled(state, generator, training=True)
+        return sum(float(self._distance(phi, kept, episode).detach()) for episode in episodes) / len(episodes)
 
-    def _problem(self, state: Tensors, episode: Episode) -> Problem:
+    def _problem(self, state: LearnerState, episode: Episode) -> Problem:
         return self.loop.problem(partial(self._start_of_episode, state=state), episode)
 
-    def _on_the_way(self, phi: Tensors, state: Tensors, episode: Episode) -> Iterator[Tensors]:
+    def _on_the_way(self, phi: Tensors, state: LearnerState, episode: Episode) -> Iterator[Tensors]:
         """Yield the networks of the inner loop, without a graph."""
         fixed = {name: value.detach() for name, value in phi.items()}
         problem = self._problem(state, episode)
@@ -67,11 +68,11 @@ class MatchingLearner(GradientLearner):
             if index + 1 < problem.steps:
                 moved = detached(problem.step(fixed, moved, index))
 
-    def _distance(self, phi: Tensors, state: Tensors, episode: Episode) -> Tensor:
+    def _distance(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensor:
         """Return the distance of the learned examples to an episode's query set: []."""
         data = self.slots.data
         assert isinstance(data, MatchedData)
-        x, y = data.batch(part(phi, "data"), episode)
+        x, y = data.batch(knowledge_of(phi, "data"), episode)
         real = [(label, episode.query_y == label) for label in range(self.task.outputs)]
         distances = []
         for index, theta in enumerate(self._on_the_way(phi, state, episode)):
@@ -90,17 +91,17 @@ class MatchingLearner(GradientLearner):
         """Return what a network makes of examples of one class: the loss's gradient, or their mean features."""
         if not gradients:
             network = self.slots.architecture
-            own = network.sampled(part(phi, "architecture"), {})
+            own = network.sampled(knowledge_of(phi, "architecture"), {})
             mean = network.features(theta, x, Normalization(fused=True), own).mean(0)
             return {"features": mean if keep else mean.detach()}
         with torch.enable_grad():
             leaves = as_leaves(theta)
             outputs = self.loop.forward(phi, leaves, x, index).outputs
-            loss = self.slots.loss.losses(part(phi, "loss"), outputs, y).mean()
+            loss = self.slots.loss.losses(knowledge_of(phi, "loss"), outputs, y).mean()
             grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=keep)
         return dict(zip(leaves, grads, strict=True))
 
-    def _outcome(self, phi: Tensors, state: Tensors, episode: Episode) -> EpisodeOutcome:
+    def _outcome(self, phi: Tensors, state: LearnerState, episode: Episode) -> EpisodeOutcome:
         """Train a network for ``update.steps``, and judge it on the query set."""
         problem = self._problem(state, episode)
         with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors, part
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
 
@@ -78,7 +79,7 @@ def by_phi(learner: GradientLearner, *, whole_graph: bool) -> Tensor:
     phi, state = begun(learner)
     leaves = {name: value.requires_grad_() for name, value in phi.items()}
     theta = {name: value.requires_grad_(whole_graph) for name, value in part(state, "theta").items()}
-    (episode,) = learner._to_learn_from(phi, state, [episode_of(learner.task, 1)], seeded(0))
+    (episode,) = learner._prepared(phi, LearnerState.from_flat(state), [episode_of(learner.task, 1)], seeded(0))
     slope = learner.loop.gradient(leaves, theta, theta, episode, 0)
     assert whole_graph != any(type(value.grad_fn).__name__ == "PullBackward" for value in slope.values())
     along = torch.stack([(value * normal(*value.shape, seed=9)).sum() for value in slope.values()]).sum()

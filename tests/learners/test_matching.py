@@ -12,6 +12,7 @@ from metaloom.learners.knowledge.matched_data import cosines
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.convnet import ConvNet, ConvNetConfig, instance_norm
 from metaloom.learners.solvers.matching import MatchingLearner
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from tests.support.bilevel import (
     IMAGES,
@@ -68,7 +69,8 @@ def test_the_networks_on_the_way_are_constants(kind: str) -> None:
     learner = matching(kind, update={"steps": 2, "rate": 0.2})
     phi, state = begun(learner)
     episode = episode_of(SINGLE, 1)
-    thetas = [{name: value.clone() for name, value in one.items()} for one in learner._on_the_way(phi, state, episode)]
+    way = learner._on_the_way(phi, LearnerState.from_flat(state), episode)
+    thetas = [{name: value.clone() for name, value in one.items()} for one in way]
     assert len(thetas) == 2 and not torch.equal(thetas[0]["head.weight"], thetas[1]["head.weight"])
     found = learner.meta_step(phi, state, [episode], seeded(0))
 

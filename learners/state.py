@@ -1,0 +1,93 @@
+"""What a learner keeps from one outer step to the next, and the places of phi: both are declared, and checked.
+
+Stored files hold flat dictionaries; ``LearnerState.flat`` and ``from_flat`` are the border to them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.tensors import InnerState, Tensors, part, under
+
+PLACES: dict[str, str] = {}  # the first part of a leaf's name in phi: whose it is
+
+
+def declare_place(name: str, whose: str) -> str:
+    """Declare a place of phi; raises LearnerError if another one has the name."""
+    if PLACES.setdefault(name, whose) != whose:
+        raise LearnerError(f"two places of phi are named '{name}': {PLACES[name]}, and {whose}")
+    return name
+
+
+def knowledge_of(phi: Tensors, place: str) -> Tensors:
+    """Return the leaves at a declared place of phi, without its name; empty if nothing there is learned.
+
+    Raises:
+        LearnerError: There is no such place.
+    """
+    if place not in PLACES:
+        raise LearnerError(f"phi: {unknown('place', place, PLACES)}")
+    return part(phi, place)
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """A learner's state.
+
+    Attributes:
+        outer_step: Outer steps that it has seen, int64 []; None for a learner that does not count them.
+        inner: theta, and the inner optimizer's buffers where the inner loop is online; None where phi is the start.
+        carried: Where an inner loop that goes on in the next outer step (``inner.carry``) has come to.
+        running: Running statistics of batch norm.
+        estimator: What the estimator keeps from one outer step to the next.
+    """
+
+    outer_step: Tensor | None = None
+    inner: InnerState | None = None
+    carried: InnerState | None = None
+    running: Tensors = field(default_factory=dict)
+    estimator: Tensors = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Return how many outer steps it has seen."""
+        return 0 if self.outer_step is None else int(self.outer_step)
+
+    @property
+    def theta(self) -> Tensors:
+        """Return the parameters that it holds; empty where phi is the start."""
+        return {} if self.inner is None else self.inner.theta
+
+    def flat(self) -> Tensors:
+        """Return the state as files hold it: ``outer_step``, ``theta/``, ``buffers/``, ``carried/`` and so on."""
+        inner = {} if self.inner is None else _flat(self.inner)
+        carried = {} if self.carried is None else under("carried", _flat(self.carried))
+        step = {} if self.outer_step is None else {"outer_step": self.outer_step}
+        return step | inner | carried | under("running", self.running) | under("estimator", self.estimator)
+
+    @classmethod
+    def from_flat(cls, tensors: Mapping[str, Tensor]) -> "LearnerState":
+        """Read what ``flat`` gave; raises LearnerError for a name that is not of a state."""
+        given = dict(tensors)
+        places = {"outer_step", "theta", "buffers", "carried", "running", "estimator"}
+        for name in given:
+            if name.partition("/")[0] not in places:
+                raise LearnerError(f"the learner's state: {unknown('place', name.partition('/')[0], places)}")
+        return cls(
+            outer_step=given.get("outer_step"),
+            inner=_inner(given),
+            carried=_inner(part(given, "carried")),
+            running=part(given, "running"),
+            estimator=part(given, "estimator"),
+        )
+
+
+def _flat(inner: InnerState) -> Tensors:
+    return under("theta", inner.theta) | under("buffers", inner.buffers)
+
+
+def _inner(tensors: Tensors) -> InnerState | None:
+    theta = part(tensors, "theta")
+    return InnerState(theta, part(tensors, "buffers")) if theta else None

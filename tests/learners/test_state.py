@@ -1,0 +1,46 @@
+"""What a learner keeps is typed, and a name that is not declared is an error, not an empty part."""
+
+import pytest
+import torch
+
+from metaloom.learners.component import Component
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.slots import SLOTS
+from metaloom.learners.state import PLACES, LearnerState, declare_place, knowledge_of
+from metaloom.learners.tensors import InnerState
+
+ONE = torch.ones(2)
+FULL = LearnerState(
+    torch.tensor(3), InnerState({"w": ONE}, {"m": ONE}), InnerState({"w": 2 * ONE}, {}), {"norm0.mean": ONE}, {"d": ONE}
+)
+
+
+def test_a_state_comes_back_from_its_flat_form_under_the_stored_names() -> None:
+    flat = FULL.flat()
+    assert set(flat) == {"outer_step", "theta/w", "buffers/m", "carried/theta/w", "running/norm0.mean", "estimator/d"}
+    assert LearnerState.from_flat(flat) == FULL
+    assert LearnerState.from_flat({}) == LearnerState()
+
+
+def test_an_unknown_place_of_a_state_is_told_the_right_spelling() -> None:
+    with pytest.raises(LearnerError, match="no place is named 'runing'; did you mean 'running'"):
+        LearnerState.from_flat({"runing/norm0.mean": ONE})
+
+
+def test_an_unknown_place_of_phi_is_an_error_and_a_known_one_may_be_empty() -> None:
+    phi = {"update/rate": ONE}
+    assert list(knowledge_of(phi, "update")) == ["rate"]
+    assert knowledge_of(phi, "loss") == {}
+    with pytest.raises(LearnerError, match="no place is named 'updates'; did you mean 'update'"):
+        knowledge_of(phi, "updates")
+    assert set(PLACES) == {*SLOTS, "normalization", "joint_head"}
+
+
+def test_a_place_belongs_to_one() -> None:
+    with pytest.raises(LearnerError, match="two places of phi are named 'update'"):
+        declare_place("update", "a test's")
+
+
+def test_every_component_declares_the_slot_that_it_fills() -> None:
+    for name, slot in SLOTS.items():
+        assert all(issubclass(component, Component) and component.slot == name for component in slot.registry.values())
