@@ -59,7 +59,7 @@ class Backwards(Estimator):
     def piece(self, steps: int) -> int:
         """Return how many steps are made again at a time."""
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         length = self.piece(problem.steps)
         fixed = {name: value.detach() for name, value in phi.items()}
         starts, state = list(range(0, problem.steps, length)), detached(problem.start(fixed))

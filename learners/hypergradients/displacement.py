@@ -27,7 +27,7 @@ class Displacement(Estimator):
 
     sees = frozenset({"initialization"})
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "displacement")
         end = solution(problem, phi).theta
         leaves = as_leaves(phi)

@@ -100,7 +100,7 @@ class EvolutionStrategies(Estimator):
     config: EvolutionConfig
     spreads = True
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         generator, sigma = randomness(problem, "evolution_strategies"), self.config.sigma
         fixed = {name: value.detach() for name, value in phi.items()}
         drawn = [draw(fixed, sigma, generator) for _ in range(self.config.pairs)]
@@ -154,7 +154,7 @@ class PersistentEvolutionStrategies(Estimator):
         age = torch.zeros((), dtype=torch.int64)
         return under(UP, copies) | under(DOWN, copies) | under(DRIFT, drift) | {AGE: age}
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         generator, sigma, pairs = (
             randomness(problem, "persistent_evolution_strategies"),
             self.config.sigma,

@@ -63,7 +63,7 @@ class FiniteDifference(Estimator):
     config: FiniteDifferenceConfig
     blind = frozenset({"initialization"})
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "finite_difference")
         last = problem.steps - 1
         state = solution(problem, phi, last)

@@ -68,7 +68,7 @@ class FixedPoint(Estimator):
     blind = frozenset({"update"})
     at_solution = True
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "fixed_point")
         end, last = flat_state(solution(problem, phi)), problem.steps - 1
         leaves, here = as_leaves(phi), as_leaves(end)

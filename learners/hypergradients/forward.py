@@ -49,7 +49,7 @@ class Forward(Estimator):
     exact = True
     functional = True
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         numbers = sum(value.numel() for value in phi.values())
         if numbers == 0:
             raise LearnerError("outer.hypergradient: forward was given nothing that is learned")

@@ -79,7 +79,7 @@ class Implicit(Estimator):
     at_solution = True
     stationary = True
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         require_last_step_only(problem, "an implicit gradient")
         state = solution(problem, phi)
         leaves, theta_leaves = as_leaves(phi), as_leaves(state.theta)

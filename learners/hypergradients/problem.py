@@ -10,6 +10,7 @@ episodes and components stay outside. Slot names occur only as labels, in what a
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -39,6 +40,16 @@ class Mapper(Protocol):
 def one_by_one(function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
     """Evaluate here, one item after another."""
     return [function(item) for item in items]
+
+
+class Route(StrEnum):
+    """A way by which a tensor of phi reaches the outer loss; the value is a slot that takes this way alone."""
+
+    START = "initialization"  # the start of what the inner loop moves
+    STILL_START = "the start of what no inner step moves"
+    INNER = "loss"
+    UPDATE = "update"
+    OUTER = "prediction"
 
 
 class Outer(NamedTuple):
@@ -87,6 +98,7 @@ class Problem:
         step_weights: Weight of the outer loss after each inner step; None weighs the last alone.
         generator: Source of randomness, for the estimators that draw.
         memory: What the estimator itself keeps from one outer step to the next (online inner loops).
+        routes: For each tensor of phi, by which routes it takes part; empty where that was checked before.
     """
 
     steps: int
@@ -99,6 +111,7 @@ class Problem:
     step_weights: tuple[float, ...] | None = None
     generator: Generator | None = None
     memory: Tensors = field(default_factory=dict)
+    routes: Mapping[str, frozenset[Route]] = field(default_factory=dict)
 
     def step(self, phi: Tensors, state: InnerState, index: int) -> InnerState:
         """Take inner step ``index``; differentiable in phi and state to second order."""
@@ -148,9 +161,34 @@ class Estimator(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    @abstractmethod
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+        """Return dF/dphi, one tensor per leaf of ``phi``.
+
+        Raises:
+            LearnerError: It is blind to what a tensor of phi does, or its result would be wrong.
+        """
+        self.require_signal(problem.routes)
+        return self.estimate(problem, phi)
+
+    @abstractmethod
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         """Return dF/dphi, one tensor per leaf of ``phi``."""
+
+    def require_signal(self, routes: Mapping[str, frozenset[Route]]) -> None:
+        """Refuse a tensor of phi that takes part by routes alone to which this estimator is blind."""
+        for name, ways in routes.items():
+            if not any(self._sees(way) for way in ways):
+                kind = next((kind for kind, entry in ESTIMATORS.items() if entry is type(self)), type(self).__name__)
+                raise LearnerError(
+                    f"outer.hypergradient: {kind} gives no signal to '{name}', which takes part in "
+                    f"{' and '.join(sorted(way.name.lower() for way in ways))} alone; use unroll or adjoint, or fix it"
+                )
+
+    def _sees(self, way: Route) -> bool:
+        if way is Route.START and self.at_solution:  # the solution does not depend on where the loop starts
+            return False
+        slot = Route.START if way is Route.STILL_START else way
+        return self.gives_signal(slot.value, vars(self.config))
 
     @classmethod
     def gives_signal(cls, slot: str, settings: Mapping[str, Any] = NOTHING) -> bool:
@@ -169,7 +207,7 @@ class ValueEstimator(Estimator):
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
         """Return the scalar whose gradient by phi is the estimate, and the verdict."""
 
-    def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         """Differentiate ``value``."""
         leaves = as_leaves(phi)
         total, outer = self.value(problem, leaves)

@@ -1,0 +1,289 @@
+r"""A bilevel problem of one's own: two losses over named tensors, and every estimator solves it.
+
+    minimize over phi    F(phi) = outer(phi, theta_T(phi))
+    where                theta_0 = start(phi),  theta_{t+1} = update(theta_t, d inner(phi, theta_t) / d theta)
+
+``bilevel`` derives the whole ``Problem`` from the two losses. It finds out by which routes each tensor of phi takes
+part (the start, the inner loss, the update, the outer loss), so that an estimator that is blind to all of them is
+refused and never returns zero without a word.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.fields import make_config
+from metaloom.learners.hypergradients.auto import AutoConfig, Facts, choose
+from metaloom.learners.hypergradients.problem import (
+    ESTIMATORS,
+    Estimator,
+    Hypergradient,
+    Linearized,
+    Outer,
+    Problem,
+    Route,
+)
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
+from metaloom.learners.registry import Registry
+from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, part, under
+
+AUTO, UPDATE = "auto", "update"
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Bilevel:
+    """What ``bilevel`` makes: an inner and an outer loss, where both levels start, and how the inner one moves.
+
+    Attributes:
+        inner: (phi, theta) or (phi, theta, data) to the inner loss: [].
+        outer: The same for the outer loss: [].
+        phi: The learned tensors at their start, without what the update rule learns.
+        start: theta before the first inner step, or a function of phi that returns it.
+        update: The update rule's ``kind`` and settings, as in the section ``learner.update``.
+        sample: A generator to the data of one episode, or None.
+    """
+
+    inner: Loss
+    outer: Loss
+    phi: Mapping[str, Tensor]
+    start: Mapping[str, Tensor] | Callable[[Tensors], Tensors]
+    update: Mapping[str, Any]
+    sample: Callable[[Generator], Any] | None = None
+
+    @cached_property
+    def rule(self) -> UpdateRule:
+        """Return the update rule; raises LearnerError for settings that it does not have."""
+        rest = {name: value for name, value in self.update.items() if name != "kind"}
+        kind = self.update.get("kind", "sgd")
+        rule: UpdateRule = UPDATE_RULES[kind](make_config(UPDATE_RULES[kind].Config, rest, "learner.update", kind))  # type: ignore[assignment]
+        return rule
+
+    def with_update(self, settings: Mapping[str, Any]) -> "Bilevel":
+        """Return the same problem under other settings of its update rule, or under another rule."""
+        same = settings.get("kind", self.update.get("kind", "sgd")) == self.update.get("kind", "sgd")
+        return replace(self, update={**self.update, **settings} if same else settings)
+
+    def theta(self, phi: Tensors) -> Tensors:
+        """Return theta before the first inner step."""
+        return dict(self.start(phi)) if callable(self.start) else dict(self.start)
+
+    def initial(self, generator: Generator) -> Tensors:
+        """Return phi at its start: the tensors given, and under ``update/`` what the update rule learns."""
+        own = {name: value.detach().clone() for name, value in self.phi.items()}
+        theta = self.theta(own)
+        learned = self.rule.init(theta, generator)
+        like = next(iter(theta.values()))
+        return own | under(UPDATE, {name: value.to(like) for name, value in learned.items()})
+
+    def data(self, generator: Generator) -> tuple[Any, ...]:
+        """Draw what both losses are given beside phi and theta: nothing, or one episode's data."""
+        return () if self.sample is None else (self.sample(generator),)
+
+    def problem(self, data: tuple[Any, ...] = (), *, functional: bool = False) -> Problem:
+        """Pose one episode.
+
+        Args:
+            data: What ``Bilevel.data`` drew.
+            functional: Differentiate by ``torch.func``, as an estimator with ``functional`` needs.
+        """
+        rule = self.rule
+
+        def linear(phi: Tensors, theta: Tensors) -> ExampleGradients:
+            def losses_at(moved: Tensors) -> Tensor:
+                return _scalar(self.inner(phi, theta | moved, *data), "inner").reshape(1)
+
+            if functional:
+                return functional_gradients(losses_at, rule.adapted(theta))
+            again = any(value.requires_grad for value in (*phi.values(), *theta.values()))
+            return autograd_gradients(losses_at, rule.adapted(theta), differentiable=again)
+
+        def gradient(phi: Tensors, theta: Tensors, index: int) -> Tensors:
+            found = linear(phi, theta)
+            return found.pull(torch.ones_like(found.losses))
+
+        def linearized(phi: Tensors, theta: Tensors) -> Linearized:
+            found = linear(phi, theta)
+            slope = found.measure(torch.ones_like(found.losses))
+            return Linearized(slope, lambda moved: self.inner(phi, theta | moved, *data))
+
+        def update(phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
+            if rule.reads_loss:
+                loss = self.inner(phi, state.theta, *data)
+                state = InnerState(state.theta, state.buffers | {"loss": loss})
+            return rule.step(part(phi, UPDATE), state, gradient, index)
+
+        def start(phi: Tensors) -> InnerState:
+            theta = self.theta(phi)
+            return InnerState(theta, rule.begin(theta))
+
+        def outer(phi: Tensors, theta: Tensors, taken: int) -> Outer:
+            loss = _scalar(self.outer(phi, theta, *data), "outer")
+            return Outer(loss, torch.full_like(loss, torch.nan).detach(), {})
+
+        return Problem(
+            steps=rule.config.steps,
+            start=start,
+            gradient=gradient,
+            update=update,
+            outer=outer,
+            linearized=linearized,
+            regularization=lambda phi, theta: rule.regularization(part(phi, UPDATE), theta, rule.config.steps - 1),
+            routes=self.routes,
+        )
+
+    @cached_property
+    def routes(self) -> Mapping[str, frozenset[Route]]:
+        """Return for each tensor of phi by which routes it reaches the outer loss.
+
+        Raises:
+            LearnerError: A tensor reaches nothing, or a loss is no number.
+        """
+        generator = torch.Generator().manual_seed(0)
+        return _routes(self, self.initial(generator), self.data(generator))
+
+    def estimator(self, kind: str | Mapping[str, Any], phi: Tensors) -> tuple[str, Estimator, str]:
+        """Build an estimator from its ``kind`` and settings: its name, itself, and why ``auto`` chose it.
+
+        Raises:
+            LearnerError: It is blind to what some tensor of phi does, or needs an inner loop that persists.
+        """
+        settings = {"kind": kind} if isinstance(kind, str) else dict(kind)
+        name, reason = settings.pop("kind", AUTO), ""
+        if name == AUTO:
+            theta = self.theta(phi)
+            size = sum(value.numel() * value.element_size() for value in theta.values())
+            numbers = {"loss": sum(value.numel() for value in phi.values())}
+            facts = Facts(self.rule.config.steps, numbers, size, size)
+            chosen = choose(facts, make_config(AutoConfig, settings, "outer.hypergradient"))
+            name, reason, settings = chosen.kind, chosen.reason, {}
+        made = ESTIMATORS[name](make_config(ESTIMATORS[name].Config, settings, "outer.hypergradient", name))
+        if made.online_only:
+            raise LearnerError(
+                f"outer.hypergradient: {name} follows an inner loop that persists, and this one restarts"
+            )
+        made.require_signal(self.routes)
+        return name, made, reason
+
+    def hypergradient(
+        self, phi: Tensors | None = None, *, estimator: str | Mapping[str, Any] = AUTO, seed: int = 0, **settings: Any
+    ) -> Hypergradient:
+        """Return dF/dphi, one tensor per tensor of phi, with the outer loss and the estimator's diagnostics.
+
+        Args:
+            phi: Where; None is the start. What the update rule learns stands under ``update/``.
+            estimator: Its name, ``auto``, or its name (``kind``) with its settings.
+            seed: Of the data that ``sample`` draws, and of an estimator that draws.
+            settings: The estimator's settings, beside its name.
+
+        Raises:
+            LearnerError: The estimator is refused here, or diverges; a name in phi is unknown or missing.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        at = self.initial(generator)
+        for name in phi or {}:
+            if name not in at:
+                raise LearnerError(f"phi: {unknown('tensor', name, at)}")
+        at |= phi or {}
+        given = {"kind": estimator} if isinstance(estimator, str) else dict(estimator)
+        _, made, _ = self.estimator({**given, **settings}, at)
+        problem = self.problem(self.data(torch.Generator().manual_seed(seed)), functional=made.functional)
+        return made(replace(problem, generator=generator), at)
+
+
+PROBLEMS: Registry[Callable[[], Bilevel]] = Registry("bilevel problem")
+
+
+def bilevel(
+    inner: Loss,
+    outer: Loss,
+    *,
+    phi: Mapping[str, Tensor],
+    start: Mapping[str, Tensor] | Callable[[Tensors], Tensors],
+    update: str | Mapping[str, Any] = "sgd",
+    sample: Callable[[Generator], Any] | None = None,
+    **settings: Any,
+) -> Bilevel:
+    """Pose a bilevel problem by its two losses.
+
+    Args:
+        inner: (phi, theta), and the data where ``sample`` draws some, to the inner loss: [].
+        outer: The same for the outer loss: [].
+        phi: Where the learned tensors start, by name; a name may not begin with ``update/``.
+        start: Where the inner tensors start, by name, or a function of phi that returns them.
+        update: The update rule's name, or its ``kind`` and settings, as ``learner.update`` of an experiment takes them.
+            A rate given as ``{"learn": {}}`` is learned with phi.
+        sample: Draws one episode's data from a generator; every outer step draws other data.
+        settings: The update rule's settings, such as ``rate`` and ``steps``.
+
+    Raises:
+        LearnerError: A name or a setting is unknown, or a loss does not fit.
+    """
+    for name in phi:
+        if name.startswith(f"{UPDATE}/") or not name:
+            raise LearnerError(f"phi: the name '{name}' is kept for what the update rule learns; choose another")
+    given = {"kind": update} if isinstance(update, str) else dict(update)
+    made = Bilevel(inner, outer, phi, start, {**given, **settings}, sample)
+    made.routes  # noqa: B018 (says now what does not fit)
+    return made
+
+
+def _scalar(loss: Tensor, which: str) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise LearnerError(f"{which}: must return a tensor of no dimensions, got {got}")
+    return loss
+
+
+def _routes(posed: Bilevel, phi: Tensors, data: tuple[Any, ...]) -> Mapping[str, frozenset[Route]]:
+    """Differentiate each part of the problem by phi alone, and see which tensors take part."""
+    leaves, fixed = as_leaves(phi), {name: value.detach() for name, value in phi.items()}
+    theta = {name: value.detach() for name, value in posed.theta(fixed).items()}
+    if not theta:
+        raise LearnerError("start: there is no tensor for the inner loop to move")
+    moving = as_leaves(posed.rule.adapted(theta))
+    if not moving:
+        raise LearnerError(
+            f"learner.update.adapt: it moves none of {', '.join(theta)}; a head's name begins with head."
+        )
+    begun = posed.theta(leaves)
+    inner = _scalar(posed.inner(leaves, theta | moving, *data), "inner")
+    outer = _scalar(posed.outer(leaves, theta | moving, *data), "outer")
+    slopes = _slopes(inner, moving)
+    found = {
+        Route.START: _reached([value for name, value in begun.items() if name in moving], leaves),
+        Route.STILL_START: _reached([value for name, value in begun.items() if name not in moving], leaves),
+        Route.INNER: _reached(slopes, leaves),
+        Route.UPDATE: {name for name in phi if name.startswith(f"{UPDATE}/")},
+        Route.OUTER: _reached([outer], leaves),
+    }
+    routes = {name: frozenset(route for route, names in found.items() if name in names) for name in phi}
+    for name, through in routes.items():
+        if not through:
+            raise LearnerError(f"phi: '{name}' takes no part in start, inner or outer; remove it")
+    return routes
+
+
+def _slopes(total: Tensor, leaves: Tensors) -> list[Tensor]:
+    if not total.requires_grad:
+        raise LearnerError("inner: it does not depend on theta")
+    slopes = torch.autograd.grad(total, list(leaves.values()), create_graph=True, allow_unused=True)
+    if all(slope is None for slope in slopes):
+        raise LearnerError("inner: it does not depend on theta")
+    return [slope for slope in slopes if slope is not None]
+
+
+def _reached(outputs: list[Tensor], leaves: Tensors) -> set[str]:
+    """Return the names of the leaves that any of the outputs is a function of."""
+    totals = [output.sum() for output in outputs if output.requires_grad]
+    if not totals:
+        return set()
+    found = torch.autograd.grad(torch.stack(totals).sum(), list(leaves.values()), allow_unused=True, retain_graph=True)
+    return {name for name, slope in zip(leaves, found, strict=True) if slope is not None}
