@@ -18,6 +18,8 @@ from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.rules import check_read
 from metaloom.learners.slots import SLOTS, fill_slot, make_component
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solver
+from metaloom.learners.solvers.bilevel import AUTO
+from metaloom.learners.solvers.bilevel_learner import posed_learner
 from metaloom.learners.solvers.inner_loop import InnerConfig
 from metaloom.learners.tensors import Tensors
 
@@ -49,6 +51,8 @@ def build_learner(
         LearnerError: A name is unknown, a slot is given that the solver does not use, or the parts contradict each
             other.
     """
+    if task.problem:
+        return posed_learner(learner, inner, outer.get("hypergradient", AUTO), task, slots=SLOTS, mapper=mapper)
     settings = {name: value for name, value in learner.items() if name != "method"}
     for name in settings:
         if name not in SLOTS:

@@ -26,6 +26,7 @@ class TaskShape:
         counts: Training examples of each class as labelled, where episodes number them (``Episode.support_ids``);
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
+        problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
         features: Names of the inputs, for a table; empty otherwise.
         mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
         deviation: Likewise: an input is (raw - mean) / deviation.
@@ -41,6 +42,7 @@ class TaskShape:
     deviation: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     environment: str = ""
+    problem: str = ""
 
     @property
     def task_kind(self) -> TaskKind:

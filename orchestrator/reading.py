@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.state import SearchState
@@ -10,11 +10,18 @@ from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 
-Source = Experiment | str | Path | Mapping[str, Any]
+if TYPE_CHECKING:
+    from metaloom.learners.solvers.bilevel import Bilevel
+
+Source: TypeAlias = Union[Experiment, str, Path, Mapping[str, Any], "Bilevel"]
 
 
 def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
     """Return an experiment with changes, each as for ``--set``; raises ExperimentError with all that is wrong."""
+    if not isinstance(experiment, Experiment | str | Path | Mapping):
+        from metaloom.learners.solvers.bilevel import document_of  # torch: only where a problem is given as an object
+
+        experiment = document_of(experiment)
     if not isinstance(experiment, Experiment):
         return load_experiment(experiment, changes)
     return load_experiment(experiment.document, changes) if changes else experiment

@@ -71,6 +71,15 @@ class Bilevel:
         same = settings.get("kind", self.update.get("kind", "sgd")) == self.update.get("kind", "sgd")
         return replace(self, update={**self.update, **settings} if same else settings)
 
+    def itself(self) -> "Bilevel":
+        """Return this problem, as the entry of ``PROBLEMS`` that it is."""
+        return self
+
+    @property
+    def precision(self) -> str:
+        """Return the name of the tensors' dtype, such as ``float64``."""
+        return str(next(iter({**self.phi, **self.theta(dict(self.phi))}.values())).dtype).removeprefix("torch.")
+
     def theta(self, phi: Tensors) -> Tensors:
         """Return theta before the first inner step."""
         return dict(self.start(phi)) if callable(self.start) else dict(self.start)
@@ -199,6 +208,24 @@ class Bilevel:
 
 
 PROBLEMS: Registry[Callable[[], Bilevel]] = Registry("bilevel problem")
+
+
+def document_of(posed: Bilevel) -> dict[str, Any]:
+    """Return the sections of an experiment on a problem; one without a name is registered, in this process alone."""
+    name = next((name for name, entry in PROBLEMS.items() if getattr(entry, "__self__", None) is posed), "")
+    if not name:
+        name = f"problem-{len(PROBLEMS)}"
+        PROBLEMS.add(name, posed.itself)
+    outer: dict[str, Any] = {"precision": posed.precision}
+    if posed.sample is None:  # every episode is the same
+        outer |= {"tasks": 1, "validation_episodes": 2}
+    update = {name: value for name, value in posed.update.items() if not isinstance(value, Tensor)}
+    return {
+        "name": "bilevel",
+        "tasks": {"source": "bilevel", "problem": name},
+        "learner": {"update": update},
+        "outer": outer,
+    }
 
 
 def bilevel(

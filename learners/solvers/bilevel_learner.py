@@ -8,13 +8,14 @@ import torch
 from torch import Generator
 
 from metaloom.learners.base import Adapted, EpisodeOutcome, MetaStep
+from metaloom.learners.component import Slot
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.problem import Mapper, Problem, outer_value
-from metaloom.learners.solvers.bilevel import AUTO, PROBLEMS, UPDATE, Bilevel
+from metaloom.learners.solvers.bilevel import PROBLEMS, UPDATE, Bilevel
+from metaloom.learners.solvers.inner_loop import InnerConfig
 from metaloom.learners.tensors import Tensors, add
-
-SLOTS_WITH_A_PART = (UPDATE, "method")
 
 
 class BilevelLearner:
@@ -23,7 +24,7 @@ class BilevelLearner:
     The outer loss after each inner step stands where other learners have the loss on the query set.
     """
 
-    online = False
+    online, carry = False, 1
     setting, batch_norm, strategy = "inductive", "none", "loop"
 
     def __init__(self, posed: Bilevel, task: TaskShape, hypergradient: str | Mapping[str, Any], mapper: Mapper) -> None:
@@ -103,19 +104,39 @@ class BilevelLearner:
 def posed_learner(
     learner: Mapping[str, Any],
     inner: Mapping[str, Any],
-    hypergradient: str | Mapping[str, Any] | None,
+    hypergradient: str | Mapping[str, Any],
     task: TaskShape,
+    *,
+    slots: Mapping[str, Slot],
     mapper: Mapper,
 ) -> BilevelLearner:
     """Build the learner of a registered problem from an experiment's sections.
 
+    Args:
+        learner: ``update`` alone may differ from the defaults.
+        inner: All at the defaults.
+        hypergradient: The estimator's name or settings.
+        task: Names the problem.
+        slots: Every slot of a learner, by name.
+        mapper: Evaluates the perturbations of an estimator that has some.
+
     Raises:
-        LearnerError: A slot or an inner setting plays no part in a problem of one's own.
+        LearnerError: A slot or an inner setting was given, which plays no part in a problem of one's own.
     """
-    for name in learner:
-        if name not in SLOTS_WITH_A_PART:
+    for name, slot in slots.items():
+        if name != UPDATE and not _is_default(slot, learner.get(name, {}), task):
             raise LearnerError(f"learner.{name}: plays no part in a bilevel problem of one's own; remove it")
-    if inner:
-        raise LearnerError(f"inner.{next(iter(inner))}: plays no part in a bilevel problem of one's own; remove it")
+    given, plain = vars(make_config(InnerConfig, inner, "inner", "the inner loop")), vars(InnerConfig())
+    for name in given:
+        if given[name] != plain[name]:
+            raise LearnerError(f"inner.{name}: plays no part in a bilevel problem of one's own; remove it")
     posed = PROBLEMS[task.problem]().with_update(learner.get(UPDATE, {}))
-    return BilevelLearner(posed, task, hypergradient or AUTO, mapper)
+    return BilevelLearner(posed, task, hypergradient, mapper)
+
+
+def _is_default(slot: Slot, given: Any, task: TaskShape) -> bool:
+    kind = task.task_kind.default_loss if slot.name == "loss" else slot.fixed
+    if not isinstance(given, Mapping) or given.get("kind", kind) != kind:
+        return False
+    rest, config = {name: value for name, value in given.items() if name != "kind"}, slot.registry[kind].Config
+    return bool(make_config(config, rest, f"learner.{slot.name}", kind) == config())

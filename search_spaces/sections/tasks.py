@@ -76,6 +76,19 @@ class SinusoidTasks(TaskSettings):
     noise: Annotated[float, Real(0.0, 10.0, per=())] = 0.0
 
 
+@TASK_SOURCES.register("bilevel")
+@dataclass(frozen=True)
+class BilevelTasks(TaskSettings):
+    """A bilevel problem of one's own, posed with ``metaloom.bilevel`` (docs/bilevel.md).
+
+    Attributes:
+        problem: Its name in ``metaloom.learners.PROBLEMS``, where a plugin package registers it.
+    """
+
+    task_kind: ClassVar[str] = REGRESSION.name
+    problem: str
+
+
 @TASK_SOURCES.register("quadratics")
 @dataclass(frozen=True)
 class QuadraticTasks(TaskSettings):

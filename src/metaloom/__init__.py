@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metaloom.learners.solvers.bilevel import bilevel
     from metaloom.orchestrator.api import resume, search, train
     from metaloom.orchestrator.export import evaluate, export
     from metaloom.orchestrator.hypergradient_check import check_experiment as check
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "Experiment",
+    "bilevel",
     "check",
     "evaluate",
     "export",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Experiment": "metaloom.search_spaces.experiment:Experiment",
+    "bilevel": "metaloom.learners:bilevel",
     "check": "metaloom.orchestrator.hypergradient_check:check_experiment",
     "evaluate": "metaloom.orchestrator.export:evaluate",
     "export": "metaloom.orchestrator.export:export",
