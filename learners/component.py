@@ -123,7 +123,7 @@ class Component:
         return ""
 
     def knob(self, phi: Tensors, name: str) -> float | Tensor:
-        """Return a field's value: fixed, or the learned tensor mapped through its domain.
+        """Return a field's value: a fixed number or tensor, or the learned tensor mapped through its domain.
 
         Args:
             phi: This component's part of phi.
@@ -132,7 +132,7 @@ class Component:
         value = getattr(self.config, name)
         if isinstance(value, Learned):
             return self.real(name).value(phi[name])
-        return float(value)
+        return value if isinstance(value, Tensor) else float(value)
 
     @property
     def has_knowledge(self) -> bool:

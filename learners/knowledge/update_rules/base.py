@@ -119,7 +119,7 @@ class UpdateRule(Component, ABC):
         """Return a knob for parameter ``name`` at inner step ``index``: a number, or a tensor that broadcasts."""
         value = getattr(self.config, knob)
         if not isinstance(value, Learned):
-            return float(value)
+            return value if isinstance(value, Tensor) else float(value)
         per = self.granularity(knob)
         leaf = phi[knob] if per in ("scalar", "step") else phi[f"{knob}/{name}"]
         if per in ("step", "layer_step"):
