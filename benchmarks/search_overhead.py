@@ -23,7 +23,7 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.proposing.study import OptunaProjection
+from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.orchestrator.tracking.outbox import Deferred
 from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.workers.records import names as records

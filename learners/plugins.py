@@ -1,11 +1,13 @@
-"""Plugins: installed packages that bring methods, components, task sources, figures or commands of their own.
+"""Plugins: installed packages that bring methods, components, task sources, samplers and more of their own.
 
 A package names a module under an entry point group, such as ``metaloom.learners`` or ``metaloom.figures``. The module
 is imported after everything that is built in, and registers what it defines as the built-in files do. A command
-(``metaloom.commands``) is imported only when it is called.
+(``metaloom.commands``) is imported only when it is called. A registry that stands below the folder of its kinds is
+filled through the same door: our own modules come first.
 """
 
 import difflib
+import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
@@ -15,6 +17,11 @@ from types import ModuleType
 from metaloom.learners.errors import BadEnvironment, MetaloomError, unknown
 
 LEARNERS, TASK_SOURCES = "metaloom.learners", "metaloom.task_sources"
+SAMPLERS, SCHEDULERS = "metaloom.samplers", "metaloom.schedulers"
+BUILT_IN = {  # the package whose modules fill a group first
+    SAMPLERS: "metaloom.orchestrator.proposing.samplers",
+    SCHEDULERS: "metaloom.orchestrator.scheduling",
+}
 NEEDED = "what a package has brought is needed here too: install it"
 
 
@@ -29,6 +36,8 @@ def load_plugins(group: str) -> None:
     Raises:
         PluginError: One cannot be imported, or registers a name that is taken; the message names it.
     """
+    if group in BUILT_IN:
+        import_all(BUILT_IN[group])
     for plugin in named_plugins(group):
         load_plugin(group, plugin)
 
@@ -53,6 +62,12 @@ def refusal(group: str, plugin: EntryPoint, reason: str) -> str:
         f"the plugin '{plugin.name}' of {package_of(plugin)} ({group}: {plugin.value}) cannot be loaded: {reason}; "
         "repair or uninstall that package"
     )
+
+
+def import_all(package: str) -> None:
+    """Import every module of a package: each registers what it defines, so that no list is kept by hand."""
+    for module in pkgutil.iter_modules(import_module(package).__path__):
+        import_module(f"{package}.{module.name}")
 
 
 def unknown_or_absent(kind: str, name: object, allowed: Iterable[str]) -> str:

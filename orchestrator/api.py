@@ -7,12 +7,12 @@ from typing import Any
 
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.progress import SearchProgress
-from metaloom.orchestrator.proposing.samplers import checked_sampler
+from metaloom.orchestrator.proposing.study import build_sampler
 from metaloom.orchestrator.proposing.warm_start import left_out, starts
 from metaloom.orchestrator.reading import Source, read_experiment
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.run_options import RunOptions
-from metaloom.orchestrator.scheduling.schedulers import build_scheduler
+from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.summary import SearchSummary
@@ -116,7 +116,7 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], path:
     """Return the payload of the search's first event; raises BadInput if it could not be run."""
     section = experiment.search.model_dump(mode="json")
     settings = SearchSettings.from_document(section)
-    checked_sampler(settings)
+    build_sampler(settings)
     build_scheduler(settings.scheduler)
     return {
         "experiment": {**experiment.document, "search": section},

@@ -17,11 +17,10 @@ from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Event, Journal
 from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.progress import SearchProgress
-from metaloom.orchestrator.proposing.study import Define, Proposer
+from metaloom.orchestrator.proposing.samplers.base import Define
+from metaloom.orchestrator.proposing.study import Proposer
 from metaloom.orchestrator.results import problem_of, result_of, suggestion_of
-from metaloom.orchestrator.scheduling import population  # noqa: F401  (registers the scheduler 'pbt')
-from metaloom.orchestrator.scheduling.exchange import take_over
-from metaloom.orchestrator.scheduling.schedulers import (
+from metaloom.orchestrator.scheduling.base import (
     CONTINUE,
     PAUSE,
     STOP,
@@ -30,6 +29,7 @@ from metaloom.orchestrator.scheduling.schedulers import (
     Verdict,
     build_scheduler,
 )
+from metaloom.orchestrator.scheduling.exchange import take_over
 from metaloom.orchestrator.state import INTERRUPTED, SearchSettings, SearchState, TrialRecord
 from metaloom.orchestrator.store import trial_directory
 from metaloom.orchestrator.trial_configs import trial_config

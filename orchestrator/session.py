@@ -15,7 +15,7 @@ from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.progress import SearchProgress
-from metaloom.orchestrator.proposing.study import OptunaProjection
+from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.summary import SearchSummary, summarize

@@ -26,8 +26,8 @@ from metaloom.search_spaces.sections.learner_space import METHOD, parse_learner,
 from metaloom.search_spaces.sections.loops import AUTO, HYPERGRADIENT, task_kind
 from metaloom.search_spaces.sections.settings import Objective, Resources, SearchSettings
 from metaloom.search_spaces.sections.space import Space
+from metaloom.search_spaces.sections.strategies import KIND, samplers, schedulers, takes_one_objective
 
-ONE_OBJECTIVE = ("asha", "hyperband", "median", "pbt", "paired")
 MAX_GRID = 100_000
 
 
@@ -161,25 +161,21 @@ def _every_domain(space: Space) -> dict[str, Real | Int | Choice]:
 
 
 def _check_sampler(space: Space, search: SearchSettings, problems: Problems) -> None:
-    path, knobs = ("search", "sampler"), _every_domain(space)
-    match search.sampler.kind:
-        case "grid":
-            endless = [name for name, domain in knobs.items() if isinstance(domain, Real)]
-            if endless:
-                names = ", ".join(endless[:3])
-                advice = "give a list, such as {search: [0.01, 0.1, 1.0]}, or another sampler"
-                problems.add(path, f"a grid cannot hold every value of a continuous knob ({names}); {advice}")
-            else:
-                _check_grid_size(space, search, problems)
-        case "cmaes":
-            if knobs and all(isinstance(domain, Choice) for domain in knobs.values()):
-                names = ", ".join(list(knobs)[:3])
-                problems.add(path, f"cmaes adapts numbers, and only options are searched ({names}); use tpe")
-    if search.sampler.kind in ("cmaes", "evolution") and len(search.objectives) > 1:
-        advice = "use nsga2, tpe or random for several, or keep one"
-        problems.add(path, f"{search.sampler.kind} takes one objective; {advice}")
-    if search.sampler.kind in ("cmaes", "evolution", "grid") and not knobs:
-        problems.add(path, f"{search.sampler.kind} has nothing to search; make a knob {{search: ...}}")
+    path, knobs, kind = ("search", "sampler"), _every_domain(space), search.sampler[KIND]
+    sampler, few = samplers()[kind], ", ".join(list(knobs)[:3])
+    endless = [name for name, domain in knobs.items() if isinstance(domain, Real)]
+    if sampler.finite and endless:
+        names = ", ".join(endless[:3])
+        advice = "give a list, such as {search: [0.01, 0.1, 1.0]}, or another sampler"
+        problems.add(path, f"a {kind} cannot hold every value of a continuous knob ({names}); {advice}")
+    elif sampler.finite:
+        _check_grid_size(space, search, problems)
+    if sampler.needs_number and knobs and all(isinstance(domain, Choice) for domain in knobs.values()):
+        problems.add(path, f"{kind} adapts numbers, and only options are searched ({few}); use tpe")
+    if sampler.one_objective and len(search.objectives) > 1:
+        problems.add(path, takes_one_objective(kind))
+    if sampler.needs_knobs and not knobs:
+        problems.add(path, f"{kind} has nothing to search; make a knob {{search: ...}}")
 
 
 def _check_grid_size(space: Space, search: SearchSettings, problems: Problems) -> None:
@@ -224,27 +220,29 @@ def _combinations(node: Node) -> int:
 
 
 def _check_scheduler(space: Space, search: SearchSettings, problems: Problems) -> None:
-    path, kind = ("search", "scheduler"), search.scheduler.kind
-    if kind in ONE_OBJECTIVE and len(search.objectives) > 1:
+    path, kind = ("search", "scheduler"), search.scheduler[KIND]
+    scheduler = schedulers()[kind]
+    if scheduler.one_objective and len(search.objectives) > 1:
         metrics = ", ".join(objective.metric for objective in search.objectives)
         problems.add(path, f"{kind} ranks trials by one objective, not by {metrics}; keep one, or use scheduler: none")
-    if kind == "pbt":
-        _check_population(space, search, problems)
-    if kind == "paired" and domains(space.tasks):
+    if search.trials < scheduler.least_trials:
+        least = scheduler.least_trials
+        problems.add(path, f"{kind} needs a population of at least {least} trials, got search.trials {search.trials}")
+    if scheduler.copies_state:
+        _check_copies(space, kind, problems)
+    if scheduler.compares_episodes and domains(space.tasks):
         names = ", ".join(list(domains(space.tasks))[:3])
         problems.add(
-            path, f"paired compares trials on the same episodes, but the tasks are searched ({names}); fix them"
+            path, f"{kind} compares trials on the same episodes, but the tasks are searched ({names}); fix them"
         )
 
 
-def _check_population(space: Space, search: SearchSettings, problems: Problems) -> None:
-    """PBT copies one trial's state into another: only numbers that leave its shape alone may differ."""
+def _check_copies(space: Space, kind: str, problems: Problems) -> None:
+    """Refuse a scheduler that copies one trial's state into another where more than numbers differ between trials."""
     path = ("search", "scheduler")
-    if search.trials < 4:
-        problems.add(path, f"pbt needs a population of at least 4 trials, got search.trials {search.trials}")
     knobs = _every_domain(space)
     if not any(isinstance(domain, Real) for domain in knobs.values()):
-        problems.add(path, "pbt perturbs numbers while it trains, but no continuous knob is searched; search one")
+        problems.add(path, f"{kind} perturbs numbers while it trains, but no continuous knob is searched; search one")
     choices = [
         node.name
         for root in (space.tasks, space.learner)
@@ -253,6 +251,6 @@ def _check_population(space: Space, search: SearchSettings, problems: Problems) 
     ]
     if choices:
         message = (
-            f"pbt copies a trial's state into another, which must have the same shape; fix {', '.join(choices[:3])}"
+            f"{kind} copies a trial's state into another, which must have the same shape; fix {', '.join(choices[:3])}"
         )
         problems.add(path, message)

@@ -13,9 +13,11 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 from metaloom.search_spaces.consistency import check_consistency, default_objective
 from metaloom.search_spaces.errors import ExperimentError, Path, Problems
 from metaloom.search_spaces.reading.document import CoreDumper, Document
+from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.reading.plain import plain
 from metaloom.search_spaces.sections.settings import Name, Resources, SearchSettings, Settings, Tracking
 from metaloom.search_spaces.sections.space import Space, describe, parse_space
+from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
 from metaloom.search_spaces.validation import validation_problems
 
 # what may change without changing any trial's result
@@ -62,7 +64,7 @@ class Experiment(Settings):
 
     def _build(self, document: dict[str, Any], problems: Problems) -> None:
         try:
-            super().__init__(**document)
+            super().__init__(**_with_strategies(document, problems))
             search: SearchSettings | None = self.search
         except ValidationError as error:
             validation_problems(error, document, type(self), problems)
@@ -134,3 +136,18 @@ class Experiment(Settings):
         meaning = {"seed": self.seed, "space": describe(self._space), "search": search}
         text = json.dumps(meaning, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_strategies(document: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """Return the document with its sampler and scheduler written out, defaults included."""
+    search = document.get("search", {})
+    if not isinstance(search, Mapping):
+        return dict(document)
+    catalogues = {"sampler": sampler_catalogue(), "scheduler": scheduler_catalogue()}
+    chosen = {
+        name: parse_strategy(
+            catalogue, search.get(name, catalogue.fixed), Place(("search", name), f"search.{name}"), problems
+        )
+        for name, catalogue in catalogues.items()
+    }
+    return {**document, "search": {**search, **chosen}}

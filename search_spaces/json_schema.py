@@ -1,7 +1,7 @@
 """A JSON Schema of the experiment file, for editors: generated from the registries, so never out of date."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from metaloom.learners import METHODS, InnerConfig
@@ -11,8 +11,10 @@ from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
 from metaloom.search_spaces.sections.learner_space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.loops import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
+from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
 
 Schema = dict[str, Any]
+ENDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")  # as Bounds names them
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -30,8 +32,9 @@ def json_schema() -> Schema:
     properties["learner"] = {"$ref": "#/$defs/Learner"}
     properties["inner"] = _object(InnerConfig)
     properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: {"$ref": "#/$defs/Hypergradient"}})
-    for kind in ("Sampler", "Scheduler"):
-        _allow_names(definitions, kind)
+    search = definitions["SearchSettings"]["properties"]
+    search["sampler"] = _strategy_schema(sampler_catalogue())
+    search["scheduler"] = _strategy_schema(scheduler_catalogue())
     _allow_shorthands(definitions)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Metaloom experiment"}
 
@@ -64,8 +67,13 @@ def _component_schema(catalogue: Catalogue, name: str | None) -> Schema:
     return {"anyOf": options}
 
 
-def _object(config: type, extra: Mapping[str, Schema] | None = None, required: list[str] | None = None) -> Schema:
-    properties = {name: _knob(field) for name, field in fields_of(config).items()}
+def _object(
+    config: type,
+    extra: Mapping[str, Schema] | None = None,
+    required: list[str] | None = None,
+    knob: Callable[[Field], Schema] | None = None,
+) -> Schema:
+    properties = {name: (knob or _knob)(field) for name, field in fields_of(config).items()}
     needed = [name for name, field in fields_of(config).items() if field.default is MISSING]
     schema: Schema = {
         "type": "object",
@@ -104,7 +112,15 @@ def _knob(field: Field) -> Schema:
         settings = {"start": {}, "per": {"anyOf": [{"enum": list(field.domain.per)}, {"type": "object"}]}}
         learned = {"type": ["object", "null"], "properties": settings, "additionalProperties": False}
         modes += [{"const": LEARN}, _one(LEARN, learned)]
-    schema: Schema = {"anyOf": modes}
+    return _with_default({"anyOf": modes}, field)
+
+
+def _fixed(field: Field) -> Schema:
+    """Describe a field that is neither searched nor learned."""
+    return _with_default(_literal(field), field)
+
+
+def _with_default(schema: Schema, field: Field) -> Schema:
     if field.default is not MISSING and isinstance(field.default, bool | int | float | str | None):
         schema["default"] = field.default
     return schema
@@ -116,7 +132,8 @@ def _literal(field: Field) -> Schema:
     if field.items is not None:
         return {"type": "array", "items": _literal(field.items)}
     kinds = [TYPES[kind] for kind in field.types] + (["null"] if field.nullable else [])
-    return {"type": kinds[0] if len(kinds) == 1 else kinds}
+    ends = {name: end for name, end in zip(ENDS, vars(field.bounds).values(), strict=True) if end is not None}
+    return {"type": kinds[0] if len(kinds) == 1 else kinds, **ends}
 
 
 def _allow_shorthands(definitions: Schema) -> None:
@@ -129,9 +146,11 @@ def _allow_shorthands(definitions: Schema) -> None:
     definitions["Resources"]["properties"]["memory"]["anyOf"].append({"type": "string"})
 
 
-def _allow_names(definitions: Schema, kind: str) -> None:
-    """Let a sampler or scheduler be given by its kind's name alone, as the reader does."""
-    section = definitions["SearchSettings"]["properties"][kind.lower()]
-    tags = list(section["discriminator"]["mapping"])
-    given = {key: section.pop(key) for key in ("oneOf", "discriminator")}
-    section["anyOf"] = [given, {"enum": tags}, {"type": "null"}]
+def _strategy_schema(catalogue: Catalogue) -> Schema:
+    """Describe a sampler or scheduler: a kind's name alone, or a kind with its settings, all fixed."""
+    kinds = [
+        _object(config, {catalogue.key: {"const": kind}}, required=[catalogue.key], knob=_fixed)
+        for kind, config in catalogue.configs.items()
+    ]
+    none = [{"type": "null"}] if "none" in catalogue.configs else []
+    return {"anyOf": [{"enum": list(catalogue.configs)}, *kinds, *none], "default": catalogue.fixed}

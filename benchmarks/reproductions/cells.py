@@ -22,7 +22,7 @@ from scipy.stats import kendalltau
 from benchmarks.reproductions.harness import Row, Trained, train
 from metaloom.learners.knowledge.cells import derive_genotype
 from metaloom.learners.knowledge.genotypes import OPERATIONS
-from metaloom.orchestrator.proposing.evolution import RegularizedEvolution
+from metaloom.orchestrator.proposing.samplers.evolution import RegularizedEvolution
 
 TRUTH_SEEDS = (100, 101, 102)
 CHANNELS, STEPS, SEARCH_STEPS = 8, 150, 300

@@ -12,43 +12,34 @@ NSGA-II keeps its generations in attributes that it writes while sampling; repla
 such a search asks the sampler again, with the values given.
 """
 
+import hashlib
+import json
 import logging
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, cast
 
-import filelock
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.errors import StoreError
+from metaloom.learners.fields import make_config
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter, trial_id
-from metaloom.orchestrator.proposing.grid import grid_point
-from metaloom.orchestrator.proposing.samplers import (
-    GRID,
-    SAMPLES_BY_ATTRIBUTE,
-    build_sampler,
-    checked_sampler,
-    trial_seed,
-)
+from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter
+from metaloom.orchestrator.proposing.mirror import TrialMirror, distributions_of
+from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
 from metaloom.orchestrator.state import SearchSettings
+from metaloom.search_spaces.sections.strategies import KIND, samplers, takes_one_objective
 from metaloom.workers.records import names as records
 
 if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
-    from metaloom.search_spaces.resolve import Resolved, Suggest
+    from metaloom.search_spaces.resolve import Resolved
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logger = logging.getLogger("metaloom.study")
-
-Define = Callable[["Suggest"], "Resolved"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +61,33 @@ class Proposal:
     origin: str
 
 
+def trial_seed(seed: int, number: int, *, starts: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process.
+
+    Args:
+        seed: The search's.
+        number: The trial's.
+        starts: The knobs that this search starts from. Most often they are of a search with the same seed, and both
+            would draw the same knobs if the starts were not mixed in; their origin's name is not: names mean nothing.
+    """
+    text = "/".join([str(seed), str(number), "suggestion", *(json.dumps(one, sort_keys=True) for one in starts)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def build_sampler(settings: SearchSettings) -> Sampler:
+    """Return the sampler of a search section.
+
+    Raises:
+        BadInput: It, or one of its settings, does not exist or fit.
+    """
+    kind = str(settings.sampler[KIND])
+    given = {name: value for name, value in settings.sampler.items() if name != KIND and value is not None}
+    sampler = cast(Sampler, make_config(samplers()[kind], given, "search.sampler", kind))
+    if sampler.one_objective and len(settings.objectives) > 1:
+        raise SearchError(f"search.sampler: {takes_one_objective(kind)}")
+    return sampler
+
+
 class Proposer:
     """Proposes trials, from an in-memory study that follows the journal.
 
@@ -86,7 +104,7 @@ class Proposer:
     def __init__(
         self, settings: SearchSettings, *, seed: int, define: Define, warm_start: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        self._kind = checked_sampler(settings)
+        self._sampler, self._kind = build_sampler(settings), str(settings.sampler[KIND])
         self._settings, self._seed, self._define = settings, seed, define
         self._warm_start = warm_start
         self._storage = optuna.storages.InMemoryStorage()
@@ -101,8 +119,8 @@ class Proposer:
     def propose(self, number: int) -> Proposal | None:
         """Return what trial ``number`` is to try, or None if the grid has no such point."""
         given, origin = self._given(number)
-        if given is None and self._kind == GRID:
-            given, origin = grid_point(self._define, number - len(self._warm_start)), GRID
+        if given is None and self._sampler.finite:
+            given = self._sampler.point(number - len(self._warm_start), self._define)
             if given is None:
                 return None
         with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
@@ -135,13 +153,13 @@ class Proposer:
 
     def _sampler_of(self, number: int) -> BaseSampler:
         starts = [one["params"] for one in self._warm_start]
-        return build_sampler(self._settings, trial_seed(self._seed, number, starts=starts), self._define)
+        return self._sampler.build(trial_seed(self._seed, number, starts=starts), self._define)
 
     def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
-        if self._kind not in SAMPLES_BY_ATTRIBUTE:
+        if not self._sampler.keeps_attributes:
             self._mirror.suggested(number, payload)
             return
-        given, domains = self._given(number)[0] or {}, _distributions(payload["distributions"])
+        given, domains = self._given(number)[0] or {}, distributions_of(payload["distributions"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study.sampler = self._sampler_of(number)
@@ -216,131 +234,10 @@ class GivenSuggest:
         return str(self._params[name])
 
 
-class TrialMirror:
-    """Writes what the journal says about trials into an Optuna storage; events seen before change nothing.
-
-    A stopped trial becomes PRUNED with its last value, a failed one (NaN among them)
-    FAIL with its reason, both as user attributes too; an interrupted one stays RUNNING,
-    which is true: the search is not over.
-    """
-
-    def __init__(self, storage: optuna.storages.BaseStorage, study: optuna.Study, settings: SearchSettings) -> None:
-        self._storage, self._settings = storage, settings
-        self._study_id = storage.get_study_id_from_name(study.study_name)
-        known = storage.get_all_trials(self._study_id, deepcopy=False)
-        # kept here: asking the database costs 3 ms each time
-        self._ids: dict[int, int] = {trial.number: trial_id(trial) for trial in known}
-        self._ended = {trial.number for trial in known if trial.state.is_finished()}
-
-    def apply(self, event: Event) -> None:
-        """Write one event."""
-        if event.trial is None:
-            return
-        if event.kind == records.TRIAL_SUGGESTED:
-            self.suggested(event.trial, event.payload)
-        elif event.kind == records.TRIAL_REPORTED:
-            self._reported(event.trial, event.payload["report"])
-        elif event.kind == records.TRIAL_STOPPED:
-            attributes = {"stopped_at_step": event.payload["step"], "reason": event.payload["reason"]}
-            self._end(event.trial, TrialState.PRUNED, event.payload, attributes)
-        elif event.kind == records.TRIAL_FINISHED:
-            self._end(event.trial, TrialState.COMPLETE, event.payload, {})
-        elif event.kind == records.TRIAL_FAILED:
-            self._end(event.trial, TrialState.FAIL, event.payload, {"reason": event.payload["reason"]})
-        elif event.kind == records.TRIAL_EXPLOITED:
-            self._set_attribute(event.trial, "exploited", {"donor": event.payload["donor"], **event.payload["knobs"]})
-
-    def suggested(self, number: int, payload: Mapping[str, Any]) -> None:
-        """Create the trial, RUNNING, under its own number."""
-        if number in self._ids:
-            return
-        template = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=dict(payload["params"]),
-            distributions=_distributions(payload["distributions"]),
-            user_attrs={"sampler": payload["sampler"]},
-        )
-        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=template)
-
-    def _reported(self, number: int, report: Mapping[str, Any]) -> None:
-        value = report["metrics"].get(self._settings.objectives[0].metric)
-        # Optuna's samplers accept intermediate values of single-objective studies only.
-        if value is not None and len(self._settings.objectives) == 1 and self._is_open(number):
-            self._storage.set_trial_intermediate_value(self._id(number), report["step"], value)
-
-    def _end(self, number: int, state: TrialState, payload: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        if not self._is_open(number):
-            return
-        for name, value in attributes.items():
-            self._set_attribute(number, name, value)
-        values = [payload["values"].get(one.metric) for one in self._settings.objectives] if "values" in payload else []
-        for name, violation in (payload.get("violations") or {}).items():
-            # What Trial.set_constraint writes; a Trial object cannot be had without sampling anew.
-            finite = min(violation, 1e300) if not math.isnan(violation) else 1e300
-            self._storage.set_trial_system_attr(self._id(number), f"constraints:{name}", finite)
-        usable = state != TrialState.FAIL and all(value is not None for value in values)
-        self._storage.set_trial_state_values(self._id(number), state=state, values=values if usable else None)
-        self._ended.add(number)
-
-    def _set_attribute(self, number: int, name: str, value: Any) -> None:
-        if self._is_open(number):
-            self._storage.set_trial_user_attr(self._id(number), name, value)
-
-    def _is_open(self, number: int) -> bool:
-        return number not in self._ended
-
-    def _id(self, number: int) -> int:
-        if number not in self._ids:  # made by Study.ask
-            found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-            self._ids[number] = int(found)
-        return self._ids[number]
-
-
-class OptunaProjection:
-    """Follows the journal into an Optuna database, where ``optuna.load_study`` finds the search by its name.
-
-    Args:
-        database: The SQLite file, shared by all searches of a store.
-        search: Name of the search, which is the study's.
-        settings: The search section.
-    """
-
-    name = records.OPTUNA_MARK
-
-    def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
-        # Eight processes that create one fresh database at once lose six of them: one at a time.
-        with filelock.FileLock(database.with_suffix(".lock")):
-            storage = optuna.storages.RDBStorage(f"sqlite:///{quote(str(database))}")
-            study = optuna.create_study(
-                storage=storage,
-                study_name=search,
-                directions=[one.direction for one in settings.objectives],
-                load_if_exists=True,
-            )
-        self._database, self._mirror = database, TrialMirror(storage, study, settings)
-
-    def apply(self, events: Sequence[Event]) -> None:
-        """Write ``events``; those written before change nothing. Raises StoreError where the database fails."""
-        try:
-            for event in events:
-                self._mirror.apply(event)
-        except optuna.exceptions.StorageInternalError as error:  # blames invalid data; the cause knows of a full disk
-            raise StoreError(f"{self._database}: {str(error.__cause__).splitlines()[0]}") from error
-
-
-def record_in_database(events: Sequence[Event], database: Path, *, search: str, settings: SearchSettings) -> None:
-    """Write a search's events into the Optuna database ``database``; idempotent."""
-    OptunaProjection(database, search=search, settings=settings).apply(events)
-
-
 def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
     """Return (low, high, log) of a real distribution given as Optuna's JSON; None of any other."""
     known = optuna.distributions.json_to_distribution(distribution)
     return (known.low, known.high, known.log) if isinstance(known, FloatDistribution) else None
-
-
-def _distributions(documents: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
-    return {name: optuna.distributions.json_to_distribution(text) for name, text in documents.items()}
 
 
 def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:

@@ -15,31 +15,35 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from metaloom.learners.domains import Bounds, Real
 from metaloom.orchestrator.proposing.study import real_bounds
-from metaloom.orchestrator.scheduling.schedulers import PAUSE, SCHEDULERS, Exploit, Verdict, first_steps, objective_of
+from metaloom.orchestrator.scheduling.base import PAUSE, Exploit, Scheduler, Steps, Verdict, first_steps, objective_of
 from metaloom.orchestrator.state import SearchState, TrialRecord
+from metaloom.search_spaces.sections.strategies import SCHEDULERS
 
 REDRAWS = 32  # of one knob every fourth draw is another number altogether: none of 32 is, once in ten thousand times
 
 
 @SCHEDULERS.register("pbt")
 @dataclass(frozen=True)
-class PopulationBasedTraining:
-    """Exploit and explore at the end of every generation.
+class PopulationBasedTraining(Scheduler):
+    """Population-based training: the worst go on from copies of the best, with perturbed knobs.
 
     Attributes:
-        interval_steps: Outer steps from one generation to the next; None: every validation.
+        interval_steps: Outer steps from one generation to the next; null: every validation.
         quantile: The worst ``quantile`` takes over from the best ``quantile``.
         resample_probability: How often a taken-over knob is drawn anew instead of perturbed.
         factor: A perturbed knob is multiplied or divided by it.
     """
 
-    interval_steps: int | None = None
-    quantile: float = 0.25
-    resample_probability: float = 0.25
-    factor: float = 1.2
+    least_trials: ClassVar[int] = 4
+    copies_state: ClassVar[bool] = True
+    interval_steps: Steps = None
+    quantile: Annotated[float, Real(0.1, 0.5, per=()), Bounds(above=0, at_most=0.5)] = 0.25
+    resample_probability: Annotated[float, Real(0.0, 1.0, per=()), Bounds(at_least=0, at_most=1)] = 0.25
+    factor: Annotated[float, Real(1.1, 2.0, per=()), Bounds(above=1)] = 1.2
 
     def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
         """Pause the trial if its report completes its generation."""

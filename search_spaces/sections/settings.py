@@ -26,131 +26,6 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _by_kind(raw: Any) -> Any:
-    """Read a kind's name alone as a mapping; null is the kind ``none``."""
-    if raw is None:
-        return {"kind": "none"}
-    return {"kind": raw} if isinstance(raw, str) else raw
-
-
-class RandomSampler(Settings):
-    """Independent draws from every knob's range."""
-
-    kind: Literal["random"] = "random"
-
-
-class TPESampler(Settings):
-    """Tree-structured Parzen estimators; good for conditional spaces.
-
-    Each group of knobs that go together has a model.
-    """
-
-    kind: Literal["tpe"] = "tpe"
-    startup_trials: Count = 10
-    multivariate: bool = True
-    group: bool = True
-
-
-class GPSampler(Settings):
-    """A Gaussian process of the knobs that every trial has, choices among them; univariate TPE for the others.
-
-    Good for few, continuous knobs and few trials.
-    """
-
-    kind: Literal["gp"] = "gp"
-    startup_trials: Count = 10
-
-
-class CMAESSampler(Settings):
-    """Covariance matrix adaptation of the numbers, in each branch of the space; univariate TPE for the choices."""
-
-    kind: Literal["cmaes"] = "cmaes"
-    startup_trials: Count = 1  # in each branch, by univariate TPE
-    sigma: Annotated[float, Field(gt=0)] | None = None  # to begin with, as a share of each range; null: 1/6
-
-
-class NSGA2Sampler(Settings):
-    """A genetic algorithm for several objectives."""
-
-    kind: Literal["nsga2"] = "nsga2"
-    population: Annotated[int, Field(ge=2)] = 50
-
-
-class EvolutionSampler(Settings):
-    """Regularized evolution: one knob of a good and recent trial changes; good for genotypes."""
-
-    kind: Literal["evolution"] = "evolution"
-    population: Annotated[int, Field(ge=2)] = 10  # the trials that may be a parent; as many begin at random
-    tournament: Count = 3  # how many of them compete
-
-
-class GridSampler(Settings):
-    """Every combination once; lists of options and small whole-number ranges only."""
-
-    kind: Literal["grid"] = "grid"
-
-
-Sampler = Annotated[
-    RandomSampler | TPESampler | GPSampler | CMAESSampler | NSGA2Sampler | EvolutionSampler | GridSampler,
-    Field(discriminator="kind"),
-]
-
-
-class NoScheduler(Settings):
-    """Every trial runs to its end."""
-
-    kind: Literal["none"] = "none"
-
-
-class ASHAScheduler(Settings):
-    """Asynchronous successive halving: only the best of each rung go on."""
-
-    kind: Literal["asha"] = "asha"
-    grace_steps: Count | None = None  # null: the first validation
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-
-
-class HyperbandScheduler(Settings):
-    """Successive halving in several brackets, from eager to patient."""
-
-    kind: Literal["hyperband"] = "hyperband"
-    grace_steps: Count | None = None
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    brackets: Count = 3
-
-
-class MedianScheduler(Settings):
-    """A trial stops where it is worse than the median of those before it."""
-
-    kind: Literal["median"] = "median"
-    grace_steps: Count | None = None
-    startup_trials: Count = 4
-
-
-class PBTScheduler(Settings):
-    """Population-based training: the worst go on from copies of the best, with perturbed knobs."""
-
-    kind: Literal["pbt"] = "pbt"
-    interval_steps: Count | None = None  # null: each validation
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    resample_probability: Annotated[float, Field(ge=0, le=1)] = 0.25
-    factor: Annotated[float, Field(gt=1)] = 1.2
-
-
-class PairedScheduler(Settings):
-    """A trial stops when a paired test on the same validation episodes says that it is worse than the best."""
-
-    kind: Literal["paired"] = "paired"
-    grace_steps: Count | None = None
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-
-
-Scheduler = Annotated[
-    NoScheduler | ASHAScheduler | HyperbandScheduler | MedianScheduler | PBTScheduler | PairedScheduler,
-    Field(discriminator="kind"),
-]
-
-
 def best_direction(metric: Any) -> Literal["maximize", "minimize"]:
     """Return which way a metric gets better."""
     return "maximize" if str(metric).endswith("accuracy") else "minimize"
@@ -214,8 +89,8 @@ class SearchSettings(Settings):
     """How trials are chosen, and how many."""
 
     trials: Count = 12
-    sampler: Annotated[Sampler, BeforeValidator(_by_kind)] = TPESampler()
-    scheduler: Annotated[Scheduler, BeforeValidator(_by_kind)] = NoScheduler()
+    sampler: dict[str, Any] = Field(default_factory=dict)  # a kind and all its settings, from SAMPLERS
+    scheduler: dict[str, Any] = Field(default_factory=dict)  # from SCHEDULERS
     objectives: Annotated[tuple[Objective, ...], Strict(False)] = ()  # empty: accuracy, or loss in regression
     constraints: Annotated[tuple[Constraint, ...], Strict(False)] = ()
     warm_start: WarmStart | None = None

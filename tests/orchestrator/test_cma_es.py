@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.proposing.cma_es import BranchCMAES
+from metaloom.orchestrator.proposing.samplers.cma_es import BranchCMAES
 from metaloom.orchestrator.proposing.study import OptunaSuggest
 from tests.support import bowls
 

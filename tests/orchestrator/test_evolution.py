@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
-from metaloom.orchestrator.proposing.evolution import RegularizedEvolution
+from metaloom.orchestrator.proposing.samplers.evolution import RegularizedEvolution
 from metaloom.workers.records import names as records
 from tests.support import toy
 

@@ -11,8 +11,10 @@ import scipy.stats
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
-from metaloom.orchestrator.scheduling.schedulers import CONTINUE, PAUSE, SCHEDULERS, STOP, build_scheduler, paired_t
+from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, build_scheduler
+from metaloom.orchestrator.scheduling.stopping import paired_t
 from metaloom.orchestrator.state import Objective, SearchSettings, SearchState, TrialRecord
+from metaloom.search_spaces.sections.strategies import schedulers
 from metaloom.workers.records import names as records
 from metaloom.workers.records.names import Report
 from tests.support import toy
@@ -42,7 +44,7 @@ def judge(section: dict[str, Any], *trials: TrialRecord) -> str:
 
 
 def test_every_kind_has_a_test_here() -> None:
-    assert set(SCHEDULERS) == KINDS
+    assert set(schedulers()) == KINDS
 
 
 @pytest.mark.parametrize("section", [{"kind": "ashes"}, {"kind": "asha", "grace": 3}])

@@ -14,7 +14,7 @@ from metaloom.orchestrator.executors.hosting import TrialHost
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Event, Journal
-from metaloom.orchestrator.proposing.study import OptunaProjection, record_in_database
+from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.workers.records import names as records
 from tests.support import toy
 
@@ -116,7 +116,7 @@ def test_running_trials_are_running_in_the_study(tmp_path: Path) -> None:
 
 def database(tmp_path: Path, director: Director, events: list[Event]) -> list[optuna.trial.FrozenTrial]:
     path = tmp_path / "optuna.db"
-    record_in_database(events, path, search="s", settings=director.settings)
+    OptunaProjection(path, search="s", settings=director.settings).apply(events)
     return optuna.load_study(study_name="s", storage=f"sqlite:///{path}").trials
 
 
@@ -144,7 +144,7 @@ def test_the_databases_path_may_hold_any_character(tmp_path: Path) -> None:
     folder = tmp_path / "a b%20#?"
     folder.mkdir()
     director = run(toy.direct(tmp_path / "s", trials=1))
-    record_in_database(director.journal.events(), folder / "optuna.db", search="s", settings=director.settings)
+    OptunaProjection(folder / "optuna.db", search="s", settings=director.settings).apply(director.journal.events())
     assert (folder / "optuna.db").stat().st_size > 0
 
 

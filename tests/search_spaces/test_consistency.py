@@ -158,7 +158,7 @@ def test_objectives_are_metrics_that_trials_report():
 )
 def test_every_sampler_goes_with_every_scheduler(sampler, scheduler):
     search = sound(outer={"rate": "search"}, search={"sampler": sampler, "scheduler": scheduler}).search
-    assert search.sampler.kind == sampler and search.scheduler.kind == (scheduler or "none")
+    assert search.sampler["kind"] == sampler and search.scheduler["kind"] == (scheduler or "none")
 
 
 def test_sizes_are_read_as_bytes():

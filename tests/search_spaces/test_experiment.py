@@ -132,7 +132,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
             "search.trials: got the text '5'; it must be a whole",
         ),
         ("tasks: sinusoid\nlearner: maml\nsearch: {trials: true}", "search.trials: got true"),
-        ("tasks: sinusoid\nlearner: maml\nsearch: {sampler: {startup_trials: 3}}", "give a kind's name, or a mapping"),
+        ("tasks: sinusoid\nlearner: maml\nsearch: {sampler: {startup_trials: 3}}", "sampler.kind: not given; name the"),
         ("tasks: sinusoid\nlearner: maml\nsearch: {constraints: [{metric: parameters}]}", "needs a max or a min"),
         (
             "tasks: sinusoid\nlearner: maml\nsearch: {warm_start: {search: ../x}}",

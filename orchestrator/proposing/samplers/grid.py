@@ -2,18 +2,37 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from optuna.samplers import BaseSampler, RandomSampler
 
 from metaloom.learners.errors import BadInput
-
-if TYPE_CHECKING:
-    from metaloom.search_spaces.resolve import Resolved, Suggest
+from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
+from metaloom.search_spaces.sections.strategies import SAMPLERS
 
 POINTS = 5  # values, evenly spaced over its domain, of a number that has more
 
 
-def grid_point(define: Callable[["Suggest"], "Resolved"], number: int) -> Mapping[str, Any] | None:
+@SAMPLERS.register("grid")
+@dataclass(frozen=True)
+class Grid(Sampler):
+    """Every combination once; lists of options and small whole-number ranges only."""
+
+    finite: ClassVar[bool] = True
+    needs_knobs: ClassVar[bool] = True
+
+    def build(self, seed: int, define: Define) -> BaseSampler:
+        """Return what draws the rest of a trial whose other knobs are given."""
+        return RandomSampler(seed=seed)
+
+    def point(self, number: int, define: Define) -> Mapping[str, Any] | None:
+        """Return the values of leaf ``number`` of the tree of choices."""
+        return grid_point(define, number)
+
+
+def grid_point(define: Define, number: int) -> Mapping[str, Any] | None:
     """Return the values of leaf ``number``, counted in depth-first order, or None beyond the last.
 
     A combination that does not fit together counts as a leaf: its trial fails with the reason.

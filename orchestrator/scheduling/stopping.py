@@ -1,9 +1,5 @@
 """Which trials to stop early: pure functions of the journalled reports.
 
-No scheduler keeps anything between two calls, so a replay of the journal gives
-back every rung. ``judge`` is called right after a report has been applied to the
-state: the reports of the other trials are those that came before it.
-
 - asha: Li et al., 2018, https://arxiv.org/abs/1810.05934, the stopping rule: at each rung
   (``grace_steps * reduction_factor^k``) a trial goes on if it is in the best 1/reduction_factor of
   those seen there so far.
@@ -12,85 +8,29 @@ state: the reports of the other trials are those that came before it.
   the median of the other trials' running averages.
 - paired: all trials see the same validation episodes, so a trial is stopped when a one-sided test on the
   per-episode differences to the best trial at the same rung says that it is worse.
-- pbt: Jaderberg et al., 2017, https://arxiv.org/abs/1711.09846: population.py.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from metaloom.learners.errors import unknown
-from metaloom.learners.registry import Registry
-from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.state import Objective, SearchState, TrialRecord
+from metaloom.learners.domains import Bounds, Int, Real
+from metaloom.orchestrator.scheduling.base import STOP, Count, Scheduler, Steps, Verdict, first_steps, objective_of
+from metaloom.orchestrator.state import SearchState, TrialRecord
+from metaloom.search_spaces.sections.strategies import SCHEDULERS
 from metaloom.workers.records import names as records
 
-CONTINUE, STOP, PAUSE = "continue", "stop", "pause"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is to become of a trial after a report: ``continue``, ``stop`` or ``pause``, and why."""
-
-    action: str = CONTINUE
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Exploit:
-    """A trial of a population takes over a better one's checkpoint and knobs.
-
-    Attributes:
-        trial: Who takes over.
-        donor: From whom; both stand at ``step``.
-        generation: Number of the perturbation, from 1.
-        params: The donor's parameters, the real ones perturbed.
-    """
-
-    trial: int
-    donor: int
-    step: int
-    generation: int
-    params: Mapping[str, Any]
-
-
-class Scheduler(Protocol):
-    """Judges reports; holds settings only."""
-
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
-        """Say whether ``trial`` goes on after its last report."""
-        ...
-
-    def exploits(self, state: SearchState, *, seed: int) -> Sequence[Exploit]:
-        """Return what a complete generation leads to; empty unless one has just been completed."""
-        ...
-
-    def may_start(self, state: SearchState, trial: TrialRecord) -> bool:
-        """Say whether a waiting trial may go on now."""
-        ...
-
-
-SCHEDULERS: Registry[Callable[..., Scheduler]] = Registry("scheduler")
-
-
-class _Stopper:
-    """A scheduler without generations: every waiting trial may go on."""
-
-    def exploits(self, state: SearchState, *, seed: int) -> Sequence[Exploit]:
-        """Return nothing: there is no population."""
-        return ()
-
-    def may_start(self, state: SearchState, trial: TrialRecord) -> bool:
-        """Let every trial go on."""
-        return True
+Reduction = Annotated[int, Int(2, 10), Bounds(at_least=2)]
 
 
 @SCHEDULERS.register("none")
 @dataclass(frozen=True)
-class RunAll(_Stopper):
+class RunAll(Scheduler):
     """Every trial runs to its end."""
+
+    one_objective: ClassVar[bool] = False
 
     def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
         """Go on."""
@@ -99,11 +39,16 @@ class RunAll(_Stopper):
 
 @SCHEDULERS.register("asha")
 @dataclass(frozen=True)
-class ASHA(_Stopper):
-    """Successive halving without waiting."""
+class ASHA(Scheduler):
+    """Asynchronous successive halving: only the best of each rung go on.
 
-    grace_steps: int | None = None  # None: the first validation
-    reduction_factor: int = 3
+    Attributes:
+        grace_steps: Outer steps to the first rung; null: the first validation.
+        reduction_factor: One in so many goes on, and the next rung is so many times as far.
+    """
+
+    grace_steps: Steps = None
+    reduction_factor: Reduction = 3
 
     def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
         """Stop a trial that is not among the best 1/reduction_factor at a rung it has just passed."""
@@ -113,12 +58,18 @@ class ASHA(_Stopper):
 
 @SCHEDULERS.register("hyperband")
 @dataclass(frozen=True)
-class Hyperband(_Stopper):
-    """ASHA in brackets that trust early values less and less."""
+class Hyperband(Scheduler):
+    """Successive halving in several brackets, from eager to patient.
 
-    grace_steps: int | None = None
-    reduction_factor: int = 3
-    brackets: int = 3
+    Attributes:
+        grace_steps: Outer steps to the first rung of the first bracket; null: the first validation.
+        reduction_factor: One in so many goes on, and the next rung is so many times as far.
+        brackets: How many there are; trial i is in bracket i mod brackets.
+    """
+
+    grace_steps: Steps = None
+    reduction_factor: Reduction = 3
+    brackets: Count = 3
 
     def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
         """Judge the trial among those of its bracket."""
@@ -132,11 +83,16 @@ class Hyperband(_Stopper):
 
 @SCHEDULERS.register("median")
 @dataclass(frozen=True)
-class Median(_Stopper):
-    """Stop what is below the median of the others' running averages."""
+class Median(Scheduler):
+    """A trial stops where it is worse than the median of the others' running averages.
 
-    grace_steps: int | None = None
-    startup_trials: int = 4
+    Attributes:
+        grace_steps: No trial stops before so many outer steps; null: the first validation.
+        startup_trials: No trial stops before so many others have come as far.
+    """
+
+    grace_steps: Steps = None
+    startup_trials: Count = 4
 
     def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
         """Stop the trial if its best value so far is below that median."""
@@ -158,15 +114,17 @@ class Median(_Stopper):
 
 @SCHEDULERS.register("paired")
 @dataclass(frozen=True)
-class Paired(_Stopper):
-    """Stop what is significantly worse than the best, episode by episode.
+class Paired(Scheduler):
+    """A trial stops when a paired test on the same validation episodes says that it is worse than the best.
 
     Attributes:
+        grace_steps: Outer steps to the first rung; the rungs double; null: the first validation.
         confidence: 1 minus the chance, at one rung, of stopping a trial that is as good as the best.
     """
 
-    grace_steps: int | None = None
-    confidence: float = 0.95
+    compares_episodes: ClassVar[bool] = True
+    grace_steps: Steps = None
+    confidence: Annotated[float, Real(0.8, 0.99, per=()), Bounds(above=0.5, below=1)] = 0.95
 
     def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
         """Compare with the best other trial at each rung just passed; the rungs double."""
@@ -198,33 +156,6 @@ def paired_t(differences: Sequence[float]) -> float:
     if deviation == 0:
         return 0.0 if mean > 0 else 1.0
     return float(stdtr(count - 1, -mean / (deviation / math.sqrt(count))))
-
-
-def build_scheduler(section: Mapping[str, Any]) -> Scheduler:
-    """Build the scheduler of a search section: ``kind`` and its options.
-
-    Raises:
-        LearnerError: No scheduler has that name.
-        SearchError: An option does not exist.
-    """
-    options = {key: value for key, value in section.items() if key != "kind" and value is not None}
-    build = SCHEDULERS[str(section["kind"])]
-    known = [one.name for one in fields(build)]  # type: ignore[arg-type]  # every entry is a dataclass
-    for name in options:
-        if name not in known:
-            raise SearchError(f"scheduler {section['kind']}: {unknown('option', name, known)}")
-    return build(**options)
-
-
-def objective_of(state: SearchState) -> Objective:
-    """Return the objective that trials are judged by: the first."""
-    assert state.settings is not None  # a search without its first event has no reports to judge
-    return state.settings.objectives[0]
-
-
-def first_steps(given: int | None, trial: TrialRecord) -> int:
-    """Return ``given``, or if it is None the step of the trial's first report."""
-    return given or max(1, trial.reports[0].step)
 
 
 def _rungs(grace: int, reduction: int, upto: int) -> Iterator[int]:

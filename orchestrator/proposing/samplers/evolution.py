@@ -14,16 +14,38 @@ space, is drawn at random. Nothing is kept from one suggestion to the next: a re
 import math
 import random
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from metaloom.orchestrator.proposing.optuna_trials import ended_trials, holds, rank
+from metaloom.orchestrator.proposing.samplers.base import Count, Define, Population, Sampler, ended_trials, holds, rank
+from metaloom.search_spaces.sections.strategies import SAMPLERS
 
 STEP = 0.1  # standard deviation of a number's change, of its range (of the logarithm's, where the knob is log)
+
+
+@SAMPLERS.register("evolution")
+@dataclass(frozen=True)
+class Evolution(Sampler):
+    """Regularized evolution: one knob of a good and recent trial changes; good for genotypes.
+
+    Attributes:
+        population: The trials that may be a parent; as many begin at random.
+        tournament: How many of them compete.
+    """
+
+    one_objective: ClassVar[bool] = True
+    needs_knobs: ClassVar[bool] = True
+    population: Population = 10
+    tournament: Count = 3
+
+    def build(self, seed: int, define: Define) -> BaseSampler:
+        """Return the sampler below."""
+        return RegularizedEvolution(seed=seed, population=self.population, tournament=self.tournament)
 
 
 class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not followed, so its classes are Any

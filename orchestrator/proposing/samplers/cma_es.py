@@ -15,7 +15,8 @@ breaks a constraint after all. Nothing is kept from one suggestion to the next: 
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import cmaes
 import numpy as np
@@ -24,13 +25,39 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from metaloom.learners.domains import Bounds, Real
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.proposing.optuna_trials import ended_trials, holds, rank
-
-if TYPE_CHECKING:
-    from metaloom.search_spaces.knobs.sampling import Suggest
+from metaloom.orchestrator.proposing.samplers.base import Count, Define, Sampler, ended_trials, holds, rank, univariate
+from metaloom.search_spaces.sections.strategies import SAMPLERS
 
 Number: TypeAlias = FloatDistribution | IntDistribution
+
+
+@SAMPLERS.register("cmaes")
+@dataclass(frozen=True)
+class CMAES(Sampler):
+    """Covariance matrix adaptation of the numbers, in each branch of the space; univariate TPE for the choices.
+
+    Attributes:
+        startup_trials: The first trials of each branch, which univariate TPE draws.
+        sigma: The standard deviation to begin with, as a share of each range; null is 1/6.
+    """
+
+    one_objective: ClassVar[bool] = True
+    needs_number: ClassVar[bool] = True
+    needs_knobs: ClassVar[bool] = True
+    startup_trials: Count = 1
+    sigma: Annotated[float | None, Real(0.01, 1.0, log=True, per=()), Bounds(above=0)] = None
+
+    def build(self, seed: int, define: Define) -> BaseSampler:
+        """Return the sampler below."""
+        return BranchCMAES(
+            seed=seed,
+            define=define,
+            independent=univariate(seed),
+            startup_trials=self.startup_trials,
+            sigma=self.sigma or 1 / 6,  # as Optuna's
+        )
 
 
 class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed, so its classes are Any
@@ -48,7 +75,7 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
         self,
         *,
         seed: int,
-        define: Callable[["Suggest"], object],
+        define: Define,
         independent: BaseSampler,
         startup_trials: int,
         sigma: float,

@@ -1,0 +1,134 @@
+"""The journal's trials in an Optuna storage: the proposer's own in memory, and the database that others can open."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import filelock
+import optuna
+from optuna.trial import TrialState
+
+from metaloom.orchestrator.errors import StoreError
+from metaloom.orchestrator.journal import Event
+from metaloom.orchestrator.private_api import trial_id
+from metaloom.orchestrator.state import SearchSettings
+from metaloom.workers.records import names as records
+
+
+class TrialMirror:
+    """Writes what the journal says about trials into an Optuna storage; events seen before change nothing.
+
+    A stopped trial becomes PRUNED with its last value, a failed one (NaN among them)
+    FAIL with its reason, both as user attributes too; an interrupted one stays RUNNING,
+    which is true: the search is not over.
+    """
+
+    def __init__(self, storage: optuna.storages.BaseStorage, study: optuna.Study, settings: SearchSettings) -> None:
+        self._storage, self._settings = storage, settings
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        known = storage.get_all_trials(self._study_id, deepcopy=False)
+        # kept here: asking the database costs 3 ms each time
+        self._ids: dict[int, int] = {trial.number: trial_id(trial) for trial in known}
+        self._ended = {trial.number for trial in known if trial.state.is_finished()}
+
+    def apply(self, event: Event) -> None:
+        """Write one event."""
+        if event.trial is None:
+            return
+        if event.kind == records.TRIAL_SUGGESTED:
+            self.suggested(event.trial, event.payload)
+        elif event.kind == records.TRIAL_REPORTED:
+            self._reported(event.trial, event.payload["report"])
+        elif event.kind == records.TRIAL_STOPPED:
+            attributes = {"stopped_at_step": event.payload["step"], "reason": event.payload["reason"]}
+            self._end(event.trial, TrialState.PRUNED, event.payload, attributes)
+        elif event.kind == records.TRIAL_FINISHED:
+            self._end(event.trial, TrialState.COMPLETE, event.payload, {})
+        elif event.kind == records.TRIAL_FAILED:
+            self._end(event.trial, TrialState.FAIL, event.payload, {"reason": event.payload["reason"]})
+        elif event.kind == records.TRIAL_EXPLOITED:
+            self._set_attribute(event.trial, "exploited", {"donor": event.payload["donor"], **event.payload["knobs"]})
+
+    def suggested(self, number: int, payload: Mapping[str, Any]) -> None:
+        """Create the trial, RUNNING, under its own number."""
+        if number in self._ids:
+            return
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=dict(payload["params"]),
+            distributions=distributions_of(payload["distributions"]),
+            user_attrs={"sampler": payload["sampler"]},
+        )
+        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=template)
+
+    def _reported(self, number: int, report: Mapping[str, Any]) -> None:
+        value = report["metrics"].get(self._settings.objectives[0].metric)
+        # Optuna's samplers accept intermediate values of single-objective studies only.
+        if value is not None and len(self._settings.objectives) == 1 and self._is_open(number):
+            self._storage.set_trial_intermediate_value(self._id(number), report["step"], value)
+
+    def _end(self, number: int, state: TrialState, payload: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+        if not self._is_open(number):
+            return
+        for name, value in attributes.items():
+            self._set_attribute(number, name, value)
+        values = [payload["values"].get(one.metric) for one in self._settings.objectives] if "values" in payload else []
+        for name, violation in (payload.get("violations") or {}).items():
+            # What Trial.set_constraint writes; a Trial object cannot be had without sampling anew.
+            finite = min(violation, 1e300) if not math.isnan(violation) else 1e300
+            self._storage.set_trial_system_attr(self._id(number), f"constraints:{name}", finite)
+        usable = state != TrialState.FAIL and all(value is not None for value in values)
+        self._storage.set_trial_state_values(self._id(number), state=state, values=values if usable else None)
+        self._ended.add(number)
+
+    def _set_attribute(self, number: int, name: str, value: Any) -> None:
+        if self._is_open(number):
+            self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def _is_open(self, number: int) -> bool:
+        return number not in self._ended
+
+    def _id(self, number: int) -> int:
+        if number not in self._ids:  # made by Study.ask
+            found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._ids[number] = int(found)
+        return self._ids[number]
+
+
+class OptunaProjection:
+    """Follows the journal into an Optuna database, where ``optuna.load_study`` finds the search by its name.
+
+    Args:
+        database: The SQLite file, shared by all searches of a store.
+        search: Name of the search, which is the study's.
+        settings: The search section.
+    """
+
+    name = records.OPTUNA_MARK
+
+    def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
+        # Eight processes that create one fresh database at once lose six of them: one at a time.
+        with filelock.FileLock(database.with_suffix(".lock")):
+            storage = optuna.storages.RDBStorage(f"sqlite:///{quote(str(database))}")
+            study = optuna.create_study(
+                storage=storage,
+                study_name=search,
+                directions=[one.direction for one in settings.objectives],
+                load_if_exists=True,
+            )
+        self._database, self._mirror = database, TrialMirror(storage, study, settings)
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Write ``events``; those written before change nothing. Raises StoreError where the database fails."""
+        try:
+            for event in events:
+                self._mirror.apply(event)
+        except optuna.exceptions.StorageInternalError as error:  # blames invalid data; the cause knows of a full disk
+            raise StoreError(f"{self._database}: {str(error.__cause__).splitlines()[0]}") from error
+
+
+def distributions_of(documents: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Read distributions by knob from Optuna's JSON."""
+    return {name: optuna.distributions.json_to_distribution(text) for name, text in documents.items()}

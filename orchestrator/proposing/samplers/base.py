@@ -1,0 +1,71 @@
+"""What a sampler is, and what our own read of Optuna's trials: which of two is better, what a knob may take."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from metaloom.learners.domains import Bounds, Int
+from metaloom.orchestrator.private_api import domain_contains
+from metaloom.search_spaces.sections.strategies import SamplerKind
+
+if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
+    from metaloom.search_spaces.resolve import Resolved, Suggest
+
+Define = Callable[["Suggest"], "Resolved"]
+STARTUP_TRIALS = 10
+Count = Annotated[int, Int(1, 1000, log=True)]
+Population = Annotated[int, Int(2, 1000, log=True), Bounds(at_least=2)]
+
+
+class Sampler(SamplerKind, ABC):
+    """A frozen dataclass of settings that builds Optuna's sampler, or one of the same interface, for a suggestion."""
+
+    @abstractmethod
+    def build(self, seed: int, define: Define) -> BaseSampler:
+        """Return the sampler of one suggestion, which keeps nothing from one to the next.
+
+        Args:
+            seed: What the suggestion is drawn from: 32 bits.
+            define: Resolves the experiment through a ``Suggest``, for a sampler that looks ahead.
+        """
+
+    def point(self, number: int, define: Define) -> Mapping[str, Any] | None:
+        """Return the values of suggestion ``number`` of a ``finite`` sampler, from 0; None beyond the last."""
+        return {}
+
+
+def univariate(seed: int) -> BaseSampler:
+    """Return TPE of one knob at a time, for those that another sampler's model leaves out."""
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=STARTUP_TRIALS,
+        multivariate=False,
+        constant_liar=True,
+        warn_independent_sampling=False,
+    )
+
+
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that have a value, those that were stopped among them, by their numbers."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [trial for trial in ended if trial.values]
+
+
+def rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple[float, bool, float]:
+    """Order trials from the best: those that keep the constraints, then those that ran to their end, then by value."""
+    broken = sum(max(violation, 0.0) for violation in (trial.constraints or {}).values())
+    value = trial.values[0]
+    worth = -value if direction == optuna.study.StudyDirection.MAXIMIZE else value
+    return broken, trial.state != TrialState.COMPLETE, worth
+
+
+def holds(domain: BaseDistribution, value: Any) -> bool:
+    """Say whether a knob with this domain may take a value that another trial had for it."""
+    if isinstance(domain, CategoricalDistribution):
+        return value in domain.choices
+    return domain_contains(domain, domain.to_internal_repr(value))

@@ -1,0 +1,115 @@
+"""What proposes trials and what stops them early: registries of kinds that declare their settings and their needs.
+
+The kinds themselves stand in ``metaloom.orchestrator``, above this folder, and in installed packages: the plugin
+doors bring them here, so that an experiment is checked against all of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from metaloom.learners.errors import shown
+from metaloom.learners.fields import LEARN, SEARCH
+from metaloom.learners.plugins import SAMPLERS as SAMPLER_GROUP
+from metaloom.learners.plugins import SCHEDULERS as SCHEDULER_GROUP
+from metaloom.learners.plugins import load_plugins
+from metaloom.learners.registry import Registry
+from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.knobs.components import Catalogue, parse_component
+from metaloom.search_spaces.knobs.sampling import resolve_node
+from metaloom.search_spaces.reading.nodes import Place, Section
+
+KIND, NONE = "kind", "none"
+
+
+class SamplerKind:
+    """Base of all samplers: a frozen dataclass of its settings, which declares what it needs.
+
+    Class attributes:
+        one_objective: Whether it takes one objective only.
+        needs_number: Whether at least one searched knob must be a number.
+        needs_knobs: Whether there must be something to search.
+        finite: Whether every searched knob must have finitely many values, all of which are tried.
+        keeps_attributes: Whether it keeps what it has sampled in attributes of the study, so that a resumed search
+            must ask it again.
+    """
+
+    one_objective: ClassVar[bool] = False
+    needs_number: ClassVar[bool] = False
+    needs_knobs: ClassVar[bool] = False
+    finite: ClassVar[bool] = False
+    keeps_attributes: ClassVar[bool] = False
+
+
+class SchedulerKind:
+    """Base of all schedulers: a frozen dataclass of its settings, which declares what it needs.
+
+    Class attributes:
+        one_objective: Whether it ranks trials by one objective only.
+        least_trials: How many trials a search with it needs.
+        copies_state: Whether it copies one trial's state into another and perturbs its numbers.
+        compares_episodes: Whether it compares trials on the same episodes, so that their tasks must be the same.
+    """
+
+    one_objective: ClassVar[bool] = True
+    least_trials: ClassVar[int] = 1
+    copies_state: ClassVar[bool] = False
+    compares_episodes: ClassVar[bool] = False
+
+
+SAMPLERS: Registry[type[SamplerKind]] = Registry("sampler")
+SCHEDULERS: Registry[type[SchedulerKind]] = Registry("scheduler")
+
+
+def samplers() -> Mapping[str, type[SamplerKind]]:
+    """Return the samplers by name, those of installed packages among them."""
+    load_plugins(SAMPLER_GROUP)
+    return SAMPLERS
+
+
+def schedulers() -> Mapping[str, type[SchedulerKind]]:
+    """Return the schedulers by name, those of installed packages among them."""
+    load_plugins(SCHEDULER_GROUP)
+    return SCHEDULERS
+
+
+def takes_one_objective(sampler: str) -> str:
+    """Say that a sampler takes one objective, and which take several."""
+    several = [kind for kind, one in samplers().items() if not (one.one_objective or one.finite)]
+    return f"{sampler} takes one objective; use {', '.join(several[:-1])} or {several[-1]} for several, or keep one"
+
+
+def sampler_catalogue() -> Catalogue:
+    """Return what may propose trials."""
+    return Catalogue("sampler", dict(samplers().items()), fixed="tpe")
+
+
+def scheduler_catalogue() -> Catalogue:
+    """Return what may stop trials early."""
+    return Catalogue("scheduler", dict(schedulers().items()), fixed=NONE)
+
+
+def parse_strategy(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any]:
+    """Parse a sampler or scheduler: a kind's name, or a mapping with its settings, none of which can be searched.
+
+    Args:
+        catalogue: The kinds that there are.
+        raw: As given; null is the kind ``none``.
+        place: Where it stands.
+        problems: Collects what is wrong.
+
+    Returns:
+        The kind and all its settings; the kind alone where problems were noted.
+    """
+    raw, before = NONE if raw is None else raw, len(problems)
+    for name, value in raw.items() if isinstance(raw, Mapping) else [("", raw)]:
+        modes = {value} if isinstance(value, str) else set(value) if isinstance(value, Mapping) else {name}
+        if modes & {SEARCH, LEARN}:
+            path = (*place.path, name) if name else place.path
+            problems.add(path, f"got {shown(value)}; give a value: how a search is done is not searched or learned")
+    if isinstance(raw, Mapping) and KIND not in raw:
+        allowed = ", ".join(catalogue.configs)
+        problems.add((*place.path, KIND), f"not given; name the {catalogue.noun} (allowed: {allowed})")
+    if len(problems) > before:
+        return {KIND: catalogue.fixed}
+    node = parse_component(catalogue, raw, place, problems)
+    return resolve_node(node, None, {}) if isinstance(node, Section) else {KIND: catalogue.fixed}
