@@ -35,7 +35,7 @@ def experiment(ways: int, shots: int, queries: int) -> dict[str, Any]:
     return {
         "tasks": {"source": "glyphs", "ways": ways, "shots": shots, "queries": queries},
         "learner": {"method": "prototypical", "architecture": {"kind": "conv4", "channels": 64}},
-        "outer": {"steps": STEPS, "tasks": 1, "validate_every": STEPS // 3, "validation_episodes": 10},
+        "outer": {"steps": STEPS, "meta_batch": 1, "validate_every": STEPS // 3, "validation_episodes": 10},
     }
 
 

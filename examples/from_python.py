@@ -11,7 +11,7 @@ EXPERIMENT = {
         "architecture": {"kind": "mlp", "hidden": [40, 40]},
         "update": {"rate": {"search": {"low": 0.003, "high": 0.03, "log": True}}, "steps": 1, "evaluation_steps": 5},
     },
-    "outer": {"steps": 200, "tasks": 10, "validate_every": 100, "validation_episodes": 50, "test_episodes": 100},
+    "outer": {"steps": 200, "meta_batch": 10, "validate_every": 100, "validation_episodes": 50, "test_episodes": 100},
     "search": {"trials": 2},
 }
 

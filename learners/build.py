@@ -14,6 +14,7 @@ from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Mapper, one_by_one
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE
 from metaloom.learners.networks.base import Network, is_relaxed
+from metaloom.learners.outer import under_new_names
 from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.rules import check_read
 from metaloom.learners.slots import SLOTS, fill_slot, make_component
@@ -63,7 +64,9 @@ def build_learner(
     check_read(kind, solver.reads, settings)
     components = _components(settings, solver.reads, task, start)
     return solver.learner(
-        Parts(components, make_config(InnerConfig, inner, "inner", "the inner loop"), outer, task, mapper)
+        Parts(
+            components, make_config(InnerConfig, inner, "inner", "the inner loop"), under_new_names(outer), task, mapper
+        )
     )
 
 

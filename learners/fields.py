@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from torch import Tensor
 
 from metaloom.learners.domains import Bounds, Choice, Int, Learned, Real, Word
-from metaloom.learners.errors import BadInput, LearnerError, shown, unknown
+from metaloom.learners.errors import LearnerError, shown, unknown
 
 SEARCH, LEARN = "search", "learn"
 
@@ -277,13 +277,16 @@ def _value(field: Field, raw: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def check_bounds(config: Any, where: str, raised: type[BadInput] = LearnerError) -> None:
-    """Refuse a configuration whose numbers are out of the bounds of their fields.
+def check_values(config: Any, where: str) -> None:
+    """Refuse a configuration whose values its fields cannot hold; what is learned is not looked at.
 
     Raises:
-        BadInput: ``raised``; the message names the field, the value and what is allowed.
+        LearnerError: The message names the field, the value and what is allowed.
     """
     for name, field in fields_of(config.__class__).items():
         value = getattr(config, name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and not field.bounds.hold(value):
-            raise raised(f"{where}.{name} must be {field.bounds}, got {value}")
+        try:
+            if not isinstance(value, Learned | Tensor):
+                literal(field, value)
+        except Unfit as error:
+            raise LearnerError(f"{where}.{name}: {error}") from None

@@ -121,10 +121,10 @@ def _check_served(name: str, component: Loss | Weighting, task: TaskShape) -> No
 
 def check_outer(inner: InnerConfig, outer: Mapping[str, Any]) -> None:
     """Refuse to carry on more than one inner loop."""
-    if inner.carry > 1 and outer.get("tasks", 1) != 1:
+    if inner.carry > 1 and outer.get("meta_batch", 1) != 1:
         raise LearnerError(
-            f"inner.carry: one inner loop is carried on, not outer.tasks ({outer['tasks']}) of them; set outer.tasks "
-            "to 1 (quadratics hold a batch in one episode: tasks.functions)"
+            f"inner.carry: one inner loop is carried on, not outer.meta_batch ({outer['meta_batch']}) of them; set "
+            "outer.meta_batch to 1 (quadratics hold a batch in one episode: tasks.functions)"
         )
 
 

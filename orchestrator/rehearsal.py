@@ -16,6 +16,7 @@ import psutil
 from metaloom.learners import build_learner
 from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
+from metaloom.learners.outer import OuterConfig
 from metaloom.orchestrator.errors import SearchError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value, domains
@@ -25,7 +26,6 @@ from metaloom.workers.data import open_source, prepare
 from metaloom.workers.data.base import SourceSummary, TaskSource
 from metaloom.workers.failures import memory_refused
 from metaloom.workers.live_bytes import LiveBytes
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.seeds import derive_generator
 

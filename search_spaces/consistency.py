@@ -7,6 +7,7 @@ from typing import Any
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
+from metaloom.learners.outer import HYPERGRADIENT
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import learned_parts
@@ -23,7 +24,7 @@ from metaloom.search_spaces.reading.nodes import (
     walk_nodes,
 )
 from metaloom.search_spaces.sections.learner_space import METHOD, parse_learner, sections
-from metaloom.search_spaces.sections.loops import AUTO, HYPERGRADIENT, task_kind
+from metaloom.search_spaces.sections.loops import AUTO, task_kind
 from metaloom.search_spaces.sections.settings import Objective, Resources, SearchSettings
 from metaloom.search_spaces.sections.space import Space
 from metaloom.search_spaces.sections.strategies import KIND, samplers, schedulers, takes_one_objective

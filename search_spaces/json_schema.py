@@ -7,10 +7,11 @@ from typing import Any
 from metaloom.learners import METHODS, InnerConfig
 from metaloom.learners.domains import Real
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, fields_of
+from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
 from metaloom.search_spaces.sections.learner_space import METHOD, slot_catalogues
-from metaloom.search_spaces.sections.loops import HYPERGRADIENT, OuterConfig, estimator_catalogue, task_catalogue
+from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
 
 Schema = dict[str, Any]
@@ -31,7 +32,8 @@ def json_schema() -> Schema:
     properties["tasks"] = _component_schema(task_catalogue(), None)
     properties["learner"] = {"$ref": "#/$defs/Learner"}
     properties["inner"] = _object(InnerConfig)
-    properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: {"$ref": "#/$defs/Hypergradient"}})
+    old = {name: {"deprecated": True, **_knob(fields_of(OuterConfig)[new])} for name, new in OLD_NAMES.items()}
+    properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: {"$ref": "#/$defs/Hypergradient"}, **old})
     search = definitions["SearchSettings"]["properties"]
     search["sampler"] = _strategy_schema(sampler_catalogue())
     search["scheduler"] = _strategy_schema(scheduler_catalogue())

@@ -7,6 +7,7 @@ from typing import Any
 
 from metaloom.learners import METHODS, SLOTS
 from metaloom.learners.fields import LEARN
+from metaloom.learners.outer import under_new_names
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
@@ -159,7 +160,10 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
     }
     learner = parse_learner({**kept, **given}, Place((), "learner"), problems, kind=kind)
     document = experiment.document
-    outer_given = {**_fixed_part(document.get("outer")), **copy.deepcopy(dict(recipe.outer))}
+    outer_given = {
+        **under_new_names(_fixed_part(document.get("outer"))),
+        **under_new_names(copy.deepcopy(dict(recipe.outer))),
+    }
     inner_given = {**_fixed_part(document.get("inner")), **copy.deepcopy(dict(recipe.inner))}
     outer_given.pop("hypergradient", None)
     outer = parse_outer(outer_given, recipe.outer, Place((), "outer"), problems)

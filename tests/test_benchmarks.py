@@ -100,7 +100,7 @@ def test_a_seed_is_measured_once_in_a_commit_and_every_time_with_changed_code(
     experiment = {
         "tasks": {"source": "sinusoid", "shots": 5, "queries": 5},
         "learner": {"method": "maml", "architecture": {"kind": "mlp", "hidden": [4]}},
-        "outer": {"steps": 2, "tasks": 1, "validate_every": 2, "validation_episodes": 2},
+        "outer": {"steps": 2, "meta_batch": 1, "validate_every": 2, "validation_episodes": 2},
     }
     measured = []
 
@@ -180,7 +180,7 @@ def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
 
 
 def test_shares_are_measured_and_one_above_its_promise_is_said(tmp_path: Path) -> None:
-    outer = {"steps": 6, "tasks": 1, "validate_every": 3, "validation_episodes": 2}
+    outer = {"steps": 6, "meta_batch": 1, "validate_every": 3, "validation_episodes": 2}
     asked = {"tasks": {"source": "sinusoid"}, "learner": {"method": "maml"}, "outer": outer}
     parts = assemble(harness.make_config(asked, 0), cache=tmp_path)
     drawing = small_costs.sampling_share(parts, repeats=3)

@@ -8,13 +8,13 @@ from metaloom.learners.base import Learner
 from metaloom.learners.build import only_read
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
+from metaloom.learners.outer import OuterConfig
 from metaloom.learners.plugins import NEEDED
 from metaloom.learners.registry import NotRegistered
 from metaloom.learners.tensors import Tensors
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import bundle_start, starts_from_bundle
 from metaloom.workers.records.episode_files import Origin
 from metaloom.workers.records.names import TrialConfig

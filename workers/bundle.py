@@ -27,6 +27,7 @@ from metaloom.learners.build import only_read
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD
+from metaloom.learners.outer import OuterConfig
 from metaloom.learners.plugins import NEEDED
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.adapted import AdaptedModel, read_support
@@ -48,7 +49,6 @@ from metaloom.workers.manifest import (
     read_manifest,
     sign,
 )
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.pretrained import parameters_of, starts_from_bundle
 from metaloom.workers.records.episode_files import Origin, Seen, write_part
 from metaloom.workers.records.names import (

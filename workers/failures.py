@@ -11,6 +11,7 @@ import torch
 from metaloom.learners.base import MetaStep
 from metaloom.learners.component import Component
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.outer import under_new_names
 from metaloom.workers.errors import TrialFailed
 from metaloom.workers.live_bytes import spoken_bytes
 from metaloom.workers.outer import first_non_finite
@@ -117,10 +118,10 @@ def _slot_at_fault(problem: BaseException) -> str:
 
 
 def _no_memory(config: TrialConfig, reason: str) -> TrialFailed:
-    update, outer = _section(config.learner, "update"), config.outer
+    update, outer = _section(config.learner, "update"), under_new_names(config.outer)
     return TrialFailed(
-        f"{_who(config)} ran out of memory ({reason}). Try fewer outer.tasks (now "
-        f"{_said(outer.get('tasks'))}), fewer learner.update.steps (now {_said(update.get('steps'))}), "
+        f"{_who(config)} ran out of memory ({reason}). Try fewer outer.meta_batch (now "
+        f"{_said(outer.get('meta_batch'))}), fewer learner.update.steps (now {_said(update.get('steps'))}), "
         f"outer.hypergradient: adjoint or first_order (now {_said(outer.get('hypergradient'))}), "
         "a narrower network, or fewer trials at a time (search.concurrency)"
     )

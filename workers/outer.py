@@ -4,95 +4,16 @@ What ``torch.optim`` keeps in objects is kept here as ``name -> tensor``, so tha
 checkpoint holds it without pickling, and a resumed trial goes on bit for bit.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from metaloom.learners.errors import BadInput, unknown
+from metaloom.learners.errors import BadInput
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.schedules import SCHEDULES
 
-PRECISIONS = ("float32", "float64", "bfloat16")
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-
-
-@dataclass(frozen=True)
-class OuterConfig:
-    """What a trial itself reads of the resolved outer section; the rest is the learner's.
-
-    Attributes:
-        steps: Outer steps.
-        tasks: Episodes per outer step.
-        optimizer: ``adam`` or ``sgd``.
-        rate: The optimizer's rate, before the schedule.
-        schedule: ``constant``, ``cosine`` or ``linear``.
-        clip: Largest global norm of the hypergradient; None does not clip.
-        weight_decay: Times phi, added to the clipped hypergradient (L2, as ``torch.optim.Adam``).
-        validate_every: Outer steps from one validation to the next.
-        validation_episodes: Meta-validation episodes, the same every time.
-        test_episodes: Episodes of the final test.
-        patience: Validations without improvement before stopping early; None never stops early.
-        precision: ``float32``, ``float64``, or ``bfloat16`` (mixed, GPU only).
-        retrain_steps: Inner steps after them, from scratch, of what relaxed cells were made discrete to.
-        keep: ``best`` or ``last`` meta-knowledge; None is ``best`` with patience, else ``last``.
-    """
-
-    steps: int = 1000
-    tasks: int = 4
-    optimizer: str = "adam"
-    rate: float = 0.001
-    schedule: str = "constant"
-    clip: float | None = None
-    weight_decay: float = 0.0
-    validate_every: int = 100
-    validation_episodes: int = 100
-    test_episodes: int = 600
-    patience: int | None = None
-    precision: str = "float32"
-    retrain_steps: int = 0
-    keep: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-            ("keep", ("best", "last", None)),
-        ):
-            if getattr(self, name) not in allowed:
-                known = [one for one in allowed if one is not None]
-                raise BadInput(f"outer.{name}: {unknown(name, getattr(self, name), known)}")
-        least = {
-            "steps": 0,
-            "retrain_steps": 0,
-            "tasks": 1,
-            "validate_every": 1,
-            "validation_episodes": 2,
-            "test_episodes": 2,
-        }
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise BadInput(f"outer.{name} must be at least {low}, got {getattr(self, name)}")
-        if not self.weight_decay >= 0:
-            raise BadInput(f"outer.weight_decay must be at least 0, got {self.weight_decay}")
-        for name in ("rate", "clip", "patience"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise BadInput(f"outer.{name} must be above 0, got {value}")
-
-    @classmethod
-    def of(cls, section: Mapping[str, Any]) -> "OuterConfig":
-        """Read the resolved outer section, passing over the fields that are the learner's."""
-        return cls(**{one.name: section[one.name] for one in fields(cls) if one.name in section})
-
-    @property
-    def keeps_best(self) -> bool:
-        """Whether the trial ends with the meta-knowledge that validated best, not the last one."""
-        return self.keep == "best" or (self.keep is None and self.patience is not None)
 
 
 def start_sgd(phi: Tensors) -> Tensors:

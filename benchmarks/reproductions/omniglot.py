@@ -43,7 +43,7 @@ def v13(seeds: Sequence[int], cache: Path) -> list[Row]:
     experiment = {
         "tasks": tasks(20, 5),
         "learner": {"method": "prototypical", "architecture": {"kind": "conv4", "channels": 64}},
-        "outer": {"steps": 3_000, "tasks": 1, "rate": 0.001, "validate_every": 200, "validation_episodes": 2},
+        "outer": {"steps": 3_000, "meta_batch": 1, "rate": 0.001, "validate_every": 200, "validation_episodes": 2},
     }
     what = "prototypical networks, 5-way 1-shot after {:,} episodes"
     gates = {400: 0.94, 600: 0.955, 3_000: 0.975}
@@ -98,7 +98,7 @@ def maml(method: str, steps: int, *, schedule: str) -> dict[str, Any]:
         },
         "outer": {
             "steps": steps,
-            "tasks": 16,
+            "meta_batch": 16,
             "rate": 0.003,  # of 0.001 and 0.003, the better on the validation classes of seed 0
             "schedule": schedule,
             "validate_every": 500,

@@ -18,7 +18,7 @@ def experiment(method: str, steps: int, **learner: Any) -> dict[str, Any]:
     return {
         "tasks": {"source": "sinusoid", "shots": 10, "queries": 10},
         "learner": {"method": method, "architecture": {"kind": "mlp", "hidden": [40, 40]}, **learner},
-        "outer": {"steps": steps, "tasks": 25, "rate": 0.001, "validate_every": steps, "validation_episodes": 2},
+        "outer": {"steps": steps, "meta_batch": 25, "rate": 0.001, "validate_every": steps, "validation_episodes": 2},
     }
 
 

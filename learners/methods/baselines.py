@@ -53,6 +53,6 @@ CROSS_ENTROPY = METHODS.add(
             "weighting": {"kind": "uniform"},
         },
         inner={"mode": "online"},
-        outer={"tasks": 1},
+        outer={"meta_batch": 1},
     ),
 )

@@ -35,7 +35,7 @@ def condensed(kind: str, summary: str, paper: str) -> Recipe:
             "data": {"kind": kind, "per_class": 1},
             "update": TRAINING,
         },
-        outer={"tasks": 1, "rate": 0.1},
+        outer={"meta_batch": 1, "rate": 0.1},
     )
 
 

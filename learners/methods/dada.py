@@ -25,6 +25,6 @@ DADA = METHODS.add(
             "augmentation": {"kind": "dada"},
         },
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1, "rate": 5e-3},
+        outer={"hypergradient": {"kind": "unroll"}, "meta_batch": 1, "rate": 5e-3},
     ),
 )

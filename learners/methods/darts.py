@@ -33,7 +33,7 @@ DARTS = METHODS.add(
         paper=PAPER,
         learner=LEARNER,
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1, "rate": 0.01},
+        outer={"hypergradient": {"kind": "unroll"}, "meta_batch": 1, "rate": 0.01},
     ),
 )
 
@@ -44,7 +44,7 @@ DARTS_FIRST_ORDER = METHODS.add(
         paper=PAPER,
         learner=LEARNER,
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "tasks": 1, "rate": 0.01},
+        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "meta_batch": 1, "rate": 0.01},
     ),
 )
 
@@ -55,7 +55,7 @@ GDAS = METHODS.add(
         paper="Dong and Yang, 2019, https://arxiv.org/abs/1910.04465",
         learner={**LEARNER, "architecture": {"kind": "cells", "relaxation": "sampled"}},
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "tasks": 1, "rate": 0.01},
+        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "meta_batch": 1, "rate": 0.01},
     ),
 )
 
@@ -66,6 +66,6 @@ PC_DARTS = METHODS.add(
         paper="Xu et al., 2020, https://arxiv.org/abs/1907.05737",
         learner={**LEARNER, "architecture": {"kind": "cells", "partial": 4, "edge_normalization": True}},
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "tasks": 1, "rate": 0.01},
+        outer={"hypergradient": {"kind": "direct", "look_ahead": False}, "meta_batch": 1, "rate": 0.01},
     ),
 )

@@ -18,6 +18,6 @@ DATA_CLEANING = METHODS.add(
             "weighting": {"kind": "per_sample"},
         },
         inner={"mode": "online"},
-        outer={"tasks": 1, "rate": 0.05},
+        outer={"meta_batch": 1, "rate": 0.05},
     ),
 )

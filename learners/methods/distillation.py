@@ -17,6 +17,6 @@ DISTILLATION = METHODS.add(
             "data": {"kind": "distilled", "per_class": 1},
             "update": {"kind": "sgd", "rate": {"learn": {"per": "step", "start": 0.02}}, "steps": 1},
         },
-        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1, "rate": 0.01},
+        outer={"hypergradient": {"kind": "unroll"}, "meta_batch": 1, "rate": 0.01},
     ),
 )

@@ -19,6 +19,6 @@ LEARNED_LOSS = METHODS.add(
             "loss": {"kind": "ml3", "hand": 0.3},
         },
         inner={"mode": "online"},
-        outer={"tasks": 1, "rate": 3e-4},
+        outer={"meta_batch": 1, "rate": 3e-4},
     ),
 )

@@ -21,6 +21,6 @@ LEARNED_OPTIMIZER = METHODS.add(
         inner={"trajectory_loss": True, "carry": 5},
         # the hypergradient is heavy-tailed: unclipped, the few functions on which the optimizer still diverges set
         # Adam's second moment, and all the others hardly move it
-        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1, "rate": 0.01, "clip": 1.0},
+        outer={"hypergradient": {"kind": "unroll"}, "meta_batch": 1, "rate": 0.01, "clip": 1.0},
     ),
 )

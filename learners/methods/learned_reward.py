@@ -21,7 +21,7 @@ LEARNED_REWARD = METHODS.add(
         },
         # only the few policies that happen to come near the goal have a hypergradient to speak of: many tasks for each
         # outer step, and a clip below the usual norm, so that one of those few cannot undo what the others taught
-        outer={"hypergradient": {"kind": "unroll"}, "strategy": "vmap", "tasks": 16, "rate": 0.01, "clip": 0.1},
+        outer={"hypergradient": {"kind": "unroll"}, "strategy": "vmap", "meta_batch": 16, "rate": 0.01, "clip": 0.1},
     ),
 )
 

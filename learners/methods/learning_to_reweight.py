@@ -18,6 +18,6 @@ LEARNING_TO_REWEIGHT = METHODS.add(
             "weighting": {"kind": "reweight"},
         },
         inner={"mode": "online"},
-        outer={"tasks": 1},
+        outer={"meta_batch": 1},
     ),
 )

@@ -30,6 +30,6 @@ META_WEIGHT_NET = METHODS.add(
             "weighting": {"kind": "meta_weight_net", "hidden": 100},
         },
         inner={"mode": "online"},
-        outer={"hypergradient": {"kind": "unroll"}, "tasks": 1, "rate": 1e-3, "weight_decay": 1e-4},
+        outer={"hypergradient": {"kind": "unroll"}, "meta_batch": 1, "rate": 1e-3, "weight_decay": 1e-4},
     ),
 )

@@ -16,6 +16,6 @@ PROTOTYPICAL = METHODS.add(
         paper="Snell, Swersky and Zemel, 2017, https://arxiv.org/abs/1703.05175",
         learner={"initialization": {"kind": "learned"}, "prediction": {"kind": "prototypes"}},
         inner={"batch_norm": "frozen"},
-        outer={"tasks": 1},
+        outer={"meta_batch": 1},
     ),
 )

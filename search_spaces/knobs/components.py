@@ -7,6 +7,7 @@ is not the default's), as ``learn``, or as ``{search: [...]}`` over several of t
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from metaloom.learners.errors import shown, unknown
@@ -169,8 +170,12 @@ def parse_settings(
     base: Mapping[str, Any],
     place: Place,
     problems: Problems,
+    spelt: Mapping[str, str] = MappingProxyType({}),
 ) -> Section:
-    """Parse a kind's settings, each in any mode, over ``base`` and the kind's defaults."""
+    """Parse a kind's settings, each in any mode, over ``base`` and the kind's defaults.
+
+    A setting that was given under another name, by ``spelt``, has its place and the name of its knob from that.
+    """
     config = catalogue.configs[kind]
     known, before = fields_of(config), len(problems)
     for name in settings:
@@ -179,7 +184,7 @@ def parse_settings(
     nodes: dict[str, Node] = {}
     for name, one in known.items():
         fallback = base.get(name, one.default)
-        nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(name), problems)
+        nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(spelt.get(name, name)), problems)
     section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
     if len(problems) == before:
         _check_values(config, section, catalogue.key, problems)

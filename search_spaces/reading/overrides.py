@@ -3,11 +3,12 @@
 import copy
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, SEARCH, meant_mode
+from metaloom.learners.outer import OLD_NAMES
 from metaloom.search_spaces.errors import ExperimentError, Path, Problem, dotted
 from metaloom.search_spaces.reading.document import Document, read_value
 from metaloom.search_spaces.reading.labels import labels_of, members
@@ -63,12 +64,25 @@ def _fail(path: Path, message: str) -> ExperimentError:
     return ExperimentError([Problem(path, message)])
 
 
+def _as_in_the_file(names: list[Any], data: Mapping[str, Any]) -> list[Any]:
+    """Call an outer setting that has an old name as the file does, so that it is replaced and not given twice."""
+    outer = data.get("outer")
+    if len(names) < 2 or names[0] != "outer" or not isinstance(outer, Mapping):
+        return names
+    for old, new in OLD_NAMES.items():
+        for asked, other in ((old, new), (new, old)):
+            if names[1] == asked and other in outer:
+                return ["outer", other, *names[2:]]
+    return names
+
+
 def _apply(data: dict[str, Any], override: str) -> Path:
     """Set one value in place; return its path in the document."""
     target, separator, text = _split(override)
     names = _names(target.strip())
     if not separator or not names:
         raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4")
+    names = _as_in_the_file(names, data)
     value = read_value(text)
     here: Any = data
     path: Path = ()

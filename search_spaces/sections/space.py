@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.learners.fields import MISSING
+from metaloom.learners.outer import OLD_NAMES
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
@@ -82,8 +83,14 @@ def describe(space: Space) -> Any:
         "tasks": _described(space.tasks),
         "learner": _described(space.learner),
         "inner": {method: _described(node) for method, node in space.inner.items()},
-        "outer": {method: _described(node) for method, node in space.outer.items()},
+        "outer": {method: _under_old_names(_described(node)) for method, node in space.outer.items()},
     }
+
+
+def _under_old_names(outer: Any) -> Any:
+    """Return an outer section as version 0.1 wrote it, so that a stored search has the digest that it began with."""
+    old = {new: old for old, new in OLD_NAMES.items()}
+    return {old.get(name, name): value for name, value in outer.items()} if isinstance(outer, dict) else outer
 
 
 def _described(node: Node) -> Any:

@@ -148,7 +148,7 @@ def test_a_strategy(apart: Executor, strategy: str, network: Mapping[str, Any]) 
 
 # a name: the task's settings, the learner's, and what else the outer section has
 TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "episodic": ({"source": "sinusoid"}, {"method": "maml"}, {"tasks": 2}),
+    "episodic": ({"source": "sinusoid"}, {"method": "maml"}, {"meta_batch": 2}),
     "online": ({"source": "digits", "label_noise": 0.4}, {"method": "meta_weight_net", "architecture": SMALL}, {}),
     "retrained": ({"source": "digits"}, {"method": "darts", "architecture": CELLS}, {"retrain_steps": 2}),
     "distilled": ({"source": "digits"}, {"method": "distillation", "architecture": {"kind": "linear"}}, {}),
@@ -158,7 +158,7 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 def whole_trial(name: str, folder: Path, cache: Path, device: torch.device) -> dict[str, Any]:
     """Run a trial that is taken up again from its checkpoint, test it, and adapt its bundle to an episode."""
     tasks, learner, outer = TRIALS[name]
-    section = {"steps": 4, "tasks": 1, "validate_every": 2, "validation_episodes": 3, **outer}
+    section = {"steps": 4, "meta_batch": 1, "validate_every": 2, "validation_episodes": 3, **outer}
     config = TrialConfig("test", 0, 7, tasks, learner, outer=section)
     Trial(config, folder / "trial", cache=cache).advance()
     trial = Trial(config, folder / "trial", cache=cache)

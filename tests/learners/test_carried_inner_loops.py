@@ -75,7 +75,7 @@ def test_the_gradient_of_a_later_segment_is_that_of_its_objective() -> None:
     [
         ({}, {"carry": 0}, {}, r"inner\.carry must be at least 1, got 0"),
         ({}, {"carry": 2, "mode": "online"}, {}, r"inner\.carry: an online inner loop is carried on for ever"),
-        ({}, {"carry": 2}, {"tasks": 4}, r"inner\.carry: .* not outer\.tasks \(4\)"),
+        ({}, {"carry": 2}, {"meta_batch": 4}, r"inner\.carry: .* not outer\.meta_batch \(4\)"),
         (
             {"initialization": {"kind": "learned"}},
             {"carry": 2},

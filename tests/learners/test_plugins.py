@@ -59,7 +59,7 @@ class Waves(SOURCES["sinusoid"]):
 EXPERIMENT = """
 tasks: {source: waves, shots: 5, queries: 5, octaves: 2}
 learner: {method: start_together, architecture: {kind: mlp, hidden: [4]}, update: {rate: 0.01, steps: 1}}
-outer: {steps: 2, tasks: 2}
+outer: {steps: 2, meta_batch: 2}
 """
 
 

@@ -58,7 +58,7 @@ class Arrivals(SOURCES["sinusoid"]):
 EXPERIMENT = """
 tasks: {source: arrivals, shots: 10, queries: 10}
 learner: {method: maml, architecture: {kind: mlp, hidden: [16]}, update: {rate: 0.05, steps: 2}}
-outer: {steps: 20, tasks: 4, validate_every: 10, validation_episodes: 20}
+outer: {steps: 20, meta_batch: 4, validate_every: 10, validation_episodes: 20}
 """
 JOURNEY = """
 import json

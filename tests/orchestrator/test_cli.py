@@ -20,7 +20,7 @@ from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
 
 SMALL = [
-    *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.tasks=2"),
+    *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
     *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6"),
 ]
 SHOW = {"name", "state", "tracking_uri", "experiment_id", "parent_run_id", "objectives", "best", "trials"}

@@ -101,7 +101,7 @@ def test_a_new_table_is_scaled_as_the_training_table_was(tmp_path: Path, capfd: 
         "name": "rows",
         "tasks": {"source": "table", "path": str(table), "label": "label", "ways": 3, "queries": 2},
         "learner": {"method": "prototypical", "architecture": {"kind": "mlp", "hidden": [8]}},
-        "outer": {"steps": 2, "tasks": 2, "validate_every": 2, "validation_episodes": 4, "test_episodes": 4},
+        "outer": {"steps": 2, "meta_batch": 2, "validate_every": 2, "validation_episodes": 4, "test_episodes": 4},
         "search": {"trials": 1},
     }
     api.search(experiment, store=tmp_path / "store", executor="inline")

@@ -57,7 +57,7 @@ def test_an_estimator_that_flags_its_gradient_is_compared_with_those_that_do_not
 ) -> None:
     bent = SMALL | {"activation": "tanh"}
     learner = {"method": "imaml", "architecture": bent, "update": {"steps": 2, "rate": 0.01}}
-    experiment = {"tasks": SINE, "learner": learner, "inner": {"proximal": 0.001}, "outer": {"tasks": 1}}
+    experiment = {"tasks": SINE, "learner": learner, "inner": {"proximal": 0.001}, "outer": {"meta_batch": 1}}
     document = checked(tmp_path, experiment)
     assert "negative curvature" in document["flagged"] and document["verdict"] == document["flagged"]
     assert document["knobs"] == {"learner.initialization": None}

@@ -15,7 +15,7 @@ from metaloom.orchestrator.command_line import cli, registry
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
 SMALL = [
-    *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.tasks=2"),
+    *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
     *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6"),
     *("--set", "search.baselines=[fine_tuning]", "--executor", "inline"),
 ]

@@ -24,7 +24,7 @@ EPISODIC: dict[str, Any] = {
     "outer": {
         "hypergradient": {"kind": "evolution_strategies", "pairs": 3},
         "steps": 4,
-        "tasks": 2,
+        "meta_batch": 2,
         "validate_every": 2,
         "validation_episodes": 4,
     },

@@ -21,7 +21,7 @@ learner:
     - method: meta_sgd
       architecture:
         search: [mlp, {kind: conv4, channels: 8}]
-outer: {steps: 2, tasks: 2}
+outer: {steps: 2, meta_batch: 2}
 search: {trials: 2, sampler: random}
 """
 

@@ -29,7 +29,7 @@ learner:
   method: maml
   architecture: {kind: mlp, hidden: [8]}
   update: {rate: {search: {low: 0.001, high: 0.05, log: true}}, steps: 1}
-outer: {steps: 4, tasks: 2, validate_every: 2, validation_episodes: 4, test_episodes: 6}
+outer: {steps: 4, meta_batch: 2, validate_every: 2, validation_episodes: 4, test_episodes: 6}
 search: {trials: 2, sampler: random}
 tracking: {uri: "sqlite:///%s"}
 """
@@ -104,7 +104,7 @@ def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: P
 
 
 def test_the_baselines_of_the_sine_preset_are_all_tested(tmp_path: Path) -> None:
-    overrides = ["outer.steps=2", "outer.tasks=2", "outer.test_episodes=20"]
+    overrides = ["outer.steps=2", "outer.meta_batch=2", "outer.test_episodes=20"]
     summary = train("sinusoid-maml", store=tmp_path / "store", overrides=overrides)
     assert [one["method"] for one in summary.baselines] == ["fine_tuning, update=sgd", "joint_pretraining"]
 

@@ -97,7 +97,9 @@ def test_a_grid_over_nothing_or_too_much():
 
 def test_the_size_of_a_grid_over_conditional_knobs():
     learner = {"search": [{"method": "maml", "update": {"steps": {"search": [1, 2, 3]}}}, "prototypical"]}
-    experiment = sound(learner=learner, outer={"tasks": {"search": {"low": 1, "high": 4}}}, search={"sampler": "grid"})
+    experiment = sound(
+        learner=learner, outer={"meta_batch": {"search": {"low": 1, "high": 4}}}, search={"sampler": "grid"}
+    )
     assert grid_size(experiment.space) == (3 + 1) * 4
 
 

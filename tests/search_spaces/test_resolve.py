@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from metaloom import Experiment
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, InnerConfig
 from metaloom.learners.fields import fields_of, make_config
+from metaloom.learners.outer import OuterConfig
 from metaloom.search_spaces.resolve import Given, baseline, baseline_name, defaults, resolve, searched_knobs
-from metaloom.search_spaces.sections.loops import OuterConfig
-from metaloom.workers.outer import OuterConfig as TrialsOuterConfig
 
 
 def resolved(learner, tasks="glyphs", **sections):
@@ -57,12 +56,6 @@ def test_every_recipe_arrives(method):
 def test_every_component_can_be_read(slot):
     for component in SLOTS[slot].registry.values():
         fields_of(component.Config)
-
-
-def test_the_outer_section_is_the_one_that_trials_read():
-    ours = {field.name: field.default for field in fields(OuterConfig)}
-    for field in fields(TrialsOuterConfig):
-        assert ours[field.name] == field.default
 
 
 def test_the_users_values_win_over_the_recipes():
@@ -261,9 +254,9 @@ def test_baselines_are_named_by_their_method_or_their_knobs():
 
 def test_every_option_of_a_grid_is_reached():
     learner = {"search": [{"method": "maml", "update": {"steps": {"search": [1, 2]}}}, "prototypical"]}
-    experiment = Experiment(tasks="glyphs", learner=learner, outer={"tasks": {"search": [1, 4]}})
+    experiment = Experiment(tasks="glyphs", learner=learner, outer={"meta_batch": {"search": [1, 4]}})
     seen = set()
     for method, steps, tasks in itertools.product(("maml", "prototypical"), ("1", "2"), ("1", "4")):
-        knobs = {"learner": method, "learner[maml].update.steps": steps, "outer.tasks": tasks}
+        knobs = {"learner": method, "learner[maml].update.steps": steps, "outer.meta_batch": tasks}
         seen.add(tuple(resolve(experiment, Given(knobs, defaults(experiment))).knobs.items()))
     assert len(seen) == 6

@@ -16,11 +16,11 @@ from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.outer import OuterConfig
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.device import Device, prepare_device
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.records.names import TrialConfig
 
 FEATURES = 16
@@ -132,7 +132,7 @@ def config(trial: int = 0, **outer: object) -> TrialConfig:
     """A trial of 60 outer steps with three validations."""
     settings = {
         "steps": 60,
-        "tasks": 3,
+        "meta_batch": 3,
         "validate_every": 20,
         "validation_episodes": 10,
         "rate": 0.02,

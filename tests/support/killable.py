@@ -10,7 +10,7 @@ from tests.support.closed_form import CACHE, Ridge, assembly, config
 
 def opened(directory: Path) -> Trial:
     """Twelve validations; online, so that an inner state goes on too."""
-    one = config(steps=72, validate_every=6, tasks=1, validation_episodes=3)
+    one = config(steps=72, validate_every=6, meta_batch=1, validation_episodes=3)
     return Trial(one, directory, cache=CACHE, assembly=assembly(one, learner=Ridge(online=True)))
 
 

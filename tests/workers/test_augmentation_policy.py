@@ -34,7 +34,7 @@ LEARNER = {
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a policy that was learned for two steps."""
     folder = tmp_path_factory.mktemp("dada")
-    outer = {"steps": 2, "tasks": 1, "rate": 0.01, "validate_every": 2, "validation_episodes": 2}
+    outer = {"steps": 2, "meta_batch": 1, "rate": 0.01, "validate_every": 2, "validation_episodes": 2}
     config = TrialConfig("test", 0, 0, TASKS, LEARNER, {"mode": "online"}, outer, {"device": "cpu"})
     trial = Trial(config, folder / "trial", cache=folder)
     while not trial.finished:

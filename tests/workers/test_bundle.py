@@ -15,6 +15,7 @@ from metaloom import load_bundle
 from metaloom.learners import METHODS, build_learner
 from metaloom.learners.build import only_read
 from metaloom.learners.errors import BadInput
+from metaloom.learners.outer import OuterConfig
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.bundle import FORMAT, PyFunc, write_bundle
 from metaloom.workers.card import CardPicture
@@ -23,7 +24,6 @@ from metaloom.workers.device import CPU
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import BundleError, StorageError
 from metaloom.workers.manifest import sign
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.records.episode_files import read_episodes
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial
@@ -45,7 +45,7 @@ def resolved(method, learner, **outer):
     slots.setdefault("architecture", {"kind": "mlp", "hidden": [16, 16]})
     for name, settings in learner.items():
         slots[name] = {**slots.get(name, {}), **settings}
-    section = {"steps": 20, "tasks": 4, "validate_every": 10, "validation_episodes": 10} | dict(recipe.outer)
+    section = {"steps": 20, "meta_batch": 4, "validate_every": 10, "validation_episodes": 10} | dict(recipe.outer)
     return {"method": method, **slots}, dict(recipe.inner), section | {"strategy": "loop"} | outer
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from metaloom.learners import METHODS, build_learner
+from metaloom.learners.outer import OuterConfig
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.bundle import load_bundle, write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
@@ -40,7 +40,7 @@ CONTROL = ("policy_gradient", "learned_reward")
 def parts(request, tmp_path):
     """A trial's configuration, and what makes its assembly anew."""
     method = request.param
-    learner, inner, outer = resolved(method, SMALL.get(method, {}), steps=4, tasks=1, validate_every=2)
+    learner, inner, outer = resolved(method, SMALL.get(method, {}), steps=4, meta_batch=1, validate_every=2)
     if method == "maml_plus_plus":  # its per-step batch norm needs a convolutional network
         inner = {**inner, "batch_norm": "batch"}
     source = Sines(5, replace(SIGN, single_task=inner.get("mode") == "online", classes=2))

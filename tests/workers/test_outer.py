@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from metaloom.learners.errors import BadInput
+from metaloom.learners.fields import fields_of
+from metaloom.learners.outer import OLD_NAMES, OuterConfig, under_new_names
 from metaloom.workers.outer import (
     OPTIMIZERS,
-    OuterConfig,
     clipped,
     decayed,
     first_non_finite,
@@ -123,13 +124,13 @@ def test_schedules_start_at_one_and_fall_to_their_end():
         ("optimizer", "adm", "did you mean 'adam'"),
         ("schedule", "cosin", "did you mean 'cosine'"),
         ("precision", "float16", "float32"),
-        ("keep", "worst", "best, last"),
+        ("keep", "worst", "allowed: best, last"),
         ("steps", -1, "at least 0, got -1"),
-        ("tasks", 0, "at least 1"),
+        ("meta_batch", 0, "at least 1"),
         ("rate", 0.0, "above 0"),
         ("clip", -1.0, "above 0"),
         ("weight_decay", -0.1, "at least 0"),
-        ("patience", 0, "above 0"),
+        ("patience", 0, "at least 1"),
         ("validate_every", 0, "at least 1"),
     ],
 )
@@ -140,7 +141,9 @@ def test_what_cannot_work_is_refused(field, value, words):
 
 
 def test_the_learners_fields_are_passed_over():
-    assert OuterConfig.of({"steps": 5, "hypergradient": "auto", "strategy": "vmap"}) == OuterConfig(steps=5)
+    assert OuterConfig.of({"steps": 5, "hypergradient": "auto", "strategy": "vmap"}) == OuterConfig(
+        steps=5, strategy="vmap"
+    )
 
 
 def test_the_best_is_kept_where_training_stops_early():
@@ -148,3 +151,15 @@ def test_the_best_is_kept_where_training_stops_early():
     assert OuterConfig(patience=3).keeps_best
     assert not OuterConfig(patience=3, keep="last").keeps_best
     assert OuterConfig(keep="best").keeps_best
+
+
+def test_a_stored_section_has_settings_under_their_old_names():
+    assert OLD_NAMES == {"tasks": "meta_batch"}
+    assert OuterConfig.of({"steps": 5, "tasks": 7}) == OuterConfig(steps=5, meta_batch=7)
+    with pytest.raises(BadInput, match=r"outer\.tasks: the old name of outer\.meta_batch, which is given too"):
+        under_new_names({"tasks": 1, "meta_batch": 1})
+
+
+def test_the_options_that_are_declared_are_those_that_there_are():
+    assert set(fields_of(OuterConfig)["optimizer"].options) == set(OPTIMIZERS)
+    assert set(fields_of(OuterConfig)["schedule"].options) == set(SCHEDULES)

@@ -17,7 +17,14 @@ from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
 
 NETWORK = {"kind": "mlp", "hidden": [6]}
-OUTER = {"steps": 4, "tasks": 2, "validate_every": 2, "validation_episodes": 2, "rate": 0.01, "precision": "float64"}
+OUTER = {
+    "steps": 4,
+    "meta_batch": 2,
+    "validate_every": 2,
+    "validation_episodes": 2,
+    "rate": 0.01,
+    "precision": "float64",
+}
 
 
 def config(initialization: dict[str, Any], **slots: Any) -> TrialConfig:

@@ -20,7 +20,7 @@ def reports(folder: Path, kind: str, **update: Any) -> list[Report]:
     """Learn weights of digits through their solution, in a trial that is taken up again after its first report."""
     inner = {"mode": "episodic", "proximal": 1.0}
     learner = {**PER_SAMPLE, "update": {**PER_SAMPLE["update"], **update}}
-    outer = {"steps": 3, "tasks": 1, "validate_every": 1, "validation_episodes": 2, "hypergradient": kind}
+    outer = {"steps": 3, "meta_batch": 1, "validate_every": 1, "validation_episodes": 2, "hypergradient": kind}
     config = TrialConfig("implicit", 0, 3, {"source": "digits"}, learner, inner, outer)
     found = [Trial(config, folder / "trial", cache=folder / "cache").advance()]
     trial = Trial(config, folder / "trial", cache=folder / "cache")

@@ -22,7 +22,7 @@ def config() -> TrialConfig:
     outer = {
         "steps": STEPS,
         "retrain_steps": RETRAIN,
-        "tasks": 1,
+        "meta_batch": 1,
         "schedule": "linear",
         "validate_every": 3,
         "validation_episodes": 2,

@@ -286,7 +286,7 @@ class Greedy(Ridge):
 
 
 def test_running_out_of_memory_says_what_to_make_smaller(tmp_path):
-    with pytest.raises(TrialFailed, match=r"trial 0 ran out of memory .*outer.tasks \(now 3\)"):
+    with pytest.raises(TrialFailed, match=r"trial 0 ran out of memory .*outer.meta_batch \(now 3\)"):
         run(open_trial(tmp_path, learner=Greedy()))
 
 

@@ -16,8 +16,9 @@ from torch import Generator
 
 from metaloom.learners.base import Learner, MetaStep
 from metaloom.learners.episode import Episode
+from metaloom.learners.outer import OuterConfig
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.outer import OPTIMIZERS, OuterConfig, clipped, decayed, global_norm
+from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
 from metaloom.workers.schedules import SCHEDULES
 
 
@@ -81,7 +82,7 @@ class OuterLoop:
 
     def first_episode(self, step: int) -> int:
         """Return the number of an outer step's first episode; the same one while an inner loop is carried on."""
-        return (step - step % self.learner.carry) * self.outer.tasks
+        return (step - step % self.learner.carry) * self.outer.meta_batch
 
     def estimate(self, state: TrialState, episodes: Sequence[Episode]) -> OuterStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""

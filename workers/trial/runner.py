@@ -161,7 +161,7 @@ class Trial:
     def _sample(self, first: int) -> list[SampledEpisode]:
         """Draw the episodes of an outer step: which they are depends on nothing but the step."""
         available = self.source.available(TRAIN)
-        numbers = range(first, first + self.outer.tasks)
+        numbers = range(first, first + self.outer.meta_batch)
         return [self.source.episode(TRAIN, n if available is None else n % available) for n in numbers]
 
     def _validate(self) -> Evaluation:

@@ -16,9 +16,9 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
+from metaloom.learners.outer import OuterConfig
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.workers.device import prepare_device
-from metaloom.workers.outer import OuterConfig
 from metaloom.workers.records.names import TrialConfig
 
 Item = TypeVar("Item")

@@ -97,7 +97,7 @@ def test_where_nothing_is_learned_nothing_is_drawn() -> None:
 
 def test_a_trial_is_read_from_its_folder(tmp_path: Path) -> None:
     learner = {"architecture": SMALL, "update": {"rate": {"learn": {"start": 0.05}}, "steps": 1}}
-    outer = {"steps": 1, "tasks": 1, "validate_every": 1, "validation_episodes": 2, "rate": 0.01}
+    outer = {"steps": 1, "meta_batch": 1, "validate_every": 1, "validation_episodes": 2, "rate": 0.01}
     config = TrialConfig(
         search="first",
         trial=0,

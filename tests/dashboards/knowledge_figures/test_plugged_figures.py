@@ -25,7 +25,7 @@ def sizes(known: Known) -> Picture | None:
 EXPERIMENT = """
 tasks: {source: sinusoid, shots: 5, queries: 5}
 learner: {method: maml, architecture: {kind: mlp, hidden: [4]}, update: {rate: 0.01, steps: 1}}
-outer: {steps: 2, tasks: 2, validate_every: 2, validation_episodes: 4, test_episodes: 4}
+outer: {steps: 2, meta_batch: 2, validate_every: 2, validation_episodes: 4, test_episodes: 4}
 """
 
 
