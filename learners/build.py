@@ -63,11 +63,8 @@ def build_learner(
     solver.check()
     check_read(kind, solver.reads, settings)
     components = _components(settings, solver.reads, task, start)
-    return solver.learner(
-        Parts(
-            components, make_config(InnerConfig, inner, "inner", "the inner loop"), under_new_names(outer), task, mapper
-        )
-    )
+    config = make_config(InnerConfig, inner, "inner", "the inner loop")
+    return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))
 
 
 def _components(

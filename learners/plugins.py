@@ -19,6 +19,7 @@ from metaloom.learners.errors import BadEnvironment, MetaloomError, unknown
 LEARNERS, TASK_SOURCES = "metaloom.learners", "metaloom.task_sources"
 SAMPLERS, SCHEDULERS = "metaloom.samplers", "metaloom.schedulers"
 BUILT_IN = {  # the package whose modules fill a group first
+    TASK_SOURCES: "metaloom.workers.data",
     SAMPLERS: "metaloom.orchestrator.proposing.samplers",
     SCHEDULERS: "metaloom.orchestrator.scheduling",
 }

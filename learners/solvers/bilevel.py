@@ -218,7 +218,7 @@ def document_of(posed: Bilevel) -> dict[str, Any]:
         PROBLEMS.add(name, posed.itself)
     outer: dict[str, Any] = {"precision": posed.precision}
     if posed.sample is None:  # every episode is the same
-        outer |= {"tasks": 1, "validation_episodes": 2}
+        outer |= {"meta_batch": 1, "validation_episodes": 2}
     update = {name: value for name, value in posed.update.items() if not isinstance(value, Tensor)}
     return {
         "name": "bilevel",

@@ -31,11 +31,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from metaloom.learners.episode import Episode, Support
-from metaloom.search_spaces.sections.tasks import TASK_SOURCES, SinusoidTasks
 from metaloom.workers.data.base import SOURCES
+from metaloom.workers.data.sinusoid import SinusoidTasks
 
 
-@TASK_SOURCES.register("arrivals")
 @dataclass(frozen=True)
 class ArrivalTasks(SinusoidTasks):
     """Counts whose rate is the exponential of a sine."""

@@ -4,11 +4,9 @@
 that whatever is wrong with the data is said then, and the caches are built once.
 """
 
-import pkgutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +36,7 @@ __all__ = [
     "prepare",
 ]
 
-for _module in pkgutil.iter_modules(__path__):  # each source registers itself: no list is kept by hand
-    import_module(f"{__name__}.{_module.name}")
-
-load_plugins(TASK_SOURCES)
+load_plugins(TASK_SOURCES)  # each source registers itself, the files of this folder first
 
 
 def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> TaskSource:

@@ -123,16 +123,14 @@ class Source(ABC):
 
 
 class Sources(Registry[type[Source]]):
-    """The sources by name; each name's settings class stands in ``TASK_SOURCES`` before."""
+    """The sources by name; each brings its settings, which the experiments' schema reads in ``TASK_SOURCES``."""
 
     def add(self, name: str, entry: type[Source]) -> type[Source]:
-        """Register a source; raises LearnerError if the name is taken, DataError if no experiment could name it."""
-        if name not in TASK_SOURCES:
-            raise DataError(
-                f"the task source '{name}' is registered in SOURCES alone, so that no experiment could name it: "
-                "register its settings class too, before it, in metaloom.search_spaces.sections.tasks.TASK_SOURCES"
-            )
-        return super().add(name, entry)
+        """Register a source and its settings; raises LearnerError if the name is taken."""
+        super().add(name, entry)
+        if TASK_SOURCES.get(name) is not entry.Config:  # a package written for version 0.1 has registered them itself
+            TASK_SOURCES.add(name, entry.Config)
+        return entry
 
 
 SOURCES = Sources("task source")

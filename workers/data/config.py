@@ -6,7 +6,6 @@ from typing import Any
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import make_config
 from metaloom.learners.plugins import unknown_or_absent
-from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 from metaloom.workers.data.base import SOURCES, DataError, Source
 
 
@@ -22,11 +21,6 @@ def read_tasks(tasks: Mapping[str, Any]) -> tuple[type[Source], Any]:
     """
     settings = dict(tasks)
     name = settings.pop("source", None)
-    if name not in SOURCES and name in TASK_SOURCES:
-        raise DataError(
-            f"tasks.source: '{name}' has a settings class in TASK_SOURCES, but nothing that reads it: register a "
-            "Source under the same name in metaloom.workers.data.SOURCES, and import both from the entry point"
-        )
     if name not in SOURCES:
         raise DataError("tasks.source: " + unknown_or_absent("task source", name, SOURCES))
     source = SOURCES[name]

@@ -5,13 +5,14 @@ the official training set.
 """
 
 import gzip
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.sections.tasks import FashionMNISTTasks
+from metaloom.search_spaces.sections.tasks import Batch, Fraction, Imbalance, NoiseOver, TaskSettings, TrainOn
 from metaloom.workers.data.base import SOURCES, DataError, check_at_least
 from metaloom.workers.data.download import fetch
 from metaloom.workers.data.single_task import SingleTaskSource, divide
@@ -26,6 +27,32 @@ SHA256 = {
 }
 USUAL_PLACES = (Path("/usr/share/datasets/fashion-mnist"),)  # Debian's dataset-fashion-mnist
 SIZE = 28
+
+
+@dataclass(frozen=True)
+class FashionMNISTTasks(TaskSettings):
+    """Fashion-MNIST as one task, from local IDX files or a checked download.
+
+    Attributes:
+        path: Folder with the four IDX files (plain or .gz); None looks in the usual places.
+        download: Fetch the files when they are not found.
+        batch, meta_batch, queries, label_noise, noise_over, imbalance, meta_size, train_on: As for ``digits``.
+        validation_size: Samples held out of the training set for meta-validation.
+        flat: 784 features instead of an image.
+    """
+
+    path: str | None = None
+    download: bool = False
+    batch: Batch = 100
+    meta_batch: Batch = 100
+    queries: Batch = 100
+    label_noise: Fraction = 0.0
+    noise_over: NoiseOver = "others"
+    imbalance: Imbalance = 1.0
+    meta_size: Batch = 1000
+    train_on: TrainOn = "train"
+    validation_size: Batch = 5000
+    flat: bool = False
 
 
 @SOURCES.register("fashion_mnist")

@@ -2,19 +2,45 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.sections.tasks import FolderTasks
+from metaloom.learners.domains import Bounds, Int
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, Ways
 from metaloom.workers.data.base import SOURCES, DataError, SourceSummary, check_at_least, check_fraction, some
 from metaloom.workers.data.pictures import ENDINGS, read_picture
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes
 from metaloom.workers.data.store import Arrays, cached, file_facts
 
 _LOG = logging.getLogger("metaloom.data")
+
+
+@dataclass(frozen=True)
+class FolderTasks(TaskSettings):
+    """The user's own images: one folder per class, split into disjoint classes.
+
+    Attributes:
+        path: The folder that holds the class folders.
+        size: Images are resized to size x size.
+        color: Three channels instead of one.
+        on_error: What to do with an unreadable image: refuse to start, or skip it and say so.
+        validation_fraction: Fraction of the classes for meta-validation.
+        test_fraction: Fraction of the classes for the test.
+    """
+
+    path: str
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+    size: Annotated[int, Int(4, 512), Bounds(at_least=4)] = 28
+    color: bool = False
+    on_error: Literal["refuse", "skip"] = "refuse"
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
 
 
 @SOURCES.register("folder")

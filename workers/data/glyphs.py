@@ -5,13 +5,14 @@ download), are the same on every machine with the same fonts, and are then memor
 """
 
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.sections.tasks import GlyphTasks
+from metaloom.search_spaces.sections.tasks import Queries, Shots, TaskSettings, Ways
 from metaloom.workers.data import glyph_drawing as drawing
 from metaloom.workers.data.base import SOURCES
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes
@@ -20,6 +21,15 @@ from metaloom.workers.data.store import Arrays, cached
 VERSION = 4  # of the drawings: raise it whenever they change
 VALIDATION, TEST = 0.15, 0.2  # of the characters
 Spans = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class GlyphTasks(TaskSettings):
+    """Characters of many scripts drawn with matplotlib's fonts: the embedded few-shot data."""
+
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
 
 
 @SOURCES.register("glyphs")

@@ -6,12 +6,13 @@ are 28x28, ink = 1, made by Lanczos from the 105x105 originals.
 
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
-from metaloom.search_spaces.sections.tasks import OmniglotTasks
+from metaloom.search_spaces.sections.tasks import Queries, Shots, TaskSettings, Ways
 from metaloom.workers.data.base import SOURCES, DataError
 from metaloom.workers.data.download import fetch
 from metaloom.workers.data.pictures import read_picture
@@ -47,6 +48,26 @@ VINYALS_TEST = frozenset(
 VINYALS_CUT = {"Gurmukhi": 41}
 # Lake's split has no validation part: these five of the 30 background alphabets serve as one
 LAKE_VALIDATION = VINYALS_VALIDATION
+
+
+@dataclass(frozen=True)
+class OmniglotTasks(TaskSettings):
+    """Omniglot's 1,623 handwritten characters, from a local file or a checked download.
+
+    Attributes:
+        path: An .npz file, the original image folders, or their zips; None looks in the cache.
+        download: Fetch the images when they are not found.
+        split: Vinyals' 1,028/172/423 characters, or Lake's background/evaluation alphabets.
+        rotations: Rotated characters (by 90, 180, 270 degrees) count as classes of their own.
+    """
+
+    path: str | None = None
+    download: bool = False
+    split: Literal["vinyals", "lake"] = "vinyals"
+    rotations: bool = True
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
 
 
 @SOURCES.register("omniglot")

@@ -5,18 +5,36 @@ draws; what happens from a start is the learner's own to compute (``learners/env
 """
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
+from metaloom.learners.domains import Int
 from metaloom.learners.environments import PointMass
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.search_spaces.sections.tasks import PointMassTasks
+from metaloom.learners.solvers.control import CONTROL
+from metaloom.search_spaces.sections.tasks import Queries, TaskSettings
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.generated import Generated, halves
 
 SPREAD = 0.1  # standard deviation of a start about its region's centre
+
+
+@dataclass(frozen=True)
+class PointMassTasks(TaskSettings):
+    """Starting states of a point mass that a policy is to bring to the origin; each task is a region to start from.
+
+    Attributes:
+        shots: Trajectories of an inner step.
+        queries: Starts that the policy is judged from.
+    """
+
+    task_kind: ClassVar[str] = CONTROL.name
+    shots: Annotated[int, Int(2, 1000)] = 16
+    queries: Queries = 16
 
 
 @SOURCES.register("point_mass")

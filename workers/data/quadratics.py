@@ -11,15 +11,33 @@ matrix, and f is their sum: a coordinatewise optimizer then moves each as if it 
 """
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
+from metaloom.learners.domains import Int
 from metaloom.learners.episode import Episode, Support, TaskShape
-from metaloom.search_spaces.sections.tasks import QuadraticTasks
+from metaloom.learners.task_kinds import REGRESSION
+from metaloom.search_spaces.sections.tasks import TaskSettings
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.generated import Generated
+
+
+@dataclass(frozen=True)
+class QuadraticTasks(TaskSettings):
+    """Minimizing f(x) = |W x - y|^2 with W and y from N(0, 1), for learned optimizers (Andrychowicz et al. 2016).
+
+    Attributes:
+        dimensions: Of x and of y.
+        functions: How many are minimized side by side, as one sum over their own x: a batch of functions.
+    """
+
+    task_kind: ClassVar[str] = REGRESSION.name
+    dimensions: Annotated[int, Int(1, 1000, log=True)] = 10
+    functions: Annotated[int, Int(1, 1000, log=True)] = 1
 
 
 @SOURCES.register("quadratics")

@@ -8,15 +8,33 @@ Predicting 0 has mean squared error 4.25; the best prediction that does not see 
 """
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
+from metaloom.learners.domains import Real
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.search_spaces.sections.tasks import SinusoidTasks
+from metaloom.learners.task_kinds import REGRESSION
+from metaloom.search_spaces.sections.tasks import Queries, Shots, TaskSettings
 from metaloom.workers.data.base import SOURCES, check_at_least
 from metaloom.workers.data.generated import Generated, halves
+
+
+@dataclass(frozen=True)
+class SinusoidTasks(TaskSettings):
+    """Regression of y = A sin(x - b), A in [0.1, 5], b in [0, pi], x in [-5, 5] (Finn et al. 2017).
+
+    Attributes:
+        noise: Standard deviation of the noise added to the targets of the support set.
+    """
+
+    task_kind: ClassVar[str] = REGRESSION.name
+    shots: Shots = 10
+    queries: Queries = 10
+    noise: Annotated[float, Real(0.0, 10.0, per=())] = 0.0
 
 
 @SOURCES.register("sinusoid")

@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, Support, TaskShape
-from metaloom.learners.task_kinds import TASK_KINDS
-from metaloom.search_spaces.sections.tasks import TableTasks
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, Ways
 from metaloom.workers.data.base import (
     SOURCES,
     DataError,
@@ -38,6 +39,43 @@ from metaloom.workers.data.sampler import (
 from metaloom.workers.data.store import Arrays, cached, file_facts
 
 _LOG = logging.getLogger("metaloom.data")
+
+
+@dataclass(frozen=True)
+class TableTasks(TaskSettings):
+    """The user's own table: Parquet, CSV or Arrow, one example a row.
+
+    Attributes:
+        path: The table's file.
+        label: Column of the class, or of the target of a kind of task without classes.
+        features: Feature columns; empty takes every column of numbers but the label and the task, and names the others.
+        task: Column that says which task a row belongs to; required where the label is no class.
+        kind: The kind of task: few-shot classification of classes, or regression (or another kind without classes) of
+            one task per value of ``task``.
+        standardize: Scale the features to mean 0 and deviation 1, by the meta-train rows.
+        on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
+        validation_fraction: Fraction of the classes (or tasks) for meta-validation.
+        test_fraction: Fraction of the classes (or tasks) for the test.
+    """
+
+    path: str
+    label: str
+    features: tuple[str, ...] = field(default=())
+    task: str | None = None
+    kind: str = CLASSIFICATION.name
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+    standardize: bool = True
+    on_error: Literal["refuse", "skip"] = "refuse"
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
+        if self.kind not in labelled:
+            raise LearnerError(f"tasks.kind: {unknown('kind of task in a table', self.kind, labelled)}")
 
 
 @SOURCES.register("table")

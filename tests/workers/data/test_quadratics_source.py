@@ -5,8 +5,8 @@ import torch
 
 from metaloom.learners import build_learner
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.sections.tasks import QuadraticTasks
 from metaloom.workers.data import SPLITS, open_source, prepare
+from metaloom.workers.data.quadratics import QuadraticTasks
 
 
 def opened(tmp_path, **tasks):
