@@ -120,9 +120,8 @@ def test_a_plugin_that_cannot_be_loaded_is_named(tmp_path: Path, broken: str, me
     ],
 )
 def test_a_source_is_known_by_its_registration(tmp_path: Path, register: str, exit_code: int) -> None:
-    source = SOURCE.replace(
-        '@SOURCES.register("waves")', f'{register}\n\n\n@SOURCES.register("waves")' if register else ""
-    )
+    decorator = '@SOURCES.register("waves")'
+    source = SOURCE.replace(decorator, f"{register}\n\n\n{decorator}" if register else "")
     (installed(tmp_path, source=source) / "own.yaml").write_text(EXPERIMENT)
     checked = metaloom(tmp_path, "check", "own.yaml", "--store", str(tmp_path / "store"))
     assert (checked.returncode, "Traceback" in checked.stderr) == (exit_code, False), checked.stderr
