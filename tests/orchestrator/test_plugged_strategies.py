@@ -1,17 +1,12 @@
-"""A sampler and a scheduler of an installed package, each one file, run in a search that is killed and resumed."""
+"""A sampler and a scheduler of an installed package, each one file, run in a search that is stopped and resumed."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.state import SearchState
 
 SAMPLER = '''
 """A sampler that alternates between two seeds."""
@@ -41,8 +36,8 @@ class Shifted(Sampler):
     def build(self, seed: int, define: Define) -> BaseSampler:
         global suggested
         suggested += 1
-        if os.environ.get("KILL_AT_SUGGESTION") == str(suggested):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("STOP_AT_SUGGESTION") == str(suggested):
+            os.kill(os.getpid(), signal.SIGINT)
         return RandomSampler(seed=seed + self.shift)
 '''
 SCHEDULER = '''
@@ -78,10 +73,50 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    """Lay a package out as pip would."""
-    package, facts = tmp_path / "own_strategies", tmp_path / "own_strategies-1.0.dist-info"
+WRONG = [
+    ["search.sampler.shift=10"],
+    ["search.sampler.shfit=1"],
+    ["search.scheduler=every_othr"],
+    ["search.objectives=[validation_loss, seconds]"],
+]
+CHILD = """
+import json, os, sys
+
+from metaloom.orchestrator import api
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.state import SearchState
+from metaloom.search_spaces.errors import ExperimentError
+from metaloom.search_spaces.loading import load_experiment
+
+experiment, wrong = json.load(open("given.json"))
+
+
+def trials(name):
+    journal = Journal(api.Store("store").existing_folder(name), read_only=True)
+    return [(one.params, one.state) for one in SearchState.replay(journal.events()).trials.values()]
+
+
+def refused(changes):
+    try:
+        return load_experiment(experiment, changes).name
+    except ExperimentError as error:
+        return str(error)
+
+
+shown = {"refused": [refused(changes) for changes in wrong]}
+shown["whole"] = api.search(experiment, store="store", name="whole", executor="inline").state, trials("whole")
+os.environ["STOP_AT_SUGGESTION"] = "7"
+shown["stopped"] = api.search(experiment, store="store", name="stopped", executor="inline").state, trials("stopped")
+shown["resumed"] = api.resume("stopped", "store", executor="inline").state, trials("stopped")
+print("SHOWN" + json.dumps(shown))
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Lay a package out as pip would, and return what a process that has it does."""
+    folder = tmp_path_factory.mktemp("packages")
+    package, facts = folder / "own_strategies", folder / "own_strategies-1.0.dist-info"
     package.mkdir()
     facts.mkdir()
     (package / "__init__.py").write_text("")
@@ -92,56 +127,34 @@ def packages(tmp_path: Path) -> Path:
         "[metaloom.samplers]\nshifted = own_strategies.sampler\n\n"
         "[metaloom.schedulers]\nevery_other = own_strategies.scheduler\n"
     )
-    (tmp_path / "own.yaml").write_text(json.dumps(EXPERIMENT))
-    return tmp_path
-
-
-def metaloom(packages: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "metaloom", *arguments, "--store", "store"]
-    path = os.pathsep.join([str(packages), *sys.path])
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        cwd=packages,
-        check=False,
+    (folder / "given.json").write_text(json.dumps([EXPERIMENT, WRONG]))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], capture_output=True, text=True, env=environment, cwd=folder, check=False
     )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.partition("SHOWN")[2])
+    return found
 
 
-def trials(packages: Path, name: str) -> list[tuple[dict[str, Any], str]]:
-    journal = Journal(packages / "store" / "searches" / name, read_only=True)
-    try:
-        return [(one.params, one.state) for one in SearchState.replay(journal.events()).trials.values()]
-    finally:
-        journal.close()
+@pytest.mark.timeout(900)
+def test_a_search_with_both_that_was_stopped_goes_on_as_the_uninterrupted_one(shown: dict[str, Any]) -> None:
+    state, whole = shown["whole"]
+    assert (state, [end for _, end in whole]) == ("finished", ["finished", "stopped"] * 2)
+    state, before = shown["stopped"]
+    assert state == "interrupted" and len(before) < len(whole)
+    assert shown["resumed"] == ["finished", whole]
 
 
-def test_a_search_with_both_that_was_killed_goes_on_as_the_uninterrupted_one(packages: Path) -> None:
-    search = ("search", "own.yaml", "--executor", "inline", "--name")
-    whole = metaloom(packages, *search, "whole")
-    assert whole.returncode == 0, whole.stderr
-    killed = metaloom(packages, *search, "killed", KILL_AT_SUGGESTION="3")
-    assert killed.returncode == -signal.SIGKILL
-    assert len(trials(packages, "killed")) == 2
-    resumed = metaloom(packages, "resume", "killed")
-    assert resumed.returncode == 0, resumed.stderr
-    assert trials(packages, "killed") == trials(packages, "whole")
-    assert [state for _, state in trials(packages, "whole")] == ["finished", "stopped"] * 2
-
-
-def test_their_settings_are_checked_and_in_the_schema(packages: Path) -> None:
-    for change, message in (
-        ("search.sampler.shift=10", "search.sampler.shift: got 10; allowed: a whole number, at least 1 and at most 9"),
+def test_their_settings_are_checked_as_those_of_the_built_in_ones(shown: dict[str, Any]) -> None:
+    for found, words in zip(
+        shown["refused"],
         (
-            "search.sampler.shfit=1",
-            "search.sampler.shfit: no setting of shifted is named 'shfit'; did you mean",
+            "search.sampler.shift: got 10; allowed: a whole number, at least 1 and at most 9",
+            "search.sampler.shfit: no setting of shifted is named 'shfit'; did you mean 'shift'?",
+            "search.scheduler: no scheduler is named 'every_othr'; did you mean 'every_other'?",
+            "search.sampler: shifted takes one objective; use gp, nsga2",
         ),
-        (
-            "search.scheduler=every_othr",
-            "search.scheduler: no scheduler is named 'every_othr'; did you mean 'every",
-        ),
-        ("search.objectives=[validation_loss, seconds]", "search.sampler: shifted takes one objective; use gp, nsga2"),
+        strict=True,
     ):
-        refused = metaloom(packages, "check", "own.yaml", "--set", change)
-        assert refused.returncode == 2 and message in refused.stderr, refused.stderr
+        assert words in found
