@@ -125,7 +125,7 @@ def test_schedules_start_at_one_and_fall_to_their_end():
         ("schedule", "cosin", "did you mean 'cosine'"),
         ("precision", "float16", "float32"),
         ("keep", "worst", "allowed: best, last"),
-        ("steps", -1, "at least 0, got -1"),
+        ("steps", -1, "got -1; allowed: a whole number, at least 0"),
         ("meta_batch", 0, "at least 1"),
         ("rate", 0.0, "above 0"),
         ("clip", -1.0, "above 0"),
