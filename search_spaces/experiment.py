@@ -3,8 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path as FilePath
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -95,13 +94,6 @@ class Experiment(Settings):
             raise ExperimentError(problems.found, document.source)
         experiment._source_text, experiment._origins = document.text, document.origins
         return experiment
-
-    @classmethod
-    def load(cls, source: str | FilePath | Mapping[str, Any], overrides: Sequence[str] = ()) -> "Experiment":
-        """Read a file, a preset or a mapping; see ``metaloom.search_spaces.loading.load_experiment``."""
-        from metaloom.search_spaces.loading import load_experiment
-
-        return load_experiment(source, overrides)
 
     @property
     def space(self) -> Space:

@@ -62,7 +62,12 @@ class Constraint(Settings):
 
 
 class WarmStart(Settings):
-    """An earlier search in the same store, whose best trials' knobs are tried first."""
+    """An earlier search in the same store, whose best trials' knobs are tried first.
+
+    Attributes:
+        search: Its name; that alone may stand for the mapping.
+        trials: How many of its best trials.
+    """
 
     search: Name
     trials: Count = 3
@@ -86,7 +91,20 @@ Baseline = Annotated[str | dict[str, Any], BeforeValidator(_method_or_knobs)]
 
 
 class SearchSettings(Settings):
-    """How trials are chosen, and how many."""
+    """How trials are chosen, and how many.
+
+    Attributes:
+        trials: How many.
+        sampler: A kind and all its settings.
+        scheduler: A kind and all its settings.
+        objectives: Metrics, each with its direction or alone; empty is accuracy, or loss where there is none.
+        constraints: Metrics with a `min`, a `max` or both, which the best trial must keep.
+        warm_start: An earlier search in the same store; its name alone, or the mapping below.
+        time_budget_s: Seconds after which no trial is begun, and running ones end at their next report.
+        concurrency: Trials at a time; null is as many as the resources allow.
+        baselines: Methods, learners or values of searched knobs, tested beside the best trial.
+        retries: How often a trial whose worker was lost is taken up again.
+    """
 
     trials: Count = 12
     sampler: dict[str, Any] = Field(default_factory=dict)  # a kind and all its settings, from SAMPLERS
@@ -110,7 +128,17 @@ class SearchSettings(Settings):
 
 
 class Resources(Settings):
-    """What each trial gets of the machine or the cluster."""
+    """What each trial gets of the machine or the cluster.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or one of several, such as `cuda:1`.
+        cpus: Cores of a trial, as Ray counts them.
+        gpus: GPUs of a trial, or a fraction of one.
+        threads: Of torch, in a trial's process.
+        memory: Bytes, or a size such as 2GB.
+        perturbation_workers: Processes beside the trial's own, each with the same resources, that share the
+            perturbations of evolution strategies.
+    """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")] = "auto"
     cpus: Annotated[float, Field(gt=0)] = 1.0
@@ -140,7 +168,14 @@ class Resources(Settings):
 
 
 class Tracking(Settings):
-    """Where the records go."""
+    """Where the records go.
+
+    Attributes:
+        uri: Of MLflow; null is SQLite in the store.
+        experiment: MLflow's name for it; null is the search's.
+        artifacts: Where artifacts go; null is a folder in the store.
+        episodes: Whether the episodes' Parquet parts are logged as artifacts.
+    """
 
     uri: str | None = None  # null: SQLite in the store
     experiment: str | None = None  # null: the search's name

@@ -29,6 +29,9 @@ class TaskSettings:
 
     Attributes:
         task_kind: The kind of task that it makes. A source that makes several has a field ``kind``.
+        ways: Classes of an episode, where it has any.
+        shots: Support examples of an episode; where it has classes, of each class.
+        queries: Query examples of an episode; where it has classes, of each class.
     """
 
     task_kind: ClassVar[str] = CLASSIFICATION.name

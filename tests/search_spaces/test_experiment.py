@@ -190,7 +190,7 @@ def test_python_objects_say_the_same_as_a_file(tmp_path):
     architecture = {"activation": Choice(("relu", "tanh")), "hidden": (8,)}
     learner = {"method": "maml", "update": update, "architecture": architecture, "loss": "mse"}
     experiment = Experiment(tasks={"source": "sinusoid", "shots": 5}, learner=learner)
-    assert experiment.fingerprint() == Experiment.load(path).fingerprint()
+    assert experiment.fingerprint() == load_experiment(path).fingerprint()
 
 
 def test_learned_in_python():
@@ -375,8 +375,8 @@ def test_every_coefficient_of_a_mixture_may_be_searched_at_once(tmp_path: Path) 
         text = f"{{kind: mixture, cross_entropy: {coefficient}, generalized: {coefficient}}}"
         file = tmp_path / "mixture.yaml"
         file.write_text(f"tasks: digits\nlearner: {{method: cross_entropy, loss: {text}}}")
-        assert len(searched_knobs(Experiment.load(file))) == 2
+        assert len(searched_knobs(load_experiment(file))) == 2
     file.write_text("tasks: digits\nlearner: {method: cross_entropy, loss: {kind: mixture, cross_entropy: 0}}")
     with pytest.raises(ExperimentError) as caught:
-        Experiment.load(file)
+        load_experiment(file)
     assert str(caught.value).count("learner.loss") == 1
