@@ -73,7 +73,7 @@ def test_the_gradient_of_a_later_segment_is_that_of_its_objective() -> None:
 @pytest.mark.parametrize(
     ("settings", "inner", "outer", "message"),
     [
-        ({}, {"carry": 0}, {}, r"inner\.carry must be at least 1, got 0"),
+        ({}, {"carry": 0}, {}, r"inner\.carry: got 0; allowed: a whole number, at least 1"),
         ({}, {"carry": 2, "mode": "online"}, {}, r"inner\.carry: an online inner loop is carried on for ever"),
         ({}, {"carry": 2}, {"meta_batch": 4}, r"inner\.carry: .* not outer\.meta_batch \(4\)"),
         (
