@@ -9,7 +9,8 @@ from metaloom.dashboards.knowledge_figures import known_of, pictures
 from metaloom.dashboards.text import without_best
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import DEFAULT_STORE, store_option
-from metaloom.workers.bundle import load_bundle, write_bundle
+from metaloom.workers.bundle import load_bundle
+from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.card import CardPicture
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records import names as records

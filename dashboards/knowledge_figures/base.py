@@ -10,7 +10,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import Registry
 from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.learners.tensors import Tensors, part
-from metaloom.workers.bundle import read_task
+from metaloom.workers.bundle_writing import read_task
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records.names import TASK_FILE, read_config
 

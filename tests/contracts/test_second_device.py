@@ -21,7 +21,7 @@ from metaloom import load_bundle
 from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.bundle import write_bundle
+from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.records.names import TrialConfig
 from metaloom.workers.scoring import evaluate_trial

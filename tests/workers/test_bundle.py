@@ -17,13 +17,14 @@ from metaloom.learners.build import only_read
 from metaloom.learners.errors import BadInput
 from metaloom.learners.outer import OuterConfig
 from metaloom.workers.assembly import Assembly
-from metaloom.workers.bundle import FORMAT, PyFunc, write_bundle
+from metaloom.workers.bundle import PyFunc
+from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.card import CardPicture
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import BundleError, StorageError
-from metaloom.workers.manifest import sign
+from metaloom.workers.manifest import FORMAT, sign
 from metaloom.workers.records.episode_files import read_episodes
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial

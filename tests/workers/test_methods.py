@@ -7,7 +7,8 @@ import pytest
 from metaloom.learners import METHODS, build_learner
 from metaloom.learners.outer import OuterConfig
 from metaloom.workers.assembly import Assembly
-from metaloom.workers.bundle import load_bundle, write_bundle
+from metaloom.workers.bundle import load_bundle
+from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
 from metaloom.workers.records.names import TrialConfig

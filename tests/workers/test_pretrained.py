@@ -9,7 +9,8 @@ import torch
 
 from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.workers.assembly import assemble
-from metaloom.workers.bundle import load_bundle, write_bundle
+from metaloom.workers.bundle import load_bundle
+from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.names import TrialConfig
