@@ -68,6 +68,7 @@ class Learner(Protocol):
         evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
         estimator: The hypergradient estimator in use.
         estimator_reason: Why ``auto`` chose it; empty where the experiment names it.
+        notes: What the user is told once, before anything runs.
         strategy: How episodes are executed: ``loop``, ``vmap``, ``traced``, or ``by_size`` (one of the first two).
     """
 
@@ -79,6 +80,7 @@ class Learner(Protocol):
     evaluation_steps: int
     estimator: str
     estimator_reason: str
+    notes: tuple[str, ...]
     strategy: str
 
     def init(self, generator: Generator) -> Tensors:

@@ -37,6 +37,7 @@ def build_learner(
     task: TaskShape,
     start: Tensors | None = None,
     mapper: Mapper = one_by_one,
+    trust_code: bool = False,
 ) -> Learner:
     """Put a learner together from the resolved sections of an experiment.
 
@@ -47,10 +48,11 @@ def build_learner(
         task: The shape of the episodes.
         start: The network's parameters in the bundle that ``learner.initialization`` names, if it names one.
         mapper: Evaluates the perturbations of an estimator that has some; here, where nothing is said.
+        trust_code: Whether a class that ``architecture.of`` names may be imported, though no plugin vouches for it.
 
     Raises:
-        LearnerError: A name is unknown, a slot is given that the solver does not use, or the parts contradict each
-            other.
+        LearnerError: A name is unknown, a slot is given that the solver does not use, the parts contradict each
+            other, or code is named that is not trusted.
     """
     if task.problem:
         return posed_learner(learner, inner, outer.get("hypergradient", AUTO), task, slots=SLOTS, mapper=mapper)
@@ -62,18 +64,18 @@ def build_learner(
     solver = cast(Solver, make_component(SLOTS["prediction"], {**settings.get("prediction", {}), "kind": kind}, task))
     solver.check()
     check_read(kind, solver.reads, settings)
-    components = _components(settings, solver.reads, task, start)
+    components = _components(settings, solver.reads, task, start, trust_code)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
     return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))
 
 
 def _components(
-    settings: Mapping[str, Any], reads: frozenset[str], task: TaskShape, start: Tensors | None
+    settings: Mapping[str, Any], reads: frozenset[str], task: TaskShape, start: Tensors | None, trust_code: bool
 ) -> dict[str, Component]:
     """Fill the slots that the solver reads."""
     defaults = {"loss": {"kind": task.task_kind.default_loss}}
     components = {
-        name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task)
+        name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task, trust_code=trust_code)
         for name, slot in SLOTS.items()
         if name in reads
     }

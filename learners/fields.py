@@ -60,6 +60,7 @@ class Field:
         learnable: Whether it may be learned.
         nullable: Whether it takes null.
         items: The field of each item, where it is a list.
+        mapping: Whether it is a mapping of names to values, each of any type and mode.
         default: Its default, or MISSING where it must be given.
     """
 
@@ -72,12 +73,15 @@ class Field:
     learnable: bool = False
     nullable: bool = False
     items: "Field | None" = None
+    mapping: bool = False
     default: Any = MISSING
 
     def allowed(self) -> str:
         """Describe the values it takes, for an error message."""
         if self.options:
             text = ", ".join(map(_written, self.options))
+        elif self.mapping:
+            text = "a mapping of names to values"
         elif self.items is not None:
             text = f"a list, each item {self.items.allowed()}"
         else:
@@ -134,6 +138,8 @@ def _from_hint(name: str, hint: Any) -> Field:
         return Field(name, tuple({type(option) for option in args}), options=args)
     if origin is tuple:
         return Field(name, items=_from_hint(name, args[0]))
+    if origin in (dict, Mapping):
+        return Field(name, mapping=True)
     if origin in (Union, types.UnionType):
         return _from_union(name, args)
     if hint in NOUNS:
@@ -178,6 +184,9 @@ def literal(field: Field, raw: Any) -> Any:
     if raw is None:
         if field.nullable:
             return None
+    elif field.mapping:
+        if isinstance(raw, Mapping):
+            return dict(raw)
     elif field.items is not None:
         if isinstance(raw, list | tuple):
             return [_item(field.items, item, index) for index, item in enumerate(raw)]

@@ -15,6 +15,7 @@ from metaloom.learners.knowledge.loss import LOSSES
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.networks.base import ARCHITECTURES
+from metaloom.learners.networks.reference import check_trusted, references_in
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
 from metaloom.learners.state import declare_place
 
@@ -36,8 +37,13 @@ for _name in SLOTS:
     declare_place(_name, f"the slot {_name}")
 
 
-def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> Component:
-    """Build the component that fills a slot from its settings, ``kind`` among them."""
+def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape, *, trust_code: bool = False) -> Component:
+    """Build the component that fills a slot from its settings, ``kind`` among them.
+
+    Raises:
+        LearnerError: A setting is wrong, or the settings name code to import that is not trusted.
+    """
+    check_trusted(list(references_in(settings)), trust_code)
     kind = settings.get("kind", slot.fixed)
     component: type[Any] = slot.registry[kind]
     rest = {name: value for name, value in settings.items() if name != "kind"}
@@ -47,7 +53,12 @@ def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape) -> 
 
 
 def fill_slot(
-    slot: Slot, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]], default: Mapping[str, Any], task: TaskShape
+    slot: Slot,
+    settings: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    default: Mapping[str, Any],
+    task: TaskShape,
+    *,
+    trust_code: bool = False,
 ) -> Component:
     """Build what fills a slot: one component, or several together from a list of settings.
 
@@ -55,7 +66,7 @@ def fill_slot(
         LearnerError: The slot takes one component alone.
     """
     if isinstance(settings, Mapping):
-        return make_component(slot, {**default, **settings}, task)
+        return make_component(slot, {**default, **settings}, task, trust_code=trust_code)
     if slot.combined is None:
         kinds = " and ".join(str(one.get("kind", slot.fixed)) for one in settings)
         raise LearnerError(f"learner.{slot.name}: takes one component, got {kinds}; keep one")

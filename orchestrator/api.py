@@ -16,6 +16,7 @@ from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.summary import SearchSummary
+from metaloom.orchestrator.trust import with_network
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.records import names as records
@@ -40,6 +41,8 @@ def search(
     time_budget_s: float | None = None,
     seed: int | None = None,
     progress: SearchProgress | None = None,
+    network: Any = None,
+    trust_code: bool = False,
 ) -> SearchSummary:
     """Run a search to its end, or to a signal: it then returns with state ``interrupted``, and can be resumed.
 
@@ -58,6 +61,10 @@ def search(
         time_budget_s: Instead of the experiment's.
         seed: Instead of the experiment's.
         progress: Told of every event.
+        network: Instead of the experiment's architecture, one of your own: a class of ``torch.nn.Module`` or a
+            function that makes one (``functools.partial`` gives it keyword arguments), a module at the top level of a
+            Python file, or an import path ``package.module:Class``. See docs/networks.md.
+        trust_code: Import the classes that ``learner.architecture.of`` names in the experiment: their code runs here.
 
     Raises:
         BadInput: The experiment, its data or an argument is wrong; nothing was started.
@@ -66,10 +73,12 @@ def search(
     options = RunOptions(executor, address, concurrency, insecure_cluster)
     given = {"search.trials": trials, "search.time_budget_s": time_budget_s, "seed": seed}
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
-    loaded = read_experiment(experiment, changes)
+    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     created = _created(loaded, Store(store), changes, _path(experiment))
     notes = left_out(loaded, created["warm_start"])
-    return _create_and_run(loaded, created, options, store=store, name=name, progress=progress, notes=notes)
+    return _create_and_run(
+        loaded, created, options, store=store, name=name, progress=progress, notes=notes, trust_code=trust_code
+    )
 
 
 def train(
@@ -83,6 +92,8 @@ def train(
     insecure_cluster: bool = False,
     seed: int | None = None,
     progress: SearchProgress | None = None,
+    network: Any = None,
+    trust_code: bool = False,
 ) -> SearchSummary:
     """Run one trial; a searched knob takes its default, and the summary's notes say so.
 
@@ -92,7 +103,7 @@ def train(
     changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
     if seed is not None:
         changes.append(f"seed={seed}")
-    loaded = read_experiment(experiment, changes)
+    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     created = _created(loaded, Store(store), changes, _path(experiment))
     chosen = resolve(loaded, Defaults(loaded)).knobs
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
@@ -101,7 +112,15 @@ def train(
         said = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
         notes.append(f"{len(chosen)} searched knob{'s' * (len(chosen) > 1)} took the default: {said}")
     return _create_and_run(
-        loaded, created, options, store=store, name=name, progress=progress, notes=notes, defaults_alone=True
+        loaded,
+        created,
+        options,
+        store=store,
+        name=name,
+        progress=progress,
+        notes=notes,
+        defaults_alone=True,
+        trust_code=trust_code,
     )
 
 
@@ -141,6 +160,7 @@ def _create_and_run(
     progress: SearchProgress | None,
     notes: Sequence[str] = (),
     defaults_alone: bool = False,
+    trust_code: bool = False,
 ) -> SearchSummary:
     from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
     from metaloom.orchestrator.session import run_session
@@ -152,7 +172,7 @@ def _create_and_run(
         home.create()
         if name is not None and home.has(name):
             home.new_folder(name)  # says that the name is in use, before the data are prepared
-        data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone)
+        data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone, trust_code=trust_code)
     folder = _new_folder(home, experiment, name, created["file"])
     with writer_lock(folder):
         with explained(folder):

@@ -20,14 +20,16 @@ from metaloom.workers.pretrained import bundle_start
 __all__ = ["EXACT", "check"]
 
 
-def check(experiment: Experiment, store: Path) -> Iterator[tuple[Mapping[str, Value], Resolved, Check]]:
+def check(
+    experiment: Experiment, store: Path, *, trust_code: bool = False
+) -> Iterator[tuple[Mapping[str, Value], Resolved, Check]]:
     """Yield what was chosen, what it resolves to, and its check; the first, at the default, has every estimator's too.
 
     Raises:
         BadInput: The experiment does not run on its data.
     """
     with Store(store).taken_back():
-        rehearse(experiment, cache=store / "cache")
+        rehearse(experiment, cache=store / "cache", trust_code=trust_code)
     for number, (chosen, resolved) in enumerate(_distinct(experiment)):
         yield chosen, resolved, _check(experiment, resolved, store, compare=number == 0)
 
@@ -52,13 +54,15 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
     )
     config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
     start = bundle_start(config.learner)
-    parts = assemble(config, cache=store / "cache", start=start)
+    parts = assemble(config, cache=store / "cache", start=start, trust_code=True)  # rehearsed
 
     def build(kind: str) -> Learner:
         given = config.outer.get("hypergradient")
         own = isinstance(given, Mapping) and given.get("kind") == kind
         outer = {**config.outer, "hypergradient": given if own else {"kind": kind}, "strategy": "loop"}
         task = parts.source.shape
-        return build_learner(learner=config.learner, inner=config.inner, outer=outer, task=task, start=start)
+        return build_learner(
+            learner=config.learner, inner=config.inner, outer=outer, task=task, start=start, trust_code=True
+        )
 
     return check_hypergradient(parts.learner, parts.source, seed=experiment.seed, build=build if compare else None)

@@ -78,7 +78,7 @@ class _Baseline:
 
 
 def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
-    return evaluate_trial(directory, cache=store.cache, episodes=episodes).to_json()
+    return evaluate_trial(directory, cache=store.cache, episodes=episodes, trust_code=True).to_json()
 
 
 def _difference(director: Director, baseline: Path) -> dict[str, Any] | None:

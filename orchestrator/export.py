@@ -51,6 +51,7 @@ def evaluate(
     episodes: int = 600,
     seed: int | None = None,
     store: str | Path = DEFAULT_STORE,
+    trust_code: bool = False,
 ) -> Evaluation:
     """Return test-split scores of a bundle (a folder), or of a trial of a search.
 
@@ -60,17 +61,21 @@ def evaluate(
         episodes: How many test episodes.
         seed: Of the episodes; None takes the search's.
         store: Folder of all records.
+        trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
 
     Raises:
         MetaloomError: There is no such bundle, search or trial, or its data are gone.
     """
     folder, cache = Path(store), Path(store) / "cache"
     if (Path(target) / MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
-        return load_bundle(target).evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
+        bundle = load_bundle(target, trust_code=trust_code)
+        return bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
     name = str(target)
     row = chosen_trial(folder, name, trial)
     directory = queries.trial_folder(folder, name, row["id"])
-    return evaluate_trial(directory, cache=cache, split=records.TEST, episodes=episodes, seed=seed)
+    return evaluate_trial(
+        directory, cache=cache, split=records.TEST, episodes=episodes, seed=seed, trust_code=trust_code
+    )
 
 
 def export(
@@ -80,6 +85,7 @@ def export(
     trial: str = BEST,
     episodes: int | None = None,
     store: str | Path = DEFAULT_STORE,
+    trust_code: bool = False,
 ) -> Path:
     """Write a trial's bundle, tested on the test split, and return its folder.
 
@@ -89,6 +95,7 @@ def export(
         trial: Its number, or ``best``.
         episodes: Test episodes; None takes the experiment's own number, 0 leaves the test out.
         store: Folder of all records.
+        trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
 
     Raises:
         MetaloomError: There is no such trial, ``out`` exists, or it cannot be written.
@@ -99,7 +106,9 @@ def export(
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
     directory = queries.trial_folder(store, name, row["id"])
     asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
-    evaluation = evaluate_trial(directory, cache=store / "cache", episodes=asked) if asked else None
+    evaluation = None
+    if asked:
+        evaluation = evaluate_trial(directory, cache=store / "cache", episodes=asked, trust_code=trust_code)
     origin = _origin(store, name, row)
     return write_bundle(directory, out, origin=origin, evaluation=evaluation, pictures=_pictures(directory))
 

@@ -15,7 +15,11 @@ LEARNER = "learner"
 
 
 def check_experiment(
-    experiment: Source, overrides: Sequence[str] = (), *, store: str | Path = DEFAULT_STORE
+    experiment: Source,
+    overrides: Sequence[str] = (),
+    *,
+    store: str | Path = DEFAULT_STORE,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Check an experiment: each member of each choice once, every other searched knob at its default.
 
@@ -23,6 +27,7 @@ def check_experiment(
         experiment: An ``Experiment``, a YAML file, the name of a preset, or a mapping of sections.
         overrides: ``PATH=VALUE`` each, as for ``--set``.
         store: Folder of all records, whose cache holds the prepared data.
+        trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
     Returns:
         ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative
@@ -45,7 +50,7 @@ def check_experiment(
     members: list[dict[str, Any]] = []
     estimators: dict[str, dict[str, Any]] = {}
     flagged = ""
-    for chosen, resolved, checked in checked_members.check(loaded, Path(store)):
+    for chosen, resolved, checked in checked_members.check(loaded, Path(store), trust_code=trust_code):
         estimators |= {kind: _finite(asdict(one)) for kind, one in checked.estimators.items()}
         for knob, one in checked.knobs.items():
             said = {"estimator": checked.estimator, "exact": checked.exact}

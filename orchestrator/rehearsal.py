@@ -18,6 +18,7 @@ from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
 from metaloom.learners.outer import OuterConfig
 from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.trust import admit
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value, domains
 from metaloom.search_spaces.reading.nodes import Alternatives
@@ -39,7 +40,9 @@ class _Opened(NamedTuple):
     summary: SourceSummary
 
 
-def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = False) -> dict[str, str]:
+def rehearse(
+    experiment: Experiment, *, cache: Path, defaults_alone: bool = False, trust_code: bool = False
+) -> dict[str, str]:
     """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
 
     What of the user's data will not be used is told in a warning.
@@ -48,6 +51,7 @@ def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = Fals
         experiment: What is to be run.
         cache: Where task sources keep what they make.
         defaults_alone: Only the default of each choice will run, so that no other member matters.
+        trust_code: Whether classes that ``learner.architecture.of`` names may be imported.
 
     Returns:
         The digest of the data behind each ``tasks`` section, by the section as JSON, for ``check_data``.
@@ -56,11 +60,13 @@ def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = Fals
         BadInput: Something does not go together; the message names the field, and the member of the choice.
         BadEnvironment: The cache cannot be written.
     """
+    admit(experiment, trust_code)
     opened: dict[str, _Opened] = {}
+    told: list[str] = []
     for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
         try:
-            _build(resolved, opened, experiment.seed, cache)
+            told += _build(resolved, opened, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(_located(experiment, chosen, str(error))) from error
     for asked in experiment.search.baselines:
@@ -72,6 +78,8 @@ def rehearse(experiment: Experiment, *, cache: Path, defaults_alone: bool = Fals
             ) from error
     for note in dict.fromkeys(note for one in opened.values() for note in one.summary.notes):
         logger.warning("tasks: %s", note)
+    for note in dict.fromkeys(told):
+        logger.warning("%s", note)
     return {tasks: one.summary.digest for tasks, one in opened.items() if one.summary.digest}
 
 
@@ -95,7 +103,8 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
             )
 
 
-def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Path) -> None:
+def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Path) -> tuple[str, ...]:
+    """Build one learner, and return what the user is to be told of it."""
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in opened:
         summary = prepare(resolved.tasks, cache=cache)
@@ -109,10 +118,12 @@ def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Pat
             outer=resolved.outer,
             task=shape,
             start=bundle_start(resolved.learner),
+            trust_code=True,  # ``rehearse`` has looked at every class that the experiment names
         )
         generator = derive_generator(seed, "rehearsal")
         with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all of it
             learner.begin(learner.init(generator), generator)  # a network sees now whether it can read the examples
+    return learner.notes
 
 
 def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:

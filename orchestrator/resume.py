@@ -11,6 +11,7 @@ from metaloom.orchestrator.reading import load_search
 from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.summary import SearchSummary, summarize
+from metaloom.orchestrator.trust import admit
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
@@ -39,6 +40,7 @@ def resume(
     insecure_cluster: bool = False,
     concurrency: int | None = None,
     progress: SearchProgress | None = None,
+    trust_code: bool = False,
 ) -> SearchSummary:
     """Go on with a search. One that has ended is left as it is, and the summary says so.
 
@@ -50,6 +52,7 @@ def resume(
         insecure_cluster: Join the cluster though ``RAY_AUTH_MODE`` is not ``token``, as the search may have begun.
         concurrency: Instead of the one it was begun with.
         progress: Told of every event.
+        trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
     Raises:
         SearchError: There is no such search, its file or its data have changed, or another process runs it.
@@ -64,6 +67,7 @@ def resume(
     home.create()
     with writer_lock(folder):
         experiment = _unchanged(folder, state.created)
+        admit(experiment, trust_code)
         from metaloom.orchestrator.rehearsal import check_data  # torch: only once the experiment is known to be right
         from metaloom.orchestrator.session import run_session
 

@@ -98,6 +98,8 @@ def _choice(member: Schema) -> Schema:
 
 def _knob(field: Field) -> Schema:
     """Describe a field in every mode it can have."""
+    if field.mapping:
+        return {"type": "object"}
     literal = _literal(field)
     modes = [literal, _choice({"anyOf": [literal, {"type": "object"}, {"const": LEARN}]})]
     if field.domain is not None or field.options or field.word is not None:

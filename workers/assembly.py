@@ -42,6 +42,7 @@ def assemble(
     seed: int | None = None,
     start: Tensors | None = None,
     mapper: Mapper = one_by_one,
+    trust_code: bool = False,
 ) -> Assembly:
     """Open the task source, build the learner, choose the device.
 
@@ -52,6 +53,7 @@ def assemble(
         start: Parameters to start from, where the trial has its own already; None reads the bundle that
             ``learner.initialization`` names, if it names one.
         mapper: Evaluates the perturbations of an estimator that has some.
+        trust_code: Whether a class that ``architecture.of`` names may be imported.
 
     Raises:
         BadInput: The configuration cannot work; the message says why.
@@ -72,6 +74,7 @@ def assemble(
             task=source.shape,
             start=start,
             mapper=mapper,
+            trust_code=trust_code,
         )
     except NotRegistered as problem:  # the experiment was valid where it was begun
         raise LearnerError(f"{problem}; {NEEDED}") from problem

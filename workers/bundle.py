@@ -5,8 +5,9 @@ A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.sa
 ``test_episodes.parquet`` (the episodes its numbers are of, if it was tested), ``MLmodel`` (so that MLflow
 loads it too), ``requirements.txt`` (the packages that serving it takes) and ``manifest.json``, which has the
 format's version and the SHA-256 of these files. Two exports of one trial are equal to the byte: what was
-measured in seconds stands in ``timings.json``, which is not signed. Loading one runs nobody's code: it reads
-JSON, YAML and safetensors.
+measured in seconds stands in ``timings.json``, which is not signed. Loading one reads JSON, YAML and
+safetensors, and runs nobody's code: a network of a user's own class, which its config names, is imported only with
+``trust_code=True`` or where its package is an installed plugin.
 """
 
 from collections.abc import Mapping
@@ -136,7 +137,7 @@ class Bundle:
             return self._learner
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
         body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
-        other = _build(self.config, task, body)
+        other = _build(self.config, task, body, trust_code=True)  # as this bundle was opened
         if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
             return other
         if ways < self.task.outputs:
@@ -147,12 +148,13 @@ class Bundle:
         )
 
 
-def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
+def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Bundle:
     """Open a bundle.
 
     Args:
         path: Its folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        trust_code: Whether its network's own class may be imported, where ``architecture.of`` names one.
 
     Raises:
         BundleError: It is no bundle, damaged, of a newer format, or of components that are not installed.
@@ -171,7 +173,7 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
     knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
     try:
-        learner = _build(config, task, parameters_of(knowledge))
+        learner = _build(config, task, parameters_of(knowledge), trust_code)
     except LearnerError as problem:
         advice = f"{NEEDED}, or the metaloom that wrote the bundle ({manifest.get('metaloom', 'unknown')})"
         raise BundleError(f"{folder}: {problem}; {advice}") from problem
@@ -214,7 +216,7 @@ def _load_pyfunc(path: str) -> PyFunc:
     return PyFunc(load_bundle(path))
 
 
-def _build(config: TrialConfig, task: TaskShape, start: Tensors) -> Learner:
+def _build(config: TrialConfig, task: TaskShape, start: Tensors, trust_code: bool) -> Learner:
     """Build the learner; one that started from another bundle finds its start in its own meta-knowledge."""
     return learners.build_learner(
         learner=only_read(config.learner),
@@ -222,6 +224,7 @@ def _build(config: TrialConfig, task: TaskShape, start: Tensors) -> Learner:
         outer=config.outer,
         task=task,
         start=start if starts_from_bundle(config.learner) else None,
+        trust_code=trust_code,
     )
 
 

@@ -142,6 +142,7 @@ def check_hypergradient(
     state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
     batch = [source.episode("train", i).episode.to(torch.device("cpu"), torch.float64) for i in range(episodes)]
     step, flagged = _step_or_another(learner, build, phi, state, batch, seed)
+    _check_finite(step)
     names: dict[str, list[str]] = {}
     for name in phi:
         names.setdefault(knob_of(name), []).append(name)
@@ -163,6 +164,17 @@ def check_hypergradient(
         compared = {kind: _compared(partial(build, kind), phi, seed, batch, measured) for kind in ESTIMATORS}
     diagnostics = {} if flagged else step.diagnostics
     return Check(learner.estimator, checked, diagnostics, reason, compared, _is_exact(learner.estimator), flagged)
+
+
+def _check_finite(step: MetaStep) -> None:
+    """Refuse a hypergradient that is not finite where the loss is; raises LearnerError."""
+    odd = next((name for name, value in step.gradient.items() if not value.isfinite().all()), None)
+    if odd is not None and math.isfinite(step.loss):
+        raise LearnerError(
+            f"outer.hypergradient: {knob_of(odd)} gets a hypergradient that is not finite at its start ({odd}) though "
+            "the loss is finite: an operation has no finite second derivative there (equal eigenvalues, a norm or a "
+            "root at 0); start elsewhere, use another operation, or outer.hypergradient: first_order"
+        )
 
 
 def _step_or_another(

@@ -45,7 +45,8 @@ class Device:
         """Return the context in which the learner is called."""
         if not self.mixed:
             return contextlib.nullcontext()
-        return torch.autocast(self.torch.type, dtype=torch.bfloat16)
+        # without its cache, which would hold a weight's old cast after a module has changed it in place
+        return torch.autocast(self.torch.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def place(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Move tensors to the device, and floating ones to its dtype."""

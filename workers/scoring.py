@@ -141,6 +141,7 @@ def evaluate_trial(
     episodes: int = 600,
     seed: int | None = None,
     record: bool = True,
+    trust_code: bool = False,
 ) -> Evaluation:
     """Score what a trial has learned, on a split it was not chosen by.
 
@@ -152,6 +153,7 @@ def evaluate_trial(
         seed: Seed of the episodes; None takes the search's.
         record: Whether test episodes become rows beside the trial's others, those that an earlier test has recorded
             among them: the rows of one seed are those of its longest test.
+        trust_code: Whether a class that ``architecture.of`` names may be imported.
 
     Raises:
         CheckpointError: The trial has left nothing to evaluate.
@@ -161,7 +163,7 @@ def evaluate_trial(
     knowledge = load_knowledge(directory)
     for note in knowledge.notes:
         _LOG.warning("%s", note)
-    parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge))
+    parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge), trust_code=trust_code)
     phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
     evaluation = evaluate_learner(
         parts.learner, phi, state, parts.source, split, episodes, device=parts.device, seeds=config.seeds

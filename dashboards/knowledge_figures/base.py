@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.networks.reference import references_in
 from metaloom.learners.registry import Registry
 from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.learners.tensors import Tensors, part
@@ -39,7 +40,12 @@ class Known:
         return part(self.phi, slot)
 
     def members(self, slot: str) -> list[tuple[Component, Tensors]]:
-        """Build what fills a slot: each component (several may fill one slot together) with its own part of phi."""
+        """Build what fills a slot: each component (several may fill one slot together) with its own part of phi.
+
+        None of a class of the user's own, which would have to be imported.
+        """
+        if any(references_in(self.learner.get(slot))):
+            return []
         default = {"kind": self.task.task_kind.default_loss} if slot == "loss" else {}
         component, own = fill_slot(SLOTS[slot], self.learner.get(slot) or {}, default, self.task), self.part(slot)
         if isinstance(component, Composite):

@@ -120,6 +120,7 @@ class AmortizedLearner:
     evaluation_steps = 0
     strategy = "loop"
     estimator_reason = ""
+    notes: tuple[str, ...] = ()
     approximations: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, solver: AmortizedSolver, parts: Parts) -> None:

@@ -223,6 +223,13 @@ def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: boo
     return "by_size" if plain and mapped else "loop"
 
 
+def strategy_notes(wanted: str, chosen: str, network: Network) -> tuple[str, ...]:
+    """Return what to tell the user where another strategy is taken than the one asked for."""
+    if wanted in ("auto", chosen):
+        return ()
+    return (f"outer.strategy: {wanted} cannot run learner.architecture ({network.refuses(wanted)}); loop runs it",)
+
+
 def make_execution(name: str, estimator: Estimator, slots: Slots) -> Execution:
     """Build the strategy that ``choose_strategy`` named."""
     if name == "by_size":

@@ -13,8 +13,9 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Problem, detached, outer_value
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
+from metaloom.learners.networks.derivatives import named_operation
 from metaloom.learners.solvers.base import INDUCTIVE, setting_of
-from metaloom.learners.solvers.execution import choose_strategy, make_execution
+from metaloom.learners.solvers.execution import choose_strategy, make_execution, strategy_notes
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.tensors import InnerState, Tensors, under
@@ -57,11 +58,17 @@ class GradientLearner:
         self.carry = inner.carry
         self.persists = self.online or self.carry > 1
         self.strategy = choose_strategy(strategy, estimator, slots, self.persists)
+        self.notes = strategy_notes(strategy, self.strategy, slots.architecture)
         self.execution = make_execution(self.strategy, estimator, slots)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm
         self.batch_norm: str = inner.batch_norm if has_norm else "none"
         self.setting = setting_of(INDUCTIVE, slots.architecture, self.batch_norm)
+        if estimator.functional and (told := slots.architecture.refuses("forward")):
+            raise LearnerError(
+                f"outer.hypergradient: {name} needs forward derivatives, which learner.architecture does not have "
+                f"({told}); use unroll"
+            )
         if inner.batch_norm == "per_step" and not has_norm:
             raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
 
@@ -167,7 +174,8 @@ class GradientLearner:
             problem = loop.problem(start, marked, weights)
             return replace(problem, generator=generator, memory=begun.estimator)
 
-        gradient, outers, diagnostics, memory = execution.run(pose, phi, kept.flat(), episodes, key=weights)
+        with named_operation():
+            gradient, outers, diagnostics, memory = execution.run(pose, phi, kept.flat(), episodes, key=weights)
         outcomes = tuple(
             self._training_outcome(loss, accuracy)
             for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)

@@ -21,6 +21,9 @@ with deferred():
 
 STDOUT, STDERR = 1, 2
 
+TrustOption = Annotated[
+    bool, typer.Option("--trust-code", help="Import the class that learner.architecture.of names: its code runs here.")
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", metavar="DIR", envvar=STORE_VARIABLE, help="The folder that holds all records.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.dashboards import text
-from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, TrustOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
@@ -37,12 +37,13 @@ def adapt(
         bool, typer.Option("--invert", help="Take the images' negative: glyphs and Omniglot are light on black.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what the learner draws at random.")] = 0,
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Adapt to a new task and print the predictions."""
     with answering(as_json) as answer:
-        loaded = bundles.load_bundle(bundle)
+        loaded = bundles.load_bundle(bundle, trust_code=trust_code)
         reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
         given, asked = reader.support(support), reader.query(query)
         model = loaded.adapt(given.x, given.y, seed=seed)

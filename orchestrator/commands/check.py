@@ -4,7 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metaloom.orchestrator.command_line.answers import ExperimentArgument, JsonOption, SetOption, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import (
+    ExperimentArgument,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    TrustOption,
+    answering,
+)
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
@@ -25,6 +32,7 @@ COMPARED_KNOBS = 5  # more columns than that are too narrow to be read: then onl
 def check(
     experiment: ExperimentArgument,
     changes: SetOption = [],  # noqa: B006  (typer copies it)
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
@@ -34,7 +42,7 @@ def check(
     every choice. The exit code is 2 if the estimator does not stand by what it would give.
     """
     with answering(as_json) as answer:
-        document = hypergradient_check.check_experiment(experiment, changes, store=store)
+        document = hypergradient_check.check_experiment(experiment, changes, store=store, trust_code=trust_code)
         answer.give(document, lambda screen: _show_check(screen, document))
         return BAD_INPUT if document["flagged"] else 0
 

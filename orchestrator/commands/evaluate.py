@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, TrustOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.options import TrialOption
 from metaloom.orchestrator.command_line.registry import Command
@@ -21,6 +21,7 @@ def evaluate(
     trial: TrialOption = "best",
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="How many test episodes.")] = 600,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the episodes; by default the search's.")] = None,
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -29,7 +30,9 @@ def evaluate(
     Prints the mean and its 95% interval; the episodes' rows join the trial's records.
     """
     with answering(as_json) as answer:
-        evaluation = exporting.evaluate(target, trial=trial, episodes=episodes, seed=seed, store=store).to_json()
+        evaluation = exporting.evaluate(
+            target, trial=trial, episodes=episodes, seed=seed, store=store, trust_code=trust_code
+        ).to_json()
         answer.give(queries.finite(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
 
 

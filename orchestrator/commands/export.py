@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.dashboards import text
-from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, TrustOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.options import TrialOption
 from metaloom.orchestrator.command_line.registry import Command
@@ -29,6 +29,7 @@ def export(
     episodes: Annotated[
         int | None, typer.Option("--episodes", min=0, help="Test episodes; by default the experiment's, 0: no test.")
     ] = None,
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +38,7 @@ def export(
     It opens without Ray, MLflow or the store, from Python and by 'metaloom adapt'.
     """
     with answering(as_json) as answer:
-        path = exporting.export(name, out, trial=trial, episodes=episodes, store=store)
+        path = exporting.export(name, out, trial=trial, episodes=episodes, store=store, trust_code=trust_code)
         manifest = json.loads((path / exporting.MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
         document["files"] = sorted([*manifest["files"], exporting.MANIFEST_FILE])

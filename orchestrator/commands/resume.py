@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, TrustOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.options import AddressOption, ConcurrencyOption, InsecureOption
 from metaloom.orchestrator.command_line.registry import Command
@@ -25,6 +25,7 @@ def resume(
     address: AddressOption = None,
     insecure_cluster: InsecureOption = False,
     concurrency: ConcurrencyOption = None,
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
@@ -40,6 +41,7 @@ def resume(
             executor=executor,
             address=address,
             insecure_cluster=insecure_cluster,
+            trust_code=trust_code,
             concurrency=concurrency,
         )
         return running.run_shown(answer, store, run)

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import ExperimentArgument, JsonOption, SetOption, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import (
+    ExperimentArgument,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    TrustOption,
+    answering,
+)
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.options import (
     AddressOption,
@@ -35,6 +42,7 @@ def search(
     insecure_cluster: InsecureOption = False,
     concurrency: ConcurrencyOption = None,
     time_budget_s: BudgetOption = None,
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
@@ -50,6 +58,7 @@ def search(
             executor=executor,
             address=address,
             insecure_cluster=insecure_cluster,
+            trust_code=trust_code,
             concurrency=concurrency,
             time_budget_s=time_budget_s,
             seed=seed,

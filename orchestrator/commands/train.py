@@ -2,7 +2,14 @@
 
 import functools
 
-from metaloom.orchestrator.command_line.answers import ExperimentArgument, JsonOption, SetOption, StoreOption, answering
+from metaloom.orchestrator.command_line.answers import (
+    ExperimentArgument,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    TrustOption,
+    answering,
+)
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.options import (
     AddressOption,
@@ -27,6 +34,7 @@ def train(
     executor: ExecutorOption = "inline",
     address: AddressOption = None,
     insecure_cluster: InsecureOption = False,
+    trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
@@ -41,6 +49,7 @@ def train(
             executor=executor,
             address=address,
             insecure_cluster=insecure_cluster,
+            trust_code=trust_code,
             seed=seed,
         )
         return running.run_shown(answer, store, run)

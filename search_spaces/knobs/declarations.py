@@ -16,7 +16,16 @@ from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
-from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Node, Place, Searched, Spelling
+from metaloom.search_spaces.reading.nodes import (
+    Alternatives,
+    Fixed,
+    LearnedKnob,
+    Node,
+    Place,
+    Searched,
+    Section,
+    Spelling,
+)
 
 
 def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
@@ -35,6 +44,8 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
             return Fixed(None)
         raw, fallback = fallback, field.default
     raw = _as_written(raw)
+    if field.mapping:
+        return _parse_mapping(field, raw, place, problems)
     if raw == SEARCH and SEARCH not in field.options:
         raw = {SEARCH: {}}
     if raw == LEARN and LEARN not in field.options:
@@ -52,6 +63,23 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
     else:
         problems.add((*place.path, wrong), f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}")
     return Fixed(None)
+
+
+def _parse_mapping(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
+    """Parse a mapping of names to values of any type: each is fixed, or searched where it says so."""
+    if not isinstance(raw, Mapping):
+        problems.add(place.path, f"got {shown(raw)}; give {field.allowed()}")
+        return Fixed(None)
+    nodes: dict[str, Node] = {}
+    for name, value in raw.items():
+        if isinstance(value, Mapping) and not set(value) & {SEARCH, LEARN}:
+            nodes[name] = _parse_mapping(field, value, place.at(name), problems)
+        elif isinstance(value, Mapping):
+            anything = Field(name, (bool, int, float, str), nullable=True)
+            nodes[name] = parse_knob(anything, value, MISSING, place.at(name), problems)
+        else:
+            nodes[name] = Fixed(value)
+    return Section(place, "", nodes)
 
 
 def _as_written(raw: Any) -> Any:

@@ -70,7 +70,9 @@ class Trial:
         mapper: Mapper = one_by_one,
     ) -> None:
         with memory_advice(config):
-            parts = assembly or assemble(config, cache=cache, start=own_start(config, directory), mapper=mapper)
+            parts = assembly or assemble(
+                config, cache=cache, start=own_start(config, directory), mapper=mapper, trust_code=True
+            )
         self.config, self.directory, self._mapper = config, directory, mapper
         self.source: TaskSource = parts.source
         self.learner: Learner = parts.learner
@@ -218,6 +220,7 @@ class Trial:
             outer=self.config.outer,
             task=self.source.shape,
             mapper=self._mapper,
+            trust_code=True,  # its search was admitted with the code that it names
         )
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
