@@ -1,5 +1,6 @@
 """Small modules as a user would write them, for the tests of networks of one's own."""
 
+import math
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class Perceptron(nn.Module):
 
 def for_task(task: TaskShape, width: int = 5) -> nn.Module:
     """Fit a task's own shape."""
-    return Perceptron(task.inputs[0], task.outputs, width)
+    return nn.Sequential(nn.Flatten(), Perceptron(math.prod(task.inputs), task.outputs, width))
 
 
 class Tied(nn.Module):

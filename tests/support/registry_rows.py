@@ -70,6 +70,7 @@ COMPONENT_ROWS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("architecture", "cells"): CELLS,
     ("architecture", "convnet"): CONVNET,
     ("architecture", "genotype"): {"genotype": "conv3|skip|avg3", "channels": 4},
+    ("architecture", "module"): {"of": "tests.support.modules:for_task"},
     ("initialization", "learned"): {},
     ("initialization", "random"): {"resample": True},
     ("initialization", "pretrained"): {"bundle": "a folder"},
@@ -201,7 +202,7 @@ def component_learner(slot: str, kind: str) -> tuple[Learner, TaskShape]:
     settings[slot] = {"kind": kind, **COMPONENT_ROWS[slot, kind]}
     outer = {"hypergradient": "unroll", "strategy": "loop"}
     if kind not in ("pretrained", "fine_tuned"):
-        return build_learner(learner=settings, inner={}, outer=outer, task=task), task
+        return build_learner(learner=settings, inner={}, outer=outer, task=task, trust_code=True), task
     plain = build_learner(
         learner={"architecture": SMALL, "initialization": {"kind": "learned"}}, inner={}, outer={}, task=task
     )

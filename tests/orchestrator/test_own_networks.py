@@ -1,0 +1,103 @@
+"""A user's own module from Python, from YAML and from the command line: trained, exported, adapted again."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import metaloom
+from metaloom.learners.errors import MetaloomError
+from tests.support.modules import Perceptron
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "networks.md").read_text()
+EXPERIMENT: dict[str, Any] = {
+    "name": "own",
+    "tasks": {"source": "sinusoid", "shots": 5, "queries": 5},
+    "learner": {"method": "maml", "update": {"steps": 1, "rate": 0.01}},
+    "outer": {"steps": 2, "tasks": 2, "validate_every": 2, "validation_episodes": 2, "test_episodes": 2},
+}
+PATH = "tests.support.modules:Perceptron"
+
+
+def in_yaml(**settings: Any) -> dict[str, Any]:
+    architecture = {"kind": "module", "of": PATH, "settings": {"inputs": 1, "outputs": 1, **settings}}
+    return {**EXPERIMENT, "learner": {**EXPERIMENT["learner"], "architecture": architecture}}
+
+
+def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
+    blocks = {name: text for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.S)}
+    for name, text in blocks.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own.yaml").write_text(re.findall(r"```yaml\n(.*?)```", PAGE, re.S)[0])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = run("own_network.py")
+    assert done.stdout.splitlines()[-1:] == ["finished (1,)"], done.stderr
+    refused = run("-m", "metaloom", "search", "own.yaml", "--executor", "inline", "--store", "a-store")
+    assert refused.returncode == 2 and "my_networks:Regressor is code that would run" in refused.stderr
+    searched = run("-m", "metaloom", "search", "own.yaml", "--executor", "inline", "--store", "a-store", "--trust-code")
+    assert searched.returncode == 0, searched.stderr
+
+
+def test_an_untrusted_class_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for call in (metaloom.search, metaloom.train):
+        with pytest.raises(MetaloomError, match=r"Perceptron is code that would run .*--trust-code"):
+            call(in_yaml(), store=tmp_path / "store", executor="inline")
+        with pytest.raises(MetaloomError, match="is code that would run"):
+            call(EXPERIMENT, store=tmp_path / "store", executor="inline", network=PATH)
+    with pytest.raises(MetaloomError, match="is code that would run"):
+        metaloom.check(in_yaml(), store=tmp_path / "store")
+    assert not list((tmp_path / "store").glob("searches/*"))
+
+
+def test_a_bundle_of_a_module_is_opened_by_those_who_trust_it(tmp_path: Path) -> None:
+    network = functools.partial(Perceptron, inputs=1, outputs=1)
+    assert metaloom.train(EXPERIMENT, store=tmp_path, network=network).state == "finished"
+    with pytest.raises(MetaloomError, match="is code that would run"):
+        metaloom.export("own", tmp_path / "bundle", store=tmp_path)
+    bundle = metaloom.export("own", tmp_path / "bundle", store=tmp_path, trust_code=True)
+    with pytest.raises(MetaloomError, match="is code that would run"):
+        metaloom.load_bundle(bundle)
+    opened = metaloom.load_bundle(bundle, trust_code=True)
+    adapted = opened.adapt(torch.rand(5, 1), torch.rand(5, 1))
+    assert adapted.predict(torch.rand(3, 1)).shape == (3, 1)
+    tested = metaloom.evaluate("own", store=tmp_path, episodes=2, trust_code=True)
+    assert metaloom.evaluate(bundle, store=tmp_path, episodes=2, trust_code=True).mean == tested.mean
+
+
+def test_a_learner_that_is_searched_takes_no_network_beside_it(tmp_path: Path) -> None:
+    experiment = {**EXPERIMENT, "learner": {"search": ["maml", "anil"]}}
+    with pytest.raises(MetaloomError, match="searches whole learners; give each of them its architecture"):
+        metaloom.train(experiment, store=tmp_path, network=Perceptron)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"of": "my_networks"}, r"learner\.architecture.*: got 'my_networks'; give an import path"),
+        ({"of": PATH, "settings": 3}, r"learner\.architecture\.settings: got 3; give a mapping"),
+        ({"of": PATH, "settings": {"width": {"learn": {}}}}, r"learner\.architecture\.settings\.width.*learn"),
+        ({"off": PATH}, r"did you mean 'of'\?"),
+    ],
+)
+def test_a_mistake_in_the_section_is_told_with_its_place(settings: dict[str, Any], message: str) -> None:
+    learner = {**EXPERIMENT["learner"], "architecture": {"kind": "module", **settings}}
+    with pytest.raises(MetaloomError, match=message):
+        metaloom.Experiment(**{**EXPERIMENT, "learner": learner})
+
+
+def test_a_worker_of_ray_imports_the_class(tmp_path: Path) -> None:
+    summary = metaloom.search(in_yaml(width={"search": [3, 4]}), store=tmp_path, trials=1, trust_code=True)
+    assert summary.state == "finished", summary.failed
