@@ -1,10 +1,10 @@
 """A user's own module from Python, from YAML and from the command line: trained, exported, adapted again."""
 
 import functools
-import os
+import inspect
 import re
-import subprocess
-import sys
+import runpy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,25 @@ def in_yaml(**settings: Any) -> dict[str, Any]:
     return {**EXPERIMENT, "learner": {**EXPERIMENT["learner"], "architecture": architecture}}
 
 
-def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
-    blocks = {name: text for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.S)}
-    for name, text in blocks.items():
+def test_the_page_runs_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.S):
         (tmp_path / name).write_text(text)
     (tmp_path / "own.yaml").write_text(re.findall(r"```yaml\n(.*?)```", PAGE, re.S)[0])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("own_network.py")
+    assert capsys.readouterr().out.splitlines()[-1:] == ["finished (1,)"]
+    with pytest.raises(MetaloomError, match="my_networks:Regressor is code that would run"):
+        metaloom.search("own.yaml", executor="inline", store="a-store")
+    assert metaloom.search("own.yaml", executor="inline", store="a-store", trust_code=True).state == "finished"
 
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
 
-    done = run("own_network.py")
-    assert done.stdout.splitlines()[-1:] == ["finished (1,)"], done.stderr
-    refused = run("-m", "metaloom", "search", "own.yaml", "--executor", "inline", "--store", "a-store")
-    assert refused.returncode == 2 and "my_networks:Regressor is code that would run" in refused.stderr
-    searched = run("-m", "metaloom", "search", "own.yaml", "--executor", "inline", "--store", "a-store", "--trust-code")
-    assert searched.returncode == 0, searched.stderr
+@pytest.mark.parametrize("command", ["search", "train", "resume", "evaluate", "export", "adapt", "check"])
+def test_each_command_that_may_import_a_class_asks_for_trust(command: str) -> None:
+    module = import_module(f"metaloom.orchestrator.commands.{command}")
+    assert inspect.signature(getattr(module, command)).parameters["trust_code"].default is False
 
 
 def test_an_untrusted_class_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -88,7 +89,10 @@ def test_a_learner_that_is_searched_takes_no_network_beside_it(tmp_path: Path) -
     [
         ({"of": "my_networks"}, r"learner\.architecture.*: got 'my_networks'; give an import path"),
         ({"of": PATH, "settings": 3}, r"learner\.architecture\.settings: got 3; give a mapping"),
-        ({"of": PATH, "settings": {"width": {"learn": {}}}}, r"learner\.architecture\.settings\.width.*learn"),
+        (
+            {"of": PATH, "settings": {"width": {"learn": {}}}},
+            r"learner\.architecture\.settings\.width: .*no gradient can move it",
+        ),
         ({"off": PATH}, r"did you mean 'of'\?"),
     ],
 )
