@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metaloom.learners.base import Learner
 from metaloom.learners.build import build_learner
-from metaloom.learners.episode import TaskShape
+from metaloom.learners.episode import Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.module import ModuleConfig, ModuleNetwork
@@ -99,7 +99,7 @@ def test_batch_norm_of_a_module_follows_the_mode(batch_norm: str) -> None:
     assert ("running/bn.mean" in step.state) == (batch_norm == "frozen")
     assert learner.setting == ("transductive" if batch_norm in ("batch", "per_step") else "inductive")
     x, y = episode_of(FEW_WAYS, 0).support_x, episode_of(FEW_WAYS, 0).support_y
-    adapted = learner.adapt(phi, state | step.state, x, y, seeded(0))
+    adapted = learner.adapt(phi, state | step.state, Support(x, y), seeded(0))
     queries = episode_of(FEW_WAYS, 1).query_x
     alone = torch.cat([adapted.predict(queries[:3]), adapted.predict(queries[3:])])
     assert torch.allclose(alone, adapted.predict(queries)) == (learner.setting == "inductive")
@@ -169,7 +169,7 @@ def test_anil_moves_the_head_alone_and_prototypes_stand_before_it() -> None:
     learner = built("Perceptron", update={"adapt": "head"})
     phi, state = begun(learner)
     x, y = episode_of(FEW_WAYS, 0).support_x, episode_of(FEW_WAYS, 0).support_y
-    theta = learner.adapt(phi, state, x, y, seeded(0)).theta  # type: ignore[attr-defined]
+    theta = learner.adapt(phi, state, Support(x, y), seeded(0)).theta  # type: ignore[attr-defined]
     moved = {name for name, value in theta.items() if not torch.equal(value, phi[f"initialization/{name}"])}
     assert moved == {"head.weight", "head.bias"}
     prototypes = built("Perceptron", slots={"prediction": {"kind": "prototypes"}})
@@ -178,7 +178,7 @@ def test_anil_moves_the_head_alone_and_prototypes_stand_before_it() -> None:
         "initialization/body.weight",
         "initialization/body.bias",
     }
-    assert prototypes.adapt(phi, state, x, y, seeded(0)).predict(x).shape == (6, 3)
+    assert prototypes.adapt(phi, state, Support(x, y), seeded(0)).predict(x).shape == (6, 3)
 
 
 def test_a_task_shapes_the_module_that_asks_for_it_and_a_module_keeps_its_weights() -> None:

@@ -91,7 +91,7 @@ def test_a_learner_that_is_searched_takes_no_network_beside_it(tmp_path: Path) -
         ({"of": PATH, "settings": 3}, r"learner\.architecture\.settings: got 3; give a mapping"),
         (
             {"of": PATH, "settings": {"width": {"learn": {}}}},
-            r"learner\.architecture\.settings\.width: .*no gradient can move it",
+            r"settings\.width: .*no gradient can move it",
         ),
         ({"off": PATH}, r"did you mean 'of'\?"),
     ],
