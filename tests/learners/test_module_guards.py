@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaloom.learners.base import Learner
 from metaloom.learners.build import build_learner
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.networks.batch_norm import Normalization
@@ -48,7 +48,7 @@ def learner_of(name: str, estimator: str = "unroll", /, **settings: Any) -> Lear
 def episode(seed: int = 0) -> Episode:
     x = torch.rand(12, 6, generator=seeded(seed))
     y = torch.arange(12) % 3
-    return Episode(x[:6], y[:6], x[6:], y[6:])
+    return Episode(Support(x[:6], y[:6]), x[6:], y[6:])
 
 
 def meta_gradient(learner: Learner) -> Tensors:

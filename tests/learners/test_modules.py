@@ -58,7 +58,7 @@ def by_hand(network: ModuleNetwork, phi: Tensors) -> Tensors:
         return outputs
 
     for _ in range(STEPS):
-        loss = F.cross_entropy(call(episode.support_x), episode.support_y)
+        loss = F.cross_entropy(call(episode.support.x), episode.support.y)
         slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
         theta = {name: value - RATE * slope for (name, value), slope in zip(theta.items(), slopes, strict=True)}
     loss = F.cross_entropy(call(episode.query_x), episode.query_y)
@@ -98,7 +98,7 @@ def test_batch_norm_of_a_module_follows_the_mode(batch_norm: str) -> None:
     step = learner.meta_step(phi, state, [episode_of(FEW_WAYS, 0)], seeded(0))
     assert ("running/bn.mean" in step.state) == (batch_norm == "frozen")
     assert learner.setting == ("transductive" if batch_norm in ("batch", "per_step") else "inductive")
-    x, y = episode_of(FEW_WAYS, 0).support_x, episode_of(FEW_WAYS, 0).support_y
+    x, y = episode_of(FEW_WAYS, 0).support.x, episode_of(FEW_WAYS, 0).support.y
     adapted = learner.adapt(phi, state | step.state, Support(x, y), seeded(0))
     queries = episode_of(FEW_WAYS, 1).query_x
     alone = torch.cat([adapted.predict(queries[:3]), adapted.predict(queries[3:])])
@@ -168,7 +168,7 @@ def test_the_head_is_named_or_the_last_linear_layer() -> None:
 def test_anil_moves_the_head_alone_and_prototypes_stand_before_it() -> None:
     learner = built("Perceptron", update={"adapt": "head"})
     phi, state = begun(learner)
-    x, y = episode_of(FEW_WAYS, 0).support_x, episode_of(FEW_WAYS, 0).support_y
+    x, y = episode_of(FEW_WAYS, 0).support.x, episode_of(FEW_WAYS, 0).support.y
     theta = learner.adapt(phi, state, Support(x, y), seeded(0)).theta  # type: ignore[attr-defined]
     moved = {name for name, value in theta.items() if not torch.equal(value, phi[f"initialization/{name}"])}
     assert moved == {"head.weight", "head.bias"}
