@@ -26,6 +26,7 @@ class BilevelLearner:
 
     online, carry = False, 1
     setting, batch_norm, strategy = "inductive", "none", "loop"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, posed: Bilevel, task: TaskShape, hypergradient: str | Mapping[str, Any], mapper: Mapper) -> None:
         self.posed, self.task = posed, task
