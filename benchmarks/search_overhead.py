@@ -27,7 +27,7 @@ from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.orchestrator.tracking.outbox import Deferred
 from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import Report, TrialConfig
+from metaloom.workers.records.trial import Report, TrialConfig
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.executors.ray_cluster.connection import Connection

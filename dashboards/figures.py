@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from metaloom.dashboards.knowledge_figures import Picture
 
-Z_95 = 1.96
 COLOURS = {
     records.FINISHED: "tab:blue",
     records.STOPPED: "tab:orange",
@@ -198,7 +197,7 @@ def _bounds(scores: Sequence[float | None]) -> tuple[float, float, float]:
     if not known:
         return float("nan"), float("nan"), float("nan")
     mean = statistics.fmean(known)
-    half = Z_95 * statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else 0.0
+    half = records.Z_95 * statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else 0.0
     return mean, mean - half, mean + half
 
 

@@ -13,17 +13,16 @@ from metaloom.orchestrator.reading import Source, read_experiment
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.scheduling.base import build_scheduler
-from metaloom.orchestrator.state import SearchSettings
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.summary import SearchSummary
 from metaloom.orchestrator.trust import with_network
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.records import names as records
+from metaloom.workers.records.objectives import SearchSettings
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
 
-EXPERIMENT_FILE = "experiment.yaml"
 logger = logging.getLogger("metaloom")
 
 
@@ -176,7 +175,7 @@ def _create_and_run(
     folder = _new_folder(home, experiment, name, created["file"])
     with writer_lock(folder):
         with explained(folder):
-            (folder / EXPERIMENT_FILE).write_text(experiment.source_text)
+            (folder / records.EXPERIMENT_FILE).write_text(experiment.source_text)
         journal = Journal(folder)
         try:
             journal.append(records.SEARCH_CREATED, {**created, "data": data, "options": options.__dict__})

@@ -16,6 +16,7 @@ from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
 from metaloom.workers.assembly import assemble
 from metaloom.workers.checking import EXACT, Check, check_hypergradient
 from metaloom.workers.pretrained import bundle_start
+from metaloom.workers.records.names import CACHE_FOLDER
 
 __all__ = ["EXACT", "check"]
 
@@ -29,7 +30,7 @@ def check(
         BadInput: The experiment does not run on its data.
     """
     with Store(store).taken_back():
-        rehearse(experiment, cache=store / "cache", trust_code=trust_code)
+        rehearse(experiment, cache=store / CACHE_FOLDER, trust_code=trust_code)
     for number, (chosen, resolved) in enumerate(_distinct(experiment)):
         yield chosen, resolved, _check(experiment, resolved, store, compare=number == 0)
 
@@ -54,7 +55,7 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
     )
     config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
     start = bundle_start(config.learner)
-    parts = assemble(config, cache=store / "cache", start=start, trust_code=True)  # rehearsed
+    parts = assemble(config, cache=store / CACHE_FOLDER, start=start, trust_code=True)  # rehearsed
 
     def build(kind: str) -> Learner:
         given = config.outer.get("hypergradient")

@@ -16,6 +16,7 @@ from metaloom.search_spaces.resolve import baseline, baseline_name
 from metaloom.search_spaces.sections.settings import Baseline
 from metaloom.workers.pairing import paired_difference
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
 from metaloom.workers.scoring import evaluate_trial
 
 BASELINES_FOLDER = "baselines"
@@ -30,7 +31,7 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
         BadEnvironment: The machine is at fault.
     """
     notes: list[str] = []
-    best = director.state.best()
+    best = ranking.best(director.state)
     if best is not None and best.config is not None and director.state.tested is None:
         number, directory = best.number, director.directory(best.number)
         episodes = int(best.config.outer["test_episodes"])

@@ -14,7 +14,7 @@ from typing import Any
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.samplers.base import Define
@@ -30,12 +30,13 @@ from metaloom.orchestrator.scheduling.base import (
     build_scheduler,
 )
 from metaloom.orchestrator.scheduling.exchange import take_over
-from metaloom.orchestrator.state import INTERRUPTED, SearchSettings, SearchState, TrialRecord
-from metaloom.orchestrator.store import trial_directory
 from metaloom.orchestrator.trial_configs import trial_config
 from metaloom.search_spaces.resolve import Resolved
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import Report, TrialConfig
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.paths import trial_directory
+from metaloom.workers.records.search import SearchRecord, TrialRecord
+from metaloom.workers.records.trial import Report, TrialConfig
 
 
 class Director:
@@ -63,10 +64,10 @@ class Director:
         clock: Callable[[], float] = time.time,
     ) -> None:
         events = journal.events()
-        self.state = SearchState.replay(events)
+        self.state = SearchRecord.replay(events)
         if self.state.settings is None:
             raise SearchError(f"{journal.path} holds no search: it was killed while it was being made; remove it")
-        self.settings: SearchSettings = self.state.settings
+        self.settings = self.state.settings
         self.journal, self._progress, self._clock = journal, progress, clock
         self.seed = int(self.state.created["seed"])
         self.seeds = int(self.state.created.get("seeds", records.FIRST_SEEDS_VERSION))
@@ -161,9 +162,8 @@ class Director:
         """Journal that a trial cannot go on; the search does."""
         record = self.state.trials[trial]
         if not record.ended:
-            self._record(
-                [self._event(records.TRIAL_FAILED, trial, reason=problem, traceback=traceback, step=record.step)]
-            )
+            failure = {"reason": problem, "traceback": traceback, "step": record.step}
+            self._record([self._event(records.TRIAL_FAILED, trial, **failure)])
 
     def lost(self, trial: int, reason: str) -> None:
         """Journal that a trial's worker died: the trial waits to be taken up again, or has failed too often."""
@@ -183,18 +183,18 @@ class Director:
 
     def interrupt(self, reason: str) -> None:
         """End the session: running trials wait, the search is ``interrupted``. Said twice, it is done once."""
-        if self.state.state == INTERRUPTED:
+        if self.state.state == records.INTERRUPTED:
             return
         waiting = [
             self._event(records.TRIAL_INTERRUPTED, trial.number, reason=reason, lost=False)
             for trial in self.state.in_state(records.RUNNING)
         ]
-        self._record([*waiting, self._event(records.SEARCH_ENDED, None, state=INTERRUPTED, reason=reason)])
+        self._record([*waiting, self._event(records.SEARCH_ENDED, None, state=records.INTERRUPTED, reason=reason)])
 
     def end(self) -> None:
         """End the search: ``finished``, or ``failed`` if no trial came to an end without failing."""
-        succeeded = self.state.in_state(records.FINISHED, records.STOPPED)
-        self._record([self._event(records.SEARCH_ENDED, None, state="finished" if succeeded else "failed")])
+        state = records.FINISHED if self.state.in_state(records.FINISHED, records.STOPPED) else records.FAILED
+        self._record([self._event(records.SEARCH_ENDED, None, state=state)])
 
     def note(self, kind: str, payload: dict[str, Any], *, trial: int | None = None) -> None:
         """Journal a result about the search: the test of its best trial, or of a baseline."""

@@ -14,11 +14,10 @@ from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.card import CardPicture
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import read_config
+from metaloom.workers.records.trial import read_config
 from metaloom.workers.scoring import Evaluation, evaluate_trial
 
 BEST = "best"
-MANIFEST_FILE = "manifest.json"
 
 
 def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
@@ -66,8 +65,8 @@ def evaluate(
     Raises:
         MetaloomError: There is no such bundle, search or trial, or its data are gone.
     """
-    folder, cache = Path(store), Path(store) / "cache"
-    if (Path(target) / MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
+    folder, cache = Path(store), Path(store) / records.CACHE_FOLDER
+    if (Path(target) / records.MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
         bundle = load_bundle(target, trust_code=trust_code)
         return bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
     name = str(target)
@@ -108,7 +107,9 @@ def export(
     asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
     evaluation = None
     if asked:
-        evaluation = evaluate_trial(directory, cache=store / "cache", episodes=asked, trust_code=trust_code)
+        evaluation = evaluate_trial(
+            directory, cache=store / records.CACHE_FOLDER, episodes=asked, trust_code=trust_code
+        )
     origin = _origin(store, name, row)
     return write_bundle(directory, out, origin=origin, evaluation=evaluation, pictures=_pictures(directory))
 
@@ -120,18 +121,17 @@ def _pictures(directory: Path) -> list[CardPicture]:
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
     """Say where a bundle comes from."""
-    history = queries.search_history(store, name)
-    aims = queries.objectives(history)
-    sampler = history.settings.get("sampler") or {}
+    search = queries.search_record(store, name)
+    assert search.settings is not None  # it has a trial
     return {
         "search": name,
         "trial": row["id"],
-        "seed": history.seed,
+        "seed": search.created.get("seed"),
         "state": row["state"],
-        "trials in the search": len(history.trials),
-        "sampler": sampler.get("kind"),
+        "trials in the search": len(search.trials),
+        "sampler": search.settings.sampler.get("kind"),
         "knobs": row["knobs"],
-        aims[0]["metric"]: row["value"],
+        search.settings.objectives[0].metric: row["value"],
         "validation interval": row["interval"],
         "run_id": row["run_id"],
     }

@@ -22,6 +22,7 @@ import filelock
 
 from metaloom.orchestrator.errors import SearchError, StoreError
 from metaloom.orchestrator.store import explained
+from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
 
 SCHEMA = f"""
@@ -32,25 +33,6 @@ CREATE TABLE IF NOT EXISTS {MARKS_TABLE} (name TEXT PRIMARY KEY, event INTEGER N
 BUSY_TIMEOUT_S = 20.0  # another connection of this process holds the write lock for milliseconds
 LOCK_FILE = "lock"
 OWNER_FILE = "owner.json"
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of the journal.
-
-    Attributes:
-        id: Position, from 1 (0 before it is appended).
-        time: Seconds since the epoch.
-        trial: The trial it is about, or None if about the search.
-        kind: One of ``workers.records.EVENT_KINDS``.
-        payload: JSON values.
-    """
-
-    id: int
-    time: float
-    trial: int | None
-    kind: str
-    payload: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -226,19 +208,6 @@ def writer_lock(folder: Path) -> Iterator[None]:
     finally:
         (folder / OWNER_FILE).unlink(missing_ok=True)
         lock.release()
-
-
-def is_being_written(folder: Path) -> bool:
-    """Say whether a living process holds the search in ``folder``."""
-    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        return True
-    except OSError:  # a read-only store has no writer
-        return False
-    lock.release()
-    return False
 
 
 def _owner(folder: Path) -> str:

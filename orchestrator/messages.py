@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloom.workers.records.names import Report, TrialConfig
+from metaloom.workers.records.trial import Report, TrialConfig
 
 
 @dataclass(frozen=True)

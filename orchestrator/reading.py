@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
+from metaloom.workers.records.search import SearchRecord
 
 if TYPE_CHECKING:
     from metaloom.learners.solvers.bilevel import Bilevel
@@ -27,7 +27,7 @@ def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
     return load_experiment(experiment.document, changes) if changes else experiment
 
 
-def load_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchState:
+def load_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchRecord:
     """Read a search from its journal: its settings, trials, reports, tests; it may be running.
 
     Args:
@@ -40,6 +40,6 @@ def load_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchState:
     """
     journal = Journal(Store(store).existing_folder(name), read_only=True)
     try:
-        return SearchState.replay(journal.events())
+        return SearchRecord.replay(journal.events())
     finally:
         journal.close()

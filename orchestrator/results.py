@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from metaloom.orchestrator.proposing.study import Proposal
-from metaloom.orchestrator.state import SearchSettings
-from metaloom.workers.records.names import Report, TrialConfig
+from metaloom.workers.records.objectives import SearchSettings
+from metaloom.workers.records.trial import Report, TrialConfig
 
 
 def suggestion_of(proposal: Proposal, config: TrialConfig | None) -> dict[str, Any]:

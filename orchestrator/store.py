@@ -10,7 +10,6 @@
 
 import errno
 import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -20,11 +19,11 @@ from pathlib import Path
 
 from metaloom.learners.errors import unknown
 from metaloom.orchestrator.errors import SearchError, StoreError
-from metaloom.workers.records.names import JOURNAL_FILE
+from metaloom.workers.records.names import CACHE_FOLDER, JOURNAL_FILE, SEARCHES_FOLDER
+from metaloom.workers.records.paths import SEARCH_NAME, search_names
 
 DEFAULT_STORE = Path("metaloom-store")
 STORE_VARIABLE = "METALOOM_STORE"  # of the environment: what --store is by default
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 MINIMUM_FREE_BYTES = 8 * 2**20  # a small search's journal, checkpoints and episodes
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -32,7 +31,7 @@ DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 def checked_name(name: str) -> str:
     """Return ``name`` if it may name a search; raises SearchError if it could leave the store."""
-    if not NAME.fullmatch(name):
+    if not SEARCH_NAME.fullmatch(name):
         raise SearchError(
             f"a search cannot be named {name!r}: 1 to 80 of A-Z a-z 0-9 . _ - are allowed, the first neither . nor -"
         )
@@ -66,8 +65,8 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
-        self.searches = self.path / "searches"
-        self.cache = self.path / "cache"
+        self.searches = self.path / SEARCHES_FOLDER
+        self.cache = self.path / CACHE_FOLDER
         self.optuna_database = self.path / "optuna.db"
 
     def create(self) -> "Store":
@@ -115,7 +114,7 @@ class Store:
 
     def names(self) -> list[str]:
         """List the searches that have a journal."""
-        return sorted(path.parent.name for path in self.searches.glob(f"*/{JOURNAL_FILE}"))
+        return search_names(self.path)
 
     def has(self, name: str) -> bool:
         """Say whether a search has this name."""
@@ -158,11 +157,6 @@ class Store:
         while (self.searches / name / JOURNAL_FILE).exists():
             name, number = checked_name(f"{stem}-{number}"), number + 1
         return name
-
-
-def trial_directory(search_folder: Path, trial: int) -> Path:
-    """Return the directory of a trial: ``trials/0007`` under its search."""
-    return search_folder / "trials" / f"{trial:04d}"
 
 
 def command(verb: str, folder: Path) -> str:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloom.orchestrator.state import INTERRUPTED, SearchState
 from metaloom.orchestrator.tracking.outbox import Backlog
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
+from metaloom.workers.records.names import INTERRUPTED
+from metaloom.workers.records.search import SearchRecord
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,14 @@ class SearchSummary:
 
 def summarize(
     folder: Path,
-    state: SearchState,
+    state: SearchRecord,
     signal_number: int | None = None,
     *,
     notes: Sequence[str] = (),
     backlogs: Sequence[Backlog] = (),
 ) -> SearchSummary:
     """Sum up a search as it stands."""
-    best = state.best()
+    best = ranking.best(state)
     failed = {trial.number: trial.reason or "" for trial in state.in_state(records.FAILED)}
     exit_code = 1 if failed or state.state == "failed" else 0
     if state.state == INTERRUPTED:
@@ -66,7 +68,7 @@ def summarize(
         state=state.state,
         exit_code=exit_code,
         best=None if best is None else best.number,
-        value=None if best is None else state.value(best),
+        value=None if best is None else ranking.value(state, best),
         interval=None if best is None else best.reports[-1].interval,
         tested=state.tested,
         baselines=tuple(state.baselines),

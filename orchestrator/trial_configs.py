@@ -1,7 +1,8 @@
 """A trial's configuration from what the experiment resolves to."""
 
 from metaloom.search_spaces.resolve import Resolved
-from metaloom.workers.records.names import SEEDS_VERSION, TrialConfig
+from metaloom.workers.records.names import SEEDS_VERSION
+from metaloom.workers.records.trial import TrialConfig
 
 
 def trial_config(resolved: Resolved, *, search: str, trial: int, seed: int, seeds: int = SEEDS_VERSION) -> TrialConfig:

@@ -13,7 +13,8 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.outer import OPTIMIZERS
-from metaloom.workers.records.names import VALIDATION_LOSS, TrialConfig
+from metaloom.workers.records.names import VALIDATION_LOSS
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.runner import Trial

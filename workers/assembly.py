@@ -17,7 +17,7 @@ from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.pretrained import bundle_start, starts_from_bundle
 from metaloom.workers.records.episode_files import Origin
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,8 @@ from metaloom.workers.manifest import (
     read_manifest,
 )
 from metaloom.workers.pretrained import parameters_of, starts_from_bundle
-from metaloom.workers.records.names import (
-    META_KNOWLEDGE_FILE,
-    TEST,
-    TrialConfig,
-)
+from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
 

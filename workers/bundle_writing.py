@@ -22,17 +22,11 @@ from metaloom.workers.manifest import (
     BUNDLE_CONFIG_FILE,
     CARD_FILE,
     FORMAT,
-    MANIFEST_FILE,
     sign,
 )
 from metaloom.workers.records.episode_files import Origin, Seen, write_part
-from metaloom.workers.records.names import (
-    META_KNOWLEDGE_FILE,
-    TASK_FILE,
-    TEST,
-    TrialConfig,
-    read_config,
-)
+from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE, TASK_FILE, TEST
+from metaloom.workers.records.trial import TrialConfig, read_config
 from metaloom.workers.requirements import REQUIREMENTS_FILE, requirements
 from metaloom.workers.scoring import Evaluation
 

@@ -9,7 +9,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.policies import Policy
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation
 
 _SETTINGS = {

@@ -26,7 +26,6 @@ from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FI
 FORMAT = 1
 KNOWLEDGE_FORMAT = 2
 _ENTRY = "metaloom"  # the one metadata entry of a file of knowledge: canonical JSON
-GENERATIONS = 2
 _FILES = re.compile(r"checkpoint-(\d+)\.(json|safetensors)")
 
 

@@ -15,7 +15,7 @@ from metaloom.learners.outer import under_new_names
 from metaloom.workers.errors import TrialFailed
 from metaloom.workers.live_bytes import spoken_bytes
 from metaloom.workers.outer import first_non_finite
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 
 # torch's words on a CPU; the last two for sizes that it cannot even count
 _NO_MEMORY = (

@@ -7,10 +7,9 @@ from typing import Any
 
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records.names import META_KNOWLEDGE_FILE
+from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE
 
 FORMAT = 1
-MANIFEST_FILE = "manifest.json"
 BUNDLE_CONFIG_FILE = "config.yaml"
 CARD_FILE = "card.md"
 _REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)

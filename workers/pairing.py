@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from metaloom.workers.records.names import read_config
-from metaloom.workers.scoring import mean_interval, part_of_test
+from metaloom.workers.records.paths import part_of_test
+from metaloom.workers.records.trial import read_config
+from metaloom.workers.scoring import mean_interval
 
 _LOG = logging.getLogger("metaloom.pairing")
 IDENTIFYING = ("episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries")

@@ -14,9 +14,9 @@ from metaloom.workers.records.names import (
     RESIDUAL,
     TRAIN_ACCURACY,
     TRAIN_LOSS,
-    Report,
     is_better,
 )
+from metaloom.workers.records.trial import Report
 
 UNSOLVED_METRIC = f"{DIAGNOSTIC}{UNSOLVED}"
 MOST_UNSOLVED = 1e-3  # of the outer loss; beyond it the hypergradient's error is of some percent

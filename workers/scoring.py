@@ -17,11 +17,12 @@ from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
 from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records.episode_files import Drawn, Seen, rows_of_test, write_part
-from metaloom.workers.records.names import EPISODES_FOLDER, SEEDS_VERSION, TEST, read_config
+from metaloom.workers.records.names import SEEDS_VERSION, TEST, Z_95
+from metaloom.workers.records.paths import part_of_test
+from metaloom.workers.records.trial import read_config
 from metaloom.workers.seeds import derive_generator
 
 _LOG = logging.getLogger("metaloom.scoring")
-Z_95 = 1.96  # normal quantile, as the few-shot literature reports it
 
 
 @dataclass(frozen=True)
@@ -174,11 +175,6 @@ def evaluate_trial(
             seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
             write_part(part, parts.origin(config), [seen])
     return evaluation
-
-
-def part_of_test(directory: Path, seed: int) -> Path:
-    """Return the file with the rows of a trial's test on the episodes of a seed."""
-    return directory / EPISODES_FOLDER / f"part-test-{seed}.parquet"
 
 
 def summarize(

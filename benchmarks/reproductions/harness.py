@@ -20,7 +20,7 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.data.base import TaskSource
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
 from metaloom.workers.trial.runner import Trial
 

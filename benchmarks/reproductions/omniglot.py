@@ -13,7 +13,7 @@ from benchmarks.reproductions.harness import ROOT, TEST_SEED, Row, Trained, mean
 from benchmarks.reproductions.written_out import control, prototypes
 from metaloom.workers.assembly import assemble
 from metaloom.workers.data.base import DataError
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation
 from metaloom.workers.seeds import derive_generator
 

@@ -13,7 +13,8 @@ from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.learners.tensors import Tensors, part
 from metaloom.workers.bundle_writing import read_task
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.records.names import TASK_FILE, read_config
+from metaloom.workers.records.names import TASK_FILE
+from metaloom.workers.records.trial import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

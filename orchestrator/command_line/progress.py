@@ -12,15 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from metaloom.dashboards.text import knobs_text, number, scored, span
-from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.state import SearchState, TrialRecord
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 QUIET_S = 10.0  # plain lines for reports are at least so far apart; all ends of trials are shown
 ENDS = {
-    records.TRIAL_FINISHED: "finished",
-    records.TRIAL_STOPPED: "stopped",
-    records.TRIAL_FAILED: "failed",
+    records.TRIAL_FINISHED: records.FINISHED,
+    records.TRIAL_STOPPED: records.STOPPED,
+    records.TRIAL_FAILED: records.FAILED,
 }
 
 
@@ -31,7 +32,7 @@ class LineProgress:
         self._console = console
         self._told = 0.0
 
-    def update(self, event: Event, state: SearchState) -> None:
+    def update(self, event: Event, state: SearchRecord) -> None:
         """Tell what ``event`` has changed, if it is worth a line."""
         line = self._line(event, state)
         if line:
@@ -42,7 +43,7 @@ class LineProgress:
         """Print a line."""
         self._console.print(line, markup=False)
 
-    def _line(self, event: Event, state: SearchState) -> str:
+    def _line(self, event: Event, state: SearchRecord) -> str:
         if event.trial is not None and event.kind in ENDS:
             return end_line(event, state)
         if event.trial is not None and event.kind == records.TRIAL_REPORTED:
@@ -70,7 +71,7 @@ class LiveProgress(LineProgress):
         self._ended, self._asked, self._best = 0, 0, "preparing the data"
         self._begun = time.monotonic()
 
-    def update(self, event: Event, state: SearchState) -> None:
+    def update(self, event: Event, state: SearchRecord) -> None:
         """Tell ends in a lasting line, and keep what the next drawing shows (it is drawn by another thread)."""
         if event.kind != records.TRIAL_REPORTED:
             super().update(event, state)
@@ -80,7 +81,7 @@ class LiveProgress(LineProgress):
         ]
         self._ended = sum(trial.ended for trial in state.trials.values())
         self._asked = state.settings.trials if state.settings else 0
-        best = state.best()
+        best = ranking.best(state)
         self._best = "no trial has reported yet"
         if best is not None:
             self._best = f"best: trial {best.number}, {value_text(best, state)}"
@@ -101,7 +102,7 @@ class LiveProgress(LineProgress):
         return Group(head, lines)
 
 
-def end_line(event: Event, state: SearchState) -> str:
+def end_line(event: Event, state: SearchRecord) -> str:
     """Say how a trial ended."""
     assert event.trial is not None
     trial = state.trials[event.trial]
@@ -115,7 +116,7 @@ def end_line(event: Event, state: SearchState) -> str:
     return f"{beginning}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
 
 
-def lost_line(event: Event, state: SearchState) -> str:
+def lost_line(event: Event, state: SearchRecord) -> str:
     """Say that a trial's worker died, and from where the trial goes on."""
     assert event.trial is not None
     trial = state.trials[event.trial]
@@ -133,7 +134,7 @@ def test_line(name: str, event: Event) -> str:
     return f"{name}: test {evaluation.get('metric', 'score')} {score} over {evaluation['episodes']} episodes"
 
 
-def value_text(trial: TrialRecord, state: SearchState) -> str:
+def value_text(trial: TrialRecord, state: SearchRecord) -> str:
     """Write what a trial is worth by its last report."""
     if not trial.reports or state.settings is None:
         return "no report yet"

@@ -8,9 +8,9 @@ from metaloom.dashboards import queries
 from metaloom.orchestrator.command_line import tables
 from metaloom.orchestrator.command_line.answers import Answer
 from metaloom.orchestrator.command_line.progress import shown_progress
-from metaloom.orchestrator.state import INTERRUPTED
 from metaloom.orchestrator.store import command, private_umask
 from metaloom.orchestrator.summary import SearchSummary
+from metaloom.workers.records.names import INTERRUPTED, SEARCHES_FOLDER
 
 
 def run_shown(answer: Answer, store: Path, run: Callable[..., SearchSummary]) -> int:
@@ -22,7 +22,7 @@ def run_shown(answer: Answer, store: Path, run: Callable[..., SearchSummary]) ->
     for note in ended.notes:
         aside.print(note, markup=False)
     for backlog in ended.backlogs:
-        send = command("sync", store / "searches" / ended.name)
+        send = command("sync", store / SEARCHES_FOLDER / ended.name)
         text = f"{backlog.events} events have not reached {backlog.name} yet; '{send}' sends them"
         aside.print(text, markup=False)
     summary = queries.search_summary(store, ended.name)

@@ -14,21 +14,16 @@ from rich.text import Text
 from metaloom.dashboards.queries import takes_images
 from metaloom.dashboards.text import better_by, knobs_text, number, scored, span, without_best
 from metaloom.orchestrator.store import store_option
+from metaloom.workers.records import names as records
+from metaloom.workers.records.episode import EPISODE_COLUMNS_SHOWN
 
-EPISODE_COLUMNS_SHOWN = (
-    "trial",
-    "phase",
-    "step",
-    "episode",
-    "shots",
-    "loss_before",
-    "loss_after",
-    "accuracy_before",
-    "accuracy_after",
-    "hypergradient_norm",
-    "seconds",
-)
-STATE_STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
+STATE_STYLES = {
+    records.FINISHED: "green",
+    records.STOPPED: "yellow",
+    records.FAILED: "red",
+    records.RUNNING: "cyan",
+    records.WAITING: "dim",
+}
 
 
 def console(stream: TextIO) -> Console:
@@ -60,7 +55,7 @@ def show_searches(console: Console, rows: Sequence[Mapping[str, Any]], store: Pa
         return
     shown = table("name", "state", "trials", "best", "value", "objective", "last event")
     for search in rows:
-        ended = sum(search["trials"][state] for state in ("finished", "stopped", "failed"))
+        ended = sum(search["trials"][state] for state in (records.FINISHED, records.STOPPED, records.FAILED))
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(search["updated"])) if search["updated"] else "-"
         shown.add_row(
             search["name"],
@@ -141,9 +136,9 @@ def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> N
     """Print how a search ended, and how to go on."""
     show_search(console, summary)
     name, best = summary["name"], summary["best"]
-    console.print(f"Records: {store / 'searches' / name}", markup=False)
+    console.print(f"Records: {store / records.SEARCHES_FOLDER / name}", markup=False)
     places = store_option(store)
-    if summary["state"] == "interrupted":
+    if summary["state"] == records.INTERRUPTED:
         console.print(interrupted_line(summary, store), style="yellow", markup=False)
         return
     if best is None:

@@ -11,7 +11,7 @@ from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
-    from metaloom.dashboards import queries
+    from metaloom.dashboards import rows
     from metaloom.orchestrator import export as exporting
     from metaloom.orchestrator.command_line import tables
 
@@ -33,7 +33,7 @@ def evaluate(
         evaluation = exporting.evaluate(
             target, trial=trial, episodes=episodes, seed=seed, store=store, trust_code=trust_code
         ).to_json()
-        answer.give(queries.finite(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
+        answer.give(rows.to_json(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
 
 
 COMMAND = Command(

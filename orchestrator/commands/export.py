@@ -14,6 +14,7 @@ from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.options import TrialOption
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
+from metaloom.workers.records.names import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,9 +40,9 @@ def export(
     """
     with answering(as_json) as answer:
         path = exporting.export(name, out, trial=trial, episodes=episodes, store=store, trust_code=trust_code)
-        manifest = json.loads((path / exporting.MANIFEST_FILE).read_text())
+        manifest = json.loads((path / MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
-        document["files"] = sorted([*manifest["files"], exporting.MANIFEST_FILE])
+        document["files"] = sorted([*manifest["files"], MANIFEST_FILE])
         answer.give(document, lambda screen: _show_bundle(screen, document))
 
 

@@ -9,6 +9,7 @@ from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
 
 with deferred():
     from metaloom.dashboards import queries
@@ -28,18 +29,18 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
 
 def draw_if_missing(store: Path, name: str) -> None:
     """Draw what the best trial has learned where a search's end, which does so, was broken off."""
-    history = queries.search_history(store, name)
-    best = queries.best_trial(history)
-    if best is None or best.state != records.FINISHED or history.state == records.RUNNING:
+    search = queries.search_record(store, name)
+    best = ranking.best(search)
+    if best is None or best.state != records.FINISHED or search.state == records.RUNNING:
         return
-    if queries.is_drawn(store, name, best.id):
+    if queries.is_drawn(store, name, best.number):
         return
     from metaloom.dashboards.figures import draw_trial  # torch and matplotlib, which show does without
 
     try:
-        draw_trial(store, name, best.id)
+        draw_trial(store, name, best.number)
     except (MetaloomError, OSError) as error:
-        message = f"metaloom: what trial {best.id} has learned cannot be drawn: {error}"
+        message = f"metaloom: what trial {best.number} has learned cannot be drawn: {error}"
         tables.console(sys.stderr).print(message, style="yellow", markup=False)
 
 

@@ -16,7 +16,7 @@ from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.store import explained
-from metaloom.workers.records.names import Report, TrialConfig, TrialRunner
+from metaloom.workers.records.trial import Report, TrialConfig, TrialRunner
 
 if TYPE_CHECKING:
     from metaloom.learners.hypergradients.problem import Mapper

@@ -11,10 +11,10 @@ import optuna
 from optuna.trial import TrialState
 
 from metaloom.orchestrator.errors import StoreError
-from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.private_api import trial_id
-from metaloom.orchestrator.state import SearchSettings
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.objectives import SearchSettings
 
 
 class TrialMirror:

@@ -27,13 +27,13 @@ from optuna.samplers import BaseSampler
 from metaloom.learners.errors import BadInput
 from metaloom.learners.fields import make_config
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter
 from metaloom.orchestrator.proposing.mirror import TrialMirror, distributions_of
 from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
-from metaloom.orchestrator.state import SearchSettings
 from metaloom.search_spaces.sections.strategies import KIND, samplers, takes_one_objective
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.objectives import SearchSettings
 
 if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
     from metaloom.search_spaces.resolve import Resolved

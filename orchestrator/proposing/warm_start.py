@@ -3,12 +3,14 @@
 from typing import Any
 
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.state import SearchState
 from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import holds
 from metaloom.search_spaces.resolve import searched_knobs
+from metaloom.workers.records import ranking
+from metaloom.workers.records.journal import read_events
+from metaloom.workers.records.names import JOURNAL_FILE
+from metaloom.workers.records.search import SearchRecord
 
 PATH = ("search", "warm_start")
 
@@ -23,7 +25,8 @@ def starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
     if wanted is None:
         return []
     try:
-        ranked = _state(store, wanted.search).ranked()
+        journal = store.existing_folder(wanted.search) / JOURNAL_FILE
+        ranked = ranking.ranked(SearchRecord.replay(read_events(journal)))
         if not ranked:
             raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
     except SearchError as error:
@@ -33,14 +36,6 @@ def starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
         {"origin": f"warm_start:{wanted.search}/{trial.number}", "params": trial.params}
         for trial in ranked[: wanted.trials]
     ]
-
-
-def _state(store: Store, name: str) -> SearchState:
-    journal = Journal(store.existing_folder(name), read_only=True)
-    try:
-        return SearchState.replay(journal.events())
-    finally:
-        journal.close()
 
 
 def left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:

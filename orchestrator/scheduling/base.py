@@ -7,8 +7,9 @@ from typing import Annotated, Any, cast
 
 from metaloom.learners.domains import Int
 from metaloom.learners.fields import make_config
-from metaloom.orchestrator.state import Objective, SearchState, TrialRecord
 from metaloom.search_spaces.sections.strategies import KIND, SchedulerKind, schedulers
+from metaloom.workers.records.objectives import Objective
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 CONTINUE, STOP, PAUSE = "continue", "stop", "pause"
 Count = Annotated[int, Int(1, 1000, log=True)]
@@ -49,14 +50,14 @@ class Scheduler(SchedulerKind, ABC):
     """
 
     @abstractmethod
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Say whether ``trial`` goes on after its last report."""
 
-    def exploits(self, state: SearchState, *, seed: int) -> Sequence[Exploit]:
+    def exploits(self, state: SearchRecord, *, seed: int) -> Sequence[Exploit]:
         """Return what a complete generation leads to; empty where there is no population, or none is complete."""
         return ()
 
-    def may_start(self, state: SearchState, trial: TrialRecord) -> bool:
+    def may_start(self, state: SearchRecord, trial: TrialRecord) -> bool:
         """Say whether a waiting trial may go on now; without a population every one may."""
         return True
 
@@ -72,7 +73,7 @@ def build_scheduler(section: Mapping[str, Any]) -> Scheduler:
     return cast(Scheduler, make_config(schedulers()[kind], settings, "search.scheduler", kind))
 
 
-def objective_of(state: SearchState) -> Objective:
+def objective_of(state: SearchRecord) -> Objective:
     """Return the objective that trials are judged by: the first."""
     assert state.settings is not None  # a search without its first event has no reports to judge
     return state.settings.objectives[0]

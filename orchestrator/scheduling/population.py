@@ -20,8 +20,8 @@ from typing import Annotated, Any, ClassVar
 from metaloom.learners.domains import Bounds, Real
 from metaloom.orchestrator.proposing.study import real_bounds
 from metaloom.orchestrator.scheduling.base import PAUSE, Exploit, Scheduler, Steps, Verdict, first_steps, objective_of
-from metaloom.orchestrator.state import SearchState, TrialRecord
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 REDRAWS = 32  # of one knob every fourth draw is another number altogether: none of 32 is, once in ten thousand times
 
@@ -45,7 +45,7 @@ class PopulationBasedTraining(Scheduler):
     resample_probability: Annotated[float, Real(0.0, 1.0, per=()), Bounds(at_least=0, at_most=1)] = 0.25
     factor: Annotated[float, Real(1.1, 2.0, per=()), Bounds(above=1)] = 1.2
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Pause the trial if its report completes its generation."""
         before = trial.reports[-2].step if len(trial.reports) > 1 else 0
         generation = self._generation(trial)
@@ -53,12 +53,12 @@ class PopulationBasedTraining(Scheduler):
             return Verdict(PAUSE, f"waits for generation {generation} of the population")
         return Verdict()
 
-    def may_start(self, state: SearchState, trial: TrialRecord) -> bool:
+    def may_start(self, state: SearchRecord, trial: TrialRecord) -> bool:
         """Let a paused trial go on once its generation is complete; its exchange is journalled by then."""
         generation = self._generation(trial)
         return generation == 0 or self._is_complete(state, generation)
 
-    def exploits(self, state: SearchState, *, seed: int) -> Sequence[Exploit]:
+    def exploits(self, state: SearchRecord, *, seed: int) -> Sequence[Exploit]:
         """Return the exchanges of the generation that has just been completed, if any."""
         alive = [trial for trial in state.trials.values() if not trial.ended]
         generation = min((self._generation(trial) for trial in alive), default=0)
@@ -67,7 +67,7 @@ class PopulationBasedTraining(Scheduler):
             return ()
         return self._exchange(state, alive, generation, seed)
 
-    def _exchange(self, state: SearchState, alive: Sequence[TrialRecord], generation: int, seed: int) -> list[Exploit]:
+    def _exchange(self, state: SearchRecord, alive: Sequence[TrialRecord], generation: int, seed: int) -> list[Exploit]:
         objective = objective_of(state)
         ranked = sorted(alive, key=lambda trial: (-objective.score(trial.reports[-1]), trial.number))
         count = min(max(1, int(len(ranked) * self.quantile)), len(ranked) // 2)
@@ -106,7 +106,7 @@ class PopulationBasedTraining(Scheduler):
             changed[name] = min(max(changed[name], low), high)
         return changed
 
-    def _is_complete(self, state: SearchState, generation: int) -> bool:
+    def _is_complete(self, state: SearchRecord, generation: int) -> bool:
         """Say whether every trial of the population has ended or stands at ``generation`` or beyond."""
         if state.settings is None or len(state.trials) < state.settings.trials:
             return False

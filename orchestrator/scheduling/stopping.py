@@ -18,9 +18,9 @@ from typing import Annotated, ClassVar
 
 from metaloom.learners.domains import Bounds, Int, Real
 from metaloom.orchestrator.scheduling.base import STOP, Count, Scheduler, Steps, Verdict, first_steps, objective_of
-from metaloom.orchestrator.state import SearchState, TrialRecord
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
 from metaloom.workers.records import names as records
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 Reduction = Annotated[int, Int(2, 10), Bounds(at_least=2)]
 
@@ -32,7 +32,7 @@ class RunAll(Scheduler):
 
     one_objective: ClassVar[bool] = False
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Go on."""
         return Verdict()
 
@@ -50,7 +50,7 @@ class ASHA(Scheduler):
     grace_steps: Steps = None
     reduction_factor: Reduction = 3
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Stop a trial that is not among the best 1/reduction_factor at a rung it has just passed."""
         others = [other for other in state.trials.values() if other is not trial]
         return _judge_by_rungs(state, trial, others, first_steps(self.grace_steps, trial), self.reduction_factor)
@@ -71,7 +71,7 @@ class Hyperband(Scheduler):
     reduction_factor: Reduction = 3
     brackets: Count = 3
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Judge the trial among those of its bracket."""
         bracket = trial.number % self.brackets
         grace = first_steps(self.grace_steps, trial) * self.reduction_factor**bracket
@@ -94,7 +94,7 @@ class Median(Scheduler):
     grace_steps: Steps = None
     startup_trials: Count = 4
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Stop the trial if its best value so far is below that median."""
         if trial.step < first_steps(self.grace_steps, trial):
             return Verdict()
@@ -126,7 +126,7 @@ class Paired(Scheduler):
     grace_steps: Steps = None
     confidence: Annotated[float, Real(0.8, 0.99, per=()), Bounds(above=0.5, below=1)] = 0.95
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Compare with the best other trial at each rung just passed; the rungs double."""
         mine = trial.reports[-1]
         sign = 1.0 if records.VALIDATION_ACCURACY in mine.metrics else -1.0  # what ``scores`` are of
@@ -173,7 +173,7 @@ def _passed(trial: TrialRecord, rungs: Iterator[int]) -> list[int]:
 
 
 def _judge_by_rungs(
-    state: SearchState, trial: TrialRecord, others: Sequence[TrialRecord], grace: int, reduction: int
+    state: SearchRecord, trial: TrialRecord, others: Sequence[TrialRecord], grace: int, reduction: int
 ) -> Verdict:
     objective = objective_of(state)
     mine = objective.score(trial.reports[-1])

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloom.orchestrator.journal import Event, Journal, Mark, Projection
+from metaloom.orchestrator.journal import Journal, Mark, Projection
 from metaloom.orchestrator.store import command
+from metaloom.workers.records.journal import Event
 
 POLL_S = 1.0  # MLflow costs 5 ms a batch however small: a second of events makes one
 BATCH_EVENTS = 500

@@ -13,11 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.orchestrator.journal import Event, Journal, Projection
+from metaloom.orchestrator.journal import Journal, Projection
 from metaloom.orchestrator.tracking import client
 from metaloom.orchestrator.tracking.outbox import Backlog, Outbox, Outboxes, Warn
 from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter, TrackingState
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.tracking.runs import Runs

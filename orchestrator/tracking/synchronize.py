@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from metaloom.orchestrator.journal import Event, Journal, writer_lock
-from metaloom.orchestrator.state import ACTIVE, INTERRUPTED, SearchState
+from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.tracking.outbox import Backlog, Warn
 from metaloom.orchestrator.tracking.projection import drain
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.names import INTERRUPTED
+from metaloom.workers.records.search import SearchRecord
 
 PATIENCE_S = 3600.0
 
@@ -34,8 +36,8 @@ def synchronize(store: Path, name: str, *, warn: Warn, timeout_s: float = PATIEN
 def _end_if_killed(journal: Journal) -> dict[str, str]:
     """Journal the end of a session that was cut off; return the search's tracking section."""
     events = journal.events()
-    state = SearchState.replay(events)
-    if state.state == ACTIVE:
+    state = SearchRecord.replay(events)
+    if state.state == records.RUNNING:
         # At the time of the last event: the time since then is no part of the search's budget.
         moment = events[-1].time
         cut_off = [

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.dashboards.queries import TRIALS_FOLDER
-from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.state import INTERRUPTED
 from metaloom.orchestrator.tracking.client import flattened
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.names import INTERRUPTED
+from metaloom.workers.records.paths import parts_of, trial_directory, trial_label
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.tracking.runs import Runs
@@ -28,7 +28,6 @@ PARENT_TAG = "mlflow.parentRunId"
 # Recording may cost 3% of the time: a long trial is drawn as it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
-EXPERIMENT_FILE = "experiment.yaml"
 CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
 TRIAL_ARTIFACTS = (
     records.CONFIG_FILE,
@@ -100,7 +99,7 @@ class RunWriter:
         experiment = event.payload.get("experiment") or {}
         runs.params(parent, flattened(experiment))
         runs.text(parent, json.dumps(experiment, indent=1), "experiment_resolved.json")
-        runs.upload(parent, self._folder / EXPERIMENT_FILE)
+        runs.upload(parent, self._folder / records.EXPERIMENT_FILE)
 
     def _search_started(self, runs: "Runs", event: Event) -> None:
         runs.tag(self.state.parent_run_id, STATE_TAG, records.RUNNING)
@@ -148,8 +147,8 @@ class RunWriter:
                 self._scores(runs, event, run, records.TEST, evaluation)
         runs.text(parent, json.dumps(evaluation, indent=1), "test.json")
         if trial in self.state.runs and records.EPISODES_FOLDER in self._trial_artifacts:  # it had ended before
-            episodes = self._folder / TRIALS_FOLDER / f"{int(trial):04d}" / records.EPISODES_FOLDER
-            for part in sorted(episodes.glob("part-test-*.parquet")):
+            episodes = trial_directory(self._folder, int(trial)) / records.EPISODES_FOLDER
+            for part in parts_of(episodes, tests_alone=True):
                 runs.upload(self.state.runs[trial], part, episodes.name)
 
     def _scores(self, runs: "Runs", event: Event, run: str, prefix: str, evaluation: Mapping[str, Any]) -> None:
@@ -248,7 +247,7 @@ class RunWriter:
         """Return the run of the event's trial, made now if it is new."""
         trial = str(event.trial)
         if trial not in self.state.runs:
-            tags = self._tags(f"{self._folder.name}-{event.trial:04d}")
+            tags = self._tags(f"{self._folder.name}-{trial_label(int(trial))}")
             tags |= {PARENT_TAG: self.state.parent_run_id, TRIAL_TAG: trial}
             self.state.runs[trial] = runs.create(tags, _milliseconds(event))
             self.state.running.append(trial)  # MLflow makes every run RUNNING
@@ -257,7 +256,7 @@ class RunWriter:
     def _end_trial(self, runs: "Runs", event: Event, trial: str, status: str, state: str) -> None:
         run = self.state.runs[trial]
         runs.tag(run, STATE_TAG, state)
-        directory = self._folder / TRIALS_FOLDER / f"{int(trial):04d}"
+        directory = trial_directory(self._folder, int(trial))
         for name in self._trial_artifacts:
             runs.upload(run, directory / name)
         runs.end(run, status, _milliseconds(event))

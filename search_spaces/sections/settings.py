@@ -5,18 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
 
+from metaloom.search_spaces.metrics import Metric
+
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$")]
-# what a report may be judged by; the names are spelt in workers/records/names.py
-Metric = Literal[
-    "validation_accuracy",
-    "validation_loss",
-    "train_loss",
-    "train_accuracy",
-    "seconds",
-    "adapt_seconds",
-    "parameters",
-]
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 

@@ -22,7 +22,7 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.workers.errors import StorageError
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from tests.support import toy
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
 from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
@@ -53,7 +53,7 @@ def apart() -> Iterator[Executor]:
 
 
 def second_device() -> Any:
-    return importlib.import_module("tests.support.second_device")
+    return importlib.import_module("second_device")
 
 
 def check_what_the_device_refuses() -> None:

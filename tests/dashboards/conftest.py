@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
+from metaloom.workers.records.episode import EPISODE_COLUMNS
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.trial import Report
 
 Write = Callable[..., Path]
 
@@ -20,12 +23,12 @@ def report(step: int, value: float, *, finished: bool = False, **metrics: float)
     scores = (value - 0.1, value, value + 0.1)
     told = {records.VALIDATION_ACCURACY: value, records.TRAIN_LOSS: 1.0 / step, **metrics}
     interval = (value - 0.05, value + 0.05)
-    return records.Report(step, told, interval, scores, 10 * step, float(step), finished).to_json()
+    return Report(step, told, interval, scores, 10 * step, float(step), finished).to_json()
 
 
 def episode(trial: int, phase: str, number: int, after: float) -> dict[str, Any]:
     """Return an episode row."""
-    row: dict[str, Any] = dict.fromkeys(records.EPISODE_COLUMNS, 0)
+    row: dict[str, Any] = dict.fromkeys(EPISODE_COLUMNS, 0)
     row |= {"search": "first", "trial": trial, "phase": phase, "step": 10, "episode": number, "source": "glyphs"}
     row |= {"class_ids": [1, 2], "sample_ids": [3, 4], "losses": [1.5, 0.5], "accuracies": [0.2, after]}
     row |= {"accuracy_before": 0.2, "accuracy_after": after, "setting": "inductive", "batch_norm": "batch"}

@@ -13,9 +13,10 @@ import pytest
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.filters import FilterError
-from metaloom.dashboards.history import RecordsError, is_alive
+from metaloom.dashboards.liveness import is_alive
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import RecordsError
 from tests.dashboards.conftest import SUGGESTED, Write, episode, report, story
 
 STARTED = (records.SEARCH_STARTED, None, {"pid": 0, "host": "elsewhere"})
@@ -52,7 +53,7 @@ def test_a_baseline_of_an_old_record_is_compared_with_nothing(tmp_path: Path, wr
 
 
 def test_each_way_a_trial_can_go_has_its_state(tmp_path: Path, write_search: Write) -> None:
-    knobs = {"knobs": {}, **SUGGESTED}
+    knobs = {"knobs": {}, "attempt": 1, **SUGGESTED}
     begun = [(kind, n, knobs) for n in range(4) for kind in (records.TRIAL_SUGGESTED, records.TRIAL_STARTED)]
     events = [
         STARTED,
@@ -82,9 +83,9 @@ def test_a_killed_driver_leaves_no_running_trial(tmp_path: Path, write_search: W
 def test_a_step_reported_again_counts_once(tmp_path: Path, write_search: Write) -> None:
     again = (records.TRIAL_REPORTED, 0, {"report": report(10, 0.3)})
     write_search("first", [STARTED, *story({0: 0.7})[:3], again])
-    trial = queries.search_history(tmp_path, "first").trials[0]
-    assert list(trial.reports) == [10]
-    assert trial.last["metrics"][records.VALIDATION_ACCURACY] == 0.3
+    trial = queries.search_record(tmp_path, "first").trials[0]
+    assert [one.step for one in trial.reports] == [10]
+    assert trial.last is not None and trial.last.metrics[records.VALIDATION_ACCURACY] == 0.3
 
 
 def test_several_objectives_have_a_front_of_what_nothing_betters(tmp_path: Path, write_search: Write) -> None:

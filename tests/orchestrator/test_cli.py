@@ -18,6 +18,7 @@ from metaloom.orchestrator.command_line import cli, registry
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
+from metaloom.workers.records.episode import EPISODE_COLUMNS
 
 SMALL = [
     *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
@@ -124,7 +125,7 @@ def test_runs_lists_the_search(run: Run, store: Path) -> None:
 def test_episodes_are_rows_and_a_total(run: Run, store: Path) -> None:
     document = run("episodes", "first", "--phase", "validation", "--limit", "3", "--store", store, "--json").document
     assert (len(document["rows"]), document["total"]) == (3, 2 * 2 * 4)
-    assert set(document["rows"][0]) == set(records.EPISODE_COLUMNS)
+    assert set(document["rows"][0]) == set(EPISODE_COLUMNS)
     where = ["--where", "phase == 'train' and trial == 1"]
     assert run("episodes", "first", *where, "--store", store, "--json").document["total"] == 4 * 2
     assert "of 8 episodes" in run("episodes", "first", *where, "--store", store).out

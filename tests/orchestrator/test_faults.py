@@ -17,8 +17,8 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records
+from metaloom.workers.records.search import SearchRecord
 from tests.support import toy
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -68,22 +68,22 @@ def finish(folder: Path, executor: str, outer: dict[str, Any]) -> None:
     assert driver.returncode == 0, errors
 
 
-def state_of(folder: Path) -> SearchState:
+def state_of(folder: Path) -> SearchRecord:
     journal = Journal(folder, read_only=True)
     try:
-        return SearchState.replay(journal.events())
+        return SearchRecord.replay(journal.events())
     finally:
         journal.close()
 
 
-def uninterrupted(folder: Path, outer: dict[str, Any]) -> SearchState:
+def uninterrupted(folder: Path, outer: dict[str, Any]) -> SearchRecord:
     director = toy.direct(folder, toy.ToySpace(outer), **SECTION)
     InlineExecutor(Interruption()).run(director, toy.open_toy)
     director.end()
     return director.state
 
 
-def summed_up(state: SearchState) -> Any:
+def summed_up(state: SearchRecord) -> Any:
     return {
         number: (trial.state, trial.knobs, trial.values, [(one.step, one.metrics, one.scores) for one in trial.reports])
         for number, trial in state.trials.items()

@@ -10,7 +10,8 @@ import pytest
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError, StoreError
-from metaloom.orchestrator.journal import Event, Journal, Mark, is_being_written, writer_lock
+from metaloom.orchestrator.journal import Journal, Mark, writer_lock
+from metaloom.workers.records.journal import Event
 
 WRITER = """
 import sys
@@ -88,11 +89,11 @@ def test_what_cannot_be_written_is_the_environments_fault(tmp_path: Path) -> Non
 
 
 def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
-    with writer_lock(tmp_path):
-        assert is_being_written(tmp_path)
-        with pytest.raises(SearchError, match=f"process {os.getpid()} on "), writer_lock(tmp_path):
-            pass
-    assert not is_being_written(tmp_path)
+    second = pytest.raises(SearchError, match=f"process {os.getpid()} on ")
+    with writer_lock(tmp_path), second, writer_lock(tmp_path):
+        pass
+    with writer_lock(tmp_path):  # the first has let go of it
+        assert Journal(tmp_path).events() == []
 
 
 def test_a_reader_reads_while_a_writer_writes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from metaloom.dashboards import json_page
 from metaloom.orchestrator.command_line import cli, registry
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
@@ -126,12 +127,15 @@ def test_a_command_is_told_as_documented(
     found = document(*arguments)
     known = documented[arguments[0]]
     assert_told(found, known)
-    tables = dict(re.findall(r"^\| (`.*?) \| (.*?) \|$", PAGE, flags=re.M))
-    told = {"check": ("details", "`details.*`"), "episodes": ("rows", "`rows[].*`")}.get(arguments[0])
-    if told:  # the keys of these are told in words
-        inner = found[told[0]]
-        one = inner[0] if isinstance(inner, list) else next(iter(inner.values()))
-        assert {key for key in one if f"`{key}`" not in tables[told[1]]} == set()
+    if arguments[0] == "check":  # the keys of its details are told in words
+        tables = dict(re.findall(r"^\| (`.*?) \| (.*?) \|$", PAGE, flags=re.M))
+        one = next(iter(found["details"].values()))
+        assert {key for key in one if f"`{key}`" not in tables["`details.*`"]} == set()
+
+
+def test_the_tables_are_those_of_the_rows() -> None:
+    assert json_page.regenerated(PAGE) == PAGE, "run: python -m metaloom.dashboards.json_page docs/json.md"
+    assert {name for _, name, _ in json_page.BLOCK.findall(PAGE)} == {*json_page.ROWS, "episodes"}
 
 
 def test_a_bundle_is_told_as_documented(

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from metaloom.orchestrator import api
 from metaloom.orchestrator.errors import ClusterError
-from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.state import SearchState
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.search import SearchRecord
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.executors.ray_cluster.connection import Connection
@@ -48,7 +48,7 @@ class Evaluators:
 
     any = False
 
-    def update(self, event: Event, state: SearchState) -> None:
+    def update(self, event: Event, state: SearchRecord) -> None:
         """Look now."""
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):  # it has ended meanwhile

@@ -46,7 +46,7 @@ SCHEDULER = '''
 from dataclasses import dataclass
 
 from metaloom.orchestrator.scheduling.base import STOP, Scheduler, Steps, Verdict, first_steps
-from metaloom.orchestrator.state import SearchState, TrialRecord
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
 
 
@@ -57,7 +57,7 @@ class EveryOther(Scheduler):
 
     grace_steps: Steps = None
 
-    def judge(self, state: SearchState, trial: TrialRecord) -> Verdict:
+    def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         odd = trial.number % 2 == 1 and trial.step >= first_steps(self.grace_steps, trial)
         return Verdict(STOP, "its number is odd") if odd else Verdict()
 '''
@@ -84,7 +84,7 @@ import json, os, sys
 
 from metaloom.orchestrator import api
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.state import SearchState
+from metaloom.workers.records.search import SearchRecord
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.loading import load_experiment
 
@@ -93,7 +93,7 @@ experiment, wrong = json.load(open("given.json"))
 
 def trials(name):
     journal = Journal(api.Store("store").existing_folder(name), read_only=True)
-    return [(one.params, one.state) for one in SearchState.replay(journal.events()).trials.values()]
+    return [(one.params, one.state) for one in SearchRecord.replay(journal.events()).trials.values()]
 
 
 def refused(changes):

@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 
 from metaloom.orchestrator.command_line.progress import LineProgress, LiveProgress, shown_progress
-from metaloom.orchestrator.journal import Event
-from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.search import SearchRecord
 from tests.dashboards.conftest import report
 
 KNOBS = {"learner": "maml", "learner[maml].update.rate": 0.25}
@@ -35,7 +35,7 @@ STORY: list[tuple[str, int | None, dict[str, Any]]] = [
 
 
 def follow(progress: LineProgress, story: list[tuple[str, int | None, dict[str, Any]]]) -> None:
-    state = SearchState()
+    state = SearchRecord()
     for number, (kind, trial, payload) in enumerate(story):
         event = Event(number + 1, 100.0 + number, trial, kind, payload)
         state.apply(event)

@@ -16,11 +16,13 @@ from metaloom.dashboards.queries import search_summary
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator import api
 from metaloom.orchestrator.api import resume, search, train
-from metaloom.orchestrator.journal import Event, Journal
-from metaloom.orchestrator.state import SearchState
+from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import read_config
+from metaloom.workers.records import ranking
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.trial import read_config
 from metaloom.workers.scoring import mean_interval
 
 FILE = """\
@@ -41,7 +43,7 @@ class CutAfter:
     def __init__(self, reports: int) -> None:
         self.left = reports
 
-    def update(self, event: Event, state: SearchState) -> None:
+    def update(self, event: Event, state: SearchRecord) -> None:
         self.left -= event.kind == records.TRIAL_REPORTED
         if self.left == 0:
             raise KilledError
@@ -58,11 +60,11 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def state_of(store: Path, name: str) -> SearchState:
-    return SearchState.replay(Journal(Store(store).folder(name), read_only=True).events())
+def state_of(store: Path, name: str) -> SearchRecord:
+    return SearchRecord.replay(Journal(Store(store).folder(name), read_only=True).events())
 
 
-def values(state: SearchState) -> dict[int, Any]:
+def values(state: SearchRecord) -> dict[int, Any]:
     return {n: (t.state, t.knobs, t.values, [r.scores for r in t.reports]) for n, t in state.trials.items()}
 
 
@@ -255,7 +257,7 @@ def test_a_warm_start_takes_the_best_of_an_earlier_search(tmp_path: Path, file: 
         trials=1,
     )
     first, second = state_of(tmp_path / "store", "first"), state_of(tmp_path / "store", "second")
-    best = first.best()
+    best = ranking.best(first)
     assert best is not None
     assert second.trials[0].params == best.params and second.trials[0].origin == f"warm_start:first/{best.number}"
 

@@ -6,8 +6,8 @@ import pytest
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.study import build_sampler, trial_seed
-from metaloom.orchestrator.state import SearchSettings
 from metaloom.search_spaces.sections.strategies import samplers
+from metaloom.workers.records.objectives import SearchSettings
 from tests.support import bowls, toy
 
 

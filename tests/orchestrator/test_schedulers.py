@@ -13,10 +13,11 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, build_scheduler
 from metaloom.orchestrator.scheduling.stopping import paired_t
-from metaloom.orchestrator.state import Objective, SearchSettings, SearchState, TrialRecord
 from metaloom.search_spaces.sections.strategies import schedulers
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import Report
+from metaloom.workers.records.objectives import Objective, SearchSettings
+from metaloom.workers.records.search import SearchRecord, TrialRecord
+from metaloom.workers.records.trial import Report
 from tests.support import toy
 
 KINDS = {"none", "asha", "hyperband", "median", "paired", "pbt"}
@@ -31,8 +32,8 @@ def trial(number: int, *reports: Report, state: str = records.RUNNING) -> TrialR
     return TrialRecord(number, state, {}, {}, {}, "random", None, reports=list(reports))
 
 
-def state(*trials: TrialRecord, wanted: int = 9) -> SearchState:
-    made = SearchState()
+def state(*trials: TrialRecord, wanted: int = 9) -> SearchRecord:
+    made = SearchRecord()
     made.settings = SearchSettings(wanted, (Objective(records.VALIDATION_ACCURACY, "maximize"),))
     made.trials = {one.number: one for one in trials}
     return made

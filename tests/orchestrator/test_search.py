@@ -12,9 +12,10 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import Assignment, Message
-from metaloom.orchestrator.state import SearchState
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import Report
+from metaloom.workers.records import ranking
+from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.trial import Report
 from tests.support import toy
 
 
@@ -29,7 +30,7 @@ def test_a_search_runs_all_its_trials_and_names_the_best(tmp_path: Path) -> None
     trials = director.state.trials
     assert sorted(trials) == list(range(6)) and director.is_over
     assert all(trial.state == records.FINISHED and trial.step == toy.STEPS for trial in trials.values())
-    best = director.state.best()
+    best = ranking.best(director.state)
     assert best is not None
     assert best.values[records.VALIDATION_LOSS] == min(t.values[records.VALIDATION_LOSS] for t in trials.values())
     assert director.state.state == "finished"
@@ -37,7 +38,7 @@ def test_a_search_runs_all_its_trials_and_names_the_best(tmp_path: Path) -> None
 
 def test_a_replay_gives_the_state_back(tmp_path: Path) -> None:
     director = run_inline(toy.direct(tmp_path / "s", scheduler={"kind": "asha", "grace_steps": 2}))
-    again = SearchState.replay(director.journal.events())
+    again = SearchRecord.replay(director.journal.events())
     assert again.trials == director.state.trials
     assert again.elapsed_s == director.state.elapsed_s
 
@@ -137,8 +138,10 @@ def test_the_best_trial_is_the_one_that_is_shown_whatever_state_it_is_in(tmp_pat
     director.start()
 
     def best() -> int | None:
-        shown, known = queries.search_summary(store, "s")["best"], director.state.best()
-        assert (shown and (shown["id"], shown["value"])) == (known and (known.number, director.state.value(known)))
+        shown, known = queries.search_summary(store, "s")["best"], ranking.best(director.state)
+        assert (shown and (shown["id"], shown["value"])) == (
+            known and (known.number, ranking.value(director.state, known))
+        )
         return None if known is None else known.number
 
     assert best() is None
@@ -179,7 +182,7 @@ def test_time_between_sessions_does_not_count(tmp_path: Path) -> None:
 def test_constraints_put_infeasible_trials_last(tmp_path: Path) -> None:
     constraints = [{"metric": records.PARAMETERS, "max": 20}]
     director = run_inline(toy.direct(tmp_path / "s", trials=8, constraints=constraints))
-    best = director.state.best()
+    best = ranking.best(director.state)
     assert best is not None and best.reports[-1].metrics[records.PARAMETERS] <= 20
 
 
@@ -189,7 +192,7 @@ def test_several_objectives_have_a_pareto_front(tmp_path: Path) -> None:
         {"metric": records.PARAMETERS, "direction": "maximize"},
     ]
     director = run_inline(toy.direct(tmp_path / "s", trials=10, objectives=objectives))
-    front = director.state.pareto_front()
+    front = ranking.pareto_front(director.state)
     loss = [trial.values[records.VALIDATION_LOSS] for trial in front]
     size = [trial.values[records.PARAMETERS] for trial in front]
     assert len(front) >= 2

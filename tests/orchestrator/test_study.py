@@ -13,9 +13,11 @@ from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors.hosting import TrialHost
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
-from metaloom.orchestrator.journal import Event, Journal
+from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
+from metaloom.workers.records.journal import Event
 from tests.support import toy
 
 
@@ -184,4 +186,4 @@ def test_several_objectives_reach_the_database(tmp_path: Path) -> None:
     stored = database(tmp_path, director, director.journal.events())
     assert all(len(trial.values or []) == 2 for trial in stored if trial.state == TrialState.COMPLETE)
     best = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'optuna.db'}").best_trials
-    assert {trial.number for trial in best} == {trial.number for trial in director.state.pareto_front()}
+    assert {trial.number for trial in best} == {trial.number for trial in ranking.pareto_front(director.state)}

@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from metaloom.orchestrator.journal import Event, Journal, Mark
+from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.outbox import Backlog, first_line
 from metaloom.orchestrator.tracking.projection import drain, start_projections
 from metaloom.orchestrator.tracking.writing import SEARCH_TAG, STATE_TAG, TRIAL_TAG
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.trial import TrialConfig
 from tests.dashboards.conftest import episode, report, story
 
 tracking_client.quieten()
@@ -108,7 +110,8 @@ def test_a_finished_search_is_all_there(search: Search) -> None:
     part = search.folder / "trials" / "0001" / "episodes" / "part-0-20.parquet"
     part.parent.mkdir(parents=True)
     parquet.write_table(pa.Table.from_pylist([episode(1, "validation", 0, 0.9)], schema=EPISODE_SCHEMA), part)
-    config = {"config": {"outer": {"steps": 20, "clip": None}, "seed": 3}}
+    outer = {"steps": 20, "clip": None}
+    config = {"config": TrialConfig("first", 1, 3, {}, {}, outer=outer).to_json()}
     events = story({0: 0.7, 1: 0.9})
     events[5][2].update(config)
     evaluation = {"metric": "accuracy", "mean": 0.88, "interval": [0.86, 0.9], "episodes": 600}
@@ -227,7 +230,9 @@ def test_what_mlflow_refuses_is_told_and_holds_nothing_back(search: Search) -> N
     suggested = story({0: 0.5})[0]
     suggested[2]["knobs"] = {"text": "y" * 10_000, "odd@knob": 1}
     search.tell(STARTED, suggested, (records.TRIAL_REPORTED, 0, {"report": odd}))
-    moved = (records.TRIAL_EXPLOITED, 0, {"knobs": {"rate": 0.3, "kind": "adam"}, "config": {}})
+    config = TrialConfig("first", 0, 0, {}, {}).to_json()
+    exchange = {"donor": 1, "generation": 1, "params": {}, "distributions": {}, "config": config}
+    moved = (records.TRIAL_EXPLOITED, 0, {"knobs": {"rate": 0.3, "kind": "adam"}, **exchange})
     search.tell(moved, ("a_kind_of_the_future", 0, {}), ENDED)
     assert search.drain() == []
     metrics = search.runs()[1]["0"].data.metrics

@@ -146,7 +146,7 @@ def test_regression_has_no_accuracy(part):
 
 def test_objectives_are_metrics_that_trials_report():
     metrics = Objective.model_fields["metric"].annotation.__args__
-    assert set(metrics) <= set(records.METRICS)
+    assert set(metrics) >= records.MAXIMIZED
     for metric in metrics:
         direction = Objective.model_validate(metric).direction
         assert (direction == "maximize") == (metric in records.MAXIMIZED)

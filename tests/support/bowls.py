@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.orchestrator.journal import Event
 from metaloom.orchestrator.proposing.study import Proposer
-from metaloom.orchestrator.state import SearchSettings
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.objectives import SearchSettings
 from tests.support import toy
 
 BEST = {"method": "deep", "rate": 10**-3.2, "deep.decay": 0.8, "deep.width": 8}

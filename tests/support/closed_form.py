@@ -21,7 +21,7 @@ from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.device import Device, prepare_device
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 
 FEATURES = 16
 SINE = TaskShape("regression", (1,), 1)

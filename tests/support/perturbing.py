@@ -7,7 +7,7 @@ from typing import Any
 
 from metaloom.learners.errors import LearnerError
 from metaloom.orchestrator.executors.ray_cluster.perturbations import PerturbationWorkers
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 
 CONFIG = TrialConfig(search="s", trial=0, seed=0, tasks={}, learner={}, inner={}, outer={}, resources={})
 

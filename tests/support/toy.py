@@ -18,7 +18,7 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.errors import TrialFailed
 from metaloom.workers.records import names as records
-from metaloom.workers.records.names import Report, TrialConfig
+from metaloom.workers.records.trial import Report, TrialConfig
 
 TRUTH_FILE = "truth.jsonl"
 STATE_FILE = "state.json"

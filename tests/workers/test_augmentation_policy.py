@@ -16,7 +16,7 @@ from metaloom.learners.knowledge.policies import Policy, SubPolicy, Use
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.trial.runner import Trial
 
 INVERT = Policy("policy", (SubPolicy(1.0, (Use("invert", 1.0, 0.0),)),))

@@ -26,7 +26,8 @@ from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import BundleError, StorageError
 from metaloom.workers.manifest import FORMAT, sign
 from metaloom.workers.records.episode_files import read_episodes
-from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TrialConfig
+from metaloom.workers.records.names import META_KNOWLEDGE_FILE
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import SIGN, Sines

@@ -21,7 +21,6 @@ from metaloom.workers.records.episode_files import (
     Seen,
     part_files,
     read_episodes,
-    to_records,
     to_table,
 )
 from tests.support.limits import no_file_above
@@ -60,27 +59,39 @@ def test_rows_say_what_was_seen(batches):
     table = to_table(ORIGIN, given_seen)
     table.validate(full=True)
     assert table.schema == EPISODE_SCHEMA
-    rows = to_records(table)
+    rows = table.to_pylist()
     expected = [(batch, *pair) for batch in batches for pair in batch[2]]
     assert len(rows) == len(expected)
     for row, ((phase, step, _, seconds, norm), drawn, outcome) in zip(rows, expected, strict=True):
-        assert (row.search, row.trial, row.source) == ("größer", 7, "glyphs")
-        assert (row.phase, row.step, row.seconds, row.hypergradient_norm) == (phase, step, seconds, norm)
-        found = (row.episode, row.seed, row.class_ids, row.sample_ids, row.ways, row.shots, row.queries)
-        assert found == tuple(drawn)
-        assert (row.losses, row.accuracies) == (outcome.losses, outcome.accuracies)
-        assert (row.loss_before, row.loss_after) == (outcome.losses[0], outcome.losses[-1])
         accuracies = outcome.accuracies or (None,)
-        assert (row.accuracy_before, row.accuracy_after) == (accuracies[0], accuracies[-1])
-        assert (row.setting, row.batch_norm) == ("transductive", "batch")
+        assert row == {
+            "search": "größer",
+            "trial": 7,
+            "source": "glyphs",
+            "setting": "transductive",
+            "batch_norm": "batch",
+            "phase": phase,
+            "step": step,
+            "seconds": seconds,
+            "hypergradient_norm": norm,
+            **drawn._asdict(),
+            "class_ids": list(drawn.class_ids),
+            "sample_ids": list(drawn.sample_ids),
+            "losses": list(outcome.losses),
+            "accuracies": list(outcome.accuracies),
+            "loss_before": outcome.losses[0],
+            "loss_after": outcome.losses[-1],
+            "accuracy_before": accuracies[0],
+            "accuracy_after": accuracies[-1],
+        }
 
 
 def test_what_was_not_measured_is_absent():
     outcome = EpisodeOutcome((math.nan, 1.0), (math.nan, 0.5))
     table = to_table(ORIGIN, [Seen("train", 0, [Drawn(0, 0, (), (), 0, 1, 1)], [outcome], 0.1)])
-    (row,) = to_records(table)
-    assert row.losses == (None, 1.0)
-    assert (row.loss_before, row.accuracy_before, row.accuracy_after) == (None, None, 0.5)
+    (row,) = table.to_pylist()
+    assert row["losses"] == [None, 1.0]
+    assert (row["loss_before"], row["accuracy_before"], row["accuracy_after"]) == (None, None, 0.5)
 
 
 def test_a_resumed_trial_writes_no_row_twice(tmp_path):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from metaloom.workers.records.names import Report
+from metaloom.workers.records.trial import Report
 from tests.support.killable import opened, run
 from tests.workers.test_trial import assert_same, timeless
 

@@ -11,7 +11,7 @@ from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import SIGN, Sines

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from metaloom.learners.base import EpisodeOutcome
 from metaloom.workers.pairing import PairedDifference, paired_difference
 from metaloom.workers.records.episode_files import Drawn, Origin, Seen, write_part
-from metaloom.workers.records.names import CONFIG_FILE, TEST, TrialConfig
-from metaloom.workers.scoring import mean_interval, part_of_test
+from metaloom.workers.records.names import CONFIG_FILE, TEST
+from metaloom.workers.records.paths import part_of_test
+from metaloom.workers.records.trial import TrialConfig
+from metaloom.workers.scoring import mean_interval
 
 DIGITS = {"source": "digits", "queries": 2}
 SINES = {"source": "sinusoid", "shots": 5}

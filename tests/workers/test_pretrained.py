@@ -13,7 +13,7 @@ from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.errors import BundleError
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
 

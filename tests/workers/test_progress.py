@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from metaloom.workers.progress import MOST_UNSOLVED, UNSOLVED_METRIC, solution_text, solution_warning
-from metaloom.workers.records.names import INNER_GRADIENT_NORM, RESIDUAL, Report, TrialConfig
+from metaloom.workers.records.names import INNER_GRADIENT_NORM, RESIDUAL
+from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.trial.runner import Trial
 
 PER_SAMPLE: dict[str, Any] = {

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from metaloom.learners.errors import BadInput
 from metaloom.workers.records import names as records
+from metaloom.workers.records.episode import EPISODE_COLUMNS, EPISODE_COLUMNS_SHOWN, Column
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
-from metaloom.workers.records.names import Report, TrialConfig, is_better, read_config
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.names import is_better
+from metaloom.workers.records.objectives import SearchSettings
+from metaloom.workers.records.search import ON_SEARCH, ON_TRIAL, TrialRecord
+from metaloom.workers.records.trial import Report, TrialConfig, read_config
 
 NUMBERS = st.floats(allow_nan=False)
 SECTIONS = st.dictionaries(
@@ -42,10 +47,16 @@ def test_an_unknown_field_is_not_passed_over():
         TrialConfig.from_json({**TrialConfig("a", 0, 0, {}, {}).to_json(), "more": 1})
 
 
-def test_the_columns_are_the_records_fields():
-    assert tuple(EPISODE_SCHEMA.names) == records.EPISODE_COLUMNS
-    assert len(set(records.EVENT_KINDS)) == len(records.EVENT_KINDS) == 14
-    assert set(records.METRICS) >= records.TIMINGS | records.MAXIMIZED
+def test_the_schema_has_the_declared_columns():
+    assert tuple(EPISODE_SCHEMA.names) == EPISODE_COLUMNS
+    assert len(set(EPISODE_COLUMNS)) == len(EPISODE_COLUMNS) == 22
+    assert set(EPISODE_COLUMNS_SHOWN) < set(EPISODE_COLUMNS)
+
+
+def test_every_kind_of_event_has_a_meaning():
+    kinds = {value for name, value in vars(records).items() if name.startswith(("SEARCH_", "TRIAL_")) and "_" in value}
+    kinds |= {records.BASELINE, records.BEST_TESTED}
+    assert set(ON_SEARCH) | set(ON_TRIAL) == kinds and len(kinds) == 14
 
 
 def test_better_means_more_accuracy_or_less_loss():
@@ -70,6 +81,6 @@ def test_reading_records_needs_no_torch():
 
 
 def test_a_records_fields_are_documented():
-    for one in (records.TrialConfig, records.Report, records.TrialResult, records.EpisodeRecord):
+    for one in (TrialConfig, Report, TrialRecord, Event, SearchSettings, Column):
         for field in dataclasses.fields(one):
             assert f"        {field.name}: " in (one.__doc__ or ""), (one, field.name)

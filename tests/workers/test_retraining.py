@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.records.names import Report, TrialConfig
+from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
 

@@ -8,8 +8,9 @@ import torch
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
-from metaloom.workers.records.episode_files import read_episodes, to_records
-from metaloom.workers.records.names import TIMINGS, TrialRunner, read_config
+from metaloom.workers.records.episode_files import read_episodes
+from metaloom.workers.records.names import TIMINGS
+from metaloom.workers.records.trial import TrialRunner, read_config
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import CACHE, SIGN, SINE, Ridge, Sines, assembly, config
@@ -35,7 +36,7 @@ def timeless(report):
 
 
 def rows(directory):
-    return [dataclasses.replace(row, seconds=0.0) for row in to_records(read_episodes(directory / "episodes"))]
+    return [{**row, "seconds": 0.0} for row in read_episodes(directory / "episodes").to_pylist()]
 
 
 def assert_same(one, other):
@@ -83,14 +84,14 @@ def test_the_story(tmp_path):
 def test_every_episode_is_a_row(tmp_path):
     run(open_trial(tmp_path))
     found = rows(tmp_path)
-    training = [row for row in found if row.phase == "train"]
-    assert [(row.step, row.episode) for row in training] == [(n // 3, n) for n in range(180)]
-    assert all(row.hypergradient_norm > 0 for row in training)
-    validation = [row for row in found if row.phase == "validation"]
-    assert [(row.step, row.episode) for row in validation] == [(s, n) for s in (20, 40, 60) for n in range(10)]
-    assert all(row.hypergradient_norm is None for row in validation)
-    assert all(len(row.losses) == 2 and row.accuracies == () for row in found)
-    assert all(len(row.sample_ids) == 30 for row in found)
+    training = [row for row in found if row["phase"] == "train"]
+    assert [(row["step"], row["episode"]) for row in training] == [(n // 3, n) for n in range(180)]
+    assert all(row["hypergradient_norm"] > 0 for row in training)
+    validation = [row for row in found if row["phase"] == "validation"]
+    assert [(row["step"], row["episode"]) for row in validation] == [(s, n) for s in (20, 40, 60) for n in range(10)]
+    assert all(row["hypergradient_norm"] is None for row in validation)
+    assert all(len(row["losses"]) == 2 and row["accuracies"] == [] for row in found)
+    assert all(len(row["sample_ids"]) == 30 for row in found)
 
 
 @pytest.mark.parametrize("online", [False, True])
@@ -181,7 +182,11 @@ def test_all_trials_validate_on_the_same_episodes(tmp_path):
     for trial in (0, 1):
         run(open_trial(tmp_path / str(trial), config(trial)))
     first, second = (
-        [(row.step, row.seed, row.sample_ids) for row in rows(tmp_path / str(trial)) if row.phase == "validation"]
+        [
+            (row["step"], row["seed"], row["sample_ids"])
+            for row in rows(tmp_path / str(trial))
+            if row["phase"] == "validation"
+        ]
         for trial in (0, 1)
     )
     assert first == second
@@ -202,7 +207,7 @@ def test_classification_reports_accuracy_first(tmp_path):
     assert 0.5 < last.metrics["validation_accuracy"] <= 1
     assert last.interval[0] <= last.metrics["validation_accuracy"] <= last.interval[1]
     assert {"validation_loss", "train_accuracy"} <= set(last.metrics)
-    assert rows(tmp_path)[0].class_ids == (0, 1)
+    assert rows(tmp_path)[0]["class_ids"] == [0, 1]
 
 
 class Drifting(Ridge):

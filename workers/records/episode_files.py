@@ -21,36 +21,18 @@ from numpy.typing import NDArray
 
 from metaloom.learners.base import EpisodeOutcome
 from metaloom.workers.durable import remove_asides, written_aside
-from metaloom.workers.records.names import EPISODE_COLUMNS, EpisodeRecord
+from metaloom.workers.records.episode import COLUMNS, EPISODE_COLUMNS
+from metaloom.workers.records.paths import part_name, parts_of
 
-_INTEGERS = pa.list_(pa.int64())
-_NUMBERS = pa.list_(pa.float64())
 _TYPES: dict[str, Any] = {
-    "search": pa.string(),
-    "trial": pa.int64(),
-    "phase": pa.string(),
-    "step": pa.int64(),
-    "episode": pa.int64(),
-    "seed": pa.int64(),
-    "source": pa.string(),
-    "class_ids": _INTEGERS,
-    "sample_ids": _INTEGERS,
-    "ways": pa.int32(),
-    "shots": pa.int32(),
-    "queries": pa.int32(),
-    "losses": _NUMBERS,
-    "accuracies": _NUMBERS,
-    "loss_before": pa.float64(),
-    "loss_after": pa.float64(),
-    "accuracy_before": pa.float64(),
-    "accuracy_after": pa.float64(),
-    "setting": pa.string(),
-    "batch_norm": pa.string(),
-    "hypergradient_norm": pa.float64(),
-    "seconds": pa.float64(),
+    "text": pa.string(),
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "float64": pa.float64(),
+    "int64 list": pa.list_(pa.int64()),
+    "float64 list": pa.list_(pa.float64()),
 }
-EPISODE_SCHEMA: Any = pa.schema([(name, _TYPES[name]) for name in EPISODE_COLUMNS])
-_REPEATED = ["search", "phase", "source", "setting", "batch_norm"]
+EPISODE_SCHEMA: Any = pa.schema([(column.name, _TYPES[column.kind]) for column in COLUMNS])
 ROWS_PER_PART = 20_000  # a part is also written when so many rows wait: they are held in memory
 _PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
 
@@ -156,11 +138,6 @@ class EpisodeRecorder:
         self._waiting, self._rows, self._start = [], 0, end
 
 
-def part_name(start: int, end: int) -> str:
-    """Name the part of the outer steps from ``start`` to before ``end``, and of the validation at ``end``."""
-    return f"part-{start:08d}-{end:08d}.parquet"
-
-
 def part_files(folder: Path) -> list[tuple[Path, int, int]]:
     """Return the parts of training in order, each with its first step and its end."""
     found = ((path, _PART.fullmatch(path.name)) for path in sorted(folder.iterdir()))
@@ -187,8 +164,7 @@ def rows_of_test(path: Path, step: int) -> int:
 
 def read_episodes(folder: Path) -> Any:
     """Return all rows of a trial's episode folder as one ``pyarrow.Table`` of ``EPISODE_SCHEMA``."""
-    files = sorted(folder.glob("part-*.parquet")) if folder.is_dir() else []
-    parts = [parquet.read_table(str(path), schema=EPISODE_SCHEMA) for path in files]
+    parts = [parquet.read_table(str(path), schema=EPISODE_SCHEMA) for path in parts_of(folder)]
     return pa.concat_tables(parts) if parts else EPISODE_SCHEMA.empty_table()
 
 
@@ -227,16 +203,6 @@ def to_table(origin: Origin, seen: Sequence[Seen]) -> Any:
         "seconds": _numbers(np.repeat([batch.seconds for batch in seen], batches)),
     }
     return pa.Table.from_arrays([columns[name] for name in EPISODE_COLUMNS], schema=EPISODE_SCHEMA)
-
-
-def to_records(table: Any) -> list[EpisodeRecord]:
-    """Return the rows of a table as dataclasses."""
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return [EpisodeRecord(**{name: _frozen(one) for name, one in row.items()}) for row in rows]
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _spread(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:

@@ -12,7 +12,8 @@ from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.durable import write_files
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.pretrained import parameters_of, starts_from_bundle
-from metaloom.workers.records.names import CHECKPOINTS_FOLDER, CONFIG_FILE, TASK_FILE, TrialConfig
+from metaloom.workers.records.names import CHECKPOINTS_FOLDER, CONFIG_FILE, TASK_FILE
+from metaloom.workers.records.trial import TrialConfig
 
 
 def own_start(config: TrialConfig, directory: Path) -> Tensors | None:

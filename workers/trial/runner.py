@@ -32,9 +32,8 @@ from metaloom.workers.records.names import (
     VALIDATION,
     VALIDATION_ACCURACY,
     VALIDATION_LOSS,
-    Report,
-    TrialConfig,
 )
+from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.folder import count_parameters, describe_trial, described_estimator, own_start

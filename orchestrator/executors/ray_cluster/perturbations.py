@@ -19,7 +19,7 @@ from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.outer import OuterConfig
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.workers.device import prepare_device
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

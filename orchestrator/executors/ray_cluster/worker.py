@@ -13,7 +13,7 @@ from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT
 from metaloom.orchestrator.executors.ray_cluster.placement import bundle, helpers
 from metaloom.orchestrator.messages import Assignment
-from metaloom.workers.records.names import TrialRunner
+from metaloom.workers.records.trial import TrialRunner
 
 MESSAGE, ACTOR = "message", "actor"
 IDLE_S = 0.05

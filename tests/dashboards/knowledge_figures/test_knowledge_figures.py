@@ -13,7 +13,7 @@ from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
 from metaloom.learners.tensors import InnerState
-from metaloom.workers.records.names import TrialConfig
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.trial.runner import Trial
 
 TASK = TaskShape("regression", (1,), 1)

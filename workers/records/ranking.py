@@ -1,0 +1,72 @@
+"""Which trials of a search are the best: values, constraints, order and Pareto front, all by the last reports."""
+
+import math
+from collections.abc import Sequence
+
+from metaloom.workers.records import names
+from metaloom.workers.records.search import SearchRecord, TrialRecord
+
+ENDINGS = ((names.FINISHED,), (names.STOPPED,), (names.RUNNING, names.WAITING))  # the surer ones first
+
+
+def value(search: SearchRecord, trial: TrialRecord, metric: str | None = None) -> float | None:
+    """Return ``metric``, by default the first objective, by the trial's last report; None if it has not reported it."""
+    if trial.last is None or search.settings is None:
+        return None
+    return trial.last.metrics.get(metric or search.settings.objectives[0].metric)
+
+
+def violation(search: SearchRecord, trial: TrialRecord) -> float:
+    """Return by how much a trial breaks the constraints in all; 0 if it keeps them, infinite before it reports."""
+    constraints = search.settings.constraints if search.settings else ()
+    metrics = trial.last.metrics if trial.last else {}
+    return sum(max(0.0, one.violation(metrics)) for one in constraints)
+
+
+def best(search: SearchRecord) -> TrialRecord | None:
+    """Return the best trial that keeps all constraints, or None: the one that ``metaloom show`` stars.
+
+    It is a finished one; where none has finished, a stopped one; where none has ended, one that has reported.
+    """
+    for states in ENDINGS:
+        first = next(iter(ranked(search, *states)), None)
+        if first is not None:
+            return first if violation(search, first) == 0 else None
+    return None
+
+
+def ranked(search: SearchRecord, *states: str) -> list[TrialRecord]:
+    """List the trials that have a value: feasible ones first, then by the first objective, then the earliest.
+
+    Args:
+        search: The search.
+        states: Those in any of these; by default the finished ones.
+    """
+
+    def order(pair: tuple[TrialRecord, Sequence[float]]) -> tuple[float, float, int]:
+        trial, scores = pair
+        return (violation(search, trial), -scores[0], trial.number)
+
+    return [trial for trial, _ in sorted(_scored(search, *(states or (names.FINISHED,))), key=order)]
+
+
+def pareto_front(search: SearchRecord) -> list[TrialRecord]:
+    """List the finished, feasible trials that no other such trial beats in every objective, by number."""
+    scored = [pair for pair in _scored(search, names.FINISHED) if violation(search, pair[0]) == 0]
+    return [trial for trial, mine in scored if not any(_dominates(other, mine) for _, other in scored)]
+
+
+def _scored(search: SearchRecord, *states: str) -> list[tuple[TrialRecord, list[float]]]:
+    """Pair each trial of which every objective is a number with its scores, of which larger is better."""
+    objectives = search.settings.objectives if search.settings else ()
+    pairs = []
+    for trial in search.in_state(*states):
+        values = [value(search, trial, one.metric) for one in objectives]
+        scores = [one.signed(found) for one, found in zip(objectives, values, strict=True) if found is not None]
+        if objectives and len(scores) == len(objectives) and not any(map(math.isnan, scores)):
+            pairs.append((trial, scores))
+    return pairs
+
+
+def _dominates(other: Sequence[float], mine: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine
