@@ -26,13 +26,13 @@ OVERHEAD_TARGET = 1.15
 
 HEADER = f"""# Benchmarks
 
-`make bench` measures all of this and writes this page; the command under each heading measures that part anew. One
+`make bench` measures all of this and writes this page; the command under each heading measures that part again. One
 program times the engine (`build_learner(...).meta_step`, what a trial calls) and the peers that install on Python 3.11
 beside torch 2.13: in turns, each in a process of its own, on one thread, on the same network, data and mathematics.
 Every network lacks the bias before its batch norm, for all alike.
 
 A trial's process tells the C library to keep freed memory (`workers.device.keep_pages`); without it, every large tensor
-is mapped from the kernel anew, page by page. So on CPU each peer runs in two processes: as it comes, which is what its
+is mapped from the kernel again, page by page. So on CPU each peer runs in two processes: as it comes, which is what its
 user gets, and with the same allocator settings ("with pages kept"), which is what the targets are judged by.
 
 First each loss and whole gradient is compared with a plain loop in float64: a relative error above {TOLERANCE:g} is

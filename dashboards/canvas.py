@@ -1,4 +1,4 @@
-"""What all figures are drawn on; matplotlib is imported by the first one (0.7 s), without a display."""
+"""The canvas of all figures. The first one imports matplotlib (0.7 s); no display is needed."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ DOTS_PER_INCH = 110
 
 
 def canvas(width: float, height: float) -> "Figure":
-    """Return an empty figure, in inches; made without pyplot, so that threads do not share a state."""
+    """Return an empty figure, in inches, made without pyplot because threads would share pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -22,7 +22,7 @@ def canvas(width: float, height: float) -> "Figure":
 
 
 def name_axes(axes: "Axes", title: str, across: str, up: str) -> None:
-    """Give axes their title and labels, in the size that all figures share."""
+    """Give axes their title and labels in the sizes that all figures use."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(up, fontsize=8)

@@ -33,8 +33,8 @@ KNOBS_A_FIGURE = 12
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The files that were drawn.
+class DrawnFigures:
+    """The folders of the figures that were drawn.
 
     Attributes:
         folder: Holds the figures of the search.
@@ -45,7 +45,7 @@ class Drawn:
     trials: Mapping[int, Path] = field(default_factory=dict)
 
 
-def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> Drawn:
+def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures:
     """Draw search ``name`` into its own folder, and its best trial into the trial's.
 
     Args:
@@ -65,7 +65,7 @@ def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> Drawn:
         figures = queries.trial_folder(store, name, trial["id"]) / records.FIGURES_FOLDER
         if time.monotonic() < deadline and trial["state"] == records.FINISHED and not figures.is_dir():
             drawn[trial["id"]] = draw_trial(store, name, trial["id"], step=trial["steps"])
-    return Drawn(folder, {trial: own for trial, own in drawn.items() if own is not None})
+    return DrawnFigures(folder, {trial: own for trial, own in drawn.items() if own is not None})
 
 
 def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -> Path | None:
@@ -74,7 +74,7 @@ def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -
     Args:
         step: Its last outer step, if it is known: the episodes before it are then not even read.
     """
-    from metaloom.dashboards.knowledge_figures import known_of, pictures
+    from metaloom.dashboards.knowledge_figures import pictures, read_knowledge
 
     directory = queries.trial_folder(store, name, trial)
     if not directory.is_dir():
@@ -85,7 +85,7 @@ def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -
     if curve is not None:
         figures["adaptation"] = curve
     if (directory / records.TASK_FILE).is_file():  # written by the trial's first step
-        learned = pictures(known_of(directory))
+        learned = pictures(read_knowledge(directory))
         figures |= {picture.name: picture.figure for picture in learned}
     if not figures:
         return None

@@ -3,8 +3,8 @@
     accuracy_after > 0.9 and phase == 'validation'
     trial in [3, 7] and not (loss_after < loss_before)
 
-Python's own parser reads the text; each node that is allowed becomes a pyarrow
-expression, anything else is refused with its place. Nothing of it is run as code.
+Python's parser reads the text. Each allowed node becomes a pyarrow expression; any other node is
+refused with its place. No part of the text runs as code.
 """
 
 import ast
@@ -39,28 +39,20 @@ class FilterError(BadInput):
 
 
 def parse_filter(text: str, columns: Sequence[str]) -> "pc.Expression":
-    """Turn ``text`` into a pyarrow expression over ``columns``.
-
-    Raises:
-        FilterError: The text is no comparison of columns, or names a column that is not there.
-    """
-    return _Reader(text, columns).condition(_tree(text))
+    """Turn ``text`` into a pyarrow expression over ``columns``; raises FilterError at what is no comparison of them."""
+    return _FilterReader(text, columns).condition(_tree(text))
 
 
 def parse_conditions(text: str, columns: Sequence[str]) -> "list[tuple[pc.Expression, frozenset[str]]]":
-    """Turn each of the conditions that ``text`` joins by its outermost ``and`` into one, with the columns it names.
-
-    Raises:
-        FilterError: As ``parse_filter``.
-    """
-    reader, tree = _Reader(text, columns), _tree(text)
+    """Split ``text`` at its outermost ``and``; return each condition with its columns. Raises as ``parse_filter``."""
+    reader, tree = _FilterReader(text, columns), _tree(text)
     parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
     names = [frozenset(node.id for node in ast.walk(part) if isinstance(node, ast.Name)) for part in parts]
     return [(reader.condition(part), named) for part, named in zip(parts, names, strict=True)]
 
 
 def _tree(text: str) -> ast.expr:
-    """Parse ``text`` as Python would; raises FilterError where that cannot."""
+    """Parse ``text`` as Python; raises FilterError where that fails."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"--where: {len(text)} characters; at most {MAX_LENGTH} are read")
     try:
@@ -69,8 +61,8 @@ def _tree(text: str) -> ast.expr:
         raise FilterError(f"--where: cannot read {text!r}: {error}. Example: accuracy_after > 0.9") from error
 
 
-class _Reader:
-    """Walks the syntax tree; conditions are true or false, values are columns and constants."""
+class _FilterReader:
+    """Walks the syntax tree. Conditions are true or false; values are columns and constants."""
 
     def __init__(self, text: str, columns: Sequence[str]) -> None:
         self.text = text

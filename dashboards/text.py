@@ -1,4 +1,4 @@
-"""Measured values in words: numbers, intervals, time spans, knobs, and why a search has no best trial."""
+"""Measured values as text: numbers, intervals, time spans, knobs, and why a search has no best trial."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -52,10 +52,10 @@ def without_best(summary: Mapping[str, Any]) -> str:
     if not off:
         return "No trial has a result."
     bounds = ", ".join(
-        f"{one['metric']} {sign} {one[end]:g}"
-        for one in summary["constraints"]
+        f"{constraint['metric']} {sign} {constraint[end]:g}"
+        for constraint in summary["constraints"]
         for end, sign in (("min", ">="), ("max", "<="))
-        if one.get(end) is not None
+        if constraint.get(end) is not None
     )
     nearest = min(off, key=lambda trial: off[trial])
     return f"No trial keeps the constraints ({bounds}): the nearest is trial {nearest}, off by {number(off[nearest])}."

@@ -5,7 +5,7 @@ from typing import Any
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import known_of, pictures
+from metaloom.dashboards.knowledge_figures import pictures, read_knowledge
 from metaloom.dashboards.text import without_best
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import DEFAULT_STORE, store_option
@@ -116,7 +116,7 @@ def export(
 
 def _pictures(directory: Path) -> list[CardPicture]:
     """Draw what a trial has learned, for its card."""
-    return [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(known_of(directory))]
+    return [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(read_knowledge(directory))]
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:

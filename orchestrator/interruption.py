@@ -22,10 +22,10 @@ class Stopped(BaseException):
 
 
 class Interruption:
-    """What has been asked for by signals, for whoever runs a search to look at.
+    """The signals that have come during a search.
 
     Args:
-        advice: How to go on, told where the process ends at once.
+        advice: How to go on; printed if the process ends at once.
 
     Attributes:
         signal_number: The first signal that came, or None.

@@ -1,10 +1,10 @@
-"""What a trial has learned, in words and pictures: one drawer per component, each in a file of its own here.
+"""Captioned pictures of what a trial has learned. Each file holds the drawers of one component.
 
-A drawer registers under ``SLOT.WHAT`` and returns None where there is nothing for it to draw::
+A drawer registers under ``SLOT.WHAT`` and returns None if it has nothing to draw::
 
     @DRAWERS.register("weighting.curve")
-    def weight_curve(known: Known) -> Picture | None:
-        for weighting, phi in known.members("weighting"):
+    def weight_curve(knowledge: TrialKnowledge) -> Picture | None:
+        for weighting, phi in knowledge.members("weighting"):
             if isinstance(weighting, MetaWeightNet):
                 figure = canvas(5.0, 3.5)
                 axes = figure.add_subplot()
@@ -13,21 +13,20 @@ A drawer registers under ``SLOT.WHAT`` and returns None where there is nothing f
                 return Picture("weight-curve", "Examples of loss 0.1 weigh 0.9, those of loss 3 weigh 0.1.", figure)
         return None
 
-A package brings a figure by naming a module of this form under the entry point group ``metaloom.figures``.
-
-``canvas`` and ``name_axes`` are those of ``dashboards.canvas``. The pictures are drawn for the best trial of a
-search (artifacts of its MLflow run) and for an exported bundle, whose card shows each with its caption.
+A package adds a figure by naming such a module under the entry point group ``metaloom.figures``. ``canvas`` and
+``name_axes`` come from ``dashboards.canvas``. Pictures are drawn for the best trial of a search (as artifacts of its
+MLflow run) and for an exported bundle, whose card shows each with its caption.
 """
 
 import pkgutil
 from importlib import import_module
 
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture, known_of, pictures
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge, pictures, read_knowledge
 from metaloom.learners.plugins import load_plugins
 
 PLUGINS = "metaloom.figures"
-__all__ = ["DRAWERS", "Known", "Picture", "known_of", "pictures"]
+__all__ = ["DRAWERS", "Picture", "TrialKnowledge", "pictures", "read_knowledge"]
 
 for _module in pkgutil.iter_modules(__path__):  # each file registers its drawers: no list is kept by hand
     import_module(f"{__name__}.{_module.name}")
-load_plugins(PLUGINS)  # at the end: a plugin may build on anything here
+load_plugins(PLUGINS)  # last: a plugin may use everything above

@@ -1,4 +1,4 @@
-"""The cell that a search over architectures has found, as a graph."""
+"""The cell that an architecture search has found, as a graph."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from metaloom.dashboards.canvas import canvas
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.cells import RelaxedCells, derive_genotype
 from metaloom.learners.knowledge.genotypes import OPERATIONS, DiscreteCells, edges_of, nodes_of, parse_genotype
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"none": "0.75", "skip": "tab:green", "conv1": "tab:orange", "conv3": "tab:blue", "avg3": "tab:purple"}
-BEND = 0.32  # of an edge's length, for each node that it passes by
+BEND = 0.32  # fraction of an edge's length, for each node that the edge passes
 NODE_SIZE = 700
 
 
 @DRAWERS.register("architecture.cell")
-def cell(known: Known) -> Picture | None:
-    """Draw the genotype: as it was chosen, or as the logits of relaxed cells say it now, with their shares."""
-    for network, phi in known.members("architecture"):
+def cell(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the genotype: the fixed one, or the one that the logits of relaxed cells give now, with their shares."""
+    for network, phi in knowledge.members("architecture"):
         if isinstance(network, DiscreteCells):
             genotype = network.config.genotype
             return Picture("cell", _words(genotype, {}), genotype_figure(genotype))
@@ -40,11 +40,10 @@ def chosen_shares(alpha: torch.Tensor) -> dict[int, float]:
 
 
 def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "Figure":
-    """Draw a cell: nodes from its input to its output, an arrow an edge, as wide as its operation's share.
+    """Draw a cell such as ``conv3|skip|avg3``: nodes from its input to its output, and an arrow for each edge.
 
     Args:
-        genotype: Such as ``conv3|skip|avg3``.
-        shares: Edge to the share of its operation in a mixture; without one it is drawn in full.
+        shares: Edge to the share of its operation in a mixture, which sets the arrow's width; full width without one.
     """
     import networkx
 
@@ -69,7 +68,7 @@ def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "F
             {0: "in", last: "out"}.get(node, str(node)), place, ha="center", va="center", fontsize=9, zorder=4
         )
     axes.margins(0.12, 0.2)
-    axes.set_aspect("equal", adjustable="datalim")  # a curve is bent on the screen: so its middle is where it seems
+    axes.set_aspect("equal", adjustable="datalim")  # arc3 bends curves in screen units, so both axes need one scale
     axes.set_axis_off()
     return figure
 
@@ -77,7 +76,7 @@ def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "F
 def _arrow(
     axes: "Axes", start: tuple[float, float], end: tuple[float, float], passed: int, operation: str, share: float | None
 ) -> None:
-    """Draw one edge with its operation, bent around the nodes that it passes by: to one side and the other in turn."""
+    """Draw one edge with its operation, bent around the nodes that it passes, to alternating sides."""
     bend = BEND * passed * (1 if passed % 2 else -1)
     style = {
         "arrowstyle": "-|>",
@@ -89,7 +88,7 @@ def _arrow(
         "shrinkB": 14,
     }
     axes.annotate("", end, start, arrowprops=style)
-    # the curve's own middle: half way to the point that bends it, which arc3 sets off by rad times the length
+    # The curve's middle is half way to its control point, which arc3 offsets by rad times the length.
     across, up = end[0] - start[0], end[1] - start[1]
     middle = ((start[0] + end[0] + bend * up) / 2, (start[1] + end[1] - bend * across) / 2)
     text = operation if share is None else f"{operation} {share:.2f}"
@@ -101,8 +100,8 @@ def _arrow(
 def _words(genotype: str, shares: dict[int, float]) -> str:
     operations = parse_genotype(genotype)
     counts = ", ".join(f"{count} {operation}" for operation, count in Counter(operations).most_common())
-    said = f"The cell {genotype}: of its {len(operations)} edges {counts}."
+    caption = f"The cell {genotype}: of its {len(operations)} edges {counts}."
     if shares:
         low, high = min(shares.values()), max(shares.values())
-        said += f" The chosen operations have shares from {low:.2f} to {high:.2f} of the mixture."
-    return said
+        caption += f" The chosen operations have shares from {low:.2f} to {high:.2f} of the mixture."
+    return caption

@@ -1,7 +1,7 @@
-"""What is done to training images: the learned policy as a table, most likely sub-policies first."""
+"""The learned augmentation policy as a table, most likely sub-policies first."""
 
 from metaloom.dashboards.canvas import canvas
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.dashboards.knowledge_figures.weights import floats
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.policies import Policy
@@ -11,13 +11,13 @@ COLUMNS = ("share", "operation", "probability", "magnitude", "meaning")
 
 
 @DRAWERS.register("augmentation.policy")
-def policy_table(known: Known) -> Picture | None:
-    """Draw each policy's operations as rows, where something of it was learned."""
+def policy_table(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the operations of each learned policy as rows."""
     policies = [
         policy
-        for one, phi in known.members("augmentation")
-        if isinstance(one, Augmentation) and phi
-        for policy in one.policies(floats(phi))
+        for augmentation, phi in knowledge.members("augmentation")
+        if isinstance(augmentation, Augmentation) and phi
+        for policy in augmentation.policies(floats(phi))
     ]
     if not policies:
         return None
@@ -37,7 +37,7 @@ def _cells(policy: Policy) -> list[list[str]]:
     rows = [row for row in policy.rows() if row["sub_policy"] <= SHOWN]
     cells, last = [], 0
     for row in rows:
-        share = f"{row['share']:.1%}" if row["sub_policy"] != last else ""  # said once for its operations
+        share = f"{row['share']:.1%}" if row["sub_policy"] != last else ""  # once per sub-policy
         last = row["sub_policy"]
         numbers = [f"{row[name] or 0.0:.2f}" for name in ("probability", "magnitude")]
         cells.append([share, row["operation"], *numbers, row["meaning"]])

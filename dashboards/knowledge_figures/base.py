@@ -1,4 +1,4 @@
-"""What a figure of meta-knowledge is given, and what it gives back."""
+"""The input and the output of a figure of meta-knowledge."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a trial has learned, and the learner that it belongs to.
+class TrialKnowledge:
+    """What a trial has learned, and its learner.
 
     Attributes:
-        learner: The resolved learner section: slot to its settings, ``kind`` among them.
+        learner: The resolved learner section: slot to its settings, including ``kind``.
         task: The shape of its tasks.
-        phi: All meta-knowledge, each name with its slot in front; on the CPU.
-        state: The learner's state, such as an online learner's network; on the CPU.
+        phi: All meta-knowledge on the CPU; each name begins with its slot.
+        state: The learner's state on the CPU, such as an online learner's network.
     """
 
     learner: Mapping[str, Any]
@@ -37,13 +37,13 @@ class Known:
     state: Tensors
 
     def part(self, slot: str) -> Tensors:
-        """Return a slot's part of phi, without the slot's name; empty if nothing of it is learned."""
+        """Return a slot's part of phi, without the slot's name; empty if the slot learns nothing."""
         return part(self.phi, slot)
 
     def members(self, slot: str) -> list[tuple[Component, Tensors]]:
-        """Build what fills a slot: each component (several may fill one slot together) with its own part of phi.
+        """Build the components that fill a slot, each with its own part of phi; none of a user's own class.
 
-        None of a class of the user's own, which would have to be imported.
+        Such a class would have to be imported.
         """
         if any(references_in(self.learner.get(slot))):
             return []
@@ -59,9 +59,8 @@ class Picture:
     """One figure of what was learned.
 
     Attributes:
-        name: Of its file, without a suffix: lower-case letters, digits and hyphens.
+        name: File name without a suffix: lower-case letters, digits and hyphens.
         caption: What was learned, in one or two sentences with its numbers.
-        figure: The figure itself.
     """
 
     name: str
@@ -69,17 +68,16 @@ class Picture:
     figure: "Figure"
 
 
-Drawer = Callable[[Known], "Picture | None"]
+Drawer = Callable[[TrialKnowledge], "Picture | None"]
 DRAWERS: Registry[Drawer] = Registry("figure of meta-knowledge")
 
 
-def known_of(directory: Path) -> Known:
-    """Read what the trial in ``directory`` has learned; raises CheckpointError if that is nothing yet."""
-    knowledge, learner = load_knowledge(directory), read_config(directory).learner
-    return Known(learner, read_task(directory / TASK_FILE), knowledge.phi, knowledge.state)
+def read_knowledge(directory: Path) -> TrialKnowledge:
+    """Read what the trial in ``directory`` has learned; raises CheckpointError if it has learned nothing yet."""
+    loaded, learner = load_knowledge(directory), read_config(directory).learner
+    return TrialKnowledge(learner, read_task(directory / TASK_FILE), loaded.phi, loaded.state)
 
 
-def pictures(known: Known) -> list[Picture]:
-    """Draw everything there is to see of what was learned, in the order of the drawers' names."""
-    drawn = (DRAWERS[name](known) for name in sorted(DRAWERS))
-    return [picture for picture in drawn if picture is not None]
+def pictures(knowledge: TrialKnowledge) -> list[Picture]:
+    """Draw all that was learned, in the order of the drawers' names."""
+    return [picture for name in sorted(DRAWERS) if (picture := DRAWERS[name](knowledge)) is not None]

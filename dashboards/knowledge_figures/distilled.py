@@ -1,4 +1,4 @@
-"""The examples that were distilled from a training set, as pictures."""
+"""The examples of a distilled training set, as pictures."""
 
 import math
 from typing import TYPE_CHECKING
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.distilled_data import DistilledData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROWS = 10  # examples of a class that are shown; more are counted in the caption
+ROWS = 10  # examples shown of a class; the caption counts the rest
 TILE = 0.9  # inches
 
 
 @DRAWERS.register("data.distilled")
-def distilled(known: Known) -> Picture | None:
-    """Draw the learned examples: a column a class."""
-    for data, phi in known.members("data"):
+def distilled(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the learned examples, one column per class."""
+    for data, phi in knowledge.members("data"):
         if isinstance(data, DistilledData):
             per_class = data.config.per_class
             labels = torch.softmax(phi["labels"], -1) if "labels" in phi else None
@@ -32,7 +32,7 @@ def distilled(known: Known) -> Picture | None:
 def as_pictures(examples: Tensor) -> Tensor:
     """Return examples [n, *features] as pictures [n, height, width] or, in colour, [n, height, width, 3].
 
-    What is neither an image nor a square number of values becomes a strip, one row high.
+    Examples that are neither images nor a square number of values become strips of height 1.
     """
     count, inputs = len(examples), examples.shape[1:]
     if len(inputs) == 3 and inputs[0] in (1, 3):
@@ -46,9 +46,9 @@ def as_pictures(examples: Tensor) -> Tensor:
 
 
 def examples_figure(examples: Tensor, per_class: int) -> "Figure":
-    """Draw examples [classes * per_class, *features] on one scale of grey (or colour): a column a class."""
+    """Draw examples [classes * per_class, *features] on one scale, one column per class."""
     pictures = as_pictures(examples.detach().double())
-    # the middle 98% of all values, so that a few far ones do not make the rest one grey
+    # The scale spans the middle 98% of all values; outliers would turn the rest into one grey.
     low, high = torch.quantile(pictures.flatten()[:1_000_000], torch.tensor([0.01, 0.99], dtype=torch.float64)).tolist()
     scaled = ((pictures - low) / max(high - low, 1e-12)).clamp(0, 1)
     classes, rows = len(examples) // per_class, min(per_class, ROWS)
@@ -66,8 +66,8 @@ def examples_figure(examples: Tensor, per_class: int) -> "Figure":
 
 def _words(examples: Tensor, per_class: int, labels: Tensor | None) -> str:
     shown = "" if per_class <= ROWS else f" (the first {ROWS} of each are shown)"
-    said = f"{len(examples)} learned examples, {per_class} of each class{shown}, in place of the training set."
+    caption = f"{len(examples)} learned examples, {per_class} of each class{shown}, in place of the training set."
     if labels is not None:
         own = labels[torch.arange(len(labels)), torch.arange(len(labels)) // per_class]
-        said += f" Their learned labels give their own class {float(own.mean()):.2f} on average."
-    return said
+        caption += f" Their learned labels give their own class {float(own.mean()):.2f} on average."
+    return caption

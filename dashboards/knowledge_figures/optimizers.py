@@ -1,10 +1,10 @@
-"""What a learned optimizer does: how far it moves a coordinate, for the gradient that it sees."""
+"""The step of a learned optimizer against the gradient of a coordinate."""
 
 import torch
 from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.update_rules import UpdateRule
 from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
 from metaloom.learners.knowledge.update_rules.lstm import Memory
@@ -12,63 +12,63 @@ from metaloom.learners.knowledge.update_rules.meta_lstm import MetaLSTM
 from metaloom.learners.tensors import InnerState, Tensors
 
 POINTS = 201
-LINEAR = 1e-3  # gradients below it are drawn on a linear scale, those above on a logarithmic one
-AFTER = (1, 5, 20)  # steps with the same gradient after which the move is drawn
+LINEAR = 1e-3  # the gradient axis is linear below it and logarithmic above
+STEPS_DRAWN = (1, 5, 20)  # steps with a constant gradient
 
 
 @DRAWERS.register("update.response")
-def response(known: Known) -> Picture | None:
+def response(knowledge: TrialKnowledge) -> Picture | None:
     """Draw the move (L2L) or the rate (meta-learner LSTM) against the gradient."""
-    ((rule, phi),) = known.members("update")
+    ((rule, phi),) = knowledge.members("update")
     if isinstance(rule, LearnedOptimizer):
         return _moves(rule, phi)
     return _rates(rule, phi) if isinstance(rule, MetaLSTM) else None
 
 
 def gradients() -> Tensor:
-    """Return gradients from -10 to 10, close to each other around 0: [POINTS]."""
+    """Return gradients [POINTS] from -10 to 10, dense around 0."""
     half = torch.logspace(-5, 1, POINTS // 2)
     return torch.cat([-half.flip(0), torch.zeros(1), half])
 
 
-def moves(rule: LearnedOptimizer, phi: Tensors, slopes: Tensor, steps: int) -> Tensor:
-    """Return the last of so many moves, before the rate, of coordinates whose gradient stays the same: [n]."""
-    empty = slopes.new_zeros(slopes.shape[0], rule.config.hidden)
+def moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor, steps: int) -> Tensor:
+    """Return the last of ``steps`` moves [n], before the rate, of coordinates with a constant ``gradient`` [n]."""
+    empty = gradient.new_zeros(gradient.shape[0], rule.config.hidden)
     memory, moved = [Memory(empty, empty)] * rule.config.layers, empty
     for _ in range(steps):
-        moved, memory = rule.respond(phi, slopes, memory)
+        moved, memory = rule.respond(phi, gradient, memory)
     return moved
 
 
 def _moves(rule: LearnedOptimizer, phi: Tensors) -> Picture:
-    slopes = gradients()
+    gradient = gradients()
     figure = canvas(6.0, 4.0)
     axes = figure.add_subplot()
-    for steps in AFTER:
-        axes.plot(slopes, moves(rule, phi, slopes, steps), label=f"step {steps} with the same gradient")
+    for steps in STEPS_DRAWN:
+        axes.plot(gradient, moves(rule, phi, gradient, steps), label=f"step {steps} with the same gradient")
     axes.axhline(0.0, color="black", lw=0.5)
     axes.set_xscale("symlog", linthresh=LINEAR)
     name_axes(axes, "", "gradient", "the learned optimizer's move, before the rate")
     axes.legend(fontsize=8)
-    small, large = moves(rule, phi, torch.tensor([0.01, 1.0]), AFTER[-1]).tolist()
+    small, large = moves(rule, phi, torch.tensor([0.01, 1.0]), STEPS_DRAWN[-1]).tolist()
     caption = (
-        f"The learned optimizer's {AFTER[-1]}th move along an unchanging gradient: {small:.3g} for a gradient of 0.01, "
-        f"{large:.3g} for one of 1 (gradient descent's would be 100 times as long)."
+        f"The learned optimizer's {STEPS_DRAWN[-1]}th move with a constant gradient: {small:.3g} for a gradient of "
+        f"0.01, {large:.3g} for a gradient of 1 (gradient descent's would be 100 times as long)."
     )
     return Picture("optimizer", caption, figure)
 
 
 def _rates(rule: UpdateRule, phi: Tensors) -> Picture:
-    slopes = gradients()
-    theta = {"x": torch.zeros_like(slopes)}
+    gradient = gradients()
+    theta = {"x": torch.zeros_like(gradient)}
     buffers = rule.begin(theta) | {"loss": torch.ones(())}
-    after = rule.step(phi, InnerState(theta, buffers), {"x": slopes}, 0).buffers
+    after = rule.step(phi, InnerState(theta, buffers), {"x": gradient}, 0).buffers
     figure = canvas(6.0, 4.0)
     for number, (gate, what) in enumerate((("rate", "rate (input gate)"), ("keep", "kept (forget gate)"))):
         axes = figure.add_subplot(2, 1, number + 1)
-        axes.plot(slopes, after[gate])
+        axes.plot(gradient, after[gate])
         axes.set_xscale("symlog", linthresh=LINEAR)
         name_axes(axes, "", "gradient, at a parameter of 0 and a loss of 1", what)
     low, high = float(after["rate"].min()), float(after["rate"].max())
-    caption = f"The meta-learner LSTM's first step: a rate from {low:.3g} to {high:.3g}, as the gradient is."
+    caption = f"The meta-learner LSTM's first step: a rate from {low:.3g} to {high:.3g}, depending on the gradient."
     return Picture("optimizer", caption, figure)

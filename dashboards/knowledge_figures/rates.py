@@ -1,4 +1,4 @@
-"""The learned settings of the update rule: its rates by layer and step, its momentum, its decay."""
+"""The learned settings of the update rule: rates by layer and step, momentum, decay."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.update_rules import UpdateRule
 from metaloom.learners.tensors import part
 
@@ -18,9 +18,9 @@ WHOLE = "all layers"
 
 
 @DRAWERS.register("update.rates")
-def learned_settings(known: Known) -> Picture | None:
-    """Draw each learned setting of the update rule: bars by layer, lines over the steps, or its spread."""
-    ((rule, phi),) = known.members("update")
+def learned_settings(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw each learned setting of the update rule: bars by layer, or lines over the steps."""
+    ((rule, phi),) = knowledge.members("update")
     if not isinstance(rule, UpdateRule) or not phi:
         return None
     knobs = {knob: values for knob in _learned(rule) if (values := by_layer(rule, phi, knob))}
@@ -34,7 +34,7 @@ def learned_settings(known: Known) -> Picture | None:
 
 
 def by_layer(rule: UpdateRule, phi: dict[str, Tensor], knob: str) -> dict[str, Tensor]:
-    """Return a learned setting's values by layer: name to [], to [steps], or to the parameter's own shape."""
+    """Return a learned setting's values by layer: name to [], [steps], or the parameter's shape."""
     real = rule.real(knob)
     if knob in phi:
         return {WHOLE: real.value(phi[knob])}
@@ -57,7 +57,7 @@ def _panel(figure: "Figure", place: tuple[int, int], knob: str, values: dict[str
     names = list(values)
     flat = [value.flatten() for value in values.values()]
     means = torch.stack([value.mean() for value in flat])
-    # the bar is the mean over a layer's parameters, its whisker their middle 90%
+    # The bar is the mean over a layer's parameters; the whisker spans their middle 90%.
     ends = [torch.quantile(value.double(), torch.tensor([0.05, 0.95], dtype=torch.float64)) for value in flat]
     reach = [
         [max(float(mean - end[0]), 0.0) for mean, end in zip(means, ends, strict=True)],
@@ -69,7 +69,7 @@ def _panel(figure: "Figure", place: tuple[int, int], knob: str, values: dict[str
 
 
 def _words(knob: str, values: dict[str, Tensor]) -> str:
-    """Say between what a setting lies and where, in one sentence."""
+    """Describe a setting's range in one sentence."""
     means = {layer: float(value.mean()) for layer, value in values.items()}
     if len(means) == 1:
         ((layer, value),) = values.items()

@@ -1,21 +1,21 @@
-"""A learned shaping of the reward, by where the mass is."""
+"""A learned potential that shapes the reward, against the place of the mass."""
 
 import torch
 
 from metaloom.dashboards.canvas import canvas, name_axes
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.dashboards.knowledge_figures.weights import floats
 from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient
 
-REACH = 1.5  # how far from the goal, which is the origin, is drawn
+REACH = 1.5  # the largest distance drawn from the goal, the origin
 POINTS = 61
 START = 1.0  # the distance at which episodes start
 
 
 @DRAWERS.register("loss.potential")
-def learned_potential(known: Known) -> Picture | None:
-    """Draw the learned potential of a mass at rest, by its place in the plane."""
-    for loss, phi in known.members("loss"):
+def learned_potential(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the learned potential of a mass at rest over the plane."""
+    for loss, phi in knowledge.members("loss"):
         if not isinstance(loss, ShapedPolicyGradient) or not phi:
             continue
         line = torch.linspace(-REACH, REACH, POINTS)
@@ -23,13 +23,12 @@ def learned_potential(known: Known) -> Picture | None:
         around = START * torch.stack([(angles := torch.linspace(0, 2 * torch.pi, POINTS)).cos(), angles.sin()], -1)
         with torch.no_grad():
             values, goal, start = (
-                loss.potential(floats(phi), torch.cat([one, torch.zeros_like(one)], -1))
-                for one in (places, torch.zeros(1, 2), around)
+                loss.potential(floats(phi), torch.cat([place, torch.zeros_like(place)], -1))
+                for place in (places, torch.zeros(1, 2), around)
             )
         figure = canvas(5.0, 4.2)
         axes = figure.add_subplot()
-        drawn = axes.contourf(line, line, values, levels=20)
-        figure.colorbar(drawn, ax=axes, label="potential")
+        figure.colorbar(axes.contourf(line, line, values, levels=20), ax=axes, label="potential")
         axes.plot([0], [0], "x", color="white")
         name_axes(axes, "", "place", "place")
         caption = (

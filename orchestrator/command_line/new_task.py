@@ -24,7 +24,7 @@ TABLES = (*CSV, *PARQUET, *ARROW)
 
 
 @dataclass(frozen=True)
-class Examples:
+class TaskExamples:
     """What was read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Reader:
     label: str | None = None
     invert: bool = False
 
-    def support(self, path: Path) -> Examples:
+    def support(self, path: Path) -> TaskExamples:
         """Read labelled examples; raises BadInput if they are not labelled or cannot be read."""
         examples = self._read(path)
         if examples.y is None:
@@ -64,22 +64,22 @@ class Reader:
             )
         return examples
 
-    def query(self, path: Path) -> Examples:
+    def query(self, path: Path) -> TaskExamples:
         """Read the examples to predict; they may be labelled, and are then scored too."""
         return self._read(path)
 
-    def _read(self, path: Path) -> Examples:
+    def _read(self, path: Path) -> TaskExamples:
         if path.is_dir():
             return self._folder(path)
         if path.suffix.lower() in TABLES:
             return self._table(path)
         if path.suffix.lower() in ENDINGS:
-            return Examples([path.name], np.stack([self._picture(path)]), None)
+            return TaskExamples([path.name], np.stack([self._picture(path)]), None)
         if not path.exists():
             raise TaskError(f"there is no file and no folder {path}")
         raise TaskError(f"{path}: give a folder of images, or a table ({', '.join(TABLES)})")
 
-    def _folder(self, folder: Path) -> Examples:
+    def _folder(self, folder: Path) -> TaskExamples:
         if any(child.is_dir() and not child.name.startswith(".") for child in folder.iterdir()):
             files = class_files(folder)
             pairs = [(label, file) for label, found in files.items() for file in found]
@@ -90,7 +90,7 @@ class Reader:
                 raise TaskError(f"{folder}: no image in it ({', '.join(ENDINGS)})")
             pairs, labels = [("", file) for file in found], None
         images = np.stack([self._picture(file) for _, file in pairs])
-        return Examples([str(file.relative_to(folder)) for _, file in pairs], images, labels)
+        return TaskExamples([str(file.relative_to(folder)) for _, file in pairs], images, labels)
 
     def _picture(self, file: Path) -> NDArray[np.uint8]:
         """Return one image, uint8 [*inputs]."""
@@ -100,7 +100,7 @@ class Reader:
         picture = read_picture(file, size=sides[0], color=channels == 3, where=str(file))
         return 255 - picture if self.invert else picture
 
-    def _table(self, path: Path) -> Examples:
+    def _table(self, path: Path) -> TaskExamples:
         label = self._label()
         has_label = label in read_table(path).column_names
         read = read_columns(
@@ -114,7 +114,7 @@ class Reader:
             hint = "" if has_label else f", and no column '{label}': --label names another one as the label"
             raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}{hint}")
         names = [f"row {row}" for row in range(len(read.x))]
-        return Examples(names, read.x, read.label)
+        return TaskExamples(names, read.x, read.label)
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)

@@ -260,7 +260,7 @@ def _end(exit_code: int) -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:  # whoever read our output may be gone
+    finally:  # the reader of our output may be gone
         os._exit(exit_code)
 
 

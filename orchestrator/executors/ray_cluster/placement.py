@@ -1,8 +1,7 @@
-"""What of a running Ray a trial asks for, and how many such trials it has room for.
+"""The resources that a trial requests from Ray, and how many such trials fit.
 
-A trial alone asks for its ``cpus``, ``gpus`` and ``memory``. With perturbation workers it asks for as much again for
-each of them, all in one placement group: Ray gives the whole group or nothing, so that no two trials can hold a part
-each and wait for the rest.
+A trial requests its ``cpus``, ``gpus`` and ``memory``, and the same again for each perturbation worker, all in one
+placement group. Ray allocates a whole group or nothing, so two partly allocated trials cannot deadlock.
 """
 
 from collections.abc import Mapping

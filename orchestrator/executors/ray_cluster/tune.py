@@ -36,8 +36,8 @@ class RayExecutor:
     Args:
         interruption: Where signals are seen.
         connection: The Ray, from ``ray_connection.connected``.
-        resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial, and how many
-            ``perturbation_workers`` it has with as much again each.
+        resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial, and the number of
+            ``perturbation_workers``; each gets the same resources again.
     """
 
     def __init__(

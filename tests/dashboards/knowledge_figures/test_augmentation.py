@@ -3,7 +3,7 @@
 import torch
 
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import Known, pictures
+from metaloom.dashboards.knowledge_figures import TrialKnowledge, pictures
 from metaloom.learners.episode import TaskShape
 
 IMAGES = TaskShape("classification", (1, 8, 8), 3, single_task=True)
@@ -16,7 +16,7 @@ def test_the_likeliest_sub_policy_is_named_first() -> None:
         "augmentation/probability": torch.tensor([0.0, 0.0, 2.0]),
         "augmentation/magnitude": torch.tensor([0.0, 1.0, 0.0]),
     }
-    (picture,) = pictures(Known({"architecture": {"kind": "mlp", "hidden": [3]}, **DADA}, IMAGES, phi, {}))
+    (picture,) = pictures(TrialKnowledge({"architecture": {"kind": "mlp", "hidden": [3]}, **DADA}, IMAGES, phi, {}))
     assert png(picture.figure).startswith(b"\x89PNG")
     assert picture.name == "augmentation-policy"
     assert "at 70.0% of the images, is rotate (50%, magnitude 0.50) and flip (88%, magnitude 0.50)" in picture.caption
@@ -24,4 +24,4 @@ def test_the_likeliest_sub_policy_is_named_first() -> None:
 
 def test_a_policy_of_which_nothing_is_learned_is_not_drawn() -> None:
     learner = {"architecture": {"kind": "mlp", "hidden": [3]}, "augmentation": {"kind": "rand_augment"}}
-    assert pictures(Known(learner, IMAGES, {}, {})) == []
+    assert pictures(TrialKnowledge(learner, IMAGES, {}, {})) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import Known, Picture, pictures
+from metaloom.dashboards.knowledge_figures import Picture, TrialKnowledge, pictures
 from metaloom.dashboards.knowledge_figures.architecture import genotype_figure
 from metaloom.dashboards.knowledge_figures.distilled import as_pictures, examples_figure
 from metaloom.learners import build_learner
@@ -16,10 +16,10 @@ from metaloom.learners.knowledge.genotypes import OPERATIONS
 IMAGES = TaskShape("classification", (1, 8, 8), 3, single_task=True)
 
 
-def drawn(task: TaskShape, **slots: Any) -> tuple[Known, list[Picture]]:
+def drawn(task: TaskShape, **slots: Any) -> tuple[TrialKnowledge, list[Picture]]:
     learner = {"initialization": {"kind": "random"}, **slots}
     phi = build_learner(learner=learner, inner={}, outer={}, task=task).init(torch.Generator().manual_seed(0))
-    known = Known(learner, task, phi, {})
+    known = TrialKnowledge(learner, task, phi, {})
     return known, pictures(known)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import DRAWERS, Known, known_of, pictures
+from metaloom.dashboards.knowledge_figures import DRAWERS, TrialKnowledge, pictures, read_knowledge
 from metaloom.dashboards.knowledge_figures.optimizers import moves
 from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
@@ -20,10 +20,10 @@ TASK = TaskShape("regression", (1,), 1)
 SMALL = {"kind": "mlp", "hidden": [3]}
 
 
-def known(update: dict[str, Any], **slots: Any) -> Known:
+def known(update: dict[str, Any], **slots: Any) -> TrialKnowledge:
     learner = {"architecture": SMALL, "initialization": {"kind": "learned"}, "update": update, **slots}
     phi = build_learner(learner=learner, inner={}, outer={}, task=TASK).init(torch.Generator().manual_seed(0))
-    return Known(learner, TASK, phi, {})
+    return TrialKnowledge(learner, TASK, phi, {})
 
 
 def test_every_drawer_names_its_slot() -> None:
@@ -76,7 +76,7 @@ def test_a_learned_optimizer_is_drawn_as_a_function_of_the_gradient() -> None:
     assert isinstance(rule, LearnedOptimizer)
     slopes = torch.tensor([0.01, 1.0])
     small, large = moves(rule, phi, slopes, 20).tolist()
-    assert f"{small:.3g} for a gradient of 0.01, {large:.3g} for one of 1" in picture.caption
+    assert f"{small:.3g} for a gradient of 0.01, {large:.3g} for a gradient of 1" in picture.caption
     state = InnerState({"x": torch.zeros(2)}, rule.begin({"x": torch.zeros(2)}))
     for _ in range(20):
         before, state = state, rule.step(phi, state, {"x": slopes}, 0)
@@ -110,7 +110,7 @@ def test_a_trial_is_read_from_its_folder(tmp_path: Path) -> None:
     )
     trial = Trial(config, tmp_path / "trial", cache=tmp_path / "cache")
     trial.advance()
-    found = known_of(tmp_path / "trial")
+    found = read_knowledge(tmp_path / "trial")
     assert float(found.phi["update/rate"]) == float(trial.phi["update/rate"])
     (picture,) = pictures(found)
     assert f"{float(trial.phi['update/rate']):.4g}" in picture.caption

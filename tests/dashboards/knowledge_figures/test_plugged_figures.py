@@ -7,11 +7,11 @@ from tests.support.packages import install, metaloom
 
 FIGURE = '''
 from metaloom.dashboards.canvas import canvas, name_axes
-from metaloom.dashboards.knowledge_figures import DRAWERS, Known, Picture
+from metaloom.dashboards.knowledge_figures import DRAWERS, TrialKnowledge, Picture
 
 
 @DRAWERS.register("initialization.sizes")
-def sizes(known: Known) -> Picture | None:
+def sizes(known: TrialKnowledge) -> Picture | None:
     """Draw how many numbers the initialization has."""
     count = sum(leaf.numel() for leaf in known.phi.values())
     if not count:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import Known, Picture, pictures
+from metaloom.dashboards.knowledge_figures import Picture, TrialKnowledge, pictures
 from metaloom.learners import build_learner
 from metaloom.learners.episode import TaskShape
 
@@ -14,10 +14,10 @@ CLASSES = TaskShape("classification", (4,), 3, single_task=True, counts=(50, 10,
 POINT_MASS = TaskShape("control", (4,), 2, environment="point_mass")
 
 
-def drawn(task: TaskShape, **slots: Any) -> tuple[Known, dict[str, Picture]]:
+def drawn(task: TaskShape, **slots: Any) -> tuple[TrialKnowledge, dict[str, Picture]]:
     learner = {"architecture": {"kind": "mlp", "hidden": [3]}, **slots}
     phi = build_learner(learner=learner, inner={}, outer={}, task=task).init(torch.Generator().manual_seed(0))
-    known = Known(learner, task, phi, {})
+    known = TrialKnowledge(learner, task, phi, {})
     return known, {picture.name: picture for picture in pictures(known)}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import Known, Picture, pictures
+from metaloom.dashboards.knowledge_figures import Picture, TrialKnowledge, pictures
 from metaloom.learners import build_learner
 from metaloom.learners.episode import TaskShape
 
@@ -14,16 +14,18 @@ DIGITS = TaskShape("classification", (4,), 3, single_task=True, counts=(50, 10, 
 SINE = TaskShape("regression", (1,), 1)
 
 
-def known(task: TaskShape, **slots: Any) -> Known:
+def known(task: TaskShape, **slots: Any) -> TrialKnowledge:
     learner = {"architecture": {"kind": "mlp", "hidden": [3]}, **slots}
-    return Known(learner, task, build_learner(learner=learner, inner={}, outer={}, task=task).init(seeded()), {})
+    return TrialKnowledge(
+        learner, task, build_learner(learner=learner, inner={}, outer={}, task=task).init(seeded()), {}
+    )
 
 
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def only(found: Known) -> Picture:
+def only(found: TrialKnowledge) -> Picture:
     (picture,) = pictures(found)
     assert png(picture.figure).startswith(b"\x89PNG")
     return picture
@@ -40,26 +42,26 @@ def test_a_falling_weight_curve_is_drawn_and_said() -> None:
     assert y[0] == y.max()
     assert x[-1] == 6.0
     assert picture.caption == (
-        "Of a batch's examples those of loss 0.0 count most; beside them one of loss 0.1 counts "
-        f"{float(expected[0]):.3g}, one of loss 4 {float(expected[1]):.3g}."
+        "Examples of loss 0.0 have the largest weight; relative to it an example of loss 0.1 has weight "
+        f"{float(expected[0]):.3g}, one of loss 4 has {float(expected[1]):.3g}."
     )
 
 
 def test_a_focal_weight_with_a_learned_power_rises() -> None:
     picture = only(known(DIGITS, weighting={"kind": "focal", "gamma": {"learn": {"start": 2.0}}}))
-    assert "those of loss 6.0 count most" in picture.caption
+    assert "Examples of loss 6.0 have the largest weight" in picture.caption
 
 
 def test_class_weights_name_the_largest_and_the_smallest() -> None:
     picture = only(known(DIGITS, weighting={"kind": "class_ratios", "ratio": {"learn": {}}}))
     assert len(picture.figure.axes[0].patches) == 3
-    assert picture.caption.startswith("An example of class 2 counts most (4.33), one of class 0 least (0.433)")
+    assert picture.caption.startswith("Class 2 has the largest weight (4.33), class 0 the smallest (0.433)")
 
 
 def test_sample_weights_are_counted() -> None:
     found = known(DIGITS, weighting={"kind": "per_sample"})
     found.phi["weighting/sample"][:20] = -4.0
-    assert only(found).caption == "20 of 65 training examples count less than half of the mean."
+    assert only(found).caption == "20 of 65 training examples weigh less than half of the mean."
 
 
 @pytest.mark.parametrize(
