@@ -189,7 +189,7 @@ def test_a_bundle_is_served_by_the_packages_that_it_names(wheel, tmp_path):
     """
     changes = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4", "outer.test_episodes=4"]
     api.search("quick", overrides=changes, store=tmp_path / "store", name="first", trials=1, executor="inline")
-    bundle = export.export(tmp_path / "store", "first", trial="best", out=tmp_path / "bundle", episodes=None)
+    bundle = export.export("first", tmp_path / "bundle", store=tmp_path / "store")
     lines = (bundle / "requirements.txt").read_text().splitlines()
     assert [re.split("[<>=]", line)[0] for line in lines] == [
         "filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch",
