@@ -10,6 +10,7 @@ import filelock
 import optuna
 from optuna.trial import TrialState
 
+from metaloom.orchestrator.databases import prepare_database
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.private_api import trial_id
 from metaloom.workers.records import names as records
@@ -111,6 +112,7 @@ class OptunaProjection:
     def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
         # Eight processes that create one fresh database at once lose six of them: one at a time.
         with filelock.FileLock(database.with_suffix(".lock")):
+            prepare_database(database)
             storage = optuna.storages.RDBStorage(f"sqlite:///{quote(str(database))}")
             study = optuna.create_study(
                 storage=storage,

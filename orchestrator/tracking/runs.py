@@ -15,7 +15,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS
+from metaloom.orchestrator.databases import prepare_database
+from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, tracking_uri
 
 LONGEST_PARAM = 6000  # longer ones are cut by MLflow itself, with a warning each
 LONGEST_KEY = 250
@@ -40,6 +41,8 @@ def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tu
         return client, _experiment_id(client, experiment, artifacts)
     artifacts = artifacts or (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
     with filelock.FileLock(store / "mlflow.lock", timeout=120):
+        if uri == tracking_uri(store, None):
+            prepare_database(store / MLFLOW_DATABASE)
         client = MlflowClient(tracking_uri=uri)
         return client, _experiment_id(client, experiment, artifacts)
 

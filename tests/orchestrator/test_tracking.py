@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from metaloom.orchestrator.databases import prepare_database
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.outbox import Backlog, first_line
@@ -104,6 +107,17 @@ def search(store: Path, request: pytest.FixtureRequest) -> Iterator[Search]:
     made = Search(store, request.node.name[:60].strip("_[]"))
     yield made
     made.journal.close()
+
+
+def test_the_databases_wait_for_the_disk_once_a_commit(tmp_path: Path) -> None:
+    database = tmp_path / "fresh.db"
+    prepare_database(database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    old = tmp_path / "old.db"
+    old.write_text("of somebody else")
+    prepare_database(old)
+    assert old.read_text() == "of somebody else"
 
 
 def test_a_finished_search_is_all_there(search: Search) -> None:
