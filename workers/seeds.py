@@ -12,17 +12,16 @@ generator's state. Trials that began with version 1 keep it, so that they resume
 import hashlib
 import json
 import sys
-from array import array
 
+import numpy as np
 import torch
 
 from metaloom.workers.records.names import FIRST_SEEDS_VERSION, SEEDS_VERSION
 
 # torch's CPU generator state is a C struct of 5056 bytes (aten/src/ATen/CPUGeneratorImpl.cpp): uint64 initial
 # seed, int32 left, int32 seeded, uint64 next, uint64 words[624] of 32 bits each, then the cached normal draws
-_WORDS = 624
+_WORDS, _FIRST_WORD = 624, 24
 _SEEDED = bytes(torch.Generator().manual_seed(0).get_state().numpy())
-_BEFORE_WORDS, _AFTER_WORDS = _SEEDED[8:24], _SEEDED[24 + 8 * _WORDS :]
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:
@@ -30,7 +29,7 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
     BLAKE2 rather than ``hash``: the same in every process and on every machine.
     """
-    return int.from_bytes(hashlib.blake2b(_named(seed, parts), digest_size=8).digest(), "big") >> 1
+    return _seed_of(_named(seed, parts))
 
 
 def derive_generator(seed: int, *parts: int | str, version: int = SEEDS_VERSION) -> torch.Generator:
@@ -46,22 +45,27 @@ def derive_generator(seed: int, *parts: int | str, version: int = SEEDS_VERSION)
     """
     if version not in (FIRST_SEEDS_VERSION, SEEDS_VERSION):
         raise ValueError(f"seeds: version {version} is of a newer metaloom; this one has 1 and {SEEDS_VERSION}")
-    own = derive_seed(seed, *parts)
-    if version == FIRST_SEEDS_VERSION:
-        return torch.Generator().manual_seed(own)
-    words = array("Q", derive_words(seed, *parts)).tobytes()
-    state = own.to_bytes(8, sys.byteorder) + _BEFORE_WORDS + words + _AFTER_WORDS
+    named = _named(seed, parts)
     generator = torch.Generator()
-    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-    return generator
+    if version == FIRST_SEEDS_VERSION:
+        return generator.manual_seed(_seed_of(named))
+    state = bytearray(_SEEDED)
+    state[:8] = _seed_of(named).to_bytes(8, sys.byteorder)
+    np.frombuffer(state, np.uint64, _WORDS, _FIRST_WORD)[:] = np.frombuffer(_words_of(named, _WORDS), "<u4")
+    return generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
 
 
-def derive_words(seed: int, *parts: int | str, count: int = _WORDS) -> "array[int]":
-    """Return the first words of 32 bits of a Mersenne Twister's state: SHAKE-128 of what names the draws."""
-    words = array("I", hashlib.shake_128(_named(seed, parts)).digest(4 * count))
-    if sys.byteorder == "big":
-        words.byteswap()
-    return words
+def derive_words(seed: int, *parts: int | str, count: int = _WORDS) -> bytes:
+    """Return the first words of a Mersenne Twister's state, 32 bits each, little-endian."""
+    return _words_of(_named(seed, parts), count)
+
+
+def _seed_of(named: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
+
+
+def _words_of(named: bytes, count: int) -> bytes:
+    return hashlib.shake_128(named).digest(4 * count)
 
 
 def _named(seed: int, parts: tuple[int | str, ...]) -> bytes:
