@@ -157,6 +157,13 @@ def test_batched_and_traced_modules_equal_the_loop() -> None:
         torch.testing.assert_close(steps["traced"][name], value, rtol=1e-9, atol=1e-11)
 
 
+def test_layer_norm_is_not_batched_over_tasks() -> None:
+    """torch 2.13 gives it another meta-gradient under vmap; findings/vmap_layer_norm_second_order.sh shows it."""
+    learner = built("LayerNormalized", outer={"strategy": "vmap"})
+    assert learner.strategy == "loop"
+    assert "torch gives it another second derivative than a loop does" in learner.notes[0]
+
+
 def test_the_head_is_named_or_the_last_linear_layer() -> None:
     assert bound("Perceptron").head == "fc" and bound("Spelt").head == "last"
     assert bound("Spelt", head="head").names["head.weight"] == "head.weight"

@@ -84,3 +84,16 @@ class Spelt(nn.Module):
 
 
 made = Perceptron()
+
+
+class LayerNormalized(nn.Module):
+    """Two layers with layer normalization between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.norm, self.head = nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [n, 6] to [n, 3]."""
+        outputs: Tensor = self.head(self.norm(self.body(x)).tanh())
+        return outputs
