@@ -20,7 +20,7 @@ def packages() -> list[str]:
     if missing:
         raise SystemExit(f"{ROOT}: no package in {', '.join(missing)}; a wheel without them would be empty")
     inner = [f"{folder}.{name}" for folder in FOLDERS for name in find_packages(str(ROOT / folder))]
-    return ["metaloom", *(f"metaloom.{name}" for name in sorted([*FOLDERS, *inner]))]
+    return ["metaloom", "metaloom.testing", *(f"metaloom.{name}" for name in sorted([*FOLDERS, *inner]))]
 
 
 class EditableWheel(editable_wheel):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaloom.learners import ESTIMATORS, PROBLEMS
 from metaloom.learners.errors import LearnerError
-from tests.support.bilevel import relative_error
+from metaloom.testing.problems import relative_error
 
 CHEAP = {"neumann": {"alpha": 0.05}, "evolution_strategies": {"pairs": 1}}
 PAGE = Path(__file__).parents[1] / "docs" / "bilevel.md"

@@ -13,7 +13,7 @@ from benchmarks.imports import circles, imported
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator", "benchmarks")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-SOURCES += sorted((ROOT / "src" / "metaloom").glob("*.py"))
+SOURCES += sorted(path for folder in (".", "testing") for path in (ROOT / "src" / "metaloom" / folder).glob("*.py"))
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 300, 40
 # What is longer today, and how long. It may shrink only: an entry that is no longer needed fails.

@@ -50,7 +50,8 @@ def content(wheel: Path) -> set[str]:
 def tree_content() -> set[str]:
     """Return what a wheel must hold: every module of the tree, the presets, and the mark that it is typed."""
     inner = [path for folder in FOLDERS for kind in ("*.py", "*.yaml") for path in (ROOT / folder).rglob(kind)]
-    top = [path.name for path in (ROOT / "src" / "metaloom").glob("*.py")]
+    source = ROOT / "src" / "metaloom"
+    top = [path.relative_to(source) for folder in (source, source / "testing") for path in folder.glob("*.py")]
     return {f"metaloom/{one}" for one in [*(path.relative_to(ROOT) for path in inner), *top, "py.typed"]}
 
 

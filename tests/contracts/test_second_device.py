@@ -21,12 +21,12 @@ from metaloom import load_bundle
 from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.tensors import Tensors
+from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
-from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
 from tests.support.registry_rows import (
     CELLS,
     COMPONENT_ROWS,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.networks.batch_norm import EPSILON, MOMENTUM, Normalization, running_average
-from tests.support.bilevel import normal
+from metaloom.testing.problems import normal
 
 CHANNELS = 5
 

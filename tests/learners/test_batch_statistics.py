@@ -15,7 +15,7 @@ from metaloom.learners.networks.batch_norm import (
     channels_last,
 )
 from metaloom.learners.networks.convolution import Convolution
-from tests.support.bilevel import normal
+from metaloom.testing.problems import normal
 
 CHANNELS = 4
 SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (5, CHANNELS, 6, 6)]

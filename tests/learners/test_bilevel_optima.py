@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaloom.learners import ESTIMATORS
 from metaloom.learners.hypergradients.problem import Hypergradient, Problem
-from tests.support.bilevel import Known, as_problem, estimate, normal, positive_definite, quadratic
+from metaloom.testing.problems import Known, as_problem, estimate, normal, positive_definite, quadratic
 
 STEPS = 40  # every inner loop here contracts by 0.5 a step or faster: 0.5^40 is 9e-13
 SAMPLES = 24

@@ -18,7 +18,7 @@ from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.joint import JointLearner
 from metaloom.learners.solvers.metric import Prototypes
 from metaloom.learners.solvers.nearest_neighbour import NearestNeighbour
-from tests.support.bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+from metaloom.testing.problems import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)

@@ -6,7 +6,7 @@ import torch
 from metaloom.learners import build_learner
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.solvers.gradient import GradientLearner
-from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
+from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 RULE = {"kind": "sgd", "rate": {"learn": {"start": 0.2}}, "momentum": 0.9, "steps": 2}
 

@@ -25,7 +25,7 @@ from metaloom.learners.knowledge.genotypes import (
 from metaloom.learners.networks.base import discretized
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     IMAGES,
     begun,
     built,

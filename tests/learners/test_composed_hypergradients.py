@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaloom.learners.episode import TaskShape
-from tests.support.bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
+from metaloom.testing.problems import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 EXACT = ["unroll", "adjoint", "checkpointed"]
 RULES: dict[str, dict[str, Any]] = {

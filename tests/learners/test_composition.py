@@ -7,7 +7,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
 from metaloom.learners.slots import SLOTS, fill_slot
-from tests.support.bilevel import SINGLE, begun, built, seeded
+from metaloom.testing.problems import SINGLE, begun, built, seeded
 
 FOCAL = {"kind": "focal", "gamma": 2.0}
 NET = {"kind": "meta_weight_net", "hidden": 4}

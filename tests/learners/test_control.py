@@ -11,7 +11,7 @@ from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors, part
-from tests.support.bilevel import CONTROL, SMOOTH, begun, built, episode_of, normal, seeded
+from metaloom.testing.problems import CONTROL, SMOOTH, begun, built, episode_of, normal, seeded
 
 
 def learner(kind: str = "policy_gradient", **settings: object) -> GradientLearner:

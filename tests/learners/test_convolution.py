@@ -8,7 +8,7 @@ from torch import Tensor
 from metaloom.learners.networks.batch_norm import channels_last
 from metaloom.learners.networks.convolution import FEW_THREADS, Convolution
 from metaloom.learners.networks.pooled_convolution import PooledConvolution
-from tests.support.bilevel import normal
+from metaloom.testing.problems import normal
 
 CHANNELS = 4
 

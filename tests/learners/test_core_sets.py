@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metaloom.learners.episode import Episode, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.core_sets import RULES, central_rows, core_set, herded_rows, shares
-from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
+from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 labels = st.lists(st.integers(0, 3), min_size=1, max_size=25)
 

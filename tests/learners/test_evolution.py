@@ -11,7 +11,7 @@ from torch import Tensor
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
 from metaloom.learners.tensors import InnerState, Tensors
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     SINGLE,
     SMOOTH,
     begun,

@@ -12,7 +12,7 @@ from metaloom.learners.solvers.example_gradients import ExampleGradients, autogr
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors, part
-from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
+from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "hidden": [5]},

@@ -8,7 +8,7 @@ import torch
 from metaloom.learners.base import MetaStep
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from tests.support.bilevel import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+from metaloom.testing.problems import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 RATE = {"learn": {"per": "parameter", "start": 0.1}}

@@ -10,7 +10,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.finite_difference import FiniteDifference, FiniteDifferenceConfig
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import InnerLoop
-from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
+from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 WEIGHTS: dict[str, Any] = {"weighting": {"kind": "meta_weight_net", "hidden": 5}}
 SMOOTHING: dict[str, Any] = {"loss": {"kind": "cross_entropy", "label_smoothing": {"learn": {"start": 0.1}}}}

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.tensors import InnerState
-from tests.support.bilevel import normal
+from metaloom.testing.problems import normal
 
 SETTINGS = {
     "sgd": ("rate", "momentum", "weight_decay"),

@@ -7,7 +7,7 @@ from torch import Tensor
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     SINGLE,
     Known,
     as_problem,

@@ -13,7 +13,7 @@ from metaloom.learners.knowledge.update_rules.learned_optimizer import (
 )
 from metaloom.learners.knowledge.update_rules.lstm import Memory, log_and_sign, lstm, lstm_parameters
 from metaloom.learners.tensors import InnerState, as_leaves, derivative
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     SINGLE,
     SMOOTH,
     begun,

@@ -14,7 +14,7 @@ from metaloom.learners.networks.convnet import ConvNet, ConvNetConfig, instance_
 from metaloom.learners.solvers.matching import MatchingLearner
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     IMAGES,
     SINGLE,
     SMOOTH,

@@ -10,8 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from metaloom.learners import ESTIMATORS
 from metaloom.learners.hypergradients.problem import Problem
-from metaloom.workers.live_bytes import LiveBytes, peak_bytes
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     SINGLE,
     SMOOTH,
     as_problem,
@@ -23,6 +22,7 @@ from tests.support.bilevel import (
     positive_definite,
     seeded,
 )
+from metaloom.workers.live_bytes import LiveBytes, peak_bytes
 
 SIZE = 40
 

@@ -8,7 +8,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import InnerState
-from tests.support.bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
+from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 THETA = {"body": normal(3, 2, seed=0), "head.weight": normal(4, seed=1)}
 

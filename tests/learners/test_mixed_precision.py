@@ -9,7 +9,7 @@ from benchmarks.workloads import image_episode
 from metaloom.learners.base import METHODS, MetaStep
 from metaloom.learners.build import build_learner
 from metaloom.learners.episode import TaskShape
-from tests.support.bilevel import seeded
+from metaloom.testing.problems import seeded
 
 ALIKE = 0.85  # cosine of the gradients: bfloat16 sends some ReLU or maximum the other way
 EPISODES = [image_episode(seeded(seed), ways=5, shots=1, queries=3) for seed in range(2)]

@@ -18,10 +18,10 @@ from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.derivatives import named_operation
 from metaloom.learners.networks.module import ModuleConfig, ModuleNetwork
 from metaloom.learners.tensors import Tensors, as_leaves, derivative, flatten
+from metaloom.testing.problems import seeded
 from metaloom.workers.checking import check_hypergradient
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.device import Device
-from tests.support.bilevel import seeded
 
 TASK = TaskShape("classification", (6,), 3, classes=9)
 

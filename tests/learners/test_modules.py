@@ -17,8 +17,8 @@ from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.module import ModuleConfig, ModuleNetwork
 from metaloom.learners.networks.reference import check_trusted, imported, references_in, settings_of
 from metaloom.learners.tensors import Tensors, part
+from metaloom.testing.problems import FEW_WAYS, begun, episode_of, seeded
 from tests.support import modules
-from tests.support.bilevel import FEW_WAYS, begun, episode_of, seeded
 
 STEPS, RATE = 2, 0.1
 

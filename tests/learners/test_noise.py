@@ -15,7 +15,7 @@ from metaloom.learners.knowledge.composition import ChainOfAugmentations
 from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, episode_of, errors_by_slot, estimator, seeded
+from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, episode_of, errors_by_slot, estimator, seeded
 
 STEPS = 3
 

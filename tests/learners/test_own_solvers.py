@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -19,7 +20,8 @@ from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outp
 from metaloom.learners.solvers.base import SOLVERS, TRANSDUCTIVE
 from metaloom.learners.solvers.metric import class_means
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import SMOOTH, begun, central_difference, episode_of, seeded
+from metaloom.testing import SolverContract, SolverRow
+from metaloom.testing.problems import SMOOTH, begun, episode_of, seeded
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
 WIDTH, ATTRIBUTES = 5, 4
@@ -135,7 +137,7 @@ def built(name: str, task: TaskShape = FEW_SHOT) -> Any:
     return build_learner(learner=learner, inner={}, outer={}, task=task)
 
 
-def episode(name: str, seed: int = 0, task: TaskShape = FEW_SHOT) -> Episode:
+def episode_for(name: str, task: TaskShape, seed: int) -> Episode:
     """Draw an episode; the zero-shot solver gets attributes and no support examples."""
     drawn = episode_of(task, seed, support=6, queries=12)
     if name != "by_attributes":
@@ -144,31 +146,8 @@ def episode(name: str, seed: int = 0, task: TaskShape = FEW_SHOT) -> Episode:
     return replace(drawn, support=Support(drawn.support_x[:0], drawn.support_y[:0], class_features=attributes))
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_the_gradient_of_an_own_solver_is_that_of_its_objective(name: str) -> None:
-    learner = built(name)
-    phi, state = begun(learner)
-    batch = [episode(name, 1), episode(name, 2)]
-    step = learner.meta_step(phi, state, batch, seeded(0))
-    direction = {leaf: torch.randn_like(value) for leaf, value in phi.items()}
-    exact = float(sum((direction[leaf] * value).sum() for leaf, value in step.gradient.items()))
-    difference = central_difference(lambda p: learner.objective(p, state, batch, seeded(0)), phi, direction, 1e-4)
-    assert exact == pytest.approx(difference, rel=1e-6)
-    if OWN[name][0].learns or OWN[name][1]:
-        assert any(float(value.abs().max()) > 0 for leaf, value in step.gradient.items() if "prediction/" in leaf)
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_an_own_solver_adapts_as_it_is_evaluated(name: str) -> None:
-    learner = built(name)
-    phi, state = begun(learner)
-    given = episode(name)
-    outcome = learner.evaluate(phi, state, given, seeded(0))
-    chances = learner.adapt(phi, state, given.support, seeded(0)).predict(given.query_x)
-    torch.testing.assert_close(chances.sum(-1), torch.ones(12, dtype=torch.float64))
-    assert outcome.accuracies == (pytest.approx(float((chances.argmax(-1) == given.query_y).double().mean())),)
-    alone = learner.adapt(phi, state, given.support, seeded(0)).predict(given.query_x[:1])
-    assert torch.allclose(alone, chances[:1]) == (learner.setting == "inductive")
+class TestOwnSolvers(SolverContract):
+    rows = {name: SolverRow(settings, episode=partial(episode_for, name)) for name, (_, settings) in OWN.items()}
 
 
 def test_a_closed_form_solver_is_the_closed_form_and_solves_a_regression_too() -> None:

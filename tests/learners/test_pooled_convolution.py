@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from metaloom.learners.networks import pooled_convolution as module
 from metaloom.learners.networks.pooled_convolution import pooled_convolution
-from tests.support.bilevel import normal
+from metaloom.testing.problems import normal
 
 
 def two_layers(images: Tensor, kernel: Tensor) -> Tensor:

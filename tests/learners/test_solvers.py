@@ -15,7 +15,7 @@ from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
 from metaloom.learners.solvers.metric import Prototypes, class_means
-from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
+from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
 START: dict[str, Any] = {"initialization": {"kind": "learned"}}

@@ -5,7 +5,7 @@ import torch
 
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
-from tests.support.bilevel import (
+from metaloom.testing.problems import (
     IMAGES,
     SINGLE,
     SMOOTH,

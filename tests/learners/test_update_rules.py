@@ -11,7 +11,7 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.tensors import InnerState, Tensors
-from tests.support.bilevel import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
+from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 SAME_AS_TORCH: list[tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = [
     ({"kind": "sgd"}, torch.optim.SGD, {}),

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.samplers.cma_es import BranchCMAES
 from metaloom.orchestrator.proposing.study import OptunaSuggest
-from tests.support import bowls
+from metaloom.testing import bowls
 
 CMAES = {"kind": "cmaes"}
 

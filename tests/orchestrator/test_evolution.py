@@ -11,8 +11,8 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.proposing.samplers.evolution import RegularizedEvolution
+from metaloom.testing import toy
 from metaloom.workers.records import names as records
-from tests.support import toy
 
 SPACE: dict[str, BaseDistribution] = {
     **{f"edge{edge}": CategoricalDistribution(("none", "skip", "conv")) for edge in range(4)},

@@ -17,9 +17,9 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
+from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records.search import SearchRecord
-from tests.support import toy
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SECTION: dict[str, Any] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support import toy
+from metaloom.testing import toy
 
 SUPPORT = Path(__file__).parents[1] / "support"
 LIMIT_S = 90.0

@@ -14,13 +14,11 @@ from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, build_scheduler
 from metaloom.orchestrator.scheduling.stopping import paired_t
 from metaloom.search_spaces.sections.strategies import schedulers
+from metaloom.testing import SchedulerContract, toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records.objectives import Objective, SearchSettings
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report
-from tests.support import toy
-
-KINDS = {"none", "asha", "hyperband", "median", "paired", "pbt"}
 
 
 def report(step: int, accuracy: float, scores: Sequence[float] = (), *, finished: bool = False) -> Report:
@@ -44,8 +42,18 @@ def judge(section: dict[str, Any], *trials: TrialRecord) -> str:
     return build_scheduler(section).judge(state(*trials), trials[-1]).action
 
 
-def test_every_kind_has_a_test_here() -> None:
-    assert set(schedulers()) == KINDS
+class TestSchedulers(SchedulerContract):
+    rows = {
+        "none": {},
+        "asha": {"grace_steps": 2},
+        "hyperband": {"grace_steps": 1, "brackets": 2},
+        "median": {"grace_steps": 2, "startup_trials": 2},
+        "paired": {},
+        "pbt": {"interval_steps": 3},
+    }
+
+    def test_every_scheduler_has_a_row(self) -> None:
+        assert set(self.rows) == set(schedulers())
 
 
 @pytest.mark.parametrize("section", [{"kind": "ashes"}, {"kind": "asha", "grace": 3}])

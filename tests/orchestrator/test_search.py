@@ -12,11 +12,11 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import Assignment, Message
+from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import Report
-from tests.support import toy
 
 
 def run_inline(director: Director) -> Director:

@@ -15,10 +15,10 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
+from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event
-from tests.support import toy
 
 
 def run(director: Director) -> Director:

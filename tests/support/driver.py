@@ -16,7 +16,7 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal, writer_lock
-from tests.support import toy
+from metaloom.testing import toy
 
 
 def run(director: Director, executor: str, interruption: Interruption, options: dict[str, Any]) -> None:

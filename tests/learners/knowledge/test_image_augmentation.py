@@ -21,7 +21,7 @@ from metaloom.learners.knowledge.policies import (
 )
 from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
+from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
 SMOOTH_OPERATIONS = ["rotate", "contrast", "cutout"]
 KINDS: dict[str, dict[str, Any]] = {

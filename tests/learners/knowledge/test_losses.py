@@ -10,7 +10,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.slots import SLOTS, make_component
-from tests.support.bilevel import FEW_WAYS, normal, seeded
+from metaloom.testing.problems import FEW_WAYS, normal, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 OUTPUTS, LABELS = 2 * normal(8, 3, seed=1), torch.arange(8) % 3

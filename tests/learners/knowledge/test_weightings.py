@@ -12,7 +12,7 @@ from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Wei
 from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors
-from tests.support.bilevel import SINGLE, SMOOTH, begun, built, episode_of, seeded
+from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 FOUR = TaskShape("classification", (6,), 4, single_task=True, counts=(100, 20, 10, 5))
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.orchestrator.proposing.study import Proposer
+from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.objectives import SearchSettings
-from tests.support import toy
 
-BEST = {"method": "deep", "rate": 10**-3.2, "deep.decay": 0.8, "deep.width": 8}
+BEST_RATE = 10**-3.2
+BEST = {"method": "deep", "rate": BEST_RATE, "deep.decay": 0.8, "deep.width": 8}
 FLAT_RATE = 10**-0.8  # the best for the other method, which is 0.5 worse
 
 
@@ -40,10 +41,11 @@ class Bowls:
 
 def loss(params: Mapping[str, Any]) -> float:
     """Return how far a point lies from the best one under its choice."""
+    rate, decay = float(params["rate"]), float(params.get("deep.decay", 0.0))
     if params["method"] == "flat":
-        return 0.5 + (math.log10(params["rate"] / FLAT_RATE) / 4) ** 2
-    width = math.log(params["deep.width"] / BEST["deep.width"]) / math.log(64)
-    return (math.log10(params["rate"] / BEST["rate"]) / 4) ** 2 + (params["deep.decay"] - 0.8) ** 2 + width**2
+        return 0.5 + (math.log10(rate / FLAT_RATE) / 4) ** 2
+    width = math.log(params["deep.width"] / 8) / math.log(64)
+    return (math.log10(rate / BEST_RATE) / 4) ** 2 + (decay - 0.8) ** 2 + width**2
 
 
 def is_inside(params: Mapping[str, Any]) -> bool:
@@ -75,7 +77,7 @@ class Exploration:
         judge: Callable[[Mapping[str, Any]], float] = loss,
     ) -> None:
         settings = SearchSettings.from_document(toy.settings(sampler=dict(sampler)))
-        self._fresh = lambda: Proposer(settings, seed=seed, define=define or Bowls())
+        self._fresh: Callable[[], Proposer] = lambda: Proposer(settings, seed=seed, define=define or Bowls())
         self._proposer, self._judge = self._fresh(), judge
         self._events: list[Event] = []
         self.trials: list[Trial] = []

@@ -46,7 +46,9 @@ class ToyTrial:
         self._hoards = config.trial == config.outer.get("hoarder")
         self._path = directory / records.CHECKPOINTS_FOLDER / STATE_FILE
         self._path.parent.mkdir(exist_ok=True)
-        state = json.loads(self._path.read_text()) if self._path.exists() else {"step": 0, "weight": 1.0, "last": None}
+        state: dict[str, Any] = (
+            json.loads(self._path.read_text()) if self._path.exists() else {"step": 0, "weight": 1.0, "last": None}
+        )
         self.step, self._weight = int(state["step"]), float(state["weight"])
         self.last_report = None if state["last"] is None else Report.from_json(state["last"])
         self.finished = self.step >= int(self._outer["steps"])
@@ -120,7 +122,7 @@ class ToySpace:
         self._outer = {"steps": STEPS, "every": EVERY, **(outer or {})}
         self._broken = broken
 
-    def __call__(self, suggest: Any) -> Resolved:
+    def __call__(self, suggest: Any) -> Any:
         """Resolve by ``suggest``."""
         method = suggest.choice("learner.method", ("plain", "wide"))
         knobs: dict[str, Any] = {"learner.method": method, "rate": suggest.real("rate", 0.01, 0.9, True)}

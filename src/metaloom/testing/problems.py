@@ -31,7 +31,8 @@ def normal(*shape: int, seed: int) -> Tensor:
 def positive_definite(size: int, seed: int) -> Tensor:
     """Draw a symmetric matrix with eigenvalues between 1 and 3: [size, size]."""
     basis = torch.linalg.qr(normal(size, size, seed=seed))[0]
-    return basis @ torch.diag(torch.linspace(1, 3, size, dtype=torch.float64)) @ basis.T
+    found: Tensor = basis @ torch.diag(torch.linspace(1, 3, size, dtype=torch.float64)) @ basis.T
+    return found
 
 
 class Known(NamedTuple):
@@ -102,7 +103,8 @@ def quadratic_after(steps: int, *, rate: float = 0.3, size: int = 5, seed: int =
     curvature, judge, own = (positive_definite(size, seed + i) for i in range(3))
     mix, target, phi = normal(size, size, seed=seed + 3), normal(size, seed=seed + 4), normal(size, seed=seed + 5)
     eye = torch.eye(size, dtype=torch.float64)
-    reach = sum(rate * torch.linalg.matrix_power(eye - rate * curvature, k) for k in range(steps)) @ mix
+    powers = [rate * torch.linalg.matrix_power(eye - rate * curvature, k) for k in range(steps)]
+    reach = torch.stack(powers).sum(0) @ mix
     return reach.T @ judge @ (reach @ phi - target) + own @ phi
 
 

@@ -1,0 +1,94 @@
+"""What every component of a slot must do: what it learns starts equal from equal seeds, and gets a gradient."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from metaloom.learners import SLOTS, Learner, build_learner
+from metaloom.learners.component import Component
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.solvers.base import SOLVERS
+from metaloom.learners.tensors import part
+from metaloom.testing.contract import Contract
+from metaloom.testing.methods import FEW_SHOT, SMALL, same
+from metaloom.testing.problems import IMAGES, SINGLE, begun, episode_of, seeded
+
+PLAIN: Mapping[str, Any] = {
+    "architecture": SMALL,
+    "initialization": {"kind": "learned"},
+    "update": {"steps": 2},
+}
+TASKS = {"augmentation": IMAGES, "architecture": IMAGES, "prediction": FEW_SHOT}
+
+
+@dataclass(frozen=True)
+class ComponentRow:
+    """A small example of a component.
+
+    Attributes:
+        settings: What makes all of it that can be learned learned.
+        task: What it learns from; None: images for a network and an augmentation, few-shot classification for a
+            prediction, one task with all its data for the others.
+        beside: Settings of the other slots; of a prediction those that it reads.
+        starts: Whether the network starts at given parameters.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    task: TaskShape | None = None
+    beside: Mapping[str, Any] = field(default_factory=lambda: PLAIN)
+    starts: bool = False
+
+    def task_for(self, slot: str) -> TaskShape:
+        """Return what a component of this slot learns from."""
+        return self.task or TASKS.get(slot, SINGLE)
+
+    def built(self, slot: str, kind: str) -> Learner:
+        """Build a learner with the component."""
+        settings = dict(self.beside)
+        if slot == "prediction":
+            settings = {name: given for name, given in settings.items() if name in SOLVERS[kind].reads}
+        settings[slot] = {"kind": kind, **self.settings}
+        task, start = self.task_for(slot), None
+        if self.starts:
+            network = {name: PLAIN[name] for name in ("architecture", "initialization")}
+            other = build_learner(learner=network, inner={}, outer={}, task=task)
+            start = part(other.init(seeded(9)), "initialization")
+        outer = {"hypergradient": "unroll", "strategy": "loop"}
+        return build_learner(learner=settings, inner={}, outer=outer, task=task, start=start, trust_code=True)
+
+
+class ComponentContract(Contract):
+    """The contract of components, networks and update rules among them.
+
+    Attributes:
+        rows: A component's slot and kind to its small example.
+    """
+
+    rows: Mapping[tuple[str, str], ComponentRow] = {}
+
+    def cases(self) -> Mapping[str, Iterable[Any]]:
+        return {"component": self.rows}
+
+    def test_a_component_and_all_it_learns_get_a_gradient(self, component: tuple[str, str]) -> None:
+        (slot, kind), row = component, self.rows[component]
+        learner, task = row.built(slot, kind), row.task_for(slot)
+        phi, state = begun(learner)
+        learned = {name for name in phi if name.startswith(f"{slot}/")}
+        registered: type[Component] = SLOTS[slot].registry[kind]
+        assert issubclass(registered, Component)
+        assert registered.slot == slot
+        knobs = {name for name, value in row.settings.items() if isinstance(value, Mapping)}
+        assert bool(learned) == (registered.learns or bool(knobs))
+        assert all(any(name.startswith(f"{slot}/{knob}") for name in learned) for knob in knobs)
+        seen = learner.meta_step(phi, state, [episode_of(task, 1), episode_of(task, 2)], seeded(0))
+        for leaf, value in seen.gradient.items():
+            assert torch.isfinite(value).all(), leaf
+            assert float(value.abs().max()) > 0, leaf
+
+    def test_a_component_starts_equal_from_equal_seeds(self, component: tuple[str, str]) -> None:
+        learner = self.rows[component].built(*component)
+        first, again = learner.init(seeded(3)), learner.init(seeded(3))
+        assert set(first) == set(again)
+        assert same(first, again)
