@@ -49,9 +49,7 @@ def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Res
 def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> Check:
     """Check one member; ``compare`` sets every estimator beside the one that it names."""
     exact = replace(
-        resolved,
-        outer={**resolved.outer, "precision": "float64"},
-        resources={**resolved.resources, "device": "cpu"},
+        resolved, outer={**resolved.outer, "precision": "float64"}, resources={**resolved.resources, "device": "cpu"}
     )
     config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
     start = bundle_start(config.learner)

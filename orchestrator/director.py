@@ -20,15 +20,7 @@ from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.samplers.base import Define
 from metaloom.orchestrator.proposing.study import Proposer
 from metaloom.orchestrator.results import problem_of, result_of, suggestion_of
-from metaloom.orchestrator.scheduling.base import (
-    CONTINUE,
-    PAUSE,
-    STOP,
-    Exploit,
-    Scheduler,
-    Verdict,
-    build_scheduler,
-)
+from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, Exploit, Scheduler, Verdict, build_scheduler
 from metaloom.orchestrator.scheduling.exchange import take_over
 from metaloom.orchestrator.trial_configs import trial_config
 from metaloom.search_spaces.resolve import Resolved

@@ -15,11 +15,7 @@ LEARNER = "learner"
 
 
 def check_experiment(
-    experiment: Source,
-    overrides: Sequence[str] = (),
-    *,
-    store: str | Path = DEFAULT_STORE,
-    trust_code: bool = False,
+    experiment: Source, overrides: Sequence[str] = (), *, store: str | Path = DEFAULT_STORE, trust_code: bool = False
 ) -> dict[str, Any]:
     """Check an experiment: each member of each choice once, every other searched knob at its default.
 

@@ -50,10 +50,7 @@ def build_command(name: str) -> TyperCommand:
     """Import the module of a command and build it; raises KeyError where there is no such command."""
     command = registry.load(name)
     app = typer.Typer(
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings=CONTEXT,
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT
     )
     app.command(name=name, epilog=examples_text(*command.examples))(command.function)
     built = get_command(app)

@@ -83,7 +83,4 @@ def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:
             console.print(f"{score}: {document[score]:.4f} over {len(document['predictions'])} queries")
 
 
-COMMAND = Command(
-    adapt,
-    examples=("metaloom adapt first-bundle --support letters/support --query letters/query",),
-)
+COMMAND = Command(adapt, examples=("metaloom adapt first-bundle --support letters/support --query letters/query",))

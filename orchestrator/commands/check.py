@@ -113,7 +113,4 @@ def _worst(errors: Mapping[str, float | None]) -> float:
     return max(math.inf if error is None else error for error in errors.values())
 
 
-COMMAND = Command(
-    check,
-    examples=("metaloom check sinusoid-meta-sgd",),
-)
+COMMAND = Command(check, examples=("metaloom check sinusoid-meta-sgd",))

@@ -36,7 +36,4 @@ def evaluate(
         answer.give(rows.to_json(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
 
 
-COMMAND = Command(
-    evaluate,
-    examples=("metaloom evaluate first --episodes 600",),
-)
+COMMAND = Command(evaluate, examples=("metaloom evaluate first --episodes 600",))

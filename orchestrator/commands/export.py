@@ -56,7 +56,4 @@ def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
     console.print(f"adapt it to folders of class folders, or to tables: {adapt}", markup=False)
 
 
-COMMAND = Command(
-    export,
-    examples=("metaloom export first --trial best --out first-bundle",),
-)
+COMMAND = Command(export, examples=("metaloom export first --trial best --out first-bundle",))

@@ -33,7 +33,4 @@ def _show_presets(screen: "Console", rows: list[dict[str, Any]]) -> None:
     screen.print(shown)
 
 
-COMMAND = Command(
-    presets,
-    examples=("metaloom presets",),
-)
+COMMAND = Command(presets, examples=("metaloom presets",))

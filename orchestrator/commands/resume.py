@@ -19,8 +19,7 @@ with deferred():
 def resume(
     name: NameArgument,
     executor: Annotated[
-        str | None,
-        typer.Option("--executor", metavar="ray|inline", help="Instead of the one it was begun with."),
+        str | None, typer.Option("--executor", metavar="ray|inline", help="Instead of the one it was begun with.")
     ] = None,
     address: AddressOption = None,
     insecure_cluster: InsecureOption = False,
@@ -47,7 +46,4 @@ def resume(
         return running.run_shown(answer, store, run)
 
 
-COMMAND = Command(
-    resume,
-    examples=("metaloom resume first",),
-)
+COMMAND = Command(resume, examples=("metaloom resume first",))

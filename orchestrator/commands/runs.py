@@ -17,7 +17,4 @@ def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> Non
         answer.give({"searches": rows}, lambda screen: tables.show_searches(screen, rows, store))
 
 
-COMMAND = Command(
-    runs,
-    examples=("metaloom runs",),
-)
+COMMAND = Command(runs, examples=("metaloom runs",))

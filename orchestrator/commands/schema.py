@@ -15,7 +15,4 @@ def schema(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
         answer.give(json_schema.json_schema(), lambda screen: None)
 
 
-COMMAND = Command(
-    schema,
-    examples=("metaloom schema > experiment.schema.json",),
-)
+COMMAND = Command(schema, examples=("metaloom schema > experiment.schema.json",))

@@ -44,10 +44,4 @@ def draw_if_missing(store: Path, name: str) -> None:
         tables.console(sys.stderr).print(message, style="yellow", markup=False)
 
 
-COMMAND = Command(
-    show,
-    examples=(
-        "metaloom show first",
-        "metaloom show first --json",
-    ),
-)
+COMMAND = Command(show, examples=("metaloom show first", "metaloom show first --json"))

@@ -26,7 +26,4 @@ def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         return int(bool(left))
 
 
-COMMAND = Command(
-    sync,
-    examples=("metaloom sync first",),
-)
+COMMAND = Command(sync, examples=("metaloom sync first",))

@@ -55,7 +55,4 @@ def train(
         return running.run_shown(answer, store, run)
 
 
-COMMAND = Command(
-    train,
-    examples=("metaloom train sinusoid-maml --set outer.steps=2000 --name sine",),
-)
+COMMAND = Command(train, examples=("metaloom train sinusoid-maml --set outer.steps=2000 --name sine",))

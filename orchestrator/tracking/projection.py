@@ -108,12 +108,7 @@ class MlflowProjection:
 
 
 def start_projections(
-    folder: Path,
-    *,
-    store: Path,
-    tracking: Mapping[str, Any],
-    warn: Warn,
-    others: Sequence[Projection] = (),
+    folder: Path, *, store: Path, tracking: Mapping[str, Any], warn: Warn, others: Sequence[Projection] = ()
 ) -> Outboxes:
     """Begin to carry the journal of the search in ``folder`` to MLflow and to ``others``.
 

@@ -29,11 +29,7 @@ PARENT_TAG = "mlflow.parentRunId"
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
 CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
-TRIAL_ARTIFACTS = (
-    records.CONFIG_FILE,
-    records.META_KNOWLEDGE_FILE,
-    records.FIGURES_FOLDER,
-)
+TRIAL_ARTIFACTS = (records.CONFIG_FILE, records.META_KNOWLEDGE_FILE, records.FIGURES_FOLDER)
 
 
 @dataclass

@@ -72,13 +72,7 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
     """
 
     def __init__(
-        self,
-        *,
-        seed: int,
-        define: Define,
-        independent: BaseSampler,
-        startup_trials: int,
-        sigma: float,
+        self, *, seed: int, define: Define, independent: BaseSampler, startup_trials: int, sigma: float
     ) -> None:
         self._seed, self._define, self._independent = seed, define, independent
         self._startup_trials, self._sigma = startup_trials, sigma
