@@ -1,10 +1,10 @@
-"""The errors of the orchestrator: of the search that was asked for, and of what it needs."""
+"""The errors of the orchestrator."""
 
 from metaloom.learners.errors import BadEnvironment, BadInput
 
 
 class SearchError(BadInput):
-    """The search, as asked for, cannot be run or gone on with."""
+    """The requested search cannot be run or resumed."""
 
 
 class StoreError(BadEnvironment):
@@ -12,7 +12,7 @@ class StoreError(BadEnvironment):
 
 
 class ClusterError(BadEnvironment):
-    """Ray cannot be started, reached, or does not have what a trial asks for."""
+    """Ray does not start, does not answer, or lacks the resources that a trial requests."""
 
 
 class TaskError(BadInput):

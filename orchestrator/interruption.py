@@ -15,9 +15,9 @@ STDERR, CURSOR = 2, "\x1b[?25h"
 
 
 class Stopped(BaseException):
-    """Raised out of a trial or out of Tune's loop when a signal has come.
+    """Leaves a trial or Tune's loop when a signal has come.
 
-    Not an Exception: no ``except Exception`` on the way may take it for a failed trial.
+    It is not an Exception, so no ``except Exception`` mistakes it for a failed trial.
     """
 
 
@@ -38,7 +38,7 @@ class Interruption:
 
     @contextmanager
     def installed(self) -> Iterator["Interruption"]:
-        """Catch the signals, in the main thread; elsewhere they are left alone. Restores what was there before."""
+        """Handle the signals, in the main thread only; restore the former handlers at the end."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self.install()
         try:
@@ -49,14 +49,14 @@ class Interruption:
                     signal.signal(number, handler)
 
     def install(self) -> None:
-        """Install the handlers (again: ``ray.init`` replaces SIGTERM's by one that aborts the process)."""
+        """Install the handlers; needed again after ``ray.init``, whose SIGTERM handler aborts the process."""
         if in_main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._caught)
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Inside, a signal raises ``Stopped`` at once: for work that a kill would not harm either."""
+        """Within this context a signal raises ``Stopped`` immediately. Use it only around work that may be killed."""
         self.check()
         self._raising = True
         try:
@@ -78,13 +78,13 @@ class Interruption:
 
 
 def end_at_once(number: int, advice: str = "") -> None:
-    """End this process and all it has started, now. The journal is valid at any moment, so nothing is lost."""
-    shown = CURSOR if os.isatty(STDERR) else ""  # a live display has hidden it
-    with contextlib.suppress(OSError):  # nobody reads
-        os.write(STDERR, f"{shown}\nmetaloom: ended at once{f'; {advice}' if advice else ''}\n".encode())
+    """Kill this process and its children. The journal is valid at any moment, so no record is lost."""
+    cursor = CURSOR if os.isatty(STDERR) else ""  # a live display has hidden the cursor
+    with contextlib.suppress(OSError):  # stderr is closed
+        os.write(STDERR, f"{cursor}\nmetaloom: ended at once{f'; {advice}' if advice else ''}\n".encode())
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()
         except psutil.NoSuchProcess:
-            continue  # ended by itself, or with its parent
+            continue  # it has ended already
     os._exit(128 + number)

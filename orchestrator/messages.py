@@ -1,4 +1,4 @@
-"""What the Director and a trial's worker exchange: an assignment one way, messages the other. Both travel as JSON."""
+"""The Director sends a worker an assignment; the worker answers with messages. Both travel as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from metaloom.workers.records.trial import Report, TrialConfig
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial handed to a worker.
+    """A trial for a worker.
 
     Attributes:
-        config: What it is.
-        directory: Where it lives.
+        config: The trial's configuration.
+        directory: The trial's directory.
         known_step: Step of its last journalled report; -1 if there is none.
     """
 
@@ -35,14 +35,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker says of its trial: a report, or why it cannot go on.
+    """A worker's report of its trial, or the reason why the trial cannot go on.
 
     Attributes:
         worker: Host and process.
-        report: None if the trial is broken.
-        problem: Why it is broken; empty if it is not.
+        report: None if the trial has failed.
+        problem: Why it has failed; else empty.
         traceback: Of the error.
-        environment: The machine is at fault (full disk, no such device), so every other trial would break too.
+        environment: The machine is at fault (full disk, no such device), so every other trial would fail too.
     """
 
     trial: int

@@ -1,7 +1,7 @@
-"""Every use of a private interface of Ray and of Optuna, with the reason; MLflow is used by its public one alone.
+"""Every use of a private interface of Ray and Optuna, with the reason. MLflow needs its public interface only.
 
-A release of these packages may change them without notice: ``tests/orchestrator/test_private_api.py`` names each, calls
-each, and finds a use that stands elsewhere. A package is imported when it is asked: neither brings the other.
+A release of these packages may change them without notice. ``tests/orchestrator/test_private_api.py`` lists and calls
+each, and finds uses in other files. Each function imports its package itself, so that neither package loads the other.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
-TPE_DRAFT = "tpe:relative_params"  # the system attribute in which Optuna's TPE keeps a draft of a trial
+TPE_DRAFT = "tpe:relative_params"  # the system attribute with the values that Optuna's TPE drew for a trial
 
 
 def ray_is_held() -> bool:
-    """Return whether something of a Ray is left in this process, which only ``ray.shutdown`` removes.
+    """Return whether this process holds a Ray worker, which only ``ray.shutdown`` removes.
 
-    ``ray.is_initialized()`` is false already after a start that was broken off.
+    ``ray.is_initialized()`` is false after an interrupted start although the worker is left.
     """
     from ray._private import worker
 
@@ -24,9 +24,9 @@ def ray_is_held() -> bool:
 
 
 def read_ray_environment() -> None:
-    """Let Ray see the environment as it is now: it looked once, when it was imported, and no function looks again.
+    """Make Ray read the environment again; it does so only once, at import.
 
-    The mode comes before the token: a thread of an earlier Ray that asks in between must not miss a token it needs.
+    The mode is read before the token: a thread of an earlier Ray must not miss a token between the two.
     """
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # in no stub of Ray's
@@ -39,7 +39,7 @@ def read_ray_environment() -> None:
 
 
 def disconnect_ray() -> None:
-    """Make this process believe that it has no Ray: ``ray.shutdown`` would wait for servers that are gone."""
+    """Mark this process as disconnected from Ray, because ``ray.shutdown`` would wait for dead servers."""
     from ray._private import worker
     from ray.experimental import internal_kv
 
@@ -48,31 +48,31 @@ def disconnect_ray() -> None:
 
 
 def ray_folder(path: str) -> dict[str, Any]:
-    """Return the argument of ``ray.init`` for the folder of its sockets and logs; it has no public one."""
+    """Return ``ray.init``'s argument for the folder of its sockets and logs; it has no public one."""
     return {"_temp_dir": path}
 
 
 def trial_id(trial: "FrozenTrial | Trial") -> int:
-    """Return a trial's key in Optuna's storage, whose methods take no number; its public accessor asks the database."""
+    """Return a trial's key in Optuna's storage; the public accessor queries the database."""
     return int(trial._trial_id)
 
 
 def forget_draft(trial: "Trial") -> None:
-    """Forget what TPE drew for branches that the trial did not take.
+    """Remove the values that TPE drew for branches that the trial does not take.
 
-    It writes down a value for every group of knobs, so that others keep away from it while the trial is put together.
-    Ours is complete, and a replayed one has no such values: it would repel from fewer points than it did.
+    TPE records a value for every group of knobs, so that other suggestions avoid it. A trial rebuilt by replay lacks
+    these values, so without the removal the replay would suggest other points.
     """
     for key in trial.storage.get_trial_system_attrs(trial_id(trial)):
         if key.startswith(TPE_DRAFT):
-            trial.storage.set_trial_system_attr(trial_id(trial), key, "")  # read as none; it cannot be deleted
+            trial.storage.set_trial_system_attr(trial_id(trial), key, "")  # it cannot be deleted; empty counts as none
 
 
 def set_parameter(trial: "Trial", name: str, domain: "BaseDistribution", value: Any) -> None:
-    """Give a running trial a value that its sampler is not asked for, as Optuna's enqueued trials have it."""
+    """Set a running trial's value without its sampler, as Optuna does for enqueued trials."""
     trial.storage.set_trial_param(trial_id(trial), name, domain.to_internal_repr(value), domain)
 
 
 def domain_contains(domain: "BaseDistribution", internal: float) -> bool:
-    """Say whether a value, in Optuna's representation, is in a domain: no public method says it."""
+    """Return whether a value in Optuna's representation is in a domain; no public method does so."""
     return bool(domain._contains(internal))

@@ -1,4 +1,4 @@
-"""How a search is followed while it runs."""
+"""The interface for following a search while it runs."""
 
 from typing import Protocol
 
@@ -7,8 +7,8 @@ from metaloom.workers.records.search import SearchRecord
 
 
 class SearchProgress(Protocol):
-    """Told of every event once it is in the journal."""
+    """Receives every event after it is in the journal."""
 
     def update(self, event: Event, state: SearchRecord) -> None:
-        """Show what has happened; ``state`` has the event in it."""
+        """Show the event; ``state`` includes it."""
         ...

@@ -1,4 +1,4 @@
-"""What the journal is told of a trial that is suggested, and of one that reports."""
+"""The journal's payloads for a suggested trial and for a trial's result."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from metaloom.workers.records.trial import Report, TrialConfig
 
 
 def suggestion_of(proposal: Proposal, config: TrialConfig | None) -> dict[str, Any]:
-    """Return what the event of a trial's suggestion records; without ``config`` its knobs do not fit together."""
+    """Return the payload of a trial's suggestion; ``config`` is None if its knobs contradict each other."""
     knobs = proposal.params if proposal.resolved is None else proposal.resolved.knobs
     return {
         "knobs": dict(knobs),
@@ -21,7 +21,7 @@ def suggestion_of(proposal: Proposal, config: TrialConfig | None) -> dict[str, A
 
 
 def problem_of(report: Report, settings: SearchSettings) -> str:
-    """Say why a report cannot be used: an objective is missing or not a number. Empty if it can."""
+    """Return why a report cannot be used (an objective is missing or not finite); empty if it can."""
     for objective in settings.objectives:
         value = report.metrics.get(objective.metric)
         if value is None:
@@ -33,9 +33,9 @@ def problem_of(report: Report, settings: SearchSettings) -> str:
 
 
 def result_of(report: Report, settings: SearchSettings) -> dict[str, Any]:
-    """Return what a trial is worth, as the event of its end records it."""
-    values = {one.metric: report.metrics[one.metric] for one in settings.objectives}
-    violations = {one.name: one.violation(report.metrics) for one in settings.constraints}
+    """Return a trial's result, the payload of its last event."""
+    values = {objective.metric: report.metrics[objective.metric] for objective in settings.objectives}
+    violations = {constraint.name: constraint.violation(report.metrics) for constraint in settings.constraints}
     first = settings.objectives[0].metric
     return {
         "metric": first,

@@ -1,4 +1,4 @@
-"""How a session of a search runs: where, and how many trials at a time."""
+"""Where a session of a search runs its trials, and how many at a time."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from metaloom.orchestrator.executors import EXECUTORS
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a session runs; none of it changes a trial's result.
+    """How a session runs; no option changes a trial's result.
 
     Attributes:
         executor: ``ray`` or ``inline``.
         address: Of a Ray cluster; None starts Ray on this machine.
         concurrency: Trials at a time; None: as many as the resources hold.
-        insecure_cluster: Join a cluster at ``address`` that asks for no token: anyone who reaches it runs code there.
+        insecure_cluster: Join a cluster at ``address`` without a token; anyone who reaches it can run code there.
 
     Raises:
         SearchError: There is no such executor, or it cannot run at ``address``.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: which signals end a command, and how they end one that runs no search."""
+"""The signals that end a command (Ctrl-C, SIGTERM), and how they end a command that runs no search."""
 
 import signal
 import threading
@@ -10,11 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Ended(BaseException):
-    """A signal has come where no search runs; not a KeyboardInterrupt, which typer would take for its own.
-
-    Attributes:
-        number: The signal.
-    """
+    """Signal ``number`` has come while no search runs; not a KeyboardInterrupt, which typer handles itself."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number)
@@ -23,22 +19,22 @@ class Ended(BaseException):
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Inside, a signal that is not ignored raises ``Ended``; in the main thread only."""
+    """Within this context a signal that is not ignored raises ``Ended``, in the main thread only."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise Ended(signal.Signals(number))
 
     before = {number: signal.getsignal(number) for number in SIGNALS} if in_main_thread() else {}
-    heeded = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     try:
-        for number in heeded:
+        for number in handled:
             signal.signal(number, end)
         yield
     finally:
-        for number, handler in heeded.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)
 
 
 def in_main_thread() -> bool:
-    """Say whether this is the thread that Python handles signals in."""
+    """Return whether Python handles signals in this thread."""
     return threading.current_thread() is threading.main_thread()

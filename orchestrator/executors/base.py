@@ -1,4 +1,4 @@
-"""What an executor is: it runs the trials that the Director hands out, wherever its workers are."""
+"""The interface of an executor: it runs the Director's trials on its workers."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -26,10 +26,10 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class ExecutorRequest:
-    """What a session asks of an executor.
+    """A session's request to an executor.
 
     Attributes:
-        interruption: Where signals are seen.
+        interruption: Holds the signals.
         resources: The resources section, for each trial: ``cpus``, ``gpus`` (fractions allowed), ``memory`` (bytes),
             ``perturbation_workers``.
         concurrency: Trials at a time; None: as many as the resources hold.
@@ -44,12 +44,12 @@ class ExecutorRequest:
 
 @dataclass(frozen=True)
 class ExecutorKind:
-    """An executor by name, for a user to choose.
+    """How to open one kind of executor.
 
     Attributes:
-        open: Enter it to get an executor and how many trials it runs at a time; leave it to let go of the workers.
-        check_address: Raises SearchError for an address that cannot be joined; with ``insecure``, one without a token
-            can.
+        open: A context manager that yields an executor and its concurrency, and releases the workers at the end.
+        check_address: Raises SearchError for an address that cannot be joined; its second argument allows a cluster
+            without a token.
     """
 
     open: Callable[[ExecutorRequest], AbstractContextManager[tuple[Executor, int]]]

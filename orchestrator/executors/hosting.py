@@ -1,7 +1,4 @@
-"""The side of an executor that sits beside a trial: opens it, moves it on, says what came of it.
-
-It runs in this process (inline) or in a worker (cluster), and is the same in both.
-"""
+"""The worker's side of an executor: it opens a trial, advances it and reports. Inline and Ray workers share it."""
 
 import os
 import socket
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 OpenTrial = Callable[[TrialConfig, Path], TrialRunner]
 Spread = Callable[[TrialConfig], "Mapper"]
 
-# After a kill -9 of the driver its Ray workers live on for a second or two. The kernel frees the lock when they end.
+# After a kill -9 of the driver its Ray workers live for a second or two. The kernel frees the lock when they end.
 LOCK_TIMEOUT_S = 60.0
 TRIAL_LOCK = "lock"
 
@@ -44,26 +41,28 @@ class TrialHost:
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
 
     def begin(self, assignment: Assignment) -> None:
-        """Let go of the trial held, and take another; it is opened by the first ``step``."""
+        """Release the present trial and take another; the first ``step`` opens it."""
         self.close()
         self._assignment = assignment
 
     def step(self) -> Message:
-        """Move the trial on to its next report. Errors become part of the message: they fail the trial only."""
+        """Advance the trial to its next report. An error becomes part of the message and fails this trial only."""
         assignment = self._assignment
         if assignment is None:
             raise RuntimeError("no trial was begun")
         number = assignment.config.trial
         try:
             return Message(number, self.worker, self._advance(assignment))
-        except Exception as error:  # whatever a trial raises, the search goes on and says so
-            said = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
-            broken = Message(number, self.worker, None, said, traceback.format_exc(), isinstance(error, BadEnvironment))
+        except Exception as error:  # any error of a trial: the search goes on without the trial
+            text = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
+            failure = Message(
+                number, self.worker, None, text, traceback.format_exc(), isinstance(error, BadEnvironment)
+            )
         self.close()
-        return broken
+        return failure
 
     def close(self) -> None:
-        """Let go of the trial."""
+        """Release the trial."""
         if self._runner is not None:
             self._runner.close()
         if self._lock is not None:
@@ -81,11 +80,7 @@ class TrialHost:
 
 
 def _lock_directory(directory: Path) -> filelock.BaseFileLock:
-    """Be the only process at work in a trial's directory.
-
-    Raises:
-        StoreError: It cannot be written, or another process has held it for a minute.
-    """
+    """Lock a trial's directory; raises StoreError if it cannot be written, or is locked for over a minute."""
     lock = filelock.FileLock(directory / TRIAL_LOCK, timeout=LOCK_TIMEOUT_S)
     with explained(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,13 +92,13 @@ def _lock_directory(directory: Path) -> filelock.BaseFileLock:
 
 
 def open_trial(config: TrialConfig, directory: Path, *, cache: Path, spread: Spread | None = None) -> TrialRunner:
-    """Open a trial of ``workers``, going on from its newest checkpoint if it has one.
+    """Open a trial, from its newest checkpoint if it has one.
 
     Args:
-        config: What it is.
-        directory: Where it lives.
-        cache: Where task sources keep what they have made.
-        spread: Makes what evaluates its perturbations elsewhere; None evaluates them here.
+        config: The trial's configuration.
+        directory: The trial's directory.
+        cache: The task sources' folder for prepared data.
+        spread: Makes the mapper that evaluates perturbations in other processes; None evaluates them here.
     """
     from metaloom.workers.trial.runner import Trial  # torch: 2 s, not to be paid by a driver that only hands out work
 

@@ -1,4 +1,4 @@
-"""Trials one after another in this process: for debugging and small work. No Ray is imported."""
+"""Trials one after another in this process, without Ray: for debugging and small searches."""
 
 import logging
 from collections.abc import Iterator
@@ -15,31 +15,22 @@ logger = logging.getLogger("metaloom")
 
 
 class InlineExecutor:
-    """Runs a search's trials here, one at a time.
-
-    Args:
-        interruption: Where signals are seen.
-    """
+    """Runs a search's trials in this process, one at a time."""
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
 
     def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
-        """Run trials until the Director has none left; ``concurrency`` is always one here.
-
-        Raises:
-            Stopped: A signal has come.
-            BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
-        """
+        """Run trials until the Director has none left; see ``Executor``. ``concurrency`` is ignored: it is one."""
         host = TrialHost(open_trial)
         try:
             while (assignment := director.next_trial(worker=NAME)) is not None:
                 host.begin(assignment)
-                going_on = True
-                while going_on:
-                    with self._interruption.raising():  # a trial survives being cut off anywhere
+                goes_on = True
+                while goes_on:
+                    with self._interruption.raising():  # a trial can be killed anywhere
                         message = host.step()
-                    going_on = director.hear(message)
+                    goes_on = director.hear(message)
         finally:
             host.close()
 

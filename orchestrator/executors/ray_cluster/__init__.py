@@ -1,6 +1,7 @@
-"""Trials on Ray: one started for the search on this machine, or a cluster that it joins."""
+"""Trials on Ray, which is started on this machine for the search, or is a cluster that the search joins."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,7 @@ logger = logging.getLogger("metaloom")
 
 @contextmanager
 def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
-    """Start or join Ray.
-
-    Raises:
-        ClusterError: Ray does not start, or there is no cluster at the address.
-        Stopped: A signal came while it started.
-    """
+    """Start or join Ray; raises ClusterError or Stopped as ``connection.connected`` does."""
     environment.prepare()
     from metaloom.orchestrator.executors.ray_cluster import connection, placement, tune  # ray: 1.6 s, for this alone
 
@@ -36,9 +32,8 @@ def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
 
 
 def _cpus(concurrency: int | None, each: float) -> int:
-    """Return how many CPUs a Ray of our own offers: this process's, or more if more were asked for."""
-    here = len(os.sched_getaffinity(0))
-    return max(here, -int(-(concurrency or 1) * each // 1))
+    """Return the number of CPUs that a Ray of our own offers: this process's, or more if the trials request more."""
+    return max(len(os.sched_getaffinity(0)), math.ceil((concurrency or 1) * each))
 
 
 def _check_address(address: str, insecure: bool) -> None:

@@ -1,9 +1,9 @@
-"""Tune's trials as the Director's: what Tune asks and reports, carried over to the one that decides.
+"""The adapter between Tune and the Director: it passes Tune's questions and reports to the Director.
 
-Tune takes a finished trial's worker for the trial whose own worker is still starting, and gives the latter up. With
-trials shorter than a worker's start (2 s of imports) it would never have more than one worker, and a population that
-pauses would lose all but one. Therefore a worker without work runs an idle trial: at the beginning until all workers
-are there, later until some trial may go on.
+If a trial's worker is still starting when another trial finishes, Tune reuses the finished trial's worker and cancels
+the start. With trials shorter than a worker's start (2 s of imports) only one worker would ever run, and a population
+that pauses would keep only one. Therefore a worker without work runs an idle trial: first until all workers have
+started, later until a trial may go on.
 """
 
 import contextlib
@@ -23,20 +23,19 @@ from metaloom.orchestrator.messages import Message
 
 NAME = "ray"
 ASSIGNMENT = "assignment"  # its value is a JSON text: Tune would flatten, copy and resolve a mapping
-# After the first worker is there: then the search begins with those that are. A start takes 2 s on a quiet machine,
-# and more than 30 on one that is crowded.
+# The wait for further workers after the first one has started; a start takes 2 s, on a busy machine more than 30 s.
 WORKERS_START_S = 60.0
-SILENCE_S = 60.0  # without a first worker, until that is reported; and until it is reported again
+SILENCE_S = 60.0  # without any worker, between two warnings
 OUT_OF_MEMORY = "it was killed because the machine ran out of memory; try fewer trials at a time"
-CREATION = "in its creation task"  # Ray's words for a worker that could not even take its first trial
+CREATION = "in its creation task"  # Ray's text for a worker that failed before its first trial
 logger = logging.getLogger("metaloom.cluster")
 
 
 class TuneAdapter:
-    """Gives the Director's trials to Tune and Tune's events to the Director.
+    """Passes the Director's trials to Tune and Tune's events to the Director.
 
     Attributes:
-        error: What the Director raised inside Tune's loop, which would hide it in a text.
+        error: The Director's error inside Tune's loop; Tune would turn it into a text.
     """
 
     def __init__(self, director: Director, concurrency: int) -> None:
@@ -45,12 +44,12 @@ class TuneAdapter:
         self._running: dict[str, int] = {}  # Tune's trial id to the Director's number
         self._actors: dict[str, str] = {}  # Tune's trial id to the worker that has reported for it
         self._idle: set[str] = set()
-        self._present: set[str] = set()  # the idle trials that have been heard of
+        self._present: set[str] = set()  # the idle trials that have reported
         self._deadline = math.inf
         self._silent_since = time.monotonic()
 
     def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
-        """Return the next trial, None if there is none now, or Tune's word for the end."""
+        """Return the next trial, None if there is none now, or Tune's mark of the end."""
         if self.error is not None or len(self._running) + len(self._idle) >= self._concurrency:
             return None
         with self._keeping_errors():
@@ -78,7 +77,7 @@ class TuneAdapter:
     def lost(self, tune_id: str, reason: str) -> None:
         """Pass on that a worker has died."""
         with self._keeping_errors():
-            if CREATION in reason:  # it would be so again, for every trial
+            if CREATION in reason:  # every other trial would fail so too
                 raise ClusterError(f"a Ray worker could not start: {reason.strip().splitlines()[-1].strip()}")
             if tune_id in self._running:
                 self._director.lost(self._running[tune_id], _loss(reason))
@@ -87,11 +86,11 @@ class TuneAdapter:
         """Pass on that Ray has killed a worker for its memory, and that the others have ended with Tune.
 
         Args:
-            text: Ray's account, which names the worker; one without a report yet is known by its silence.
+            text: Ray's message, which names the worker; a worker without a report yet is assumed to be the one.
         """
         killed = re.search(r"Selected to kill: \(Actor\((\w+)\)", text)
-        named = {one for one in self._running if killed and self._actors.get(one) == killed[1]}
-        silent = {one for one in self._running if one not in self._actors}
+        named = {tune_id for tune_id in self._running if killed and self._actors.get(tune_id) == killed[1]}
+        silent = {tune_id for tune_id in self._running if tune_id not in self._actors}
         with self._keeping_errors():
             for tune_id, number in self._running.items():
                 if tune_id in (named or silent or self._running):
@@ -100,7 +99,7 @@ class TuneAdapter:
                     self._director.set_aside(number, "another trial's worker ran out of memory")
 
     def restart(self) -> None:
-        """Forget all of a Tune that has broken off; raises what the Director has raised."""
+        """Reset after a Tune run that has failed; raises the Director's error, if any."""
         if self.error is not None:
             raise self.error
         self._running.clear()
@@ -111,7 +110,7 @@ class TuneAdapter:
         self._silent_since = time.monotonic()
 
     def look(self) -> None:
-        """Say that no worker has come yet: Ray waits for room, or for memory, without a word and without an end."""
+        """Warn while no worker has started: Ray waits for room or memory silently and without a limit."""
         if time.monotonic() - self._silent_since < SILENCE_S:
             return
         self._silent_since = time.monotonic()
@@ -149,7 +148,7 @@ class TuneAdapter:
 
 
 def _loss(text: str) -> str:
-    """Say in one line why a worker is gone, from Ray's own text."""
+    """Return in one line, from Ray's text, why a worker is lost."""
     if "memory" in text.lower():
         return OUT_OF_MEMORY
     return next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "its worker died")

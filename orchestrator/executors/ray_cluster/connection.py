@@ -1,9 +1,8 @@
-"""The Ray that a search runs on: started for it on this machine, or a cluster that it joins.
+"""The Ray of a search, which is started on this machine for the search, or is a cluster that the search joins.
 
-``environment.prepare`` must have been called before this module is imported. A Ray of our own has two servers,
-gcs_server and raylet. Measured on Ray 2.60: after raylet dies Tune waits without end; after gcs_server dies this
-process blocks inside Ray, which kills it silently a minute later. So both are watched: from Tune's loop, and from a
-thread for the case that the loop blocks.
+Call ``environment.prepare`` before importing this module. A Ray of our own has two servers, gcs_server and raylet.
+Measured on Ray 2.60: if raylet dies, Tune waits forever; if gcs_server dies, this process blocks inside Ray, which
+kills it silently a minute later. Therefore Tune's loop watches both, and so does a thread in case the loop blocks.
 """
 
 import atexit
@@ -26,11 +25,11 @@ from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.private_api import disconnect_ray, ray_folder, ray_is_held, read_ray_environment
 
 SERVERS = ("gcs_server", "raylet")
-LOOK_S = 1.0  # how often it is looked whether the servers live
-ANSWER_S = 10.0  # for the head node to take a connection
-NOTICE_S = 10.0  # for the loop to notice, which it does within a second unless it is caught inside Ray
+LOOK_S = 1.0  # between two checks of the servers
+ANSWER_S = 10.0  # for the head node to accept a connection
+NOTICE_S = 10.0  # for the loop to notice a dead server; it takes a second unless it blocks inside Ray
 SIGNALLED_S = 3.0  # the same, after a signal
-UNANSWERED = 30  # tries after which a cluster is given up, LOOK_S apart: Ray itself ends this process after 60 s
+UNANSWERED = 30  # failed checks of a cluster before the search ends; Ray itself ends this process after 60 s
 DEATH = "a server of Ray on this machine has died (it was killed, or the machine ran out of memory)"
 SILENCE = "the Ray cluster at {address} no longer answers"
 LOOPBACK = ("127.", "::1", "::ffff:127.")
@@ -42,9 +41,9 @@ class Connection:
     """A Ray that this process is connected to.
 
     Args:
-        interruption: Where signals are seen.
-        others: Children of this process that are none of Ray's.
-        own: Whether Ray was started for this process alone, as its children.
+        interruption: Holds the signals.
+        others: PIDs of this process's children that do not belong to Ray.
+        own: Whether Ray was started for this process only, as its children.
         address: Of the cluster that was joined.
     """
 
@@ -54,7 +53,7 @@ class Connection:
         self._reason = SILENCE.format(address=address) if address else DEATH
         self._roots = _children(others) if own else []
         self._started = self._family()
-        self._servers = [one for one in self._started if _name(one) in SERVERS]
+        self._servers = [process for process in self._started if _name(process) in SERVERS]
         self._left = threading.Event()
         if own or self._head:
             threading.Thread(target=self._watch, name="metaloom-ray-watch", daemon=True).start()
@@ -69,10 +68,10 @@ class Connection:
             if self._head is not None:
                 self._unanswered = 0 if _answers(*self._head) else self._unanswered + 1
             if self.is_whole:
-                self._started = self._family()  # the workers are raylet's children, and nobody's once it has died
+                self._started = self._family()  # the workers are raylet's children only while it lives
             elif not self._left.wait(SIGNALLED_S if self._interruption.signal_number else NOTICE_S):
-                told = f"metaloom: {self._reason}\n{self._interruption.advice}"
-                print(told.rstrip(), file=sys.stderr, flush=True)
+                text = f"metaloom: {self._reason}\n{self._interruption.advice}"
+                print(text.rstrip(), file=sys.stderr, flush=True)
                 _kill(self._started)
                 number = self._interruption.signal_number
                 os._exit(128 + number if number else ClusterError.exit_code)
@@ -84,14 +83,14 @@ class Connection:
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether its servers answer: not those of our own once SIGTERM has come, which has come to them as well."""
+        """Whether its servers answer. Our own servers do not after a SIGTERM, which they have received too."""
         return self.is_whole and not (self._own and self._interruption.signal_number == signal.SIGTERM)
 
     def close(self) -> None:
-        """Leave Ray; end the one that is our own, and no other child of this process.
+        """Leave Ray; end our own Ray, but no other child of this process.
 
-        systemd and Slurm send SIGTERM to all processes at once, and Ray's servers take their time over it:
-        ``ray.shutdown`` would wait for those that are going, and may wait until Ray aborts this process.
+        systemd and Slurm send SIGTERM to all processes at once. While Ray's servers end, ``ray.shutdown`` would wait
+        for them, possibly until Ray aborts this process.
         """
         self._left.set()
         broken = not self.is_whole
@@ -99,24 +98,24 @@ class Connection:
             _abandon(signal.SIGTERM)
             broken = True
         else:
-            with _no_collection():  # its raylet may be dead; with a dead gcs_server nobody comes here but by a signal
+            with _no_collection():  # its raylet may be dead
                 ray.shutdown()
         if broken:
             _kill([*self._started, *self._family()])
 
     def _family(self) -> list[psutil.Process]:
-        found = list(self._roots)
+        family = list(self._roots)
         for root in self._roots:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found += root.children(recursive=True)
-        return found
+                family += root.children(recursive=True)
+        return family
 
 
 @contextlib.contextmanager
 def connected(
     interruption: Interruption, *, address: str | None = None, cpus: int | None = None
 ) -> Iterator[Connection]:
-    """Start Ray for this process alone, or join the cluster at ``address``; a Ray that runs already is used.
+    """Start Ray for this process only, or join the cluster at ``address``; use a Ray that runs already.
 
     Raises:
         ClusterError: Ray does not start, there is no cluster at the address, or SIGTERM has come to this process.
@@ -130,7 +129,7 @@ def connected(
             "this process was told to end (SIGTERM), and cannot start Ray again: "
             "search in a new one, or with the executor 'inline'"
         )
-    gc.collect()  # of what an earlier Ray has left: in the new one it would ask for what is not there
+    gc.collect()  # actor handles of an earlier Ray, which would call the new one
     others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
     with environment.private() if address is None else contextlib.nullcontext():
         _start_or_stop(interruption, address, cpus, others)
@@ -145,12 +144,12 @@ def connected(
 
 
 def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
-    """Start Ray, or leave nothing of it: a start that a signal or a crowded machine breaks off has made processes."""
+    """Start Ray; if a signal or an error interrupts the start, end the processes that it has made."""
     try:
         with interruption.raising():
             _start(address, cpus)
     except BaseException as error:
-        if isinstance(error, SystemExit):  # Ray's own handler, put in the place of ours while it starts
+        if isinstance(error, SystemExit):  # from Ray's own handler, which replaces ours while Ray starts
             interruption.signal_number = interruption.signal_number or signal.SIGTERM
         if address is None:
             atexit.unregister(ray.shutdown)
@@ -158,9 +157,9 @@ def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | 
         interruption.check()
         raise
     finally:
-        interruption.install()  # ray.init has put a handler there that aborts the process on SIGTERM
+        interruption.install()  # ray.init's handler aborts the process on SIGTERM
         if interruption.signal_number == signal.SIGTERM:
-            signal.alarm(0)  # by which that handler, if it was the one that met the signal, aborts in three seconds
+            signal.alarm(0)  # the alarm with which Ray's handler aborts the process after three seconds
 
 
 def _start(address: str | None, cpus: int | None) -> None:
@@ -169,7 +168,7 @@ def _start(address: str | None, cpus: int | None) -> None:
     try:
         with environment.quiet():
             if address is None:
-                folder = str(environment.private_folder() / "ray")  # Ray makes it 0777; what holds it is 0700
+                folder = str(environment.private_folder() / "ray")  # Ray makes it 0777; its parent is 0700
                 ray.init("local", num_cpus=cpus, include_dashboard=False, **ray_folder(folder), **_LOGGING)
                 _warn_of_open_ports()
             else:
@@ -177,15 +176,15 @@ def _start(address: str | None, cpus: int | None) -> None:
                 ray.init(address, **_LOGGING)
     except Exception as error:
         where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
-        said = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         hint = "check the address and RAY_AUTH_TOKEN" if address else "try --executor inline, which needs no Ray"
-        raise ClusterError(f"cannot {where}: {said[0] if said else type(error).__name__}; {hint}") from error
+        raise ClusterError(f"cannot {where}: {lines[0] if lines else type(error).__name__}; {hint}") from error
     finally:
         os.umask(umask)
 
 
 def _check_answers(address: str) -> None:
-    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for five minutes."""
+    """Raise OSError if no server listens at HOST:PORT; Ray itself would try for five minutes."""
     head = _host_and_port(address)
     if head is not None:
         socket.create_connection(head, timeout=ANSWER_S).close()
@@ -227,10 +226,9 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect Python's garbage now, and none within.
+    """Collect Python's garbage now, and none within this context.
 
-    An actor's handle in a cycle that is collected while Ray shuts down asks a worker that is gone, and Ray then ends
-    this process with exit code 1.
+    If an actor's handle is collected while Ray shuts down, it calls a dead worker, and Ray exits this process with 1.
     """
     enabled = gc.isenabled()
     gc.collect()
@@ -243,10 +241,10 @@ def _no_collection() -> Iterator[None]:
 
 
 def _abandon(number: int) -> None:
-    """Let nothing of Ray's or Tune's wait for servers that are gone, in a destructor or at this process's end.
+    """Disconnect from dead servers, so that neither Ray nor Tune waits for them.
 
-    There Ray's own threads and static destructors would still wait, and then crash it: so it ends before they run, with
-    the signal's exit code.
+    At exit Ray's threads and static destructors would wait and then crash this process. So it ends before they run,
+    with the signal's exit code.
     """
     atexit.unregister(ray.shutdown)
     disconnect_ray()
@@ -254,7 +252,7 @@ def _abandon(number: int) -> None:
 
 
 def _end(exit_code: int) -> None:
-    """End this process now, after all that was registered to be done at its end."""
+    """Run the registered exit functions, then end this process."""
     atexit.unregister(_end)
     try:
         atexit._run_exitfuncs()
@@ -265,7 +263,7 @@ def _end(exit_code: int) -> None:
 
 
 def _warn_of_open_ports() -> None:
-    """Warn if a process that we have just started listens beyond this machine."""
+    """Warn if a child process listens beyond this machine."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has ended meanwhile
             for connection in process.net_connections(kind="tcp"):

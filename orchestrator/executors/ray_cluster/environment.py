@@ -1,8 +1,7 @@
-"""What Ray must be told through the environment before it is imported or started.
+"""Environment variables that Ray reads when it is imported or started.
 
-Measured on Ray 2.60: a plain ``ray.init()`` listens on all interfaces, keeps its
-token readable by everyone, reports usage, changes the trials' working directory
-and writes a handful of files per trial.
+Measured on Ray 2.60: a plain ``ray.init()`` listens on all interfaces, keeps its token readable by everyone, reports
+usage, changes the trials' working directory and writes several files per trial.
 """
 
 import atexit
@@ -26,34 +25,34 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone where no GPU is asked for
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the journal is the truth: Tune's snapshots are never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # all workers start at once; the searcher holds trials back itself
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's snapshots are never read: the journal replaces them
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # all workers start at once; the searcher limits the trials
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 MODE, PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"
 LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray use 127.0.0.1 on Linux too
     MODE: "token",
-    "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets next to nothing beside any other busy process
+    "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets almost no time beside another busy process
 }
 TOKEN_FILE = "token"
 FOLDER_PREFIX = "metaloom-"
-OWNER_FILE = "owner"  # in a private folder: locked by the process whose folder it is
+OWNER_FILE = "owner"  # in a private folder; its process holds a lock on it
 
 _private_folder: Path | None = None
 
 
 def prepare() -> None:
-    """Set the variables that hold for any Ray; call before ``ray`` is imported. What the user has set stays."""
+    """Set the variables for any Ray, except those that the user has set; call before ``ray`` is imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
 def private() -> Iterator[None]:
-    """Have the Ray that is started within for this user only, on 127.0.0.1 only, unless the user has said otherwise.
+    """Restrict a Ray that is started within to this user and 127.0.0.1, except for variables that the user has set.
 
-    Afterwards the environment is as it was: a cluster that is joined later keeps the user's own authentication.
+    Restores the environment, so that a cluster joined later keeps the user's own authentication.
     """
     before = {name: os.environ.get(name) for name in (*LOCAL, PATH)}
     for name, value in LOCAL.items():
@@ -70,9 +69,9 @@ def private() -> Iterator[None]:
 
 
 def private_folder() -> Path:
-    """Return this process's own folder for Ray's sessions, 0700; it is removed when the process ends.
+    """Return this process's own folder (0700) for Ray's sessions, removed when the process ends.
 
-    It is not in the store: Ray's sockets lie in it, and a socket's path may have 107 characters at most.
+    It is outside the store because it holds Ray's sockets, and a socket's path has at most 107 characters.
     """
     global _private_folder
     if _private_folder is None:
@@ -86,9 +85,9 @@ def private_folder() -> Path:
 
 
 def _hold(folder: Path) -> None:
-    """Lock the folder until this process ends, however it ends: the kernel frees the lock.
+    """Lock the folder until this process ends; the kernel frees the lock.
 
-    The file is locked before it has its name, so that nobody ever sees it free while its owner lives.
+    The file is locked before it gets its name, so it is never seen unlocked while its owner lives.
     """
     aside = folder / f"{OWNER_FILE}.new"
     descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)  # never closed; no child inherits it
@@ -98,15 +97,15 @@ def _hold(folder: Path) -> None:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove this user's own folders whose process is gone: one killed by SIGKILL could not remove its own."""
+    """Remove this user's folders that processes killed by SIGKILL have left."""
     for folder in parent.glob(f"{FOLDER_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it has just gone, or is not ours to look into
+        with contextlib.suppress(OSError):  # it is gone, or not readable for us
             if folder.lstat().st_uid == os.getuid() and not folder.is_symlink() and _is_abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Say whether a folder was made by a process like this one that has ended; raises OSError if it was not."""
+    """Return True if the folder's owner has ended; raises OSError if it lives, or if there is no owner file."""
     descriptor = os.open(folder / OWNER_FILE, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
@@ -116,7 +115,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _token() -> Path:
-    """Return the file of a random token that only this user can read; it is made once."""
+    """Return the file of a random token, made once and readable by this user only."""
     path = private_folder() / TOKEN_FILE
     if path.exists():
         return path
@@ -128,7 +127,7 @@ def _token() -> Path:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Ray's banners off the terminal; its errors are raised, and logged in its session folder."""
+    """Hide Ray's banners; its errors are still raised, and logged in its session folder."""
     before = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
     for name in before:
         logging.getLogger(name).setLevel(logging.CRITICAL)

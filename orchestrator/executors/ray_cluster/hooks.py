@@ -1,4 +1,4 @@
-"""What Tune calls: its searcher and scheduler, which ask the adapter, and a callback that leaves its loop."""
+"""Tune's searcher and scheduler, which ask the adapter, and a callback that leaves Tune's loop."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,37 +29,37 @@ class JournalSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
         self._adapter.ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Write nothing: the journal holds all there is."""
+        """Write nothing: the journal holds everything."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing."""
 
 
 class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Asks the Director what becomes of a trial."""
+    """Asks the Director whether a trial goes on."""
 
     def __init__(self, adapter: TuneAdapter) -> None:
         super().__init__()
         self._adapter = adapter
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """Continue, or end the trial as far as Tune is concerned."""
-        going_on = self._adapter.hear(trial.trial_id, result[MESSAGE], result[ACTOR])
-        return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
+        """Continue the trial, or end it for Tune."""
+        goes_on = self._adapter.hear(trial.trial_id, result[MESSAGE], result[ACTOR])
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Tell the Director that the worker is gone: a trial's own errors come as messages."""
+        """Report a lost worker to the Director; a trial's own errors come as messages."""
         self._adapter.lost(trial.trial_id, str(trial.get_pickled_error() or ""))
 
 
 class StopCallback(tune.Callback):  # type: ignore[misc]
-    """Leaves Tune's loop, which would go on waiting, when a signal came, the Director failed or Ray died."""
+    """Leaves Tune's loop, which would keep waiting, when a signal came, the Director failed or Ray died."""
 
     def __init__(self, adapter: TuneAdapter, interruption: Interruption, connection: Connection) -> None:
         self._adapter, self._interruption, self._connection = adapter, interruption, connection
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Called ten times a second, and after every event."""
+        """Check, ten times a second and after every event."""
         self._interruption.check()
         if self._adapter.error is not None:
             raise self._adapter.error

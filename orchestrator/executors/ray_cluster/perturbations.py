@@ -1,10 +1,10 @@
-"""A trial's perturbations of phi, shared out over Ray actors of its own: evolution strategies on a whole cluster.
+"""Evolution strategies on a whole cluster: a trial's perturbations of phi, distributed over its own Ray actors.
 
-The trial's placement group has one bundle for the trial and one for each actor (``cluster.RayExecutor`` asks for it),
-so that a trial either has all of its actors or has not begun: two half-provided trials never wait for each other.
+The trial's placement group has one bundle for the trial and one for each actor (see placement.py). A trial starts only
+when all its actors are allocated, so two partly allocated trials cannot deadlock.
 
-An item's answer does not depend on where it is evaluated (machines of one kind assumed), and the answers come back in
-the order of the items: bit for bit what one process computes.
+On machines of one kind a result does not depend on its actor, and results keep the order of the items. So they equal
+those of one process bit for bit.
 """
 
 import logging
@@ -23,12 +23,12 @@ from metaloom.workers.records.trial import TrialConfig
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-MAX_LOST = 3  # of one trial's actors, before it is the trial that fails: something ends them each time
+MAX_LOST = 3  # actors of one trial; after more than that the trial fails
 logger = logging.getLogger("metaloom.cluster")
 
 
 class Evaluator:
-    """Runs in an actor: evaluates items as the trial itself would."""
+    """Evaluates items in an actor as the trial itself would."""
 
     def __init__(self, resources: Mapping[str, Any]) -> None:
         self._resources = resources
@@ -40,11 +40,11 @@ class Evaluator:
 
 
 class PerturbationWorkers:
-    """The actors of one trial's worker, started when they are first needed and kept from trial to trial.
+    """The actors of one trial's worker, started on first use and kept for the worker's next trials.
 
     Args:
-        resources: The resources section: ``perturbation_workers``, and what each of them gets.
-        request: What each actor asks Ray for (``cpu``, ``gpu``, ``memory``): a bundle of the placement group.
+        resources: The resources section with ``perturbation_workers``.
+        request: The resources of each actor (``cpu``, ``gpu``, ``memory``): a bundle of the placement group.
     """
 
     def __init__(self, resources: Mapping[str, Any], request: Mapping[str, float]) -> None:
@@ -53,16 +53,16 @@ class PerturbationWorkers:
         self._actors: dict[int, Any] = {}
 
     def __call__(self, config: TrialConfig) -> Mapper:
-        """Return what evaluates a trial's perturbations."""
-        return _SharedOut(self, OuterConfig.of(config.outer).precision)
+        """Return the mapper that evaluates a trial's perturbations."""
+        return _DistributedMapper(self, OuterConfig.of(config.outer).precision)
 
     @property
     def count(self) -> int:
-        """How many actors there are beside the trial's own process."""
+        """The number of actors beside the trial's own process."""
         return int(self._resources["perturbation_workers"])
 
     def actor(self, number: int) -> Any:
-        """Return an actor, started if it is not there; bundle 0 of the placement group is the trial's own."""
+        """Return an actor, started if necessary; bundle 0 of the placement group is the trial's own."""
         if number not in self._actors:
             group = ray.util.get_current_placement_group()
             self._actors[number] = (
@@ -78,20 +78,20 @@ class PerturbationWorkers:
         return self._actors[number]
 
     def forget(self, number: int) -> None:
-        """Let go of an actor that is lost."""
+        """Drop a lost actor."""
         self._actors.pop(number)
 
 
-class _SharedOut:
-    """A ``Mapper``: the first share is evaluated here, the others by the actors at the same time."""
+class _DistributedMapper:
+    """A ``Mapper`` that evaluates the first share in this process and the others in the actors, in parallel."""
 
     def __init__(self, workers: PerturbationWorkers, precision: str) -> None:
         self._workers, self._precision = workers, precision
         self._lost = 0
 
     def __reduce__(self) -> tuple[Callable[[], Mapper], tuple[()]]:
-        """A copy that travels with a problem evaluates where it arrives."""
-        return _evaluated_here, ()
+        """Pickle as the local mapper: a copy in another process evaluates there."""
+        return _local_mapper, ()
 
     def __call__(self, function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """Return ``function`` of each item, in the order of the items."""
@@ -109,10 +109,10 @@ class _SharedOut:
     def _answers(
         self, number: int, pending: Any, function: Callable[[Item], Answer], share: Sequence[Item]
     ) -> list[Answer]:
-        """Wait for an actor's answers; those of an actor that is lost are computed here."""
+        """Wait for an actor's answers; compute those of a lost actor here."""
         try:
-            found: list[Answer] = ray.get(pending)
-            return found
+            answers: list[Answer] = ray.get(pending)
+            return answers
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
@@ -124,11 +124,11 @@ class _SharedOut:
             return one_by_one(function, share)
 
 
-def _evaluated_here() -> Mapper:
+def _local_mapper() -> Mapper:
     return one_by_one
 
 
 def shares(items: Sequence[Item], count: int) -> list[Sequence[Item]]:
-    """Cut items into ``count`` runs of nearly equal length; the shorter ones come first."""
+    """Split items into ``count`` runs of nearly equal length, shorter ones first."""
     ends = [len(items) * index // count for index in range(count + 1)]
     return [items[first:last] for first, last in pairwise(ends)]

@@ -18,12 +18,12 @@ Asked = Any  # a mapping of Tune's names, or a tune.PlacementGroupFactory: ray i
 
 
 def helpers(resources: Mapping[str, Any]) -> int:
-    """Return how many perturbation workers each trial has beside its own process."""
+    """Return the number of perturbation workers of each trial."""
     return int(resources.get("perturbation_workers") or 0)
 
 
 def bundle(resources: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a trial's own process asks for, and each of its perturbation workers."""
+    """Return the resources of a trial's process, which are also those of each perturbation worker."""
     asked = {"cpu": float(resources.get("cpus") or 1), "gpu": float(resources.get("gpus") or 0)}
     if resources.get("memory"):
         asked["memory"] = float(resources["memory"])
@@ -31,11 +31,7 @@ def bundle(resources: Mapping[str, Any]) -> dict[str, float]:
 
 
 def request(resources: Mapping[str, Any]) -> Asked:
-    """Return what Tune asks Ray for: a bundle, or a placement group of several.
-
-    Raises:
-        ClusterError: The cluster could never give it, and would be waited for without an end.
-    """
+    """Return Tune's request to Ray, one bundle or a placement group; raises ClusterError if it can never be met."""
     _check_fits(resources)
     count = helpers(resources)
     if not count:
@@ -45,12 +41,12 @@ def request(resources: Mapping[str, Any]) -> Asked:
 
 
 def slots(resources: Mapping[str, Any]) -> int:
-    """Return how many such trials the running cluster can hold at a time, at least one."""
+    """Return how many such trials fit in the running cluster at a time, at least one."""
     return max(1, _bundles(bundle(resources)) // (1 + helpers(resources)))
 
 
 def _bundles(asked: Mapping[str, float]) -> int:
-    """Return how many bundles the cluster's nodes have room for when they are idle."""
+    """Return how many bundles fit on the cluster's nodes when they are idle."""
     wanted = {KEYS[name]: amount for name, amount in asked.items() if amount}
     return sum(min(int(node.get(key, 0.0) // amount) for key, amount in wanted.items()) for node in _nodes())
 
@@ -60,7 +56,7 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _check_fits(resources: Mapping[str, Any]) -> None:
-    """Refuse what no node could ever give, or not all nodes together."""
+    """Refuse a request that exceeds every node, or all nodes together."""
     asked, count = bundle(resources), helpers(resources)
     for name, amount in asked.items():
         most = max((node.get(KEYS[name], 0.0) for node in _nodes()), default=0.0)

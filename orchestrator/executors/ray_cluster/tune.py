@@ -1,11 +1,9 @@
 """Trials on Ray Tune, driven from the journal.
 
-Tune runs the trials and nothing more: its searcher and its scheduler are thin wrappers that ask the Director, its
-workers are reused from trial to trial, and its own checkpoints, snapshots, restore and loggers are unused: on Ray 2.60
-``Tuner.restore`` was seen to run finished trials again, to forget a scheduler's rungs and to lose running trials.
-
-A trial whose worker is lost ends as far as Tune is concerned; the Director hands it out again. A trial that pauses
-(population-based training) does the same.
+Tune only runs the trials. Its searcher and scheduler ask the Director, and its workers are reused from trial to trial.
+Its checkpoints, snapshots, restore and loggers are unused: on Ray 2.60 ``Tuner.restore`` runs finished trials again,
+forgets a scheduler's rungs and loses running trials. A trial whose worker is lost, or that pauses (population-based
+training), ends for Tune; the Director assigns it again.
 """
 
 import gc
@@ -34,8 +32,8 @@ class RayExecutor:
     """Runs a search's trials on Ray Tune, in a Ray that is running already.
 
     Args:
-        interruption: Where signals are seen.
-        connection: The Ray, from ``ray_connection.connected``.
+        interruption: Holds the signals.
+        connection: The Ray, from ``connection.connected``.
         resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial, and the number of
             ``perturbation_workers``; each gets the same resources again.
     """
@@ -47,25 +45,19 @@ class RayExecutor:
         self._resources = resources or {}
 
     def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
-        """Run trials, ``concurrency`` at a time, until the Director has none left.
-
-        Raises:
-            Stopped: A signal has come.
-            ClusterError: The cluster does not have what a trial asks for, or has died.
-            BadEnvironment: A trial found the machine at fault, or the journal cannot be written.
-        """
+        """Run trials as ``Executor`` says; raises ClusterError if the cluster has died or lacks the resources."""
         asked = request(self._resources)
         adapter = TuneAdapter(director, min(concurrency, slots(self._resources), director.settings.trials))
         try:
-            while not self._tuned(adapter, open_trial, asked):
+            while not self._run_tune(adapter, open_trial, asked):
                 adapter.restart()
         except Exception:
             if adapter.error is not None:
                 raise adapter.error from None
             raise
 
-    def _tuned(self, adapter: TuneAdapter, open_trial: OpenTrial, asked: Asked) -> bool:
-        """Run Tune; return whether to the end, for it knows no worker that is killed for its memory, and breaks off."""
+    def _run_tune(self, adapter: TuneAdapter, open_trial: OpenTrial, asked: Asked) -> bool:
+        """Run Tune; return False if it failed because Ray killed a worker for its memory."""
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=environment.private_folder()))
         try:
             with environment.quiet():
@@ -74,7 +66,7 @@ class RayExecutor:
                     name="search",
                     storage_path=str(scratch),
                     resources_per_trial=asked,
-                    num_samples=-1,  # the searcher says when it is over
+                    num_samples=-1,  # the searcher ends the run
                     search_alg=JournalSearcher(adapter),
                     scheduler=JournalScheduler(adapter),
                     callbacks=[StopCallback(adapter, self._interruption, self._connection)],
@@ -98,15 +90,15 @@ class RayExecutor:
 
 
 def _free_workers(error: BaseException) -> None:
-    """Free the workers of a Tune that has broken off, which the error's traceback keeps alive.
+    """Free the workers of a failed Tune run, which the error's traceback keeps alive.
 
     Otherwise their resources stay reserved for the next run on this Ray, and a second Ray in this process crashes when
-    they are collected as if they were its own.
+    it garbage-collects actor handles that are not its own.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
     gc.collect()
 
 

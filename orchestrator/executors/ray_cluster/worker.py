@@ -1,4 +1,4 @@
-"""The side of Tune that is in a worker: one object there holds one trial after another."""
+"""Tune's trainable in a worker: one object holds one trial after another."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ IDLE_S = 0.05
 
 
 def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:
-    """Return the class that Tune's workers hold one object of, for one trial after another."""
+    """Return the class of the object in each of Tune's workers."""
 
     class MetaloomTrial(tune.Trainable):  # type: ignore[misc]
         """Hosts a trial in a worker."""
@@ -32,7 +32,7 @@ def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.
             self._begin(config)
 
         def step(self) -> dict[str, Any]:
-            """Go on to the next report, or to the reason why there is none."""
+            """Advance to the next report or failure."""
             if not self._assigned:
                 time.sleep(IDLE_S)
                 return {MESSAGE: "", ACTOR: self._actor}
@@ -44,7 +44,7 @@ def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.
             return True
 
         def cleanup(self) -> None:
-            """Let go of the last trial."""
+            """Release the last trial."""
             self._host.close()
 
         def _begin(self, config: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.
 
 
 def _spreading(open_trial: Callable[..., TrialRunner], resources: Mapping[str, Any]) -> OpenTrial:
-    """Let the trials of one worker share out their perturbations."""
+    """Let the trials of one worker distribute their perturbations."""
     from metaloom.orchestrator.executors.ray_cluster.perturbations import (
         PerturbationWorkers,  # torch, which the driver does without
     )
