@@ -43,9 +43,10 @@ def search(
     network: Any = None,
     trust_code: bool = False,
 ) -> SearchSummary:
-    """Run a search to its end, or to a signal: it then returns with state ``interrupted``, and can be resumed.
+    """Run a search to its end. After a signal it returns with state ``interrupted``, and can be resumed.
 
-    SIGTERM asks the whole process to end: after a search on a Ray of its own it has a minute left, and no second Ray.
+    After SIGTERM to a search that started its own Ray, the process should exit within a minute; it cannot start Ray
+    again.
 
     Args:
         experiment: An ``Experiment``, a YAML file, the name of a preset, or a mapping of sections.
@@ -59,7 +60,7 @@ def search(
         concurrency: Trials at a time; None: the experiment's, or as many as the resources hold.
         time_budget_s: Instead of the experiment's.
         seed: Instead of the experiment's.
-        progress: Told of every event.
+        progress: Receives every event.
         network: Instead of the experiment's architecture, one of your own: a class of ``torch.nn.Module`` or a
             function that makes one (``functools.partial`` gives it keyword arguments), a module at the top level of a
             Python file, or an import path ``package.module:Class``. See docs/networks.md.
@@ -75,9 +76,7 @@ def search(
     loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     created = _created(loaded, Store(store), changes, _path(experiment))
     notes = left_out(loaded, created["warm_start"])
-    return _create_and_run(
-        loaded, created, options, store=store, name=name, progress=progress, notes=notes, trust_code=trust_code
-    )
+    return _create_and_run(loaded, created, options, Store(store), name, progress, notes, trust_code=trust_code)
 
 
 def train(
@@ -94,10 +93,7 @@ def train(
     network: Any = None,
     trust_code: bool = False,
 ) -> SearchSummary:
-    """Run one trial; a searched knob takes its default, and the summary's notes say so.
-
-    See ``search`` for the arguments and errors.
-    """
+    """Run one trial; a searched knob takes its default, which a note reports. Arguments and errors: see ``search``."""
     options = RunOptions(executor, address, 1, insecure_cluster)
     changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
     if seed is not None:
@@ -108,30 +104,22 @@ def train(
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
     notes = []
     if chosen:
-        said = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
-        notes.append(f"{len(chosen)} searched knob{'s' * (len(chosen) > 1)} took the default: {said}")
+        noun = "knob" if len(chosen) == 1 else "knobs"
+        values = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
+        notes.append(f"{len(chosen)} searched {noun} took the default: {values}")
     return _create_and_run(
-        loaded,
-        created,
-        options,
-        store=store,
-        name=name,
-        progress=progress,
-        notes=notes,
-        defaults_alone=True,
-        trust_code=trust_code,
+        loaded, created, options, Store(store), name, progress, notes, defaults_alone=True, trust_code=trust_code
     )
 
 
 def _path(experiment: Source) -> Path | None:
-    """Return the experiment's file, if it is one and not a preset."""
-    if isinstance(experiment, str | Path) and Path(experiment).is_file():
-        return Path(experiment).absolute()
-    return None
+    """Return the experiment's file; None if it is no file."""
+    is_file = isinstance(experiment, str | Path) and Path(experiment).is_file()
+    return Path(experiment).absolute() if is_file else None
 
 
 def _created(experiment: Experiment, store: Store, changes: Sequence[str], path: Path | None) -> dict[str, Any]:
-    """Return the payload of the search's first event; raises BadInput if it could not be run."""
+    """Return the payload of the search's first event; raises BadInput if the search cannot run."""
     section = experiment.search.model_dump(mode="json")
     settings = SearchSettings.from_document(section)
     build_sampler(settings)
@@ -153,24 +141,23 @@ def _create_and_run(
     experiment: Experiment,
     created: dict[str, Any],
     options: RunOptions,
-    *,
-    store: str | Path,
+    home: Store,
     name: str | None,
     progress: SearchProgress | None,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
+    *,
     defaults_alone: bool = False,
-    trust_code: bool = False,
+    trust_code: bool,
 ) -> SearchSummary:
-    from metaloom.orchestrator.rehearsal import rehearse  # torch: only once the experiment is known to be right
+    from metaloom.orchestrator.rehearsal import rehearse  # torch: only after the experiment has been validated
     from metaloom.orchestrator.session import run_session
 
     if name is not None:
         checked_name(name)
-    home = Store(store)
     with home.taken_back():
         home.create()
         if name is not None and home.has(name):
-            home.new_folder(name)  # says that the name is in use, before the data are prepared
+            home.new_folder(name)  # raises, before the data are prepared
         data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone, trust_code=trust_code)
     folder = _new_folder(home, experiment, name, created["file"])
     with writer_lock(folder):
@@ -185,7 +172,7 @@ def _create_and_run(
 
 
 def _new_folder(store: Store, experiment: Experiment, name: str | None, file: str | None) -> Path:
-    """Make the search's folder: a name that was chosen must be free, one that comes from a file's name is numbered."""
+    """Make the search's folder. A chosen name must be free; a name that comes from the file's gets a number."""
     if name is not None:
         return store.new_folder(name)
     derived = file is None or Path(file).stem == experiment.name

@@ -1,4 +1,4 @@
-"""The hypergradients of an experiment, member by member of its choices, against central differences."""
+"""The hypergradients of an experiment against central differences, for each member of each choice."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ __all__ = ["EXACT", "check"]
 def check(
     experiment: Experiment, store: Path, *, trust_code: bool = False
 ) -> Iterator[tuple[Mapping[str, Value], Resolved, Check]]:
-    """Yield what was chosen, what it resolves to, and its check; the first, at the default, has every estimator's too.
+    """Yield the choices, what they resolve to, and the check; the first, at the default, compares all estimators.
 
     Raises:
         BadInput: The experiment does not run on its data.
@@ -36,18 +36,18 @@ def check(
 
 
 def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
-    """Yield the default, then every member of every choice that makes another learner of it."""
-    seen: set[str] = set()
+    """Yield the default, then each member of each choice that gives a different learner."""
+    yielded: set[str] = set()
     for chosen in members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
         parts = json.dumps([resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
-        if parts not in seen:
-            seen.add(parts)
+        if parts not in yielded:
+            yielded.add(parts)
             yield chosen, resolved
 
 
 def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> Check:
-    """Check one member; ``compare`` sets every estimator beside the one that it names."""
+    """Check one member; with ``compare`` every other estimator too."""
     exact = replace(
         resolved, outer={**resolved.outer, "precision": "float64"}, resources={**resolved.resources, "device": "cpu"}
     )

@@ -1,4 +1,4 @@
-"""After the trials: the best one and the baselines, on the same test episodes."""
+"""The test of the best trial and the baselines on the same episodes, after the trials."""
 
 import re
 from collections.abc import Callable
@@ -24,12 +24,7 @@ REFUSED_IN_FOLDERS = re.compile(r"[^\w.=()\[\]-]")
 
 
 def compare_on_test(experiment: Experiment, director: Director, store: Store, interruption: Interruption) -> list[str]:
-    """Test what has not been tested yet, and journal it; return notes on what could not be tested.
-
-    Raises:
-        Stopped: A signal has come.
-        BadEnvironment: The machine is at fault.
-    """
+    """Test and journal what is untested; return notes on tests that failed. Raises Stopped or BadEnvironment."""
     notes: list[str] = []
     best = ranking.best(director.state)
     if best is not None and best.config is not None and director.state.tested is None:
@@ -40,7 +35,7 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
         )
         if evaluation is not None:
             director.note(records.BEST_TESTED, {"trial": number, "evaluation": evaluation})
-    done = {one["method"] for one in director.state.baselines}
+    done = {baseline["method"] for baseline in director.state.baselines}
     for index, asked in enumerate(experiment.search.baselines):
         method = baseline_name(asked)
         if method not in done:
@@ -48,13 +43,13 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
             evaluation = _guarded(trained, f"baseline {method} could not be tested", interruption, notes)
             if evaluation is not None:
                 difference = _difference(director, trained.directory)
-                told = {"method": method, "evaluation": evaluation, "best_better_by": difference}
-                director.note(records.BASELINE, told)
+                result = {"method": method, "evaluation": evaluation, "best_better_by": difference}
+                director.note(records.BASELINE, result)
     return notes
 
 
 class _Baseline:
-    """Trains a baseline as a trial of its own, beside the search's, in ``directory``, and tests it."""
+    """Trains a baseline as a trial of its own in ``directory``, and tests it."""
 
     def __init__(self, experiment: Experiment, director: Director, store: Store, asked: Baseline, index: int) -> None:
         resolved = baseline(experiment, asked)
@@ -63,13 +58,13 @@ class _Baseline:
         self._config = trial_config(
             resolved,
             search=director.journal.folder.name,
-            trial=-1 - index,  # no trial of the search has such a number, nor such a seed
+            trial=-1 - index,  # a number, and so a seed, that no trial of the search has
             seed=director.seed,
             seeds=director.seeds,
         )
 
     def __call__(self) -> dict[str, Any]:
-        """Train, going on from a checkpoint if there is one, and test."""
+        """Train, from a checkpoint if there is one, and test."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         trial = open_trial(self._config, self.directory, cache=self._store.cache)
         while not trial.finished:
@@ -83,10 +78,10 @@ def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
 
 
 def _difference(director: Director, baseline: Path) -> dict[str, Any] | None:
-    """Return by how much the tested best trial is better than a tested baseline; None if that cannot be said."""
+    """Return by how much the tested best trial is better than a tested baseline; None without common episodes."""
     tested = director.state.tested
-    found = None if tested is None else paired_difference(director.directory(tested["trial"]), baseline)
-    return None if found is None else found.to_json()
+    difference = None if tested is None else paired_difference(director.directory(tested["trial"]), baseline)
+    return None if difference is None else difference.to_json()
 
 
 def _guarded(

@@ -1,8 +1,7 @@
-"""The Director: every decision of a search, written to the journal before anyone acts on it.
+"""The Director makes every decision of a search, and journals it before it takes effect.
 
-Executors ask it for the next trial and tell it what workers say. It holds nothing
-that the journal does not: a new Director over the same journal goes on where the
-last one was killed.
+Executors request trials from it and pass on the workers' messages. Its whole state is in the journal: a new Director
+over the same journal continues where a killed one stopped.
 """
 
 import os
@@ -35,13 +34,13 @@ class Director:
     """Decides for one search.
 
     Args:
-        journal: Open for appending, its ``search_created`` event in it; the caller holds the writer's lock.
+        journal: Open for appending, with its ``search_created`` event; the caller holds the writer's lock.
         define: Resolves the experiment through a ``Suggest``.
-        progress: Told of every event.
+        progress: Receives every event.
         clock: Seconds since the epoch.
 
     Attributes:
-        exhausted: Whether the grid was found to have no further point.
+        exhausted: Whether the grid has no further point.
 
     Raises:
         SearchError: The journal holds no search, or its sampler or scheduler does not exist.
@@ -71,7 +70,7 @@ class Director:
         self.exhausted = False
 
     def start(self) -> None:
-        """Begin a session: what the last one left running waits to be taken up again."""
+        """Begin a session; trials that the last session left running wait to be resumed."""
         abandoned = [
             self._event(records.TRIAL_INTERRUPTED, trial.number, reason="the search was killed", lost=False)
             for trial in self.state.in_state(records.RUNNING)
@@ -100,7 +99,7 @@ class Director:
 
     @property
     def has_waiting(self) -> bool:
-        """True if a trial waits, be it for other trials."""
+        """True if a trial waits, also if it waits for other trials."""
         return bool(self.state.in_state(records.WAITING))
 
     @property
@@ -130,10 +129,10 @@ class Director:
         record = self.state.trials[trial]
         if record.ended:
             return STOP
-        if report.warnings:  # of their own, as the report itself may be known
+        if report.warnings:  # a separate event, because the report itself may be in the journal already
             self._record([self._event(records.TRIAL_WARNED, trial, warnings=list(report.warnings))])
         if record.reports and report.step <= record.step:
-            return CONTINUE  # repeated after a damaged checkpoint: the journal knows it already
+            return CONTINUE  # repeated after a damaged checkpoint: the journal has it already
         problem = problem_of(report, self.settings)
         if problem:
             self.failed(trial, problem, "")
@@ -151,14 +150,14 @@ class Director:
         return STOP if report.finished else verdict.action
 
     def failed(self, trial: int, problem: str, traceback: str) -> None:
-        """Journal that a trial cannot go on; the search does."""
+        """Journal that a trial has failed; the search goes on."""
         record = self.state.trials[trial]
         if not record.ended:
             failure = {"reason": problem, "traceback": traceback, "step": record.step}
             self._record([self._event(records.TRIAL_FAILED, trial, **failure)])
 
     def lost(self, trial: int, reason: str) -> None:
-        """Journal that a trial's worker died: the trial waits to be taken up again, or has failed too often."""
+        """Journal that a trial's worker died: the trial waits to be resumed, or fails after too many losses."""
         record = self.state.trials[trial]
         if record.ended or record.state == records.WAITING:
             return
@@ -169,12 +168,12 @@ class Director:
             self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)])
 
     def set_aside(self, trial: int, reason: str) -> None:
-        """Journal that a trial was broken off by no fault of its own, and waits to be taken up again."""
+        """Journal that a trial was interrupted through no fault of its own, and waits to be resumed."""
         if self.state.trials[trial].state == records.RUNNING:
             self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=False)])
 
     def interrupt(self, reason: str) -> None:
-        """End the session: running trials wait, the search is ``interrupted``. Said twice, it is done once."""
+        """End the session: running trials wait and the search is ``interrupted``. A second call has no effect."""
         if self.state.state == records.INTERRUPTED:
             return
         waiting = [
@@ -184,7 +183,7 @@ class Director:
         self._record([*waiting, self._event(records.SEARCH_ENDED, None, state=records.INTERRUPTED, reason=reason)])
 
     def end(self) -> None:
-        """End the search: ``finished``, or ``failed`` if no trial came to an end without failing."""
+        """End the search: ``finished``, or ``failed`` if every trial has failed."""
         state = records.FINISHED if self.state.in_state(records.FINISHED, records.STOPPED) else records.FAILED
         self._record([self._event(records.SEARCH_ENDED, None, state=state)])
 
@@ -200,14 +199,13 @@ class Director:
         attempt = trial.attempts + 1
         self._record([self._event(records.TRIAL_STARTED, trial.number, attempt=attempt, worker=worker)])
         assert trial.config is not None  # a trial without one has failed
-        known = trial.step if trial.reports else -1
-        return Assignment(trial.config, self.directory(trial.number), known)
+        return Assignment(trial.config, self.directory(trial.number), trial.step if trial.reports else -1)
 
     def _may_propose(self) -> bool:
         return not self.exhausted and len(self.state.trials) < self.settings.trials
 
     def _propose(self) -> TrialRecord | None:
-        """Suggest and journal the next trial; None if the grid is used up or the knobs do not fit together."""
+        """Suggest and journal the next trial; None if the grid has ended or the knobs contradict each other."""
         number = len(self.state.trials)
         proposal = self._proposer.propose(number)
         if proposal is None:
@@ -226,7 +224,7 @@ class Director:
         return trial_config(resolved, search=folder.name, trial=number, seed=self.seed, seeds=self.seeds)
 
     def _judge(self, record: TrialRecord, report: Report) -> Verdict:
-        """Ask the scheduler as if the report were journalled: it will be, together with the verdict."""
+        """Ask the scheduler as if the report were journalled; it is journalled together with the verdict."""
         if report.finished:
             return Verdict()
         record.reports.append(report)
@@ -243,7 +241,7 @@ class Director:
         return budget is not None and self.state.elapsed_at(self._clock()) >= budget
 
     def _stop_waiting(self, reason: str) -> None:
-        """Stop the trials that wait: those with a report at its value, those without at none."""
+        """Stop the waiting trials; a trial without a report has no value."""
         events = []
         for trial in self.state.in_state(records.WAITING):
             result = result_of(trial.reports[-1], self.settings) if trial.reports else {"value": None, "values": {}}
@@ -253,7 +251,7 @@ class Director:
             self._record(events)
 
     def _exchange(self) -> None:
-        """Let the scheduler's population exchange checkpoints, if a generation is complete."""
+        """Exchange checkpoints in the scheduler's population if a generation is complete."""
         exploits = self.scheduler.exploits(self.state, seed=self.seed)
         if exploits:
             self._record([self._exploited(exploit) for exploit in exploits])
@@ -284,7 +282,7 @@ class Director:
         return Event(0, self._clock(), about, event_kind, payload)
 
     def _record(self, events: Sequence[Event]) -> None:
-        """Append the events, then act on them: what is returned is what a replay would read."""
+        """Append the events, then apply them as a replay would read them."""
         for event in self.journal.append_all(events):
             self.state.apply(event)
             self._proposer.apply(event)

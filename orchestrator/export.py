@@ -1,4 +1,4 @@
-"""``metaloom export`` and ``metaloom evaluate``: a trial's test, and its bundle to take away."""
+"""``metaloom export`` and ``metaloom evaluate``: a trial's bundle, and its test."""
 
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ def evaluate(
 
     Args:
         target: A bundle's folder, or the name of a search.
-        trial: Its number, or ``best``; of a search.
-        episodes: How many test episodes.
+        trial: For a search: the trial's number, or ``best``.
+        episodes: The number of test episodes.
         seed: Of the episodes; None takes the search's.
         store: Folder of all records.
         trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
@@ -116,11 +116,12 @@ def export(
 
 def _pictures(directory: Path) -> list[CardPicture]:
     """Draw what a trial has learned, for its card."""
-    return [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(read_knowledge(directory))]
+    learned = pictures(read_knowledge(directory))
+    return [CardPicture(picture.name, picture.caption, png(picture.figure)) for picture in learned]
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Say where a bundle comes from."""
+    """Return the origin of a bundle, for its manifest."""
     search = queries.search_record(store, name)
     assert search.settings is not None  # it has a trial
     return {

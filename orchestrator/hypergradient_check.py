@@ -1,4 +1,4 @@
-"""``metaloom check``: is the experiment valid, and is each learned knob's hypergradient right?"""
+"""``metaloom check``: validate an experiment, and compare each learned knob's hypergradient."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -40,30 +40,31 @@ def check_experiment(
         BadInput: The experiment or its data are wrong; all problems at once.
     """
     loaded = read_experiment(experiment, overrides)
-    from metaloom.orchestrator import checked_members  # torch: only once the experiment is known to be right
+    from metaloom.orchestrator import checked_members  # torch: only after the experiment has been validated
 
     details: dict[str, dict[str, Any]] = {}
     members: list[dict[str, Any]] = []
     estimators: dict[str, dict[str, Any]] = {}
     flagged = ""
     for chosen, resolved, checked in checked_members.check(loaded, Path(store), trust_code=trust_code):
-        estimators |= {kind: _finite(asdict(one)) for kind, one in checked.estimators.items()}
-        for knob, one in checked.knobs.items():
-            said = {"estimator": checked.estimator, "exact": checked.exact}
-            details[_name(knob, chosen, resolved)] = _finite(asdict(one) | said)
-        errors = _finite({knob: one.relative_error for knob, one in checked.knobs.items()})
-        known = {
+        estimators |= {kind: _finite(asdict(comparison)) for kind, comparison in checked.estimators.items()}
+        for knob, detail in checked.knobs.items():
+            used = {"estimator": checked.estimator, "exact": checked.exact}
+            details[_name(knob, chosen, resolved)] = _finite(asdict(detail) | used)
+        member = {
+            "chosen": dict(chosen),
+            "knobs": _finite({knob: detail.relative_error for knob, detail in checked.knobs.items()}),
             "estimator": checked.estimator,
             "reason": checked.reason,
             "diagnostics": _finite(dict(checked.diagnostics)),
         }
-        members.append({"chosen": dict(chosen), "knobs": errors, **known})
+        members.append(member)
         flagged = flagged or checked.flagged
     return {
         "name": loaded.name,
         "estimator": members[0]["estimator"],
         "reason": members[0]["reason"],
-        "knobs": {name: one["relative_error"] for name, one in details.items()},
+        "knobs": {name: detail["relative_error"] for name, detail in details.items()},
         "details": details,
         "members": members,
         "estimators": estimators,
@@ -73,7 +74,7 @@ def check_experiment(
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace numbers that JSON cannot hold, such as the error of an estimate that diverged, by None."""
+    """Replace numbers that are not finite, such as the error of a diverged estimate, by None."""
     return {
         name: _finite(value)
         if isinstance(value, Mapping)
@@ -85,7 +86,7 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
-    """Say which member of which choice a learned knob belongs to."""
+    """Name a learned knob together with its members of choices."""
     member = resolved.knobs.get(LEARNER)
     if member is not None and (knob == LEARNER or knob.startswith(f"{LEARNER}.")):
         knob = f"{LEARNER}[{member}]{knob.removeprefix(LEARNER)}"
@@ -94,28 +95,28 @@ def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
 
 
 def _verdict(details: Mapping[str, Mapping[str, Any]], bound: float) -> str:
-    """Say in words whether all are exact; of those that are not, why, a sentence for each reason."""
+    """Return whether all hypergradients are exact, with one sentence for each reason why some are not."""
     if not details:
         return "No knob is learned: there is no hypergradient to compare."
     reasons: dict[str, list[str]] = {}
-    for name, one in details.items():
-        if one["relative_error"] is None or one["relative_error"] > bound:
-            reasons.setdefault(_reason(one), []).append(name)
+    for name, detail in details.items():
+        if detail["relative_error"] is None or detail["relative_error"] > bound:
+            reasons.setdefault(_reason(detail), []).append(name)
     if not reasons:
         return f"Every hypergradient is exact (relative error at most {bound:g})."
     return "\n".join(f"Not exact: {', '.join(names)}. {reason}" for reason, names in reasons.items())
 
 
-def _reason(one: Mapping[str, Any]) -> str:
-    """Say why a knob's hypergradient differs from central differences, as far as it is known."""
-    if one["approximation"]:
-        return f"By design: {one['approximation']}."
-    if not one["exact"]:
+def _reason(detail: Mapping[str, Any]) -> str:
+    """Return the likely reason why a knob's hypergradient differs from central differences."""
+    if detail["approximation"]:
+        return f"By design: {detail['approximation']}."
+    if not detail["exact"]:
         return (
-            f"The estimator '{one['estimator']}' leaves terms out by design, or has not converged: "
+            f"The estimator '{detail['estimator']}' leaves terms out by design, or has not converged: "
             "compare with --set outer.hypergradient=unroll"
         )
     return (
-        f"The estimator '{one['estimator']}' leaves nothing out, so the objective may jump near where it was measured "
-        "(ReLU, max-pooling): measure elsewhere with --set seed=1. If it stays, please report it: it is a fault"
+        f"The estimator '{detail['estimator']}' leaves nothing out, so the objective may jump near the point of the "
+        "check (ReLU, max-pooling): check another point with --set seed=1. If the error stays, please report the fault"
     )

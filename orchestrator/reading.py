@@ -1,4 +1,4 @@
-"""What a user names, read: an experiment in any of its forms, and a search of a store."""
+"""Reads an experiment in any of its forms, and a search of a store."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ Source: TypeAlias = Union[Experiment, str, Path, Mapping[str, Any], "Bilevel"]
 
 
 def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
-    """Return an experiment with changes, each as for ``--set``; raises ExperimentError with all that is wrong."""
+    """Return an experiment with changes, each as for ``--set``; raises ExperimentError with all problems."""
     if not isinstance(experiment, Experiment | str | Path | Mapping):
         from metaloom.learners.solvers.bilevel import document_of  # torch: only where a problem is given as an object
 

@@ -1,7 +1,6 @@
-"""Everything that a search may choose, put together once before it starts: the tasks opened, the learner built.
+"""Opens the tasks and builds the learner for each choice of a search before it starts.
 
-What contradicts something else is so refused with nothing written, where it would have failed every trial that
-happens to choose it.
+Contradictory settings are rejected before anything is written; otherwise every trial that samples them would fail.
 """
 
 import json
@@ -30,9 +29,9 @@ from metaloom.workers.live_bytes import LiveBytes
 from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.seeds import derive_generator
 
-FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # how a complaint of a field begins
+FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
 logger = logging.getLogger("metaloom")
-MAX_MEMBERS = 200  # a choice among more would keep the user waiting
+MAX_MEMBERS = 200  # more would delay the start too long
 
 
 class _Opened(NamedTuple):
@@ -45,28 +44,28 @@ def rehearse(
 ) -> dict[str, str]:
     """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
 
-    What of the user's data will not be used is told in a warning.
+    Warns of unused parts of the user's data.
 
     Args:
-        experiment: What is to be run.
-        cache: Where task sources keep what they make.
-        defaults_alone: Only the default of each choice will run, so that no other member matters.
+        experiment: The experiment.
+        cache: The task sources' folder for prepared data.
+        defaults_alone: Only the defaults will run, so no other member is built.
         trust_code: Whether classes that ``learner.architecture.of`` names may be imported.
 
     Returns:
         The digest of the data behind each ``tasks`` section, by the section as JSON, for ``check_data``.
 
     Raises:
-        BadInput: Something does not go together; the message names the field, and the member of the choice.
+        BadInput: Settings contradict each other; the message names the field, and the member of the choice.
         BadEnvironment: The cache cannot be written.
     """
     admit(experiment, trust_code)
     opened: dict[str, _Opened] = {}
-    told: list[str] = []
+    notes: list[str] = []
     for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
         try:
-            told += _build(resolved, opened, experiment.seed, cache)
+            notes += _build(resolved, opened, experiment.seed, cache)
         except BadInput as error:
             raise SearchError(_located(experiment, chosen, str(error))) from error
     for asked in experiment.search.baselines:
@@ -76,23 +75,24 @@ def rehearse(
             raise SearchError(
                 f"search.baselines: {baseline_name(asked)} does not go with this experiment: {error}"
             ) from error
-    for note in dict.fromkeys(note for one in opened.values() for note in one.summary.notes):
+    summaries = {tasks: source.summary for tasks, source in opened.items()}
+    for note in dict.fromkeys(note for summary in summaries.values() for note in summary.notes):
         logger.warning("tasks: %s", note)
-    for note in dict.fromkeys(told):
+    for note in dict.fromkeys(notes):
         logger.warning("%s", note)
-    return {tasks: one.summary.digest for tasks, one in opened.items() if one.summary.digest}
+    return {tasks: summary.digest for tasks, summary in summaries.items() if summary.digest}
 
 
 def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
-    """Refuse to go on with a search on other data than it was begun with.
+    """Refuse to resume ``search`` on changed data.
 
     Args:
-        digests: What ``rehearse`` returned then.
+        digests: The value that ``rehearse`` returned when the search began.
         search: Its name.
-        cache: Where task sources keep what they make.
+        cache: The task sources' folder for prepared data.
 
     Raises:
-        BadInput: The data are no longer there, or have changed.
+        BadInput: The data are missing or have changed.
     """
     for section, digest in digests.items():
         tasks = json.loads(section)
@@ -104,7 +104,7 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
 
 
 def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Path) -> tuple[str, ...]:
-    """Build one learner, and return what the user is to be told of it."""
+    """Build one learner, and return its notes for the user."""
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in opened:
         summary = prepare(resolved.tasks, cache=cache)
@@ -121,13 +121,13 @@ def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Pat
             trust_code=True,  # ``rehearse`` has looked at every class that the experiment names
         )
         generator = derive_generator(seed, "rehearsal")
-        with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all of it
-            learner.begin(learner.init(generator), generator)  # a network sees now whether it can read the examples
+        with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all tensors
+            learner.begin(learner.init(generator), generator)  # a network checks here whether it can read the examples
     return learner.notes
 
 
 def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
-    """Yield what to choose to reach each member of each choice, and both ends of each range of the tasks."""
+    """Yield the values that lead to each member of each choice, and to both ends of each range of the tasks."""
     yield {}
     knobs, tasks = searched_knobs(experiment), domains(experiment.space.tasks)
     choices = {name: domain.options for name, domain in knobs.items() if isinstance(domain, Choice)}
@@ -146,7 +146,7 @@ def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
 
 
 def _located(experiment: Experiment, chosen: Mapping[str, Value], complaint: str) -> str:
-    """Put the file and line, and the member of the choice, before a complaint."""
+    """Put the file and line, and the member of the choice, before an error's text."""
     begin = FIELD.match(complaint)
     path: tuple[str | int, ...] = tuple(begin[1].split(".")) if begin else ()
     learner = experiment.space.learner

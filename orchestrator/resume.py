@@ -1,4 +1,4 @@
-"""Going on with a search that was stopped or killed, from its journal."""
+"""Resumes a search that was stopped or killed, from its journal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
 
 OVER = (records.FINISHED, records.FAILED)
-# May change between sessions, as far as the experiment's fingerprint goes.
+# Settings outside the experiment's fingerprint, which may change between sessions.
 FREE = (
     "name",
     "resources",
@@ -42,16 +42,16 @@ def resume(
     progress: SearchProgress | None = None,
     trust_code: bool = False,
 ) -> SearchSummary:
-    """Go on with a search. One that has ended is left as it is, and the summary says so.
+    """Resume a search. If it has ended, do nothing; the summary says so.
 
     Args:
         name: The search.
         store: Folder of all records.
-        executor: Instead of the one it was begun with.
-        address: Instead of the one it was begun with.
-        insecure_cluster: Join the cluster though ``RAY_AUTH_MODE`` is not ``token``, as the search may have begun.
-        concurrency: Instead of the one it was begun with.
-        progress: Told of every event.
+        executor: Instead of the search's first one.
+        address: Instead of the search's first one.
+        insecure_cluster: Join the cluster though ``RAY_AUTH_MODE`` is not ``token``; kept from the first session.
+        concurrency: Instead of the search's first one.
+        progress: Receives every event.
         trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
     Raises:
@@ -68,7 +68,7 @@ def resume(
     with writer_lock(folder):
         experiment = _unchanged(folder, state.created)
         admit(experiment, trust_code)
-        from metaloom.orchestrator.rehearsal import check_data  # torch: only once the experiment is known to be right
+        from metaloom.orchestrator.rehearsal import check_data  # torch: only after the experiment has been validated
         from metaloom.orchestrator.session import run_session
 
         if data := state.created.get("data"):
@@ -88,11 +88,7 @@ def resume(
 
 
 def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:
-    """Return the experiment the search was begun with.
-
-    Raises:
-        SearchError: It can no longer be read as what it was, or the file it came from says something else now.
-    """
+    """Return the search's experiment; raises SearchError if it or its file now means something else."""
     name = folder.name
     if not created:
         raise SearchError(f"search '{name}' was killed before its first record; remove {folder} and search again")
@@ -123,21 +119,21 @@ def _document(experiment: Experiment) -> dict[str, Any]:
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Name what differs, by path."""
     was, become = _leaves(before), _leaves(now)
-    found = [
+    changes = [
         f"{path} was {was.get(path, 'absent')}, is {become.get(path, 'absent')}"
         for path in sorted(was.keys() | become.keys())
         if was.get(path) != become.get(path) and not path.startswith(FREE)
     ]
-    rest = len(found) - MOST_CHANGES
-    return found[:MOST_CHANGES] + ([f"and {rest} more"] if rest > 0 else [])
+    rest = len(changes) - MOST_CHANGES
+    return changes[:MOST_CHANGES] + ([f"and {rest} more"] if rest > 0 else [])
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
     """Flatten mappings and lists to dotted paths."""
     if isinstance(value, Mapping):
-        parts = {f"{path}.{key}" if path else str(key): one for key, one in value.items()}
-    elif isinstance(value, list) and any(isinstance(one, Mapping | list) for one in value):
-        parts = {f"{path}[{index}]": one for index, one in enumerate(value)}
+        parts = {f"{path}.{key}" if path else str(key): item for key, item in value.items()}
+    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        parts = {f"{path}[{index}]": item for index, item in enumerate(value)}
     else:
         return {path: value}
-    return {leaf: one for inner, child in parts.items() for leaf, one in _leaves(child, inner).items()}
+    return {leaf: item for inner, child in parts.items() for leaf, item in _leaves(child, inner).items()}

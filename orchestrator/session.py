@@ -1,4 +1,4 @@
-"""One session of a search: from where the journal stands to its end, to a signal, or to a full disk."""
+"""One session of a search: from the journal's last event to the search's end, a signal or a full disk."""
 
 import contextlib
 import functools
@@ -24,7 +24,7 @@ from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import resolve
 
-DRAIN_S = 60.0  # what MLflow and Optuna's database have not taken by then is left to 'metaloom sync'
+DRAIN_S = 60.0  # for MLflow and Optuna's database; 'metaloom sync' sends the rest
 DRAIN_INTERRUPTED_S = 10.0  # a scheduler that sends SIGTERM sends SIGKILL half a minute later
 logger = logging.getLogger("metaloom")
 
@@ -38,16 +38,16 @@ def run_session(
     progress: SearchProgress | None = None,
     notes: Sequence[str] = (),
 ) -> SearchSummary:
-    """Run a search from where its journal stands. The caller holds the writer's lock.
+    """Run a search from its journal's last event. The caller holds the writer's lock.
 
-    A signal ends the session with complete records, and the summary says ``interrupted``.
+    A signal ends the session with complete records; the summary's state is then ``interrupted``.
 
     Raises:
         BadEnvironment: The disk is full, Ray does not start ...; what was recorded is intact.
     """
     director = Director(journal, functools.partial(resolve, experiment), progress=progress)
     advice = f"what was recorded is intact; go on with: {command('resume', journal.folder)}"
-    interruption, told = Interruption(advice), list(notes)
+    interruption, all_notes = Interruption(advice), list(notes)
     outboxes = _start_projections(experiment, journal, store, director)
     try:
         with interruption.installed():
@@ -56,8 +56,8 @@ def run_session(
                 _run_trials(experiment, director, store, options, interruption)
                 if director.exhausted:
                     tried, asked = len(director.state.trials), director.settings.trials
-                    told.append(f"the grid has no further combination: {tried} trials, of the {asked} asked for")
-                told += compare_on_test(experiment, director, store, interruption)
+                    all_notes.append(f"the grid has no further combination: {tried} trials, of the {asked} asked for")
+                all_notes += compare_on_test(experiment, director, store, interruption)
                 director.end()
             except Stopped:
                 _journal_signal(director, interruption)
@@ -69,7 +69,7 @@ def run_session(
             backlogs = outboxes.close(DRAIN_S if interruption.signal_number is None else DRAIN_INTERRUPTED_S)
     finally:
         outboxes.close(0.0)
-    return summarize(journal.folder, director.state, interruption.signal_number, notes=told, backlogs=backlogs)
+    return summarize(journal.folder, director.state, interruption.signal_number, notes=all_notes, backlogs=backlogs)
 
 
 def _start_projections(experiment: Experiment, journal: Journal, store: Store, director: Director) -> Outboxes:
@@ -101,7 +101,7 @@ def _run_trials(
         try:
             executor.run(director, opening, concurrency=concurrency)
         except Stopped:
-            _journal_signal(director, interruption)  # before Ray is shut down: that takes a second or two
+            _journal_signal(director, interruption)  # before Ray's shutdown, which takes a second or two
             raise
 
 

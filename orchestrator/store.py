@@ -1,4 +1,4 @@
-"""The store folder: where everything lies, under which names, and whether it can be written.
+"""The store folder: its paths and names, and whether it can be written.
 
 ::
 
@@ -23,7 +23,7 @@ from metaloom.workers.records.names import CACHE_FOLDER, JOURNAL_FILE, SEARCHES_
 from metaloom.workers.records.paths import SEARCH_NAME, search_names
 
 DEFAULT_STORE = Path("metaloom-store")
-STORE_VARIABLE = "METALOOM_STORE"  # of the environment: what --store is by default
+STORE_VARIABLE = "METALOOM_STORE"  # the environment variable with --store's default
 MINIMUM_FREE_BYTES = 8 * 2**20  # a small search's journal, checkpoints and episodes
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -40,7 +40,7 @@ def checked_name(name: str) -> str:
 
 @contextmanager
 def explained(where: Path) -> Iterator[None]:
-    """Turn an operating-system error about ``where`` into a StoreError that says what to do."""
+    """Turn an operating-system error about ``where`` into a StoreError with advice."""
     try:
         yield
     except OSError as error:
@@ -48,7 +48,7 @@ def explained(where: Path) -> Iterator[None]:
 
 
 def store_problem(where: Path, error: OSError) -> str:
-    """Describe why ``where`` cannot be written, and what would help."""
+    """Return why ``where`` cannot be written, and what helps."""
     if error.errno in DISK_FULL_ERRNOS:
         return f"the disk of {where} is full: free some space"
     if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
@@ -94,7 +94,7 @@ class Store:
 
     @contextmanager
     def taken_back(self) -> Iterator[None]:
-        """If what is done within fails, remove the folder that it has made, unless something was put there."""
+        """If the work within this context fails, remove the folder if it is new and still empty."""
         is_new = not self.path.exists()
         try:
             yield
@@ -105,11 +105,11 @@ class Store:
 
     def _remove_if_empty(self) -> None:
         inside = list(self.cache.iterdir()) if self.cache.is_dir() else []
-        if all(path.suffix == ".lock" for path in inside):  # of data that were refused
+        if all(path.suffix == ".lock" for path in inside):  # from rejected data
             for lock in inside:
                 lock.unlink(missing_ok=True)
         for folder in (self.searches, self.cache, self.path):
-            with suppress(OSError):  # it is not there, or not empty
+            with suppress(OSError):  # missing, or not empty
                 folder.rmdir()
 
     def names(self) -> list[str]:
@@ -117,7 +117,7 @@ class Store:
         return search_names(self.path)
 
     def has(self, name: str) -> bool:
-        """Say whether a search has this name."""
+        """Return whether a search has this name."""
         return (self.folder(name) / JOURNAL_FILE).exists()
 
     def folder(self, name: str) -> Path:
@@ -128,17 +128,12 @@ class Store:
         """Return the folder of an existing search; raises SearchError with the nearest name."""
         folder = self.folder(name)
         if not (folder / JOURNAL_FILE).exists():
-            known = self.names()
-            where = f" in {self.path}"
-            raise SearchError(unknown("search", name, known) if known else f"there is no search yet{where}")
+            names = self.names()
+            raise SearchError(unknown("search", name, names) if names else f"there is no search yet in {self.path}")
         return folder
 
     def new_folder(self, name: str) -> Path:
-        """Make the folder of a new search.
-
-        Raises:
-            SearchError: The name is in use.
-        """
+        """Make the folder of a new search; raises SearchError if the name is in use."""
         folder = self.folder(name)
         with explained(self.path):
             try:
@@ -160,16 +155,16 @@ class Store:
 
 
 def command(verb: str, folder: Path) -> str:
-    """Write the command that does ``verb`` to the search in ``folder``, as it can be given in this directory."""
+    """Return the command line that does ``verb`` to the search in ``folder``."""
     return f"metaloom {verb} {folder.name}{store_option(folder.parents[1])}"
 
 
 def store_option(store: Path) -> str:
-    """Write the option that names ``store``, a blank before it; nothing for the store that is taken without one."""
+    """Return the option for ``store`` with a blank before it; empty for the default store."""
     usual = Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
     return "" if store.absolute() == usual.absolute() else f" --store {shlex.quote(str(store))}"
 
 
 def private_umask() -> None:
-    """Let no file made from now on be readable by others."""
+    """Make files that are created from now on unreadable for other users."""
     os.umask(0o077)

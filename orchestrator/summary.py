@@ -1,4 +1,4 @@
-"""What a session of a search came to."""
+"""The result of a session of a search."""
 
 import signal
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from metaloom.workers.records.search import SearchRecord
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """What a session came to. Everything else is in the journal: ``dashboards.queries.search_summary``.
+    """The result of a session; ``dashboards.queries.search_summary`` gives everything else.
 
     Attributes:
         name: The search.
@@ -30,8 +30,8 @@ class SearchSummary:
         baselines: The baselines' tests on the same episodes (``method``, ``evaluation``), and by how much the best
             trial is better, episode by episode (``best_better_by``; None if the episodes are not the same).
         failed: The reasons of failed trials, by number.
-        notes: What the user should be told.
-        backlogs: What has not reached MLflow or Optuna's database yet.
+        notes: Remarks for the user.
+        backlogs: The events that have not reached MLflow or Optuna's database yet.
     """
 
     name: str
@@ -56,7 +56,7 @@ def summarize(
     notes: Sequence[str] = (),
     backlogs: Sequence[Backlog] = (),
 ) -> SearchSummary:
-    """Sum up a search as it stands."""
+    """Return the summary of a search's present state."""
     best = ranking.best(state)
     failed = {trial.number: trial.reason or "" for trial in state.in_state(records.FAILED)}
     exit_code = 1 if failed or state.state == "failed" else 0

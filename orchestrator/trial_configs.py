@@ -1,4 +1,4 @@
-"""A trial's configuration from what the experiment resolves to."""
+"""Builds a trial's configuration from the resolved experiment."""
 
 from metaloom.search_spaces.resolve import Resolved
 from metaloom.workers.records.names import SEEDS_VERSION

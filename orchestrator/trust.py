@@ -1,4 +1,4 @@
-"""Whether an experiment that names a user's own classes may import them: asked before anything is started."""
+"""Checks before the start whether an experiment may import the user's own classes that it names."""
 
 import json
 from typing import Any
@@ -9,11 +9,11 @@ from metaloom.search_spaces.loading import load_experiment
 
 
 def admit(experiment: Experiment, trust_code: bool) -> None:
-    """Refuse an experiment that names code to import, unless the user or an installed package vouches for it.
+    """Refuse an experiment that names code to import, unless the user or an installed package trusts it.
 
     Args:
-        experiment: What is to be run; every member of every choice in it counts.
-        trust_code: Whether the user has said that its code may run.
+        experiment: The experiment; every member of every choice is checked.
+        trust_code: Whether the user allows its code to run.
 
     Raises:
         LearnerError: The message names the import path, and how to trust it.
@@ -21,18 +21,18 @@ def admit(experiment: Experiment, trust_code: bool) -> None:
     document = experiment.document
     if '"of"' not in json.dumps(document, default=str):
         return
-    from metaloom.learners.networks.reference import check_trusted, references_in  # torch: where a class is named
+    from metaloom.learners.networks.reference import check_trusted, references_in  # torch: only if a class is named
 
     check_trusted(list(references_in(document)), trust_code)
 
 
 def with_network(experiment: Experiment, network: Any, trust_code: bool) -> tuple[Experiment, bool]:
-    """Return the experiment with a network given from Python as its architecture, and whether its code is trusted.
+    """Return the experiment with a network from Python as its architecture, and whether its code is trusted.
 
-    An object that the caller holds has been imported already, so that it vouches for itself; a text does not.
+    A class or function is trusted because the caller has imported it; an import path as text is not.
 
     Args:
-        experiment: What is to be run.
+        experiment: The experiment.
         network: See ``metaloom.search``; None leaves the experiment as it is.
         trust_code: Whether the classes that the experiment names are trusted.
 

@@ -1,6 +1,6 @@
-"""What holds of MLflow before it is imported: its environment, its addresses, its refusals. No telemetry, no pickles.
+"""MLflow's environment, addresses and refusals, without importing it. No telemetry, no pickles.
 
-Measured on MLflow 3.17: a server that is away blocks a call for minutes unless the retries are few.
+Measured on MLflow 3.17: an unreachable server blocks a call for minutes unless the retries are few.
 """
 
 import logging
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "mlartifacts"
 
-# The waits of one call to a server: the outbox has its own, longer, patience.
+# The timeouts are those of one call; the outbox tries again for longer.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -28,25 +28,25 @@ QUIET = {
 
 
 def quieten() -> None:
-    """Set MLflow's environment variables where the user has not; to be called before its import."""
+    """Set MLflow's environment variables, except those that the user has set; call before its import."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a stack of what the outbox tells in a line
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # the outbox reports these errors itself
 
 
 def tracking_uri(store: Path, uri: str | None) -> str:
     """Return ``uri``, or that of the store's own SQLite database.
 
-    A ``%`` or ``?`` in a folder's name is quoted, for SQLAlchemy unquotes the path and would be led elsewhere.
-    Nothing else is: MLflow makes the folder that it reads in the address as it stands.
+    Only ``%`` and ``?`` in a folder's name are quoted: SQLAlchemy unquotes the path, but MLflow makes the folder from
+    the address without unquoting.
     """
     database = str(store.absolute() / MLFLOW_DATABASE)
     return uri or f"sqlite:///{database.replace('%', '%25').replace('?', '%3F')}"
 
 
 def shown(uri: str) -> str:
-    """Return ``uri`` without its password, fit for a message."""
+    """Return ``uri`` without its password, for messages."""
     parts = urlsplit(uri)
     if parts.password is None:
         return uri
@@ -55,7 +55,7 @@ def shown(uri: str) -> str:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Say whether MLflow refused the content itself, so that sending it again cannot help."""
+    """Return whether MLflow refused the content itself, so that a retry cannot help."""
     return getattr(error, "error_code", None) in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
@@ -63,8 +63,8 @@ def flattened(values: Any, prefix: str = "") -> dict[str, str]:
     """Return nested settings as dotted names and texts; a learned knob stays one value."""
     if isinstance(values, dict) and set(values) == {"learn"}:
         learned = values["learn"] or {}
-        told = " ".join(f"{name}={value}" for name, value in learned.items() if value is not None)
-        return {prefix: f"learned {told}".strip()}
+        settings = " ".join(f"{name}={value}" for name, value in learned.items() if value is not None)
+        return {prefix: f"learned {settings}".strip()}
     if isinstance(values, dict):
         flat: dict[str, str] = {}
         for name, value in values.items():

@@ -1,11 +1,9 @@
-"""The outbox: a thread that carries the journal into another system and never holds up the search.
+"""The outbox: a thread that copies the journal to another system without delaying the search.
 
-The search appends to the journal and goes on. Behind it each projection (MLflow,
-Optuna's database) follows at its own pace: read the events after its mark, apply
-them, move the mark. A server that is away costs one line of warning; the events
-wait in the journal, and are carried over when it answers again, or by
-``metaloom sync``. ``apply`` is idempotent, so a kill between applying and moving
-the mark repeats events without doubling anything.
+Each projection (MLflow, Optuna's database) follows the journal at its own pace: it reads the events after its mark,
+applies them and moves the mark. If a server is unreachable, the outbox warns once; the events wait in the journal
+until the server answers again or ``metaloom sync`` sends them. ``apply`` is idempotent, so events that are repeated
+after a kill change nothing.
 """
 
 import threading
@@ -27,11 +25,11 @@ Warn = Callable[[str], None]
 
 
 class Deferred:
-    """A projection that is made by the outbox's thread, with its first events: making it may wait or fail.
+    """A projection that the outbox's thread makes with its first events, because making it may wait or fail.
 
     Args:
-        name: The projection's name, which its mark has.
-        make: Makes it; tried again with the next events if it raises.
+        name: The name of the projection and its mark.
+        make: Makes it; called again with the next events if it raises.
     """
 
     def __init__(self, name: str, make: Callable[[], Projection]) -> None:
@@ -40,7 +38,7 @@ class Deferred:
         self._made: Projection | None = None
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Make the projection if that is still to be done, and apply ``events``."""
+        """Make the projection if necessary, and apply ``events``."""
         if self._made is None:
             self._made = self._make()
         self._made.apply(events)
@@ -48,12 +46,12 @@ class Deferred:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What a projection has not been able to deliver.
+    """Events that a projection has not delivered.
 
     Attributes:
         name: The projection.
-        events: How many events wait in the journal.
-        reason: Why, in one line; empty if it is only slow.
+        events: The number of events that wait in the journal.
+        reason: Why, in one line; empty if the projection is only slow.
     """
 
     name: str
@@ -62,13 +60,13 @@ class Backlog:
 
 
 class Outbox:
-    """Carries one projection. Start it, let the search run, close it.
+    """Feeds one projection. Start it, let the search run, close it.
 
     Args:
         folder: Folder of the search.
-        projection: What the events are applied to; it is used by the outbox's thread only.
-        warn: Told once per outage, in one line.
-        state: What to remember beside the mark.
+        projection: Receives the events, in the outbox's thread only.
+        warn: Receives one line per outage.
+        state: Returns the text that is stored with the mark.
     """
 
     def __init__(self, folder: Path, projection: Projection, *, warn: Warn, state: Callable[[], str] = str) -> None:
@@ -81,16 +79,16 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name=f"outbox-{projection.name}", daemon=True)
 
     def start(self) -> "Outbox":
-        """Begin to follow the journal, in a thread that does not keep the process alive."""
+        """Follow the journal in a daemon thread."""
         self._thread.start()
         return self
 
     def hurry(self) -> None:
-        """Deliver what is left without waiting for more; returns at once."""
+        """Request delivery of the rest without waiting for more events; returns immediately."""
         self._closing.set()
 
     def close(self, timeout_s: float) -> Backlog:
-        """Deliver what is left, for at most ``timeout_s``, and stop following."""
+        """Deliver the rest for at most ``timeout_s``, and stop."""
         self.hurry()
         self._thread.join(timeout_s)
         journal = Journal(self._folder, read_only=True)
@@ -107,20 +105,20 @@ class Outbox:
             try:
                 self._follow()
                 return
-            except Exception as error:  # whatever goes wrong in the other system is no business of the search
+            except Exception as error:  # an error of the other system must not end the search
                 self._report(error)
-            if closing:  # this was the last try
+            if closing:  # that was the last try
                 return
             self._closing.wait(backoff_s)
             backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
 
     def _follow(self) -> None:
-        """Apply batch after batch; return once closing and nothing is left. Raises what ``apply`` raises."""
-        journal = Journal(self._folder)  # an own connection: the search may close its own at any time
+        """Apply batch after batch; return when closing and nothing is left. Raises the errors of ``apply``."""
+        journal = Journal(self._folder)  # its own connection: the search may close the other at any time
         try:
             mark = journal.mark(self.projection.name)
             while True:
-                closing = self._closing.is_set()  # before reading: what is appended first must be read
+                closing = self._closing.is_set()  # before reading, so that earlier events are read
                 events = journal.events(mark.event, BATCH_EVENTS)
                 if events:
                     self.projection.apply(events)
@@ -140,12 +138,12 @@ class Outbox:
         if first_of_outage:
             name = self.projection.name
             kept = f"The search goes on; its records are kept, and sent when {name} is back or"
-            kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # it is over, or synchronized
+            kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # the search has ended
             self._warn(f"{name} cannot be written: {self._trouble}. {kept} by '{command('sync', self._folder)}'")
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error that says what went wrong; SQLAlchemy begins with when it was noticed."""
+    """Return the first line of an error's text, without SQLAlchemy's line about the autoflush."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
     return (lines or [type(error).__name__])[0][:300]
 
@@ -157,9 +155,9 @@ class Outboxes:
         self._outboxes = outboxes
 
     def close(self, timeout_s: float = 60.0) -> list[Backlog]:
-        """Deliver what is left within ``timeout_s`` in all; return what could not be delivered."""
+        """Deliver the rest within ``timeout_s`` in all; return the backlogs."""
         deadline = time.monotonic() + timeout_s
         for outbox in self._outboxes:
-            outbox.hurry()  # all at once: they drain side by side
+            outbox.hurry()  # all first, so that they drain in parallel
         backlogs = [outbox.close(max(0.0, deadline - time.monotonic())) for outbox in self._outboxes]
         return [backlog for backlog in backlogs if backlog.events]

@@ -1,9 +1,8 @@
 """MLflow as a projection of the journal.
 
-Runs are found by their tags before they are made, metrics carry the times of their
-events, so that events applied twice (after a kill) leave the same runs as once. If
-MLflow has lost what it was given (its database was deleted, another server was
-named), the runs are rebuilt from the first event.
+Runs are looked up by their tags before they are made, and metrics carry the times of their events, so events that are
+applied twice (after a kill) leave the same runs. If MLflow has lost its records (a deleted database, another server),
+the runs are rebuilt from the first event.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.orchestrator.journal import Journal, Projection
 from metaloom.orchestrator.tracking import client
-from metaloom.orchestrator.tracking.outbox import Backlog, Outbox, Outboxes, Warn
+from metaloom.orchestrator.tracking.outbox import Outbox, Outboxes, Warn
 from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter, TrackingState
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class MlflowProjection:
-    """Feeds MLflow. Used by one thread; MLflow is imported when the first event comes.
+    """Feeds MLflow from one thread; the first event imports MLflow.
 
     Args:
         folder: Folder of the search, for its journal and artifacts.
         store: The store, whose own database is used if the tracking section names no ``uri``.
         tracking: The experiment's tracking section.
-        warn: Told what MLflow refuses for good.
+        warn: Receives a line for each event that MLflow refuses.
     """
 
     name = records.MLFLOW_MARK
@@ -48,12 +47,12 @@ class MlflowProjection:
         self._state = TrackingState()
 
     def state(self) -> str:
-        """Return the run ids and what was sent, as JSON, for the mark."""
+        """Return the run ids and the steps sent, as JSON, for the mark."""
         return json.dumps(asdict(self._state))
 
     def apply(self, events: Sequence[Event]) -> None:
         """Bring MLflow up to date; raises MLflow's errors if it cannot be reached."""
-        # Forgotten unless all goes well: what was half sent is then found again, by its tags.
+        # After an error the next call connects again, and finds the runs by their tags.
         connection, self._connection = self._connection, None
         if connection is None:
             runs, writer, earlier = self._connected(events[0].id)
@@ -66,7 +65,7 @@ class MlflowProjection:
         self._connection = runs, writer
 
     def _connected(self, first: int) -> "tuple[Runs, RunWriter, list[Event]]":
-        """Connect; return the events before ``first`` too if MLflow does not know what they told."""
+        """Connect; return also the events before ``first`` if MLflow lacks them."""
         client.quieten()
         from metaloom.orchestrator.tracking.runs import Runs, connect  # mlflow: 2 s, in the outbox's thread
 
@@ -76,9 +75,9 @@ class MlflowProjection:
             search_id = hashlib.sha256(f"{self._folder.name} {created.time!r}".encode()).hexdigest()[:16]
             connection, experiment = connect(self._store, self._uri, self._experiment, self._artifacts)
             runs = Runs(connection, experiment)
-            found = runs.find(SEARCH_ID_TAG, search_id)
-            trials = {tags[TRIAL_TAG]: run for run, tags in found.items() if TRIAL_TAG in tags}
-            parent = next((run for run, tags in found.items() if TRIAL_TAG not in tags), "")
+            run_tags = runs.find(SEARCH_ID_TAG, search_id)
+            trials = {tags[TRIAL_TAG]: run for run, tags in run_tags.items() if TRIAL_TAG in tags}
+            parent = next((run for run, tags in run_tags.items() if TRIAL_TAG not in tags), "")
             sent = TrackingState(**json.loads(journal.mark(self.name).state or "{}"))
             self._state = TrackingState(client.shown(self._uri), experiment, parent, trials)
             is_whole = sent.parent_run_id == parent and set(sent.runs.values()) <= set(trials.values())
@@ -98,7 +97,7 @@ class MlflowProjection:
             journal.close()
 
     def _write(self, runs: "Runs", writer: RunWriter, event: Event) -> None:
-        """Write one event; what MLflow refuses for good is left out, with a warning."""
+        """Write one event; if MLflow refuses it, warn and leave it out."""
         try:
             writer.write(runs, event)
         except Exception as error:
@@ -110,31 +109,18 @@ class MlflowProjection:
 def start_projections(
     folder: Path, *, store: Path, tracking: Mapping[str, Any], warn: Warn, others: Sequence[Projection] = ()
 ) -> Outboxes:
-    """Begin to carry the journal of the search in ``folder`` to MLflow and to ``others``.
+    """Start to copy the journal of the search in ``folder`` to MLflow and to ``others``, each in its own thread.
 
-    Returns at once. Call ``close(timeout_s)`` on what is returned after the search's last event; it
-    returns what could not be delivered in that time, which ``drain`` delivers later.
+    Call ``close(timeout_s)`` on the result after the search's last event; it returns the backlogs, which a later
+    start delivers.
 
     Args:
         folder: Folder of the search, with its journal.
         store: The store folder.
         tracking: The experiment's tracking section (``uri``: None for the store's own database).
-        warn: Told once per outage, in one line.
-        others: More projections, such as Optuna's (``Deferred``); each has its own thread.
+        warn: Receives one line per outage.
+        others: More projections, such as Optuna's (``Deferred``).
     """
     mlflow = MlflowProjection(folder, store=store, tracking=tracking, warn=warn)
     first = Outbox(folder, mlflow, warn=warn, state=mlflow.state)
     return Outboxes([outbox.start() for outbox in (first, *(Outbox(folder, one, warn=warn) for one in others))])
-
-
-def drain(
-    folder: Path,
-    *,
-    store: Path,
-    tracking: Mapping[str, Any],
-    warn: Warn,
-    others: Sequence[Projection] = (),
-    timeout_s: float = 600.0,
-) -> list[Backlog]:
-    """Carry over what earlier runs of the search left behind; return what still could not be delivered."""
-    return start_projections(folder, store=store, tracking=tracking, warn=warn, others=others).close(timeout_s)

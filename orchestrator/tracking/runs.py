@@ -1,8 +1,7 @@
-"""The runs of one MLflow experiment: connecting, and sending in as few calls as possible.
+"""The runs of one MLflow experiment, written in as few calls as possible.
 
-``client.quieten`` must have been called before this module is imported: MLflow reads its environment then. Measured on
-MLflow 3.17: of eight processes that meet a fresh SQLite file, seven die in its migrations, so the first contact is made
-under a lock.
+Call ``client.quieten`` before importing this module, because MLflow reads its environment at import. Measured on MLflow
+3.17: of eight processes that open a new SQLite file, seven die in its migrations, so a lock guards the first contact.
 """
 
 import re
@@ -26,13 +25,13 @@ REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
 
 
 def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, str]:
-    """Return a client of ``uri`` and the id of the experiment, made if it is not there.
+    """Return a client of ``uri`` and the id of the experiment, made if it is missing.
 
     Takes 2 s on a fresh database; raises MLflow's own errors.
 
     Args:
-        artifacts: Where the experiment's files go, a folder or a URI; None takes the store's own folder
-            for its own database, and leaves it to the server otherwise.
+        artifacts: Folder or URI for the experiment's files; None: the store's folder with the store's database, else
+            the server's choice.
     """
     if artifacts is not None and "://" not in artifacts:
         artifacts = Path(artifacts).expanduser().absolute().as_uri()
@@ -48,22 +47,22 @@ def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tu
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)  # another driver was quicker
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+            experiment = client.get_experiment_by_name(name)  # another driver has made it
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 @dataclass
 class _Batch:
-    """What one run is to be given in as few calls as possible."""
+    """The unsent values of one run."""
 
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # name, value, milliseconds, step
     params: dict[str, str] = field(default_factory=dict)
@@ -71,7 +70,7 @@ class _Batch:
 
 
 class Runs:
-    """The runs of one MLflow experiment. Metrics, parameters and tags are kept until ``flush``."""
+    """The runs of one MLflow experiment. ``flush`` sends metrics, parameters and tags."""
 
     def __init__(self, client: MlflowClient, experiment: str) -> None:
         self.experiment = experiment
@@ -80,15 +79,15 @@ class Runs:
 
     def find(self, tag: str, value: str) -> dict[str, dict[str, str]]:
         """Return the runs whose ``tag`` is ``value``: run id to tags."""
-        found: dict[str, dict[str, str]] = {}
+        runs: dict[str, dict[str, str]] = {}
         token = None
         while True:
             query = f"tags.`{tag}` = '{value}'"
             page = self._client.search_runs([self.experiment], query, max_results=1000, page_token=token)
-            found |= {str(run.info.run_id): dict(run.data.tags) for run in page}
+            runs |= {str(run.info.run_id): dict(run.data.tags) for run in page}
             token = page.token
             if not token:
-                return found
+                return runs
 
     def create(self, tags: Mapping[str, str], milliseconds: int) -> str:
         """Make a run, which begins as RUNNING, and return its id."""
@@ -112,7 +111,7 @@ class Runs:
         self._client.log_text(run, text, name)
 
     def upload(self, run: str, path: Path, into: str | None = None) -> None:
-        """Store a file, in a folder if one is named, or a folder under its own name; nothing if it is not there."""
+        """Store a file in the folder ``into``, or a folder under its own name; do nothing if it does not exist."""
         if path.is_dir():
             self._client.log_artifacts(run, str(path), path.name)
         elif path.is_file():
@@ -127,11 +126,11 @@ class Runs:
         self._client.set_terminated(run, status, milliseconds)
 
     def flush(self) -> None:
-        """Send what was kept, each run's in one call where it fits."""
+        """Send the kept values of each run, in one call if they fit."""
         for run, batch in self._batches.items():
-            metrics = [Metric(*one) for one in batch.metrics]
-            params = [Param(*one) for one in batch.params.items()]
-            tags = [RunTag(*one) for one in batch.tags.items()]
+            metrics = [Metric(*metric) for metric in batch.metrics]
+            params = [Param(*param) for param in batch.params.items()]
+            tags = [RunTag(*tag) for tag in batch.tags.items()]
             while metrics or params or tags:
                 self._client.log_batch(run, metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags, synchronous=True)
                 metrics, params, tags = metrics[METRICS_A_CALL:], params[PARAMS_A_CALL:], []

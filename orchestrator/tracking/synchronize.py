@@ -1,11 +1,11 @@
-"""``metaloom sync``: carry over what a search's projections could not deliver while it ran."""
+"""``metaloom sync``: send MLflow the events that it missed while a search ran."""
 
 from pathlib import Path
 
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.tracking.outbox import Backlog, Warn
-from metaloom.orchestrator.tracking.projection import drain
+from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import INTERRUPTED
@@ -15,10 +15,9 @@ PATIENCE_S = 3600.0
 
 
 def synchronize(store: Path, name: str, *, warn: Warn, timeout_s: float = PATIENCE_S) -> list[Backlog]:
-    """Bring MLflow up to date with search ``name``; return what could not be delivered.
+    """Bring MLflow up to date with search ``name``; return the backlogs.
 
-    A search whose driver was killed is first given the end that the driver could not write: no run
-    stays RUNNING where nothing runs.
+    If the search's driver was killed, journal the search's end first, so that no MLflow run stays RUNNING.
 
     Raises:
         SearchError: There is no such search, or it is running (it then sends its records itself).
@@ -30,7 +29,7 @@ def synchronize(store: Path, name: str, *, warn: Warn, timeout_s: float = PATIEN
             tracking = _end_if_killed(journal)
         finally:
             journal.close()
-        return drain(folder, store=store, tracking=tracking, warn=warn, timeout_s=timeout_s)
+        return start_projections(folder, store=store, tracking=tracking, warn=warn).close(timeout_s)
 
 
 def _end_if_killed(journal: Journal) -> dict[str, str]:
@@ -38,7 +37,7 @@ def _end_if_killed(journal: Journal) -> dict[str, str]:
     events = journal.events()
     state = SearchRecord.replay(events)
     if state.state == records.RUNNING:
-        # At the time of the last event: the time since then is no part of the search's budget.
+        # At the time of the last event: the time since then does not count in the search's budget.
         moment = events[-1].time
         cut_off = [
             Event(

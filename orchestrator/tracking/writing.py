@@ -1,4 +1,4 @@
-"""What each event of the journal becomes in MLflow: one parent run a search, one child run a trial."""
+"""Writes each event of the journal to MLflow: one parent run per search, one child run per trial."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from metaloom.orchestrator.tracking.runs import Runs
 
 SEARCH_TAG = "metaloom.search"
-SEARCH_ID_TAG = "metaloom.search_id"  # tells apart two searches of one name on one server
+SEARCH_ID_TAG = "metaloom.search_id"  # distinguishes two searches of one name on one server
 TRIAL_TAG = "metaloom.trial"
 STATE_TAG = "metaloom.state"
 ERROR_TAG = "metaloom.error"
@@ -25,7 +25,7 @@ NOTE_TAG = "metaloom.note"
 WARNING_TAG = "metaloom.warning"
 HYPERGRADIENT_TAG = "metaloom.hypergradient"
 PARENT_TAG = "mlflow.parentRunId"
-# Recording may cost 3% of the time: a long trial is drawn as it finishes, short ones at the search's end.
+# Recording may cost 3% of the time: a long trial is drawn when it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
 CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
@@ -34,11 +34,11 @@ TRIAL_ARTIFACTS = (records.CONFIG_FILE, records.META_KNOWLEDGE_FILE, records.FIG
 
 @dataclass
 class TrackingState:
-    """What the projection remembers beside its mark.
+    """The state that the projection stores with its mark.
 
     Attributes:
-        runs: Trial number (as JSON wants it, a text) to run id.
-        steps: Trial number to the last step sent: a step repeated after a resume is sent once.
+        runs: Trial number, as text for JSON, to run id.
+        steps: Trial number to the last step sent, so that a step repeated after a resume is sent once.
         running: The trials whose run is RUNNING in MLflow.
     """
 
@@ -56,11 +56,11 @@ class RunWriter:
     Args:
         folder: Folder of the search, for its artifacts.
         store: The store, for the figures.
-        warn: Told what cannot be drawn.
-        search_id: Tells apart two searches of one name on one server.
+        warn: Receives a line for each figure that cannot be drawn.
+        search_id: Distinguishes two searches of one name on one server.
         created_at: When the search was created, in seconds since the epoch.
         episodes: Whether the episodes' records are artifacts of their trial.
-        state: What was sent before; it is kept up to date.
+        state: What was sent before; the writer updates it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RunWriter:
         self._trial_artifacts = (*TRIAL_ARTIFACTS, *((records.EPISODES_FOLDER,) if episodes else ()))
 
     def write(self, runs: "Runs", event: Event) -> None:
-        """Write one event; nothing for a kind that MLflow is not told of."""
+        """Write one event, if MLflow gets events of its kind."""
         handler = HANDLERS.get(event.kind)
         if handler is not None:
             handler(self, runs, event)
@@ -158,11 +158,11 @@ class RunWriter:
     def _suggested(self, runs: "Runs", event: Event) -> None:
         run = self._trial_run(runs, event)
         config = event.payload.get("config") or {}
-        told = {section: config[section] for section in CONFIG_SECTIONS if section in config}
+        sections = {section: config[section] for section in CONFIG_SECTIONS if section in config}
         knobs = {name: str(value) for name, value in event.payload["knobs"].items()}
-        runs.params(run, flattened(told) | knobs)
+        runs.params(run, flattened(sections) | knobs)
         runs.tag(run, STATE_TAG, records.WAITING)
-        if str(event.trial) not in self.state.running:  # a repeated event: the run was made, the mark not moved
+        if str(event.trial) not in self.state.running:  # a repeated event
             self.state.running.append(str(event.trial))
 
     def _started(self, runs: "Runs", event: Event) -> None:
@@ -199,7 +199,7 @@ class RunWriter:
         self._end_trial(runs, event, str(event.trial), "FINISHED", records.FINISHED)
 
     def _draw_trial(self, event: Event) -> None:
-        """Draw how the trial adapts and what it has learned, for its artifacts; the best one is drawn again later."""
+        """Draw the trial's figures for its artifacts; the best trial is drawn again later."""
         assert event.trial is not None
         name, trial, step = self._folder.name, event.trial, self.state.steps.get(str(event.trial))
         self._drawn(
@@ -207,9 +207,9 @@ class RunWriter:
         )
 
     def _drawn(self, what: str, draw: Callable[[Any], Any]) -> Any:
-        """Return what ``draw`` makes with the module ``figures``; None if it fails, which holds no record back."""
+        """Return what ``draw`` makes with the module ``figures``; None and a warning if it fails."""
         try:
-            from metaloom.dashboards import figures  # torch and matplotlib: not before there is something to draw
+            from metaloom.dashboards import figures  # torch and matplotlib: only if there is something to draw
 
             return draw(figures)
         except Exception as error:
@@ -231,7 +231,7 @@ class RunWriter:
         runs.tag(self._trial_run(runs, event), WARNING_TAG, "; ".join(event.payload["warnings"]))
 
     def _exploited(self, runs: "Runs", event: Event) -> None:
-        """Parameters may not change in MLflow: what a population moves on is a metric over the steps."""
+        """Log a population's new knobs as metrics over the steps, because MLflow's parameters cannot change."""
         run, step = self._trial_run(runs, event), self.state.steps.get(str(event.trial), 0)
         for name, value in event.payload["knobs"].items():
             if isinstance(value, int | float):
@@ -240,7 +240,7 @@ class RunWriter:
                 runs.tag(run, f"metaloom.knob.{name}", str(value))
 
     def _trial_run(self, runs: "Runs", event: Event) -> str:
-        """Return the run of the event's trial, made now if it is new."""
+        """Return the run of the event's trial, made if it is new."""
         trial = str(event.trial)
         if trial not in self.state.runs:
             tags = self._tags(f"{self._folder.name}-{trial_label(int(trial))}")

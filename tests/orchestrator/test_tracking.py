@@ -21,7 +21,7 @@ from metaloom.orchestrator.databases import prepare_database
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.outbox import Backlog, first_line
-from metaloom.orchestrator.tracking.projection import drain, start_projections
+from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.orchestrator.tracking.writing import SEARCH_TAG, STATE_TAG, TRIAL_TAG
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
@@ -69,7 +69,7 @@ class Search:
         return {"store": self.store, "tracking": {"uri": self.uri}, "warn": self.warnings.append}
 
     def drain(self, timeout_s: float = 60.0) -> list[Backlog]:
-        return drain(self.folder, **self.arguments(), timeout_s=timeout_s)
+        return start_projections(self.folder, **self.arguments()).close(timeout_s)
 
     def runs(self) -> tuple[Run, dict[str, Run]]:
         """Return the parent run and the trials' runs; asserts that none is there twice."""
