@@ -1,4 +1,4 @@
-"""What all commands share: options, and one way to answer, for people or as JSON."""
+"""The options that all commands share, and the one way to answer, as text or JSON."""
 
 import json
 import os
@@ -43,10 +43,10 @@ Render = Callable[["Console"], None]
 
 
 class Answer:
-    """What a command says: a document for programs, a rendering for people.
+    """A command's answer: a document for programs, a rendering for people.
 
     Attributes:
-        as_json: Whether JSON was asked for.
+        as_json: Whether the answer is JSON.
     """
 
     def __init__(self, as_json: bool, stdout: int) -> None:
@@ -54,7 +54,7 @@ class Answer:
         self._stdout = stdout
 
     def give(self, document: Mapping[str, Any], render: Render) -> None:
-        """Print ``document`` if JSON was asked for, else what ``render`` prints on the console."""
+        """Print ``document`` as JSON, or let ``render`` print on the console."""
         with os.fdopen(os.dup(self._stdout), "w", encoding="utf-8") as stdout:
             if self.as_json:
                 stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
@@ -64,9 +64,9 @@ class Answer:
 
 @contextmanager
 def answering(as_json: bool) -> Iterator[Answer]:
-    """Keep stdout for the answer; anything else printed there, such as Ray's report of a dead worker, goes to stderr.
+    """Keep stdout for the answer; other output, such as Ray's report of a dead worker, goes to stderr.
 
-    The file descriptor itself is turned, so that libraries and child processes are kept off it too.
+    The file descriptor itself is redirected, for libraries and child processes too.
     """
     sys.stdout.flush()
     kept = os.dup(STDOUT)

@@ -1,10 +1,9 @@
-"""The command ``metaloom``: runs one command, and turns its errors and signals into messages and exit codes."""
+"""The command line ``metaloom``: runs one command, and turns errors and signals into messages and exit codes."""
 
 import json
 import os
 import sys
 from collections.abc import Sequence
-from signal import Signals
 from typing import Any
 
 import typer
@@ -25,22 +24,22 @@ def build_app() -> Any:
         help=HELP,
         no_args_is_help=True,
         add_completion=False,
-        rich_markup_mode=None,  # rich's own help costs 0.2 s, and does not keep an example's lines
+        rich_markup_mode=None,  # rich's help costs 0.2 s, and does not keep the lines of an example
         pretty_exceptions_enable=False,
         context_settings=CONTEXT,
     )
 
     @app.callback(help=HELP, epilog=examples_text("metaloom search default"))
     def options(
-        debug: bool = typer.Option(False, "--debug", help="Show the stack of an error; at any place of the line."),
+        debug: bool = typer.Option(False, "--debug", help="Show the stack of an error; anywhere in the line."),
     ) -> None:
-        """Take the options that stand before a command; ``main`` reads --debug at any place."""
+        """Accept the options before a command; ``main`` reads --debug anywhere."""
 
     return get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     sys.exit(run([argument for argument in given if argument != "--debug"], debug=debug))
@@ -56,9 +55,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except typer.TyperException as error:  # a wrong command, option or argument
         return _refused(error, arguments)
     except signals.Ended as ended:
-        return _interrupted(ended.number, as_json=as_json)
+        return _fail(f"interrupted by {ended.number.name}", 128 + ended.number, as_json=as_json)
     except BrokenPipeError:
-        # The reader of our output has left, as head does: let Python's own flush at the end go nowhere.
+        # The reader of our output has closed the pipe, as head does: send Python's final flush to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -67,42 +66,32 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return _report_error(error, as_json=as_json)
 
 
-def _interrupted(number: Signals, *, as_json: bool) -> int:
-    """Say which signal ended the command before it had an answer; return the exit code."""
-    text, code = f"interrupted by {number.name}", 128 + number
-    print(f"metaloom: {text}", file=sys.stderr)
+def _fail(text: str, code: int, *, as_json: bool, hint: str = "") -> int:
+    """Print an error, on stdout too with ``as_json``; return the exit code."""
+    print(f"metaloom: {text}{hint}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": text, "exit_code": code}))
     return code
 
 
 def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:
-    """Print what is wrong with the command line itself; the help, if it was empty."""
+    """Print the error of the command line itself, or the help if the line was empty."""
     text = error.format_message()
     if not arguments:
         print(text)
         return error.exit_code
     names = registry.names()
-    command = next((word for word in arguments if word in names), "")
-    print(
-        f"metaloom: {text} (see: {' '.join(['metaloom', *([command] if command else []), '--help'])})", file=sys.stderr
-    )
-    if "--json" in arguments:
-        print(json.dumps({"error": text, "exit_code": error.exit_code}))
-    return error.exit_code
+    command = [word for word in arguments if word in names][:1]
+    hint = f" (see: {' '.join(['metaloom', *command, '--help'])})"
+    return _fail(text, error.exit_code, as_json="--json" in arguments, hint=hint)
 
 
 def _report_error(error: Exception, *, as_json: bool) -> int:
-    """Print an error: one that a user can act on as it is, any other with a way to report it; return the exit code."""
+    """Print the message of a MetaloomError, or of an unexpected error how to see its stack; return the exit code."""
     if isinstance(error, MetaloomError):
-        text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
-    else:
-        text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
-        code = 1
-    print(f"metaloom: {text}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"error": text, "exit_code": code}))
-    return code
+        return _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code, as_json=as_json)
+    text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
+    return _fail(text, 1, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The group of all commands, which imports a command's module only where the command is called or its help is shown."""
+"""The group of all commands. It imports a command's module when the command is called or its help is shown."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any
@@ -14,12 +14,12 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def examples_text(*lines: str) -> str:
-    """Write the examples at the end of a help, each in a line of its own."""
+    """Return the examples at the end of a help, one per line."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 class LazyCommands(MutableMapping[str, Any]):
-    """Names to typer's commands, each built when it is asked for."""
+    """Names to typer's commands, each built on first access."""
 
     def __init__(self) -> None:
         self._built: dict[str, Any] = {}
@@ -47,7 +47,7 @@ class LazyCommands(MutableMapping[str, Any]):
 
 
 def build_command(name: str) -> TyperCommand:
-    """Import the module of a command and build it; raises KeyError where there is no such command."""
+    """Import the module of a command and build it; raises KeyError for an unknown name."""
     command = registry.load(name)
     app = typer.Typer(
         add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT
@@ -66,8 +66,8 @@ class LazyGroup(TyperGroup):
         self.commands = LazyCommands()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, or None if there is none of that name; what its module raises is raised."""
-        if cmd_name not in self.commands:  # not get: it would take a KeyError of the module's for an unknown name
+        """Return a command, or None for an unknown name; errors of its module propagate."""
+        if cmd_name not in self.commands:  # not get, which would take a KeyError of the module for an unknown name
             return None
         return self.commands[cmd_name]
 

@@ -1,8 +1,7 @@
 """A user's new task for ``metaloom adapt``: images in folders, or rows of a table, as arrays.
 
-Files are read as the task sources read theirs, so that a learner sees what it was
-trained on: images are scaled to its size, a table's feature columns are those of its
-training table. The bundle scales the values themselves.
+Files are read as the task sources read theirs: images are scaled to the learner's size, and a table's feature columns
+are those of its training table. The bundle scales the values themselves.
 """
 
 from collections.abc import Mapping
@@ -25,12 +24,12 @@ TABLES = (*CSV, *PARQUET, *ARROW)
 
 @dataclass(frozen=True)
 class TaskExamples:
-    """What was read.
+    """Examples from files.
 
     Attributes:
-        names: How each example is called: its file, or its row.
+        names: The file or row of each example.
         x: [examples, *inputs], 8-bit images or float32 features.
-        y: Labels or targets [examples]; None where they are not known.
+        y: Labels or targets [examples]; None if unknown.
     """
 
     names: list[str]
@@ -40,13 +39,13 @@ class TaskExamples:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads examples as a bundle's learner takes them.
+    """Reads examples in the form of a bundle's learner.
 
     Attributes:
         task: The shape of its tasks.
-        tasks: The task section it was trained with.
-        label: Column of a table that holds the label; None: that of its training table, or ``label``.
-        invert: Turn images to their negative: the glyphs and Omniglot have light strokes on black.
+        tasks: The task section of its training.
+        label: A table's label column; None: that of its training table, or ``label``.
+        invert: Invert images: the glyphs and Omniglot have light strokes on black.
     """
 
     task: TaskShape
@@ -65,7 +64,7 @@ class Reader:
         return examples
 
     def query(self, path: Path) -> TaskExamples:
-        """Read the examples to predict; they may be labelled, and are then scored too."""
+        """Read the examples to predict; labels are optional, and are used for a score."""
         return self._read(path)
 
     def _read(self, path: Path) -> TaskExamples:
@@ -82,13 +81,13 @@ class Reader:
     def _folder(self, folder: Path) -> TaskExamples:
         if any(child.is_dir() and not child.name.startswith(".") for child in folder.iterdir()):
             files = class_files(folder)
-            pairs = [(label, file) for label, found in files.items() for file in found]
+            pairs = [(label, file) for label, images_of_class in files.items() for file in images_of_class]
             labels: NDArray[Any] | None = np.array([label for label, _ in pairs])
         else:
-            found = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
-            if not found:
+            pairs = [("", file) for file in sorted(folder.iterdir()) if file.suffix.lower() in ENDINGS]
+            if not pairs:
                 raise TaskError(f"{folder}: no image in it ({', '.join(ENDINGS)})")
-            pairs, labels = [("", file) for file in found], None
+            labels = None
         images = np.stack([self._picture(file) for _, file in pairs])
         return TaskExamples([str(file.relative_to(folder)) for _, file in pairs], images, labels)
 
@@ -96,7 +95,8 @@ class Reader:
         """Return one image, uint8 [*inputs]."""
         channels, *sides = self.task.inputs
         if len(sides) != 2 or sides[0] != sides[1] or channels not in (1, 3):
-            raise TaskError(f"{file}: this learner takes {_shape(self.task)} numbers, not images; give a table")
+            shape = " x ".join(map(str, self.task.inputs))
+            raise TaskError(f"{file}: this learner takes {shape} numbers, not images; give a table")
         picture = read_picture(file, size=sides[0], color=channels == 3, where=str(file))
         return 255 - picture if self.invert else picture
 
@@ -118,7 +118,3 @@ class Reader:
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)
-
-
-def _shape(task: TaskShape) -> str:
-    return " x ".join(map(str, task.inputs))

@@ -1,4 +1,4 @@
-"""Options that the commands which run trials share."""
+"""The options that the commands which run trials share."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ BudgetOption = Annotated[
         "--time-budget",
         metavar="S",
         min=0.0,
-        help="After S seconds begin no trial, and stop those that run when they next validate.",
+        help="After S seconds start no trial, and stop running ones at their next validation.",
     ),
 ]
 TrialOption = Annotated[str, typer.Option("--trial", metavar="T", help="A trial's number, or 'best'.")]

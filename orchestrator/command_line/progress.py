@@ -17,7 +17,7 @@ from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
-QUIET_S = 10.0  # plain lines for reports are at least so far apart; all ends of trials are shown
+QUIET_S = 10.0  # the least time between two lines for reports; every end of a trial gets a line
 ENDS = {
     records.TRIAL_FINISHED: records.FINISHED,
     records.TRIAL_STOPPED: records.STOPPED,
@@ -26,28 +26,24 @@ ENDS = {
 
 
 class LineProgress:
-    """One line for each trial's end, and now and then one for a report. Satisfies ``search.Progress``."""
+    """Prints a line for each trial's end, and occasionally one for a report; a ``SearchProgress``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told = 0.0
+        self._printed_at = 0.0
 
     def update(self, event: Event, state: SearchRecord) -> None:
-        """Tell what ``event`` has changed, if it is worth a line."""
+        """Print the line of an event, if it has one."""
         line = self._line(event, state)
         if line:
-            self._told = time.monotonic()
-            self.say(line)
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-        self._console.print(line, markup=False)
+            self._printed_at = time.monotonic()
+            self._console.print(line, markup=False)
 
     def _line(self, event: Event, state: SearchRecord) -> str:
         if event.trial is not None and event.kind in ENDS:
             return end_line(event, state)
         if event.trial is not None and event.kind == records.TRIAL_REPORTED:
-            if time.monotonic() - self._told < QUIET_S:
+            if time.monotonic() - self._printed_at < QUIET_S:
                 return ""
             trial = state.trials[event.trial]
             return f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
@@ -63,7 +59,7 @@ class LineProgress:
 
 
 class LiveProgress(LineProgress):
-    """A bar of trials and a line for each that runs, drawn over and over at the bottom of the terminal."""
+    """A bar of trials and a line for each running one, redrawn at the bottom of the terminal."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -72,7 +68,7 @@ class LiveProgress(LineProgress):
         self._begun = time.monotonic()
 
     def update(self, event: Event, state: SearchRecord) -> None:
-        """Tell ends in a lasting line, and keep what the next drawing shows (it is drawn by another thread)."""
+        """Print ends as permanent lines, and store the values of the next drawing, which another thread makes."""
         if event.kind != records.TRIAL_REPORTED:
             super().update(event, state)
         self._running = [
@@ -103,10 +99,10 @@ class LiveProgress(LineProgress):
 
 
 def end_line(event: Event, state: SearchRecord) -> str:
-    """Say how a trial ended."""
+    """Return the line of a trial's end."""
     assert event.trial is not None
     trial = state.trials[event.trial]
-    ended = sum(one.ended for one in state.trials.values())
+    ended = sum(other.ended for other in state.trials.values())
     asked = state.settings.trials if state.settings else ended
     beginning = f"[{ended}/{asked}] trial {trial.number} {ENDS[event.kind]}"
     if event.kind == records.TRIAL_FAILED:
@@ -117,7 +113,7 @@ def end_line(event: Event, state: SearchRecord) -> str:
 
 
 def lost_line(event: Event, state: SearchRecord) -> str:
-    """Say that a trial's worker died, and from where the trial goes on."""
+    """Return the line of a lost worker, with the step from which its trial goes on."""
     assert event.trial is not None
     trial = state.trials[event.trial]
     tries = "" if state.settings is None else f" of {state.settings.retries}"
@@ -128,14 +124,14 @@ def lost_line(event: Event, state: SearchRecord) -> str:
 
 
 def test_line(name: str, event: Event) -> str:
-    """Say what something reaches on the test split."""
+    """Return the line of a score on the test split."""
     evaluation = event.payload["evaluation"]
     score = scored(evaluation["mean"], evaluation["interval"])
     return f"{name}: test {evaluation.get('metric', 'score')} {score} over {evaluation['episodes']} episodes"
 
 
 def value_text(trial: TrialRecord, state: SearchRecord) -> str:
-    """Write what a trial is worth by its last report."""
+    """Return a trial's value in its last report."""
     if not trial.reports or state.settings is None:
         return "no report yet"
     metric = state.settings.objectives[0].metric
@@ -143,14 +139,14 @@ def value_text(trial: TrialRecord, state: SearchRecord) -> str:
 
 
 def steps_asked(trial: TrialRecord) -> str:
-    """Return how many steps a trial has in all, those of retraining among them."""
+    """Return a trial's total number of steps, including retraining."""
     if trial.config is None or "steps" not in trial.config.outer:
         return "?"
     return str(trial.config.outer["steps"] + trial.config.retrain_steps)
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints what metaloom logs above the live display, not through it."""
+    """Prints metaloom's log records above the live display."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
@@ -163,7 +159,7 @@ class ConsoleHandler(logging.Handler):
 
 @contextmanager
 def shown_progress(console: Console) -> Iterator[LineProgress]:
-    """Show progress, and what metaloom warns of, on ``console`` while inside."""
+    """Show progress and metaloom's warnings on ``console`` within this context."""
     handler, logger = ConsoleHandler(console), logging.getLogger("metaloom")
     logger.addHandler(handler)
     try:

@@ -1,6 +1,6 @@
-"""The commands of ``metaloom``: each is one file, here in ``commands/`` or in an installed package.
+"""The commands of ``metaloom``: each is one file, in ``commands/`` or in an installed package.
 
-The file's name, or the entry point's under ``metaloom.commands``, is the command's name. The module holds ``COMMAND``::
+The file, or the entry point under ``metaloom.commands``, has the command's name. The module holds ``COMMAND``::
 
     def greet(name: str, as_json: JsonOption = False) -> None:
         \"\"\"Greet a search.\"\"\"
@@ -9,8 +9,8 @@ The file's name, or the entry point's under ``metaloom.commands``, is the comman
 
     COMMAND = Command(greet, examples=("metaloom greet first",))
 
-A command's module is imported when it is called or its help is shown. Imports that its body alone needs stand in
-``with deferred():``, so that the help needs nothing heavy.
+A command's module is imported when the command is called or its help is shown. Imports that only its body needs stand
+in ``with deferred():``, so that the help is fast.
 """
 
 import pkgutil
@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint
-from typing import Any
 
 from metaloom.learners.plugins import PluginError, load_plugin, named_plugins, refusal
 
 PLUGINS = "metaloom.commands"
 ATTRIBUTE = "COMMAND"
-BUILT_IN = "metaloom.orchestrator.commands"  # by name: each of its modules imports this one
+BUILT_IN = "metaloom.orchestrator.commands"  # by name, because its modules import this one
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Command:
     """A command as its file declares it.
 
     Attributes:
-        function: Does it; its parameters are the arguments and options, its docstring the help. Returns an exit code,
-            or None for 0.
+        function: Its parameters are the arguments and options, its docstring is the help. It returns an exit code; None
+            is 0.
         examples: Command lines, shown at the end of the help.
     """
 
@@ -49,27 +48,23 @@ class Command:
 
 @cache
 def built_in() -> tuple[str, ...]:
-    """Return the names of the commands of this package, in the order of the alphabet."""
+    """Return the names of this package's commands in alphabetical order."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(import_module(BUILT_IN).__path__)))
 
 
 @cache
 def plugged() -> dict[str, EntryPoint]:
-    """Return the commands that installed packages bring, by name.
-
-    Raises:
-        PluginError: One has the name of another command; the message names its package.
-    """
-    found: dict[str, EntryPoint] = {}
+    """Return the commands of installed packages by name; raises PluginError, with the package, if two share a name."""
+    commands: dict[str, EntryPoint] = {}
     for plugin in named_plugins(PLUGINS):
-        if plugin.name in found or plugin.name in built_in():
+        if plugin.name in commands or plugin.name in built_in():
             raise PluginError(refusal(PLUGINS, plugin, f"two commands are named '{plugin.name}'"))
-        found[plugin.name] = plugin
-    return found
+        commands[plugin.name] = plugin
+    return commands
 
 
 def names() -> set[str]:
-    """Return the names of all commands, without looking whether two packages share one."""
+    """Return the names of all commands, without the check for shared names."""
     return {*built_in(), *(plugin.name for plugin in named_plugins(PLUGINS))}
 
 
@@ -81,14 +76,11 @@ def load(name: str) -> Command:
         PluginError: The module of an installed package cannot be imported, or declares no command.
     """
     if name in built_in():
-        return _declared(import_module(f"{BUILT_IN}.{name}"))
+        command: Command = getattr(import_module(f"{BUILT_IN}.{name}"), ATTRIBUTE)
+        return command
     plugin = plugged()[name]
     try:
-        return _declared(load_plugin(PLUGINS, plugin))
+        command = getattr(load_plugin(PLUGINS, plugin), ATTRIBUTE)
     except AttributeError as error:
         raise PluginError(refusal(PLUGINS, plugin, f"it has no {ATTRIBUTE} = Command(...)")) from error
-
-
-def _declared(module: Any) -> Command:
-    command: Command = getattr(module, ATTRIBUTE)
     return command

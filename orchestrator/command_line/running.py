@@ -1,4 +1,4 @@
-"""Running a search for the command line: its progress on stderr, then how it ended."""
+"""Runs a search for the command line: progress on stderr, then the result."""
 
 import sys
 from collections.abc import Callable
@@ -14,19 +14,19 @@ from metaloom.workers.records.names import INTERRUPTED, SEARCHES_FOLDER
 
 
 def run_shown(answer: Answer, store: Path, run: Callable[..., SearchSummary]) -> int:
-    """Run a search with its progress shown, answer with how it ended, and return the exit code."""
+    """Run a search, show its progress, answer with its result, and return the exit code."""
     private_umask()
-    aside = tables.console(sys.stderr)
-    with shown_progress(aside) as progress:
+    stderr = tables.console(sys.stderr)
+    with shown_progress(stderr) as progress:
         ended = run(progress=progress)
     for note in ended.notes:
-        aside.print(note, markup=False)
+        stderr.print(note, markup=False)
     for backlog in ended.backlogs:
         send = command("sync", store / SEARCHES_FOLDER / ended.name)
         text = f"{backlog.events} events have not reached {backlog.name} yet; '{send}' sends them"
-        aside.print(text, markup=False)
+        stderr.print(text, markup=False)
     summary = queries.search_summary(store, ended.name)
     if answer.as_json and summary["state"] == INTERRUPTED:
-        aside.print(tables.interrupted_line(summary, store), markup=False)
+        stderr.print(tables.interrupted_line(summary, store), markup=False)
     answer.give(summary, lambda screen: tables.show_outcome(screen, summary, store))
     return ended.exit_code

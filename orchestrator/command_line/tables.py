@@ -1,4 +1,4 @@
-"""How people are shown searches, trials, episodes and scores."""
+"""The tables of searches, trials, episodes and scores on the console."""
 
 import os
 import time
@@ -28,7 +28,7 @@ STATE_STYLES = {
 
 def console(stream: TextIO) -> Console:
     """Return a console: colours and live display on a terminal, plain text elsewhere."""
-    # Where the output is a file or a pipe, lines are read by programs: they are not to be wrapped.
+    # Programs read a file or a pipe line by line, so lines are not wrapped there.
     width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
     return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
@@ -39,7 +39,7 @@ def table(*columns: str) -> Table:
 
 
 def row(*cells: str) -> tuple[Text, ...]:
-    """Return cells as they are: square brackets, as in learner[maml].update.rate, are no markup."""
+    """Return cells as plain text: square brackets, as in learner[maml].update.rate, are no markup."""
     return tuple(Text(cell) for cell in cells)
 
 
@@ -70,7 +70,7 @@ def show_searches(console: Console, rows: Sequence[Mapping[str, Any]], store: Pa
 
 
 def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = False) -> None:
-    """Print a search and its trials; with ``notes``, also what is to be known of single ones."""
+    """Print a search and its trials; with ``notes`` also the notes of single trials."""
     aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
     console.print(summary["name"], styled(summary["state"]), aims)
     others = [aim["metric"] for aim in summary["objectives"][1:]]
@@ -79,11 +79,11 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     for trial in summary["trials"]:
         mark = "*" if best is not None and trial["id"] == best["id"] else " "
         more = (number(trial["values"].get(metric)) for metric in others)
-        told = scored(trial["value"], trial["interval"]), *more, str(trial["steps"]), span(trial["seconds"])
+        cells = scored(trial["value"], trial["interval"]), *more, str(trial["steps"]), span(trial["seconds"])
         state = styled(trial["state"])
         if str(trial["id"]) in summary.get("infeasible", {}):
             state.append(", infeasible", style="red")
-        shown.add_row(f"{mark}{trial['id']}", state, *row(*told, knobs_text(trial["knobs"])))
+        shown.add_row(f"{mark}{trial['id']}", state, *row(*cells, knobs_text(trial["knobs"])))
     console.print(shown)
     if best is None and summary.get("infeasible"):
         console.print(without_best(summary), style="red", markup=False)
@@ -96,12 +96,12 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
 
 
 def show_learned(console: Console, summary: Mapping[str, Any]) -> None:
-    """Say what the best trial has learned, and where it is drawn."""
+    """Print what the best trial has learned, with the files of the figures."""
     if summary["learned"]:
         console.print(f"What trial {summary['best']['id']} has learned:", markup=False)
-    for one in summary["learned"]:
-        console.print(f"  {one['name']}: {one['caption']}", markup=False, highlight=False)
-        console.print(f"    {one['figure']}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    for learned in summary["learned"]:
+        console.print(f"  {learned['name']}: {learned['caption']}", markup=False, highlight=False)
+        console.print(f"    {learned['figure']}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_remarks(console: Console, trial: Mapping[str, Any], *, notes: bool) -> None:
@@ -114,12 +114,12 @@ def _show_remarks(console: Console, trial: Mapping[str, Any], *, notes: bool) ->
 
 
 def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print what the best trial and the baselines reach on the test split, beside each other."""
+    """Print the test scores of the best trial and the baselines in one table."""
     tested = summary["test"]
     rows = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"], "")]
     rows += [
-        (f"baseline {one['method']}", one["evaluation"], better_by(one["best_better_by"]))
-        for one in summary["baselines"]
+        (f"baseline {baseline['method']}", baseline["evaluation"], better_by(baseline["best_better_by"]))
+        for baseline in summary["baselines"]
     ]
     if not rows:
         return
@@ -127,13 +127,13 @@ def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
     paired = ["the best is better by [95% interval]"] if summary["baselines"] else []
     shown = table("on the test split", f"{metric} [95% interval]", *paired, "episodes", "setting")
     for name, evaluation, difference in rows:
-        told = scored(evaluation["mean"], evaluation["interval"]), *([difference] if paired else [])
-        shown.add_row(*row(name, *told, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
+        scores = scored(evaluation["mean"], evaluation["interval"]), *([difference] if paired else [])
+        shown.add_row(*row(name, *scores, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
     console.print(shown)
 
 
 def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> None:
-    """Print how a search ended, and how to go on."""
+    """Print a search's result and the next commands."""
     show_search(console, summary)
     name, best = summary["name"], summary["best"]
     console.print(f"Records: {store / records.SEARCHES_FOLDER / name}", markup=False)
@@ -157,21 +157,21 @@ def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> N
 
 
 def interrupted_line(summary: Mapping[str, Any], store: Path) -> str:
-    """Say how to go on with a search that was interrupted."""
+    """Return the line that says how to resume an interrupted search."""
     return f"Interrupted. Resume it with: metaloom resume {summary['name']}{store_option(store)}"
 
 
 def show_episodes(console: Console, rows: Sequence[Mapping[str, Any]], total: int) -> None:
     """Print episode rows."""
     shown = table(*EPISODE_COLUMNS_SHOWN)
-    for one in rows:
-        shown.add_row(*row(*(_cell(one[column]) for column in EPISODE_COLUMNS_SHOWN)))
+    for episode in rows:
+        shown.add_row(*row(*(_cell(episode[column]) for column in EPISODE_COLUMNS_SHOWN)))
     console.print(shown)
     console.print(f"{len(rows)} of {total} episodes (all columns with --json)")
 
 
 def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
-    """Print a score, after each inner step."""
+    """Print a score and its value after each inner step."""
     metric = evaluation["metric"]
     console.print(
         f"test {metric} {scored(evaluation['mean'], evaluation['interval'])} over {evaluation['episodes']} episodes"
@@ -180,8 +180,8 @@ def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
     )
     if len(evaluation["per_step"]) > 1:
         shown = table("inner steps", f"{metric} [95% interval]")
-        for one in evaluation["per_step"]:
-            shown.add_row(str(int(one["step"])), scored(one["mean"], (one["low"], one["high"])))
+        for step in evaluation["per_step"]:
+            shown.add_row(str(int(step["step"])), scored(step["mean"], (step["low"], step["high"])))
         console.print(shown)
 
 

@@ -1,4 +1,4 @@
-"""``metaloom adapt``: a bundle on a new task of the user's own."""
+"""``metaloom adapt``: adapts a bundle to the user's own task."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,14 +29,14 @@ def adapt(
     support: Annotated[
         Path, typer.Option("--support", metavar="PATH", help="Labelled: a folder of class folders, or a table.")
     ],
-    query: Annotated[Path, typer.Option("--query", metavar="PATH", help="To be predicted: images, or a table.")],
+    query: Annotated[Path, typer.Option("--query", metavar="PATH", help="Examples to predict: images, or a table.")],
     label: Annotated[
         str | None, typer.Option("--label", metavar="COLUMN", help="The label's column in a table.")
     ] = None,
     invert: Annotated[
         bool, typer.Option("--invert", help="Take the images' negative: glyphs and Omniglot are light on black.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what the learner draws at random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the learner's random draws.")] = 0,
     trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -52,7 +52,7 @@ def adapt(
 
 
 def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
-    """Return each query's prediction, and how good they are where the truth is known."""
+    """Return each query's prediction, and their score if the query is labelled."""
     predicted = model.predict(asked.x)
     rows = [{"query": name, "prediction": value} for name, value in zip(asked.names, predicted.tolist(), strict=True)]
     if task.task_kind.has_classes:
@@ -67,13 +67,13 @@ def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
 
 
 def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:
-    probable = any("probabilities" in one for one in document["predictions"])
-    shown = tables.table("query", "prediction", *(["probability"] if probable else []))
-    for one in document["predictions"][:PREDICTIONS_SHOWN]:
-        value = one["prediction"]
+    has_probabilities = any("probabilities" in row for row in document["predictions"])
+    shown = tables.table("query", "prediction", *(["probability"] if has_probabilities else []))
+    for row in document["predictions"][:PREDICTIONS_SHOWN]:
+        value = row["prediction"]
         shown_value = text.number(value) if isinstance(value, float) else str(value)
-        chance = [text.number(one["probabilities"][str(value)])] if probable else []
-        shown.add_row(*tables.row(one["query"], shown_value, *chance))
+        probability = [text.number(row["probabilities"][str(value)])] if has_probabilities else []
+        shown.add_row(*tables.row(row["query"], shown_value, *probability))
     console.print(shown)
     rest = len(document["predictions"]) - PREDICTIONS_SHOWN
     if rest > 0:

@@ -1,17 +1,10 @@
-"""``metaloom check``: is an experiment valid, and is each learned knob's hypergradient right?"""
+"""``metaloom check``: validates an experiment, and checks each learned knob's hypergradient."""
 
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metaloom.orchestrator.command_line.answers import (
-    ExperimentArgument,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    TrustOption,
-    answering,
-)
+from metaloom.orchestrator.command_line import answers
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
@@ -26,22 +19,22 @@ with deferred():
     from metaloom.workers import progress as solutions
 
 BAD_INPUT = 2
-COMPARED_KNOBS = 5  # more columns than that are too narrow to be read: then only the worst knob is shown
+COMPARED_KNOBS = 5  # with more knobs the columns are too narrow, and only the worst knob is shown
 
 
 def check(
-    experiment: ExperimentArgument,
-    changes: SetOption = [],  # noqa: B006  (typer copies it)
-    trust_code: TrustOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    experiment: answers.ExperimentArgument,
+    changes: answers.SetOption = [],  # noqa: B006  (typer copies it)
+    trust_code: answers.TrustOption = False,
+    store: answers.StoreOption = DEFAULT_STORE,
+    as_json: answers.JsonOption = False,
 ) -> int:
     """Validate an experiment and its hypergradients.
 
-    Each learned knob's hypergradient is compared with central differences in float64, for every member of
-    every choice. The exit code is 2 if the estimator does not stand by what it would give.
+    Compares each learned knob's hypergradient with central differences in float64, for each member of each choice.
+    Exits with code 2 if the estimator reports that its result is not reliable here.
     """
-    with answering(as_json) as answer:
+    with answers.answering(as_json) as answer:
         document = hypergradient_check.check_experiment(experiment, changes, store=store, trust_code=trust_code)
         answer.give(document, lambda screen: _show_check(screen, document))
         return BAD_INPUT if document["flagged"] else 0
@@ -66,9 +59,9 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
         cells = [knob, error_text, f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
         shown.add_row(*tables.row(*cells, *([detail["estimator"]] if several else [])))
     screen.print(shown)
-    for member in document["members"]:  # an implicit gradient is as good as the solution that it is taken at
-        known = {name: one for name, one in member["diagnostics"].items() if one is not None}
-        metrics = {f"{DIAGNOSTIC}{name}": one for name, one in known.items()}
+    for member in document["members"]:  # an implicit gradient is only as accurate as its inner solution
+        diagnostics = member["diagnostics"].items()
+        metrics = {f"{DIAGNOSTIC}{name}": value for name, value in diagnostics if value is not None}
         solution = solutions.solution_warning(metrics) or solutions.solution_text(metrics)
         if solution:
             screen.print(f"{member['estimator']}: {solution}", markup=False)
@@ -77,9 +70,9 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
 
 
 def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
-    """Show every estimator's error per knob and its cost; then those that cannot be used here, and why."""
+    """Show every estimator's error per knob and its cost; then the refused estimators with the reasons."""
     knobs, compared = list(document["members"][0]["knobs"]), document["estimators"]
-    used = {kind: one for kind, one in compared.items() if not one["refused"]}
+    used = {kind: comparison for kind, comparison in compared.items() if not comparison["refused"]}
     if not used:
         return
     many = len(knobs) > COMPARED_KNOBS
@@ -89,21 +82,22 @@ def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
     shown = tables.table("estimator", *heads, "seconds", "peak MB")
     flat = document["members"][0]["knobs"]
     sloped = [knob for knob in knobs if flat[knob] is not None] or knobs
-    for kind, one in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
-        name = f"{'*' if kind == document['estimator'] else ' '}{kind}"
-        texts = {knob: _error_text(error, flat[knob]) for knob, error in one["errors"].items()}
+    for kind, used_here in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
+        name, errors = f"{'*' if kind == document['estimator'] else ' '}{kind}", used_here["errors"]
+        texts = {knob: _error_text(error, flat[knob]) for knob, error in errors.items()}
         if many:
-            worst = max(sloped, key=lambda knob: _worst({knob: one["errors"][knob]}))
+            worst = max(sloped, key=lambda knob: _worst({knob: errors[knob]}))
             texts = {"error": texts[worst], "of": worst.removeprefix("learner.")}
-        shown.add_row(*tables.row(name, *texts.values(), f"{one['seconds']:.3g}", f"{one['peak_bytes'] / 2**20:.3g}"))
+        cost = f"{used_here['seconds']:.3g}", f"{used_here['peak_bytes'] / 2**20:.3g}"
+        shown.add_row(*tables.row(name, *texts.values(), *cost))
     screen.print(shown)
-    for kind, one in compared.items():
-        if one["refused"]:
-            screen.print(f"refused: {kind}: {one['refused'].split('; ')[0]}", markup=False, style="dim")
+    for kind, comparison in compared.items():
+        if comparison["refused"]:
+            screen.print(f"refused: {kind}: {comparison['refused'].split('; ')[0]}", markup=False, style="dim")
 
 
 def _error_text(error: float | None, slope: float | None) -> str:
-    """Say an estimator's error of a knob along which the checked one's is ``slope``; None is what has no number."""
+    """Return an estimator's error as text; ``slope`` is the checked error, None if the objective has no slope."""
     if error is None:
         return "no slope" if slope is None else "diverged"
     return f"{error:.1e}"

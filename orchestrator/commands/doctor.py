@@ -1,4 +1,4 @@
-"""``metaloom doctor``: what this machine has and lacks, found by trying, in one table."""
+"""``metaloom doctor``: tests what this machine has and lacks, and shows it in one table."""
 
 import importlib.metadata
 import os
@@ -51,7 +51,7 @@ def doctor(
     Versions, devices, Ray, write access and free disk, in one table.
     """
     with answering(as_json) as answer:
-        findings = [finding.to_json() for finding in examine(store, try_ray=ray)]
+        findings = [asdict(finding) for finding in examine(store, try_ray=ray)]
         answer.give({"findings": findings}, lambda screen: _show_findings(screen, findings))
         return 0 if all(finding["good"] for finding in findings) else ENVIRONMENT_AT_FAULT
 
@@ -69,22 +69,18 @@ class Finding:
     """One row of the table.
 
     Attributes:
-        check: What was looked at.
-        found: What is there, or what is wrong and what would help.
-        good: False if a search would fail for it.
+        check: What is checked.
+        found: The result, or the problem and what helps.
+        good: False if a search would fail because of it.
     """
 
     check: str
     found: str
     good: bool = True
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
-
 
 def examine(store: Path, *, try_ray: bool = True) -> list[Finding]:
-    """Look at everything a search needs; nothing is left behind in ``store``, which need not exist."""
+    """Check everything that a search needs; leave nothing in ``store``, which need not exist."""
     checks: list[Callable[[], Finding]] = [_python, *(_package(name) for name in PACKAGES), _processors, _devices]
     checks += [lambda: _writing(store), lambda: _disk(store)]
     return [check() for check in [*checks, *([_ray] if try_ray else [])]]
@@ -107,7 +103,7 @@ def _package(name: str) -> Callable[[], Finding]:
 
 
 def _processors() -> Finding:
-    import psutil  # here: the command line's help does without it
+    import psutil  # the help does not need it
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
@@ -151,7 +147,7 @@ def _disk(store: Path) -> Finding:
 
 
 def _ray() -> Finding:
-    """Start Ray as a search does, in a process of its own: what it prints, or an abort, is no harm there."""
+    """Start Ray as a search does, in another process, where its output and an abort do no harm."""
     begun = time.monotonic()
     try:
         ended = subprocess.run(

@@ -22,21 +22,18 @@ def episodes(
         str | None, typer.Option("--phase", metavar="P", help="train, validation or test episodes only.")
     ] = None,
     where: Annotated[str | None, typer.Option("--where", metavar="EXPR", help="A condition over the columns.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Print at most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="The most rows to print.")] = 20,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the records of single episodes.
-
-    Of training, validation and test; every one is recorded.
-    """
+    """Print the records of single episodes, from training, validation and test."""
     with answering(as_json) as answer:
-        found = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
-        for column in found.empty:
+        episodes = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
+        for column in episodes.empty:
             message = f"--where: {column} is empty (null) in every row that the other conditions keep"
             tables.console(sys.stderr).print(message, markup=False)
-        document = {"rows": found.rows, "total": found.total}
-        answer.give(document, lambda screen: tables.show_episodes(screen, found.rows, found.total))
+        document = {"rows": episodes.rows, "total": episodes.total}
+        answer.give(document, lambda screen: tables.show_episodes(screen, episodes.rows, episodes.total))
 
 
 COMMAND = Command(

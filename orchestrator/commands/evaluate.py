@@ -1,4 +1,4 @@
-"""``metaloom evaluate``: a trial or a bundle, scored on the test split."""
+"""``metaloom evaluate``: scores a trial or a bundle on the test split."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ with deferred():
 def evaluate(
     target: Annotated[str, typer.Argument(metavar="NAME_OR_BUNDLE", help="A search, or a bundle's folder.")],
     trial: TrialOption = "best",
-    episodes: Annotated[int, typer.Option("--episodes", min=2, help="How many test episodes.")] = 600,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="The number of test episodes.")] = 600,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the episodes; by default the search's.")] = None,
     trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,

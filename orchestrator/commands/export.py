@@ -1,4 +1,4 @@
-"""``metaloom export``: a trial's bundle, to take away."""
+"""``metaloom export``: writes a trial's bundle."""
 
 import json
 import shlex
@@ -34,7 +34,7 @@ def export(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a trial's bundle: what it has learned, to take away.
+    """Write a trial's bundle, which holds what the trial has learned.
 
     It opens without Ray, MLflow or the store, from Python and by 'metaloom adapt'.
     """

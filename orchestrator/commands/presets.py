@@ -1,4 +1,4 @@
-"""``metaloom presets``: the experiments that are shipped."""
+"""``metaloom presets``: lists the shipped experiments."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,7 @@ with deferred():
 
 
 def presets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List the experiments that are shipped.
-
-    With what each shows and how many minutes it takes on 2 cores.
-    """
+    """List the shipped experiments, with their purpose and their minutes on 2 cores."""
     with answering(as_json) as answer:
         rows = [asdict(preset) for preset in shipped.presets()]
         answer.give({"presets": rows}, lambda screen: _show_presets(screen, rows))

@@ -1,4 +1,4 @@
-"""``metaloom resume``: a search that was stopped or killed, from where its journal stands."""
+"""``metaloom resume``: resumes a search that was stopped or killed, from its journal."""
 
 import functools
 from typing import Annotated
@@ -28,10 +28,7 @@ def resume(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
-    """Go on with a search that was stopped or killed.
-
-    Nothing that is finished is done again.
-    """
+    """Resume a search that was stopped or killed. Finished work is not repeated."""
     with answering(as_json) as answer:
         run = functools.partial(
             api.resume,

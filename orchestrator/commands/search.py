@@ -1,28 +1,12 @@
-"""``metaloom search``: many trials, each with the knobs that the sampler suggests."""
+"""``metaloom search``: runs many trials with the sampler's knobs."""
 
 import functools
 from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import (
-    ExperimentArgument,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    TrustOption,
-    answering,
-)
+from metaloom.orchestrator.command_line import answers, options
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.options import (
-    AddressOption,
-    BudgetOption,
-    ConcurrencyOption,
-    ExecutorOption,
-    InsecureOption,
-    NameOption,
-    SeedOption,
-)
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
@@ -32,22 +16,22 @@ with deferred():
 
 
 def search(
-    experiment: ExperimentArgument,
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="How many trials.")] = None,
-    name: NameOption = None,
-    changes: SetOption = [],  # noqa: B006  (typer copies it)
-    seed: SeedOption = None,
-    executor: ExecutorOption = "ray",
-    address: AddressOption = None,
-    insecure_cluster: InsecureOption = False,
-    concurrency: ConcurrencyOption = None,
-    time_budget_s: BudgetOption = None,
-    trust_code: TrustOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    experiment: answers.ExperimentArgument,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="The number of trials.")] = None,
+    name: options.NameOption = None,
+    changes: answers.SetOption = [],  # noqa: B006  (typer copies it)
+    seed: options.SeedOption = None,
+    executor: options.ExecutorOption = "ray",
+    address: options.AddressOption = None,
+    insecure_cluster: options.InsecureOption = False,
+    concurrency: options.ConcurrencyOption = None,
+    time_budget_s: options.BudgetOption = None,
+    trust_code: answers.TrustOption = False,
+    store: answers.StoreOption = DEFAULT_STORE,
+    as_json: answers.JsonOption = False,
 ) -> int:
     """Run a search: many trials, each with suggested knobs."""
-    with answering(as_json) as answer:
+    with answers.answering(as_json) as answer:
         run = functools.partial(
             api.search,
             experiment,

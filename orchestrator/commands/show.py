@@ -1,4 +1,4 @@
-"""``metaloom show``: one search, its trials, and what the best one has learned."""
+"""``metaloom show``: shows a search, its trials, and what the best one has learned."""
 
 import sys
 from pathlib import Path
@@ -28,14 +28,14 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
 
 
 def draw_if_missing(store: Path, name: str) -> None:
-    """Draw what the best trial has learned where a search's end, which does so, was broken off."""
+    """Draw what the best trial has learned if the search was interrupted before it did so."""
     search = queries.search_record(store, name)
     best = ranking.best(search)
     if best is None or best.state != records.FINISHED or search.state == records.RUNNING:
         return
     if queries.is_drawn(store, name, best.number):
         return
-    from metaloom.dashboards.figures import draw_trial  # torch and matplotlib, which show does without
+    from metaloom.dashboards.figures import draw_trial  # torch and matplotlib: only if there is something to draw
 
     try:
         draw_trial(store, name, best.number)

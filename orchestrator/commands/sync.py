@@ -1,4 +1,4 @@
-"""``metaloom sync``: what MLflow has missed while a search ran."""
+"""``metaloom sync``: sends MLflow the events that it missed while a search ran."""
 
 import sys
 
@@ -13,15 +13,12 @@ with deferred():
 
 
 def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> int:
-    """Send MLflow what it has missed while a search ran.
-
-    The exit code is 1 if some of it is still left.
-    """
+    """Send MLflow the events that it missed while a search ran. Exits with code 1 if some are left."""
     with answering(as_json) as answer:
         screen = tables.console(sys.stderr)
         left = synchronize.synchronize(store, name, warn=lambda line: screen.print(line, markup=False))
-        document = {"name": name, "left": {one.name: one.events for one in left}}
-        text = "; ".join(f"{one.events} events are left for {one.name}: {one.reason}" for one in left)
+        document = {"name": name, "left": {backlog.name: backlog.events for backlog in left}}
+        text = "; ".join(f"{backlog.events} events are left for {backlog.name}: {backlog.reason}" for backlog in left)
         answer.give(document, lambda screen: screen.print(text or f"{name}: everything is sent", markup=False))
         return int(bool(left))
 

@@ -2,22 +2,8 @@
 
 import functools
 
-from metaloom.orchestrator.command_line.answers import (
-    ExperimentArgument,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    TrustOption,
-    answering,
-)
+from metaloom.orchestrator.command_line import answers, options
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.options import (
-    AddressOption,
-    ExecutorOption,
-    InsecureOption,
-    NameOption,
-    SeedOption,
-)
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
@@ -27,19 +13,19 @@ with deferred():
 
 
 def train(
-    experiment: ExperimentArgument,
-    name: NameOption = None,
-    changes: SetOption = [],  # noqa: B006
-    seed: SeedOption = None,
-    executor: ExecutorOption = "inline",
-    address: AddressOption = None,
-    insecure_cluster: InsecureOption = False,
-    trust_code: TrustOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    experiment: answers.ExperimentArgument,
+    name: options.NameOption = None,
+    changes: answers.SetOption = [],  # noqa: B006
+    seed: options.SeedOption = None,
+    executor: options.ExecutorOption = "inline",
+    address: options.AddressOption = None,
+    insecure_cluster: options.InsecureOption = False,
+    trust_code: answers.TrustOption = False,
+    store: answers.StoreOption = DEFAULT_STORE,
+    as_json: answers.JsonOption = False,
 ) -> int:
     """Run one trial; a searched knob takes its default, which is reported."""
-    with answering(as_json) as answer:
+    with answers.answering(as_json) as answer:
         run = functools.partial(
             api.train,
             experiment,

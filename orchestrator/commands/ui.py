@@ -1,4 +1,4 @@
-"""``metaloom ui``: the MLflow UI on a store, for this user on this machine, and gone with Ctrl-C."""
+"""``metaloom ui``: serves the MLflow UI on a store, on this machine only, until Ctrl-C."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ with deferred():
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 5000, 50
 START_S, STOP_S = 120.0, 10.0
-# Not to be loosened by the user's environment: one process, nothing executed, nothing unpickled, nothing sent.
+# These override the user's environment: no job execution, no unpickling.
 CLOSED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 
 
@@ -54,11 +54,11 @@ def ui(
 
 
 def free_port(asked: int | None) -> int:
-    """Return ``asked`` if it is free, or the first free port from 5000 on.
+    """Return ``asked``, or the first free port from 5000 on.
 
     Raises:
         BadInput: ``asked`` is in use.
-        BadEnvironment: So are all that were tried.
+        BadEnvironment: All tried ports are in use.
     """
     for port in [asked] if asked else range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
         with socket.socket() as probe:
@@ -74,16 +74,16 @@ def free_port(asked: int | None) -> int:
 
 @contextmanager
 def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Serve the UI while inside; nothing of it is left afterwards, whatever ends the block.
+    """Serve the UI within this context; end all its processes afterwards.
 
     Raises:
         BadInput: There is no such store.
-        BadEnvironment: The server did not start; with its last words.
+        BadEnvironment: The server did not start; with its last lines of output.
     """
     if not store.is_dir():
         raise BadInput(f"there is no store {store}: run a search first, or name another one with --store")
     with tempfile.TemporaryFile() as log:
-        # Its own session: Ctrl-C reaches us alone, and the server ends by our hand, with all its processes.
+        # Its own session, so that Ctrl-C reaches this process only, which then ends the server's process group.
         process = subprocess.Popen(
             _command(store, port),
             env={**os.environ, **tracking_client.QUIET, **CLOSED},
@@ -101,17 +101,10 @@ def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def serve(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the user's Ctrl-C.
-
-    Raises:
-        BadEnvironment: The server has ended by itself: killed, or out of memory.
-    """
+    """Wait for the user's Ctrl-C; raises BadEnvironment if the server ends by itself."""
     code = process.wait()
-    raise BadEnvironment(f"the MLflow server has ended by itself ({_ending(code)}); start it again with 'metaloom ui'")
-
-
-def _ending(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    raise BadEnvironment(f"the MLflow server has ended by itself ({ending}); start it again with 'metaloom ui'")
 
 
 def _command(store: Path, port: int) -> list[str]:
@@ -136,7 +129,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: int) -> None:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the server's whole process group: politely, then at once."""
+    """End the server's process group: SIGTERM, then SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -151,9 +144,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def _signals_leave() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM leave the block, each with its own exit code.
+    """Let Ctrl-C and SIGTERM leave the context, each with its own exit code.
 
-    Ctrl-C too, whatever was there before: a shell lets its background jobs ignore SIGINT, and Python keeps to that.
+    SIGINT is set too because a shell makes its background jobs ignore it, and Python keeps that.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
