@@ -114,8 +114,9 @@ def train(
 
 def _path(experiment: Source) -> Path | None:
     """Return the experiment's file; None if it is no file."""
-    is_file = isinstance(experiment, str | Path) and Path(experiment).is_file()
-    return Path(experiment).absolute() if is_file else None
+    if isinstance(experiment, str | Path) and Path(experiment).is_file():
+        return Path(experiment).absolute()
+    return None
 
 
 def _created(experiment: Experiment, store: Store, changes: Sequence[str], path: Path | None) -> dict[str, Any]:
