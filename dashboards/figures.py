@@ -1,7 +1,4 @@
-"""Figures of a search, as PNG files: its history, each knob against the value, adaptation step by step.
-
-matplotlib is imported by the first figure (0.7 s), without a display.
-"""
+"""Figures of a search as PNG files: its history, each knob against the value, adaptation step by step."""
 
 import json
 import statistics
@@ -28,7 +25,7 @@ COLOURS = {
     records.RUNNING: "tab:green",
     records.WAITING: "tab:gray",
 }
-EPISODES_OF_A_CURVE = 2000  # the newest ones; more change the curve by less than a line's width
+EPISODES_OF_A_CURVE = 2000  # the newest; more change the curve by less than the width of its line
 KNOBS_A_FIGURE = 12
 
 
@@ -46,11 +43,7 @@ class DrawnFigures:
 
 
 def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures:
-    """Draw search ``name`` into its own folder, and its best trial into the trial's.
-
-    Args:
-        spare_s: Seconds to draw in the other finished trials that have no figure yet.
-    """
+    """Draw search ``name`` and its best trial; use ``spare_s`` seconds for other finished trials without figures."""
     deadline = time.monotonic() + spare_s
     summary = queries.search_summary(store, name)
     folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
@@ -69,10 +62,10 @@ def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures
 
 
 def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -> Path | None:
-    """Draw how a trial adapts and what it has learned, into its own folder; None if there is nothing to see yet.
+    """Draw how a trial adapts and what it has learned, and return the figures' folder; None if there is nothing.
 
     Args:
-        step: Its last outer step, if it is known: the episodes before it are then not even read.
+        step: Its last outer step, if known; episodes of earlier steps are then not read.
     """
     from metaloom.dashboards.knowledge_figures import pictures, read_knowledge
 
@@ -93,8 +86,8 @@ def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -
     folder.mkdir(mode=0o700, exist_ok=True)
     for file, figure in figures.items():
         save_figure(figure, folder / f"{file}.png")
-    words = [{"name": one.name, "caption": one.caption} for one in learned]
-    write_text(folder / records.LEARNED_FILE, json.dumps(words, indent=1))
+    captions = [{"name": picture.name, "caption": picture.caption} for picture in learned]
+    write_text(folder / records.LEARNED_FILE, json.dumps(captions, indent=1))
     return folder
 
 
@@ -129,7 +122,7 @@ def history_figure(summary: Mapping[str, Any]) -> "Figure":
 
 
 def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
-    """Draw each searched knob against the value, a panel a knob; None if nothing was searched."""
+    """Draw each searched knob against the value, one panel per knob; None if nothing was searched."""
     trials = [row for row in summary["trials"] if row["value"] is not None]
     knobs = sorted({knob for row in trials for knob in row["knobs"]})[:KNOBS_A_FIGURE]
     if not knobs:
@@ -173,7 +166,7 @@ def adaptation_figure(store: Path, name: str, trial: int, *, step: int | None = 
 def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = None) -> dict[str, Any]:
     """Return the mean and 95% interval of the query metric after each inner step.
 
-    Test episodes are taken where there are any, else the newest validation episodes: those of ``step``, if given.
+    The episodes are test episodes if there are any, else validation episodes of ``step`` or of the newest step.
     """
     where = None if step is None else f"step == {step}"
     for phase in (records.TEST, records.VALIDATION):
@@ -188,21 +181,21 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     curve: dict[str, Any] = {"metric": metric, "phase": phase, "episodes": len(rows)}
     bounds = [_bounds(list(scores)) for scores in zip(*(row[column] for row in rows), strict=False)]
     for position, bound in enumerate(("mean", "low", "high")):
-        curve[bound] = [one[position] for one in bounds]
+        curve[bound] = [values[position] for values in bounds]
     return curve
 
 
 def _bounds(scores: Sequence[float | None]) -> tuple[float, float, float]:
-    known = [score for score in scores if score is not None]
-    if not known:
+    values = [score for score in scores if score is not None]
+    if not values:
         return float("nan"), float("nan"), float("nan")
-    mean = statistics.fmean(known)
-    half = records.Z_95 * statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else 0.0
+    mean = statistics.fmean(values)
+    half = records.Z_95 * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return mean, mean - half, mean + half
 
 
 def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Return how far each interval reaches below and above its value: [2, rows]."""
+    """Return the lengths of each interval below and above its value: [2, rows]."""
     bars: list[list[float]] = [[], []]
     for row in rows:
         low, high = row["interval"] or (None, None)

@@ -1,6 +1,6 @@
-"""The tables of docs/json.md, written from the typed rows: ``python -m metaloom.dashboards.json_page docs/json.md``.
+"""Writes the tables of docs/json.md from the typed rows: ``python -m metaloom.dashboards.json_page docs/json.md``.
 
-A table stands between ``<!-- keys: SearchRow -->`` and ``<!-- end -->``; everything outside is written by hand.
+A table stands between ``<!-- keys: SearchRow -->`` and ``<!-- end -->``; the rest is written by hand.
 """
 
 import re
@@ -20,38 +20,33 @@ ROWS = {"SearchRow": (SearchRow, ""), "ListedSearch": (ListedSearch, "searches[]
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a document.
-
-    Attributes:
-        path: Such as ``trials[].id``; ``.*`` for keys that are told elsewhere.
-        doc: What it holds.
-    """
+    """One key of a document, such as ``trials[].id``; ``.*`` stands for keys that are documented elsewhere."""
 
     path: str
     doc: str
 
 
 def keys(row: type[Any], prefix: str = "") -> Iterator[Key]:
-    """Yield the keys of a row's document, those of the rows within it too."""
+    """Yield the keys of a row's document, including nested rows."""
     hints = get_type_hints(row, include_extras=True)
-    for one in fields(row):
-        kind, doc = _documented(hints[one.name])
-        item, path = _item(kind), f"{prefix}{one.name}"
+    for field in fields(row):
+        kind, doc = _documented(hints[field.name])
+        item, path = _item(kind), f"{prefix}{field.name}"
         if doc:
             yield Key(f"{path}.*" if is_dataclass(item) or get_origin(item) is Mapping else path, doc)
         elif isinstance(item, type) and is_dataclass(item):
             yield from keys(item, f"{path}[]." if _is_many(kind) else f"{path}.")
         else:
-            raise TypeError(f"{row.__name__}.{one.name} does not say what it holds")
+            raise TypeError(f"{row.__name__}.{field.name} has no documentation")
 
 
 def table(name: str) -> str:
-    """Return the table of a row's keys; the episodes' rows are those of the Parquet parts."""
+    """Return the table of a row's keys; the keys of episodes are the columns of the Parquet parts."""
     if name == "episodes":
-        found = [Key(f"rows[].{column.name}", column.doc) for column in COLUMNS]
+        listed = [Key(f"rows[].{column.name}", column.doc) for column in COLUMNS]
     else:
-        found = list(keys(*ROWS[name]))
-    return "\n".join(["| key | value |", "|---|---|", *(f"| `{key.path}` | {key.doc} |" for key in found), ""])
+        listed = list(keys(*ROWS[name]))
+    return "\n".join(["| key | value |", "|---|---|", *(f"| `{key.path}` | {key.doc} |" for key in listed), ""])
 
 
 def regenerated(page: str) -> str:
@@ -67,7 +62,7 @@ def _documented(hint: Any) -> tuple[Any, str]:
 
 
 def _item(kind: Any) -> Any:
-    """Return what a field holds, or holds many of, beside None."""
+    """Return the type of a field, or of its items, without None."""
     kind = _without_none(kind)
     return get_args(kind)[0] if get_origin(kind) is tuple else kind
 
@@ -78,7 +73,7 @@ def _is_many(kind: Any) -> bool:
 
 def _without_none(kind: Any) -> Any:
     if isinstance(kind, UnionType):
-        (kind,) = (one for one in get_args(kind) if one is not type(None))
+        (kind,) = (member for member in get_args(kind) if member is not type(None))
     return kind
 
 

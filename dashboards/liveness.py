@@ -8,14 +8,14 @@ import psutil
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
-    """Say whether the driver that ``search_started`` named still runs; one on another host is believed."""
+    """Return whether the driver of ``search_started`` still runs; a driver on another host counts as alive."""
     if process.get("host") not in (None, socket.gethostname()):
         return True
     pid = process.get("pid")
     try:
-        found = psutil.Process(int(pid or 0))
-        # A process begun after the event has only inherited the number; a zombie has ended.
-        inherited = found.create_time() > float(process["time"]) + 1.0
-        return pid is not None and not inherited and found.status() != psutil.STATUS_ZOMBIE
+        driver = psutil.Process(int(pid or 0))
+        # A process that began after the event has reused the number; a zombie has ended.
+        reused = driver.create_time() > float(process["time"]) + 1.0
+        return pid is not None and not reused and driver.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

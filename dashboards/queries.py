@@ -1,8 +1,7 @@
-"""The only reading side: searches, trials and episodes of a store, as plain values.
+"""Reads the searches, trials and episodes of a store as plain values, for pages, figures and commands.
 
-Pages, figures and commands ask here and nowhere else. What is shown comes from the
-journal (read-only) and the Parquet parts, so it is there while the search runs, and
-when neither Ray nor MLflow does.
+The sources are the journal (read-only) and the Parquet parts, so queries work while the search runs, and without Ray
+and MLflow.
 """
 
 import json
@@ -37,17 +36,17 @@ if TYPE_CHECKING:
 
 
 class QueryError(BadInput):
-    """Something was asked for that the store does not have."""
+    """The store does not have what a query names."""
 
 
 @dataclass(frozen=True)
 class EpisodeRows:
-    """Episode rows that were asked for.
+    """The result of a query for episodes.
 
     Attributes:
-        rows: At most ``limit`` of them, by trial and in the order in which they were played.
-        total: How many there are in all.
-        empty: Where there are none: the columns of the condition that hold nothing in any row that it could keep.
+        rows: At most ``limit`` rows, by trial and in the order of the episodes.
+        total: The number of matching rows.
+        empty: If there are none: the condition's columns that are null in every row that its other parts keep.
     """
 
     rows: list[dict[str, Any]]
@@ -56,47 +55,40 @@ class EpisodeRows:
 
 
 def search_folder(store: Path, name: str) -> Path:
-    """Return the folder of search ``name``.
-
-    Raises:
-        QueryError: There is no such search in ``store``.
-    """
+    """Return the folder of search ``name``; raises QueryError if ``store`` has no such search."""
     folder = store / records.SEARCHES_FOLDER / name
     if not SEARCH_NAME.fullmatch(name) or not (folder / records.JOURNAL_FILE).is_file():
-        known = search_names(store)
-        if not known:
+        names = search_names(store)
+        if not names:
             raise QueryError(f"no search is named '{name}': the store {store} has none yet")
-        raise QueryError(f"{unknown('search', name, known)} in the store {store}")
+        raise QueryError(f"{unknown('search', name, names)} in the store {store}")
     return folder
 
 
 def trial_folder(store: Path, name: str, trial: int) -> Path:
-    """Return the folder of trial number ``trial`` of search ``name`` (it may not exist yet)."""
+    """Return the folder of a trial, which may not exist yet."""
     return trial_directory(search_folder(store, name), trial)
 
 
 def takes_images(store: Path, name: str, trial: int) -> bool:
-    """Say whether a trial was trained on images, [channels, height, width] each: a new task is then a folder of them.
-
-    False where it has not begun.
-    """
+    """Return whether a trial trains on images [channels, height, width]; False before it has begun."""
     path = trial_folder(store, name, trial) / records.TASK_FILE
     return path.is_file() and len(json.loads(path.read_text())["inputs"]) > 1
 
 
 def search_record(store: Path, name: str) -> SearchRecord:
-    """Return search ``name`` as its journal tells it; one whose driver is gone is interrupted, and its trials wait."""
+    """Return the record of search ``name``; if its driver is dead, it is interrupted and its trials wait."""
     search = SearchRecord.replay(read_events(search_folder(store, name) / records.JOURNAL_FILE))
     if search.state == records.RUNNING and not is_alive(search.process):
         search.state = records.INTERRUPTED
     if search.state != records.RUNNING:
         for trial in search.in_state(records.RUNNING):
-            trial.state = records.WAITING  # nobody runs it; a resume goes on with it
+            trial.state = records.WAITING  # until a resume
     return search
 
 
 def is_drawn(store: Path, name: str, trial: int) -> bool:
-    """Say whether what a trial has learned was drawn, and told in words."""
+    """Return whether the figures and captions of what a trial has learned exist."""
     return _learned_file(store, name, trial).is_file()
 
 
@@ -106,8 +98,8 @@ def learned(store: Path, name: str, trial: int) -> tuple[LearnedRow, ...]:
         return ()
     file = _learned_file(store, name, trial)
     return tuple(
-        LearnedRow(name=one["name"], caption=one["caption"], figure=str(file.with_name(f"{one['name']}.png")))
-        for one in json.loads(file.read_text())
+        LearnedRow(**learned, figure=str(file.with_name(f"{learned['name']}.png")))
+        for learned in json.loads(file.read_text())
     )
 
 
@@ -116,7 +108,7 @@ def _learned_file(store: Path, name: str, trial: int) -> Path:
 
 
 def list_searches(store: Path) -> list[dict[str, Any]]:
-    """Return the searches of ``store``, newest first: exactly the list of ``metaloom runs --json``."""
+    """Return the searches of ``store``, newest first: the list of ``metaloom runs --json``."""
     rows = [_listed(name, search_record(store, name)) for name in search_names(store)]
     return [to_json(row) for row in sorted(rows, key=lambda row: -(row.created or 0.0))]
 
@@ -137,7 +129,7 @@ def _listed(name: str, search: SearchRecord) -> ListedSearch:
 
 
 def search_summary(store: Path, name: str) -> dict[str, Any]:
-    """Return everything about search ``name``: exactly the document of ``metaloom show --json``."""
+    """Return everything about search ``name``: the document of ``metaloom show --json``."""
     return dict(to_json(search_row(store, name)))
 
 
@@ -161,19 +153,19 @@ def search_row(store: Path, name: str) -> SearchRow:
         asked=search.settings.trials if search.settings else None,
         objectives=aims,
         best=None if best is None else trials[best.number],
-        baselines=tuple(BaselineRow(**one) for one in search.baselines),
+        baselines=tuple(BaselineRow(**baseline) for baseline in search.baselines),
         test=None if search.tested is None else BestTestRow(**search.tested),
         learned=() if best is None else learned(store, name, best.number),
         trials=tuple(trials.values()),
-        constraints=tuple(ConstraintRow(**one) for one in constraints) or None,
+        constraints=tuple(ConstraintRow(**constraint) for constraint in constraints) or None,
         infeasible={number: by for number, by in sorted(broken.items()) if by > 0} if constraints else None,
-        pareto=tuple(one.number for one in ranking.pareto_front(search)) if len(aims) > 1 else None,
+        pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
 
 
 def _objectives(search: SearchRecord) -> tuple[ObjectiveRow, ...]:
     aims = search.settings.objectives if search.settings else ()
-    return tuple(ObjectiveRow(metric=one.metric, direction=one.direction) for one in aims)
+    return tuple(ObjectiveRow(metric=aim.metric, direction=aim.direction) for aim in aims)
 
 
 def _trial_row(search: SearchRecord, trial: TrialRecord, run: str | None) -> TrialRow:
@@ -198,12 +190,12 @@ def _trial_row(search: SearchRecord, trial: TrialRecord, run: str | None) -> Tri
 
 
 def _hypergradient(report: Report | None) -> dict[str, Any] | None:
-    """Return the estimator, the norm of what it gave, and what it says of itself; None before the first report."""
+    """Return the estimator, its result's norm and its diagnostics; None before the first report."""
     if report is None or not report.hypergradient:
         return None
     start = records.DIAGNOSTIC
-    told = {name.removeprefix(start): one for name, one in report.metrics.items() if name.startswith(start)}
-    return {"estimator": report.hypergradient, **told}
+    values = {name.removeprefix(start): value for name, value in report.metrics.items() if name.startswith(start)}
+    return {"estimator": report.hypergradient, **values}
 
 
 def episode_rows(
@@ -219,7 +211,7 @@ def episode_rows(
 
     Args:
         where: An expression over the columns, as in filters.py.
-        limit: At most so many rows; None for all.
+        limit: The most rows to return; None for all.
 
     Raises:
         QueryError: An unknown search, trial or phase.
@@ -231,30 +223,30 @@ def episode_rows(
     if limit is not None and limit < 0:
         raise QueryError(f"--limit must be at least 0, got {limit}")
     trials = list(trial_directories(folder).values()) if trial is None else [_known_trial(folder, trial)]
-    parts = [part for one in trials for part in parts_of(one / records.EPISODES_FOLDER)]
-    condition = _condition(where, phase)  # before the parts, so that a typo is told even where nothing is recorded
+    parts = [part for directory in trials for part in parts_of(directory / records.EPISODES_FOLDER)]
+    condition = _condition(where, phase)  # before the parts, so that a typo is an error even without records
     if not parts:
         return EpisodeRows([], 0)
     dataset = _dataset(parts)
-    found = _scan(dataset, condition, limit)
-    return found if found.total or not where else replace(found, empty=_empty_columns(dataset, where, phase))
+    episodes = _scan(dataset, condition, limit)
+    return episodes if episodes.total or not where else replace(episodes, empty=_empty_columns(dataset, where, phase))
 
 
 def _empty_columns(dataset: "ds.Dataset", where: str, phase: str | None) -> tuple[str, ...]:
-    """Return the columns that ``where`` names, and that are null in every row that its other conditions keep."""
+    """Return the columns of ``where`` that are null in every row that its other conditions keep."""
     import pyarrow.compute as pc
 
     conditions = parse_conditions(where, EPISODE_COLUMNS)
-    found = []
+    empty = []
     for column in sorted({name for _, named in conditions for name in named}):
         rows = pc.scalar(True) if phase is None else pc.field("phase") == phase
         for condition, named in conditions:
             if column not in named:
                 rows &= condition
-        known = ~pc.field(column).is_null(nan_is_null=True)
-        if dataset.count_rows(filter=rows) and not dataset.count_rows(filter=rows & known):
-            found.append(column)
-    return tuple(found)
+        is_set = ~pc.field(column).is_null(nan_is_null=True)
+        if dataset.count_rows(filter=rows) and not dataset.count_rows(filter=rows & is_set):
+            empty.append(column)
+    return tuple(empty)
 
 
 def _condition(where: str | None, phase: str | None) -> Any:
@@ -269,11 +261,11 @@ def _condition(where: str | None, phase: str | None) -> Any:
 
 
 def _known_trial(folder: Path, trial: int) -> Path:
-    known = trial_directories(folder)
-    if trial not in known:
-        spans = f"{min(known)} to {max(known)}" if known else "none yet"
+    trials = trial_directories(folder)
+    if trial not in trials:
+        spans = f"{min(trials)} to {max(trials)}" if trials else "none yet"
         raise QueryError(f"search '{folder.name}' has no records of trial {trial} (it has {spans})")
-    return known[trial]
+    return trials[trial]
 
 
 def _dataset(parts: list[Path]) -> "ds.Dataset":
@@ -293,5 +285,5 @@ def _scan(dataset: "ds.Dataset", condition: Any, limit: int | None) -> EpisodeRo
         total = dataset.count_rows(filter=condition)
         table = dataset.to_table(filter=condition) if limit is None else dataset.head(limit, filter=condition)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise QueryError(f"--where compares things of different kinds: {error}") from error
+        raise QueryError(f"--where compares values of different kinds: {error}") from error
     return EpisodeRows(to_json(table.to_pylist()), total)

@@ -1,7 +1,7 @@
-"""What is shown of searches, as typed rows: the documents of ``show --json`` and ``runs --json``, and their pages.
+"""The typed rows of searches: the documents of ``show --json`` and ``runs --json``, and their pages.
 
-Each field is annotated with what it holds; ``json_page.py`` writes docs/json.md from that. A field
-with a default is left out of the document where it is None.
+Each field's annotation documents it; ``json_page.py`` writes docs/json.md from these. A field with a default is left
+out of the document if it is None.
 """
 
 import math
@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveRow:
-    """What trials are judged by."""
+    """An objective of a search."""
 
-    metric: Annotated[str, "what trials are judged by, the first one deciding"]
+    metric: Annotated[str, "the metric that trials are compared by; the first objective decides"]
     direction: Annotated[str, "`maximize` or `minimize`"]
 
 
@@ -22,30 +22,30 @@ class ObjectiveRow:
 class ConstraintRow:
     """A bound that feasible trials keep."""
 
-    metric: Annotated[str, "only with constraints: the metric that is bounded"]
+    metric: Annotated[str, "only with constraints: the bounded metric"]
     min: Annotated[float | None, "only with constraints: its least value, or null"]
     max: Annotated[float | None, "only with constraints: its greatest value, or null"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One trial as it stands."""
+    """The present state of one trial."""
 
     id: Annotated[int, "the trial's number"]
     state: Annotated[str, "`finished`, `stopped`, `failed`, `running` or `waiting`"]
     value: Annotated[float | None, "the first objective, by the last report; null before the first"]
     interval: Annotated[
         tuple[float, float] | None,
-        "[low, high], 95%, of the value over its validation episodes; null where the objective is not of episodes",
+        "[low, high], the value's 95% interval over the validation episodes; null if the objective is not of episodes",
     ]
-    episodes: Annotated[int, "the number of those"]
-    knobs: Annotated[Mapping[str, Any], "each searched knob that exists in this trial, by its name, and its value"]
+    episodes: Annotated[int, "the number of these validation episodes"]
+    knobs: Annotated[Mapping[str, Any], "the name and value of each searched knob of this trial"]
     steps: Annotated[int, "outer steps done"]
-    seconds: Annotated[float, "spent on them"]
-    episodes_seen: Annotated[int, "training and validation episodes played"]
+    seconds: Annotated[float, "the time of these steps"]
+    episodes_seen: Annotated[int, "the number of training and validation episodes so far"]
     hypergradient: Annotated[
         Mapping[str, Any] | None,
-        "`estimator` (and why `auto` chose it), `norm`, and what the estimator says of itself, as "
+        "`estimator` (and why `auto` chose it), `norm`, and the estimator's diagnostics, such as "
         "`inner_gradient_norm` and `residual` of an implicit one: means over the outer steps of the last "
         "report; null before the first",
     ]
@@ -53,11 +53,11 @@ class TrialRow:
     error: Annotated[str | None, "why it failed, or null"]
     notes: Annotated[
         tuple[str, ...],
-        "what else is to be known, such as why it was stopped, or that it kept the meta-knowledge of an earlier step",
+        "remarks, such as why the trial was stopped, or that it kept the meta-knowledge of an earlier step",
     ]
     warnings: Annotated[
         tuple[str, ...],
-        "what went wrong and was put right, such as a damaged checkpoint and from where the trial went on",
+        "problems that were repaired, such as a damaged checkpoint, with the step from which the trial went on",
     ]
     values: Annotated[Mapping[str, float | None] | None, "only with several objectives: each by its name"] = None
 
@@ -88,7 +88,7 @@ class LearnedRow:
     """A figure of what a trial has learned."""
 
     name: Annotated[str, "the figure's name; `learned` is empty before a search's end"]
-    caption: Annotated[str, "what it shows, in words"]
+    caption: Annotated[str, "what the figure shows"]
     figure: Annotated[str, "its file"]
 
 
@@ -99,10 +99,9 @@ class SearchRow:
     name: Annotated[str, "of the search"]
     state: Annotated[
         str,
-        "`waiting` (nothing has begun), `running`, `finished`, `failed`, or `interrupted` (stopped or killed:"
-        " resume it)",
+        "`waiting` (not begun), `running`, `finished`, `failed`, or `interrupted` (stopped or killed: resume it)",
     ]
-    tracking_uri: Annotated[str | None, "where MLflow has it; null before MLflow has taken it"]
+    tracking_uri: Annotated[str | None, "the address of the search's MLflow; null before MLflow has it"]
     experiment_id: Annotated[str | None, "of the experiment in MLflow, likewise"]
     parent_run_id: Annotated[str | None, "of the search's run in MLflow, likewise"]
     seed: Annotated[int | None, "of the search"]
@@ -110,9 +109,8 @@ class SearchRow:
     objectives: tuple[ObjectiveRow, ...]
     best: Annotated[
         TrialRow | None,
-        "the row of the best trial, or null: the best of the finished ones that keep the constraints; where "
-        "none has finished, as under a time budget, of the stopped ones; where none has ended, of those that "
-        "have reported",
+        "the row of the best trial, or null: the best finished one that keeps the constraints; if none has "
+        "finished, as under a time budget, the best stopped one; if none has ended, the best one with a report",
     ]
     baselines: tuple[BaselineRow, ...]
     test: BestTestRow | None
@@ -121,11 +119,11 @@ class SearchRow:
     constraints: tuple[ConstraintRow, ...] | None = None
     infeasible: Annotated[
         Mapping[int, float] | None,
-        "only with constraints: each trial that breaks them, by its number, and by how much in all",
+        "only with constraints: the number of each trial that breaks them, to the sum of its violations",
     ] = None
     pareto: Annotated[
         tuple[int, ...] | None,
-        "only with several objectives: the numbers of the trials that no other betters in all of them",
+        "only with several objectives: the numbers of the trials that no other trial dominates",
     ] = None
 
 
@@ -145,14 +143,14 @@ class ListedSearch:
 
 
 def to_json(row: Any) -> Any:
-    """Return a row as JSON values: optional fields that are None are left out, what JSON cannot say is None."""
+    """Return a row as JSON values, without optional fields that are None; numbers that are not finite become None."""
     if hasattr(row, "__dataclass_fields__"):
-        pairs = ((one, getattr(row, one.name)) for one in fields(row))
-        return {one.name: to_json(found) for one, found in pairs if found is not None or one.default is MISSING}
+        pairs = ((field, getattr(row, field.name)) for field in fields(row))
+        return {field.name: to_json(item) for field, item in pairs if item is not None or field.default is MISSING}
     if isinstance(row, Mapping):
-        return {str(key): to_json(one) for key, one in row.items()}
+        return {str(key): to_json(item) for key, item in row.items()}
     if isinstance(row, list | tuple):
-        return [to_json(one) for one in row]
+        return [to_json(item) for item in row]
     if isinstance(row, float) and not math.isfinite(row):
         return None
     return row

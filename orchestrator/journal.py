@@ -1,9 +1,8 @@
 """The journal of a search: an append-only SQLite database that holds every decision and result.
 
-It is the truth: Ray Tune runs the trials, Optuna proposes, MLflow shows; each of
-them is fed from here and rebuilt from here. SQLite in WAL mode with
-``synchronous=FULL`` loses no acknowledged event to ``kill -9``, to a full disk or
-to a power cut. One writer per search, held by a lock; any number of readers.
+It is the only source of truth: the state of Ray Tune, Optuna and MLflow is rebuilt from it. SQLite in WAL mode with
+``synchronous=FULL`` loses no acknowledged event to ``kill -9``, a full disk or a power cut. A lock allows one writer
+per search; any number of processes may read.
 """
 
 import json
@@ -30,18 +29,18 @@ CREATE TABLE IF NOT EXISTS {EVENTS_TABLE} (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, trial INTEGER, kind TEXT NOT NULL, payload TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {MARKS_TABLE} (name TEXT PRIMARY KEY, event INTEGER NOT NULL, state TEXT NOT NULL);
 """
-BUSY_TIMEOUT_S = 20.0  # another connection of this process holds the write lock for milliseconds
+BUSY_TIMEOUT_S = 20.0  # another connection of this process holds the write lock for milliseconds only
 LOCK_FILE = "lock"
 OWNER_FILE = "owner.json"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a projection has come.
+    """A projection's position in the journal.
 
     Attributes:
-        event: Id of the last event it has applied; 0 if none.
-        state: What the projection wants to remember.
+        event: Id of the last applied event; 0 if none.
+        state: A text that the projection stores.
     """
 
     event: int = 0
@@ -49,15 +48,15 @@ class Mark:
 
 
 class Projection(Protocol):
-    """What follows the journal into another system (MLflow, Optuna's database).
+    """Copies the journal to another system (MLflow, Optuna's database).
 
-    ``apply`` must be idempotent: after a kill it is given events again that it has applied already.
+    ``apply`` must be idempotent, because after a kill it receives applied events again.
     """
 
     name: str
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Bring the other system up to date with ``events``, which follow each other in the journal."""
+        """Apply consecutive ``events`` of the journal to the other system."""
         ...
 
 
@@ -89,11 +88,7 @@ class Journal:
         return self.append_all([Event(0, time.time(), trial, kind, payload or {})])[0]
 
     def append_all(self, events: Sequence[Event]) -> list[Event]:
-        """Append events in one transaction: all of them, or none. Their ``id`` is set here.
-
-        Raises:
-            StoreError: The disk is full or the store cannot be written; nothing was appended.
-        """
+        """Append all events in one transaction and return them with ids; raises StoreError with nothing appended."""
         stored = []
         with self._explained(), self._transaction() as connection:
             for event in events:
@@ -102,7 +97,7 @@ class Journal:
                     f"INSERT INTO {EVENTS_TABLE} (time, trial, kind, payload) VALUES (?, ?, ?, ?)", row
                 )
                 number = int(cursor.lastrowid or 0)
-                # What is returned is what a replay will read: JSON has no tuples and no integer keys.
+                # Return what a replay will read: JSON has no tuples and no integer keys.
                 stored.append(Event(number, event.time, event.trial, event.kind, json.loads(row[3])))
         return stored
 
@@ -114,14 +109,14 @@ class Journal:
         return [Event(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
 
     def mark(self, name: str) -> Mark:
-        """Return how far the projection ``name`` has come."""
+        """Return the mark of the projection ``name``."""
         with self._explained():
             query = f"SELECT event, state FROM {MARKS_TABLE} WHERE name = ?"
             row = self._connection().execute(query, (name,)).fetchone()
         return Mark(*row) if row else Mark()
 
     def set_mark(self, name: str, mark: Mark) -> None:
-        """Remember how far the projection ``name`` has come."""
+        """Store the mark of the projection ``name``."""
         with self._explained(), self._transaction() as connection:
             connection.execute(
                 f"INSERT INTO {MARKS_TABLE} (name, event, state) VALUES (?, ?, ?) "
@@ -130,7 +125,7 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Close the connections of all threads; no thread may be using the journal any more."""
+        """Close the connections of all threads; no thread may use the journal afterwards."""
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
@@ -167,7 +162,7 @@ class Journal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn SQLite's errors into one that says what to do."""
+        """Turn SQLite's errors into a StoreError with advice."""
         try:
             yield
         except sqlite3.Error as error:
@@ -175,19 +170,17 @@ class Journal:
 
 
 def _problem(path: Path, error: sqlite3.Error) -> str:
-    said = str(error)
-    if "full" in said or "disk I/O" in said:
-        return f"the disk of {path.parent} is full ({said}): free some space"
-    if "readonly" in said or "unable to open" in said:
-        return f"cannot write to {path}: {said}; choose another folder with --store"
-    return f"the journal {path} cannot be used: {said}"
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        return f"the disk of {path.parent} is full ({text}): free some space"
+    if "readonly" in text or "unable to open" in text:
+        return f"cannot write to {path}: {text}; choose another folder with --store"
+    return f"the journal {path} cannot be used: {text}"
 
 
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Be the one writer of the search in ``folder``.
-
-    The kernel lets go of the lock when the process dies, however it dies.
+    """Hold the writer's lock of the search in ``folder``. The kernel frees it when the process dies.
 
     Raises:
         SearchError: Another process is running the search; its PID and host are named.
@@ -211,7 +204,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> str:
-    """Name the process that holds the lock, as far as it has said."""
+    """Return the name of the process that holds the lock, if it has written it."""
     try:
         owner = json.loads((folder / OWNER_FILE).read_text())
         return f"process {owner['pid']} on {owner['host']}"

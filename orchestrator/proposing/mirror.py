@@ -1,4 +1,4 @@
-"""The journal's trials in an Optuna storage: the proposer's own in memory, and the database that others can open."""
+"""Copies the journal's trials to an Optuna storage: the proposer's own in memory, and a database for users."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,19 @@ from metaloom.workers.records.objectives import SearchSettings
 
 
 class TrialMirror:
-    """Writes what the journal says about trials into an Optuna storage; events seen before change nothing.
+    """Writes the journal's events of trials into an Optuna storage; repeated events change nothing.
 
-    A stopped trial becomes PRUNED with its last value, a failed one (NaN among them)
-    FAIL with its reason, both as user attributes too; an interrupted one stays RUNNING,
-    which is true: the search is not over.
+    A stopped trial becomes PRUNED with its last value, a failed one (NaN included) FAIL with its reason, both as user
+    attributes too. An interrupted trial stays RUNNING, because the search is not over.
     """
 
     def __init__(self, storage: optuna.storages.BaseStorage, study: optuna.Study, settings: SearchSettings) -> None:
         self._storage, self._settings = storage, settings
         self._study_id = storage.get_study_id_from_name(study.study_name)
-        known = storage.get_all_trials(self._study_id, deepcopy=False)
-        # kept here: asking the database costs 3 ms each time
-        self._ids: dict[int, int] = {trial.number: trial_id(trial) for trial in known}
-        self._ended = {trial.number for trial in known if trial.state.is_finished()}
+        trials = storage.get_all_trials(self._study_id, deepcopy=False)
+        # cached, because each query of the database takes 3 ms
+        self._ids: dict[int, int] = {trial.number: trial_id(trial) for trial in trials}
+        self._ended = {trial.number for trial in trials if trial.state.is_finished()}
 
     def apply(self, event: Event) -> None:
         """Write one event."""
@@ -75,9 +74,10 @@ class TrialMirror:
             return
         for name, value in attributes.items():
             self._set_attribute(number, name, value)
-        values = [payload["values"].get(one.metric) for one in self._settings.objectives] if "values" in payload else []
+        metrics = [objective.metric for objective in self._settings.objectives]
+        values = [payload["values"].get(metric) for metric in metrics] if "values" in payload else []
         for name, violation in (payload.get("violations") or {}).items():
-            # What Trial.set_constraint writes; a Trial object cannot be had without sampling anew.
+            # As Trial.set_constraint writes it; a Trial object would sample again.
             finite = min(violation, 1e300) if not math.isnan(violation) else 1e300
             self._storage.set_trial_system_attr(self._id(number), f"constraints:{name}", finite)
         usable = state != TrialState.FAIL and all(value is not None for value in values)
@@ -93,24 +93,23 @@ class TrialMirror:
 
     def _id(self, number: int) -> int:
         if number not in self._ids:  # made by Study.ask
-            found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-            self._ids[number] = int(found)
+            self._ids[number] = int(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
         return self._ids[number]
 
 
 class OptunaProjection:
-    """Follows the journal into an Optuna database, where ``optuna.load_study`` finds the search by its name.
+    """Copies the journal to an Optuna database, where ``optuna.load_study`` finds the search by its name.
 
     Args:
         database: The SQLite file, shared by all searches of a store.
-        search: Name of the search, which is the study's.
+        search: Name of the search and the study.
         settings: The search section.
     """
 
     name = records.OPTUNA_MARK
 
     def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
-        # Eight processes that create one fresh database at once lose six of them: one at a time.
+        # One process at a time: of eight that create one database together, six fail.
         with filelock.FileLock(database.with_suffix(".lock")):
             prepare_database(database)
             storage = optuna.storages.RDBStorage(f"sqlite:///{quote(str(database))}")
@@ -123,11 +122,11 @@ class OptunaProjection:
         self._database, self._mirror = database, TrialMirror(storage, study, settings)
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Write ``events``; those written before change nothing. Raises StoreError where the database fails."""
+        """Write ``events``; repeated events change nothing. Raises StoreError if the database fails."""
         try:
             for event in events:
                 self._mirror.apply(event)
-        except optuna.exceptions.StorageInternalError as error:  # blames invalid data; the cause knows of a full disk
+        except optuna.exceptions.StorageInternalError as error:  # its text blames the data; its cause names a full disk
             raise StoreError(f"{self._database}: {str(error.__cause__).splitlines()[0]}") from error
 
 

@@ -1,15 +1,12 @@
-"""Optuna: what to try next, and the study that others can open.
+"""Proposes trials with Optuna. Only the files of this folder import optuna.
 
-Only this file, and those of the samplers, import optuna.
+A suggestion is a pure function of (search seed, warm start, trial number, journal): the study lives in memory, replay
+rebuilds it from the journal, and each suggestion gets a new sampler seeded by the first three. So a resumed search
+suggests exactly what the uninterrupted one would have. Running trials are RUNNING in the study, so Optuna's constant
+liar avoids their points.
 
-A suggestion is a pure function of (search seed, warm start, trial number, journal): the
-study lives in memory, is rebuilt from the journal by replay, and each suggestion gets a
-fresh sampler seeded by the first three. So a resumed search suggests exactly what the
-uninterrupted one would have. Trials that run are RUNNING in the study, which is what
-Optuna's constant liar keeps away from.
-
-NSGA-II keeps its generations in attributes that it writes while sampling; replaying
-such a search asks the sampler again, with the values given.
+NSGA-II stores its generations in attributes that it writes while sampling; a replay calls the sampler again with the
+given values.
 """
 
 import hashlib
@@ -35,7 +32,7 @@ from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.objectives import SearchSettings
 
-if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
+if TYPE_CHECKING:  # resolve imports torch, which only running trials needs
     from metaloom.search_spaces.resolve import Resolved
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,14 +41,14 @@ logger = logging.getLogger("metaloom.study")
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a trial is to try.
+    """The values for a trial.
 
     Attributes:
-        resolved: The experiment with the values put in; None if they do not fit together.
-        problem: Why they do not.
-        params: The raw values by knob, as Optuna knows them.
-        distributions: Optuna's JSON of each one's distribution.
-        origin: The sampler, or the trial of an earlier search that they were taken from.
+        resolved: The experiment with the values; None if they contradict each other.
+        problem: The contradiction.
+        params: The raw values by knob, in Optuna's form.
+        distributions: Optuna's JSON of each knob's distribution.
+        origin: The sampler, or the trial of an earlier search that has these values.
     """
 
     resolved: "Resolved | None"
@@ -67,19 +64,15 @@ def trial_seed(seed: int, number: int, *, starts: Sequence[Mapping[str, Any]] = 
     Args:
         seed: The search's.
         number: The trial's.
-        starts: The knobs that this search starts from. Most often they are of a search with the same seed, and both
-            would draw the same knobs if the starts were not mixed in; their origin's name is not: names mean nothing.
+        starts: The warm-start values, often of a search with the same seed. Without mixing them in both searches would
+            propose the same trials. The origin's name is not part of the seed.
     """
-    text = "/".join([str(seed), str(number), "suggestion", *(json.dumps(one, sort_keys=True) for one in starts)])
+    text = "/".join([str(seed), str(number), "suggestion", *(json.dumps(start, sort_keys=True) for start in starts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def build_sampler(settings: SearchSettings) -> Sampler:
-    """Return the sampler of a search section.
-
-    Raises:
-        BadInput: It, or one of its settings, does not exist or fit.
-    """
+    """Return the sampler of a search section; raises BadInput if it or a setting is unknown or does not fit."""
     kind = str(settings.sampler[KIND])
     given = {name: value for name, value in settings.sampler.items() if name != KIND and value is not None}
     sampler = cast(Sampler, make_config(samplers()[kind], given, "search.sampler", kind))
@@ -117,7 +110,7 @@ class Proposer:
         self._mirror = TrialMirror(self._storage, self._study, settings)
 
     def propose(self, number: int) -> Proposal | None:
-        """Return what trial ``number`` is to try, or None if the grid has no such point."""
+        """Return the proposal of trial ``number``, or None if the grid has no such point."""
         given, origin = self._given(number)
         if given is None and self._sampler.finite:
             given = self._sampler.point(number - len(self._warm_start), self._define)
@@ -136,11 +129,11 @@ class Proposer:
         return Proposal(resolved, problem, asked.params, asked.distributions, origin)
 
     def resolve_with(self, params: Mapping[str, Any]) -> "Resolved":
-        """Resolve the experiment with values that are all given."""
+        """Resolve the experiment with given values for all knobs."""
         return self._define(GivenSuggest(params))
 
     def apply(self, event: Event) -> None:
-        """Keep the study in step with the journal."""
+        """Update the study with an event of the journal."""
         if event.kind != records.TRIAL_SUGGESTED or event.trial is None:
             self._mirror.apply(event)
         elif event.trial >= len(self._study.get_trials(deepcopy=False)):
@@ -152,7 +145,7 @@ class Proposer:
         return None, self._kind
 
     def _sampler_of(self, number: int) -> BaseSampler:
-        starts = [one["params"] for one in self._warm_start]
+        starts = [start["params"] for start in self._warm_start]
         return self._sampler.build(trial_seed(self._seed, number, starts=starts), self._define)
 
     def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
@@ -165,17 +158,17 @@ class Proposer:
             self._study.sampler = self._sampler_of(number)
             trial = self._study.ask()
             if any(not _contains(domain, given.get(name)) for name, domain in domains.items()):
-                _ = trial.relative_params  # Optuna samples, and writes, no sooner than it is asked for a knob
+                _ = trial.relative_params  # makes Optuna sample, and write its attributes, now
         for name, domain in domains.items():
             set_parameter(trial, name, domain, payload["params"][name])
 
 
 class OptunaSuggest:
-    """``search_spaces``' ``Suggest`` over a trial of Optuna, remembering what was suggested.
+    """A ``Suggest`` over a trial of Optuna that records the suggestions.
 
     Args:
         trial: A running trial.
-        given: Values to use instead of the sampler's where they lie in the knob's domain.
+        given: Values to use instead of the sampler's if they are in the knob's domain.
     """
 
     def __init__(self, trial: optuna.trial.Trial, given: Mapping[str, Any]) -> None:
@@ -216,7 +209,7 @@ class OptunaSuggest:
 
 
 class GivenSuggest:
-    """A ``Suggest`` whose values are all known."""
+    """A ``Suggest`` with given values."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = params
@@ -235,13 +228,13 @@ class GivenSuggest:
 
 
 def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
-    """Return (low, high, log) of a real distribution given as Optuna's JSON; None of any other."""
-    known = optuna.distributions.json_to_distribution(distribution)
-    return (known.low, known.high, known.log) if isinstance(known, FloatDistribution) else None
+    """Return (low, high, log) of a real distribution given as Optuna's JSON; None for any other."""
+    real = optuna.distributions.json_to_distribution(distribution)
+    return (real.low, real.high, real.log) if isinstance(real, FloatDistribution) else None
 
 
 def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
-    """Say whether ``value`` may be used for a knob with this distribution."""
+    """Return whether a knob with this distribution may take ``value``."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Where a search may start from: the best trials of an earlier one in the same store."""
+"""Warm starts: a search may begin with the best trials of an earlier one in the same store."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ PATH = ("search", "warm_start")
 
 
 def starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
-    """Return the knobs of the earlier search's best trials, with where they come from; none if none is asked for.
+    """Return the knobs of the earlier search's best trials, with their origin; none without a warm start.
 
     Raises:
-        SearchError: There is no such search, or it has no trial to start from; the place in the file is named.
+        SearchError: There is no such search, or it has no finished trial; the message names the place in the file.
     """
     wanted = experiment.search.warm_start
     if wanted is None:
@@ -39,13 +39,9 @@ def starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
 
 
 def left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:
-    """Say which values of the earlier trials this search cannot start from, in at most one line; each is drawn.
-
-    Args:
-        experiment: What is about to be searched.
-        given: What ``starts`` has found.
-    """
-    knobs, why = searched_knobs(experiment), dict[str, str]()
+    """Return at most one note, which lists the values of ``given`` (from ``starts``) that this search cannot take."""
+    knobs = searched_knobs(experiment)
+    why: dict[str, str] = {}
     for trial in given:
         for name, value in trial["params"].items():
             if name not in knobs:
@@ -54,5 +50,5 @@ def left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:
                 why[name] = f"{value} is outside its range here"
     if not why:
         return []
-    said = ", ".join(f"{name} ({reason})" for name, reason in why.items())
-    return [f"warm_start leaves out what this search cannot take, and draws its own instead: {said}"]
+    values = ", ".join(f"{name} ({reason})" for name, reason in why.items())
+    return [f"warm_start leaves out values that this search cannot take, and draws its own instead: {values}"]

@@ -1,4 +1,4 @@
-"""What a scheduler is: a pure function of the journalled reports, which says what is to become of a trial."""
+"""The interface of a scheduler: a pure function of the journalled reports that decides whether a trial goes on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Steps = Annotated[int | None, Int(1, 10_000_000, log=True)]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to become of a trial after a report: ``continue``, ``stop`` or ``pause``, and why."""
+    """The decision on a trial after a report: ``continue``, ``stop`` or ``pause``, and the reason."""
 
     action: str = CONTINUE
     reason: str = ""
@@ -26,11 +26,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Exploit:
-    """A trial of a population takes over a better one's checkpoint and knobs.
+    """A trial of a population copies a better one's checkpoint and knobs.
 
     Attributes:
-        trial: Who takes over.
-        donor: From whom; both stand at ``step``.
+        trial: The trial that copies.
+        donor: The trial that is copied; both are at ``step``.
         generation: Number of the perturbation, from 1.
         params: The donor's parameters, the real ones perturbed.
     """
@@ -45,40 +45,36 @@ class Exploit:
 class Scheduler(SchedulerKind, ABC):
     """Judges reports; a frozen dataclass that holds settings only.
 
-    ``judge`` is called right after a report has been applied to the state: the reports of the other trials are those
-    that came before it. Nothing is kept between two calls, so a replay of the journal gives back every decision.
+    ``judge`` is called immediately after a report has been applied to the state, so the other trials' reports are
+    earlier ones. No state is kept between calls, so a replay of the journal gives every decision again.
     """
 
     @abstractmethod
     def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
-        """Say whether ``trial`` goes on after its last report."""
+        """Return whether ``trial`` goes on after its last report."""
 
     def exploits(self, state: SearchRecord, *, seed: int) -> Sequence[Exploit]:
-        """Return what a complete generation leads to; empty where there is no population, or none is complete."""
+        """Return the exchanges of a complete generation; empty without a population or a complete generation."""
         return ()
 
     def may_start(self, state: SearchRecord, trial: TrialRecord) -> bool:
-        """Say whether a waiting trial may go on now; without a population every one may."""
+        """Return whether a waiting trial may go on now; without a population it always may."""
         return True
 
 
 def build_scheduler(section: Mapping[str, Any]) -> Scheduler:
-    """Build the scheduler of a search section: ``kind`` and its settings.
-
-    Raises:
-        LearnerError: No scheduler has that name, or a setting does not exist or fit.
-    """
+    """Build the scheduler of a search section; raises LearnerError if it or a setting is unknown or does not fit."""
     kind = str(section[KIND])
     settings = {name: value for name, value in section.items() if name != KIND and value is not None}
     return cast(Scheduler, make_config(schedulers()[kind], settings, "search.scheduler", kind))
 
 
 def objective_of(state: SearchRecord) -> Objective:
-    """Return the objective that trials are judged by: the first."""
-    assert state.settings is not None  # a search without its first event has no reports to judge
+    """Return the first objective, by which trials are judged."""
+    assert state.settings is not None  # a search without its first event has no reports
     return state.settings.objectives[0]
 
 
 def first_steps(given: int | None, trial: TrialRecord) -> int:
-    """Return ``given``, or if it is None the step of the trial's first report."""
+    """Return ``given``, or the step of the trial's first report if it is None."""
     return given or max(1, trial.reports[0].step)

@@ -1,4 +1,4 @@
-"""Exchanging checkpoints between the trials of a population."""
+"""Copies checkpoints between the trials of a population."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ EXCHANGED_FILE = "exchanged.json"  # in a trial's directory: the last generation
 
 
 def take_over(donor: Path, directory: Path, *, generation: int) -> None:
-    """Replace a trial's checkpoints by the donor's, once per generation."""
+    """Replace a trial's checkpoints with the donor's, once per generation."""
     marker = directory / EXCHANGED_FILE
     if marker.exists() and json.loads(marker.read_text())["generation"] >= generation:
         return

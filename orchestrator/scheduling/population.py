@@ -1,14 +1,11 @@
-"""Population-based training: the worst take over the checkpoints and knobs of the best.
+"""Population-based training: the worst trials copy the checkpoints and knobs of the best.
 
 Jaderberg et al., 2017, https://arxiv.org/abs/1711.09846, section 3 (truncation selection, perturbation).
 
-No two trials take over one checkpoint with the same knobs: episodes do not depend on the trial, so they would be the
-same from there on.
-
-The population moves in generations: every ``interval_steps`` a trial pauses until
-all the others have come as far. So a donor's newest checkpoint is the one of the
-very step at which it was compared, any concurrency (one included) gives the same
-decisions, and a replay of the journal gives them back.
+No two trials copy one checkpoint with the same knobs: they would be equal afterwards, because episodes do not depend on
+the trial. The population moves in generations: every ``interval_steps`` a trial pauses until all others have reached
+the same step. So a donor's newest checkpoint is that of the step of its comparison, every concurrency gives the same
+decisions, and a replay of the journal gives them again.
 """
 
 import math
@@ -23,18 +20,18 @@ from metaloom.orchestrator.scheduling.base import PAUSE, Exploit, Scheduler, Ste
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
-REDRAWS = 32  # of one knob every fourth draw is another number altogether: none of 32 is, once in ten thousand times
+REDRAWS = 32  # one draw in four resamples a knob; none of 32 draws does with probability 0.0001
 
 
 @SCHEDULERS.register("pbt")
 @dataclass(frozen=True)
 class PopulationBasedTraining(Scheduler):
-    """Population-based training: the worst go on from copies of the best, with perturbed knobs.
+    """Population-based training: the worst trials go on from copies of the best, with perturbed knobs.
 
     Attributes:
         interval_steps: Outer steps from one generation to the next; null: every validation.
-        quantile: The worst ``quantile`` takes over from the best ``quantile``.
-        resample_probability: How often a taken-over knob is drawn anew instead of perturbed.
+        quantile: The worst ``quantile`` copies the best ``quantile``.
+        resample_probability: The probability that a copied knob is drawn from its range instead of perturbed.
         factor: A perturbed knob is multiplied or divided by it.
     """
 
@@ -54,7 +51,7 @@ class PopulationBasedTraining(Scheduler):
         return Verdict()
 
     def may_start(self, state: SearchRecord, trial: TrialRecord) -> bool:
-        """Let a paused trial go on once its generation is complete; its exchange is journalled by then."""
+        """Return whether a paused trial's generation is complete; its exchange is journalled by then."""
         generation = self._generation(trial)
         return generation == 0 or self._is_complete(state, generation)
 
@@ -74,22 +71,22 @@ class PopulationBasedTraining(Scheduler):
         exchanges: list[Exploit] = []
         for trial in ranked[len(ranked) - count :]:
             donors = [donor for donor in ranked[:count] if donor.step == trial.step]
-            if not donors:  # the step between reports is itself a searched knob: these two cannot be compared
+            if not donors:  # the interval of reports is a searched knob: no trial can be compared at this step
                 continue
             draw = random.Random(f"{seed}/{generation}/{trial.number}")
             donor = draw.choice(donors)
             params = self._explored(donor, draw)
             for _ in range(REDRAWS):
-                if not any((one.donor, one.params) == (donor.number, params) for one in exchanges):
+                if not any((other.donor, other.params) == (donor.number, params) for other in exchanges):
                     break
                 params = self._explored(donor, draw)
             exchanges.append(Exploit(trial.number, donor.number, trial.step, generation, params))
         return exchanges
 
     def _explored(self, donor: TrialRecord, draw: random.Random) -> dict[str, Any]:
-        """Return the donor's parameters, each real one perturbed or drawn anew, inside its bounds.
+        """Return the donor's parameters, each real one perturbed or resampled within its bounds.
 
-        Whole numbers and choices stay: they are shapes of the checkpoint that is taken over.
+        Whole numbers and choices stay, because the checkpoint's shapes depend on them.
         """
         changed = dict(donor.params)
         for name in sorted(changed):
@@ -107,7 +104,7 @@ class PopulationBasedTraining(Scheduler):
         return changed
 
     def _is_complete(self, state: SearchRecord, generation: int) -> bool:
-        """Say whether every trial of the population has ended or stands at ``generation`` or beyond."""
+        """Return whether every trial of the population has ended or reached ``generation``."""
         if state.settings is None or len(state.trials) < state.settings.trials:
             return False
         return all(trial.ended or self._generation(trial) >= generation for trial in state.trials.values())

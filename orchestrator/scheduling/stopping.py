@@ -1,13 +1,13 @@
-"""Which trials to stop early: pure functions of the journalled reports.
+"""Early stopping: pure functions of the journalled reports.
 
 - asha: Li et al., 2018, https://arxiv.org/abs/1810.05934, the stopping rule: at each rung
   (``grace_steps * reduction_factor^k``) a trial goes on if it is in the best 1/reduction_factor of
-  those seen there so far.
-- hyperband: the same within brackets whose first rung is later and later; trial i is in bracket i mod brackets.
+  the trials at this rung so far.
+- hyperband: the same within brackets, each with a later first rung; trial i is in bracket i mod brackets.
 - median: Golovin et al., 2017 (Vizier), section 3.2.2: a trial stops if its best value so far is below
   the median of the other trials' running averages.
-- paired: all trials see the same validation episodes, so a trial is stopped when a one-sided test on the
-  per-episode differences to the best trial at the same rung says that it is worse.
+- paired: all trials have the same validation episodes, so a trial stops when a one-sided test on the
+  per-episode differences to the best trial at the same rung finds it worse.
 """
 
 import math
@@ -44,14 +44,14 @@ class ASHA(Scheduler):
 
     Attributes:
         grace_steps: Outer steps to the first rung; null: the first validation.
-        reduction_factor: One in so many goes on, and the next rung is so many times as far.
+        reduction_factor: One trial in so many goes on, and the next rung is so many times as far.
     """
 
     grace_steps: Steps = None
     reduction_factor: Reduction = 3
 
     def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
-        """Stop a trial that is not among the best 1/reduction_factor at a rung it has just passed."""
+        """Stop a trial that is not among the best 1/reduction_factor at a rung that it has just passed."""
         others = [other for other in state.trials.values() if other is not trial]
         return _judge_by_rungs(state, trial, others, first_steps(self.grace_steps, trial), self.reduction_factor)
 
@@ -63,8 +63,8 @@ class Hyperband(Scheduler):
 
     Attributes:
         grace_steps: Outer steps to the first rung of the first bracket; null: the first validation.
-        reduction_factor: One in so many goes on, and the next rung is so many times as far.
-        brackets: How many there are; trial i is in bracket i mod brackets.
+        reduction_factor: One trial in so many goes on, and the next rung is so many times as far.
+        brackets: The number of brackets; trial i is in bracket i mod brackets.
     """
 
     grace_steps: Steps = None
@@ -84,11 +84,11 @@ class Hyperband(Scheduler):
 @SCHEDULERS.register("median")
 @dataclass(frozen=True)
 class Median(Scheduler):
-    """A trial stops where it is worse than the median of the others' running averages.
+    """A trial stops if it is worse than the median of the others' running averages.
 
     Attributes:
         grace_steps: No trial stops before so many outer steps; null: the first validation.
-        startup_trials: No trial stops before so many others have come as far.
+        startup_trials: No trial stops before so many others have reached its step.
     """
 
     grace_steps: Steps = None
@@ -101,9 +101,9 @@ class Median(Scheduler):
         objective = objective_of(state)
         averages = []
         for other in state.trials.values():
-            seen = [objective.score(report) for report in other.reports if report.step <= trial.step]
-            if other is not trial and seen and other.step >= trial.step:
-                averages.append(statistics.fmean(seen))
+            scores = [objective.score(report) for report in other.reports if report.step <= trial.step]
+            if other is not trial and scores and other.step >= trial.step:
+                averages.append(statistics.fmean(scores))
         if len(averages) < self.startup_trials:
             return Verdict()
         median, best = statistics.median(averages), max(objective.score(report) for report in trial.reports)
@@ -115,11 +115,11 @@ class Median(Scheduler):
 @SCHEDULERS.register("paired")
 @dataclass(frozen=True)
 class Paired(Scheduler):
-    """A trial stops when a paired test on the same validation episodes says that it is worse than the best.
+    """A trial stops when a paired test on the same validation episodes finds it worse than the best.
 
     Attributes:
         grace_steps: Outer steps to the first rung; the rungs double; null: the first validation.
-        confidence: 1 minus the chance, at one rung, of stopping a trial that is as good as the best.
+        confidence: 1 minus the probability, at one rung, of stopping a trial that is as good as the best.
     """
 
     compares_episodes: ClassVar[bool] = True
@@ -129,7 +129,7 @@ class Paired(Scheduler):
     def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Compare with the best other trial at each rung just passed; the rungs double."""
         mine = trial.reports[-1]
-        sign = 1.0 if records.VALIDATION_ACCURACY in mine.metrics else -1.0  # what ``scores`` are of
+        sign = 1.0 if records.VALIDATION_ACCURACY in mine.metrics else -1.0  # ``scores`` are accuracies or losses
         for rung in _passed(trial, _rungs(first_steps(self.grace_steps, trial), 2, trial.step)):
             rivals = [
                 (sign * statistics.fmean(report.scores), -other.number, report.scores)
@@ -142,14 +142,14 @@ class Paired(Scheduler):
             chance = paired_t([sign * (theirs - own) for own, theirs in zip(mine.scores, best, strict=True)])
             if chance < 1 - self.confidence:
                 pairs = len(mine.scores)
-                said = f"worse than trial {-number} on {pairs} paired episodes (p = {chance:.2g}) at rung {rung}"
-                return Verdict(STOP, said)
+                reason = f"worse than trial {-number} on {pairs} paired episodes (p = {chance:.2g}) at rung {rung}"
+                return Verdict(STOP, reason)
         return Verdict()
 
 
 def paired_t(differences: Sequence[float]) -> float:
     """Return the one-sided p-value of Student's paired test that the mean difference is above 0."""
-    from scipy.special import stdtr  # imported late: the command line's help must not wait for scipy
+    from scipy.special import stdtr  # the help does not need it
 
     count, mean = len(differences), statistics.fmean(differences)
     deviation = statistics.stdev(differences)
@@ -167,7 +167,7 @@ def _rungs(grace: int, reduction: int, upto: int) -> Iterator[int]:
 
 
 def _passed(trial: TrialRecord, rungs: Iterator[int]) -> list[int]:
-    """Return the rungs that the last report has passed and the one before had not."""
+    """Return the rungs between the last report and the one before it."""
     before = trial.reports[-2].step if len(trial.reports) > 1 else 0
     return [rung for rung in rungs if before < rung <= trial.step]
 
@@ -178,9 +178,9 @@ def _judge_by_rungs(
     objective = objective_of(state)
     mine = objective.score(trial.reports[-1])
     for rung in _passed(trial, _rungs(grace, reduction, trial.step)):
-        seen = sorted(objective.score(report) for other in others if (report := other.report_at(rung)))
-        if seen and mine < _quantile(seen, 1 - 1 / reduction):
-            return Verdict(STOP, f"not in the best 1/{reduction} of {len(seen) + 1} trials at rung {rung}")
+        scores = sorted(objective.score(report) for other in others if (report := other.report_at(rung)))
+        if scores and mine < _quantile(scores, 1 - 1 / reduction):
+            return Verdict(STOP, f"not in the best 1/{reduction} of {len(scores) + 1} trials at rung {rung}")
     return Verdict()
 
 

@@ -1,4 +1,4 @@
-"""What a sampler is, and what our own read of Optuna's trials: which of two is better, what a knob may take."""
+"""The interface of a sampler, and what our own samplers read from Optuna's trials."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from metaloom.learners.domains import Bounds, Int
 from metaloom.orchestrator.private_api import domain_contains
 from metaloom.search_spaces.sections.strategies import SamplerKind
 
-if TYPE_CHECKING:  # resolve imports torch, which only those who run trials need
+if TYPE_CHECKING:  # resolve imports torch, which only running trials needs
     from metaloom.search_spaces.resolve import Resolved, Suggest
 
 Define = Callable[["Suggest"], "Resolved"]
@@ -27,10 +27,10 @@ class Sampler(SamplerKind, ABC):
 
     @abstractmethod
     def build(self, seed: int, define: Define) -> BaseSampler:
-        """Return the sampler of one suggestion, which keeps nothing from one to the next.
+        """Return the sampler of one suggestion; no state is kept between suggestions.
 
         Args:
-            seed: What the suggestion is drawn from: 32 bits.
+            seed: The seed of the suggestion, 32 bits.
             define: Resolves the experiment through a ``Suggest``, for a sampler that looks ahead.
         """
 
@@ -40,7 +40,7 @@ class Sampler(SamplerKind, ABC):
 
 
 def univariate(seed: int) -> BaseSampler:
-    """Return TPE of one knob at a time, for those that another sampler's model leaves out."""
+    """Return univariate TPE, for the knobs that another sampler's model leaves out."""
     return TPESampler(
         seed=seed,
         n_startup_trials=STARTUP_TRIALS,
@@ -51,13 +51,13 @@ def univariate(seed: int) -> BaseSampler:
 
 
 def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that have a value, those that were stopped among them, by their numbers."""
+    """Return the trials with a value, including stopped ones, by number."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     return [trial for trial in ended if trial.values]
 
 
 def rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple[float, bool, float]:
-    """Order trials from the best: those that keep the constraints, then those that ran to their end, then by value."""
+    """Return the sort key of a trial, best first: by violation of constraints, then stopped or not, then by value."""
     broken = sum(max(violation, 0.0) for violation in (trial.constraints or {}).values())
     value = trial.values[0]
     worth = -value if direction == optuna.study.StudyDirection.MAXIMIZE else value
@@ -65,7 +65,7 @@ def rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple[fl
 
 
 def holds(domain: BaseDistribution, value: Any) -> bool:
-    """Say whether a knob with this domain may take a value that another trial had for it."""
+    """Return whether a knob with this domain may take another trial's value."""
     if isinstance(domain, CategoricalDistribution):
         return value in domain.choices
     return domain_contains(domain, domain.to_internal_repr(value))

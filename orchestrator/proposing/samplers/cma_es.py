@@ -5,11 +5,11 @@ Hansen, 2016, https://arxiv.org/abs/1604.00772, appendix A, as the package ``cma
     x_k ~ m + sigma N(0, C), k = 1 ... lambda;  m, sigma and C then follow the best of the x_k
 
 The paper has neither choices nor conditions, and Optuna's own sampler adapts only the numbers that every trial has.
-Here a branch is the trials that have the same knobs, whichever options were chosen. The choices come first, by
-univariate TPE; then the distribution of their branch gives all its numbers at once, in a unit cube over their ranges
-(of the logarithm, where the knob is log). Each lambda = 4 + floor(3 log n) ended trials of a branch, by their
-numbers, are a generation, told by their ranks: a stopped trial comes after those that ran to their end, and one that
-breaks a constraint after all. Nothing is kept from one suggestion to the next: a replayed study gives the same.
+Here a branch consists of the trials with the same knobs, whatever their options. Univariate TPE draws the choices;
+then the distribution of their branch gives all its numbers together, in a unit cube over their ranges (of the
+logarithm, if the knob is log). Each lambda = 4 + floor(3 log n) ended trials of a branch, by number, form a generation,
+which is described by ranks: a stopped trial ranks below completed ones, and a trial that breaks a constraint below all
+others. No state is kept between suggestions, so a replayed study gives the same ones.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class CMAES(Sampler):
 
     Attributes:
         startup_trials: The first trials of each branch, which univariate TPE draws.
-        sigma: The standard deviation to begin with, as a share of each range; null is 1/6.
+        sigma: The initial standard deviation, as a fraction of each range; null is 1/6.
     """
 
     one_objective: ClassVar[bool] = True
@@ -64,11 +64,11 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
     """Adapts a normal distribution over the numbers of every branch.
 
     Args:
-        seed: What the suggestion is drawn from.
-        define: Asks a ``Suggest`` for each knob that exists under the choices made; run once more to look ahead.
+        seed: The seed of the suggestion.
+        define: Asks a ``Suggest`` for each knob that exists under the choices; called once more to look ahead.
         independent: Draws the choices, and the numbers of a branch's first trials.
-        startup_trials: How many first trials of a branch are drawn so.
-        sigma: The standard deviation that a branch begins with, as a share of each range.
+        startup_trials: The number of these first trials.
+        sigma: The initial standard deviation, as a fraction of each range.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Draw the choices, and return the knobs that exist under them."""
         scout = _Scout(lambda name, domain: self._independent.sample_independent(study, trial, name, domain))
-        with contextlib.suppress(BadInput):  # the same error is met, and recorded, when the trial is made
+        with contextlib.suppress(BadInput):  # the same error is recorded when the trial is made
             self._define(scout)
         self._choices = scout.choices
         return scout.space
@@ -89,46 +89,46 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the choices drawn, and the branch's numbers once it has trials enough."""
-        branch = [one for one in ended_trials(study) if _fits(one.params, search_space)]
+        """Return the choices, and the branch's numbers once it has enough trials."""
+        branch = [ended for ended in ended_trials(study) if _fits(ended.params, search_space)]
         numbers = {name: domain for name, domain in search_space.items() if _adapts(domain)}
         if not numbers or len(branch) < self._startup_trials:
             return dict(self._choices)
-        branch_ranks = [rank(one, study.direction) for one in branch]
-        points = [np.array([_to_unit(domain, one.params[name]) for name, domain in numbers.items()]) for one in branch]
-        found = self._adapted(points, branch_ranks).ask()
-        drawn = {name: _from_unit(domain, at) for (name, domain), at in zip(numbers.items(), found, strict=True)}
-        return {**self._choices, **drawn}
+        ranks = [rank(ended, study.direction) for ended in branch]
+        points = [np.array([_to_unit(numbers[name], ended.params[name]) for name in numbers]) for ended in branch]
+        point = self._adapted(points, ranks).ask()
+        values = {name: _from_unit(domain, at) for (name, domain), at in zip(numbers.items(), point, strict=True)}
+        return {**self._choices, **values}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw what a branch's first trials, and the rest of a warm start, lack."""
+        """Draw the knobs of a branch's first trials, and those that a warm start lacks."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def _adapted(self, points: Sequence[Any], ranks: Sequence[tuple[float, bool, float]]) -> Any:
-        """Return the distribution after all whole generations of these trials."""
-        optimizer = self._begun(len(points[0]))
+        """Return the distribution after all complete generations of these trials."""
+        optimizer = self._initial(len(points[0]))
         size = optimizer.population_size
         for first in range(0, len(points) - size + 1, size):
             best_first = sorted(range(first, first + size), key=lambda index: ranks[index])
             optimizer.tell([(points[index], place) for place, index in enumerate(best_first)])
-            if optimizer.should_stop():  # converged, or diverged, as far as floating point goes: begin anew
-                optimizer = self._begun(len(points[0]))
+            if optimizer.should_stop():  # it has converged or diverged within floating-point precision: restart
+                optimizer = self._initial(len(points[0]))
         return optimizer
 
-    def _begun(self, dimensions: int) -> Any:
+    def _initial(self, dimensions: int) -> Any:
         return cmaes.CMA(
             mean=np.full(dimensions, 0.5),
             sigma=self._sigma,
             bounds=np.tile([0.0, 1.0], (dimensions, 1)),
             n_max_resampling=10 * dimensions,
-            seed=(self._seed + 1) % 2**32,  # apart from what drew the choices: else the numbers would go with them
+            seed=(self._seed + 1) % 2**32,  # another seed than the choices', so that the numbers do not depend on them
         )
 
 
 class _Scout:
-    """A ``Suggest`` that draws the choices, and writes down which knobs exist under them."""
+    """A ``Suggest`` that draws the choices and records the knobs that exist under them."""
 
     def __init__(self, draw: Callable[[str, BaseDistribution], Any]) -> None:
         self._draw = draw
@@ -159,7 +159,7 @@ def _adapts(domain: BaseDistribution) -> bool:
 
 
 def _range(domain: Number) -> tuple[float, float]:
-    """Return the ends of a number's side of the cube; a whole number has half a step more at each."""
+    """Return the ends of a number's side of the cube, half a step wider for a whole number."""
     margin = 0.5 if isinstance(domain, IntDistribution) else 0.0
     low, high = domain.low - margin, domain.high + margin
     return (math.log(low), math.log(high)) if domain.log else (low, high)
@@ -172,6 +172,6 @@ def _to_unit(domain: Number, value: float) -> float:
 
 def _from_unit(domain: Number, at: float) -> float:
     low, high = _range(domain)
-    found = low + float(at) * (high - low)
-    inside = float(min(max(math.exp(found) if domain.log else found, domain.low), domain.high))
+    value = low + float(at) * (high - low)
+    inside = float(min(max(math.exp(value) if domain.log else value, domain.low), domain.high))
     return round(inside) if isinstance(domain, IntDistribution) else inside

@@ -5,10 +5,10 @@ Real, Aggarwal, Huang and Le, 2019, https://arxiv.org/abs/1802.01548, algorithm 
     parent     = the best of S trials drawn from the P that are youngest
     suggestion = parent with one knob changed
 
-The oldest die, not the worst: a lucky score is forgotten unless its children score too. The first P trials
-are random. A category moves to another one; a number, of which the paper has none, moves by a normal step of a
-tenth of its range. A knob that the parent lacks, because the change opened another branch of a conditional
-space, is drawn at random. Nothing is kept from one suggestion to the next: a replayed study gives the same.
+The oldest trials leave the population, not the worst, so a lucky score is lost unless its children score well too. The
+first P trials are random. A category changes to another one; a number (the paper has none) changes by a normal step of
+a tenth of its range. A knob that the parent lacks, because the change led to another branch of a conditional space, is
+drawn at random. No state is kept between suggestions, so a replayed study gives the same ones.
 """
 
 import math
@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial
 from metaloom.orchestrator.proposing.samplers.base import Count, Define, Population, Sampler, ended_trials, holds, rank
 from metaloom.search_spaces.sections.strategies import SAMPLERS
 
-STEP = 0.1  # standard deviation of a number's change, of its range (of the logarithm's, where the knob is log)
+STEP = 0.1  # standard deviation of a number's change, as a fraction of its range (of the logarithm, if the knob is log)
 
 
 @SAMPLERS.register("evolution")
@@ -34,8 +34,8 @@ class Evolution(Sampler):
     """Regularized evolution: one knob of a good and recent trial changes; good for genotypes.
 
     Attributes:
-        population: The trials that may be a parent; as many begin at random.
-        tournament: How many of them compete.
+        population: The number of trials that may be a parent, and of random first trials.
+        tournament: The number of them that compete.
     """
 
     one_objective: ClassVar[bool] = True
@@ -52,9 +52,9 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
     """Changes one knob of a good and recent trial.
 
     Args:
-        seed: What the suggestion is drawn from.
-        population: P, the trials that may become a parent, and the random ones at the beginning.
-        tournament: S, how many of them compete to become it.
+        seed: The seed of the suggestion.
+        population: P, the number of trials that may be the parent, and of random first trials.
+        tournament: S, the number of them that compete.
     """
 
     def __init__(self, *, seed: int, population: int, tournament: int) -> None:
@@ -65,7 +65,7 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
         self._changed: str | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Every knob is suggested when it is asked for: which there are depends on those before."""
+        """Return no knob: each is suggested on request, because it may depend on earlier ones."""
         return {}
 
     def sample_relative(
@@ -79,8 +79,8 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
         living = ended_trials(study)[-self._population :]
         if len(living) < self._population:
             return
-        drawn = self._random.sample(living, min(self._tournament, len(living)))
-        parent = min(drawn, key=lambda one: rank(one, study.direction))
+        competitors = self._random.sample(living, min(self._tournament, len(living)))
+        parent = min(competitors, key=lambda competitor: rank(competitor, study.direction))
         self._parent = parent.params
         movable = sorted(name for name, domain in parent.distributions.items() if not domain.single())
         self._changed = self._random.choice(movable) if movable else None
@@ -96,22 +96,22 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
 
     def _moved(self, value: Any, domain: BaseDistribution) -> Any:
         if isinstance(domain, CategoricalDistribution):
-            return self._random.choice([one for one in domain.choices if one != value] or [value])
+            return self._random.choice([option for option in domain.choices if option != value] or [value])
         if not isinstance(domain, FloatDistribution | IntDistribution):
             raise TypeError(f"regularized evolution cannot change a {type(domain).__name__}")
         low, high, at = (math.log(x) if domain.log else float(x) for x in (domain.low, domain.high, value))
         moved = _reflected(at + self._random.gauss(0, STEP) * (high - low), low, high)
-        found = min(max(math.exp(moved) if domain.log else moved, domain.low), domain.high)
+        inside = min(max(math.exp(moved) if domain.log else moved, domain.low), domain.high)
         if isinstance(domain, FloatDistribution):
-            return found
-        if round(found) != value:
-            return round(found)
-        others = [one for one in (value - 1, value + 1) if domain.low <= one <= domain.high]
+            return inside
+        if round(inside) != value:
+            return round(inside)
+        others = [other for other in (value - 1, value + 1) if domain.low <= other <= domain.high]
         return self._random.choice(others or [value])
 
 
 def _reflected(at: float, low: float, high: float) -> float:
-    """Fold a number that left [low, high] back into it."""
+    """Reflect a number outside [low, high] back into it."""
     span = high - low
     if span <= 0:
         return low

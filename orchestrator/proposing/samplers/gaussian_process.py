@@ -11,9 +11,9 @@ from metaloom.search_spaces.sections.strategies import SAMPLERS
 @SAMPLERS.register("gp")
 @dataclass(frozen=True)
 class GaussianProcess(Sampler):
-    """A Gaussian process of the knobs that every trial has, choices among them; univariate TPE for the others.
+    """A Gaussian process of the knobs that every trial has, including choices; univariate TPE for the others.
 
-    Good for few, continuous knobs and few trials.
+    Good for few continuous knobs and few trials.
 
     Attributes:
         startup_trials: The first trials, which are drawn at random.

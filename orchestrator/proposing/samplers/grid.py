@@ -1,4 +1,4 @@
-"""Grid search over a conditional space, by number: the n-th leaf of the tree of choices."""
+"""Grid search over a conditional space: trial n is the n-th leaf of the tree of choices."""
 
 import contextlib
 import math
@@ -12,7 +12,7 @@ from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
 from metaloom.search_spaces.sections.strategies import SAMPLERS
 
-POINTS = 5  # values, evenly spaced over its domain, of a number that has more
+POINTS = 5  # evenly spaced values of a number with more values
 
 
 @SAMPLERS.register("grid")
@@ -24,7 +24,7 @@ class Grid(Sampler):
     needs_knobs: ClassVar[bool] = True
 
     def build(self, seed: int, define: Define) -> BaseSampler:
-        """Return what draws the rest of a trial whose other knobs are given."""
+        """Return the sampler of knobs that a trial is not given."""
         return RandomSampler(seed=seed)
 
     def point(self, number: int, define: Define) -> Mapping[str, Any] | None:
@@ -33,18 +33,14 @@ class Grid(Sampler):
 
 
 def grid_point(define: Define, number: int) -> Mapping[str, Any] | None:
-    """Return the values of leaf ``number``, counted in depth-first order, or None beyond the last.
+    """Return the values of leaf ``number``, from 0 in depth-first order, or None beyond the last.
 
-    A combination that does not fit together counts as a leaf: its trial fails with the reason.
-
-    Args:
-        define: Resolves the experiment through a ``Suggest``.
-        number: From 0.
+    A contradictory combination counts as a leaf: its trial fails with the reason.
     """
     path: list[int] = []
     for leaf in range(number + 1):
         walk = _Walk(path)
-        with contextlib.suppress(BadInput):  # the same error is met, and recorded, when the trial is made
+        with contextlib.suppress(BadInput):  # the same error is recorded when the trial is made
             define(walk)
         following = walk.next_path()
         if leaf == number:
@@ -56,7 +52,7 @@ def grid_point(define: Define, number: int) -> Mapping[str, Any] | None:
 
 
 class _Walk:
-    """A ``Suggest`` that follows ``path`` (an index per knob asked for) and then always takes the first option."""
+    """A ``Suggest`` that follows ``path`` (one index per knob) and then takes first options."""
 
     def __init__(self, path: list[int]) -> None:
         self._path = path
@@ -64,12 +60,12 @@ class _Walk:
         self.values: dict[str, Any] = {}
 
     def next_path(self) -> list[int] | None:
-        """Return the path of the leaf after this one, or None if it was the last."""
+        """Return the path of the next leaf, or None after the last."""
         taken = list(self._taken)
         while taken:
             index, options = taken.pop()
             if index + 1 < options:
-                return [one for one, _ in taken] + [index + 1]
+                return [earlier for earlier, _ in taken] + [index + 1]
         return None
 
     def real(self, name: str, low: float, high: float, log: bool) -> float:
@@ -101,5 +97,5 @@ def _spaced(low: float, high: float, points: int, *, log: bool) -> list[float]:
         return [low]
     if log:
         inner = _spaced(math.log(low), math.log(high), points, log=False)[1:-1]
-        return [low, *(math.exp(one) for one in inner), high]
+        return [low, *map(math.exp, inner), high]
     return [low, *(low + (high - low) * index / (points - 1) for index in range(1, points - 1)), high]

@@ -15,9 +15,9 @@ class TPE(Sampler):
 
     Attributes:
         startup_trials: The first trials, which are drawn at random.
-        multivariate: Whether knobs that go together have one model; else each knob has its own.
-        group: Whether each branch of a conditional space has a multivariate model of its own; without it, the knobs
-            that not every trial has are drawn at random.
+        multivariate: Whether the knobs of a branch have one model; else each knob has its own.
+        group: Whether each branch of a conditional space has its own multivariate model; else the knobs that some
+            trials lack are drawn at random.
     """
 
     startup_trials: Count = STARTUP_TRIALS
