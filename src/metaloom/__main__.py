@@ -1,4 +1,4 @@
-"""``python -m metaloom``: the command ``metaloom``, where its folder is not on the PATH."""
+"""``python -m metaloom``: the command ``metaloom``, for use without the PATH."""
 
 from metaloom.orchestrator.command_line.cli import main
 
