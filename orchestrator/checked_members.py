@@ -26,8 +26,7 @@ def check(
 ) -> Iterator[tuple[Mapping[str, Value], Resolved, Check]]:
     """Yield the choices, what they resolve to, and the check; the first, at the default, compares all estimators.
 
-    Raises:
-        BadInput: The experiment does not run on its data.
+    Raises BadInput if the experiment does not run on its data.
     """
     with Store(store).taken_back():
         rehearse(experiment, cache=store / CACHE_FOLDER, trust_code=trust_code)

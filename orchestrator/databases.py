@@ -1,4 +1,4 @@
-"""What the projections' SQLite files have in common: a write-ahead log, made before anybody else opens them."""
+"""The projections' SQLite files, made with a write-ahead log before any other program opens them."""
 
 import sqlite3
 from contextlib import closing
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def prepare_database(database: Path) -> None:
-    """Make a fresh SQLite file that logs ahead, which it then does for every program; a file that is there stays.
+    """Make a SQLite file with a write-ahead log, which it keeps for every program; leave an existing file unchanged.
 
-    A commit then waits for the disk once, not three times: most of what MLflow and Optuna cost a trial of no work.
+    A commit then waits for the disk once instead of three times, which were most of MLflow's and Optuna's cost.
     """
     if not database.exists():
         with closing(sqlite3.connect(database)) as connection:

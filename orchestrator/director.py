@@ -111,11 +111,7 @@ class Director:
         return self._may_propose() or any(self.scheduler.may_start(self.state, trial) for trial in waiting)
 
     def hear(self, message: Message) -> bool:
-        """Take a worker's message; return whether its trial goes on.
-
-        Raises:
-            BadEnvironment: The machine is at fault; the trial waits for a better one.
-        """
+        """Take a worker's message; return whether its trial goes on; raises BadEnvironment for a fault of the machine."""
         if message.report is not None:
             return self.report(message.trial, message.report, worker=message.worker) == CONTINUE
         if message.environment:

@@ -70,11 +70,7 @@ class Store:
         self.optuna_database = self.path / "optuna.db"
 
     def create(self) -> "Store":
-        """Make the folder, for its owner only, and check that it can be written.
-
-        Raises:
-            StoreError: It cannot be made or written, or its disk is nearly full.
-        """
+        """Make the folder, for its owner only; raises StoreError if it cannot be written or its disk is nearly full."""
         with explained(self.path):
             existed = self.path.exists()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)

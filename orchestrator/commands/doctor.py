@@ -46,10 +46,7 @@ def doctor(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what this machine has and lacks.
-
-    Versions, devices, Ray, write access and free disk, in one table.
-    """
+    """Show what this machine has and lacks: versions, devices, Ray, write access and free disk."""
     with answering(as_json) as answer:
         findings = [asdict(finding) for finding in examine(store, try_ray=ray)]
         answer.give({"findings": findings}, lambda screen: _show_findings(screen, findings))

@@ -19,7 +19,7 @@ with deferred():
 def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show a search and its trials, and what the best one has learned.
 
-    Each with its state, objective, 95% interval, knobs and time; what was learned in words, and where it is drawn.
+    Each trial has its state, objective, 95% interval, knobs and time; what was learned has captions and figures.
     """
     with answering(as_json) as answer:
         draw_if_missing(store, name)

@@ -30,8 +30,7 @@ class ExecutorRequest:
 
     Attributes:
         interruption: Holds the signals.
-        resources: The resources section, for each trial: ``cpus``, ``gpus`` (fractions allowed), ``memory`` (bytes),
-            ``perturbation_workers``.
+        resources: Of each trial: ``cpus``, ``gpus`` (fractions allowed), ``memory`` (bytes), ``perturbation_workers``.
         concurrency: Trials at a time; None: as many as the resources hold.
         address: Of a cluster; None: on this machine.
     """

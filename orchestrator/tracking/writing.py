@@ -54,8 +54,8 @@ class RunWriter:
     """Writes the events of one search to its runs.
 
     Args:
-        folder: Folder of the search, for its artifacts.
-        store: The store, for the figures.
+        folder: Folder of the search.
+        store: The store.
         warn: Receives a line for each figure that cannot be drawn.
         search_id: Distinguishes two searches of one name on one server.
         created_at: When the search was created, in seconds since the epoch.
