@@ -111,7 +111,7 @@ class Director:
         return self._may_propose() or any(self.scheduler.may_start(self.state, trial) for trial in waiting)
 
     def hear(self, message: Message) -> bool:
-        """Take a worker's message; return whether its trial goes on; raises BadEnvironment for a fault of the machine."""
+        """Take a worker's message; return whether its trial goes on; raises BadEnvironment for a machine fault."""
         if message.report is not None:
             return self.report(message.trial, message.report, worker=message.worker) == CONTINUE
         if message.environment:
