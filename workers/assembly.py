@@ -6,6 +6,7 @@ from pathlib import Path
 from metaloom import learners
 from metaloom.learners.base import Learner
 from metaloom.learners.build import only_read
+from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.outer import OuterConfig
@@ -62,20 +63,29 @@ def assemble(
     outer = OuterConfig.of(config.outer)
     device = prepare_device(config.resources, outer.precision)
     source = data.open_source(config.tasks, seed=config.seed if seed is None else seed, cache=cache)
-    if not starts_from_bundle(config.learner):
-        start = None
-    elif start is None:
-        start = bundle_start(config.learner)
+    start = bundle_start(config.learner) if start is None else start
     try:
-        learner = learners.build_learner(
-            learner=only_read(config.learner),
-            inner=config.inner,
-            outer=config.outer,
-            task=source.shape,
-            start=start,
-            mapper=mapper,
-            trust_code=trust_code,
-        )
+        learner = learner_of(config, source.shape, start=start, mapper=mapper, trust_code=trust_code)
     except NotRegistered as problem:  # the experiment was valid where it was begun
         raise LearnerError(f"{problem}; {NEEDED}") from problem
     return Assembly(source, learner, device, outer)
+
+
+def learner_of(
+    config: TrialConfig,
+    task: TaskShape,
+    *,
+    start: Tensors | None = None,
+    mapper: Mapper = one_by_one,
+    trust_code: bool = False,
+) -> Learner:
+    """Build a trial's learner; ``start`` is used where ``learner.initialization`` names a bundle, and only there."""
+    return learners.build_learner(
+        learner=only_read(config.learner),
+        inner=config.inner,
+        outer=config.outer,
+        task=task,
+        start=start if starts_from_bundle(config.learner) else None,
+        mapper=mapper,
+        trust_code=trust_code,
+    )

@@ -18,29 +18,22 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from metaloom import learners
 from metaloom.learners.base import Learner
-from metaloom.learners.build import only_read
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.outer import OuterConfig
 from metaloom.learners.plugins import NEEDED
-from metaloom.learners.tensors import Tensors
 from metaloom.workers.adapted import AdaptedModel, read_support
+from metaloom.workers.assembly import learner_of
 from metaloom.workers.bundle_writing import task_of
 from metaloom.workers.checkpoint import Knowledge, different_leaves, read_knowledge
 from metaloom.workers.data import open_source
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.errors import BundleError, CheckpointError
-from metaloom.workers.manifest import (
-    BUNDLE_CONFIG_FILE,
-    CARD_FILE,
-    check_file,
-    read_manifest,
-)
-from metaloom.workers.pretrained import parameters_of, starts_from_bundle
+from metaloom.workers.manifest import BUNDLE_CONFIG_FILE, CARD_FILE, check_file, read_manifest
+from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
@@ -134,7 +127,7 @@ class Bundle:
             return self._learner
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
         body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
-        other = _build(self.config, task, body, trust_code=True)  # as this bundle was opened
+        other = learner_of(self.config, task, start=body, trust_code=True)  # as this bundle was opened
         if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
             return other
         if ways < self.task.outputs:
@@ -170,7 +163,7 @@ def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = Fa
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
     knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
     try:
-        learner = _build(config, task, parameters_of(knowledge), trust_code)
+        learner = learner_of(config, task, start=parameters_of(knowledge), trust_code=trust_code)
     except LearnerError as problem:
         advice = f"{NEEDED}, or the metaloom that wrote the bundle ({manifest.get('metaloom', 'unknown')})"
         raise BundleError(f"{folder}: {problem}; {advice}") from problem
@@ -211,18 +204,6 @@ class PyFunc:
 def _load_pyfunc(path: str) -> PyFunc:
     """Open a bundle for ``mlflow.pyfunc.load_model``, which looks for a function of this name."""
     return PyFunc(load_bundle(path))
-
-
-def _build(config: TrialConfig, task: TaskShape, start: Tensors, trust_code: bool) -> Learner:
-    """Build the learner; one that started from another bundle finds its start in its own meta-knowledge."""
-    return learners.build_learner(
-        learner=only_read(config.learner),
-        inner=config.inner,
-        outer=config.outer,
-        task=task,
-        start=start if starts_from_bundle(config.learner) else None,
-        trust_code=trust_code,
-    )
 
 
 def _read_yaml(text: str) -> Any:

@@ -8,38 +8,25 @@ from typing import Any
 
 from torch import Generator
 
-from metaloom import learners
 from metaloom.learners.base import Learner
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import discretized
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.assembly import Assembly, assemble
+from metaloom.workers.assembly import Assembly, assemble, learner_of
 from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
-from metaloom.workers.data.base import SampledEpisode, TaskSource
+from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS
 from metaloom.workers.progress import Progress, Tally, solution_text, solution_warning
+from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeRecorder, Seen
-from metaloom.workers.records.names import (
-    ADAPT_SECONDS,
-    CHECKPOINTS_FOLDER,
-    EPISODES_FOLDER,
-    META_KNOWLEDGE_FILE,
-    PARAMETERS,
-    RECORDING_SECONDS,
-    SECONDS,
-    TRAIN,
-    VALIDATION,
-    VALIDATION_ACCURACY,
-    VALIDATION_LOSS,
-)
 from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.folder import count_parameters, describe_trial, described_estimator, own_start
 from metaloom.workers.trial.loop import OuterLoop, OuterStep, Stage, TrialState
 
-_VALIDATED = (VALIDATION_ACCURACY, VALIDATION_LOSS, ADAPT_SECONDS)
+_VALIDATED = (names.VALIDATION_ACCURACY, names.VALIDATION_LOSS, names.ADAPT_SECONDS)
 
 
 class Trial:
@@ -69,16 +56,14 @@ class Trial:
         mapper: Mapper = one_by_one,
     ) -> None:
         with memory_advice(config):
-            parts = assembly or assemble(
-                config, cache=cache, start=own_start(config, directory), mapper=mapper, trust_code=True
-            )
+            start = own_start(config, directory)  # code that it names was admitted with its search
+            parts = assembly or assemble(config, cache=cache, start=start, mapper=mapper, trust_code=True)
         self.config, self.directory, self._mapper = config, directory, mapper
-        self.source: TaskSource = parts.source
-        self.learner: Learner = parts.learner
+        self.source, self.learner = parts.source, parts.learner
         self.device, self.outer = parts.device, parts.outer
-        self.metric = f"{VALIDATION}_{self.learner.task.task_kind.metric}"
-        self._recorder = EpisodeRecorder(directory / EPISODES_FOLDER, parts.origin(config))
-        self._checkpoints = CheckpointFolder(directory / CHECKPOINTS_FOLDER)
+        self.metric = f"{names.VALIDATION}_{self.learner.task.task_kind.metric}"
+        self._recorder = EpisodeRecorder(directory / names.EPISODES_FOLDER, parts.origin(config))
+        self._checkpoints = CheckpointFolder(directory / names.CHECKPOINTS_FOLDER)
         self._progress = Progress()
         self._state = TrialState()
         self._best: dict[str, Tensors] = {}
@@ -144,8 +129,7 @@ class Trial:
 
     def _train(self, end: int) -> Tally:
         tally, loop = Tally(), self._loop
-        first = 0 if self._progress.retraining is None else self.outer.steps
-        stage = Stage(first, self._stage_end())
+        stage = Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
         while self.step < end:
             started = time.perf_counter()
             sampled = self._sample(loop.first_episode(self.step))
@@ -161,31 +145,24 @@ class Trial:
 
     def _sample(self, first: int) -> list[SampledEpisode]:
         """Draw the episodes of an outer step: which they are depends on nothing but the step."""
-        available = self.source.available(TRAIN)
+        available = self.source.available(names.TRAIN)
         numbers = range(first, first + self.outer.meta_batch)
-        return [self.source.episode(TRAIN, n if available is None else n % available) for n in numbers]
+        return [self.source.episode(names.TRAIN, n if available is None else n % available) for n in numbers]
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
-        evaluation = evaluate_learner(
-            self.learner,
-            self._state.phi,
-            self._state.learner,
-            self.source,
-            VALIDATION,
-            self.outer.validation_episodes,
-            device=self.device,
-            seeds=self.config.seeds,
-        )
+        phi, state, count = self._state.phi, self._state.learner, self.outer.validation_episodes
+        split, device, seeds = names.VALIDATION, self.device, self.config.seeds
+        evaluation = evaluate_learner(self.learner, phi, state, self.source, split, count, device=device, seeds=seeds)
         check_validation(evaluation.mean, self.config, self.step)
-        self._recorder.add(Seen(VALIDATION, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds))
+        self._recorder.add(Seen(split, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds))
         self._progress.episodes += evaluation.episodes
         return evaluation
 
     def _record(self, sampled: list[SampledEpisode], taken: OuterStep, first: int, seconds: float) -> None:
         drawn = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
-        each = seconds / len(sampled)
-        self._recorder.add(Seen(TRAIN, self.step, drawn, taken.meta.outcomes, each, taken.norm))
+        seen = Seen(names.TRAIN, self.step, drawn, taken.meta.outcomes, seconds / len(sampled), taken.norm)
+        self._recorder.add(seen)
 
     def _next_validation(self) -> int:
         every = self.outer.validate_every
@@ -206,21 +183,15 @@ class Trial:
         chosen = discretized(self.config.learner, self._state.phi)
         self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
         self._best = {}
-        self._take_learner(chosen)
+        self.learner = self._retrained(chosen)
         self._begin(self.device.place(self.learner.init(self._generator("retrain", self.step))))
         described = ", ".join(f"{name} {value}" for name, value in chosen["architecture"].items() if name != "kind")
         self._notes = (f"retraining {chosen['architecture']['kind']}: {described}",)
         self._describe()
 
-    def _take_learner(self, section: Mapping[str, Any]) -> None:
-        self.learner = learners.build_learner(
-            learner=section,
-            inner=self.config.inner,
-            outer=self.config.outer,
-            task=self.source.shape,
-            mapper=self._mapper,
-            trust_code=True,  # its search was admitted with the code that it names
-        )
+    def _retrained(self, section: Mapping[str, Any]) -> Learner:
+        config = replace(self.config, learner=section)
+        return learner_of(config, self.source.shape, mapper=self._mapper, trust_code=True)
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
         """Say how the trial stands, and whether it is over."""
@@ -233,7 +204,7 @@ class Trial:
         self._warnings += (warning,) if warning else ()
         report = Report(
             step=self.step,
-            metrics={**metrics, **self._validation_metrics(evaluation)},
+            metrics={**metrics, **self._validated(evaluation)},
             interval=evaluation.interval,
             scores=evaluation.scores,
             episodes=progress.episodes,
@@ -253,8 +224,7 @@ class Trial:
         if patience is not None and progress.stale >= patience and self.step < self._last_step():
             notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
             progress.finished = True
-        if self.step >= self._last_step():
-            progress.finished = True
+        progress.finished |= self.step >= self._last_step()
         if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
             report = self._return_to_best(report, progress.best)
             notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
@@ -268,16 +238,16 @@ class Trial:
         validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
         return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
-    def _validation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
+    def _validated(self, evaluation: Evaluation) -> dict[str, float]:
         loss, _, _ = mean_interval(evaluation.losses)
-        metrics = {
-            VALIDATION_LOSS: loss,
-            SECONDS: self._progress.seconds,
-            ADAPT_SECONDS: evaluation.seconds,
-            PARAMETERS: float(count_parameters(self._state.phi) + count_parameters(self._state.learner)),
-            RECORDING_SECONDS: self._progress.recording_seconds,
+        return {
+            self.metric: evaluation.mean,
+            names.VALIDATION_LOSS: loss,
+            names.SECONDS: self._progress.seconds,
+            names.ADAPT_SECONDS: evaluation.seconds,
+            names.PARAMETERS: float(count_parameters(self._state.phi) + count_parameters(self._state.learner)),
+            names.RECORDING_SECONDS: self._progress.recording_seconds,
         }
-        return {self.metric: evaluation.mean, **metrics}
 
     def _store(self, report: Report) -> None:
         """Write the checkpoint, and at the end the meta-knowledge."""
@@ -285,11 +255,9 @@ class Trial:
         self._progress.last = report
         if self.finished:
             best = self._progress.best if self.outer.keeps_best else None
-            write_knowledge(
-                self.directory / META_KNOWLEDGE_FILE,
-                {"phi": self._state.phi, "state": self._state.learner},
-                {"step": str((best or report).step)},
-            )
+            learned = {"phi": self._state.phi, "state": self._state.learner}
+            path = self.directory / names.META_KNOWLEDGE_FILE
+            write_knowledge(path, learned, {"step": str((best or report).step)})
         self._checkpoints.write(self._groups(), self._progress.to_json())
         self._place(self._groups())
         self._progress.seconds += time.perf_counter() - started
@@ -297,8 +265,7 @@ class Trial:
     def _groups(self) -> dict[str, Tensors]:
         """Every tensor of the trial, by group."""
         best = {f"best_{group}": tensors for group, tensors in self._best.items()}
-        state = self._state
-        return {"phi": state.phi, "state": state.learner, "optimizer": state.optimizer, **best}
+        return {"phi": self._state.phi, "state": self._state.learner, "optimizer": self._state.optimizer, **best}
 
     def _place(self, groups: Mapping[str, Tensors]) -> None:
         """Go on from these tensors, as a process that read them from a file would."""
@@ -309,7 +276,7 @@ class Trial:
     def _restore_or_begin(self) -> None:
         found, self._warnings = self._checkpoints.newest()
         if found is not None and found.facts.get("retraining"):
-            self._take_learner(found.facts["retraining"])
+            self.learner = self._retrained(found.facts["retraining"])
         phi = self.learner.init(self._generator("init", 0))
         if found is None:
             self._begin(self.device.place(phi))
@@ -317,12 +284,9 @@ class Trial:
             check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
             self._progress = Progress.from_json(found.facts)
             self._place(found.tensors)
-            start, _ = OPTIMIZERS[self.outer.optimizer]
-            fresh = start(self._state.phi)
-            if fresh.keys() != self._state.optimizer.keys():
-                self._state = replace(
-                    self._state, optimizer=fresh
-                )  # a checkpoint taken over from a trial with another one
+            fresh = OPTIMIZERS[self.outer.optimizer][0](self._state.phi)
+            if fresh.keys() != self._state.optimizer.keys():  # taken over from a trial with another optimizer
+                self._state = replace(self._state, optimizer=fresh)
         self._recorder.resume(self.step)
 
     def _begin(self, phi: Tensors) -> None:
