@@ -48,13 +48,13 @@ def resolved(method, learner, **outer):
     for name, settings in learner.items():
         slots[name] = {**slots.get(name, {}), **settings}
     section = {"steps": 20, "meta_batch": 4, "validate_every": 10, "validation_episodes": 10} | dict(recipe.outer)
-    return {"method": method, **slots}, dict(recipe.inner), section | {"strategy": "loop"} | outer
+    return {"method": method, **only_read(slots)}, dict(recipe.inner), section | {"strategy": "loop"} | outer
 
 
 def trained(directory, method, learner, source, shape, tasks):
     slots, inner, outer = resolved(method, learner)
     one = TrialConfig("test", 3, 5, tasks, slots, inner, outer, {"device": "cpu"})
-    built = build_learner(learner=only_read(slots), inner=inner, outer=outer, task=shape)
+    built = build_learner(learner=slots, inner=inner, outer=outer, task=shape)
     trial = Trial(one, directory, cache=directory, assembly=Assembly(source, built, CPU, OuterConfig.of(outer)))
     while not trial.finished:
         trial.advance()
