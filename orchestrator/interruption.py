@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a search: once ends it with complete records, twice ends the process at once."""
+"""Ctrl-C and SIGTERM in a search: the first ends it with complete records, the second ends the process at once."""
 
 import contextlib
 import os

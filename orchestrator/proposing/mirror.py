@@ -116,7 +116,7 @@ class OptunaProjection:
             study = optuna.create_study(
                 storage=storage,
                 study_name=search,
-                directions=[one.direction for one in settings.objectives],
+                directions=[objective.direction for objective in settings.objectives],
                 load_if_exists=True,
             )
         self._database, self._mirror = database, TrialMirror(storage, study, settings)

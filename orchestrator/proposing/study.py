@@ -103,7 +103,7 @@ class Proposer:
         self._storage = optuna.storages.InMemoryStorage()
         self._study = optuna.create_study(
             storage=self._storage,
-            directions=[one.direction for one in settings.objectives],
+            directions=[objective.direction for objective in settings.objectives],
             sampler=optuna.samplers.RandomSampler(seed=seed),
             pruner=optuna.pruners.NopPruner(),
         )

@@ -122,5 +122,6 @@ def start_projections(
         others: More projections, such as Optuna's (``Deferred``).
     """
     mlflow = MlflowProjection(folder, store=store, tracking=tracking, warn=warn)
-    first = Outbox(folder, mlflow, warn=warn, state=mlflow.state)
-    return Outboxes([outbox.start() for outbox in (first, *(Outbox(folder, one, warn=warn) for one in others))])
+    outboxes = [Outbox(folder, mlflow, warn=warn, state=mlflow.state)]
+    outboxes += [Outbox(folder, other, warn=warn) for other in others]
+    return Outboxes([outbox.start() for outbox in outboxes])

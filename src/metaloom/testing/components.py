@@ -82,8 +82,8 @@ class ComponentContract(Contract):
         knobs = {name for name, value in row.settings.items() if isinstance(value, Mapping)}
         assert bool(learned) == (registered.learns or bool(knobs))
         assert all(any(name.startswith(f"{slot}/{knob}") for name in learned) for knob in knobs)
-        seen = learner.meta_step(phi, state, [episode_of(task, 1), episode_of(task, 2)], seeded(0))
-        for leaf, value in seen.gradient.items():
+        result = learner.meta_step(phi, state, [episode_of(task, 1), episode_of(task, 2)], seeded(0))
+        for leaf, value in result.gradient.items():
             assert torch.isfinite(value).all(), leaf
             assert float(value.abs().max()) > 0, leaf
 

@@ -106,9 +106,9 @@ class EstimatorContract(Contract):
         learner = built(settings, task, inner={"proximal": 1.0, "mode": mode}, estimator=chosen)
         phi, state = begun(learner)
         before = {name: value.clone() for name, value in phi.items()}
-        seen = learner.meta_step(phi, state, [episode_of(task, 0)], seeded(0))
-        assert set(seen.gradient) == set(phi)
-        for name, value in seen.gradient.items():
+        result = learner.meta_step(phi, state, [episode_of(task, 0)], seeded(0))
+        assert set(result.gradient) == set(phi)
+        for name, value in result.gradient.items():
             assert torch.isfinite(value).all(), name
             assert float(value.abs().max()) > 0, name
             assert torch.equal(phi[name], before[name])

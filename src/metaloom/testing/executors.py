@@ -32,7 +32,7 @@ class Opened:
 
     Args:
         kind: Its name.
-        interruption: Where signals are seen.
+        interruption: Holds the signals.
     """
 
     def __init__(self, kind: str, interruption: Interruption) -> None:

@@ -66,10 +66,10 @@ def trained(learner: Learner, task: TaskShape, rate: float, steps: int) -> tuple
     losses = []
     for step in range(steps):
         episodes = [learnable(task, seed) for seed in range(2 if not learner.online else 1)]
-        seen = learner.meta_step(phi, state, episodes, seeded(step))
-        moved = {n: phi[n] - rate * g / (g.abs().max() + 1e-12) for n, g in seen.gradient.items()}
-        phi, state = moved, learner.advance(moved, seen.state, episodes, seeded(step))
-        losses.append(seen.loss)
+        result = learner.meta_step(phi, state, episodes, seeded(step))
+        moved = {n: phi[n] - rate * g / (g.abs().max() + 1e-12) for n, g in result.gradient.items()}
+        phi, state = moved, learner.advance(moved, result.state, episodes, seeded(step))
+        losses.append(result.loss)
     return phi, state, losses
 
 
@@ -108,8 +108,8 @@ class MethodContract(Contract):
         assert phi
         gradient: Tensors = {}
         for _ in range(2):  # Meta-Weight-Net's first layer, say, may see nothing at the very first losses
-            seen = learner.meta_step(phi, state, [learnable(task, 1), learnable(task, 2)], seeded(0))
-            state, gradient = seen.state | state, seen.gradient
+            result = learner.meta_step(phi, state, [learnable(task, 1), learnable(task, 2)], seeded(0))
+            state, gradient = result.state | state, result.gradient
         assert set(gradient) == set(phi)
         for leaf, value in gradient.items():
             assert value.shape == phi[leaf].shape

@@ -52,10 +52,10 @@ class SamplerContract(Contract):
     def test_so_does_one_that_was_killed_while_three_trials_ran(self, sampler: str) -> None:
         whole, killed = (bowls.Exploration(self.section(sampler), seed=2) for _ in range(2))
         for number in range(30):
-            for one in (whole, killed):
-                one.begin()
+            for exploration in (whole, killed):
+                exploration.begin()
                 if number >= 2:
-                    one.end(number - 2)
+                    exploration.end(number - 2)
             if number % 5 == 4:
                 killed.kill()
         assert killed.trials == whole.trials

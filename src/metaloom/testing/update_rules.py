@@ -51,7 +51,7 @@ def away(field: Field, now: Any) -> list[Any]:
     if field.name == "rate":
         return [0.7 * now]
     if field.options:
-        return [one for one in field.options if one != now]
+        return [option for option in field.options if option != now]
     if isinstance(field.domain, Real):
         return [(field.domain.low + field.domain.high) / 2]
     if isinstance(field.domain, Int):
@@ -131,21 +131,21 @@ class UpdateRuleContract(Contract):
                 max(errors_by_slot(learner, [episode_of(TASK, 1)], directions=1, length=length).values())
                 for length in (1e-4, 2e-5)
             )
-            assert any(one < 1e-8 for one in tried)
+            assert any(largest < 1e-8 for largest in tried)
         exact = self.estimated(variant, PATH, "unroll")
         assert exact is not None
         for kind in ESTIMATORS:
             if ESTIMATORS[kind].exact:
-                found = self.estimated(variant, PATH, kind)
-                assert found is not None and error(found[0], exact[0]) < 1e-10, kind
+                result = self.estimated(variant, PATH, kind)
+                assert result is not None and error(result[0], exact[0]) < 1e-10, kind
 
     def test_what_is_cut_nowhere_is_exact(self, variant: Variant, cutting: str) -> None:
-        found, exact = (self.estimated(variant, PATH, one) for one in (cutting, "unroll"))
+        result, exact = (self.estimated(variant, PATH, kind) for kind in (cutting, "unroll"))
         assert exact is not None
         if cutting == "segments":
-            assert found is None
+            assert result is None
         else:
-            assert found is not None and error(found[0], exact[0]) < 1e-10
+            assert result is not None and error(result[0], exact[0]) < 1e-10
 
     def test_at_a_solution_an_implicit_estimator_is_right_or_refused(self, variant: Variant) -> None:
         kinds = [kind for kind in ESTIMATORS if ESTIMATORS[kind].at_solution]
