@@ -21,24 +21,15 @@ from metaloom import load_bundle
 from metaloom.learners import ESTIMATORS, METHODS, Learner, build_learner
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.tensors import Tensors
-from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, built, episode_of, seeded
+from metaloom.testing.estimators import KNOWLEDGE
+from metaloom.testing.methods import FEW_SHOT, learnable
+from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.data import open_source
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
-from tests.support.registry_rows import (
-    CELLS,
-    COMPONENT_ROWS,
-    CONV,
-    FEW_SHOT,
-    KNOWLEDGE,
-    SMALL,
-    begun,
-    component_learner,
-    learnable,
-    method,
-)
+from tests.support.registry_rows import CELLS, COMPONENT_ROWS, CONV, SMALL, component_learner, method
 
 Built = tuple[Learner, TaskShape]
 # what the two round alike to: a convolution of the CPU's own kernels is another on the device
