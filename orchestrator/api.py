@@ -16,7 +16,7 @@ from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.summary import SearchSummary
 from metaloom.orchestrator.trust import with_network
-from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.records import names as records
 from metaloom.workers.records.objectives import SearchSettings
@@ -130,6 +130,7 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], path:
         "seed": experiment.seed,
         "seeds": records.SEEDS_VERSION,
         "fingerprint": experiment.fingerprint(),
+        "fingerprint_version": FINGERPRINT_VERSION,
         "trials": settings.trials,
         "settings": settings.to_document(),
         "warm_start": starts(experiment, store),

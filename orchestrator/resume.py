@@ -13,7 +13,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.summary import SearchSummary, summarize
 from metaloom.orchestrator.trust import admit
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.experiment import Experiment
+from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
 
@@ -94,15 +94,16 @@ def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:
         raise SearchError(f"search '{name}' was killed before its first record; remove {folder} and search again")
     other = f"search '{name}' was begun by another version of metaloom"
     advice = "resume it with that version, or begin a new search"
+    version = created.get("fingerprint_version", FIRST_FINGERPRINT_VERSION)
     try:
-        begun = load_experiment(created["experiment"])
+        begun = load_experiment(created["experiment"], fingerprint_version=version)
     except ExperimentError as error:
         raise SearchError(f"{other}, and this one does not take its experiment: {error}; {advice}") from error
     if begun.fingerprint() != created["fingerprint"]:
         raise SearchError(f"{other}, for which its file means something else; {advice}")
     file = created.get("file")
     if file and Path(file).is_file():
-        now = load_experiment(file, created["overrides"])
+        now = load_experiment(file, created["overrides"], fingerprint_version=version)
         if now.fingerprint() != created["fingerprint"]:
             changes = _changes(_document(begun), _document(now))
             raise SearchError(

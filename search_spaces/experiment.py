@@ -22,6 +22,8 @@ from metaloom.search_spaces.validation import validation_problems
 # what may change without changing any trial's result
 NOT_IN_FINGERPRINT = ("trials", "time_budget_s", "concurrency", "retries")
 DEFAULT_NAME = "search"
+# Version 1, of metaloom 0.1, keeps the slots that a solver does not use; version 2 leaves them out.
+FIRST_FINGERPRINT_VERSION, FINGERPRINT_VERSION = 1, 2
 
 
 class Experiment(Settings):
@@ -61,14 +63,14 @@ class Experiment(Settings):
         if problems.found:
             raise ExperimentError(problems.found)
 
-    def _build(self, document: dict[str, Any], problems: Problems) -> None:
+    def _build(self, document: dict[str, Any], problems: Problems, version: int = FINGERPRINT_VERSION) -> None:
         try:
             super().__init__(**_with_strategies(document, problems))
             search: SearchSettings | None = self.search
         except ValidationError as error:
             validation_problems(error, document, type(self), problems)
             search = None
-        space = parse_space(document, problems)
+        space = parse_space(document, problems, keep_unread=version == FIRST_FINGERPRINT_VERSION)
         if search is None:
             return
         check_consistency(space, search, self.resources, problems)
@@ -78,18 +80,19 @@ class Experiment(Settings):
         self._space, self._document = space, document
 
     @classmethod
-    def from_document(cls, document: Document) -> "Experiment":
+    def from_document(cls, document: Document, fingerprint_version: int = FINGERPRINT_VERSION) -> "Experiment":
         """Read a parsed document.
 
         Args:
             document: Raw values and where each was given.
+            fingerprint_version: How it is read: as when a stored search began.
 
         Raises:
             ExperimentError: With the origin of every problem.
         """
         problems = Problems(document.origins)
         experiment = cls.__new__(cls)
-        experiment._build(document.data, problems)
+        experiment._build(document.data, problems, fingerprint_version)
         if problems.found:
             raise ExperimentError(problems.found, document.source)
         experiment._source_text, experiment._origins = document.text, document.origins

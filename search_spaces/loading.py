@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.search_spaces.errors import ExperimentError, Problem
-from metaloom.search_spaces.experiment import DEFAULT_NAME, Experiment
+from metaloom.search_spaces.experiment import DEFAULT_NAME, FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.reading.document import MAX_BYTES, Document, read_yaml
 from metaloom.search_spaces.reading.overrides import with_overrides
 from metaloom.search_spaces.reading.plain import plain
 from metaloom.search_spaces.reading.presets import preset_names, preset_path
 
 
-def load_experiment(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    fingerprint_version: int = FINGERPRINT_VERSION,
+) -> Experiment:
     """Read an experiment and check all of it.
 
     Args:
         source: A YAML file, the name of a preset, or a mapping of sections.
         overrides: ``PATH=VALUE`` each, as for ``--set``.
+        fingerprint_version: What the journal of a stored search holds: the experiment is read as it was then.
 
     Raises:
         ExperimentError: With every problem: its file and line, its path, what was given, what is
@@ -31,7 +37,7 @@ def load_experiment(source: str | Path | Mapping[str, Any], overrides: Sequence[
         path = find_experiment(source)
         document = read_yaml(_read(path), path.name)
         document.data.setdefault("name", _name_of(path))
-    return Experiment.from_document(with_overrides(document, overrides))
+    return Experiment.from_document(with_overrides(document, overrides), fingerprint_version)
 
 
 def find_experiment(source: str | Path) -> Path:

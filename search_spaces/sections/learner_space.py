@@ -41,7 +41,9 @@ def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue
     return catalogues
 
 
-def parse_learner(raw: Any, place: Place, problems: Problems, *, kind: TaskKind = CLASSIFICATION) -> Node:
+def parse_learner(
+    raw: Any, place: Place, problems: Problems, *, kind: TaskKind = CLASSIFICATION, keep_unread: bool = False
+) -> Node:
     """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
 
     Args:
@@ -49,13 +51,14 @@ def parse_learner(raw: Any, place: Place, problems: Problems, *, kind: TaskKind 
         place: Where it stands.
         problems: Collects what is wrong.
         kind: The kind of task.
+        keep_unread: Whether slots that the solver does not use are kept, as version 0.1 did, not dropped or refused.
     """
     alternatives = expand(
         raw,
         METHOD,
         place,
         problems,
-        lambda member, at: parse_learner(member, at, problems, kind=kind),
+        lambda member, at: parse_learner(member, at, problems, kind=kind, keep_unread=keep_unread),
     )
     if alternatives is not None:
         return alternatives
@@ -71,7 +74,16 @@ def parse_learner(raw: Any, place: Place, problems: Problems, *, kind: TaskKind 
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
     catalogues = slot_catalogues(kind)
     recipe = _recipe(method, catalogues, (*place.path, METHOD), problems)
-    return _fill(raw, method, recipe, place, problems, catalogues)
+    for name in raw:
+        if name != METHOD and name not in catalogues:
+            problems.add((*place.path, name), unknown("slot", name, [METHOD, *catalogues]))
+    nodes: dict[str, Node] = {METHOD: Fixed(method)}
+    for name, catalogue in catalogues.items():
+        with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
+        nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
+    unread = set(catalogues) - slots_read(nodes[PREDICTION])
+    _drop_unread(nodes, unread & {UPDATE} if keep_unread else unread, raw, place, problems)
+    return Section(place, method or OWN, nodes)
 
 
 def _recipe(method: str | None, catalogues: Mapping[str, Catalogue], path: Path, problems: Problems) -> Recipe:
@@ -85,29 +97,17 @@ def _recipe(method: str | None, catalogues: Mapping[str, Catalogue], path: Path,
     return empty if wrong else METHODS[method]
 
 
-def _fill(
-    raw: Mapping[str, Any],
-    method: str | None,
-    recipe: Recipe,
-    place: Place,
-    problems: Problems,
-    catalogues: Mapping[str, Catalogue],
-) -> Section:
-    for name in raw:
-        if name != METHOD and name not in catalogues:
-            problems.add((*place.path, name), unknown("slot", name, [METHOD, *catalogues]))
-    nodes: dict[str, Node] = {METHOD: Fixed(method)}
-    for name, catalogue in catalogues.items():
-        with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
-        nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
+def _drop_unread(
+    nodes: dict[str, Node], unread: set[str], raw: Mapping[str, Any], place: Place, problems: Problems
+) -> None:
+    """Take out the slots that the solver does not use; each that was given is a problem."""
     kinds = " or ".join(kind for kind, _ in _kinds(nodes[PREDICTION]))
-    for name in [one for one in catalogues if one not in slots_read(nodes[PREDICTION])]:
+    for name in sorted(unread):
         del nodes[name]
         if name in raw:
             wrong = "takes no inner steps" if name == UPDATE else f"does not use {name}"
             advice = "remove it, or give prediction: linear"
-            problems.add((*place.path, name), f"{method or kinds} {wrong} (prediction {kinds}); {advice}")
-    return Section(place, method or OWN, nodes)
+            problems.add((*place.path, name), f"{raw.get(METHOD) or kinds} {wrong} (prediction {kinds}); {advice}")
 
 
 def _kinds(node: Node) -> Iterator[tuple[str, Section]]:

@@ -96,6 +96,12 @@ def test_the_interrupted_search_is_resumed_to_the_same_end(tmp_path: Path, docum
     assert_same(document(store, "resume", "interrupted"), EXPECTED["resume"])
 
 
+def test_a_search_over_solvers_is_resumed_to_the_same_end(tmp_path: Path, document: Document) -> None:
+    """Its prototypical learner holds slots that its solver does not use, one of them searched."""
+    store = Path(shutil.copytree(STORED / "solvers", tmp_path / "store"))
+    assert_same(document(store, "resume", "solvers"), EXPECTED["resume_solvers"])
+
+
 def test_the_bundle_adapts_and_is_evaluated(store: Path, document: Document) -> None:
     bundle = STORED / "bundles" / "finished"
     files = ["--support", STORED / "support.csv", "--query", STORED / "query.csv", "--label", "y"]
