@@ -1,11 +1,12 @@
 """A named collection, filled beside each class, whose misses teach the right spelling."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from metaloom.learners.errors import LearnerError, unknown
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class NotRegistered(LearnerError):  # noqa: N818
@@ -45,6 +46,16 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         return self._entries[self._checked(name)]
+
+    @overload
+    def get(self, name: str, /) -> T | None: ...
+
+    @overload
+    def get(self, name: str, /, default: T | D) -> T | D: ...
+
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """Return the entry, or ``default``: what is missing is no KeyError here, which ``Mapping.get`` waits for."""
+        return self._entries.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

@@ -24,7 +24,7 @@ from metaloom.search_spaces.reading.nodes import (
     walk_nodes,
 )
 from metaloom.search_spaces.sections.learner_space import METHOD, parse_learner, sections
-from metaloom.search_spaces.sections.loops import AUTO, task_kind
+from metaloom.search_spaces.sections.loops import AUTO, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Objective, Resources, SearchSettings
 from metaloom.search_spaces.sections.space import Space
 from metaloom.search_spaces.sections.strategies import KIND, samplers, schedulers, takes_one_objective
@@ -72,7 +72,7 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
             if domains(learner):
                 problems.add(path, f"{', '.join(domains(learner))} cannot be searched: a baseline is one learner")
             continue
-        for name, value in asked.items():
+        for name, value in under_searched_names(asked, knobs).items():
             if name not in knobs:
                 problems.add(path, unknown("searched knob", name, knobs))
             elif not holds(knobs[name], value):

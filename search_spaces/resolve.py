@@ -13,7 +13,7 @@ from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, Section, walk_nodes
 from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
-from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind
+from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Baseline
 
 __all__ = ["Given", "Resolved", "Suggest", "baseline", "baseline_name", "defaults", "resolve", "searched_knobs"]
@@ -135,7 +135,8 @@ def baseline(experiment: Experiment, asked: Baseline) -> Resolved:
         return _of_learner(experiment, {METHOD: asked})
     if METHOD in asked:
         return _of_learner(experiment, asked)
-    return resolve(experiment, Given(asked, defaults(experiment)))
+    values = under_searched_names(asked, searched_knobs(experiment))
+    return resolve(experiment, Given(values, defaults(experiment)))
 
 
 def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:

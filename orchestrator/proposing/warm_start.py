@@ -7,6 +7,7 @@ from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import holds
 from metaloom.search_spaces.resolve import searched_knobs
+from metaloom.search_spaces.sections.loops import under_searched_names
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import read_events
 from metaloom.workers.records.names import JOURNAL_FILE
@@ -32,8 +33,12 @@ def starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
     except SearchError as error:
         place = [experiment.origin(PATH), ".".join(PATH), str(error)]
         raise SearchError(": ".join(part for part in place if part)) from error
+    knobs = searched_knobs(experiment)
     return [
-        {"origin": f"warm_start:{wanted.search}/{trial.number}", "params": trial.params}
+        {
+            "origin": f"warm_start:{wanted.search}/{trial.number}",
+            "params": under_searched_names(trial.params, knobs),
+        }
         for trial in ranked[: wanted.trials]
     ]
 

@@ -1,10 +1,10 @@
 """The tasks, inner and outer sections: plain settings, any of which may be searched."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from metaloom.learners import ESTIMATORS, InnerConfig
 from metaloom.learners.errors import LearnerError, shown
@@ -20,6 +20,7 @@ from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section
 from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 
+T = TypeVar("T")
 AUTO = "auto"
 SOURCE = "source"
 
@@ -88,6 +89,15 @@ def parse_outer(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Pro
 def note_old_name(old: str, new: str) -> None:
     """Note, once in a process, that a setting has another name now."""
     logging.getLogger("metaloom").warning("%s is now called %s; the old name goes on being read", old, new)
+
+
+def under_searched_names(values: Mapping[str, T], knobs: Container[str]) -> dict[str, T]:
+    """Return values of knobs, each that was renamed under the one of its two names that is searched."""
+    other = {f"outer.{name}": f"outer.{twin}" for pair in OLD_NAMES.items() for name, twin in (pair, pair[::-1])}
+    return {
+        other[name] if name not in knobs and other.get(name, name) in knobs else name: value
+        for name, value in values.items()
+    }
 
 
 def _is_mapping(raw: Any, place: Place, problems: Problems) -> bool:

@@ -18,6 +18,7 @@ from metaloom.orchestrator import api
 from metaloom.orchestrator.api import resume, search, train
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.store import MINIMUM_FREE_BYTES, Store
+from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event
@@ -260,6 +261,17 @@ def test_a_warm_start_takes_the_best_of_an_earlier_search(tmp_path: Path, file: 
     best = ranking.best(first)
     assert best is not None
     assert second.trials[0].params == best.params and second.trials[0].origin == f"warm_start:first/{best.number}"
+
+
+def test_a_warm_start_takes_a_knob_recorded_under_its_old_name(tmp_path: Path, file: Path) -> None:
+    document = load_experiment(file).document
+    rest = {name: value for name, value in document["outer"].items() if name not in ("tasks", "meta_batch")}
+    for name, knob in (("first", "tasks"), ("second", "meta_batch")):
+        outer = {**rest, knob: {"search": [1, 2]}}
+        given = {**document, "outer": outer, "search": {"warm_start": "first"} if name == "second" else {}}
+        search(given, store=tmp_path / "store", executor="inline", trials=1, name=name)
+    first, second = (state_of(tmp_path / "store", name).trials[0].params for name in ("first", "second"))
+    assert second["outer.meta_batch"] == first["outer.tasks"]
 
 
 def test_what_a_warm_start_cannot_take_is_said(tmp_path: Path, file: Path) -> None:

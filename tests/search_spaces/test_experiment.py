@@ -89,7 +89,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: glyps\nlearner: maml", "no task source is named 'glyps'; did you mean 'glyphs'?"),
         ("tasks: sinusoid", "learner: not given, and has no default"),
         ("learner: maml", "tasks: not given, and has no default"),
-        ("tasks: {shots: 3}\nlearner: maml", "tasks.source: not given; name the task source (allowed: digits"),
+        ("tasks: {shots: 3}\nlearner: maml", "tasks.source: not given; name the task source (allowed: bilevel, digits"),
         ("tasks: folder\nlearner: maml", "tasks.path: not given, and has no default; give a text"),
         (
             "tasks: {source: glyphs, wayz: 5}\nlearner: maml",

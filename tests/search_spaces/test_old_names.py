@@ -7,7 +7,7 @@ import pytest
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import Given, defaults, resolve, searched_knobs
+from metaloom.search_spaces.resolve import Given, baseline, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sections.loops import note_old_name
 
 BASE = {"tasks": "sinusoid", "learner": "maml"}
@@ -45,6 +45,13 @@ def test_a_knob_keeps_the_name_that_it_was_recorded_under():
     assert list(searched_knobs(experiment)) == ["outer.tasks"]
     assert resolve(experiment, Given({"outer.tasks": 9}, defaults(experiment))).outer["meta_batch"] == 9
     assert list(searched_knobs(of({"meta_batch": "search"}))) == ["outer.meta_batch"]
+
+
+@pytest.mark.parametrize(("searched", "given"), [("meta_batch", "tasks"), ("tasks", "meta_batch")])
+def test_a_baseline_may_set_a_knob_by_either_name(searched, given):
+    experiment = Experiment(**BASE, outer={searched: {"search": [1, 2]}}, search={"baselines": [{f"outer.{given}": 2}]})
+    (asked,) = experiment.search.baselines
+    assert baseline(experiment, asked).outer["meta_batch"] == 2
 
 
 def test_a_wrong_value_is_told_where_it_was_given():

@@ -128,7 +128,7 @@ class Sources(Registry[type[Source]]):
     def add(self, name: str, entry: type[Source]) -> type[Source]:
         """Register a source and its settings; raises LearnerError if the name is taken."""
         super().add(name, entry)
-        if name not in TASK_SOURCES or TASK_SOURCES[name] is not entry.Config:  # else a package of 0.1 did it
+        if TASK_SOURCES.get(name) is not entry.Config:  # else a package of 0.1 did it
             TASK_SOURCES.add(name, entry.Config)
         return entry
 

@@ -1,0 +1,13 @@
+"""A registry is a mapping whose misses teach the right spelling."""
+
+import pytest
+
+from metaloom.learners.registry import NotRegistered, Registry
+
+
+def test_an_absent_name_is_refused_by_index_and_is_the_default_of_get() -> None:
+    colors: Registry[int] = Registry("color")
+    colors.add("red", 1)
+    assert colors.get("red") == 1 and colors.get("rad") is None and colors.get("rad", 7) == 7
+    with pytest.raises(NotRegistered, match="no color is named 'rad'; did you mean 'red'"):
+        colors["rad"]
