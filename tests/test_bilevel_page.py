@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaloom.learners import ESTIMATORS, PROBLEMS
 from metaloom.learners.errors import LearnerError
+from metaloom.orchestrator.errors import SearchError
 from metaloom.testing.problems import relative_error
 
 CHEAP = {"neumann": {"alpha": 0.05}, "evolution_strategies": {"pairs": 1}}
@@ -146,5 +147,5 @@ def test_a_registered_problem_is_named_in_an_experiment(page: dict[str, Any], tm
         store=tmp_path,
     )
     assert trained.state == "finished"
-    with pytest.raises(LearnerError, match=r"learner\.architecture: plays no part"):
+    with pytest.raises(SearchError, match=r"learner\.architecture: plays no part"):
         page["metaloom"].train(page["experiment"], overrides=["learner.architecture=linear"], store=tmp_path)

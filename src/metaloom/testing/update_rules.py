@@ -1,4 +1,4 @@
-"""Every estimator under every setting of an update rule: right, refused, or reported as unsolved; never silent.
+"""Every estimator under every setting of an update rule: right or refused.
 
 The settings come from the rules' configurations and the estimators from their registry.
 """
@@ -12,21 +12,19 @@ from metaloom.learners.domains import Int, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import Field, fields_of
-from metaloom.learners.hypergradients.problem import UNSOLVED
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
 from metaloom.learners.tensors import Tensors, flatten
 from metaloom.testing.contract import Contract
 from metaloom.testing.problems import begun, built, episode_of, errors_by_slot, seeded
-from metaloom.workers.progress import MOST_UNSOLVED
 
 TASK = TaskShape("regression", (2,), 1, single_task=True, counts=(5, 3, 4))
-PATH, CONVERGED = 3, 160  # inner steps: a short path, and enough to solve the proximal regression to rounding
+PATH, CONVERGED = 3, 80  # inner steps: a short path, and enough to solve the proximal regression to rounding
 # settings of an estimator at which it claims the exact hypergradient of this problem
 GENEROUS: Mapping[str, Mapping[str, Any]] = {
     "conjugate_gradient": {"iterations": 60},
     "normal_equations": {"iterations": 100},
-    "neumann": {"terms": 200, "alpha": 0.25},
-    "fixed_point": {"iterations": 200},
+    "neumann": {"terms": 60, "alpha": 0.18},
+    "fixed_point": {"iterations": 120},
     "nystrom": {"rank": 60, "rho": 1e-10},
     "truncated": {"last": 1000, "first_order_start": True},
     "segments": {"length": 1000},
@@ -89,7 +87,8 @@ class UpdateRuleContract(Contract):
     """The contract of update rules under every estimator, and of estimators under every update rule.
 
     Attributes:
-        rows: A rule's name to settings at which it solves a proximal linear regression in 160 steps.
+        rows: A rule's name to settings at which it solves a proximal linear regression, whose curvature is
+            between 4 and 8, in 80 steps.
         estimators: An estimator's name to settings at which it claims the exact hypergradient of that problem; those
             that are not here have their defaults.
     """
@@ -102,7 +101,7 @@ class UpdateRuleContract(Contract):
         return {"variant": found, "cutting": WHOLE_PATH}
 
     def learner_of(self, variant: Variant, steps: int, kind: str) -> Learner:
-        """Build a proximal linear regression whose start and example weights are learned."""
+        """Build a proximal linear regression whose start and example weights are learned; a strong term solves it soon."""
         settings = {
             "architecture": {"kind": "mlp", "hidden": []},
             "initialization": {"kind": "learned"},
@@ -111,17 +110,16 @@ class UpdateRuleContract(Contract):
             "update": {"kind": variant.rule, **variant.update, "steps": steps},
         }
         chosen = {"kind": kind, **self.estimators.get(kind, {})}
-        return built(settings, TASK, inner={"proximal": 1.0}, estimator=chosen)
+        return built(settings, TASK, inner={"proximal": 4.0 if steps == CONVERGED else 1.0}, estimator=chosen)
 
-    def estimated(self, variant: Variant, steps: int, kind: str) -> tuple[Tensors, dict[str, float]] | None:
-        """Return an estimator's hypergradient and diagnostics; None where it is refused."""
+    def estimated(self, variant: Variant, steps: int, kind: str) -> Tensors | None:
+        """Return an estimator's hypergradient; None where it is refused."""
         try:
             learner = self.learner_of(variant, steps, kind)
             phi, state = begun(learner)
-            step = learner.meta_step(phi, state, [episode_of(TASK, 1)], seeded(0))
+            return learner.meta_step(phi, state, [episode_of(TASK, 1)], seeded(0)).gradient
         except LearnerError:
             return None
-        return step.gradient, dict(step.diagnostics)
 
     def test_along_a_path_exact_estimators_agree_with_central_differences(self, variant: Variant) -> None:
         learner = self.learner_of(variant, PATH, "unroll")
@@ -137,7 +135,7 @@ class UpdateRuleContract(Contract):
         for kind in ESTIMATORS:
             if ESTIMATORS[kind].exact:
                 result = self.estimated(variant, PATH, kind)
-                assert result is not None and error(result[0], exact[0]) < 1e-10, kind
+                assert result is not None and error(result, exact) < 1e-10, kind
 
     def test_what_is_cut_nowhere_is_exact(self, variant: Variant, cutting: str) -> None:
         result, exact = (self.estimated(variant, PATH, kind) for kind in (cutting, "unroll"))
@@ -145,7 +143,7 @@ class UpdateRuleContract(Contract):
         if cutting == "segments":
             assert result is None
         else:
-            assert result is not None and error(result[0], exact[0]) < 1e-10
+            assert result is not None and error(result, exact) < 1e-10
 
     def test_at_a_solution_an_implicit_estimator_is_right_or_refused(self, variant: Variant) -> None:
         kinds = [kind for kind in ESTIMATORS if ESTIMATORS[kind].at_solution]
@@ -154,6 +152,5 @@ class UpdateRuleContract(Contract):
         learned = any(isinstance(value, dict) for value in variant.update.values())
         assert not learned or not answers  # no estimator at the solution sees what the update rule learns
         exact = self.estimated(variant, CONVERGED, "adjoint") if answers else None
-        for kind, (gradient, diagnostics) in answers.items():
-            assert exact is not None
-            assert error(gradient, exact[0]) < 1e-8 or diagnostics[UNSOLVED] > MOST_UNSOLVED, (kind, diagnostics)
+        for kind, gradient in answers.items():
+            assert exact is not None and error(gradient, exact) < 1e-8, kind
