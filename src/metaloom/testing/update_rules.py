@@ -87,8 +87,8 @@ class UpdateRuleContract(Contract):
     """The contract of update rules under every estimator, and of estimators under every update rule.
 
     Attributes:
-        rows: A rule's name to settings at which it solves a proximal linear regression, whose curvature is
-            between 4 and 8, in 80 steps.
+        rows: A rule's name to settings at which it solves a proximal linear regression, in 80 steps; its
+            curvature lies between 4 and 8.
         estimators: An estimator's name to settings at which it claims the exact hypergradient of that problem; those
             that are not here have their defaults.
     """
@@ -101,7 +101,7 @@ class UpdateRuleContract(Contract):
         return {"variant": found, "cutting": WHOLE_PATH}
 
     def learner_of(self, variant: Variant, steps: int, kind: str) -> Learner:
-        """Build a proximal linear regression whose start and example weights are learned; a strong term solves it soon."""
+        """Build a proximal linear regression whose start and example weights are learned."""
         settings = {
             "architecture": {"kind": "mlp", "hidden": []},
             "initialization": {"kind": "learned"},
