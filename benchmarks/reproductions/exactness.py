@@ -34,8 +34,9 @@ CASES: dict[str, dict[str, Any]] = {
         "imaml",
         {"kind": "conjugate_gradient", "iterations": 10},
         architecture=LINEAR,
-        update={"rate": 0.05, "steps": 200},
-    ),
+        update={"rate": 0.05, "steps": 200, "momentum": 0.0},
+    )
+    | {"inner": {"proximal": 2.0}},
 }
 
 

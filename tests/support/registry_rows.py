@@ -34,7 +34,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "anil": MethodRow(),
     "meta_sgd": MethodRow(),
     "maml_plus_plus": MethodRow(IMAGES, {"architecture": CONV}),
-    "imaml": MethodRow(unbiased=False),
+    "imaml": MethodRow(),
     "learned_optimizer": MethodRow(
         learner={
             "architecture": SMALL,
