@@ -279,9 +279,11 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
         search.tell(STARTED, *story({0: 0.7}), ENDED)
         search.journal.close()
     code = (
-        "import sys; from pathlib import Path; from metaloom.orchestrator.tracking.projection import drain; "
+        "import sys; from pathlib import Path; "
+        "from metaloom.orchestrator.tracking.projection import start_projections; "
         "store, name = Path(sys.argv[1]), sys.argv[2]; "
-        "left = drain(store / 'searches' / name, store=store, tracking={}, warn=print); sys.exit(len(left))"
+        "outboxes = start_projections(store / 'searches' / name, store=store, tracking={}, warn=print); "
+        "sys.exit(len(outboxes.close(100.0)))"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in names]
     assert [process.wait(120) for process in running] == [0, 0]
