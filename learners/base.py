@@ -5,14 +5,15 @@ loop learns), ``theta`` the fast weights (what the inner loop learns), both as
 dictionaries from a name to a tensor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Generator, Tensor
 
-from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.registry import Registry
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 
 
@@ -38,14 +39,18 @@ class MetaStep:
         gradient: One tensor per leaf of phi, of its shape and dtype.
         outcomes: One per episode.
         diagnostics: What the estimator says of itself, such as ``inner_gradient_norm`` and ``residual``.
-        state: The learner's state as far as the pass itself moved it (running statistics of batch norm).
+        state: The learner's state after the pass, such as batch norm's running statistics; None: as it was.
     """
 
     loss: float
     gradient: Tensors
     outcomes: tuple[EpisodeOutcome, ...]
     diagnostics: Mapping[str, float] = field(default_factory=dict)
-    state: Tensors = field(default_factory=dict)
+    state: LearnerState | None = None
+
+    def after(self, before: LearnerState) -> LearnerState:
+        """Return the state after the pass, given the one before it."""
+        return before if self.state is None else self.state
 
 
 class Adapted(Protocol):
@@ -92,27 +97,27 @@ class Learner(Protocol):
         """Return what the gradients of learned slots leave out by design, by the slot's name."""
         ...
 
-    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
-        """Return the persisting inner state of an online learner; empty for an episodic one."""
+    def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
+        """Return the state before the first outer step."""
         ...
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         ...
 
-    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+    def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Return the number whose derivative by phi ``meta_step`` estimates."""
         ...
 
-    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Take the real inner step with the new phi (online); an episodic learner returns ``state``."""
         ...
 
-    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+    def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
         ...
 
-    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> Adapted:
+    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> Adapted:
         """Adapt to a new task."""
         ...
 

@@ -11,17 +11,17 @@ from metaloom.learners.component import Component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.fields import make_config
+from metaloom.learners.hypergradients.auto import AUTO
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Mapper, one_by_one
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE
 from metaloom.learners.networks.base import Network, is_relaxed
 from metaloom.learners.outer import under_new_names
 from metaloom.learners.plugins import LEARNERS, load_plugins
-from metaloom.learners.rules import check_read
 from metaloom.learners.slots import SLOTS, fill_slot, make_component
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solver
-from metaloom.learners.solvers.bilevel import AUTO
 from metaloom.learners.solvers.bilevel_learner import posed_learner
 from metaloom.learners.solvers.inner_loop import InnerConfig
+from metaloom.learners.solvers.rules import check_read
 from metaloom.learners.tensors import Tensors
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
@@ -62,7 +62,7 @@ def build_learner(
             raise LearnerError(f"learner: {unknown('slot', name, SLOTS)}")
     kind = solver_kind(settings)
     solver = cast(Solver, make_component(SLOTS["prediction"], {**settings.get("prediction", {}), "kind": kind}, task))
-    solver.check()
+    solver.check(outer.get("hypergradient", AUTO))
     check_read(kind, solver.reads, settings)
     components = _components(settings, solver.reads, task, start, trust_code)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
@@ -110,10 +110,13 @@ def _needed(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield name, kind, needed
 
 
-def only_read(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored learner section without the slots that its solver does not use: version 0.1.0 kept them."""
-    reads = {*SOLVERS[solver_kind({name: one for name, one in learner.items() if name in SLOTS})].reads, "prediction"}
-    return {name: given for name, given in learner.items() if name in reads or name not in SLOTS}
+def only_read(learner: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return stored sections without what their solver does not use: version 0.1.0 kept such slots and estimators."""
+    solver = SOLVERS[solver_kind({name: one for name, one in learner.items() if name in SLOTS})]
+    reads = {*solver.reads, "prediction"}
+    slots = {name: given for name, given in learner.items() if name in reads or name not in SLOTS}
+    ignored = set() if solver.takes(outer.get("hypergradient", AUTO)) else {"hypergradient"}
+    return slots, {name: given for name, given in outer.items() if name not in ignored}
 
 
 load_plugins(LEARNERS)  # at the end: a plugin may build on anything here

@@ -20,7 +20,7 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import fields_of
 from metaloom.learners.registry import Registry
-from metaloom.learners.tensors import Tensors, under
+from metaloom.learners.tensors import Tensors, part, under
 
 OUTER_STEP = "outer_step"  # the entry of a component's noise that says how far meta-training is: [steps + 1]
 
@@ -159,6 +159,10 @@ class Composite(Component):
         for index, member in enumerate(self.members):
             phi |= under(str(index), member.init(theta, generator))
         return phi
+
+    def parts(self, tensors: Tensors) -> list[Tensors]:
+        """Return each member's part of phi, or of the noise; empty for a member that has none."""
+        return [part(tensors, str(index), optional=True) for index in range(len(self.members))]
 
     @property
     def random(self) -> bool:

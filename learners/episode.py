@@ -59,16 +59,18 @@ class Support:
         y: [support] int64 in [0, ways), or [support, targets] float32.
         class_features: [ways, *features] float32: what is known of each class itself, such as attributes.
         mask: [support] bool: the examples that are there; others fill up episodes of varying shots.
+        unlabelled: [n, *features] float32: examples of the task without their labels, for semi-supervised learning.
     """
 
     x: Tensor
     y: Tensor
     class_features: Tensor | None = None
     mask: Tensor | None = None
+    unlabelled: Tensor | None = None
 
     def given(self) -> frozenset[str]:
         """Return the names of the optional parts that it has."""
-        return frozenset(name for name in ("class_features", "mask") if getattr(self, name) is not None)
+        return frozenset(self.tensors()) - {"x", "y"}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that it has, by field."""
@@ -135,7 +137,7 @@ class Episode:
     def of(cls, tensors: Mapping[str, Tensor], **settings: Any) -> "Episode":
         """Put an episode together from what ``tensors`` returned."""
         sets: dict[str, Any] = {name: value for name, value in tensors.items() if "/" not in name}
-        support, noise = part(dict(tensors), "support"), part(dict(tensors), "noise")
+        support, noise = part(dict(tensors), "support"), part(dict(tensors), "noise", optional=True)
         return cls(Support(**support), **sets, noise=noise, **settings)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Episode":
@@ -149,7 +151,10 @@ class Episode:
         return Episode.of(moved, tasks=self.tasks, training=self.training)
 
 
-def stack_episodes(episodes: Sequence[Episode]) -> Episode:
+Episodes = Sequence[Episode]
+
+
+def stack_episodes(episodes: Episodes) -> Episode:
     """Stack episodes of equal shape along a new leading task dimension; what one of them lacks is left out."""
     each = [episode.tensors() for episode in episodes]
     shared = [name for name in each[0] if all(name in one for one in each)]

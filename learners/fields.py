@@ -275,10 +275,9 @@ def _value(field: Field, raw: Any) -> Any:
     if isinstance(raw, Mapping) and LEARN in raw:
         if not field.learnable:
             raise Unfit(field.why_not_learned(field.name))
-        settings, known = raw[LEARN] or {}, [one.name for one in dataclasses.fields(Learned)]
-        for setting in settings:
-            if setting not in known:
-                raise Unfit(unknown("setting of a learned knob", setting, known))
+        settings, allowed = raw[LEARN] or {}, [one.name for one in dataclasses.fields(Learned)]
+        if odd := [setting for setting in settings if setting not in allowed]:
+            raise Unfit(unknown("setting of a learned knob", odd[0], allowed))
         return Learned(**settings)
     if isinstance(raw, Learned) or (isinstance(raw, Tensor) and float in field.types):
         return raw

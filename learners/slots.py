@@ -71,8 +71,3 @@ def fill_slot(
         kinds = " and ".join(str(one.get("kind", slot.fixed)) for one in settings)
         raise LearnerError(f"learner.{slot.name}: takes one component, got {kinds}; keep one")
     return slot.combined([make_component(slot, {**default, **one}, task) for one in settings])
-
-
-def kind_of(slot: Slot, component: Component) -> str:
-    """Return the name under which a component is registered."""
-    return slot.registry.name_of(type(component))

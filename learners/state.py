@@ -3,14 +3,15 @@
 Stored files hold flat dictionaries; ``LearnerState.flat`` and ``from_flat`` are the border to them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.tensors import InnerState, Tensors, part, under
+from metaloom.learners.tensors import InnerState, Tensors, flat_state, part, under
 
+_PARTS = ("theta", "buffers", "carried", "running", "estimator")  # of a stored state, beside outer_step
 PLACES: dict[str, str] = {}  # the first part of a leaf's name in phi: whose it is
 
 
@@ -29,7 +30,7 @@ def knowledge_of(phi: Tensors, place: str) -> Tensors:
     """
     if place not in PLACES:
         raise LearnerError(f"phi: {unknown('place', place, PLACES)}")
-    return part(phi, place)
+    return part(phi, place, optional=True)
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,24 @@ class LearnerState:
         """Return the parameters that it holds; empty where phi is the start."""
         return {} if self.inner is None else self.inner.theta
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of its tensors, as files have them."""
+        return tuple(self.flat())
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return every tensor, in the order of ``names`` and ``mapped``."""
+        return tuple(self.flat().values())
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "LearnerState":
+        """Return the state with every tensor changed."""
+        return self.from_flat({name: change(tensor) for name, tensor in self.flat().items()})
+
     def flat(self) -> Tensors:
         """Return the state as files hold it: ``outer_step``, ``theta/``, ``buffers/``, ``carried/`` and so on."""
-        inner = {} if self.inner is None else _flat(self.inner)
-        carried = {} if self.carried is None else under("carried", _flat(self.carried))
+        inner = {} if self.inner is None else flat_state(self.inner)
+        carried = {} if self.carried is None else under("carried", flat_state(self.carried))
         step = {} if self.outer_step is None else {"outer_step": self.outer_step}
         return step | inner | carried | under("running", self.running) | under("estimator", self.estimator)
 
@@ -71,23 +86,19 @@ class LearnerState:
     def from_flat(cls, tensors: Mapping[str, Tensor]) -> "LearnerState":
         """Read what ``flat`` gave; raises LearnerError for a name that is not of a state."""
         given = dict(tensors)
-        places = {"outer_step", "theta", "buffers", "carried", "running", "estimator"}
         for name in given:
-            if name.partition("/")[0] not in places:
-                raise LearnerError(f"the learner's state: {unknown('place', name.partition('/')[0], places)}")
+            place, slash, _ = name.partition("/")
+            if name != "outer_step" and not (slash and place in _PARTS):
+                raise LearnerError(f"the learner's state: {unknown('place', place, ['outer_step', *_PARTS])}")
         return cls(
             outer_step=given.get("outer_step"),
             inner=_inner(given),
-            carried=_inner(part(given, "carried")),
-            running=part(given, "running"),
-            estimator=part(given, "estimator"),
+            carried=_inner(part(given, "carried", optional=True)),
+            running=part(given, "running", optional=True),
+            estimator=part(given, "estimator", optional=True),
         )
 
 
-def _flat(inner: InnerState) -> Tensors:
-    return under("theta", inner.theta) | under("buffers", inner.buffers)
-
-
 def _inner(tensors: Tensors) -> InnerState | None:
-    theta = part(tensors, "theta")
-    return InnerState(theta, part(tensors, "buffers")) if theta else None
+    theta = part(tensors, "theta", optional=True)
+    return InnerState(theta, part(tensors, "buffers", optional=True)) if theta else None

@@ -26,13 +26,21 @@ def flat_state(state: InnerState) -> Tensors:
 
 def state_of(flat: Tensors) -> InnerState:
     """Undo ``flat_state``."""
-    return InnerState(part(flat, "theta"), part(flat, "buffers"))
+    return InnerState(part(flat, "theta"), part(flat, "buffers", optional=True))
 
 
-def part(tensors: Tensors, prefix: str) -> Tensors:
-    """Return the entries under ``prefix/``, without the prefix."""
+def part(tensors: Tensors, prefix: str, *, optional: bool = False) -> Tensors:
+    """Return the entries under ``prefix/``, without the prefix.
+
+    Raises:
+        KeyError: There are none, and the part is not ``optional``.
+    """
     head = prefix + "/"
-    return {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}
+    found = {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}
+    if not found and not optional:
+        places = sorted({name.partition("/")[0] for name in tensors})
+        raise KeyError(f"nothing is under '{prefix}/'; there are: {', '.join(places) or 'no tensors'}")
+    return found
 
 
 def under(prefix: str, tensors: Tensors) -> Tensors:

@@ -1,7 +1,7 @@
 """From arrays that people have to the tensors a learner takes, and back."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,8 +92,15 @@ class GivenSupport:
         return Support(**moved)
 
 
-def read_support(support_x: Any, support_y: Any, class_features: Any, task: TaskShape) -> GivenSupport:
+def read_support(support_x: Any, support_y: Any, class_features: Any, unlabelled: Any, task: TaskShape) -> GivenSupport:
     """Turn what people have into a support set; raises BundleError for what does not fit."""
+    given = _labelled(support_x, support_y, class_features, task)
+    if unlabelled is None:
+        return given
+    return replace(given, support=replace(given.support, unlabelled=to_inputs(unlabelled, task, "unlabelled")))
+
+
+def _labelled(support_x: Any, support_y: Any, class_features: Any, task: TaskShape) -> GivenSupport:
     features = None if class_features is None else _features(class_features)
     if support_x is None and support_y is None and features is not None:
         empty = Support(torch.zeros(0, *task.inputs), torch.zeros(0, dtype=torch.int64), features)

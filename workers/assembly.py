@@ -80,10 +80,11 @@ def learner_of(
     trust_code: bool = False,
 ) -> Learner:
     """Build a trial's learner; ``start`` is used where ``learner.initialization`` names a bundle, and only there."""
+    section, outer = only_read(config.learner, config.outer)
     return learners.build_learner(
-        learner=only_read(config.learner),
+        learner=section,
         inner=config.inner,
-        outer=config.outer,
+        outer=outer,
         task=task,
         start=start if starts_from_bundle(config.learner) else None,
         mapper=mapper,

@@ -23,7 +23,8 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.policies import Policy, apply_policies, from_document, to_document
 from metaloom.learners.slots import SLOTS, fill_slot
-from metaloom.learners.tensors import Tensors, part
+from metaloom.learners.state import knowledge_of
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.durable import write_text
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.names import FIRST_SEEDS_VERSION, SEEDS_VERSION
@@ -41,7 +42,7 @@ def policies_of(learner: Mapping[str, Any], task: TaskShape, phi: Tensors) -> tu
         phi: All of its meta-knowledge.
     """
     filled = fill_slot(SLOTS["augmentation"], learner.get("augmentation") or {}, {}, task)
-    return cast(Augmentation, filled).policies(part(phi, "augmentation"))
+    return cast(Augmentation, filled).policies(knowledge_of(phi, "augmentation"))
 
 
 def write_policy(path: Path, policies: tuple[Policy, ...], *, seeds: int = SEEDS_VERSION) -> None:

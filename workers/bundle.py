@@ -62,7 +62,13 @@ class Bundle:
     _device: Device
 
     def adapt(
-        self, support_x: Any = None, support_y: Any = None, *, class_features: Any = None, seed: int = 0
+        self,
+        support_x: Any = None,
+        support_y: Any = None,
+        *,
+        class_features: Any = None,
+        unlabelled: Any = None,
+        seed: int = 0,
     ) -> AdaptedModel:
         """Adapt to a new task.
 
@@ -72,17 +78,18 @@ class Bundle:
             support_y: [support] labels of any kind, or regression targets [support] or [support, targets].
             class_features: [ways, *features], what is known of each class, in the order of the sorted labels; for
                 learners that use it. Without a support set the labels are 0, 1, ...
+            unlabelled: [n, *inputs], examples of the task without labels, for learners that use them.
             seed: What a learner that draws something (a random start) draws it from; an episode's own
                 seed gives that episode's own numbers.
 
         Raises:
             BundleError: The inputs have another shape, are not finite, or have too many classes.
-            LearnerError: The learner does not use ``class_features``, or needs them.
+            LearnerError: The learner does not use ``class_features`` or ``unlabelled``, or needs them.
         """
         device, knowledge = self._device, self._knowledge
-        given = read_support(support_x, support_y, class_features, self.task)
+        given = read_support(support_x, support_y, class_features, unlabelled, self.task)
         learner = self._for_ways(len(given.labels))
-        phi, state = device.place(knowledge.phi), device.place(knowledge.state)
+        phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
         generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():
             adapted = learner.adapt(phi, state, given.placed(device), generator)
@@ -113,7 +120,7 @@ class Bundle:
             settled_seed = self.config.seed if seed is None else seed
             source = open_source(self.config.tasks, seed=settled_seed, cache=cache)
         device = self._device
-        phi, state = device.place(self._knowledge.phi), device.place(self._knowledge.state)
+        phi, state = device.place(self._knowledge.phi), self._knowledge.state.mapped(device.move)
         seeds = self.config.seeds
         return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device, seeds=seeds)
 
@@ -159,9 +166,9 @@ def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = Fa
         config = TrialConfig.from_json(document["trial"])
         task = task_of(document["task"])
         groups, metadata = read_knowledge(folder / META_KNOWLEDGE_FILE)
+        knowledge = Knowledge.of(groups, metadata["step"])
     except (CheckpointError, KeyError, TypeError, ValueError, yaml.YAMLError) as problem:
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
-    knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
     try:
         learner = learner_of(config, task, start=parameters_of(knowledge), trust_code=trust_code)
     except LearnerError as problem:

@@ -97,11 +97,7 @@ def _fill(
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(_MLMODEL))
     source = str(config.tasks.get("source", ""))
     write_text(folder / REQUIREMENTS_FILE, requirements(source))
-    write_tensors(
-        folder / META_KNOWLEDGE_FILE,
-        {"phi": knowledge.phi, "state": knowledge.state},
-        {"step": str(knowledge.step)},
-    )
+    write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})
     if policies := policies_of(config.learner, task, knowledge.phi):
         write_policy(folder / POLICY_FILE, policies, seeds=config.seeds)
     if evaluation is not None:

@@ -15,6 +15,7 @@ from metaloom.learners.base import Learner, MetaStep
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.learners.knowledge.update_rules import NETWORK
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.live_bytes import LiveBytes
@@ -135,11 +136,11 @@ def check_hypergradient(
     Raises:
         LearnerError: The estimator does not stand by what it would give, and there is none to compare it with.
     """
-    phi = _double(learner.init(derive_generator(seed, "check", "init")))
+    phi = {name: _double(one) for name, one in learner.init(derive_generator(seed, "check", "init")).items()}
     reason = learner.estimator_reason
     if not phi:
         return Check(learner.estimator, {}, {}, reason)
-    state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
+    state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
     batch = [source.episode("train", i).episode.to(torch.device("cpu"), torch.float64) for i in range(episodes)]
     step, flagged = _step_or_another(learner, build, phi, state, batch, seed)
     _check_finite(step)
@@ -178,7 +179,7 @@ def _check_finite(step: MetaStep) -> None:
 
 
 def _step_or_another(
-    learner: Learner, build: Build | None, phi: Tensors, state: Tensors, batch: Sequence[Episode], seed: int
+    learner: Learner, build: Build | None, phi: Tensors, state: LearnerState, batch: Sequence[Episode], seed: int
 ) -> tuple[MetaStep, str]:
     """Take an outer step; where the estimator refuses, one by an exact estimator that does not, and say why."""
     try:
@@ -189,7 +190,7 @@ def _step_or_another(
         for kind in filter(_is_exact, ESTIMATORS):
             with contextlib.suppress(LearnerError):  # it cannot be used here either
                 other = build(kind)
-                begun = _double(other.begin(phi, derive_generator(seed, "check", "begin")))
+                begun = other.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
                 return other.meta_step(phi, begun, batch, derive_generator(seed, "check", "meta_step")), str(refusal)
         raise
 
@@ -218,7 +219,7 @@ def _compared(
     live = LiveBytes()
     try:
         learner = build()
-        state = _double(learner.begin(phi, derive_generator(seed, "check", "begin")))
+        state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
         with live:
             learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
         started = time.perf_counter()
@@ -237,8 +238,8 @@ def _relative_error(estimated: Tensor, differences: Sequence[float]) -> float:
     return float((estimated - measured).norm() / measured.norm())
 
 
-def _double(tensors: Tensors) -> Tensors:
-    return {name: one.double() if one.is_floating_point() else one for name, one in tensors.items()}
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _dot(left: Tensors, right: Tensors) -> float:
@@ -265,7 +266,7 @@ def _directions(gradient: Tensors, generator: Generator) -> list[Tensors]:
 def _difference(
     learner: Learner,
     phi: Tensors,
-    state: Tensors,
+    state: LearnerState,
     batch: Sequence[Episode],
     direction: Tensors,
     seed: int,

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.durable import canonical, digest, remove_asides, write_bytes, write_files
 from metaloom.workers.errors import CheckpointError
@@ -162,15 +164,27 @@ class Knowledge:
 
     Attributes:
         phi: Meta-knowledge, on the CPU.
-        state: Inner state of an online learner, on the CPU.
+        state: The learner's state, on the CPU.
         step: Outer steps it took.
         notes: What was found damaged on the way.
     """
 
     phi: Tensors
-    state: Tensors
+    state: LearnerState
     step: int
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, groups: Mapping[str, Tensors], step: int | str, notes: tuple[str, ...] = ()) -> "Knowledge":
+        """Read stored groups; raises CheckpointError for a state that no learner of this version has."""
+        try:
+            return cls(groups.get("phi", {}), LearnerState.from_flat(groups.get("state", {})), int(step), notes)
+        except LearnerError as problem:
+            raise CheckpointError(str(problem)) from problem
+
+    def groups(self) -> dict[str, Tensors]:
+        """Return what files hold of it."""
+        return {"phi": self.phi, "state": self.state.flat()}
 
 
 def load_knowledge(directory: Path) -> Knowledge:
@@ -183,7 +197,7 @@ def load_knowledge(directory: Path) -> Knowledge:
     if path.exists():
         try:
             groups, metadata = read_knowledge(path)
-            return Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
+            return Knowledge.of(groups, metadata["step"])
         except CheckpointError as problem:
             notes.append(str(problem))
     found, damage = CheckpointFolder(directory / CHECKPOINTS_FOLDER).newest()
@@ -192,8 +206,7 @@ def load_knowledge(directory: Path) -> Knowledge:
         raise CheckpointError(f"{directory}: nothing was learned here yet{''.join('; ' + one for one in notes)}")
     kept = "best_" if any(group.startswith("best_") for group in found.tensors) else ""
     step = found.facts["best"]["step"] if kept else found.facts["step"]
-    phi, state = (found.tensors.get(kept + group, {}) for group in ("phi", "state"))
-    return Knowledge(phi, state, int(step), tuple(notes))
+    return Knowledge.of({one: found.tensors.get(kept + one, {}) for one in ("phi", "state")}, step, tuple(notes))
 
 
 def check_same_leaves(expected: Tensors, found: Tensors, where: Path) -> None:
@@ -215,10 +228,7 @@ def _flat(tensors: Mapping[str, Tensors]) -> Tensors:
 
 
 def _names(tensors: Mapping[str, Tensors]) -> dict[str, list[str]]:
-    """Return the order of each group's names, which safetensors does not keep.
-
-    A sum over leaves depends on it in its last bit.
-    """
+    """Return the order of each group's names, which safetensors does not keep: a sum's last bit depends on it."""
     return {group: list(part) for group, part in tensors.items()}
 
 

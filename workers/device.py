@@ -50,10 +50,11 @@ class Device:
 
     def place(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Move tensors to the device, and floating ones to its dtype."""
-        return {
-            name: one.detach().to(self.torch, self.dtype if one.is_floating_point() else None)
-            for name, one in tensors.items()
-        }
+        return {name: self.move(one) for name, one in tensors.items()}
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """Move one tensor to the device, a floating one to its dtype too."""
+        return tensor.detach().to(self.torch, self.dtype if tensor.is_floating_point() else None)
 
     def wait(self) -> None:
         """Wait for work in flight, so that a clock read next is true."""

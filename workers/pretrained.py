@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
-from metaloom.learners.tensors import Tensors, part
+from metaloom.learners.slots import SLOTS
+from metaloom.learners.state import knowledge_of
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.checkpoint import Knowledge, read_knowledge
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.manifest import check_file, read_manifest
@@ -22,7 +24,7 @@ def starts_from_bundle(learner: Mapping[str, Any]) -> bool:
 
 def parameters_of(knowledge: Knowledge) -> Tensors:
     """Return the network that inner loops start from: learned, or the state's own; empty if there is none."""
-    return part(knowledge.phi, "initialization") or part(knowledge.state, "theta")
+    return knowledge_of(knowledge.phi, SLOTS["initialization"].name) or knowledge.state.theta
 
 
 def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:
@@ -40,10 +42,9 @@ def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:
         signed = read_manifest(folder)["files"]
         check_file(folder, META_KNOWLEDGE_FILE, signed[META_KNOWLEDGE_FILE])
         groups, metadata = read_knowledge(folder / META_KNOWLEDGE_FILE)
+        found = parameters_of(Knowledge.of(groups, metadata["step"]))
     except (BundleError, CheckpointError) as problem:
         raise BundleError(f"{FIELD}: {problem}") from problem
-    knowledge = Knowledge(groups.get("phi", {}), groups.get("state", {}), int(metadata["step"]))
-    found = parameters_of(knowledge)
     if not found:
         raise BundleError(f"{FIELD}: {folder} holds no network to start from")
     return found

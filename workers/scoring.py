@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, Learner
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import assemble
 from metaloom.workers.checkpoint import load_knowledge
@@ -96,7 +97,7 @@ def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
 def evaluate_learner(
     learner: Learner,
     phi: Tensors,
-    state: Tensors,
+    state: LearnerState,
     source: TaskSource,
     split: str,
     episodes: int,
@@ -165,7 +166,7 @@ def evaluate_trial(
     for note in knowledge.notes:
         _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge), trust_code=trust_code)
-    phi, state = (parts.device.place(one) for one in (knowledge.phi, knowledge.state))
+    phi, state = parts.device.place(knowledge.phi), knowledge.state.mapped(parts.device.move)
     evaluation = evaluate_learner(
         parts.learner, phi, state, parts.source, split, episodes, device=parts.device, seeds=config.seeds
     )

@@ -1,6 +1,7 @@
 """This package's engine, through what a trial calls: ``build_learner(...).meta_step``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from benchmarks.workloads import Parameters, Workload
 from metaloom.learners.base import METHODS
 from metaloom.learners.build import build_learner
 from metaloom.learners.episode import Episode, TaskShape
-from metaloom.learners.tensors import part, under
+from metaloom.learners.tensors import InnerState, part, under
 
 
 def learner_settings(workload: Workload) -> dict[str, dict[str, Any]]:
@@ -60,7 +61,9 @@ def prepare_bilevel_by(hypergradient: str | None) -> PrepareBilevel:
         learner = build_learner(learner=settings, inner={"batch_norm": "batch", **recipe.inner}, outer=outer, task=task)
         generator = torch.Generator().manual_seed(0)
         phi = under(workload.slot, only(parameters, PHI))
-        state = learner.begin(phi, generator) | under("theta", only(parameters, THETA))
+        begun = learner.begin(phi, generator)
+        buffers = {} if begun.inner is None else begun.inner.buffers
+        state = replace(begun, inner=InnerState(only(parameters, THETA), buffers))
 
         def run() -> Step:
             step = learner.meta_step(phi, state, episodes, generator)

@@ -78,7 +78,7 @@ def candidates(seed: int) -> dict[str, list[dict[str, Any]]]:
 
 def validation(trained: Trained) -> float:
     """Return the accuracy on the whole validation split."""
-    phi, state = dict(trained.phi), dict(trained.state)
+    phi, state = dict(trained.phi), trained.state
     return evaluate_learner(trained.trial.learner, phi, state, trained.source, "validation", 40).mean
 
 

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from benchmarks.provenance import commit_of_code
 from metaloom.learners import build_learner
 from metaloom.learners.base import EpisodeOutcome
+from metaloom.learners.state import LearnerState
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
@@ -77,7 +78,7 @@ class Trained:
     trial: Trial
     cache: Path
     phi: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    state: LearnerState = field(default_factory=LearnerState)
     remake: Remake | None = None
 
     def test(self, *, episodes: int = TEST_EPISODES, **changes: Mapping[str, Any]) -> Evaluation:
@@ -86,7 +87,7 @@ class Trained:
         for section, settings in changes.items():
             document[section] = {**document[section], **settings}
         parts = _assemble(TrialConfig.from_json(document), self.cache, self.remake, self.test_seed)
-        return evaluate_learner(parts.learner, dict(self.phi), dict(self.state), parts.source, "test", episodes)
+        return evaluate_learner(parts.learner, dict(self.phi), self.state, parts.source, "test", episodes)
 
     @property
     def test_seed(self) -> int:

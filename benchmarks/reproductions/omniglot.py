@@ -159,6 +159,6 @@ def adaptation_seconds(trained: Trained, steps: int, *, episodes: int = 20) -> f
         sampled = parts.source.episode("test", index)
         episode, generator = sampled.episode, derive_generator(sampled.seed, "evaluate")
         started = time.perf_counter()
-        parts.learner.adapt(dict(trained.phi), dict(trained.state), episode.support, generator)
+        parts.learner.adapt(dict(trained.phi), trained.state, episode.support, generator)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])

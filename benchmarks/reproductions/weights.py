@@ -45,7 +45,7 @@ def best_on_the_way(experiment: dict[str, Any], seed: int, cache: Path) -> tuple
 def losses_and_weights(trained: Trained) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the losses of training batches, their weights (each batch's mean is 1), and which labels are wrong."""
     learner, source = trained.trial.learner, trained.source
-    phi, theta = dict(trained.phi), part(dict(trained.state), "theta")
+    phi, theta = dict(trained.phi), trained.state.theta
     losses, weights, wrong = [], [], []
     for index in range(BATCHES):
         sampled = source.episode("train", index)

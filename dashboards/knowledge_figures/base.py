@@ -10,7 +10,8 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks.reference import references_in
 from metaloom.learners.registry import Registry
 from metaloom.learners.slots import SLOTS, fill_slot
-from metaloom.learners.tensors import Tensors, part
+from metaloom.learners.state import LearnerState, knowledge_of
+from metaloom.learners.tensors import Tensors
 from metaloom.workers.bundle_writing import read_task
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records.names import TASK_FILE
@@ -34,11 +35,11 @@ class TrialKnowledge:
     learner: Mapping[str, Any]
     task: TaskShape
     phi: Tensors
-    state: Tensors
+    state: LearnerState
 
     def part(self, slot: str) -> Tensors:
         """Return a slot's part of phi, without the slot's name; empty if the slot learns nothing."""
-        return part(self.phi, slot)
+        return knowledge_of(self.phi, slot)
 
     def members(self, slot: str) -> list[tuple[Component, Tensors]]:
         """Build the components that fill a slot, each with its own part of phi; none of a user's own class.
@@ -50,7 +51,7 @@ class TrialKnowledge:
         default = {"kind": self.task.task_kind.default_loss} if slot == "loss" else {}
         component, own = fill_slot(SLOTS[slot], self.learner.get(slot) or {}, default, self.task), self.part(slot)
         if isinstance(component, Composite):
-            return [(member, part(own, str(number))) for number, member in enumerate(component.members)]
+            return list(zip(component.members, component.parts(own), strict=True))
         return [(component, own)]
 
 

@@ -84,7 +84,7 @@ def _verdict(problem: Problem, phi: Tensors, state: InnerState) -> tuple[Tensors
     outer = problem.outer(leaves, part(flat, "theta"), problem.steps)
     weight = 1.0 if problem.step_weights is None else problem.step_weights[-1]
     both = derivative(weight * outer.loss, under("phi", leaves) | under("state", flat))
-    return part(both, "phi"), part(both, "state"), outer
+    return part(both, "phi", optional=True), part(both, "state"), outer
 
 
 def _through(
@@ -107,7 +107,7 @@ def _through(
         after[PIECE_LOSS] = torch.stack(losses).sum()
         cotangents[PIECE_LOSS] = torch.ones_like(after[PIECE_LOSS])
     both = pullback(after, cotangents, under("phi", leaves) | under("state", flat))
-    return part(both, "phi"), part(both, "state")
+    return part(both, "phi", optional=True), part(both, "state")
 
 
 @ESTIMATORS.register("adjoint")

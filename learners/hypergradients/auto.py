@@ -24,6 +24,7 @@ SHORT = 20  # inner steps up to which unrolling's graphs are affordable
 FEW = 2  # learned numbers up to which a pass forwards (1 + O gradients a step) is cheaper than one back (about 4)
 MB = 2**20
 GRAPH = 3  # a step's graph to second order over the tensors of its forward pass
+AUTO = "auto"
 
 
 @dataclass(frozen=True)

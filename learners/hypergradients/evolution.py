@@ -171,7 +171,7 @@ class PersistentEvolutionStrategies(Estimator):
             for sign, side in ((1, UP), (-1, DOWN))
         ]
         ends = self.mapper(partial(_unrolled, _stateless(problem)), particles)
-        drift = [_moved(part(_at(memory, pair), DRIFT), drawn[pair], 1) for pair in range(pairs)]
+        drift = [_moved(part(_at(memory, pair), DRIFT, optional=True), drawn[pair], 1) for pair in range(pairs)]
         differences = [up[0] - down[0] for up, down in zip(ends[::2], ends[1::2], strict=True)]
         gradient, error = combined(drift, differences, 1 / (2 * sigma**2))
         after = under(UP, _stacked(ends[::2])) | under(DOWN, _stacked(ends[1::2]))

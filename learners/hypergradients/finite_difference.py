@@ -78,7 +78,7 @@ class FiniteDifference(Estimator):
         both = derivative(outer.loss, under("phi", outer_phi) | under("theta", leaves_after))
         through = pullback(after, part(both, "theta"), under("phi", leaves) | under("slope", slope_leaves))
         mixed = self._mixed(near, near_phi, state.theta, part(through, "slope"))
-        gradient = add(add(part(both, "phi"), part(through, "phi")), mixed)
+        gradient = add(add(part(both, "phi", optional=True), part(through, "phi", optional=True)), mixed)
         return Hypergradient(gradient, detached_outer(outer), {"approximation": 1.0})
 
     def _mixed(self, near: Linearized, phi: Tensors, theta: Tensors, direction: Tensors) -> Tensors:

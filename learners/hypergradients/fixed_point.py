@@ -84,7 +84,10 @@ class FixedPoint(Estimator):
         at_start = {name: both[f"state/{name}"] + through[f"still/{name}"] for name in still}
         start = as_leaves(phi)
         states = {name: value for name, value in flat_state(problem.start(start)).items() if name in still}
-        gradient = add(add(part(both, "phi"), part(through, "phi")), pullback(states, at_start, start))
+        gradient = add(
+            add(part(both, "phi", optional=True), part(through, "phi", optional=True)),
+            pullback(states, at_start, start),
+        )
         fixed = {name: value.detach() for name, value in phi.items()}
         diagnostics["inner_gradient_norm"] = float(norm(problem.stationarity(fixed, part(end, "theta"))).detach())
         diagnostics[UNSOLVED] = unsolved(outer.loss, dot(found, {name: moving[name] - end[name] for name in moving}))

@@ -10,7 +10,7 @@ from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.policies import Policy
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
-from metaloom.learners.tensors import Tensors, part
+from metaloom.learners.tensors import Tensors
 
 
 class SumOfLosses(Composite, Loss):
@@ -19,7 +19,8 @@ class SumOfLosses(Composite, Loss):
     members: tuple[Loss, ...]
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        each = [member.losses(part(phi, str(i)), outputs, targets) for i, member in enumerate(self.members)]
+        parts = zip(self.members, self.parts(phi), strict=True)
+        each = [member.losses(own, outputs, targets) for member, own in parts]
         return sum(each[1:], start=each[0])
 
 
@@ -29,10 +30,9 @@ class ProductOfWeights(Composite, Weighting):
     members: tuple[Weighting, ...]
 
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
-        return math.prod(
-            (member.checked_weights(part(phi, str(i)), examples) for i, member in enumerate(self.members)),
-            start=examples.losses.new_ones(()),
-        )
+        parts = zip(self.members, self.parts(phi), strict=True)
+        each = (member.checked_weights(own, examples) for member, own in parts)
+        return math.prod(each, start=examples.losses.new_ones(()))
 
     @property
     def normalizes(self) -> bool:
@@ -45,8 +45,8 @@ class ChainOfAugmentations(Composite, Augmentation):
     members: tuple[Augmentation, ...]
 
     def transform(self, phi: Tensors, x: Tensor, noise: Tensors) -> Tensor:
-        for index, member in enumerate(self.members):
-            x = member.transform(part(phi, str(index)), x, part(noise, str(index)))
+        for member, own, drawn in zip(self.members, self.parts(phi), self.parts(noise), strict=True):
+            x = member.transform(own, x, drawn)
         return x
 
     def check(self, task: TaskShape) -> None:
@@ -54,5 +54,5 @@ class ChainOfAugmentations(Composite, Augmentation):
             member.check(task)
 
     def policies(self, phi: Tensors) -> tuple[Policy, ...]:
-        each = (member.policies(part(phi, str(index))) for index, member in enumerate(self.members))
+        each = (member.policies(own) for member, own in zip(self.members, self.parts(phi), strict=True))
         return tuple(policy for policies in each for policy in policies)

@@ -21,7 +21,6 @@ from torch import Generator, Tensor
 
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import Episode
-from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.distilled_data import DATA, TrainingData
 from metaloom.learners.tensors import Tensors
 
@@ -68,10 +67,6 @@ class CoreSetConfig:
 
     size: Annotated[int, Int(1, 10_000, log=True)] = 10
     rule: Annotated[str, Choice(tuple(RULES))] = "herding"
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise LearnerError(f"learner.data.size must be at least 1, got {self.size}")
 
 
 def shares(counts: list[int], size: int) -> list[int]:

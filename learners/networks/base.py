@@ -209,7 +209,11 @@ def discretized(learner: Mapping[str, Any], phi: Tensors) -> dict[str, Any]:
     """
     settings = learner.get("architecture", {})
     network = ARCHITECTURES[settings["kind"]] if is_relaxed(learner) else Network
-    found = network.discretized(settings, part(phi, "architecture")) if issubclass(network, Network) else None
+    found = (
+        network.discretized(settings, part(phi, "architecture", optional=True))
+        if issubclass(network, Network)
+        else None
+    )
     if found is None:
         raise LearnerError("outer.retrain_steps: only a relaxed architecture (such as cells) is made discrete")
     return {**learner, "architecture": found}

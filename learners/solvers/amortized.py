@@ -8,8 +8,8 @@ objective or has knowledge of its own, ``loss`` and ``init``; everything else th
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
@@ -17,14 +17,14 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode, Support
+from metaloom.learners.episode import Episode, Episodes, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.base import Parts, Solver, setting_of
-from metaloom.learners.state import knowledge_of
+from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED, TaskKind
-from metaloom.learners.tensors import Tensors, as_leaves, derivative, part, under
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
 
 Outputs = Callable[[Tensor], Tensor]
 
@@ -90,6 +90,7 @@ class AmortizedSolver(Solver):
 
     reads = frozenset({"architecture", "initialization"})
     serves = frozenset({LABELLED})
+    estimators = frozenset({"direct"})
 
     @abstractmethod
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
@@ -152,20 +153,22 @@ class AmortizedLearner:
             phi |= under(name, component.init(body, generator))
         return phi | under(self.solver.slot, self.solver.init(body, generator))
 
-    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
+    def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state: the body where it is not learned; running statistics join it later."""
-        return {} if knowledge_of(phi, "initialization") else under("theta", self._body(generator))
+        if knowledge_of(phi, "initialization") or self.network is None:
+            return LearnerState()
+        return LearnerState(inner=InnerState(self._body(generator), {}))
 
-    def _embedding(self, phi: Tensors, state: Tensors, *, training: bool) -> Embedding:
-        theta = knowledge_of(phi, "initialization") or part(state, "theta")
-        given = part(state, "running") if self.batch_norm == "frozen" and not training else {}
+    def _embedding(self, phi: Tensors, state: LearnerState, *, training: bool) -> Embedding:
+        theta = knowledge_of(phi, "initialization") or state.theta
+        given = state.running if self.batch_norm == "frozen" and not training else {}
         together = training or self.batch_norm == "batch"
         return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together=together, given=given or None)
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the gradient of the mean loss over the episodes."""
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
-        outcomes, running = [], part(state, "running")
+        outcomes, running = [], state.running
         for episode in episodes:
             self.solver.check_support(episode.support)
             leaves = as_leaves(phi)
@@ -176,20 +179,20 @@ class AmortizedLearner:
             running = running_average(running, embed.statistics) if self.batch_norm == "frozen" else running
             outcomes.append(self._outcome(loss, accuracy))
         mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
-        return MetaStep(mean, total, tuple(outcomes), {}, state | under("running", running))
+        return MetaStep(mean, total, tuple(outcomes), {}, replace(state, running=running))
 
     def _outcome(self, loss: Tensor, accuracy: Tensor) -> EpisodeOutcome:
         return EpisodeOutcome((float(loss.detach()),), (float(accuracy),) if self.task.task_kind.accuracy else ())
 
-    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+    def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Return the mean loss over the episodes."""
         return self.meta_step(phi, state, episodes, generator).loss
 
-    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Return the state as it is."""
         return state
 
-    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+    def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Score the query set."""
         kind = self.task.task_kind
         adapted = self.adapt(phi, state, episode.support, generator)
@@ -197,7 +200,7 @@ class AmortizedLearner:
             outputs = adapted.outputs(episode.query_x)
             return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
 
-    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "AdaptedByOutputs":
+    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByOutputs":
         """Adapt to a new task."""
         self.solver.check_support(support)
         with torch.no_grad():

@@ -9,6 +9,7 @@ from metaloom.learners.base import Learner
 from metaloom.learners.component import Component
 from metaloom.learners.episode import Support, TaskShape
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.auto import AUTO
 from metaloom.learners.hypergradients.problem import Mapper
 from metaloom.learners.networks.base import Network
 from metaloom.learners.registry import Registry
@@ -48,6 +49,7 @@ class Solver(Component, ABC):
         serves: The kinds of task that it solves, by name; ``labelled`` for all with targets, ``*`` for all.
         needs_classes: Whether it solves the kinds with classes alone.
         needs_steps: Whether it takes inner steps, so that there is a slot ``update``.
+        estimators: The hypergradient estimators that it takes beside ``auto``; None for all.
         setting: ``inductive``, ``semi-supervised``, or ``transductive`` if a query's outputs depend on other queries.
     """
 
@@ -58,6 +60,7 @@ class Solver(Component, ABC):
     serves: ClassVar[frozenset[str]] = frozenset({ANY_KIND})
     needs_classes: ClassVar[bool] = False
     needs_steps: ClassVar[bool] = False
+    estimators: ClassVar[frozenset[str] | None] = None
     setting: ClassVar[str] = INDUCTIVE
 
     def __init__(self, config: object, task: TaskShape) -> None:
@@ -69,14 +72,24 @@ class Solver(Component, ABC):
         """Return the name under which it is registered."""
         return SOLVERS.name_of(type(self))
 
-    def check(self) -> None:
-        """Refuse a kind of task that it does not solve; raises LearnerError."""
+    @classmethod
+    def takes(cls, hypergradient: str | Mapping[str, Any]) -> bool:
+        """Whether it takes an estimator, as ``outer.hypergradient`` names it."""
+        kind = hypergradient if isinstance(hypergradient, str) else hypergradient.get("kind", AUTO)
+        return kind == AUTO or cls.estimators is None or kind in cls.estimators
+
+    def check(self, hypergradient: str | Mapping[str, Any]) -> None:
+        """Refuse a kind of task that it does not solve, and an estimator that it does not take; raises LearnerError."""
         kind = self.task.task_kind
         if self.needs_classes and not kind.has_classes:
             raise LearnerError(f"learner.prediction: {self.name} needs classes, which a {kind.name} task has not")
         if not kind.served_by(self.serves):
             able = ", ".join(name for name, solver in SOLVERS.items() if kind.served_by(solver.serves))
             raise LearnerError(f"learner.prediction: {self.name} does not solve a {kind.name} task; use one of {able}")
+        if not self.takes(hypergradient):
+            given = hypergradient if isinstance(hypergradient, str) else hypergradient["kind"]
+            allowed = " or ".join([AUTO, *sorted(self.estimators or ())])
+            raise LearnerError(f"outer.hypergradient: prediction {self.name} takes {allowed}, not {given}; remove it")
 
     def check_support(self, support: Support) -> None:
         """Refuse an optional part of a support set that the solver does not use; raises LearnerError."""

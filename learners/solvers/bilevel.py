@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.fields import make_config
-from metaloom.learners.hypergradients.auto import AutoConfig, Facts, choose
+from metaloom.learners.hypergradients.auto import AUTO, AutoConfig, Facts, choose
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
     Estimator,
@@ -31,9 +31,8 @@ from metaloom.learners.hypergradients.problem import (
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
-from metaloom.learners.tensors import InnerState, Tensors, as_leaves, part, under
-
-AUTO, UPDATE = "auto", "update"
+from metaloom.learners.solvers.routes import UPDATE, routes_of, scalar
+from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 Loss = Callable[..., Tensor]
 
@@ -107,7 +106,7 @@ class Bilevel:
 
         def linear(phi: Tensors, theta: Tensors) -> ExampleGradients:
             def losses_at(moved: Tensors) -> Tensor:
-                return _scalar(self.inner(phi, theta | moved, *data), "inner").reshape(1)
+                return scalar(self.inner(phi, theta | moved, *data), "inner").reshape(1)
 
             if functional:
                 return functional_gradients(losses_at, rule.adapted(theta))
@@ -127,14 +126,14 @@ class Bilevel:
             if rule.reads_loss:
                 loss = self.inner(phi, state.theta, *data)
                 state = InnerState(state.theta, state.buffers | {"loss": loss})
-            return rule.step(part(phi, UPDATE), state, gradient, index)
+            return rule.step(part(phi, UPDATE, optional=True), state, gradient, index)
 
         def start(phi: Tensors) -> InnerState:
             theta = self.theta(phi)
             return InnerState(theta, rule.begin(theta))
 
         def outer(phi: Tensors, theta: Tensors, taken: int) -> Outer:
-            loss = _scalar(self.outer(phi, theta, *data), "outer")
+            loss = scalar(self.outer(phi, theta, *data), "outer")
             return Outer(loss, torch.full_like(loss, torch.nan).detach(), {})
 
         return Problem(
@@ -144,7 +143,9 @@ class Bilevel:
             update=update,
             outer=outer,
             linearized=linearized,
-            regularization=lambda phi, theta: rule.regularization(part(phi, UPDATE), theta, rule.config.steps - 1),
+            regularization=lambda phi, theta: rule.regularization(
+                part(phi, UPDATE, optional=True), theta, rule.config.steps - 1
+            ),
             routes=self.routes,
         )
 
@@ -156,7 +157,7 @@ class Bilevel:
             LearnerError: A tensor reaches nothing, or a loss is no number.
         """
         generator = torch.Generator().manual_seed(0)
-        return _routes(self, self.initial(generator), self.data(generator))
+        return routes_of(self, self.initial(generator), self.data(generator))
 
     def estimator(self, kind: str | Mapping[str, Any], phi: Tensors) -> tuple[str, Estimator, str]:
         """Build an estimator from its ``kind`` and settings: its name, itself, and why ``auto`` chose it.
@@ -260,57 +261,3 @@ def bilevel(
     made = Bilevel(inner, outer, phi, start, {**given, **settings}, sample)
     made.routes  # noqa: B018 (says now what does not fit)
     return made
-
-
-def _scalar(loss: Tensor, which: str) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.dim() != 0:
-        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise LearnerError(f"{which}: must return a tensor of no dimensions, got {got}")
-    return loss
-
-
-def _routes(posed: Bilevel, phi: Tensors, data: tuple[Any, ...]) -> Mapping[str, frozenset[Route]]:
-    """Differentiate each part of the problem by phi alone, and see which tensors take part."""
-    leaves, fixed = as_leaves(phi), {name: value.detach() for name, value in phi.items()}
-    theta = {name: value.detach() for name, value in posed.theta(fixed).items()}
-    if not theta:
-        raise LearnerError("start: there is no tensor for the inner loop to move")
-    moving = as_leaves(posed.rule.adapted(theta))
-    if not moving:
-        raise LearnerError(
-            f"learner.update.adapt: it moves none of {', '.join(theta)}; a head's name begins with head."
-        )
-    begun = posed.theta(leaves)
-    inner = _scalar(posed.inner(leaves, theta | moving, *data), "inner")
-    outer = _scalar(posed.outer(leaves, theta | moving, *data), "outer")
-    slopes = _slopes(inner, moving)
-    found = {
-        Route.START: _reached([value for name, value in begun.items() if name in moving], leaves),
-        Route.STILL_START: _reached([value for name, value in begun.items() if name not in moving], leaves),
-        Route.INNER: _reached(slopes, leaves),
-        Route.UPDATE: {name for name in phi if name.startswith(f"{UPDATE}/")},
-        Route.OUTER: _reached([outer], leaves),
-    }
-    routes = {name: frozenset(route for route, names in found.items() if name in names) for name in phi}
-    for name, through in routes.items():
-        if not through:
-            raise LearnerError(f"phi: '{name}' takes no part in start, inner or outer; remove it")
-    return routes
-
-
-def _slopes(total: Tensor, leaves: Tensors) -> list[Tensor]:
-    if not total.requires_grad:
-        raise LearnerError("inner: it does not depend on theta")
-    slopes = torch.autograd.grad(total, list(leaves.values()), create_graph=True, allow_unused=True)
-    if all(slope is None for slope in slopes):
-        raise LearnerError("inner: it does not depend on theta")
-    return [slope for slope in slopes if slope is not None]
-
-
-def _reached(outputs: list[Tensor], leaves: Tensors) -> set[str]:
-    """Return the names of the leaves that any of the outputs is a function of."""
-    totals = [output.sum() for output in outputs if output.requires_grad]
-    if not totals:
-        return set()
-    found = torch.autograd.grad(torch.stack(totals).sum(), list(leaves.values()), allow_unused=True, retain_graph=True)
-    return {name for name, slope in zip(leaves, found, strict=True) if slope is not None}

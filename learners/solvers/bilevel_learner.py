@@ -1,6 +1,6 @@
 """A bilevel problem of one's own as a learner, so that trials, searches and ``check`` run it like any other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +9,14 @@ from torch import Generator
 
 from metaloom.learners.base import Adapted, EpisodeOutcome, MetaStep
 from metaloom.learners.component import Slot
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode, Episodes, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.problem import Mapper, Problem, outer_value
-from metaloom.learners.solvers.bilevel import PROBLEMS, UPDATE, Bilevel
+from metaloom.learners.solvers.bilevel import PROBLEMS, Bilevel
 from metaloom.learners.solvers.inner_loop import InnerConfig
+from metaloom.learners.solvers.routes import UPDATE
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors, add
 
 
@@ -45,11 +47,11 @@ class BilevelLearner:
         """Return phi at its start."""
         return self.posed.initial(generator)
 
-    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
+    def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Nothing persists from one outer step to the next."""
-        return {}
+        return LearnerState()
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         estimator, every = self.estimator_object, []
         for episode in episodes:
@@ -70,15 +72,15 @@ class BilevelLearner:
             state=state,
         )
 
-    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+    def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Return the mean outer loss after the inner loops."""
         return sum(outer_value(self._problem(episode), phi)[0] for episode in episodes) / len(episodes)
 
-    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Nothing persists."""
         return state
 
-    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+    def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Return the outer loss before and after each inner step."""
         problem = self._problem(episode)
         with torch.no_grad():
@@ -89,7 +91,7 @@ class BilevelLearner:
                 losses.append(float(problem.outer(phi, moved.theta, index + 1).loss))
         return EpisodeOutcome(tuple(losses))
 
-    def adapt(self, phi: Tensors, state: Tensors, *task: Any) -> Adapted:
+    def adapt(self, phi: Tensors, state: LearnerState, *task: Any) -> Adapted:
         """Refuse: what the inner loop solves is a problem of its own, with no inputs to predict at.
 
         Raises:

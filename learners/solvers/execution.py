@@ -11,13 +11,14 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from metaloom.learners.episode import Episode, stack_episodes
+from metaloom.learners.episode import Episode, Episodes, stack_episodes
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import NOTHING, Estimator, Outer, Problem, ValueEstimator
 from metaloom.learners.knowledge.augmentation import NoAugmentation
@@ -25,9 +26,10 @@ from metaloom.learners.knowledge.distilled_data import SupportSet
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import channels_last
 from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 
-Pose = Callable[[Tensors, Episode], Problem]
+Pose = Callable[[LearnerState, Episode], Problem]
 Result = tuple[Tensors, Outer, dict[str, float], Mapping[str, Tensor]]
 WARM_UPS = 3  # replays until TorchScript has settled on its plan, so that every step of a trial runs the same one
 TRACED_WIDTH = 256  # the widest hidden layer that still wins when batched over tasks
@@ -44,12 +46,12 @@ class Execution(ABC):
     def __init__(self, estimator: Estimator) -> None:
         self.estimator = estimator
 
-    def of(self, episodes: Sequence[Episode]) -> "Execution":
+    def of(self, episodes: Episodes) -> "Execution":
         """Return the strategy for these episodes: this one, or one that it chooses."""
         return self
 
     @abstractmethod
-    def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
+    def run(self, pose: Pose, phi: Tensors, state: LearnerState, episodes: Episodes, key: Hashable) -> Result:
         """Return the mean hypergradient, the verdicts stacked over tasks, mean diagnostics, and what is kept.
 
         Args:
@@ -64,10 +66,10 @@ class Execution(ABC):
 class Loop(Execution):
     """One episode after another; memory of one."""
 
-    def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
+    def run(self, pose: Pose, phi: Tensors, state: LearnerState, episodes: Episodes, key: Hashable) -> Result:
         total: Tensors = {name: torch.zeros_like(value) for name, value in phi.items()}
         # once for the convolutions of all episodes, and whatever layout a checkpoint gives them back in
-        phi, state = ({name: channels_last(value) for name, value in group.items()} for group in (phi, state))
+        phi, state = {name: channels_last(value) for name, value in phi.items()}, state.mapped(channels_last)
         outers: list[Outer] = []
         sums: dict[str, float] = {}
         memory: Mapping[str, Tensor] = NOTHING
@@ -96,28 +98,28 @@ class VMap(Execution):
 
     functional = True
 
-    def _batched(self, pose: Pose) -> Callable[[Tensors, Tensors, Tensors], tuple[Tensors, Outer]]:
+    def _batched(self, pose: Pose) -> Callable[[Tensors, LearnerState, Tensors], tuple[Tensors, Outer]]:
         estimator = self.estimator
         if not isinstance(estimator, ValueEstimator):
             raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
 
-        def one(phi: Tensors, state: Tensors, tensors: Tensors) -> tuple[Tensor, Outer]:
+        def one(phi: Tensors, state: LearnerState, tensors: Tensors) -> tuple[Tensor, Outer]:
             return estimator.value(pose(state, Episode.of(tensors)), phi)
 
-        def mean(phi: Tensors, state: Tensors, tensors: Tensors) -> tuple[Tensor, Outer]:
-            totals, outers = torch.func.vmap(one, in_dims=(None, None, 0))(phi, state, tensors)
+        def mean(phi: Tensors, state: LearnerState, tensors: Tensors) -> tuple[Tensor, Outer]:
+            totals, outers = torch.func.vmap(partial(one, phi, state))(tensors)
             return totals.mean(), outers
 
         return torch.func.grad(mean, has_aux=True)
 
-    def run(self, pose: Pose, phi: Tensors, state: Tensors, episodes: Sequence[Episode], key: Hashable) -> Result:
+    def run(self, pose: Pose, phi: Tensors, state: LearnerState, episodes: Episodes, key: Hashable) -> Result:
         tensors = stack_episodes(episodes).tensors()
         gradient, outers = self._gradient(pose, phi, state, tensors, key)
         detach = {name: value.detach() for name, value in gradient.items()}
         return detach, outers, {}, NOTHING
 
     def _gradient(
-        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors, key: Hashable
+        self, pose: Pose, phi: Tensors, state: LearnerState, tensors: Tensors, key: Hashable
     ) -> tuple[Tensors, Outer]:
         return self._batched(pose)(phi, state, tensors)
 
@@ -137,10 +139,10 @@ class Traced(VMap):
         self._replays: dict[Hashable, tuple[Replay, Outer]] = {}
 
     def _gradient(
-        self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors, key: Hashable
+        self, pose: Pose, phi: Tensors, state: LearnerState, tensors: Tensors, key: Hashable
     ) -> tuple[Tensors, Outer]:
-        leaves = (*phi.values(), *state.values(), *tensors.values())
-        kind = (key, *phi, *state, *tensors, *((t.shape, t.dtype, t.device) for t in leaves))
+        leaves = (*phi.values(), *state.tensors, *tensors.values())
+        kind = (key, *phi, *state.names, *tensors, *((t.shape, t.dtype, t.device) for t in leaves))
         if kind not in self._replays:
             self._replays = {kind: self._trace(pose, phi, state, tensors)}
         replay, like = self._replays[kind]
@@ -149,15 +151,16 @@ class Traced(VMap):
         gradient = dict(zip(phi, values, strict=False))
         return gradient, Outer(next(values), next(values), dict(zip(like.statistics, values, strict=True)))
 
-    def _trace(self, pose: Pose, phi: Tensors, state: Tensors, tensors: Tensors) -> tuple[Replay, Outer]:
+    def _trace(self, pose: Pose, phi: Tensors, state: LearnerState, tensors: Tensors) -> tuple[Replay, Outer]:
         """Return the computation as a function of flat leaves to flat results, and a verdict of its form."""
         batched, forms = self._batched(pose), []
-        leaves = (*phi.values(), *state.values(), *tensors.values())
+        leaves = (*phi.values(), *state.tensors, *tensors.values())
 
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             rest = iter(values)
-            phi_now, state_now, tensors_now = ({name: next(rest) for name in names} for names in (phi, state, tensors))
-            gradient, outer = batched(phi_now, state_now, tensors_now)
+            phi_now = {name: next(rest) for name in phi}
+            state_now = state.mapped(lambda _: next(rest))
+            gradient, outer = batched(phi_now, state_now, {name: next(rest) for name in tensors})
             forms.append(outer)
             return *gradient.values(), outer.loss, outer.accuracy, *outer.statistics.values()
 
@@ -186,7 +189,7 @@ class BySize(Loop):
         super().__init__(estimator)
         self.batched, self.network, self.steps = VMap(estimator), network, steps
 
-    def of(self, episodes: Sequence[Episode]) -> Execution:
+    def of(self, episodes: Episodes) -> Execution:
         """Judge by the first episode: all have one shape."""
         first = episodes[0]
         values = self.network.largest_map(max(len(first.support_x), len(first.query_x)))

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import make_config
-from metaloom.learners.hypergradients.auto import AutoConfig, Facts, choose
+from metaloom.learners.hypergradients.auto import AUTO, AutoConfig, Facts, choose
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, drifts, needs_stationary
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.networks.base import HEAD
@@ -18,7 +18,6 @@ from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.tensors import InnerState, Tensors
 
-AUTO = "auto"
 # How many examples a step sees is known only with its episode: a 5-way 5-shot support set has 25, a batch 50 to 100.
 EXAMPLES = 50
 PROBES = 2  # batch norm needs more than one

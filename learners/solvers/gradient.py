@@ -1,6 +1,5 @@
 """Learners that solve a task by gradient steps, episodic or online: one engine for all of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Problem, detached, outer_value
 from metaloom.learners.knowledge.initialization import FixedInitialization
@@ -96,11 +95,8 @@ class GradientLearner:
         norms = self.slots.architecture.norm_parameters()
         return {name: value for name, value in theta.items() if name not in norms}
 
-    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
+    def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
-        return self._begun(phi, generator).flat()
-
-    def _begun(self, phi: Tensors, generator: Generator) -> LearnerState:
         state = LearnerState(torch.zeros((), dtype=torch.int64))
         if isinstance(self.slots.initialization, FixedInitialization):
             theta = self._without_per_step_norm(self.slots.initialization.draw(self.slots.architecture, generator))
@@ -126,9 +122,9 @@ class GradientLearner:
             return self._start_of_episode(phi, state)
         return state.carried
 
-    def _resampled(self, flat: Tensors, generator: Generator, *, training: bool) -> LearnerState:
+    def _resampled(self, state: LearnerState, generator: Generator, *, training: bool) -> LearnerState:
         """Redraw the start where each outer step, or each evaluated task, wants its own."""
-        state, start = LearnerState.from_flat(flat), self.slots.initialization
+        start = self.slots.initialization
         if not isinstance(start, FixedInitialization) or state.inner is None:
             return state
         if start.resamples if training else start.resamples_evaluated:
@@ -138,9 +134,7 @@ class GradientLearner:
             return replace(state, inner=InnerState(theta, state.inner.buffers))
         return state
 
-    def _prepared(
-        self, phi: Tensors, state: LearnerState, episodes: Sequence[Episode], generator: Generator
-    ) -> list[Episode]:
+    def _prepared(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> list[Episode]:
         """Mark episodes as training ones, and draw the random numbers of their inner loops."""
         steps, outer_step = self.slots.update.config.steps, state.step
         for episode in episodes:
@@ -157,7 +151,7 @@ class GradientLearner:
             return (1.0,) * steps
         return multi_step_weights(steps, outer_step, self.inner.multi_step_loss)
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
         kept = self._resampled(state, generator, training=True)
         episodes = self._prepared(phi, kept, episodes, generator)
@@ -167,15 +161,14 @@ class GradientLearner:
         functional = execution.functional or self.estimator_object.functional
         loop = self.loop if not functional else replace(self.loop, functional=True)
 
-        def pose(flat: Tensors, episode: Episode) -> Problem:
-            begun = LearnerState.from_flat(flat)
+        def pose(begun: LearnerState, episode: Episode) -> Problem:
             start = partial(self._start_of_outer_step, state=begun, outer_step=outer_step)
             marked = replace(episode, training=True)  # a mark is no tensor, so that batching loses it
             problem = loop.problem(start, marked, weights)
             return replace(problem, generator=generator, memory=begun.estimator)
 
         with named_operation():
-            gradient, outers, diagnostics, memory = execution.run(pose, phi, kept.flat(), episodes, key=weights)
+            gradient, outers, diagnostics, memory = execution.run(pose, phi, kept, episodes, key=weights)
         outcomes = tuple(
             self._training_outcome(loss, accuracy)
             for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
@@ -184,9 +177,9 @@ class GradientLearner:
         if self.batch_norm == "frozen":
             statistics = {k: v.mean(0) for k, v in outers.statistics.items()}
             after = replace(after, running=kept.running | running_average(kept.running, statistics))
-        return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after.flat())
+        return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after)
 
-    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+    def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
         kept = self._resampled(state, generator, training=True)
         episodes = self._prepared(phi, kept, episodes, generator)
@@ -200,27 +193,26 @@ class GradientLearner:
         blank = (float("nan"),) * self.slots.update.config.steps
         return EpisodeOutcome((*blank, loss), (*blank, accuracy) if self.task.task_kind.accuracy else ())
 
-    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Take the real inner steps on every episode's support batch, with the new phi (online, or carried on)."""
         if not self.persists:
             return state
-        kept = LearnerState.from_flat(state)
         for episode in episodes:
-            (drawn,) = self._prepared(phi, kept, [episode], generator)
+            (drawn,) = self._prepared(phi, state, [episode], generator)
             # the outer step that these inner steps belong to has been counted already
-            start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step - 1)
+            start = partial(self._start_of_outer_step, state=state, outer_step=state.step - 1)
             problem = self.loop.problem(start, drawn)
             moved = problem.start(phi)
             for index in range(problem.steps):
                 moved = problem.step(phi, moved, index)
             after = detached(moved)
-            kept = replace(kept, inner=after) if self.online else replace(kept, carried=after)
-        return kept.flat()
+            state = replace(state, inner=after) if self.online else replace(state, carried=after)
+        return state
 
     def _evaluation_loop(self, state: LearnerState) -> InnerLoop:
         return replace(self.loop, running=state.running) if self.batch_norm == "frozen" else self.loop
 
-    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+    def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
         kept = self._resampled(state, generator, training=False)
         loop = self._evaluation_loop(kept)
@@ -236,7 +228,7 @@ class GradientLearner:
         accuracies = tuple(float(outer.accuracy) for outer in outers)
         return EpisodeOutcome(losses, accuracies if self.task.task_kind.accuracy else ())
 
-    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "AdaptedByGradient":
+    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByGradient":
         """Adapt to a new task."""
         check_plain(support)
         kept = self._resampled(state, generator, training=False)

@@ -87,14 +87,7 @@ class Slots:
         return tuple(f"{name}/" for name, component in self.items() if not component.reaches_losses)
 
     def draw(
-        self,
-        phi: Tensors,
-        episode: Episode,
-        steps: int,
-        generator: Generator,
-        *,
-        training: bool,
-        outer_step: int = 0,
+        self, phi: Tensors, episode: Episode, steps: int, generator: Generator, *, training: bool, outer_step: int = 0
     ) -> Episode:
         """Return the episode with what it trains on chosen, and the random numbers of its inner loop, slot by slot."""
         episode = self.data.select(episode, generator)
@@ -118,7 +111,7 @@ def _precision(value: Tensor, like: Tensor) -> torch.dtype:
 
 def noise_of(episode: Episode, slot: str, index: int) -> Tensors:
     """Return row ``index`` of a slot's random numbers."""
-    return {name: value[index] for name, value in part(episode.noise, slot).items()}
+    return {name: value[index] for name, value in part(episode.noise, slot, optional=True).items()}
 
 
 class Pass(NamedTuple):

@@ -1,13 +1,12 @@
 """Transfer learning, the baseline: one network for all meta-train tasks together, then fine-tuned."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Episodes
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization, running_average
@@ -28,6 +27,7 @@ class JointHead(LinearHead):
     """One head over all meta-train classes while training; a fresh one, adapted by inner steps, for a new task."""
 
     serves = frozenset({LABELLED})
+    estimators = frozenset({"direct"})
 
     def put_together(self, slots: Slots, chosen: Chosen, parts: Parts) -> "JointLearner":
         """Return the learner; raises LearnerError for a batch norm of inner steps."""
@@ -63,7 +63,7 @@ class JointLearner(GradientLearner):
         theta = knowledge_of(phi, "initialization") | head
         return InnerState(theta, self.slots.update.begin(theta))
 
-    def _joint_loss(self, phi: Tensors, episodes: Sequence[Episode]) -> tuple[Tensor, float, Tensors]:
+    def _joint_loss(self, phi: Tensors, episodes: Episodes) -> tuple[Tensor, float, Tensors]:
         """Return the loss over all examples of all episodes, the accuracy, and batch norm's statistics."""
         theta = knowledge_of(phi, "initialization") | knowledge_of(phi, JOINT)
         x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
@@ -81,7 +81,7 @@ class JointLearner(GradientLearner):
             raise LearnerError("learner.prediction: joint pre-training needs episodes that name their classes")
         return episode.class_ids[torch.cat([episode.support_y, episode.query_y])]
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the gradient of the joint loss; no inner step is taken."""
         for episode in episodes:
             check_plain(episode.support)
@@ -91,12 +91,11 @@ class JointLearner(GradientLearner):
         value = float(loss.detach())
         outcome = EpisodeOutcome((value,), accuracies)
         gradient = derivative(loss, leaves)
-        after = LearnerState.from_flat(state)
         if self.batch_norm == "frozen":
-            after = replace(after, running=after.running | running_average(after.running, statistics))
-        return MetaStep(value, gradient, (outcome,) * len(episodes), {}, after.flat())
+            state = replace(state, running=state.running | running_average(state.running, statistics))
+        return MetaStep(value, gradient, (outcome,) * len(episodes), {}, state)
 
-    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+    def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Return the joint loss."""
         with torch.no_grad():
             return float(self._joint_loss(phi, episodes)[0])

@@ -1,10 +1,11 @@
 """The solver of every gradient-based method: the network's own head, moved by inner steps."""
 
-from metaloom.learners.rules import check_estimator, check_outer, check_slots
+from metaloom.learners.hypergradients.auto import AUTO
 from metaloom.learners.solvers.base import SOLVERS, Parts, Solver
-from metaloom.learners.solvers.facts import AUTO, Chosen, make_estimator
+from metaloom.learners.solvers.facts import Chosen, make_estimator
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.solvers.rules import check_estimator, check_outer, check_slots
 
 
 @SOLVERS.register("linear")

@@ -5,23 +5,23 @@ At each outer step the distance is summed over classes and over the networks the
 evaluated trains on them from theta_0 for ``update.evaluation_steps``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Episodes
 from metaloom.learners.hypergradients.problem import Problem, detached
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.rules import check_matching
 from metaloom.learners.solvers.base import SOLVERS, Parts
-from metaloom.learners.solvers.facts import AUTO, Chosen
+from metaloom.learners.solvers.facts import Chosen
 from metaloom.learners.solvers.gradient import GradientLearner, counted
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.linear import LinearHead
+from metaloom.learners.solvers.rules import check_matching
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.tensors import Tensors, as_leaves, derivative
 
@@ -31,26 +31,26 @@ class MatchingHead(LinearHead):
     """The solver of ``learner.data: gradient_matching`` and ``distribution_matching``, which bring it with them."""
 
     needs_classes = True
+    estimators = frozenset({"unroll"})
 
     def put_together(self, slots: Slots, chosen: Chosen, parts: Parts) -> "MatchingLearner":
         """Return the learner; raises LearnerError for what has no part in the distance."""
-        check_matching(slots, parts.inner, parts.outer.get("hypergradient", AUTO))
+        check_matching(slots, parts.inner)
         return MatchingLearner(slots, parts.inner, parts.task, chosen.estimator, "direct", strategy="loop")
 
 
 class MatchingLearner(GradientLearner):
     """phi is the examples; the query set of a training episode is the real data that they are to match."""
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the gradient of the mean distance; the outcomes are of networks trained for ``update.steps``."""
         kept = self._resampled(state, generator, training=True)
         leaves = as_leaves(phi)
         total = torch.stack([self._distance(leaves, kept, episode) for episode in episodes]).mean()
         outcomes = tuple(self._outcome(phi, kept, episode) for episode in episodes)
-        after = counted(kept).flat()
-        return MetaStep(float(total.detach()), derivative(total, leaves), outcomes, {}, after)
+        return MetaStep(float(total.detach()), derivative(total, leaves), outcomes, {}, counted(kept))
 
-    def objective(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> float:
+    def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Return the mean distance."""
         kept = self._resampled(state, generator, training=True)
         return sum(float(self._distance(phi, kept, episode).detach()) for episode in episodes) / len(episodes)

@@ -78,14 +78,19 @@ def episodes_for(learner: Learner, task: TaskShape) -> list[Episode]:
 def all_that_it_does(make: Callable[[], Built], device: torch.device) -> dict[str, Any]:
     """Take an outer step and what follows it, and return every number of it, back on the CPU."""
     learner, task = make()
-    phi, state = ({name: one.to(device) for name, one in group.items()} for group in begun(learner))
+    phi, state = begun(learner)
+    phi, state = {name: one.to(device) for name, one in phi.items()}, state.mapped(lambda one: one.to(device))
     episodes = [one.to(device, torch.float64) for one in episodes_for(learner, task)]
     seen = learner.meta_step(phi, state, episodes, seeded(0))
-    moved = learner.advance(phi, state | seen.state, episodes, seeded(0))
+    moved = learner.advance(phi, seen.state, episodes, seeded(0))
     first = episodes[0]
     outcome = learner.evaluate(phi, moved, first, seeded(1))
     adapted = learner.adapt(phi, moved, first.support, seeded(1)).predict(first.query_x)
-    found: Tensors = {**{f"gradient {name}": one for name, one in seen.gradient.items()}, **moved, "adapted": adapted}
+    found: Tensors = {
+        **{f"gradient {name}": one for name, one in seen.gradient.items()},
+        **moved.flat(),
+        "adapted": adapted,
+    }
     assert {one.device for one in found.values()} == {device}
     numbers = {"losses": torch.tensor(outcome.losses), "accuracies": torch.tensor(outcome.accuracies)}
     objective = torch.tensor(learner.objective(phi, state, episodes, seeded(0)))
@@ -160,7 +165,7 @@ def whole_trial(name: str, folder: Path, cache: Path, device: torch.device) -> d
     bundle = load_bundle(write_bundle(folder / "trial", folder / "bundle", origin={}, evaluation=tested))
     episode = open_source(tasks, seed=7, cache=cache).episode("test", 0).episode
     predicted = bundle.adapt(episode.support_x.numpy(), episode.support_y.numpy()).predict(episode.query_x.numpy())
-    learned = {**trial.phi, **trial.state}
+    learned = {**trial.phi, **trial.state.flat()}
     assert {one.device for one in learned.values()} == {device}
     knowledge = {leaf: one.cpu() for leaf, one in learned.items()}
     numbers = {"validated": torch.tensor(trial.last_report.scores), "tested": torch.tensor(tested.scores)}

@@ -97,4 +97,4 @@ def test_the_carried_state_is_cut_off_its_graph() -> None:
     leaves = {name: value.requires_grad_() for name, value in phi.items()}
     seen = learner.meta_step(leaves, state, [episode_of(SINGLE, 0)], seeded(0))
     state = learner.advance(leaves, seen.state, [episode_of(SINGLE, 0)], seeded(0))
-    assert not any(isinstance(value, torch.Tensor) and value.requires_grad for value in state.values())
+    assert not any(isinstance(value, torch.Tensor) and value.requires_grad for value in state.tensors)

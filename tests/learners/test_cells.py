@@ -174,7 +174,7 @@ def test_first_order_darts_is_the_loss_by_alpha_at_theta() -> None:
     episode = episode_of(IMAGES, 1)
     found = learner.meta_step(phi, state, [episode], seeded(0)).gradient["architecture/alpha"]
     alpha = phi["architecture/alpha"].clone().requires_grad_()
-    theta = {name.removeprefix("theta/"): value for name, value in state.items() if name.startswith("theta/")}
+    theta = state.theta
     outputs = learner.slots.architecture.outputs(theta, episode.query_x, Normalization(), {"alpha": alpha})
     loss = torch.nn.functional.cross_entropy(outputs, episode.query_y)
     torch.testing.assert_close(found, torch.autograd.grad(loss, alpha)[0], rtol=1e-12, atol=1e-14)

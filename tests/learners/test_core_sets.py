@@ -124,5 +124,5 @@ def test_it_goes_with_every_strategy_and_a_learned_start(strategy: str) -> None:
 
 
 def test_a_size_below_one_is_refused() -> None:
-    with pytest.raises(LearnerError, match=r"learner\.data\.size must be at least 1, got 0"):
+    with pytest.raises(LearnerError, match=r"learner\.data\.size: got 0; allowed: a whole number, at least 1"):
         built({"data": {"kind": "core_set", "size": 0}}, SINGLE)

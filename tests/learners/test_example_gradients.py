@@ -10,8 +10,7 @@ from torch import Tensor
 
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients
 from metaloom.learners.solvers.gradient import GradientLearner
-from metaloom.learners.state import LearnerState
-from metaloom.learners.tensors import Tensors, part
+from metaloom.learners.tensors import Tensors
 from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, normal, seeded
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -78,8 +77,8 @@ def by_phi(learner: GradientLearner, *, whole_graph: bool) -> Tensor:
     """Return the derivative of the inner gradient along a direction, by the weights' own phi."""
     phi, state = begun(learner)
     leaves = {name: value.requires_grad_() for name, value in phi.items()}
-    theta = {name: value.requires_grad_(whole_graph) for name, value in part(state, "theta").items()}
-    (episode,) = learner._prepared(phi, LearnerState.from_flat(state), [episode_of(learner.task, 1)], seeded(0))
+    theta = {name: value.requires_grad_(whole_graph) for name, value in state.theta.items()}
+    (episode,) = learner._prepared(phi, state, [episode_of(learner.task, 1)], seeded(0))
     slope = learner.loop.gradient(leaves, theta, theta, episode, 0)
     assert whole_graph != any(type(value.grad_fn).__name__ == "PullBackward" for value in slope.values())
     along = torch.stack([(value * normal(*value.shape, seed=9)).sum() for value in slope.values()]).sum()

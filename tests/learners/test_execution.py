@@ -75,7 +75,7 @@ def step_of(name: str, strategy: str, calls: int = 1) -> MetaStep:
     phi, state = begun(learner)
     for call in range(calls):
         step = learner.meta_step(phi, state, [episode_of(task, seed + 10 * call) for seed in range(3)], seeded(0))
-        state = state | step.state
+        state = step.state
     return step
 
 
@@ -114,8 +114,8 @@ def test_convolutions_batched_equal_the_loop(architecture: str, batch_norm: str)
         phi, state = begun(learner)
         steps[strategy] = learner.meta_step(phi, state, [episode_of(IMAGES, 0), episode_of(IMAGES, 1)], seeded(0))
     assert_equal(steps["vmap"], steps["loop"])
-    for name, value in steps["loop"].state.items():
-        torch.testing.assert_close(steps["vmap"].state[name], value, rtol=1e-9, atol=1e-11)
+    for name, value in steps["loop"].state.flat().items():
+        torch.testing.assert_close(steps["vmap"].state.flat()[name], value, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("strategy", ["vmap", "traced"])
@@ -130,7 +130,7 @@ def test_frozen_statistics_that_appear_later_do_not_break_a_trace(strategy: str)
     phi, state = begun(learner)
     for seed in range(3):
         state = learner.meta_step(phi, state, [episode_of(IMAGES, seed)], seeded(0)).state
-    assert any(name.startswith("running/") for name in state)
+    assert state.running
 
 
 def test_the_number_of_episodes_and_the_precision_may_change() -> None:

@@ -12,8 +12,7 @@ from metaloom.learners.knowledge.matched_data import cosines
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.convnet import ConvNet, ConvNetConfig, instance_norm
 from metaloom.learners.solvers.matching import MatchingLearner
-from metaloom.learners.state import LearnerState
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import InnerState, Tensors
 from metaloom.testing.problems import (
     IMAGES,
     SINGLE,
@@ -69,15 +68,15 @@ def test_the_networks_on_the_way_are_constants(kind: str) -> None:
     learner = matching(kind, update={"steps": 2, "rate": 0.2})
     phi, state = begun(learner)
     episode = episode_of(SINGLE, 1)
-    way = learner._on_the_way(phi, LearnerState.from_flat(state), episode)
+    way = learner._on_the_way(phi, state, episode)
     thetas = [{name: value.clone() for name, value in one.items()} for one in way]
     assert len(thetas) == 2 and not torch.equal(thetas[0]["head.weight"], thetas[1]["head.weight"])
     found = learner.meta_step(phi, state, [episode], seeded(0))
 
     def held(moved: Tensors) -> float:
         one = matching(kind)
-        parts = [{f"theta/{name}": value for name, value in theta.items()} for theta in thetas]
-        return sum(one.objective(moved, {**state, **theta}, [episode], seeded(0)) for theta in parts)
+        states = [replace(state, inner=InnerState(theta, {})) for theta in thetas]
+        return sum(one.objective(moved, at, [episode], seeded(0)) for at in states)
 
     assert found.loss == pytest.approx(held(phi), rel=1e-12)
     direction = found.gradient
@@ -90,7 +89,7 @@ def test_the_gradient_distance_by_hand() -> None:
     learner = matching("gradient_matching", data={"per_class": 1})
     phi, state = begun(learner)
     episode = episode_of(SINGLE, 1)
-    theta = {name.removeprefix("theta/"): value for name, value in state.items() if name.startswith("theta/")}
+    theta = state.theta
 
     def slope(x: torch.Tensor, label: int) -> Tensors:
         leaves = {name: value.clone().requires_grad_() for name, value in theta.items()}
@@ -146,7 +145,7 @@ def test_a_class_that_the_batch_lacks_is_passed_over(kind: str) -> None:
         ({"update": {"rate": {"learn": {"start": 0.1}}}}, {}, "auto", r"gives no signal to learner\.update"),
         ({"weighting": {"kind": "focal"}}, {}, "auto", r"takes no part of learner\.weighting; remove it"),
         ({}, {"mode": "online"}, "auto", r"needs inner\.mode episodic"),
-        ({}, {}, "one_step", r"outer\.hypergradient: gradient_matching has a distance of its own, which one_step"),
+        ({}, {}, "one_step", r"outer\.hypergradient: prediction matching takes auto or unroll, not one_step"),
     ],
 )
 def test_what_plays_no_part_is_refused(

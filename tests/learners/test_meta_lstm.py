@@ -6,7 +6,6 @@ import torch
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
-from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import InnerState
 from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
@@ -76,7 +75,7 @@ def test_it_reads_the_loss_at_the_parameters_it_moves() -> None:
     phi, state = begun(learner)
     episode = episode_of(SINGLE, 0)
     loop = learner.loop
-    problem = loop.problem(lambda leaves: learner._start_of_episode(leaves, LearnerState.from_flat(state)), episode)
+    problem = loop.problem(lambda leaves: learner._start_of_episode(leaves, state), episode)
     moved = problem.start(phi)
     for index in range(2):
         expected = loop.support_losses(phi, moved.theta, episode, index).mean()

@@ -130,7 +130,7 @@ def test_the_real_step_of_an_online_loop_draws_from_its_generator() -> None:
     learner = noisy(inner={"mode": "online"}, steps=1)
     phi, state = begun(learner)
     episodes = [episode_of(SINGLE, 1)]
-    first, again, other = (learner.advance(phi, state, episodes, seeded(seed)) for seed in (0, 0, 1))
+    first, again, other = (learner.advance(phi, state, episodes, seeded(seed)).flat() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 

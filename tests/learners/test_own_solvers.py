@@ -17,7 +17,7 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import linear_parameters
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
-from metaloom.learners.solvers.base import SOLVERS, TRANSDUCTIVE
+from metaloom.learners.solvers.base import SEMI_SUPERVISED, SOLVERS, TRANSDUCTIVE
 from metaloom.learners.solvers.metric import class_means
 from metaloom.learners.tensors import Tensors
 from metaloom.testing import SolverContract, SolverRow
@@ -62,6 +62,23 @@ class SoftMeans(AmortizedSolver):
             return -torch.cdist(queries, moved).square()
 
         return outputs
+
+
+class SemiMeans(AmortizedSolver):
+    """Semi-supervised: prototypes are moved by the soft labels of examples without labels (Ren et al., 2018)."""
+
+    needs_classes = True
+    setting = SEMI_SUPERVISED
+    reads_support = frozenset({"unlabelled"})
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        means = class_means(embed(support.x), support.y, self.task.outputs)
+        if support.unlabelled is not None:
+            more = embed(support.unlabelled)
+            shares = torch.softmax(-torch.cdist(more, means).square(), -1)
+            counts = F.one_hot(support.y, self.task.outputs).to(shares).sum(0)
+            means = (counts[:, None] * means + shares.T @ more) / (counts + shares.sum(0))[:, None]
+        return lambda query_x: -torch.cdist(embed(query_x), means).square()
 
 
 class Generated(AmortizedSolver):
@@ -114,6 +131,7 @@ class Ridge(AmortizedSolver):
 OWN: dict[str, tuple[type[AmortizedSolver], dict[str, Any]]] = {
     "by_attributes": (ByAttributes, {}),
     "soft_means": (SoftMeans, {}),
+    "semi_means": (SemiMeans, {}),
     "generated": (Generated, {}),
     "ridge": (Ridge, {"penalty": {"learn": {"start": 0.5}}}),
 }
@@ -138,8 +156,11 @@ def built(name: str, task: TaskShape = FEW_SHOT) -> Any:
 
 
 def episode_for(name: str, task: TaskShape, seed: int) -> Episode:
-    """Draw an episode; the zero-shot solver gets attributes and no support examples."""
+    """Draw an episode; the zero-shot solver gets attributes and no support examples, the semi-supervised one more."""
     drawn = episode_of(task, seed, support=6, queries=12)
+    if name == "semi_means":
+        more = torch.randn(7, *task.inputs, dtype=torch.float64, generator=seeded(seed))
+        return replace(drawn, support=replace(drawn.support, unlabelled=more))
     if name != "by_attributes":
         return drawn
     attributes = torch.randn(task.outputs, ATTRIBUTES, dtype=torch.float64, generator=seeded(seed))
@@ -188,7 +209,52 @@ def test_a_slot_that_a_solver_does_not_read_is_refused(slots: dict[str, Any], me
 
 def test_what_was_stored_with_unread_slots_is_read_without_them() -> None:
     stored = {"method": "ridge", **METHODS["ridge"].learner, "loss": {"kind": "cross_entropy"}, "architecture": SMOOTH}
-    assert set(only_read(stored)) == {"method", "initialization", "prediction", "architecture"}
+    learner, outer = only_read(stored, {"steps": 3, "hypergradient": {"kind": "unroll"}})
+    assert set(learner) == {"method", "initialization", "prediction", "architecture"}
+    assert outer == {"steps": 3}
+    assert only_read({"method": "maml"}, {"hypergradient": "unroll"})[1] == {"hypergradient": "unroll"}
+
+
+@pytest.mark.parametrize("prediction", ["ridge", "prototypes", "nearest_neighbour", "joint"])
+@pytest.mark.parametrize("hypergradient", ["unroll", {"kind": "neumann", "terms": 3}])
+def test_an_estimator_that_a_solver_does_not_take_is_refused(prediction: str, hypergradient: Any) -> None:
+    learner = {"prediction": {"kind": prediction}}
+    with pytest.raises(
+        LearnerError, match=rf"outer\.hypergradient: prediction {prediction} takes auto or direct, not "
+    ):
+        build_learner(learner=learner, inner={}, outer={"hypergradient": hypergradient}, task=FEW_SHOT)
+    for taken in ("auto", {"kind": "direct"}):
+        built_learner = build_learner(learner=learner, inner={}, outer={"hypergradient": taken}, task=FEW_SHOT)
+        assert built_learner.estimator in ("direct", "none")
+
+
+def test_examples_without_labels_move_a_semi_supervised_learner() -> None:
+    learner = built("semi_means")
+    assert learner.setting == "semi-supervised"
+    phi, state = begun(learner)
+    given = episode_for("semi_means", FEW_SHOT, 0)
+    supports = (given.support, replace(given.support, unlabelled=None))
+    with_them, without = (learner.adapt(phi, state, one, seeded(0)).predict(given.query_x) for one in supports)
+    assert not torch.allclose(with_them, without)
+    assert Episode.of(given.tensors()).support.unlabelled is given.support.unlabelled
+
+
+def test_a_support_set_is_embedded_once_for_all_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"architecture": SMOOTH, "initialization": {"kind": "learned"}, "prediction": {"kind": "prototypes"}}
+    learner = build_learner(learner=settings, inner={}, outer={}, task=FEW_SHOT)
+    phi, state = begun(learner)
+    given, embedded = episode_of(FEW_SHOT, 0, support=6, queries=12), list[int]()
+    features = learner.network.features  # type: ignore[attr-defined]
+
+    def counting(theta: Tensors, x: Tensor, *rest: Any) -> Tensor:
+        embedded.append(len(x))
+        return features(theta, x, *rest)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(learner.network, "features", counting)  # type: ignore[attr-defined]
+    adapted = learner.adapt(phi, state, given.support, seeded(0))
+    for count in (12, 3):
+        adapted.predict(given.query_x[:count])
+    assert embedded == [6, 12, 3]
 
 
 @pytest.mark.parametrize("name", ["soft_means", "linear", "joint"])

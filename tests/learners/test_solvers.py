@@ -15,6 +15,7 @@ from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
 from metaloom.learners.solvers.metric import Prototypes, class_means
+from metaloom.learners.state import LearnerState
 from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
@@ -53,8 +54,8 @@ def test_frozen_statistics_are_gathered_and_used(prediction: str) -> None:
     first = learner.meta_step(phi, state, [episode], seeded(0)).state
     second = learner.meta_step(phi, first, [episode_of(task, 1)], seeded(0)).state
     fresh = learner.meta_step(phi, state, [episode_of(task, 1)], seeded(0)).state
-    name = "running/norm0.mean"
-    torch.testing.assert_close(second[name], torch.lerp(first[name], fresh[name], MOMENTUM))
+    before, after, own = (one.running["norm0.mean"] for one in (first, second, fresh))
+    torch.testing.assert_close(after, torch.lerp(before, own, MOMENTUM))
     adapted = learner.adapt(phi, second, episode.support, seeded(0))
     together, alone = adapted.predict(episode.query_x), adapted.predict(episode.query_x[:1])
     torch.testing.assert_close(together[:1], alone)  # inductive: the other queries do not matter
@@ -97,7 +98,7 @@ def test_a_learned_temperature_divides_the_logits(metric: str) -> None:
 def test_nearest_neighbour_finds_the_example_itself() -> None:
     learner = built({"prediction": {"kind": "nearest_neighbour"}}, FEW_SHOT)
     episode = episode_of(FEW_SHOT, 0)
-    adapted = learner.adapt({}, {}, episode.support, seeded(0))
+    adapted = learner.adapt({}, LearnerState(), episode.support, seeded(0))
     assert torch.equal(adapted.predict(3 * episode.support_x).argmax(-1), episode.support_y)
 
 
@@ -139,7 +140,7 @@ def test_meta_weight_nets_gradient_is_the_inner_product_of_gradients() -> None:
     episode = episode_of(SINGLE, 0)
     found = learner.meta_step(phi, state, [episode], seeded(0)).gradient
 
-    theta = {n.removeprefix("theta/"): v.clone().requires_grad_() for n, v in state.items() if n.startswith("theta/")}
+    theta = {n: v.clone().requires_grad_() for n, v in state.theta.items()}
     losses = learner.loop.support_losses(phi, theta, episode, 0)
     slopes = [torch.autograd.grad(loss, list(theta.values()), retain_graph=True) for loss in losses]
     leaves = {name: value.clone().requires_grad_() for name, value in phi.items()}
@@ -163,20 +164,18 @@ def test_an_online_learner_goes_on_from_where_it_was() -> None:
     settings = {"architecture": SMOOTH, "update": {"kind": "sgd", "rate": 0.1, "momentum": 0.9, "steps": 1}}
     learner = built(settings, SINGLE, inner={"mode": "online"})
     phi, state = begun(learner)
-    parameters = {n: v.clone().requires_grad_() for n, v in state.items() if n.startswith("theta/")}
+    parameters = {n: v.clone().requires_grad_() for n, v in state.theta.items()}
     optimizer = torch.optim.SGD(parameters.values(), lr=0.1, momentum=0.9)
     for seed in range(4):
         episode = episode_of(SINGLE, seed)
-        hidden = torch.tanh(
-            F.linear(episode.support_x, parameters["theta/layer0.weight"], parameters["theta/layer0.bias"])
-        )
-        outputs = F.linear(hidden, parameters["theta/head.weight"], parameters["theta/head.bias"])
+        hidden = torch.tanh(F.linear(episode.support_x, parameters["layer0.weight"], parameters["layer0.bias"]))
+        outputs = F.linear(hidden, parameters["head.weight"], parameters["head.bias"])
         optimizer.zero_grad()
         F.cross_entropy(outputs, episode.support_y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         state = learner.advance(phi, state, [episode], seeded(seed))
     for name, value in parameters.items():
-        torch.testing.assert_close(state[name], value.detach(), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(state.theta[name], value.detach(), rtol=1e-10, atol=1e-12)
 
 
 def test_one_distilled_example_a_class_trains_the_network() -> None:

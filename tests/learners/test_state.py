@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from metaloom.learners.build import SLOTS
 from metaloom.learners.component import Component
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.slots import SLOTS
 from metaloom.learners.state import PLACES, LearnerState, declare_place, knowledge_of
-from metaloom.learners.tensors import InnerState
+from metaloom.learners.tensors import InnerState, part
 
 ONE = torch.ones(2)
 FULL = LearnerState(
@@ -25,6 +25,25 @@ def test_a_state_comes_back_from_its_flat_form_under_the_stored_names() -> None:
 def test_an_unknown_place_of_a_state_is_told_the_right_spelling() -> None:
     with pytest.raises(LearnerError, match="no place is named 'runing'; did you mean 'running'"):
         LearnerState.from_flat({"runing/norm0.mean": ONE})
+
+
+def test_a_part_that_nothing_is_under_is_an_error_unless_it_is_optional() -> None:
+    with pytest.raises(KeyError, match="nothing is under 'runing/'; there are: running, theta"):
+        part({"theta/w": ONE, "running/x": ONE}, "runing")
+    assert part({"theta/w": ONE}, "theta") == {"w": ONE}
+    assert part({"theta/w": ONE}, "buffers", optional=True) == {}
+
+
+def test_a_state_is_changed_tensor_by_tensor_and_keeps_its_form() -> None:
+    doubled = FULL.mapped(lambda one: one * 2)
+    assert doubled.names == FULL.names
+    assert all(torch.equal(new, old * 2) for new, old in zip(doubled.tensors, FULL.tensors, strict=True))
+
+
+@pytest.mark.parametrize("name", ["running", "theta", "outer_step/x"])
+def test_a_name_that_no_place_of_a_state_has_is_refused(name: str) -> None:
+    with pytest.raises(LearnerError, match="no place is named"):
+        LearnerState.from_flat({name: ONE})
 
 
 def test_an_unknown_place_of_phi_is_an_error_and_a_known_one_may_be_empty() -> None:

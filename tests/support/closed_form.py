@@ -7,7 +7,6 @@ the solutions as its inner state.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.outer import OuterConfig
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.data.base import SampledEpisode
@@ -73,12 +73,12 @@ class Ridge:
         mean = 0.1 * torch.randn(FEATURES, self.task.outputs, generator=generator)
         return {"mean": mean, "log_penalty": torch.zeros(())}
 
-    def begin(self, phi: Tensors, generator: Generator) -> Tensors:
-        return {"running": torch.zeros_like(phi["mean"])} if self.online else {}
+    def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
+        return LearnerState(running={"mean": torch.zeros_like(phi["mean"])} if self.online else {})
 
-    def solve(self, phi: Tensors, state: Tensors, x: Tensor, y: Tensor) -> Tensor:
+    def solve(self, phi: Tensors, state: LearnerState, x: Tensor, y: Tensor) -> Tensor:
         inputs = self.features(x)
-        start = phi["mean"] + 0.1 * state["running"] if self.online else phi["mean"]
+        start = phi["mean"] + 0.1 * state.running["mean"] if self.online else phi["mean"]
         rest = self.targets(y, inputs.dtype) - inputs @ start
         gram = inputs.T @ inputs + torch.exp(phi["log_penalty"]) * torch.eye(FEATURES, dtype=inputs.dtype)
         return start + torch.linalg.solve(gram, inputs.T @ rest)
@@ -95,7 +95,7 @@ class Ridge:
         scores = [(self.features(episode.query_x) @ one).argmax(1) == episode.query_y for one in both]
         return EpisodeOutcome(losses, tuple(float(one.double().mean()) for one in scores))
 
-    def meta_step(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> MetaStep:
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         leaves = {name: one.detach().requires_grad_() for name, one in phi.items()}
         thetas = [self.solve(leaves, state, one.support_x, one.support_y) for one in episodes]
         noise = 1e-3 * torch.randn((), generator=generator)  # so that a wrong generator is seen
@@ -105,14 +105,14 @@ class Ridge:
         outcomes = [self.outcome(phi, theta, one) for theta, one in zip(thetas, episodes, strict=True)]
         return MetaStep(float(loss.detach()), dict(zip(leaves, slopes, strict=True)), tuple(outcomes))
 
-    def advance(self, phi: Tensors, state: Tensors, episodes: Sequence[Episode], generator: Generator) -> Tensors:
+    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         theta = self.solve(phi, state, episodes[0].support_x, episodes[0].support_y)
-        return {"running": 0.9 * state["running"] + 0.1 * theta}
+        return LearnerState(running={"mean": 0.9 * state.running["mean"] + 0.1 * theta})
 
-    def evaluate(self, phi: Tensors, state: Tensors, episode: Episode, generator: Generator) -> EpisodeOutcome:
+    def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         return self.outcome(phi, self.solve(phi, state, episode.support_x, episode.support_y), episode)
 
-    def adapt(self, phi: Tensors, state: Tensors, support: Support, generator: Generator) -> "Fitted":
+    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "Fitted":
         return Fitted(self, self.solve(phi, state, support.x, support.y))
 
 

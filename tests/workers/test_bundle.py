@@ -16,6 +16,7 @@ from metaloom.learners import METHODS, build_learner
 from metaloom.learners.build import only_read
 from metaloom.learners.errors import BadInput
 from metaloom.learners.outer import OuterConfig
+from metaloom.learners.state import LearnerState
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.bundle import PyFunc
 from metaloom.workers.bundle_writing import write_bundle
@@ -48,7 +49,8 @@ def resolved(method, learner, **outer):
     for name, settings in learner.items():
         slots[name] = {**slots.get(name, {}), **settings}
     section = {"steps": 20, "meta_batch": 4, "validate_every": 10, "validation_episodes": 10} | dict(recipe.outer)
-    return {"method": method, **only_read(slots)}, dict(recipe.inner), section | {"strategy": "loop"} | outer
+    slots, outer = only_read(slots, section | {"strategy": "loop"} | outer)
+    return {"method": method, **slots}, dict(recipe.inner), outer
 
 
 def trained(directory, method, learner, source, shape, tasks):
@@ -400,5 +402,5 @@ def test_a_new_table_is_read_in_the_users_own_units(tmp_path):
     assert bundle.task.features == ("width", "depth")
     assert abs(raw[0][:, 0].mean() - 100) < 60
     given = bundle.adapt(raw[0], episode.support_y.numpy()).probabilities(raw[1])
-    adapted = trial.learner.adapt(dict(trial.phi), {}, episode.support, torch.Generator())
+    adapted = trial.learner.adapt(dict(trial.phi), LearnerState(), episode.support, torch.Generator())
     np.testing.assert_allclose(given, adapted.predict(episode.query_x).numpy(), atol=1e-5)

@@ -30,7 +30,7 @@ def groups(value):
             "scalar": torch.tensor(float(value)),
             "half": torch.ones(3).bfloat16() * value,
         },
-        "state": {"count": torch.tensor(value), "flags": torch.tensor([True, False])},
+        "state": {"outer_step": torch.tensor(value), "running/flags": torch.tensor([True, False])},
         "optimizer": {"transposed": (torch.arange(6.0).reshape(2, 3) * value).T.double()},
     }
 

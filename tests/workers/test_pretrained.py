@@ -54,7 +54,7 @@ def test_a_fixed_start_is_the_bundles_and_stays(origin: Any, tmp_path: Path) -> 
     trial = finished(config({"kind": "pretrained", "bundle": str(bundle)}, update=rate), tmp_path / "next")
     assert set(trial.phi) == {"update/rate"}
     for name, value in start.items():
-        assert torch.equal(trial.state[f"theta/{name}"], value)
+        assert torch.equal(trial.state.theta[name], value)
 
 
 def test_a_fine_tuned_start_goes_on_from_the_bundles(origin: Any, tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_start_without_a_head_gets_one_of_zeros(origin: Any) -> None:
     settings = {"architecture": NETWORK, "initialization": {"kind": "pretrained", "bundle": "b"}}
     learner = build_learner(learner=settings, inner={}, outer={}, task=shape, start=body)
     state = learner.begin({}, torch.Generator().manual_seed(0))
-    assert not state["theta/head.weight"].any()
-    assert torch.equal(state["theta/layer0.weight"], start["layer0.weight"])
+    assert not state.theta["head.weight"].any()
+    assert torch.equal(state.theta["layer0.weight"], start["layer0.weight"])
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_chosen_network_is_trained_from_scratch_and_is_what_the_trial_leaves
     assert sum("retraining" in note for report in reports for note in report.notes) == 1
     knowledge = load_knowledge(tmp_path / "trial")
     assert knowledge.phi == {}  # an architecture that is chosen has nothing left to learn
-    assert "theta/cell0.edge0.avg3.conv.weight" not in knowledge.state
+    assert "cell0.edge0.avg3.conv.weight" not in knowledge.state.theta
     tested = evaluate_trial(tmp_path / "trial", cache=tmp_path / "cache", split="validation", episodes=2, record=False)
     assert tested.mean == reports[-1].metrics["validation_accuracy"]
 
@@ -65,6 +65,6 @@ def test_a_trial_reopened_after_every_report_ends_the_same(tmp_path: Path) -> No
     whole = run(tmp_path / "whole", tmp_path / "cache")
     parts = run(tmp_path / "parts", tmp_path / "cache", reopen=True)
     assert [one.scores for one in whole] == [one.scores for one in parts]
-    left, right = (load_knowledge(tmp_path / name).state for name in ("whole", "parts"))
+    left, right = (load_knowledge(tmp_path / name).state.flat() for name in ("whole", "parts"))
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaloom.learners.state import LearnerState
 from metaloom.workers.scoring import evaluate_learner, mean_interval
 from metaloom.workers.seeds import derive_generator
 from tests.support.closed_form import SIGN, SINE, Ridge, Sines
@@ -51,9 +52,9 @@ def test_edge_cases():
 def test_an_evaluation_is_the_episodes_outcomes(task):
     learner, source = Ridge(task), Sines(3, task)
     phi = learner.init(derive_generator(0))
-    evaluation = evaluate_learner(learner, phi, {}, source, "test", 12)
+    evaluation = evaluate_learner(learner, phi, LearnerState(), source, "test", 12)
     sampled = [source.episode("test", index) for index in range(12)]
-    outcomes = [learner.evaluate(phi, {}, one.episode, derive_generator(one.seed)) for one in sampled]
+    outcomes = [learner.evaluate(phi, LearnerState(), one.episode, derive_generator(one.seed)) for one in sampled]
     regression = task is SINE
     assert evaluation.metric == ("loss" if regression else "accuracy")
     assert evaluation.scores == tuple((o.losses if regression else o.accuracies)[-1] for o in outcomes)
@@ -69,15 +70,17 @@ def test_an_evaluation_is_the_episodes_outcomes(task):
 
 def test_a_split_with_fewer_episodes_gives_all_it_has():
     learner = Ridge()
-    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0, limit=5), "test", 600)
+    evaluation = evaluate_learner(
+        learner, learner.init(derive_generator(0)), LearnerState(), Sines(0, limit=5), "test", 600
+    )
     assert evaluation.episodes == 5
     assert [one.episode for one in evaluation.drawn] == [0, 1, 2, 3, 4]
 
 
 def test_shots_and_queries_are_counted_per_class():
     learner = Ridge(SIGN)
-    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0, SIGN), "test", 2)
+    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), LearnerState(), Sines(0, SIGN), "test", 2)
     assert (evaluation.drawn[0].ways, evaluation.drawn[0].shots, evaluation.drawn[0].queries) == (2, 5, 10)
     learner = Ridge()
-    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), {}, Sines(0), "test", 2)
+    evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), LearnerState(), Sines(0), "test", 2)
     assert (evaluation.drawn[0].ways, evaluation.drawn[0].shots, evaluation.drawn[0].queries) == (0, 10, 20)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.state import LearnerState
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
 from metaloom.workers.records.episode_files import read_episodes
 from metaloom.workers.records.names import TIMINGS
@@ -41,8 +42,7 @@ def rows(directory):
 
 def assert_same(one, other):
     """Bit for bit the same trial."""
-    for group in ("phi", "state"):
-        mine, yours = getattr(one, group), getattr(other, group)
+    for mine, yours in ((one.phi, other.phi), (one.state.flat(), other.state.flat())):
         assert mine.keys() == yours.keys()
         assert all(torch.equal(mine[name], yours[name]) for name in mine)
     assert timeless(one.last_report) == timeless(other.last_report)
@@ -215,9 +215,9 @@ class Drifting(Ridge):
 
     def meta_step(self, phi, state, episodes, generator):
         found = super().meta_step(phi, state, episodes, generator)
-        done = int(state.get("done", torch.tensor(0))) + 1
+        done = state.step + 1
         turned = {name: -slope if done > 50 else slope for name, slope in found.gradient.items()}
-        return dataclasses.replace(found, gradient=turned, state={"done": torch.tensor(done)})
+        return dataclasses.replace(found, gradient=turned, state=LearnerState(torch.tensor(done)))
 
 
 def test_it_stops_early_and_keeps_the_best(tmp_path):
@@ -337,14 +337,14 @@ def test_what_learns_nothing_is_only_scored(tmp_path):
 def test_an_online_learner_without_phi_is_trained(tmp_path):
     class Plain(Baseline):
         def advance(self, phi, state, episodes, generator):
-            return {"running": state["running"] + 1}
+            return LearnerState(running={"mean": state.running["mean"] + 1})
 
         def begin(self, phi, generator):
-            return {"running": torch.zeros(2)}
+            return LearnerState(running={"mean": torch.zeros(2)})
 
     trial = open_trial(tmp_path, learner=Plain(online=True))
     run(trial)
-    assert trial.state["running"].tolist() == [60, 60]
+    assert trial.state.running["mean"].tolist() == [60, 60]
 
 
 def test_no_outer_steps_are_a_score_of_the_start(tmp_path):
@@ -397,7 +397,9 @@ def test_the_first_steps_are_those_of_torch(tmp_path):
         sampled = [source.episode("train", 3 * step + i) for i in range(3)]
         episodes = [s.episode.to(torch.device("cpu"), torch.float64) for s in sampled]
         generator = trial._generator("meta_step", step=step)
-        found = learner.meta_step({name: leaf.detach() for name, leaf in leaves.items()}, {}, episodes, generator)
+        found = learner.meta_step(
+            {name: leaf.detach() for name, leaf in leaves.items()}, LearnerState(), episodes, generator
+        )
         for name, leaf in leaves.items():
             leaf.grad = found.gradient[name].clone()
         torch.nn.utils.clip_grad_norm_(list(leaves.values()), 0.2)

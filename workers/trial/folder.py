@@ -1,10 +1,12 @@
 """What a trial's folder says of the trial, beside its checkpoints and episodes: its configuration and its task."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from metaloom.learners.base import Learner
 from metaloom.learners.tensors import Tensors
@@ -52,6 +54,6 @@ def described_estimator(learner: Learner) -> str:
     return f"{learner.estimator} (auto: {reason})" if reason else learner.estimator
 
 
-def count_parameters(tensors: Tensors) -> int:
+def count_parameters(tensors: Iterable[Tensor]) -> int:
     """Count the numbers held; whole ones, such as a count of steps, are no parameters."""
-    return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
+    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())

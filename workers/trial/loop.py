@@ -17,6 +17,7 @@ from torch import Generator
 from metaloom.learners.base import Learner, MetaStep
 from metaloom.learners.episode import Episode
 from metaloom.learners.outer import OuterConfig
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
 from metaloom.workers.schedules import SCHEDULES
@@ -35,7 +36,7 @@ class TrialState:
 
     step: int = 0
     phi: Tensors = field(default_factory=dict)
-    learner: Tensors = field(default_factory=dict)
+    learner: LearnerState = field(default_factory=LearnerState)
     optimizer: Tensors = field(default_factory=dict)
 
 
@@ -98,7 +99,7 @@ class OuterLoop:
         gradient = decayed(clipped(meta.gradient, taken.norm, outer.clip), state.phi, outer.weight_decay)
         _, update = OPTIMIZERS[outer.optimizer]
         phi, optimizer = update(state.phi, gradient, state.optimizer, rate)
-        learner = meta.state or state.learner
+        learner = meta.after(state.learner)
         if self.learner.online or self.learner.carry > 1:
             with self.precision():
                 learner = self.learner.advance(phi, learner, episodes, self.generator("advance", state.step))

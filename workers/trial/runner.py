@@ -11,9 +11,10 @@ from torch import Generator
 from metaloom.learners.base import Learner
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import discretized
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import Assembly, assemble, learner_of
-from metaloom.workers.checkpoint import CheckpointFolder, check_same_leaves, settled, write_knowledge
+from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, check_same_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS
@@ -66,7 +67,7 @@ class Trial:
         self._checkpoints = CheckpointFolder(directory / names.CHECKPOINTS_FOLDER)
         self._progress = Progress()
         self._state = TrialState()
-        self._best: dict[str, Tensors] = {}
+        self._best: Knowledge | None = None
         self._notes: tuple[str, ...] = ()
         self._warnings: tuple[str, ...] = ()
         with memory_advice(config):
@@ -94,9 +95,9 @@ class Trial:
         return dict(self._state.phi)
 
     @property
-    def state(self) -> Tensors:
-        """The inner state of an online learner."""
-        return dict(self._state.learner)
+    def state(self) -> LearnerState:
+        """The learner's state."""
+        return self._state.learner
 
     def advance(self) -> Report:
         """Train to the next validation, validate, write the episodes' part and a checkpoint, report.
@@ -121,7 +122,7 @@ class Trial:
 
     def close(self) -> None:
         """Let go of memory; the trial is in its directory."""
-        self._state, self._best = TrialState(), {}
+        self._state, self._best = TrialState(), None
 
     @property
     def _loop(self) -> OuterLoop:
@@ -182,7 +183,7 @@ class Trial:
         """Go on with the network that the relaxed one has chosen, from new weights: it alone is validated."""
         chosen = discretized(self.config.learner, self._state.phi)
         self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
-        self._best = {}
+        self._best = None
         self.learner = self._retrained(chosen)
         self._begin(self.device.place(self.learner.init(self._generator("retrain", self.step))))
         described = ", ".join(f"{name} {value}" for name, value in chosen["architecture"].items() if name != "kind")
@@ -213,7 +214,7 @@ class Trial:
             hypergradient=described_estimator(self.learner),
         )
         if progress.judge(self.metric, report) and self.outer.keeps_best:
-            self._best = {"phi": self._state.phi, "state": self._state.learner}
+            self._best = self._knowledge()
         return self._conclude(report)
 
     def _conclude(self, report: Report) -> Report:
@@ -234,7 +235,8 @@ class Trial:
 
     def _return_to_best(self, report: Report, best: Report) -> Report:
         """End with the phi that validated best: its numbers are then the trial's."""
-        self._state = replace(self._state, phi=self._best["phi"], learner=self._best.get("state", {}))
+        assert self._best is not None
+        self._state = replace(self._state, phi=self._best.phi, learner=self._best.state)
         validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
         return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
@@ -245,7 +247,7 @@ class Trial:
             names.VALIDATION_LOSS: loss,
             names.SECONDS: self._progress.seconds,
             names.ADAPT_SECONDS: evaluation.seconds,
-            names.PARAMETERS: float(count_parameters(self._state.phi) + count_parameters(self._state.learner)),
+            names.PARAMETERS: float(count_parameters((*self._state.phi.values(), *self._state.learner.tensors))),
             names.RECORDING_SECONDS: self._progress.recording_seconds,
         }
 
@@ -255,23 +257,28 @@ class Trial:
         self._progress.last = report
         if self.finished:
             best = self._progress.best if self.outer.keeps_best else None
-            learned = {"phi": self._state.phi, "state": self._state.learner}
             path = self.directory / names.META_KNOWLEDGE_FILE
-            write_knowledge(path, learned, {"step": str((best or report).step)})
+            write_knowledge(path, self._knowledge().groups(), {"step": str((best or report).step)})
         self._checkpoints.write(self._groups(), self._progress.to_json())
         self._place(self._groups())
         self._progress.seconds += time.perf_counter() - started
 
     def _groups(self) -> dict[str, Tensors]:
         """Every tensor of the trial, by group."""
-        best = {f"best_{group}": tensors for group, tensors in self._best.items()}
-        return {"phi": self._state.phi, "state": self._state.learner, "optimizer": self._state.optimizer, **best}
+        best = {} if self._best is None else self._best.groups()
+        kept = {f"best_{group}": tensors for group, tensors in best.items()}
+        return {**self._knowledge().groups(), "optimizer": self._state.optimizer, **kept}
+
+    def _knowledge(self) -> Knowledge:
+        return Knowledge(self._state.phi, self._state.learner, self.step)
 
     def _place(self, groups: Mapping[str, Tensors]) -> None:
         """Go on from these tensors, as a process that read them from a file would."""
         placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
-        self._state = TrialState(self.step, placed.get("phi", {}), placed.get("state", {}), placed.get("optimizer", {}))
-        self._best = {group: placed[f"best_{group}"] for group in ("phi", "state") if f"best_{group}" in placed}
+        now = Knowledge.of(placed, self.step)
+        best = {group.removeprefix("best_"): placed[group] for group in placed if group.startswith("best_")}
+        self._state = TrialState(self.step, now.phi, now.state, placed.get("optimizer", {}))
+        self._best = Knowledge.of(best, self.step) if best else None
 
     def _restore_or_begin(self) -> None:
         found, self._warnings = self._checkpoints.newest()
@@ -291,7 +298,7 @@ class Trial:
 
     def _begin(self, phi: Tensors) -> None:
         begun = self._loop.begin(phi)
-        self._place({"phi": begun.phi, "state": begun.learner, "optimizer": begun.optimizer})
+        self._place({**Knowledge(phi, begun.learner, 0).groups(), "optimizer": begun.optimizer})
 
     def _generator(self, purpose: str, step: int) -> Generator:
         return derive_generator(self.config.seed, self.config.trial, step, purpose, version=self.config.seeds)

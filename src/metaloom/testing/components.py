@@ -55,7 +55,8 @@ class ComponentRow:
             network = {name: PLAIN[name] for name in ("architecture", "initialization")}
             other = build_learner(learner=network, inner={}, outer={}, task=task)
             start = part(other.init(seeded(9)), "initialization")
-        outer = {"hypergradient": "unroll", "strategy": "loop"}
+        takes = slot != "prediction" or SOLVERS[kind].takes("unroll")
+        outer = {"hypergradient": "unroll" if takes else "auto", "strategy": "loop"}
         return build_learner(learner=settings, inner={}, outer=outer, task=task, start=start, trust_code=True)
 
 

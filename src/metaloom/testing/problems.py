@@ -9,9 +9,11 @@ from torch import Generator, Tensor
 
 from metaloom.learners import ESTIMATORS, build_learner
 from metaloom.learners.base import Learner
-from metaloom.learners.build import make_config
+from metaloom.learners.build import make_config, solver_kind
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Linearized, Outer, Problem
+from metaloom.learners.solvers.base import SOLVERS
+from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import InnerState, Tensors
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
@@ -179,19 +181,20 @@ def built(
     task: TaskShape,
     *,
     inner: Mapping[str, Any] | None = None,
-    estimator: Any = "unroll",
+    estimator: Any = None,
     strategy: str = "loop",
 ) -> Learner:
-    """Build a learner from its settings."""
-    outer = {"hypergradient": estimator, "strategy": strategy}
+    """Build a learner from its settings; by default it unrolls, where its solver takes an estimator."""
+    takes = SOLVERS[solver_kind(learner)].takes("unroll")
+    outer = {"hypergradient": estimator or ("unroll" if takes else "auto"), "strategy": strategy}
     return build_learner(learner=learner, inner=inner or {}, outer=outer, task=task)
 
 
-def begun(learner: Learner, seed: int = 0) -> tuple[Tensors, Tensors]:
+def begun(learner: Learner, seed: int = 0) -> tuple[Tensors, LearnerState]:
     """Return phi and the state, in float64."""
     generator = seeded(seed)
     phi = double(learner.init(generator))
-    return phi, double(learner.begin(phi, generator))
+    return phi, learner.begin(phi, generator).mapped(lambda one: one.double() if one.is_floating_point() else one)
 
 
 def central_difference(function: Callable[[Tensors], float], phi: Tensors, direction: Tensors, length: float) -> float:

@@ -81,7 +81,7 @@ class SolverContract(Contract):
         row = self.rows[solver]
         learner, given = row.built(solver), row.episode(row.task, 0)
         phi, state = begun(learner)
-        before = {leaf: value.clone() for leaf, value in (phi | state).items()}
+        before = {leaf: value.clone() for leaf, value in (phi | state.flat()).items()}
         outcome = learner.evaluate(phi, state, given, seeded(0))
         predicted = learner.adapt(phi, state, given.support, seeded(0)).predict(given.query_x)
         assert predicted.shape == (QUERIES, row.task.outputs)
@@ -89,7 +89,7 @@ class SolverContract(Contract):
             torch.testing.assert_close(predicted.sum(-1), torch.ones(QUERIES, dtype=predicted.dtype))
             accuracy = float((predicted.argmax(-1) == given.query_y).double().mean())
             assert outcome.accuracies[-1] == pytest.approx(accuracy)
-        assert all(torch.equal(value, (phi | state)[leaf]) for leaf, value in before.items())
+        assert all(torch.equal(value, (phi | state.flat())[leaf]) for leaf, value in before.items())
 
     def test_other_queries_matter_only_if_it_says_so(self, solver: str) -> None:
         row = self.rows[solver]

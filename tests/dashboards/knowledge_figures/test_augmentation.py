@@ -5,6 +5,7 @@ import torch
 from metaloom.dashboards.canvas import png
 from metaloom.dashboards.knowledge_figures import TrialKnowledge, pictures
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.state import LearnerState
 
 IMAGES = TaskShape("classification", (1, 8, 8), 3, single_task=True)
 DADA = {"augmentation": {"kind": "dada", "operations": ["rotate", "invert", "flip"]}}
@@ -24,4 +25,4 @@ def test_the_likeliest_sub_policy_is_named_first() -> None:
 
 def test_a_policy_of_which_nothing_is_learned_is_not_drawn() -> None:
     learner = {"architecture": {"kind": "mlp", "hidden": [3]}, "augmentation": {"kind": "rand_augment"}}
-    assert pictures(TrialKnowledge(learner, IMAGES, {}, {})) == []
+    assert pictures(TrialKnowledge(learner, IMAGES, {}, LearnerState())) == []

@@ -82,7 +82,7 @@ def test_reweighting_is_the_clipped_inner_product_of_gradients() -> None:
     """Ren et al., equations 6, 8 and 9, by one gradient for each example."""
     learner, phi, state = online(kind="reweight")
     episode = replace(episode_of(SINGLE, 3), training=True)
-    theta = {n.removeprefix("theta/"): v.clone().requires_grad_() for n, v in state.items() if n.startswith("theta/")}
+    theta = {n: v.clone().requires_grad_() for n, v in state.theta.items()}
     losses = learner.loop.support_losses(phi, theta, episode, 0)
     clean = learner.loop.verdict(phi, theta, episode, 0).loss
     aim = torch.autograd.grad(clean, list(theta.values()), retain_graph=True)
@@ -94,14 +94,14 @@ def test_reweighting_is_the_clipped_inner_product_of_gradients() -> None:
     moved = learner.advance(phi, state, [episode], seeded(0))
     for index, (name, value) in enumerate(theta.items()):
         expected = value - 0.1 * sum(w * one[index] for w, one in zip(weights, each, strict=True))
-        torch.testing.assert_close(moved[f"theta/{name}"], expected.detach(), rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(moved.theta[name], expected.detach(), rtol=1e-10, atol=1e-14)
 
 
 def test_the_clean_loss_falls_along_eps_as_the_weights_say() -> None:
     """u_i is the derivative of the clean loss by eps_i of one virtual step, here by a central difference."""
     learner, phi, state = online(kind="reweight")
     episode = replace(episode_of(SINGLE, 4), training=True)
-    theta = {n.removeprefix("theta/"): v for n, v in state.items() if n.startswith("theta/")}
+    theta = state.theta
     linear = learner.loop.example_gradients(phi, theta, theta, episode, 0)
     aligned = linear.push(linear.slope(lambda moved: learner.loop.verdict(phi, moved, episode, 0).loss))
 
@@ -137,7 +137,7 @@ def test_a_batch_that_does_not_help_moves_nothing() -> None:
     x = torch.ones(1, 6, dtype=torch.float64)
     episode = Episode(Support(x, torch.tensor([0])), x, torch.tensor([1]))
     moved = learner.advance(phi, state, [episode], seeded(0))
-    assert all(torch.equal(moved[name], value) for name, value in state.items() if name.startswith("theta/"))
+    assert all(torch.equal(moved.theta[name], value) for name, value in state.theta.items())
 
 
 class Tall(Weighting):

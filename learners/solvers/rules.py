@@ -7,22 +7,22 @@ from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator
-from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
-from metaloom.learners.knowledge.distilled_data import DATA
-from metaloom.learners.knowledge.loss import Loss
+from metaloom.learners.knowledge.augmentation import NoAugmentation
+from metaloom.learners.knowledge.distilled_data import DATA, SupportSet
+from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
-from metaloom.learners.slots import SLOTS, kind_of
+from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
 from metaloom.learners.task_kinds import names_served
 
 
-def check_matching(slots: Slots, config: InnerConfig, hypergradient: str | Mapping[str, Any]) -> None:
+def check_matching(slots: Slots, config: InnerConfig) -> None:
     """Refuse what has no part in the distance of matched data, to which the inner loop is a constant.
 
     Raises:
         LearnerError: The message names both sides.
     """
-    kind = kind_of(SLOTS["data"], slots.data)
+    kind = DATA.name_of(type(slots.data))
     if DATA[kind].solver != "matching":
         able = " or ".join(name for name in DATA if DATA[name].solver == "matching")
         raise LearnerError(f"learner.prediction: matching needs learner.data: {able}, got {kind}")
@@ -36,7 +36,7 @@ def check_matching(slots: Slots, config: InnerConfig, hypergradient: str | Mappi
         name
         for name, component, neutral in (
             ("weighting", slots.weighting, WEIGHTINGS["uniform"]),
-            ("augmentation", slots.augmentation, AUGMENTATIONS["none"]),
+            ("augmentation", slots.augmentation, NoAugmentation),
         )
         if type(component) is not neutral
     ]
@@ -44,11 +44,6 @@ def check_matching(slots: Slots, config: InnerConfig, hypergradient: str | Mappi
         raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(beside)}; remove it")
     if config.mode == "online" or config.batch_norm == "per_step":
         raise LearnerError(f"learner.data: {kind} needs inner.mode episodic, and batch norm other than per_step")
-    estimator = hypergradient if isinstance(hypergradient, str) else hypergradient.get("kind", "auto")
-    if estimator not in ("auto", "unroll"):
-        raise LearnerError(
-            f"outer.hypergradient: {kind} has a distance of its own, which {estimator} does not estimate; remove it"
-        )
 
 
 def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
@@ -80,13 +75,14 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
     if not task.task_kind.labelled:
         _check_control(slots)
     slots.augmentation.check(task)
-    for name in ("loss", "weighting"):
-        for component in members_of(getattr(slots, name)):
-            _check_served(name, cast(Loss | Weighting, component), task)
+    for component in members_of(slots.loss):
+        _check_served("loss", LOSSES, cast(Loss, component), task)
+    for component in members_of(slots.weighting):
+        _check_served("weighting", WEIGHTINGS, cast(Weighting, component), task)
     for component in members_of(slots.weighting):
         if cast(Weighting, component).numbered and not (task.counts and slots.data.numbered):
             raise LearnerError(
-                f"learner.weighting: {kind_of(SLOTS['weighting'], component)} learns a weight for every training "
+                f"learner.weighting: {WEIGHTINGS.name_of(type(component))} learns a weight for every training "
                 "example, so it needs a single task whose training set is numbered (digits, fashion_mnist) and "
                 "learner.data: support"
             )
@@ -94,10 +90,12 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
 
 def _check_control(slots: Slots) -> None:
     """Refuse what a control task has no use for: its examples are starting states, which no slot may exchange."""
-    for name in ("data", "augmentation"):
-        kind = kind_of(SLOTS[name], members_of(getattr(slots, name))[0])
-        if kind != SLOTS[name].fixed:
-            raise LearnerError(f"learner.{name}: a control task starts from its own states; use {SLOTS[name].fixed}")
+    for name, component, neutral, fixed in (
+        ("data", slots.data, SupportSet, "support"),
+        ("augmentation", slots.augmentation, NoAugmentation, "none"),
+    ):
+        if type(members_of(component)[0]) is not neutral:
+            raise LearnerError(f"learner.{name}: a control task starts from its own states; use {fixed}")
     if len(members_of(slots.loss)) > 1:
         raise LearnerError("learner.loss: a control task takes one loss; keep one")
 
@@ -107,14 +105,13 @@ def members_of(component: Component) -> Sequence[Component]:
     return component.members if isinstance(component, Composite) else (component,)
 
 
-def _check_served(name: str, component: Loss | Weighting, task: TaskShape) -> None:
+def _check_served(name: str, registry: Registry[Any], component: Loss | Weighting, task: TaskShape) -> None:
     """Refuse a component that makes nothing of this kind of task."""
     if task.task_kind.served_by(component.serves):
         return
-    registry: Mapping[str, Any] = SLOTS[name].registry
     able = ", ".join(kind for kind, entry in registry.items() if task.task_kind.served_by(entry.serves))
     raise LearnerError(
-        f"learner.{name}: a {task.kind} task needs one of {able}; {kind_of(SLOTS[name], component)} serves "
+        f"learner.{name}: a {task.kind} task needs one of {able}; {registry.name_of(type(component))} serves "
         f"{' and '.join(names_served(component.serves))} alone"
     )
 
