@@ -16,7 +16,12 @@ import pytest
 from packaging.requirements import Requirement
 
 import metaloom
-from metaloom.orchestrator import api, export
+from metaloom.orchestrator.trial_configs import trial_config
+from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.resolve import defaults, resolve
+from metaloom.workers.bundle_writing import write_bundle
+from metaloom.workers.scoring import evaluate_trial
+from metaloom.workers.trial.runner import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator")
@@ -35,10 +40,9 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 
 def build(tree: Path, out: Path) -> Path:
-    """Build a wheel from ``tree`` with the running environment's setuptools."""
-    run(
-        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, tree, cwd=out.parent
-    )
+    """Build a wheel from ``tree`` as pip does, with the running environment's setuptools."""
+    out.mkdir()
+    run(sys.executable, "-c", f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})", cwd=tree)
     (wheel,) = out.glob("metaloom-*.whl")
     return wheel
 
@@ -98,8 +102,25 @@ def fresh_environment(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def copy_environment(python: Path, folder: Path) -> Path:
+    """Copy an environment; its scripts then name the copy's Python."""
+    environment = python.parents[1]
+    shutil.copytree(environment, folder, symlinks=True)
+    script = folder / "bin" / "metaloom"
+    script.write_text(script.read_text().replace(str(environment), str(folder)))
+    return folder / "bin" / "python"
+
+
 def install(python: Path, *arguments: str | Path) -> None:
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", *arguments, cwd=python.parent)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds the wheel, and nothing else."""
+    python = fresh_environment(tmp_path_factory.mktemp("installed") / "environment")
+    install(python, wheel)
+    return python
 
 
 def test_a_wheel_from_a_tree_without_links_holds_every_module(wheel):
@@ -118,9 +139,8 @@ def test_an_sdist_holds_the_tests_and_builds_the_same_wheel(unpacked_sdist, whee
     assert content(build(unpacked_sdist, tmp_path / "wheel")) == content(wheel)
 
 
-def test_an_installed_wheel_answers_and_is_the_one_version(wheel, tmp_path):
-    python = fresh_environment(tmp_path / "environment")
-    install(python, wheel)
+def test_an_installed_wheel_answers_and_is_the_one_version(installed, tmp_path):
+    python = copy_environment(installed, tmp_path / "environment")
     borrow_packages(python)
     assert "search" in run(python.parent / "metaloom", "--help", cwd=tmp_path)
     code = (
@@ -144,15 +164,16 @@ def test_an_editable_install_without_links_is_one_package(unlinked, tmp_path):
         "    __import__(name)\n"
         "    return sys.modules[name].__file__\n"
         "if __name__ == '__main__':\n"
-        "    name = 'metaloom.workers.trial.runner'\n"
+        "    name, light = 'metaloom.workers.trial.runner', 'metaloom.workers.records.names'\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "        print(where(name), pool.apply(where, (name,)))\n"
+        "        print(where(name), where(light), pool.apply(where, (light,)))\n"
         "    own = [one for one in sys.modules if one.split('.')[0] in ('learners', 'workers', 'search_spaces')]\n"
         "    assert own == [], own\n"
     )
     for path in ("", f"{unlinked / 'src'}{os.pathsep}{unlinked}"):
-        here, there = run(python, script, cwd=unlinked, PYTHONPATH=path).split()
-        assert here == there == str(unlinked / "workers" / "trial" / "runner.py")
+        here, light, there = run(python, script, cwd=unlinked, PYTHONPATH=path).split()
+        assert here == str(unlinked / "workers" / "trial" / "runner.py")
+        assert light == there == str(unlinked / "workers" / "records" / "names.py")
     assert "search" in run(python.parent / "metaloom", "--help", cwd=tmp_path)
 
 
@@ -182,21 +203,24 @@ def borrow_only(python: Path, distributions: dict[str, Distribution]) -> None:
                 link.symlink_to(Path(str(one.locate_file(top))))
 
 
-def test_a_bundle_is_served_by_the_packages_that_it_names(wheel, tmp_path):
+def test_a_bundle_is_served_by_the_packages_that_it_names(installed, tmp_path):
     """By metaloom alone and what ``requirements.txt`` names.
 
     The packages are not downloaded: the files of those that pip would choose are linked from the running
     environment. So it is tested that nothing else is imported, and that the versions here are in the ranges.
     """
-    changes = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4", "outer.test_episodes=4"]
-    api.search("quick", overrides=changes, store=tmp_path / "store", name="first", trials=1, executor="inline")
-    bundle = export.export("first", tmp_path / "bundle", store=tmp_path / "store")
+    changes = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4"]
+    experiment = load_experiment("quick", overrides=changes)
+    config = trial_config(resolve(experiment, defaults(experiment)), search="first", trial=0, seed=0)
+    trial = Trial(config, tmp_path / "trial", cache=tmp_path / "cache")
+    trial.advance()
+    evaluation = evaluate_trial(tmp_path / "trial", cache=tmp_path / "cache", episodes=4)
+    bundle = write_bundle(tmp_path / "trial", tmp_path / "bundle", origin={}, evaluation=evaluation)
     lines = (bundle / "requirements.txt").read_text().splitlines()
     assert [re.split("[<>=]", line)[0] for line in lines] == [
         "filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch",
     ]  # fmt: skip
-    python = fresh_environment(tmp_path / "environment")
-    install(python, wheel)
+    python = copy_environment(installed, tmp_path / "environment")
     distributions = with_dependencies(lines)
     absent = {"ray", "optuna", "mlflow", "numba", "matplotlib", "scikit-learn", "pydantic", "scipy"}
     assert absent.isdisjoint(distributions)
