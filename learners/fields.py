@@ -1,8 +1,7 @@
 """What a configuration's field may hold, read from its dataclass: types, domain, bounds, default.
 
 Every component, task source, estimator, sampler and scheduler declares its settings as a frozen dataclass whose
-annotations carry domains; this module is the only reader of those annotations, so that a new one needs no change
-here.
+annotations carry domains; this module is the only reader of those annotations.
 """
 
 import dataclasses

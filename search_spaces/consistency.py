@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.learners.outer import HYPERGRADIENT
 from metaloom.learners.plugins import unknown_or_absent
+from metaloom.learners.rules import no_signal, start_unseen
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import learned_parts
 from metaloom.search_spaces.knobs.sampling import domains, holds, told
@@ -50,7 +50,6 @@ def check_consistency(space: Space, search: SearchSettings, resources: Resources
         _check_perturbations(space, problems)
     for learner in sections(space.learner):
         _check_signal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
-        _check_proximal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
     _check_objectives(space, search, problems)
     _check_sampler(space, search, problems)
     _check_scheduler(space, search, problems)
@@ -92,22 +91,19 @@ def learned_slots(learner: Section) -> Iterator[tuple[str, str]]:
 
 def _check_signal(learner: Section, inner: Node | None, outer: Node | None, problems: Problems) -> None:
     """Refuse an estimator that would leave something learned without a gradient."""
-    estimator = outer.fields.get(HYPERGRADIENT) if isinstance(outer, Section) else None
-    if estimator is None or "update" not in learner.fields:
+    if not isinstance(inner, Section) or not isinstance(outer, Section) or "update" not in learner.fields:
         return  # without inner steps the gradient is direct, whatever the estimator
     learned = list(learned_slots(learner))
-    mode = inner.fields.get("mode") if isinstance(inner, Section) else None
-    restarts = isinstance(mode, Fixed) and mode.value == "episodic"
-    for chosen in sections(estimator):
+    start_is_learned = "initialization" in dict(learned) and inner.fields.get("proximal") == Fixed(0.0)
+    for chosen in sections(outer.fields[HYPERGRADIENT]):
+        if chosen.kind == AUTO:
+            continue
         settings = {name: node.value for name, node in chosen.fields.items() if isinstance(node, Fixed)}
-        unseen = [name for slot, name in learned if not _gives_signal(chosen.kind, slot, settings)]
-        if unseen:
-            usable = [kind for kind, one in ESTIMATORS.items() if not (restarts and one.online_only)]
-            seeing = [AUTO, *(kind for kind in usable if all(_gives_signal(kind, slot) for slot, _ in learned))]
-            advice = f"choose one of {', '.join(seeing)}, or fix or search it"
-            learned_too = "which is learned" if len(unseen) == 1 else "which are learned"
-            message = f"{chosen.kind} gives no signal to {' and '.join(unseen)}, {learned_too}; {advice}"
-            problems.add(chosen.place.path, message)
+        wrong = no_signal(chosen.kind, learned, settings, episodic=inner.fields.get("mode") == Fixed("episodic"))
+        if not wrong and start_is_learned and ESTIMATORS[chosen.kind].at_solution:
+            wrong = start_unseen(chosen.kind)
+        if wrong:
+            problems.add(chosen.place.path, wrong)
 
 
 def _check_perturbations(space: Space, problems: Problems) -> None:
@@ -120,27 +116,6 @@ def _check_perturbations(space: Space, problems: Problems) -> None:
         spreading = " or ".join(kind for kind in ESTIMATORS if ESTIMATORS[kind].spreads)
         advice = f"use outer.hypergradient: {spreading}, or remove it"
         problems.add(("resources", "perturbation_workers"), f"nothing here has perturbations to spread; {advice}")
-
-
-def _check_proximal(learner: Section, inner: Node | None, outer: Node | None, problems: Problems) -> None:
-    """Refuse an implicit hypergradient of the initialization where the inner solution does not depend on it."""
-    if not isinstance(inner, Section) or not isinstance(outer, Section) or "update" not in learner.fields:
-        return
-    learned = {slot for slot, _ in learned_slots(learner)}
-    if "initialization" not in learned or inner.fields.get("proximal") != Fixed(0.0):
-        return
-    for chosen in sections(outer.fields[HYPERGRADIENT]):
-        seeing = chosen.kind != AUTO and all(_gives_signal(chosen.kind, slot) for slot in learned)
-        if seeing and ESTIMATORS[chosen.kind].at_solution:
-            problems.add(
-                chosen.place.path,
-                f"{chosen.kind} gives no signal to learner.initialization without a proximal term, because the inner "
-                "solution does not depend on its start; set inner.proximal above 0, or use unroll",
-            )
-
-
-def _gives_signal(kind: str, slot: str, settings: Mapping[str, Any] | None = None) -> bool:
-    return kind == AUTO or ESTIMATORS[kind].gives_signal(slot, settings or {})
 
 
 def _check_objectives(space: Space, search: SearchSettings, problems: Problems) -> None:

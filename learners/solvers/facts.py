@@ -15,6 +15,7 @@ from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, drif
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.networks.batch_norm import Normalization
+from metaloom.learners.rules import no_signal
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.tensors import InnerState, Tensors
 
@@ -83,15 +84,9 @@ def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskSh
         return Chosen(choice.kind, ESTIMATORS[choice.kind](ESTIMATORS[choice.kind].Config()), choice.reason)
     estimator = ESTIMATORS[kind]
     config = make_config(estimator.Config, rest, "outer.hypergradient", kind)
-    learned = [name for name, component in slots.items() if component.has_knowledge]
-    blind = [name for name in learned if not estimator.gives_signal(name, rest)]
-    if blind:
-        able = [name for name in ESTIMATORS if all(ESTIMATORS[name].gives_signal(slot) for slot in blind)]
-        verb = "learns" if len(blind) == 1 else "learn"
-        raise LearnerError(
-            f"outer.hypergradient: {kind} gives no signal to what learner.{' and learner.'.join(blind)} {verb}; "
-            f"use one of {', '.join(able)}, or fix it"
-        )
+    learned = [(name, f"learner.{name}") for name, component in slots.items() if component.has_knowledge]
+    if wrong := no_signal(kind, learned, rest):
+        raise LearnerError(f"outer.hypergradient: {wrong}")
     if estimator.stationary and _drifts(slots.update):
         raise LearnerError(needs_stationary(kind, f"learner.update ({UPDATE_RULES.name_of(type(slots.update))})"))
     return Chosen(kind, estimator(config), "")

@@ -6,7 +6,7 @@ from typing import Any, cast
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Estimator
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import DATA, SupportSet
 from metaloom.learners.knowledge.loss import LOSSES, Loss
@@ -133,10 +133,38 @@ def check_estimator(name: str, estimator: Estimator, slots: Slots, inner: InnerC
             "set inner.mode: online, or use evolution_strategies"
         )
     if estimator.at_solution and slots.initialization.has_knowledge and not inner.proximal:
-        raise LearnerError(
-            f"outer.hypergradient: {name} gives no signal to learner.initialization without a proximal term, because "
-            "the inner solution does not depend on its start; set inner.proximal above 0, or use unroll"
-        )
+        raise LearnerError(f"outer.hypergradient: {start_unseen(name)}")
+
+
+def start_unseen(name: str) -> str:
+    """Say why an estimator at the inner solution has no gradient of what the inner loop starts from."""
+    return (
+        f"{name} gives no signal to learner.initialization without a proximal term, because the inner solution does "
+        "not depend on its start; set inner.proximal above 0, or use unroll"
+    )
+
+
+def no_signal(
+    kind: str, learned: Sequence[tuple[str, str]], settings: Mapping[str, Any], *, episodic: bool = False
+) -> str:
+    """Say that an estimator leaves something learned without a gradient; empty if it does not.
+
+    Args:
+        kind: The estimator.
+        learned: Of everything learned the slot and the name.
+        settings: The estimator's.
+        episodic: Whether the inner loop starts again in each outer step, so that no online estimator is advised.
+    """
+    unseen = [name for slot, name in learned if not ESTIMATORS[kind].gives_signal(slot, settings)]
+    if not unseen:
+        return ""
+    usable = {name: one for name, one in ESTIMATORS.items() if not (episodic and one.online_only)}
+    able = [name for name, one in usable.items() if all(one.gives_signal(slot) for slot, _ in learned)]
+    verb = "is" if len(unseen) == 1 else "are"
+    return (
+        f"{kind} gives no signal to {' and '.join(unseen)}, which {verb} learned; "
+        f"choose one of {', '.join(['auto', *able])}, or fix or search it"
+    )
 
 
 def check_read(kind: str, reads: frozenset[str], given: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
-from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
@@ -40,8 +40,7 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
     """
     if raw is MISSING:
         if fallback is MISSING:
-            problems.add(place.path, field.missing())
-            return Fixed(None)
+            return _wrong(problems, place.path, field.missing())
         raw, fallback = fallback, field.default
     raw = _as_written(raw)
     if field.mapping:
@@ -59,17 +58,20 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
     wrong = next((key for key in raw if key not in (SEARCH, LEARN)), None)
     modes = "give a value, {search: ...} or {learn: ...}"
     if wrong is None:
-        problems.add(place.path, f"both searched and learned: keep one ({modes})")
-    else:
-        problems.add((*place.path, wrong), f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}")
+        return _wrong(problems, place.path, f"both searched and learned: keep one ({modes})")
+    return _wrong(problems, (*place.path, wrong), f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}")
+
+
+def _wrong(problems: Problems, path: Path, message: str) -> Node:
+    """Note a problem, and return a stand-in."""
+    problems.add(path, message)
     return Fixed(None)
 
 
 def _parse_mapping(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
     """Parse a mapping of names to values of any type: each is fixed, or searched where it says so."""
     if not isinstance(raw, Mapping):
-        problems.add(place.path, f"got {shown(raw)}; give {field.allowed()}")
-        return Fixed(None)
+        return _wrong(problems, place.path, f"got {shown(raw)}; give {field.allowed()}")
     nodes: dict[str, Node] = {}
     for name, value in raw.items():
         if isinstance(value, Mapping) and not set(value) & {SEARCH, LEARN}:
@@ -93,8 +95,7 @@ def _fixed(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
     try:
         return Fixed(literal(field, raw))
     except Unfit as error:
-        problems.add((*place.path, *error.path), str(error))
-        return Fixed(None)
+        return _wrong(problems, (*place.path, *error.path), str(error))
 
 
 def _number(fallback: Any) -> float | int | None:
@@ -117,16 +118,16 @@ def _searched(field: Field, raw: Any, fallback: Any, place: Place, problems: Pro
     if isinstance(raw, list):
         return _options(field, raw, {}, fallback, place, problems)
     if not isinstance(raw, Mapping):
-        problems.add(here.path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
-        return Fixed(None)
+        return _wrong(
+            problems, here.path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options"
+        )
     if field.domain is None and not raw and field.options:
         return _options(field, list(field.options), {}, fallback, place, problems)
     if field.word is not None:
         return _spelling(field.word, raw, fallback, place, problems)
     if not set(field.types) & {int, float} or field.options:
         allowed = f"a list of options, each {field.allowed()}"
-        problems.add(here.path, f"{place.path[-1]} has no range: give {allowed}")
-        return Fixed(None)
+        return _wrong(problems, here.path, f"{place.path[-1]} has no range: give {allowed}")
     return _range(field, raw, fallback, place, problems)
 
 
@@ -149,8 +150,7 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, p
     fits = len(defaults) == length and set(defaults) <= set(parts)
     if "default" in raw and not fits:
         message = f"got {shown(given)}; give {length} of {', '.join(parts)} with '{word.separator}' between them"
-        problems.add((*here.path, "default"), message)
-        return Fixed(None)
+        return _wrong(problems, (*here.path, "default"), message)
     options = {part: Fixed(part) for part in parts}
     chosen = defaults if fits else [word.default if word.default in parts else parts[0]] * length
     names = [f"{place.name}.{word.part}{index}" for index in range(length)]
@@ -199,11 +199,11 @@ def _number_knob(
     here = place.within(SEARCH)
     if not low < high:
         advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
-        problems.add(here.path, f"low must be below high, got low {low} and high {high}; {advice}")
-        return Fixed(None)
+        return _wrong(problems, here.path, f"low must be below high, got low {low} and high {high}; {advice}")
     if log and low <= 0:
-        problems.add(here.path, f"a log range must start above 0, got low {low}; raise low or drop log: true")
-        return Fixed(None)
+        return _wrong(
+            problems, here.path, f"a log range must start above 0, got low {low}; raise low or drop log: true"
+        )
     whole = float not in field.types
     domain: Real | Int = Int(low, high, log=log) if whole else Real(low, high, log=log)
     default = _number(fallback)
@@ -224,8 +224,7 @@ def _options(
         if key not in ("options", "default"):
             problems.add((*place.path, SEARCH, key), unknown("part of a choice", key, ("options", "default")))
     if not isinstance(raw, list) or not raw:
-        problems.add(here.path, f"got {shown(raw)}; give a list of at least one option")
-        return Fixed(None)
+        return _wrong(problems, here.path, f"got {shown(raw)}; give a list of at least one option")
     labels, before = labels_of(raw), len(problems)
     options = {
         label: parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
@@ -255,8 +254,7 @@ def given_default(
 def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
     here = place.within(LEARN)
     if not field.learnable or not isinstance(field.domain, Real):
-        problems.add(place.path, field.why_not_learned(str(place.path[-1] if place.path else field.name)))
-        return Fixed(None)
+        return _wrong(problems, place.path, field.why_not_learned(str(place.path[-1] if place.path else field.name)))
     settings = {} if raw is None else raw
     if not isinstance(settings, Mapping):
         settings = {"start": settings}

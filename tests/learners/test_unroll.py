@@ -112,7 +112,7 @@ def test_checkpoints_may_lie_at_any_distance(every: int) -> None:
 
 def test_a_truncated_unroll_gives_the_start_no_signal_unless_declared() -> None:
     update = {"kind": "sgd", "rate": 0.1, "steps": 4}
-    with pytest.raises(LearnerError, match=r"truncated gives no signal to what learner\.initialization learns"):
+    with pytest.raises(LearnerError, match=r"truncated gives no signal to learner\.initialization, which is learned"):
         built({**LEARNED_START, "update": update}, SINGLE, estimator="truncated")
     found = {}
     for kind, settings in {
