@@ -126,9 +126,15 @@ def _summary(config: type) -> str:
 
 
 def _meanings(config: type) -> dict[str, str]:
-    """Return what each attribute means, by the docstrings of a class and of those that it extends."""
+    """Return what each attribute means, by the docstrings of a class and of those that it extends.
+
+    The summary of a class that declares one field alone is what that field means.
+    """
     found: dict[str, str] = {}
     for one in reversed(config.__mro__):
+        own = list(inspect.get_annotations(one))
+        if len(own) == 1:
+            found[own[0]] = _summary(one)
         for names, text in ATTRIBUTE.findall(inspect.cleandoc(one.__doc__ or "")):
             found |= dict.fromkeys(names.split(", "), text)
     return found

@@ -46,7 +46,12 @@ UP, DOWN, DRIFT, AGE = "up", "down", "drift", "age"
 
 @dataclass(frozen=True)
 class EvolutionConfig:
-    """How many antithetic pairs are drawn, and how far from phi (in the unconstrained space of the knobs)."""
+    """How many antithetic pairs are drawn, and how far from phi (in the unconstrained space of the knobs).
+
+    Attributes:
+        pairs: How many antithetic pairs are drawn.
+        sigma: Their distance from phi.
+    """
 
     pairs: Annotated[int, Int(1, 10_000, log=True)] = 16
     sigma: Annotated[float, Real(1e-4, 1.0, log=True, per=())] = 0.01
@@ -113,7 +118,11 @@ class EvolutionStrategies(Estimator):
 
 @dataclass(frozen=True)
 class PersistentEvolutionConfig(EvolutionConfig):
-    """The pairs, their distance, and after how many outer steps the particles start again."""
+    """Evolution strategies over an inner loop that goes on.
+
+    Attributes:
+        horizon: After how many outer steps the particles start again.
+    """
 
     pairs: Annotated[int, Int(1, 10_000, log=True)] = 8
     horizon: Annotated[int, Int(1, 1_000_000)] = 100

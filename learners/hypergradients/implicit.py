@@ -129,7 +129,13 @@ class Implicit(Estimator):
 
 @dataclass(frozen=True)
 class ConjugateGradientConfig:
-    """Products with the Hessian, and the relative residual at which to stop before."""
+    """Products with the Hessian, and the relative residual at which to stop before.
+
+    Attributes:
+        iterations: Products with the Hessian.
+        tolerance: The relative residual at which it stops.
+        damping: Added to the Hessian's diagonal.
+    """
 
     iterations: Annotated[int, Int(1, 200)] = 5
     tolerance: float = 1e-10

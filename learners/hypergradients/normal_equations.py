@@ -24,7 +24,12 @@ from metaloom.learners.tensors import Tensors, dot
 
 @dataclass(frozen=True)
 class NormalEquationsConfig:
-    """Iterations of two products each, and the relative residual (of H v) at which to stop before."""
+    """Iterations of two products each, and the relative residual (of H v) at which to stop before.
+
+    Attributes:
+        iterations: Each of two products.
+        tolerance: The relative residual at which it stops.
+    """
 
     iterations: Annotated[int, Int(1, 500)] = 10
     tolerance: float = 1e-12

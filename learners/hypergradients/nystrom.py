@@ -26,7 +26,12 @@ from metaloom.learners.tensors import Tensors, flatten, unflatten
 
 @dataclass(frozen=True)
 class NystromConfig:
-    """The rank k, and the damping rho, which decides what the directions outside the columns count."""
+    """The rank k, and the damping rho, which decides what the directions outside the columns count.
+
+    Attributes:
+        rank: The rank k of the approximation.
+        rho: The damping.
+    """
 
     rank: Annotated[int, Int(1, 1000)] = 10
     rho: Annotated[float, Real(1e-6, 10.0, log=True, per=())] = 0.01

@@ -62,6 +62,9 @@ class CellsConfig:
         annealing: ... within so many outer steps.
         partial: One channel in so many goes through the operations (PC-DARTS: 4).
         edge_normalization: Whether a node's edges share it by learned shares (PC-DARTS), not evenly.
+        nodes: Nodes of a cell, its input among them.
+        cells: Cells, with a halving of the image between two.
+        channels: Channels of each cell.
     """
 
     nodes: Annotated[int, Int(2, 5)] = 3

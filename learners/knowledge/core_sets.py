@@ -63,7 +63,12 @@ RULES: dict[str, Rule] = {"random": random_rows, "herding": herded_rows, "k_cent
 
 @dataclass(frozen=True)
 class CoreSetConfig:
-    """How many examples are kept, of all classes together, and by which rule."""
+    """How many examples are kept, of all classes together, and by which rule.
+
+    Attributes:
+        size: How many examples are kept, of all classes together.
+        rule: The rule that chooses them.
+    """
 
     size: Annotated[int, Int(1, 10_000, log=True)] = 10
     rule: Annotated[str, Choice(tuple(RULES))] = "herding"

@@ -77,7 +77,12 @@ class WholeTask(TrainingData):
 
 @dataclass(frozen=True)
 class DistilledConfig:
-    """How many examples of each class are learned, and whether their labels are too."""
+    """How many examples of each class are learned, and whether their labels are too.
+
+    Attributes:
+        per_class: How many examples of each class are learned.
+        learn_labels: Whether their labels are learned too.
+    """
 
     per_class: Annotated[int, Int(1, 100)] = 1
     learn_labels: bool = False

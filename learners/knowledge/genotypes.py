@@ -65,7 +65,13 @@ def nodes_of(edges: int) -> int:
 
 @dataclass(frozen=True)
 class GenotypeConfig:
-    """One operation an edge, as in ``conv3|skip|avg3``, and the size of the network; searched edge by edge."""
+    """One operation an edge, as in ``conv3|skip|avg3``, and the size of the network; searched edge by edge.
+
+    Attributes:
+        genotype: The operation of each edge, joined by `|`.
+        cells: Cells, with a halving of the image between two.
+        channels: Channels of each cell.
+    """
 
     genotype: Annotated[str, Word(OPERATIONS, EDGES, default="conv3", part="edge", separator=SEPARATOR)]
     cells: Annotated[int, Int(1, 8)] = 1

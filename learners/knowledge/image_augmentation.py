@@ -171,7 +171,13 @@ class ImageAugmentation(Augmentation):
 
 @dataclass(frozen=True)
 class RandAugmentConfig:
-    """How many operations, how strong, and out of which."""
+    """How many operations, how strong, and out of which.
+
+    Attributes:
+        number: How many operations are applied to an image.
+        magnitude: How strong they are.
+        operations: The operations to draw from.
+    """
 
     number: Annotated[int, Int(1, 4)] = 2
     magnitude: Annotated[float | Learned, UNIT] = 0.3

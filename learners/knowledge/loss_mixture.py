@@ -51,7 +51,13 @@ def check_coefficients(config: object, names: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """How much of each loss; ``gamma`` is the focal one's, ``q`` the generalized one's."""
+    """How much of each loss; ``gamma`` is the focal one's, ``q`` the generalized one's.
+
+    Attributes:
+        cross_entropy, focal, squared, absolute, generalized: The coefficient of this loss.
+        gamma: Exponent of the focal loss.
+        q: Exponent of the generalized cross-entropy.
+    """
 
     cross_entropy: Coefficient = 1.0
     focal: Coefficient = 0.0
@@ -103,7 +109,11 @@ class Mixture(Loss):
 
 @dataclass(frozen=True)
 class RegressionMixtureConfig:
-    """How much of each loss of the error."""
+    """How much of each loss of the error.
+
+    Attributes:
+        squared, absolute, log_cosh: The coefficient of this loss of the error.
+    """
 
     squared: Coefficient = 1.0
     absolute: Coefficient = 0.0

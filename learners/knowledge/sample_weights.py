@@ -132,6 +132,10 @@ class MetaWeightNetConfig:
 
     Without the division every weight can grow together, which early in training lowers the clean loss;
     the sigmoid then saturates at 1 and never comes back.
+
+    Attributes:
+        hidden: Width of the weight net's hidden layer.
+        normalize: Whether a batch's weights are divided by their mean.
     """
 
     hidden: Annotated[int, Int(4, 512, log=True)] = 100

@@ -23,7 +23,13 @@ from metaloom.learners.tensors import Tensors
 
 @dataclass(frozen=True)
 class Conv4Config:
-    """Four blocks of 3x3 convolution, batch norm, ReLU and halving."""
+    """Four blocks of 3x3 convolution, batch norm, ReLU and halving.
+
+    Attributes:
+        channels: Channels of each block.
+        blocks: How many blocks.
+        pool: What halves the image: max pooling, or a stride of 2.
+    """
 
     channels: Annotated[int, Int(4, 256, log=True)] = 64
     blocks: Annotated[int, Int(1, 6)] = 4

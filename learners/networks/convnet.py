@@ -25,7 +25,12 @@ INSTANCE_EPSILON = 1e-5  # torch's
 
 @dataclass(frozen=True)
 class ConvNetConfig:
-    """Blocks of 3x3 convolution, instance norm, ReLU and average pooling."""
+    """Blocks of 3x3 convolution, instance norm, ReLU and average pooling.
+
+    Attributes:
+        channels: Channels of each block.
+        blocks: How many blocks.
+    """
 
     channels: Annotated[int, Int(4, 256, log=True)] = 128
     blocks: Annotated[int, Int(1, 6)] = 3

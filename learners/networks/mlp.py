@@ -19,7 +19,12 @@ from metaloom.learners.tensors import Tensors
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """Widths of the hidden layers; none at all is a linear model."""
+    """Widths of the hidden layers; none at all is a linear model.
+
+    Attributes:
+        hidden: Widths of the hidden layers; an empty list is a linear model.
+        activation: The function after each hidden layer.
+    """
 
     hidden: tuple[int, ...] = (40, 40)
     activation: Annotated[str, Choice(("relu", "tanh", "silu"))] = "relu"

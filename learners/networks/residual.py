@@ -24,7 +24,12 @@ STAGES = 3
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Residual blocks in each of three stages (n makes a ResNet-(6n + 2)), and the first stage's channels."""
+    """Residual blocks in each of three stages (n makes a ResNet-(6n + 2)), and the first stage's channels.
+
+    Attributes:
+        blocks: Residual blocks of each of the three stages.
+        width: Channels of the first stage; each later stage has twice as many.
+    """
 
     blocks: Annotated[int, Int(1, 18)] = 5
     width: Annotated[int, Int(4, 64, log=True)] = 16

@@ -24,7 +24,12 @@ def class_means(features: Tensor, labels: Tensor, ways: int, mask: Tensor | None
 
 @dataclass(frozen=True)
 class PrototypesConfig:
-    """The metric between a query and the class means, and what divides it before the softmax."""
+    """The metric between a query and the class means, and what divides it before the softmax.
+
+    Attributes:
+        metric: Between a query and the class means.
+        temperature: What the scores are divided by.
+    """
 
     metric: Literal["euclidean", "cosine"] = "euclidean"
     temperature: Annotated[float | Learned, Real(0.01, 100.0, log=True, positive=True)] = 1.0

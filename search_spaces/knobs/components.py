@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from metaloom.learners.errors import shown, unknown
+from metaloom.learners.domains import Learned
+from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, fields_of
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Path, Problems
-from metaloom.search_spaces.knobs.declarations import construct, given_default, parse_knob
+from metaloom.search_spaces.knobs.declarations import given_default, parse_knob
 from metaloom.search_spaces.knobs.sampling import corners, resolve_node
 from metaloom.search_spaces.reading.labels import label_of, labels_of, members, note_repeated
 from metaloom.search_spaces.reading.nodes import (
@@ -242,3 +243,19 @@ def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
     """
     whole = [section.place.name] if learns.get(section.kind, False) else []
     return whole + [node.place.name for node in walk_nodes(section) if isinstance(node, LearnedKnob)]
+
+
+def _learned_value(resolved: Any) -> Any:
+    """Turn a resolved learned knob back into the object a configuration holds; pass all else through."""
+    if isinstance(resolved, Mapping) and LEARN in resolved:
+        return Learned(**resolved[LEARN])
+    return tuple(resolved) if isinstance(resolved, list) else resolved
+
+
+def construct(config: type, values: Mapping[str, Any]) -> str | None:
+    """Build a configuration from resolved values; return its complaint, or None."""
+    try:
+        config(**{name: _learned_value(value) for name, value in values.items()})
+    except (BadInput, ValueError) as error:
+        return str(error)
+    return None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
-from metaloom.learners.errors import BadInput, shown, unknown
+from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
@@ -288,19 +288,3 @@ def _unknown_in_learned(key: str) -> str:
 def domain_of(node: Searched | Alternatives) -> Real | Int | Choice:
     """Return what the sampler is told."""
     return node.domain if isinstance(node, Searched) else Choice(tuple(node.options))
-
-
-def learned_value(resolved: Any) -> Any:
-    """Turn a resolved learned knob back into the object a configuration holds; pass all else through."""
-    if isinstance(resolved, Mapping) and LEARN in resolved:
-        return Learned(**resolved[LEARN])
-    return tuple(resolved) if isinstance(resolved, list) else resolved
-
-
-def construct(config: type, values: Mapping[str, Any]) -> str | None:
-    """Build a configuration from resolved values; return its complaint, or None."""
-    try:
-        config(**{name: learned_value(value) for name, value in values.items()})
-    except (BadInput, ValueError) as error:
-        return str(error)
-    return None

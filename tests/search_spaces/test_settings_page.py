@@ -26,3 +26,9 @@ def test_every_setting_of_every_source_sampler_and_scheduler_is_in_it():
             start = sections[place].index(f"| **{kind}**")
             own = sections[place][start:].split("\n| **")[0]
             assert [name for name in fields_of(config) if f"| `{name}` |" not in own] == []
+
+
+def test_every_setting_has_a_meaning():
+    rows = [[cell.strip() for cell in row.split(" | ")] for row in tables().splitlines() if row.startswith("| `")]
+    assert len(rows) > 150
+    assert [name for name, meaning, *_ in rows if not meaning] == []

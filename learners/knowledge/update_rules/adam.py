@@ -19,7 +19,14 @@ from metaloom.learners.tensors import InnerState, Tensors
 
 @dataclass(frozen=True)
 class AdamConfig(UpdateConfig):
-    """Adam's own defaults; ``weight_decay`` is decoupled, so that a positive one makes it AdamW."""
+    """Adam's own defaults; ``weight_decay`` is decoupled, so that a positive one makes it AdamW.
+
+    Attributes:
+        beta1: Decay of the mean of the gradients.
+        beta2: Decay of the mean of their squares.
+        epsilon: Added to the root in the denominator.
+        weight_decay: Decoupled weight decay.
+    """
 
     rate: Annotated[float | Learned, Real(1e-5, 0.1, log=True, per=GRANULARITIES)] = 1e-3
     beta1: Annotated[float | Learned, Real(0.0, 0.999, per=OF_LAYERS)] = 0.9

@@ -39,6 +39,8 @@ class UpdateConfig:
         steps: Inner steps while meta-training.
         evaluation_steps: Inner steps when evaluated; None takes as many as in training.
         adapt: Whether all parameters move in the inner loop, or only the head (ANIL).
+        rate: The inner learning rate.
+        start_spread: The first learned rates are drawn from (1 - this) to (1 + this) times the start.
     """
 
     rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=GRANULARITIES)] = 0.01

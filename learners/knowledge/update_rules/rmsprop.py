@@ -19,7 +19,13 @@ from metaloom.learners.tensors import InnerState, Tensors
 
 @dataclass(frozen=True)
 class RMSpropConfig(UpdateConfig):
-    """torch.optim.RMSprop's own defaults; ``smoothing`` is its alpha."""
+    """torch.optim.RMSprop's own defaults; ``smoothing`` is its alpha.
+
+    Attributes:
+        smoothing: Decay of the mean of the squared gradients.
+        momentum: Of the steps.
+        epsilon: Added to the root in the denominator.
+    """
 
     rate: Annotated[float | Learned, Real(1e-5, 0.1, log=True, per=GRANULARITIES)] = 0.01
     smoothing: Annotated[float | Learned, Real(0.5, 0.9999, per=OF_LAYERS)] = 0.99

@@ -10,7 +10,13 @@ from metaloom.learners.tensors import InnerState, Tensors, add
 
 @dataclass(frozen=True)
 class SGDConfig(UpdateConfig):
-    """Plain, heavy-ball or Nesterov momentum; the decay is the gradient of an L2 penalty (coupled)."""
+    """Plain, heavy-ball or Nesterov momentum; the decay is the gradient of an L2 penalty (coupled).
+
+    Attributes:
+        momentum: Decay of the sum of the gradients; 0 is plain gradient descent.
+        nesterov: Whether the momentum is Nesterov's.
+        weight_decay: The factor of the weights that is added to the gradient.
+    """
 
     momentum: Annotated[float | Learned, Real(0.0, 0.999, per=OF_LAYERS)] = 0.0
     nesterov: bool = False
