@@ -8,7 +8,7 @@ from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.errors import unknown
 from metaloom.learners.outer import HYPERGRADIENT
 from metaloom.learners.plugins import unknown_or_absent
-from metaloom.learners.rules import no_signal, start_unseen
+from metaloom.learners.solvers.rules import no_signal, start_unseen
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import learned_parts
 from metaloom.search_spaces.knobs.sampling import domains, holds, told

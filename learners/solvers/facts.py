@@ -15,8 +15,8 @@ from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, drif
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.rules import no_signal
 from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.solvers.rules import no_signal
 from metaloom.learners.tensors import InnerState, Tensors
 
 # How many examples a step sees is known only with its episode: a 5-way 5-shot support set has 25, a batch 50 to 100.
