@@ -82,7 +82,7 @@ def defaults(experiment: Experiment) -> Suggest:
 
 
 def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
-    """Choose a value for every searched knob that the choices before it bring into being.
+    """Choose a value for every searched knob that is active under the choices made so far.
 
     Args:
         experiment: What to resolve.

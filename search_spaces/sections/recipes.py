@@ -1,6 +1,6 @@
 """Whether a method's recipe means something: every slot, kind, setting and value of it is one that there is.
 
-A recipe's settings are defaults, which are looked up and never listed: a misspelt one would be left out without a word.
+Recipe settings are only looked up by name, so a misspelled one would be silently ignored.
 """
 
 from collections.abc import Mapping
