@@ -65,8 +65,8 @@ class AdaptedModel:
             out = self._adapted.predict(inputs).detach()
         if not self._task.task_kind.has_classes or out.shape[1] == len(self.labels):
             return out
-        seen = out[:, : len(self.labels)]  # classes of the head that this task does not have
-        return seen / seen.sum(1, keepdim=True)
+        own = out[:, : len(self.labels)]  # classes of the head that this task does not have
+        return own / own.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)

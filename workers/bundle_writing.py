@@ -18,12 +18,7 @@ from metaloom.workers.checkpoint import Knowledge, load_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
 from metaloom.workers.durable import ASIDE, canonical, digest, storage_error, sync, write_text
 from metaloom.workers.errors import BundleError
-from metaloom.workers.manifest import (
-    BUNDLE_CONFIG_FILE,
-    CARD_FILE,
-    FORMAT,
-    sign,
-)
+from metaloom.workers.manifest import BUNDLE_CONFIG_FILE, CARD_FILE, FORMAT, sign
 from metaloom.workers.records.episode_files import Origin, Seen, write_part
 from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE, TASK_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig, read_config

@@ -145,11 +145,11 @@ def _numbers(evaluation: Evaluation | None) -> str:
 
 def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]) -> str:
     lines = [f"- search: {config.search}, trial {config.trial}, seed {config.seed}"]
-    said = ("search", "trial", "seed")
+    shown = ("search", "trial", "seed")
     lines += [
         f"- {name}: {_short(value)}"
         for name, value in origin.items()
-        if name not in said and value not in (None, "", {})
+        if name not in shown and value not in (None, "", {})
     ]
     lines += [f"- note: {note}" for note in knowledge.notes]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a trial's failure means, said so that its knobs can be changed."""
+"""What a trial's failure means, and which knobs to change."""
 
 import contextlib
 import re
@@ -62,14 +62,14 @@ def memory_refused() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _out_of_memory(told: Callable[[Exception, str], Exception]) -> Iterator[None]:
+def _out_of_memory(explain: Callable[[Exception, str], Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
         reason = memory_reason(problem)
         if reason is None:
             raise
-        raise told(problem, reason) from problem
+        raise explain(problem, reason) from problem
 
 
 def _too_large(problem: Exception, reason: str) -> LearnerError:
@@ -84,15 +84,15 @@ def _too_large(problem: Exception, reason: str) -> LearnerError:
 
 def memory_reason(problem: BaseException) -> str | None:
     """Say in a line how much memory was asked for in vain; None if the problem is another."""
-    said = str(problem).strip() or type(problem).__name__
+    message = str(problem).strip() or type(problem).__name__
     is_typed = isinstance(problem, MemoryError | torch.OutOfMemoryError)
-    if not is_typed and not any(words in said for words in _NO_MEMORY):
+    if not is_typed and not any(words in message for words in _NO_MEMORY):
         return None
-    if asked := _ASKED.search(said):
+    if asked := _ASKED.search(message):
         return f"{spoken_bytes(int(asked[1]))} were asked for at once"
-    if "Overflow when" in said:
+    if "Overflow when" in message:
         return "a tensor was asked for with a side of more than 2**63 numbers"
-    return said.splitlines()[0]
+    return message.splitlines()[0]
 
 
 def _finite(value: float) -> bool:
@@ -102,10 +102,10 @@ def _finite(value: float) -> bool:
 def _not_finite(what: str, value: float, config: TrialConfig, step: int) -> TrialFailed:
     update, outer = _section(config.learner, "update"), config.outer
     tries = [
-        f"a smaller learner.update.rate (now {_said(update.get('rate'))})",
-        f"a smaller outer.rate (now {_said(outer.get('rate'))})",
-        f"outer.clip (now {_said(outer.get('clip'))})",
-        f"fewer learner.update.steps (now {_said(update.get('steps'))})",
+        f"a smaller learner.update.rate (now {_setting(update.get('rate'))})",
+        f"a smaller outer.rate (now {_setting(outer.get('rate'))})",
+        f"outer.clip (now {_setting(outer.get('clip'))})",
+        f"fewer learner.update.steps (now {_setting(update.get('steps'))})",
     ]
     advice = f"Try {', '.join(tries[:-1])} or {tries[-1]}"
     return TrialFailed(f"{_who(config)}, outer step {step}: {what} is {value}. {advice}")
@@ -121,8 +121,8 @@ def _no_memory(config: TrialConfig, reason: str) -> TrialFailed:
     update, outer = _section(config.learner, "update"), under_new_names(config.outer)
     return TrialFailed(
         f"{_who(config)} ran out of memory ({reason}). Try fewer outer.meta_batch (now "
-        f"{_said(outer.get('meta_batch'))}), fewer learner.update.steps (now {_said(update.get('steps'))}), "
-        f"outer.hypergradient: adjoint or first_order (now {_said(outer.get('hypergradient'))}), "
+        f"{_setting(outer.get('meta_batch'))}), fewer learner.update.steps (now {_setting(update.get('steps'))}), "
+        f"outer.hypergradient: adjoint or first_order (now {_setting(outer.get('hypergradient'))}), "
         "a narrower network, or fewer trials at a time (search.concurrency)"
     )
 
@@ -137,5 +137,5 @@ def _section(learner: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else {}
 
 
-def _said(value: object) -> str:
+def _setting(value: object) -> str:
     return "its default" if value is None else str(value)

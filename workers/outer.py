@@ -1,9 +1,10 @@
-"""The outer loop's optimizers, as pure functions: every bit of their state is a tensor in a dictionary.
+"""The outer loop's optimizers and rate schedules, as pure functions: every bit of state is a tensor in a dictionary.
 
 What ``torch.optim`` keeps in objects is kept here as ``name -> tensor``, so that a
 checkpoint holds it without pickling, and a resumed trial goes on bit for bit.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -61,6 +62,25 @@ def adam(phi: Tensors, gradient: Tensors, state: Tensors, rate: float) -> tuple[
 Start = Callable[[Tensors], Tensors]
 Update = Callable[[Tensors, Tensors, Tensors, float], tuple[Tensors, Tensors]]
 OPTIMIZERS: dict[str, tuple[Start, Update]] = {"adam": (start_adam, adam), "sgd": (start_sgd, sgd)}
+
+
+def constant(step: int, steps: int) -> float:
+    """Return 1 at every step."""
+    return 1.0
+
+
+def cosine(step: int, steps: int) -> float:
+    """Return half a cosine from 1 at step 0 to 0 at ``steps`` (https://arxiv.org/abs/1608.03983, eq. 5)."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
+
+
+def linear(step: int, steps: int) -> float:
+    """Return a straight line from 1 at step 0 to 0 at ``steps``, as Reptile anneals its outer rate."""
+    return max(0.0, 1.0 - step / steps)
+
+
+# the fraction of the outer rate that is used at a step, of so many
+SCHEDULES: dict[str, Callable[[int, int], float]] = {"constant": constant, "cosine": cosine, "linear": linear}
 
 
 def global_norm(gradient: Tensors) -> float:

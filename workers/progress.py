@@ -7,18 +7,10 @@ from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.hypergradients.problem import UNSOLVED
-from metaloom.workers.records.names import (
-    DIAGNOSTIC,
-    HYPERGRADIENT_NORM,
-    INNER_GRADIENT_NORM,
-    RESIDUAL,
-    TRAIN_ACCURACY,
-    TRAIN_LOSS,
-    is_better,
-)
+from metaloom.workers.records import names
 from metaloom.workers.records.trial import Report
 
-UNSOLVED_METRIC = f"{DIAGNOSTIC}{UNSOLVED}"
+UNSOLVED_METRIC = f"{names.DIAGNOSTIC}{UNSOLVED}"
 MOST_UNSOLVED = 1e-3  # of the outer loss; beyond it the hypergradient's error is of some percent
 MOST_RESIDUAL = 0.5  # of the right side's norm: the rest of the solution is then mostly missing
 
@@ -70,7 +62,7 @@ class Progress:
     def judge(self, metric: str, report: Report) -> bool:
         """Say whether ``report`` is the best so far, and remember it."""
         incumbent = self.best.metrics[metric] if self.best else None
-        if is_better(metric, report.metrics[metric], incumbent):
+        if names.is_better(metric, report.metrics[metric], incumbent):
             self.best, self.stale = report, 0
             return True
         self.stale += 1
@@ -92,13 +84,17 @@ class Tally:
         self.norms.append(norm)
         self.accuracies.extend(_final_accuracies(meta.outcomes))
         for name, number in meta.diagnostics.items():
-            self.diagnostics.setdefault(f"{DIAGNOSTIC}{name}", []).append(number)
+            self.diagnostics.setdefault(f"{names.DIAGNOSTIC}{name}", []).append(number)
 
     def metrics(self) -> dict[str, float]:
         """Return the means of what was counted; a metric that was never seen is left out."""
-        known = {TRAIN_LOSS: self.losses, TRAIN_ACCURACY: self.accuracies, HYPERGRADIENT_NORM: self.norms}
-        seen = known | self.diagnostics
-        return {name: math.fsum(values) / len(values) for name, values in seen.items() if values}
+        kept = {
+            names.TRAIN_LOSS: self.losses,
+            names.TRAIN_ACCURACY: self.accuracies,
+            names.HYPERGRADIENT_NORM: self.norms,
+        }
+        every = kept | self.diagnostics
+        return {name: math.fsum(values) / len(values) for name, values in every.items() if values}
 
 
 def solution_text(metrics: Mapping[str, float]) -> str:
@@ -110,12 +106,12 @@ def solution_text(metrics: Mapping[str, float]) -> str:
     Returns:
         One line; empty if the estimator does not differentiate at the inner solution.
     """
-    if RESIDUAL not in metrics:
+    if names.RESIDUAL not in metrics:
         return ""
-    norm, share = (metrics.get(name, math.nan) for name in (INNER_GRADIENT_NORM, UNSOLVED_METRIC))
+    norm, share = (metrics.get(name, math.nan) for name in (names.INNER_GRADIENT_NORM, UNSOLVED_METRIC))
     return (
         f"implicit hypergradient: inner gradient's norm {norm:.2g} (solving the inner problem to its end would change "
-        f"the outer loss by {share:.2g} of itself), relative residual {metrics[RESIDUAL]:.2g}"
+        f"the outer loss by {share:.2g} of itself), relative residual {metrics[names.RESIDUAL]:.2g}"
     )
 
 
@@ -127,7 +123,7 @@ def solution_warning(metrics: Mapping[str, float]) -> str:
             f"The inner problem is not solved (at most {MOST_UNSOLVED:g} of the outer loss may hang on it): give "
             "learner.update more steps or a better rate, raise inner.proximal, or use outer.hypergradient: unroll"
         )
-    if metrics.get(RESIDUAL, 0.0) > MOST_RESIDUAL:
+    if metrics.get(names.RESIDUAL, 0.0) > MOST_RESIDUAL:
         advice.append(
             f"Above {MOST_RESIDUAL:g} its linear system is not solved: give outer.hypergradient more iterations, terms "
             "or rank, or another kind"

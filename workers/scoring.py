@@ -205,7 +205,7 @@ def summarize(
 
 
 def draw(source: TaskSource, split: str) -> Iterator[SampledEpisode]:
-    """Yield the episodes of a split in order, for ever if it has no end."""
+    """Yield the episodes of a split in order; endless where the split is."""
     available = source.available(split)
     index = 0
     while available is None or index < available:

@@ -10,12 +10,12 @@ from metaloom.learners.fields import fields_of
 from metaloom.learners.outer import OLD_NAMES, OuterConfig, under_new_names
 from metaloom.workers.outer import (
     OPTIMIZERS,
+    SCHEDULES,
     clipped,
     decayed,
     first_non_finite,
     global_norm,
 )
-from metaloom.workers.schedules import SCHEDULES
 
 REFERENCES = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 

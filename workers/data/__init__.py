@@ -10,18 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metaloom.learners.plugins import TASK_SOURCES, load_plugins
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.fields import make_config
+from metaloom.learners.plugins import TASK_SOURCES, load_plugins, unknown_or_absent
 from metaloom.workers.data.base import (
     SOURCES,
     SPLITS,
     CacheError,
     DataError,
     SampledEpisode,
+    Source,
     SourceSummary,
     SplitSummary,
     TaskSource,
 )
-from metaloom.workers.data.config import read_tasks
 
 __all__ = [
     "SOURCES",
@@ -51,7 +53,7 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> TaskSour
         DataError: The settings or the data are wrong.
         CacheError: The cache folder is not usable.
     """
-    source, config = read_tasks(tasks)
+    source, config = _read_tasks(tasks)
     with _at_its_field(config):
         return source.open(config, seed=seed, cache=cache)
 
@@ -63,10 +65,23 @@ def prepare(tasks: Mapping[str, Any], *, cache: Path) -> SourceSummary:
         DataError: The settings or the data are wrong, or have too few classes or samples.
         CacheError: The cache folder is not usable.
     """
-    source, config = read_tasks(tasks)
+    source, config = _read_tasks(tasks)
     with _at_its_field(config):
         opened = source.open(config, seed=0, cache=cache)
         return replace(opened.summary(), digest=opened.digest)
+
+
+def _read_tasks(tasks: Mapping[str, Any]) -> tuple[type[Source], Any]:
+    """Return the source's class and its configuration; raises DataError that names all wrong fields at once."""
+    settings = dict(tasks)
+    name = settings.pop("source", None)
+    if name not in SOURCES:
+        raise DataError("tasks.source: " + unknown_or_absent("task source", name, SOURCES))
+    source = SOURCES[name]
+    try:
+        return source, make_config(source.Config, settings, "tasks", str(name))
+    except LearnerError as error:
+        raise DataError(str(error)) from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Draws characters as hands would: from the outlines of fonts, each drawing distorted anew.
+"""Draws characters as hands would: from the outlines of fonts, each drawing with a distortion of its own.
 
 A glyph is rendered large once and turned into its signed distance field. A drawing
 samples that field on a warped grid (rotation, shear, stretch, shift and a smooth

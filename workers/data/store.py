@@ -125,8 +125,8 @@ def open_arrays(path: Path) -> Arrays:
     with pa.memory_map(str(path)) as mapped:
         try:
             batch = pa.ipc.open_file(mapped).get_batch(0)
-            told = batch.schema.metadata[b"about"], batch.schema.metadata[b"layouts"]  # checksums among the latter
-            about, layouts = map(json.loads, told)
+            documents = batch.schema.metadata[b"about"], batch.schema.metadata[b"layouts"]  # checksums among the latter
+            about, layouts = map(json.loads, documents)
             columns = {name: _to_array(batch.column(name), layout) for name, layout in layouts.items()}
         except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
             raise DamagedStoreError(str(error)) from error
@@ -137,7 +137,7 @@ def open_arrays(path: Path) -> Arrays:
             if _checksum(columns[name]) != layout["crc32"]:
                 raise DamagedStoreError(f"the checksum of column '{name}' does not match")
         _VERIFIED.add(identity)
-    return Arrays(columns, about, hashlib.sha256(b"\n".join(told)).hexdigest()[:16])
+    return Arrays(columns, about, hashlib.sha256(b"\n".join(documents)).hexdigest()[:16])
 
 
 def file_facts(path: Path) -> list[Any]:

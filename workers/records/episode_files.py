@@ -157,7 +157,7 @@ def rows_of_test(path: Path, step: int) -> int:
         return 0
     try:
         steps = parquet.read_table(str(path), columns=["step"]).column("step").to_pylist()
-    except (pa.ArrowException, OSError):  # to be written anew, as if it had never been
+    except (pa.ArrowException, OSError):  # to be written again, like an absent one
         return 0
     return len(steps) if set(steps) == {step} else 0
 

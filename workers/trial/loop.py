@@ -19,8 +19,7 @@ from metaloom.learners.episode import Episode
 from metaloom.learners.outer import OuterConfig
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.outer import OPTIMIZERS, clipped, decayed, global_norm
-from metaloom.workers.schedules import SCHEDULES
+from metaloom.workers.outer import OPTIMIZERS, SCHEDULES, clipped, decayed, global_norm
 
 
 @dataclass(frozen=True)

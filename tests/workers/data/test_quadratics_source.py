@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metaloom.learners import build_learner
-from metaloom.search_spaces.errors import ExperimentError
+from metaloom.learners.errors import LearnerError
 from metaloom.workers.data import SPLITS, open_source, prepare
 from metaloom.workers.data.quadratics import QuadraticTasks
 
@@ -62,5 +62,5 @@ def test_it_is_endless_and_says_so(tmp_path):
 
 
 def test_a_function_of_nothing_is_refused():
-    with pytest.raises(ExperimentError, match="must be at least 1, got 0"):
+    with pytest.raises(LearnerError, match=r"tasks\.dimensions: got 0; allowed: a whole number, at least 1"):
         QuadraticTasks(dimensions=0)
