@@ -70,12 +70,16 @@ class Support:
 
     def given(self) -> frozenset[str]:
         """Return the names of the optional parts that it has."""
-        return frozenset(self.tensors()) - {"x", "y"}
+        return frozenset([name for name in OPTIONAL_PARTS if getattr(self, name) is not None])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that it has, by field."""
-        named = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in named.items() if value is not None}
+        optional = {name: value for name in OPTIONAL_PARTS if (value := getattr(self, name)) is not None}
+        return {"x": self.x, "y": self.y, **optional}
+
+
+# read once: an episode is taken apart several times in each outer step
+OPTIONAL_PARTS = tuple(one.name for one in fields(Support) if one.default is None)
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,7 @@ class Episode:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that it has: by field, the support's as ``support/NAME``, its noise as ``noise/NAME``."""
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        sets = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+        sets = {name: value for name in TENSOR_FIELDS if (value := getattr(self, name)) is not None}
         return under("support", self.support.tensors()) | sets | under("noise", self.noise)
 
     @classmethod
@@ -151,6 +154,7 @@ class Episode:
         return Episode.of(moved, tasks=self.tasks, training=self.training)
 
 
+TENSOR_FIELDS = tuple(one.name for one in fields(Episode) if "Tensor" in str(one.type) and one.name != "noise")
 Episodes = Sequence[Episode]
 
 
