@@ -36,10 +36,10 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
         name: What was given.
         allowed: Every name that would have been right.
     """
-    known = sorted(allowed)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"no {kind} is named '{name}'{hint} (allowed: {', '.join(known)})"
+    return f"no {kind} is named '{name}'{hint} (allowed: {', '.join(names)})"
 
 
 def shown(value: Any) -> str:

@@ -72,10 +72,10 @@ def import_all(package: str) -> None:
 
 
 def unknown_or_absent(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """Describe an unknown name as ``unknown`` does; one that is no misspelling may be that of an absent package."""
-    known = list(allowed)
-    misspelt = difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)
-    return unknown(kind, name, known) + ("" if misspelt else f"; {NEEDED}")
+    """Describe an unknown name as ``unknown`` does; if no known name is close, a plugin package may be missing."""
+    names = list(allowed)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.75)
+    return unknown(kind, name, names) + ("" if close else f"; {NEEDED}")
 
 
 def package_of(plugin: EntryPoint) -> str:

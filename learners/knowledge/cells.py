@@ -7,7 +7,7 @@ Liu, Simonyan and Yang, 2019 (DARTS), https://arxiv.org/abs/1806.09055, equation
 phi is alpha, one row of logits an edge, which all cells share. Afterwards every edge keeps its strongest
 operation but ``none`` (section 2.4: a share of zero only scales an edge, so its strength says nothing).
 GDAS (Dong and Yang, 2019, https://arxiv.org/abs/1910.04465, equations 5 and 6; ``relaxation: sampled``) computes one
-operation an edge, drawn anew for every pass, with Gumbel noise g and a temperature tau that falls:
+operation an edge, drawn again for every pass, with Gumbel noise g and a temperature tau that falls:
 
     k = argmax_o (log softmax(alpha)_o + g_o),    h = softmax((log softmax(alpha) + g) / tau)
     o_ij(x) = (1 + (h_k - stop(h_k))) o_k(x)

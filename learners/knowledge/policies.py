@@ -46,7 +46,7 @@ class SubPolicy:
 
 @dataclass(frozen=True)
 class Policy:
-    """A set of sub-policies, of which every image gets ``draws``, each drawn anew.
+    """A set of sub-policies, of which every image gets ``draws``, each drawn independently.
 
     Attributes:
         kind: The component it comes from.

@@ -7,7 +7,7 @@ one virtual step theta^(eps) = theta - rate * sum_i eps_i grad l_i(theta) from e
     w_i = max(u_i, 0) / sum_j max(u_j, 0)
 
 The rate cancels, and the inner products of all examples are one transposed vector-Jacobian product: no
-virtual step is taken and no per-example gradient made. Nothing persists: the weights are made anew for every batch
+virtual step is taken and no per-example gradient made. Nothing persists: the weights are computed again for every batch
 from the episode's query set, which stands for the clean samples. An evaluated task's query set is not looked
 at: there every example counts alike. Costs about three more passes a step. Where no example of a batch
 helps, the step is zero.

@@ -1,7 +1,7 @@
 r"""Dataset condensation: learn examples that act on a network as the real data do.
 
 * ``gradient_matching``: Zhao, Mopuri and Bilen, 2021, https://arxiv.org/abs/2006.05929, algorithm 1, with one
-  network theta_0 an outer step, drawn anew, as for one image per class; more ``update.steps`` follow its training.
+  new network theta_0 an outer step, as for one image per class; more ``update.steps`` follow its training.
 * ``distribution_matching``: Zhao and Bilen, 2023, https://arxiv.org/abs/2110.04181, algorithm 1: cheap, for no
   gradient is differentiated.
 
@@ -25,7 +25,7 @@ START = {"kind": "random", "resample": True, "resample_evaluated": True}
 
 
 def condensed(kind: str, summary: str, paper: str) -> Recipe:
-    """Return the recipe of a kind of matching: one example per class for networks drawn anew."""
+    """Return the recipe of a kind of matching: one example per class, for a new network at every outer step."""
     return Recipe(
         summary=summary,
         paper=paper,

@@ -1,4 +1,4 @@
-r"""Learning to reweight: weigh every batch anew by how its examples agree with a few clean ones.
+r"""Learning to reweight: weigh each example of a batch by how it agrees with a few clean ones.
 
 Ren et al., 2018, https://arxiv.org/abs/1803.09050, algorithm 1; the formula stands in
 ``knowledge/reweighting.py``. Online, with Meta-Weight-Net's own training for comparison. Nothing persists but

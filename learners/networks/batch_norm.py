@@ -42,7 +42,6 @@ from metaloom.learners.tensors import Tensors
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # weight of a new batch in the running averages, torch's default
-MODES = ("batch", "support", "frozen", "per_step")
 SMALL = 2**18  # values of which two passes cost less than the kernel's detour
 
 
@@ -173,7 +172,7 @@ def _filled(tangents: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[T
 
 
 def _laid_out(slope: Tensor | None) -> Tensor | None:
-    """Lay a second derivative out anew: torch's pooling gives it by rows, and whatever met it would be slowed down."""
+    """Copy a second derivative to channels-last: torch's pooling returns rows, which slow down later operations."""
     return None if slope is None else channels_last(slope)
 
 

@@ -40,8 +40,8 @@ class BilevelLearner:
     @property
     def approximations(self) -> dict[str, str]:
         """What the gradients of the update rule's learned settings leave out by design."""
-        said = posed.approximation if (posed := self.posed.rule).has_knowledge else ""
-        return {UPDATE: said} if said else {}
+        rule = self.posed.rule
+        return {UPDATE: rule.approximation} if rule.has_knowledge and rule.approximation else {}
 
     def init(self, generator: Generator) -> Tensors:
         """Return phi at its start."""

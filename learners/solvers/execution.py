@@ -59,7 +59,7 @@ class Execution(ABC):
             phi: The meta-knowledge.
             state: The learner's state.
             episodes: Episodes of equal shape.
-            key: What else the computation depends on; a trace is made anew when it changes.
+            key: What else the computation depends on; the computation is traced again when it changes.
         """
 
 

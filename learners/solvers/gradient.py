@@ -63,10 +63,10 @@ class GradientLearner:
         has_norm = slots.architecture.has_batch_norm
         self.batch_norm: str = inner.batch_norm if has_norm else "none"
         self.setting = setting_of(INDUCTIVE, slots.architecture, self.batch_norm)
-        if estimator.functional and (told := slots.architecture.refuses("forward")):
+        if estimator.functional and (obstacle := slots.architecture.refuses("forward")):
             raise LearnerError(
                 f"outer.hypergradient: {name} needs forward derivatives, which learner.architecture does not have "
-                f"({told}); use unroll"
+                f"({obstacle}); use unroll"
             )
         if inner.batch_norm == "per_step" and not has_norm:
             raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
@@ -74,8 +74,8 @@ class GradientLearner:
     @property
     def approximations(self) -> dict[str, str]:
         """What the gradients of learned slots leave out by design, by the slot's name."""
-        known = {name: one.approximation for name, one in self.slots.items() if one.has_knowledge}
-        return {name: said for name, said in known.items() if said}
+        notes = {name: one.approximation for name, one in self.slots.items() if one.has_knowledge}
+        return {name: note for name, note in notes.items() if note}
 
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and collect every slot's part of phi."""

@@ -76,16 +76,16 @@ class MatchingLearner(GradientLearner):
         real = [(label, episode.query_y == label) for label in range(self.task.outputs)]
         distances = []
         for index, theta in enumerate(self._on_the_way(phi, state, episode)):
-            seen = partial(self._seen, phi, theta, index=index, gradients=data.compares_gradients)
+            response = partial(self._response, phi, theta, index=index, gradients=data.compares_gradients)
             for label, chosen in real:
                 if not bool(chosen.any()):
                     continue  # a small batch may lack a class
                 rows = data.of_class(label)
-                truth = seen(episode.query_x[chosen], episode.query_y[chosen], keep=False)
-                distances.append(data.distance(seen(x[rows], y[rows], keep=True), truth))
+                truth = response(episode.query_x[chosen], episode.query_y[chosen], keep=False)
+                distances.append(data.distance(response(x[rows], y[rows], keep=True), truth))
         return torch.stack(distances).sum()
 
-    def _seen(
+    def _response(
         self, phi: Tensors, theta: Tensors, x: Tensor, y: Tensor, *, index: int, gradients: bool, keep: bool
     ) -> Tensors:
         """Return what a network makes of examples of one class: the loss's gradient, or their mean features."""
