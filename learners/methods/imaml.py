@@ -8,9 +8,10 @@ Rajeswaran, Finn, Kakade and Levine, 2019, https://arxiv.org/abs/1909.04630, equ
 The proximal term is in the inner loop (the public reference code leaves it out), and the linear system
 is the one of the equation, solved by conjugate gradient. Memory does not grow with the inner steps.
 
-The equation holds at a solution, so the settings reach one on the sinusoid tasks. This needs a smooth network: where
-ReLU's kinks lie, the inner gradient jumps and never becomes small, whatever the rate. A smaller ``inner.proximal``
-adapts further, needs more steps, and ends in negative curvature at about 5.
+The equation holds at a solution, so the settings reach one on the sinusoid tasks: the inner gradient's norm is about
+1e-14 after 60 steps with tanh. With ReLU it stayed between 0.06 and 2.6 on most tasks, at every rate and proximal
+strength that was tried, and up to 10 conjugate gradient met negative curvature. A smaller ``inner.proximal`` adapts
+further and needs more steps.
 """
 
 from metaloom.learners.base import METHODS, Recipe
