@@ -132,6 +132,7 @@ class Recipe:
         learner: Slot name to the slot's default settings (with its ``kind``).
         inner: Defaults of the inner section.
         outer: Defaults of the outer section (its ``hypergradient`` among them).
+        stored: What it was in version 0.1, where that differs: stored searches go on with it.
     """
 
     summary: str
@@ -139,6 +140,11 @@ class Recipe:
     learner: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     inner: Mapping[str, Any] = field(default_factory=dict)
     outer: Mapping[str, Any] = field(default_factory=dict)
+    stored: "Recipe | None" = None
+
+    def of_version(self, *, stored: bool) -> "Recipe":
+        """Return the recipe for a search that version 0.1 began (``stored``), or for a new one."""
+        return self.stored if stored and self.stored is not None else self
 
 
 METHODS: Registry[Recipe] = Registry("method")

@@ -70,7 +70,7 @@ class Experiment(Settings):
         except ValidationError as error:
             validation_problems(error, document, type(self), problems)
             search = None
-        space = parse_space(document, problems, keep_unread=version == FIRST_FINGERPRINT_VERSION)
+        space = parse_space(document, problems, stored=version == FIRST_FINGERPRINT_VERSION)
         if search is None:
             return
         check_consistency(space, search, self.resources, problems)

@@ -16,11 +16,14 @@ further and needs more steps.
 
 from metaloom.learners.base import METHODS, Recipe
 
+SUMMARY = "learns the initialization through the solution of a proximal inner problem"
+PAPER = "Rajeswaran, Finn, Kakade and Levine, 2019, https://arxiv.org/abs/1909.04630"
+
 IMAML = METHODS.add(
     "imaml",
     Recipe(
-        summary="learns the initialization through the solution of a proximal inner problem",
-        paper="Rajeswaran, Finn, Kakade and Levine, 2019, https://arxiv.org/abs/1909.04630",
+        summary=SUMMARY,
+        paper=PAPER,
         learner={
             "architecture": {"kind": "mlp", "activation": "tanh"},
             "initialization": {"kind": "learned"},
@@ -28,5 +31,12 @@ IMAML = METHODS.add(
         },
         inner={"proximal": 10.0},
         outer={"hypergradient": {"kind": "conjugate_gradient", "iterations": 30}},
+        stored=Recipe(
+            summary=SUMMARY,
+            paper=PAPER,
+            learner={"initialization": {"kind": "learned"}, "update": {"kind": "sgd", "steps": 16}},
+            inner={"proximal": 2.0},
+            outer={"hypergradient": {"kind": "conjugate_gradient", "iterations": 5}},
+        ),
     ),
 )

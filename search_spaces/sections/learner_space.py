@@ -42,7 +42,7 @@ def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue
 
 
 def parse_learner(
-    raw: Any, place: Place, problems: Problems, *, kind: TaskKind = CLASSIFICATION, keep_unread: bool = False
+    raw: Any, place: Place, problems: Problems, *, kind: TaskKind = CLASSIFICATION, stored: bool = False
 ) -> Node:
     """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
 
@@ -51,14 +51,14 @@ def parse_learner(
         place: Where it stands.
         problems: Collects what is wrong.
         kind: The kind of task.
-        keep_unread: Whether slots that the solver does not use are kept, as version 0.1 did, not dropped or refused.
+        stored: Whether it is read as version 0.1 did: by its recipes, and with the slots that the solver does not use.
     """
     alternatives = expand(
         raw,
         METHOD,
         place,
         problems,
-        lambda member, at: parse_learner(member, at, problems, kind=kind, keep_unread=keep_unread),
+        lambda member, at: parse_learner(member, at, problems, kind=kind, stored=stored),
     )
     if alternatives is not None:
         return alternatives
@@ -73,7 +73,7 @@ def parse_learner(
         # the rest is checked too, as what was most likely meant
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
     catalogues = slot_catalogues(kind)
-    recipe = _recipe(method, catalogues, (*place.path, METHOD), problems)
+    recipe = _recipe(method, catalogues, (*place.path, METHOD), problems, stored=stored)
     for name in raw:
         if name != METHOD and name not in catalogues:
             problems.add((*place.path, name), unknown("slot", name, [METHOD, *catalogues]))
@@ -82,19 +82,22 @@ def parse_learner(
         with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
         nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
     unread = set(catalogues) - slots_read(nodes[PREDICTION])
-    _drop_unread(nodes, unread & {UPDATE} if keep_unread else unread, raw, place, problems)
+    _drop_unread(nodes, unread & {UPDATE} if stored else unread, raw, place, problems)
     return Section(place, method or OWN, nodes)
 
 
-def _recipe(method: str | None, catalogues: Mapping[str, Catalogue], path: Path, problems: Problems) -> Recipe:
+def _recipe(
+    method: str | None, catalogues: Mapping[str, Catalogue], path: Path, problems: Problems, *, stored: bool
+) -> Recipe:
     """Return a method's recipe; an empty one where there is no method, or its recipe is at fault, which is noted."""
     empty = Recipe(summary="", paper="")
     if method is None:
         return empty
-    wrong = faults(METHODS[method], catalogues)
+    recipe = METHODS[method].of_version(stored=stored)
+    wrong = faults(recipe, catalogues)
     for fault in wrong:
         problems.add(path, f"the recipe of '{method}' is wrong: {fault}")
-    return empty if wrong else METHODS[method]
+    return empty if wrong else recipe
 
 
 def _drop_unread(
@@ -138,10 +141,13 @@ def methods(learner: Node) -> list[str]:
     return list(dict.fromkeys(section.kind for section in sections(learner)))
 
 
-def per_method(learner: Node, parse: Callable[[Recipe], Node]) -> dict[str, Node]:
+def per_method(learner: Node, parse: Callable[[Recipe], Node], *, stored: bool = False) -> dict[str, Node]:
     """Parse a section once for each method that may be chosen, under its recipe's defaults.
 
     A learner that could not be read counts as one without a method, so that the section is still checked.
     """
     own = Recipe(summary="", paper="")
-    return {method: parse(METHODS[method] if method else own) for method in methods(learner) or (OWN,)}
+    return {
+        method: parse(METHODS[method].of_version(stored=stored) if method else own)
+        for method in methods(learner) or (OWN,)
+    }

@@ -44,13 +44,13 @@ class Space:
         return (self.tasks, self.learner, *self.inner.values(), *self.outer.values())
 
 
-def parse_space(document: Mapping[str, Any], problems: Problems, *, keep_unread: bool = False) -> Space:
+def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool = False) -> Space:
     """Parse the four sections; where problems are noted, stand-ins are in the trees.
 
     Args:
         document: The raw experiment; a section that is absent is taken as empty.
         problems: Collects what is wrong.
-        keep_unread: See ``parse_learner``.
+        stored: See ``parse_learner``.
     """
     tasks: Node = Fixed(None)
     learner: Node = Fixed(None)
@@ -58,7 +58,7 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, keep_unread:
         tasks = parse_tasks(document["tasks"], Place(("tasks",), "tasks"), problems)
     if "learner" in document:
         place = Place(("learner",), "learner")
-        learner = parse_learner(document["learner"], place, problems, kind=task_kind(tasks), keep_unread=keep_unread)
+        learner = parse_learner(document["learner"], place, problems, kind=task_kind(tasks), stored=stored)
     inner, outer = document.get("inner", MISSING), document.get("outer", MISSING)
     return Space(
         tasks,
@@ -66,10 +66,12 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, keep_unread:
         per_method(
             learner,
             lambda recipe: parse_inner(_given(inner), recipe.inner, Place(("inner",), "inner"), problems),
+            stored=stored,
         ),
         per_method(
             learner,
             lambda recipe: parse_outer(_given(outer), recipe.outer, Place(("outer",), "outer"), problems),
+            stored=stored,
         ),
     )
 

@@ -66,6 +66,7 @@ PRESETS = {
 }
 METHODS = {
     "anil": "8d5358e2c6c219a3332c158ff9af4e80e062ea2151ffaa6cf96d3aafbdcb8c4a",
+    "imaml": "e3dc3cc779335599353d0473f909abd98870e505e2f7ba3fedee77cf5ff18b6a",
     "maml": "ee4f88cb0e34bc5bb559d18ebf7b2169717c65cb35115be4c7af45e4444cd0be",
     "nearest_neighbour": "b2c5fdad23c83632ac82c4b4cadaf0c38e7b3f08dfc54315d4ce156712b49ea9",
     "prototypical": "c442b8dfa2879257f431a8b0a18be7dc37b20087a4bf65cc30e8be69a372cae4",
