@@ -63,7 +63,7 @@ JOURNEY = """
 import json
 import numpy as np
 from metaloom import load_bundle
-from metaloom.orchestrator.commands.cli import run
+from metaloom.orchestrator.command_line.cli import run
 
 for command in (
     "check counts.yaml",

@@ -69,7 +69,7 @@ def test_the_regression_mixture_and_its_log_cosh_far_out() -> None:
     ("settings", "message"),
     [
         ({"cross_entropy": 0.0}, "every coefficient of the mixture is 0; raise one of cross_entropy, focal"),
-        ({"focal": -1.0}, r"learner\.loss\.focal must be at least 0, got -1\.0"),
+        ({"focal": -1.0}, r"learner\.loss\.focal: got -1\.0; allowed: a number, at least 0"),
         ({"focal": {"learn": {}}}, r"learner\.loss\.focal is learned as its logarithm; give it a start above 0"),
         ({"q": 0.0}, r"learner\.loss\.q must be above 0"),
     ],
