@@ -1,15 +1,12 @@
 """An installed package brings a command of its own."""
 
 import json
-import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support.packages import install, metaloom, python
 
-ROOT = Path(__file__).resolve().parents[2]
 GREETING = '''
 import numpy  # a plugin may be heavy: it is imported only when it is called
 
@@ -86,14 +83,3 @@ def test_two_commands_of_one_name_are_refused(tmp_path: Path) -> None:
     assert (
         refused.returncode == 2 and "metaloom episodes --help" in refused.stderr and "Traceback" not in refused.stderr
     )
-
-
-def test_the_command_of_the_documents_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "architecture.md").read_text(), flags=re.S)
-    (example,) = (block for block in blocks if "COMMAND = Command(" in block)
-    assert len(example.splitlines()) <= 40
-    install(tmp_path, "counting", {"count": example}, {"metaloom.commands": {"count": "counting.count"}})
-    shutil.copytree(ROOT / "tests" / "fixtures" / "stored_0_1" / "store", tmp_path / "store")
-    counted = metaloom(tmp_path, "count", "finished", "--store", "store", "--json")
-    assert counted.returncode == 0, counted.stderr
-    assert json.loads(counted.stdout)["trials"] > 1
