@@ -29,11 +29,13 @@ def install(folder: Path, name: str, modules: Mapping[str, str], entry_points: M
     (facts / "entry_points.txt").write_text("\n".join(groups))
 
 
-def python(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python in ``packages``, with what is installed there."""
+def python(packages: Path, *arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run Python in ``packages``, with what is installed there; it reads ``given`` as its standard input."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), *sys.path])}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=packages, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=packages, input=given, check=False
+    )
 
 
 def metaloom(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

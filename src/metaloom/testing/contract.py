@@ -1,5 +1,6 @@
 """What all contract suites have in common: their tests run once for each of a subclass's rows."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,17 @@ import pytest
 
 class Contract:
     """Base of the contract suites; pytest collects its subclasses, whose names begin with ``Test``."""
+
+    def __init_subclass__(cls) -> None:
+        """Leave out of a collected suite the tests that none of its rows is a case of: pytest would skip each."""
+        super().__init_subclass__()
+        if not cls.__name__.startswith("Test"):
+            return
+        empty = {argument for argument, values in cls().cases().items() if not list(values)}
+        for name in [name for name in dir(cls) if name.startswith("test_")]:
+            # the base of a suite may itself be a suite, with fewer rows
+            test = next(one for base in cls.__mro__ if (one := vars(base).get(name)) is not None)
+            setattr(cls, name, None if empty & set(inspect.signature(test).parameters) else test)
 
     def cases(self) -> Mapping[str, Iterable[Any]]:
         """Return the values of each argument of a test: a test runs once for each."""

@@ -52,10 +52,12 @@ class TaskSourceContract(Contract):
 
     rows: Mapping[str, Mapping[str, Any]] = {}
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def source_cache(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Return the folder in which sources keep what they have prepared."""
-        return tmp_path_factory.mktemp("cache")
+        """Return the folder in which sources keep what they have prepared, one for all tests of the class."""
+        folder = tmp_path_factory.getbasetemp() / f"cache-{type(self).__name__}"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def cases(self) -> Mapping[str, Iterable[Any]]:
         return {"source": self.rows}
