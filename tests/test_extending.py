@@ -21,6 +21,7 @@ IGNORED = [
     option for kind in ("Deprecation", "PendingDeprecation", "Resource") for option in ("-W", f"ignore::{kind}Warning")
 ]
 OUTER: dict[str, Any] = {
+    "strategy": "loop",  # tracing takes longer than two steps
     "steps": 2,
     "meta_batch": 2,
     "validate_every": 2,
