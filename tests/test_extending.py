@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from metaloom.testing import SamplerContract
 from tests.support.packages import metaloom, python
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +97,18 @@ def test_every_kind_has_an_example_of_at_most_40_lines_and_a_contract_of_three()
     for name, text in BLOCKS:
         lines = len(text.splitlines())
         assert lines == 3 if name.startswith("tests/") else name == "pyproject.toml" or lines <= 40, (name, lines)
+
+
+def test_a_suite_leaves_out_the_tests_that_none_of_its_rows_is_a_case_of() -> None:
+    class TestOne(SamplerContract):
+        rows = {"shifted": {}}
+
+    class TestMore(TestOne):
+        learning = ("shifted",)
+
+    name = "test_samplers_that_learn_come_to_the_best_point_under_the_best_choice"
+    assert [callable(getattr(suite, name)) for suite in (SamplerContract, TestOne, TestMore)] == [True, False, True]
+    assert callable(TestOne.test_a_setting_that_does_not_exist_is_refused)
 
 
 @pytest.mark.timeout(600)
