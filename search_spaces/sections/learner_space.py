@@ -141,13 +141,20 @@ def methods(learner: Node) -> list[str]:
     return list(dict.fromkeys(section.kind for section in sections(learner)))
 
 
-def per_method(learner: Node, parse: Callable[[Recipe], Node], *, stored: bool = False) -> dict[str, Node]:
+def per_method(learner: Node, parse: Callable[[str, Recipe], Node], *, stored: bool = False) -> dict[str, Node]:
     """Parse a section once for each method that may be chosen, under its recipe's defaults.
 
     A learner that could not be read counts as one without a method, so that the section is still checked.
     """
     own = Recipe(summary="", paper="")
-    return {
-        method: parse(METHODS[method].of_version(stored=stored) if method else own)
-        for method in methods(learner) or (OWN,)
+    recipes = {
+        method: METHODS[method].of_version(stored=stored) if method else own for method in methods(learner) or (OWN,)
     }
+    return {method: parse(method, recipe) for method, recipe in recipes.items()}
+
+
+def takes_estimator(learner: Node, method: str, estimator: str | Mapping[str, Any]) -> bool:
+    """Whether a solver that may be chosen with a method takes an estimator."""
+    named = [section for section in sections(learner) if section.kind == method and PREDICTION in section.fields]
+    kinds = [kind for section in named for kind, _ in _kinds(section.fields[PREDICTION])]
+    return any(SOLVERS[kind].takes(estimator) for kind in kinds) or not kinds

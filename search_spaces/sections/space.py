@@ -19,8 +19,8 @@ from metaloom.search_spaces.reading.nodes import (
     Several,
     Spelling,
 )
-from metaloom.search_spaces.sections.learner_space import parse_learner, per_method
-from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, parse_tasks, task_kind
+from metaloom.search_spaces.sections.learner_space import OWN, methods, parse_learner, per_method, takes_estimator
+from metaloom.search_spaces.sections.loops import HYPERGRADIENT, parse_inner, parse_outer, parse_tasks, task_kind
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,36 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool
     if "learner" in document:
         place = Place(("learner",), "learner")
         learner = parse_learner(document["learner"], place, problems, kind=task_kind(tasks), stored=stored)
-    inner, outer = document.get("inner", MISSING), document.get("outer", MISSING)
+    inner, outer = document.get("inner", MISSING), _given(document.get("outer", MISSING))
+    outer_of = dict.fromkeys(methods(learner) or (OWN,), outer) if stored else _outer_by_method(learner, outer)
     return Space(
         tasks,
         learner,
         per_method(
             learner,
-            lambda recipe: parse_inner(_given(inner), recipe.inner, Place(("inner",), "inner"), problems),
+            lambda _, recipe: parse_inner(_given(inner), recipe.inner, Place(("inner",), "inner"), problems),
             stored=stored,
         ),
         per_method(
             learner,
-            lambda recipe: parse_outer(_given(outer), recipe.outer, Place(("outer",), "outer"), problems),
+            lambda method, recipe: parse_outer(outer_of[method], recipe.outer, Place(("outer",), "outer"), problems),
             stored=stored,
         ),
     )
+
+
+def _outer_by_method(learner: Node, outer: Any) -> dict[str, Any]:
+    """Give each method the outer section; without an estimator that its solver does not take and another's does.
+
+    So one search compares methods with an estimator of their own and methods without. Where no method takes the
+    estimator, each keeps it and is refused.
+    """
+    names = methods(learner) or [OWN]
+    estimator = outer.get(HYPERGRADIENT) if isinstance(outer, Mapping) else None
+    fixed = estimator.get("kind") if isinstance(estimator, Mapping) else estimator
+    able = [name for name in names if not isinstance(fixed, str) or takes_estimator(learner, name, fixed)] or names
+    plain = {name: value for name, value in outer.items() if name != HYPERGRADIENT} if len(able) < len(names) else outer
+    return {name: outer if name in able else plain for name in names}
 
 
 def _given(section: Any) -> Any:

@@ -73,3 +73,15 @@ def test_the_schema_takes_a_list_where_several_go_together() -> None:
         if any(option.get("type") == "array" for option in definitions[name]["anyOf"])
     }
     assert lists == {"Weighting", "Loss", "Augmentation"}
+
+
+def test_one_estimator_serves_the_methods_that_take_it_and_no_other(tmp_path):
+    file = tmp_path / "methods.yaml"
+    file.write_text(
+        "tasks: {source: glyphs}\n"
+        "learner: {search: [maml, prototypical, nearest_neighbour]}\n"
+        "outer: {steps: 2, hypergradient: adjoint}\n"
+    )
+    outer = load_experiment(file).space.outer
+    kinds = {method: section.fields["hypergradient"].kind for method, section in outer.items()}
+    assert kinds == {"maml": "adjoint", "prototypical": "auto", "nearest_neighbour": "auto"}
