@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "metaloom"
+FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator")  # each imports those before it
 
 
 def file_of(module: str, root: Path) -> Path | None:
@@ -29,10 +30,12 @@ def file_of(module: str, root: Path) -> Path | None:
 def imported(path: Path, root: Path) -> frozenset[Path]:
     """Return the repository's files that a file imports, anywhere in it.
 
-    A module named in a string (loaded on first use) counts. A file that imports ``pkgutil`` finds the modules beside
+    A module named in a string (loaded on first use) counts, unless its folder is above the file's: that is a door for
+    what stands there, which the file's own users do not open. A file that imports ``pkgutil`` finds the modules beside
     and below it, so that it counts as importing all of these.
     """
-    modules = set(_modules(ast.parse((root / path).read_text(encoding="utf-8"))))
+    tree = ast.parse((root / path).read_text(encoding="utf-8"))
+    modules = {*_modules(tree), *(name for name in _named(tree) if not _is_above(name, path))}
     files = {file_of(module, root) for module in modules}
     if "pkgutil" in modules:
         files |= {one.relative_to(root) for one in (root / path).parent.rglob("*.py")}
@@ -48,8 +51,18 @@ def _modules(tree: ast.Module) -> Iterator[str]:
             if node.module != PACKAGE:  # its public names stand for what is far above most files
                 yield node.module
             yield from (f"{node.module}.{name.name}" for name in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+
+
+def _named(tree: ast.Module) -> Iterator[str]:
+    """Yield every module of the package that a string names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from re.findall(rf"^{PACKAGE}(?:\.\w+)+$", node.value)
+
+
+def _is_above(module: str, path: Path) -> bool:
+    folders = (module.split(".")[1], path.parts[0])
+    return all(folder in FOLDERS for folder in folders) and FOLDERS.index(folders[0]) > FOLDERS.index(folders[1])
 
 
 @cache

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.hypergradients.problem import UNSOLVED
+from metaloom.learners.hypergradients.stationarity import UNSOLVED
 from metaloom.workers.records import names
 from metaloom.workers.records.trial import Report
 
+VALIDATED = (names.VALIDATION_ACCURACY, names.VALIDATION_LOSS, names.ADAPT_SECONDS)
 UNSOLVED_METRIC = f"{names.DIAGNOSTIC}{UNSOLVED}"
 MOST_UNSOLVED = 1e-3  # of the outer loss; beyond it the hypergradient's error is of some percent
 MOST_RESIDUAL = 0.5  # of the right side's norm: the rest of the solution is then mostly missing
@@ -68,6 +69,12 @@ class Progress:
         self.stale += 1
         return False
 
+    def first_warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the warning of an implicit hypergradient that is not to be trusted, once in a trial."""
+        warning = "" if self.solution_warned else solution_warning(metrics)
+        self.solution_warned |= bool(warning)
+        return (warning,) if warning else ()
+
 
 @dataclass
 class Tally:
@@ -95,6 +102,12 @@ class Tally:
         }
         every = kept | self.diagnostics
         return {name: math.fsum(values) / len(values) for name, values in every.items() if values}
+
+
+def with_validation_of(report: Report, best: Report) -> Report:
+    """Return ``report`` with the validation of another one: the trial ends with that one's meta-knowledge."""
+    validated = {name: best.metrics[name] for name in VALIDATED if name in best.metrics}
+    return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
 
 def solution_text(metrics: Mapping[str, float]) -> str:

@@ -18,15 +18,14 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.implicit import GROWING
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
-    UNSOLVED,
     Estimator,
     Hypergradient,
     Problem,
     detached_outer,
     require_last_step_only,
     solution,
-    unsolved,
 )
+from metaloom.learners.hypergradients.stationarity import UNSOLVED, unsolved
 from metaloom.learners.tensors import (
     Tensors,
     add,

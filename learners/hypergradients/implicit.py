@@ -23,17 +23,14 @@ from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
-    UNSOLVED,
     Estimator,
     Hypergradient,
     Problem,
     detached_outer,
-    drifts,
-    needs_stationary,
     require_last_step_only,
     solution,
-    unsolved,
 )
+from metaloom.learners.hypergradients.stationarity import UNSOLVED, drifts, needs_stationary, unsolved
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, dot, norm, part, pullback, under
 
 GROWING = 1.001  # a power iteration's last growth above which the series does not converge; below is rounding

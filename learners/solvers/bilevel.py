@@ -128,26 +128,26 @@ class Bilevel:
                 state = InnerState(state.theta, state.buffers | {"loss": loss})
             return rule.step(part(phi, UPDATE, optional=True), state, gradient, index)
 
-        def start(phi: Tensors) -> InnerState:
-            theta = self.theta(phi)
-            return InnerState(theta, rule.begin(theta))
-
-        def outer(phi: Tensors, theta: Tensors, taken: int) -> Outer:
-            loss = scalar(self.outer(phi, theta, *data), "outer")
-            return Outer(loss, torch.full_like(loss, torch.nan).detach(), {})
-
         return Problem(
             steps=rule.config.steps,
-            start=start,
+            start=self._start,
             gradient=gradient,
             update=update,
-            outer=outer,
+            outer=lambda phi, theta, taken: self._judged(phi, theta, data),
             linearized=linearized,
             regularization=lambda phi, theta: rule.regularization(
                 part(phi, UPDATE, optional=True), theta, rule.config.steps - 1
             ),
             routes=self.routes,
         )
+
+    def _start(self, phi: Tensors) -> InnerState:
+        theta = self.theta(phi)
+        return InnerState(theta, self.rule.begin(theta))
+
+    def _judged(self, phi: Tensors, theta: Tensors, data: tuple[Any, ...]) -> Outer:
+        loss = scalar(self.outer(phi, theta, *data), "outer")
+        return Outer(loss, torch.full_like(loss, torch.nan).detach(), {})
 
     @cached_property
     def routes(self) -> Mapping[str, frozenset[Route]]:

@@ -11,7 +11,8 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.auto import AUTO, AutoConfig, Facts, choose
-from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, drifts, needs_stationary
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
+from metaloom.learners.hypergradients.stationarity import drifts, needs_stationary
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.networks.batch_norm import Normalization

@@ -18,7 +18,7 @@ from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, check_same_
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS
-from metaloom.workers.progress import Progress, Tally, solution_text, solution_warning
+from metaloom.workers.progress import Progress, Tally, solution_text, with_validation_of
 from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeRecorder, Seen
 from metaloom.workers.records.trial import Report, TrialConfig
@@ -26,8 +26,6 @@ from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mea
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.folder import count_parameters, describe_trial, described_estimator, own_start
 from metaloom.workers.trial.loop import OuterLoop, OuterStep, Stage, TrialState
-
-_VALIDATED = (names.VALIDATION_ACCURACY, names.VALIDATION_LOSS, names.ADAPT_SECONDS)
 
 
 class Trial:
@@ -200,9 +198,7 @@ class Trial:
         progress.seconds += seconds
         progress.recording_seconds += self._recorder.take_seconds()
         metrics = tally.metrics()
-        warning = "" if progress.solution_warned else solution_warning(metrics)
-        progress.solution_warned |= bool(warning)
-        self._warnings += (warning,) if warning else ()
+        self._warnings += progress.first_warnings(metrics)
         report = Report(
             step=self.step,
             metrics={**metrics, **self._validated(evaluation)},
@@ -227,18 +223,13 @@ class Trial:
             progress.finished = True
         progress.finished |= self.step >= self._last_step()
         if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
-            report = self._return_to_best(report, progress.best)
+            assert self._best is not None
+            self._state = replace(self._state, phi=self._best.phi, learner=self._best.state)
+            report = with_validation_of(report, progress.best)  # its numbers are then the trial's
             notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
         if progress.finished and (solution := solution_text(report.metrics)):
             notes.append(solution)
         return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
-
-    def _return_to_best(self, report: Report, best: Report) -> Report:
-        """End with the phi that validated best: its numbers are then the trial's."""
-        assert self._best is not None
-        self._state = replace(self._state, phi=self._best.phi, learner=self._best.state)
-        validated = {name: best.metrics[name] for name in _VALIDATED if name in best.metrics}
-        return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
     def _validated(self, evaluation: Evaluation) -> dict[str, float]:
         loss, _, _ = mean_interval(evaluation.losses)
