@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.learners.fields import MISSING
-from metaloom.learners.outer import OLD_NAMES
+from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
@@ -20,7 +20,7 @@ from metaloom.search_spaces.reading.nodes import (
     Spelling,
 )
 from metaloom.search_spaces.sections.learner_space import OWN, methods, parse_learner, per_method, takes_estimator
-from metaloom.search_spaces.sections.loops import HYPERGRADIENT, parse_inner, parse_outer, parse_tasks, task_kind
+from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, parse_tasks, task_kind
 
 
 @dataclass(frozen=True)
