@@ -18,7 +18,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 300, 40
 # What is longer today, and how long. It may shrink only: an entry that is no longer needed fails.
 LONG_FILES: dict[str, int] = {}
-LONG_FUNCTIONS: dict[str, int] = {"learners/solvers/example_gradients.py:autograd_gradients": 45}
+LONG_FUNCTIONS: dict[str, int] = {}
 
 
 def relative(path: Path) -> str:

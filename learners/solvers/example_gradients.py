@@ -10,6 +10,7 @@ derivative of J^T w by w along v is J v itself: one forward-mode pass, and no gr
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -59,6 +60,21 @@ def functional_gradients(losses_at: Callable[[Tensors], Tensor], fast: Tensors) 
     return ExampleGradients(losses, pull, pull, push, lambda judge: torch.func.grad(judge)(fast))
 
 
+def _gradient(leaves: Tensors, total: Tensor, weights: Tensor | None, *, again: bool) -> Tensors:
+    """Differentiate ``total``, weighted by ``weights``, and keep its graph; zero where a leaf plays no part."""
+    with torch.enable_grad():
+        grads = torch.autograd.grad(
+            total,
+            list(leaves.values()),
+            grad_outputs=weights,
+            create_graph=again,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    return dict(zip(leaves, grads, strict=True))
+
+
 def autograd_gradients(
     losses_at: Callable[[Tensors], Tensor], fast: Tensors, *, differentiable: bool, constant: bool = False
 ) -> ExampleGradients:
@@ -76,18 +92,7 @@ def autograd_gradients(
         leaves = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in fast.items()}
         losses = losses_at(leaves)
 
-    def gradient(total: Tensor, weights: Tensor | None, *, again: bool) -> Tensors:
-        with torch.enable_grad():
-            grads = torch.autograd.grad(
-                total,
-                list(leaves.values()),
-                grad_outputs=weights,
-                create_graph=again,
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        return dict(zip(leaves, grads, strict=True))
+    gradient = partial(_gradient, leaves)
 
     def measure(weights: Tensor) -> Tensors:
         return gradient(losses, weights.detach(), again=False)
