@@ -182,7 +182,7 @@ def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
 def test_shares_are_measured_and_one_above_its_promise_is_said(tmp_path: Path) -> None:
     outer = {"steps": 6, "meta_batch": 1, "validate_every": 3, "validation_episodes": 2}
     asked = {"tasks": {"source": "sinusoid"}, "learner": {"method": "maml"}, "outer": outer}
-    parts = assemble(harness.make_config(asked, 0), cache=tmp_path)
+    parts = assemble(harness.configured(asked, 0), cache=tmp_path)
     drawing = small_costs.sampling_share(parts, repeats=3)
     recording = small_costs.recording_share(asked, parts, tmp_path)
     assert 0 < drawing < 1 and 0 < recording < 1

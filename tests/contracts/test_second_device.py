@@ -44,7 +44,7 @@ def apart() -> Iterator[Executor]:
 
 
 def second_device() -> Any:
-    return importlib.import_module("second_device")
+    return importlib.import_module("tests.support.second_device")
 
 
 def check_what_the_device_refuses() -> None:

@@ -279,7 +279,7 @@ def test_what_a_warm_start_cannot_take_is_said(tmp_path: Path, file: Path) -> No
     elsewhere = ["learner.update.rate={search: {low: 0.5, high: 0.6}}", "search.warm_start=first"]
     summary = search(file, overrides=elsewhere, store=tmp_path / "store", executor="inline", trials=1)
     (note,) = summary.notes
-    assert "warm_start leaves out what this search cannot take" in note
+    assert "warm_start leaves out values that this search cannot take" in note
     assert re.search(r"learner\.update\.rate \(0\.\d+ is outside its range here\)", note)
     fixed = ["learner.update.rate=0.01", "search.warm_start=first"]
     summary = search(file, overrides=fixed, store=tmp_path / "store", executor="inline", trials=1)
