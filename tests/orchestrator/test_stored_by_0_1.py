@@ -50,25 +50,26 @@ def steady(value: Any, store: Path) -> Any:
     return value.removeprefix(f"{store}/searches/") if isinstance(value, str) else value
 
 
-def same(found: Any, expected: Any) -> bool:
-    """Say whether every key of ``expected`` is found with its value; numbers to the precision of float32.
+# the one caption whose words have changed since, as it was written and as it is now; numbers stand in the groups
+REWORDED = (
+    r"Of a batch's examples those of loss (\S+) count most; beside them one of loss 0\.1 counts (\S+), "
+    r"one of loss 4 (\S+)\.",
+    r"Examples of loss \1 have the largest weight; relative to it an example of loss 0.1 has weight \2, "
+    r"one of loss 4 has \3.",
+)
 
-    The words of a caption may change, its numbers and their order may not.
-    """
+
+def same(found: Any, expected: Any) -> bool:
+    """Say whether every key of ``expected`` is found with its value; numbers to the precision of float32."""
     if isinstance(expected, Mapping):
-        return all(key in found and same(*pair(key, found[key], one)) for key, one in expected.items())
+        return all(key in found and same(found[key], one) for key, one in expected.items())
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(same, found, expected))
     if isinstance(expected, float):
         return bool(found == pytest.approx(expected, rel=1e-5, abs=1e-7))
+    if isinstance(expected, str):
+        return found in (expected, re.sub(*REWORDED, expected))  # stored by 0.1.0, or drawn now
     return bool(found == expected)
-
-
-def pair(key: str, found: Any, expected: Any) -> tuple[Any, Any]:
-    """Return what is compared under a key."""
-    if key != "caption":
-        return found, expected
-    return tuple([float(one) for one in re.findall(r"\d+(?:\.\d+)?", text)] for text in (found, expected))  # type: ignore[return-value]
 
 
 def assert_same(found: Any, expected: Any) -> None:
