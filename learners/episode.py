@@ -23,7 +23,7 @@ class TaskShape:
         classes: Number of classes over the whole meta-train split, for joint pre-training; 0 without classes.
         single_task: True if all episodes are batches of one task (``digits``), so that an online
             inner loop may keep its parameters from one outer step to the next.
-        counts: Training examples of each class as labelled, where episodes number them (``Episode.support_ids``);
+        counts: Training examples of each class as labelled, where episodes name them (``Episode.sample_ids``);
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
         problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
@@ -86,10 +86,10 @@ OPTIONAL_PARTS = tuple(one.name for one in fields(Support) if one.default is Non
 class Episode:
     """A task, or one pair of batches of a single task.
 
-    support:     What is adapted to.
+    support:    What is adapted to.
     query_x:     [queries, *features] float32    query_y: [queries] int64, or [queries, targets] float32
     class_ids:   [ways] int64, the meta-split-wide id of each local label; None without classes
-    support_ids: [support] int64, each example's number in the training set of a single task; None elsewhere
+    sample_ids: [support] int64, each example's id in the training set of a single task; None elsewhere
 
     ``training`` says that the query's labels may be trained on (Reptile trains on the whole of a meta-train
     task); the learner sets it in ``meta_step``, never in ``evaluate``.
@@ -108,7 +108,7 @@ class Episode:
     query_x: Tensor
     query_y: Tensor
     class_ids: Tensor | None = None
-    support_ids: Tensor | None = None
+    sample_ids: Tensor | None = None
     tasks: int | None = None
     training: bool = False
     noise: dict[str, Tensor] = field(default_factory=dict)

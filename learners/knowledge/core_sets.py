@@ -115,12 +115,12 @@ class CoreSet(TrainingData):
         rows = core_set(
             episode.support_x, episode.support_y, size=self.config.size, rule=self.config.rule, generator=generator
         )
-        ids = None if episode.support_ids is None else episode.support_ids[rows]
+        ids = None if episode.sample_ids is None else episode.sample_ids[rows]
         support = replace(episode.support, x=episode.support_x[rows], y=episode.support_y[rows])
-        return replace(episode, support=support, support_ids=ids)
+        return replace(episode, support=support, sample_ids=ids)
 
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         return episode.support_x, episode.support_y
 
-    def numbers(self, phi: Tensors, episode: Episode) -> Tensor | None:
-        return episode.support_ids
+    def sample_ids(self, phi: Tensors, episode: Episode) -> Tensor | None:
+        return episode.sample_ids

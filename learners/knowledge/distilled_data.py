@@ -28,7 +28,7 @@ class TrainingData(Component, ABC):
     """What the inner loop trains on.
 
     Class attributes:
-        numbered: Whether its examples are training samples, whose numbers ``numbers`` tells.
+        numbered: Whether its examples are training samples, whose ids ``sample_ids`` returns.
     """
 
     slot = "data"
@@ -47,8 +47,8 @@ class TrainingData(Component, ABC):
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         """Return the inner loop's examples [n, *features] and targets."""
 
-    def numbers(self, phi: Tensors, episode: Episode) -> Tensor | None:
-        """Return the number of each example in the training set, [n] int64; None where they are not its samples."""
+    def sample_ids(self, phi: Tensors, episode: Episode) -> Tensor | None:
+        """Return each example's id in the training set, [n] int64; None if they are not its samples."""
         return None
 
 
@@ -61,8 +61,8 @@ class SupportSet(TrainingData):
     def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         return episode.support_x, episode.support_y
 
-    def numbers(self, phi: Tensors, episode: Episode) -> Tensor | None:
-        return episode.support_ids
+    def sample_ids(self, phi: Tensors, episode: Episode) -> Tensor | None:
+        return episode.sample_ids
 
 
 @DATA.register("whole_task")

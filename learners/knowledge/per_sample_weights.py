@@ -52,9 +52,9 @@ class PerSample(Weighting):
         return torch.sigmoid(phi["sample"]) if self.config.squash == "sigmoid" else F.softplus(phi["sample"])
 
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
-        if examples.numbers is None:
+        if examples.sample_ids is None:
             return torch.ones_like(examples.losses)
-        return self.sample_weights(phi)[examples.numbers]
+        return self.sample_weights(phi)[examples.sample_ids]
 
     @property
     def normalizes(self) -> bool:

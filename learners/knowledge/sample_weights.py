@@ -35,14 +35,14 @@ class Examples(NamedTuple):
     Attributes:
         losses: [n].
         targets: [n] int64 labels, [n, ways] label distributions, or [n, targets] values.
-        numbers: [n] int64, each example's number in the training set; None where they have none.
+        sample_ids: [n] int64, each example's id in the training set; None where they have none.
         alignment: Returns <grad l_i, grad L_query> of each example, [n], differentiable in phi and theta; None
             where the query set may not be looked at, as in evaluation.
     """
 
     losses: Tensor
     targets: Tensor
-    numbers: Tensor | None = None
+    sample_ids: Tensor | None = None
     alignment: Callable[[], Tensor] | None = None
 
 
@@ -50,7 +50,7 @@ class Weighting(Component, ABC):
     """A weight per example.
 
     Class attributes:
-        numbered: Whether it needs ``Examples.numbers`` while training.
+        numbered: Whether it needs ``Examples.sample_ids`` while training.
         serves: The kinds of task it can weigh the examples of, by name; ``labelled`` for all that have targets.
     """
 

@@ -100,7 +100,7 @@ class BilevelLearner:
         raise LearnerError("a bilevel problem of one's own has no examples to adapt to; its result is phi")
 
     def _problem(self, episode: Episode, *, functional: bool = False) -> Problem:
-        seed = 0 if episode.support_ids is None else int(episode.support_ids[0])
+        seed = 0 if episode.sample_ids is None else int(episode.sample_ids[0])
         return self.posed.problem(self.posed.data(torch.Generator().manual_seed(seed)), functional=functional)
 
 

@@ -209,7 +209,7 @@ class InnerLoop:
         return Examples(
             losses=linear.losses,
             targets=self.slots.data.batch(own, episode)[1],
-            numbers=self.slots.data.numbers(own, episode),
+            sample_ids=self.slots.data.sample_ids(own, episode),
             # an evaluated task's query labels may not move its weights
             alignment=(lambda: linear.push(linear.slope(query_loss))) if episode.training else None,
         )

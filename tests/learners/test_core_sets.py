@@ -104,10 +104,10 @@ def test_the_chosen_keep_their_numbers() -> None:
     task = replace(SINGLE, counts=(4, 4, 4))
     data = {"kind": "core_set", "size": 6}
     learner = built({"architecture": SMOOTH, "data": data, "weighting": {"kind": "per_sample"}}, task)
-    episode = replace(episode_of(task, 1, support=12), support_ids=torch.arange(12) + 20)
+    episode = replace(episode_of(task, 1, support=12), sample_ids=torch.arange(12) + 20)
     chosen = learner.slots.data.select(episode, seeded(0))
-    assert torch.equal(episode.support_x[chosen.support_ids - 20], chosen.support_x)
-    assert torch.equal(learner.slots.data.numbers({}, chosen), chosen.support_ids)
+    assert torch.equal(episode.support_x[chosen.sample_ids - 20], chosen.support_x)
+    assert torch.equal(learner.slots.data.sample_ids({}, chosen), chosen.sample_ids)
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap", "traced"])

@@ -45,4 +45,4 @@ class BilevelProblem(Generated):
     def draw(self, generator: Generator) -> Episode:
         """Draw the seed of an episode's data; it has no examples."""
         nothing = torch.zeros(1, 1)
-        return Episode(Support(nothing, nothing), nothing, nothing, support_ids=torch.tensor([draw_seed(generator)]))
+        return Episode(Support(nothing, nothing), nothing, nothing, sample_ids=torch.tensor([draw_seed(generator)]))

@@ -163,8 +163,8 @@ class SingleTaskSource(Source):
         self.shape = TaskShape(
             "classification", inputs, classes, classes=classes, single_task=True, counts=tuple(counts)
         )
-        self._numbers = np.full(len(true), -1)
-        self._numbers[trained_on] = np.arange(len(trained_on))
+        self._sample_ids = np.full(len(true), -1)
+        self._sample_ids[trained_on] = np.arange(len(trained_on))
         self._check()
 
     def episode(self, split: str, index: int) -> SampledEpisode:
@@ -179,8 +179,8 @@ class SingleTaskSource(Source):
             first = index * self.config.queries
             query = self.parts[split][first : first + self.config.queries]
         classes = self.shape.classes
-        numbers = torch.from_numpy(self._numbers[support])
-        episode = Episode(Support(*self.examples(support)), *self.examples(query), torch.arange(classes), numbers)
+        sample_ids = torch.from_numpy(self._sample_ids[support])
+        episode = Episode(Support(*self.examples(support)), *self.examples(query), torch.arange(classes), sample_ids)
         samples = (*support.tolist(), *query.tolist())
         return SampledEpisode(episode, draw_seed(generator), tuple(range(classes)), samples)
 

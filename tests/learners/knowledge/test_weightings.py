@@ -163,6 +163,6 @@ def test_weights_of_a_wrong_shape_are_refused(monkeypatch: pytest.MonkeyPatch, s
 def test_stacked_episodes_keep_their_samples_numbers() -> None:
     episodes = [episode_of(SINGLE, 1), episode_of(SINGLE, 2)]
     stacked = stack_episodes(episodes)
-    assert stacked.support_ids is not None
-    assert stacked.support_ids.tolist() == [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 7]]
-    assert stack_episodes([replace(episodes[0], support_ids=None), episodes[1]]).support_ids is None
+    assert stacked.sample_ids is not None
+    assert stacked.sample_ids.tolist() == [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 7]]
+    assert stack_episodes([replace(episodes[0], sample_ids=None), episodes[1]]).sample_ids is None
