@@ -21,7 +21,7 @@ from metaloom.learners.slots import SLOTS, fill_slot, make_component
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solver
 from metaloom.learners.solvers.bilevel_learner import posed_learner
 from metaloom.learners.solvers.inner_loop import InnerConfig
-from metaloom.learners.solvers.rules import check_read
+from metaloom.learners.solvers.rules import not_read
 from metaloom.learners.tensors import Tensors
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
@@ -63,7 +63,9 @@ def build_learner(
     kind = solver_kind(settings)
     solver = cast(Solver, make_component(SLOTS["prediction"], {**settings.get("prediction", {}), "kind": kind}, task))
     solver.check(outer.get("hypergradient", AUTO))
-    check_read(kind, solver.reads, settings)
+    for name in settings:
+        if name not in solver.reads and name != "prediction":  # it would be ignored
+            raise LearnerError(f"learner.{name}: {not_read(name, kind, solver.reads)}")
     components = _components(settings, solver.reads, task, start, trust_code)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
     return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))

@@ -18,7 +18,7 @@ def dotted(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Problem:
+class InputProblem:
     """One thing that is wrong.
 
     Attributes:
@@ -44,7 +44,7 @@ class Problem:
 class ExperimentError(BadInput):
     """An experiment that cannot run, with all its problems at once."""
 
-    def __init__(self, problems: Sequence[Problem], source: str = "the experiment") -> None:
+    def __init__(self, problems: Sequence[InputProblem], source: str = "the experiment") -> None:
         self.problems = sorted(problems, key=lambda problem: problem.line)
         self.source = source
         if len(self.problems) == 1:
@@ -62,12 +62,12 @@ class Problems:
     """
 
     def __init__(self, origins: dict[Path, str] | None = None) -> None:
-        self.found: list[Problem] = []
+        self.found: list[InputProblem] = []
         self.origins = origins or {}
 
     def add(self, path: Path, message: str) -> None:
         """Note a problem, once."""
-        problem = Problem(path, message, self.origin(path))
+        problem = InputProblem(path, message, self.origin(path))
         if problem not in self.found:
             self.found.append(problem)
 

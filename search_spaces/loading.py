@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloom.search_spaces.errors import ExperimentError, Problem
+from metaloom.search_spaces.errors import ExperimentError, InputProblem
 from metaloom.search_spaces.experiment import DEFAULT_NAME, FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.reading.document import MAX_BYTES, Document, read_yaml
 from metaloom.search_spaces.reading.overrides import with_overrides
@@ -48,9 +48,9 @@ def find_experiment(source: str | Path) -> Path:
     if isinstance(source, str) and source in preset_names():
         return preset_path(source)
     if path.is_dir():
-        raise ExperimentError([Problem((), f"{source} is a folder; name the experiment's file in it")])
+        raise ExperimentError([InputProblem((), f"{source} is a folder; name the experiment's file in it")])
     looks_like_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
-    raise ExperimentError([Problem((), _no_file(path) if looks_like_file else _no_preset(str(source)))])
+    raise ExperimentError([InputProblem((), _no_file(path) if looks_like_file else _no_preset(str(source)))])
 
 
 def _no_file(path: Path) -> str:
@@ -74,13 +74,13 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ExperimentError([Problem((), f"cannot read it: {error.strerror}", str(path))]) from error
+        raise ExperimentError([InputProblem((), f"cannot read it: {error.strerror}", str(path))]) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         message = f"not UTF-8 text: the byte 0x{data[error.start]:02x}; save the file as UTF-8"
-        raise ExperimentError([Problem((), message, f"{path.name}:{line}")]) from error
+        raise ExperimentError([InputProblem((), message, f"{path.name}:{line}")]) from error
 
 
 def _name_of(path: Path) -> str:

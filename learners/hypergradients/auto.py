@@ -1,7 +1,7 @@
-"""``auto``: which exact estimator is cheapest here, by the inner steps, what is learned, and the memory it may take.
+"""``auto``: the cheapest exact estimator, by the inner steps, by what is learned, and by the memory it may take.
 
-All that it chooses among are exact and see everything, so that switching a knob to learned never makes the gradient
-wrong without a word; an approximation is the user's own choice.
+Every estimator that it chooses among is exact and sees everything, so that switching a knob to learned never makes the
+gradient silently wrong. An approximation is the user's own choice.
 
 ========================  ==========================================================================
 ``unroll``                short inner loops whose graphs fit: least time, and episodes can be batched
@@ -33,10 +33,6 @@ class AutoConfig:
 
     memory_mb: Annotated[int, Int(1, 1_000_000, log=True)] = 1024
 
-    def __post_init__(self) -> None:
-        if self.memory_mb < 1:
-            raise LearnerError(f"outer.hypergradient.memory_mb must be at least 1, got {self.memory_mb}")
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -55,39 +51,35 @@ class Facts:
     pass_bytes: int
 
 
-@dataclass(frozen=True)
-class Choice:
-    """An estimator, and why."""
-
-    kind: str
-    reason: str
-
-
-def choose(facts: Facts, config: AutoConfig) -> Choice:
-    """Choose an exact estimator; see the table above."""
-    total, steps = sum(facts.numbers.values()), facts.steps
-    graph = GRAPH * (facts.theta_bytes + facts.pass_bytes)
-    every, budget = steps * graph, config.memory_mb * MB
-    states, pieces = steps * facts.theta_bytes + graph, 2 * math.sqrt(steps) * graph
-    counted = f"{_counted(steps, 'inner step')}, {_counted(total, 'learned number')}"
-    if total == 0:
-        return _checked("unroll", facts, f"{counted}: there is nothing to differentiate for")
-    if steps <= SHORT and every <= budget:
-        return _checked("unroll", facts, f"{counted}: the graphs of all steps take about {_mb(every)}, and least time")
-    if total <= FEW:
-        return _checked("forward", facts, f"{counted}: pushing {total} forwards costs less than coming back")
-    if states <= budget:
-        told = f"the graphs of all steps would take about {_mb(every)}, every theta and one graph {_mb(states)}"
-        return _checked("adjoint", facts, f"{counted}: {told}")
-    told = f"every theta would take {_mb(states)}, above memory_mb: {config.memory_mb}; its root of them {_mb(pieces)}"
-    return _checked("checkpointed", facts, f"{counted}: {told}")
-
-
-def _checked(kind: str, facts: Facts, reason: str) -> Choice:
+def choose(facts: Facts, config: AutoConfig) -> tuple[str, str]:
+    """Return the name of an exact estimator by the table above, and why it was chosen."""
+    kind, reason = _cheapest(facts, sum(facts.numbers.values()), config.memory_mb)
     unseen = [slot for slot, count in facts.numbers.items() if count and not ESTIMATORS[kind].gives_signal(slot)]
     if unseen:
         raise LearnerError(f"outer.hypergradient: auto chose {kind}, which gives no signal to {', '.join(unseen)}")
-    return Choice(kind, reason)
+    counted = f"{_counted(facts.steps, 'inner step')}, {_counted(sum(facts.numbers.values()), 'learned number')}"
+    return kind, f"{counted}: {reason}"
+
+
+def _cheapest(facts: Facts, total: int, memory_mb: int) -> tuple[str, str]:
+    graph = GRAPH * (facts.theta_bytes + facts.pass_bytes)
+    every, states = facts.steps * graph, facts.steps * facts.theta_bytes + graph
+    if total == 0:
+        return "unroll", "there is nothing to differentiate for"
+    if facts.steps <= SHORT and every <= memory_mb * MB:
+        return "unroll", f"the graphs of all steps take about {_mb(every)}, and least time"
+    if total <= FEW:
+        return "forward", f"pushing {total} forwards costs less than coming back"
+    if states <= memory_mb * MB:
+        return (
+            "adjoint",
+            f"the graphs of all steps would take about {_mb(every)}, every theta and one graph {_mb(states)}",
+        )
+    root = _mb(2 * math.sqrt(facts.steps) * graph)
+    return (
+        "checkpointed",
+        f"every theta would take {_mb(states)}, above memory_mb: {memory_mb}; its root of them {root}",
+    )
 
 
 def _counted(count: int, what: str) -> str:

@@ -172,8 +172,8 @@ class Bilevel:
             size = sum(value.numel() * value.element_size() for value in theta.values())
             numbers = {"loss": sum(value.numel() for value in phi.values())}
             facts = Facts(self.rule.config.steps, numbers, size, size)
-            chosen = choose(facts, make_config(AutoConfig, settings, "outer.hypergradient"))
-            name, reason, settings = chosen.kind, chosen.reason, {}
+            name, reason = choose(facts, make_config(AutoConfig, settings, "outer.hypergradient"))
+            settings = {}
         made = ESTIMATORS[name](make_config(ESTIMATORS[name].Config, settings, "outer.hypergradient", name))
         if made.online_only:
             raise LearnerError(

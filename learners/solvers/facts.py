@@ -81,8 +81,8 @@ def make_estimator(settings: str | Mapping[str, Any], slots: Slots, task: TaskSh
     kind = settings.get("kind", AUTO)
     rest = {name: value for name, value in settings.items() if name != "kind"}
     if kind == AUTO:
-        choice = choose(facts_of(slots, task), make_config(AutoConfig, rest, "outer.hypergradient", kind))
-        return Chosen(choice.kind, ESTIMATORS[choice.kind](ESTIMATORS[choice.kind].Config()), choice.reason)
+        kind, reason = choose(facts_of(slots, task), make_config(AutoConfig, rest, "outer.hypergradient", kind))
+        return Chosen(kind, ESTIMATORS[kind](ESTIMATORS[kind].Config()), reason)
     estimator = ESTIMATORS[kind]
     config = make_config(estimator.Config, rest, "outer.hypergradient", kind)
     learned = [(name, f"learner.{name}") for name, component in slots.items() if component.has_knowledge]

@@ -167,11 +167,8 @@ def no_signal(
     )
 
 
-def check_read(kind: str, reads: frozenset[str], given: Iterable[str]) -> None:
-    """Refuse a slot that the solver does not read: it would be ignored."""
-    for name in given:
-        if name not in reads and name != "prediction":
-            used = f"it reads {' and '.join(sorted(reads))}" if reads else "it reads no other slot"
-            raise LearnerError(
-                f"learner.{name}: prediction {kind} does not use it ({used}); remove it, or use prediction: linear"
-            )
+def not_read(name: str, kinds: str, reads: Iterable[str], method: str | None = None) -> str:
+    """Say that a solver (of these kinds) does not use a slot that was given, for a recipe or for itself."""
+    wrong = "takes no inner steps" if name == "update" else f"does not use {name}"
+    slots = " and ".join(sorted(reads)) or "no other slot"
+    return f"{method or kinds} {wrong} (prediction {kinds} reads {slots}); remove it, or use prediction: linear"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from metaloom.learners.errors import shown
-from metaloom.search_spaces.errors import ExperimentError, Path, Problem, Problems
+from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, Problems
 
 MAX_BYTES = 1 << 20  # an experiment is a few kB
 MAX_DEPTH = 40
@@ -97,7 +97,7 @@ def read_value(text: str) -> Any:
     """Parse one YAML value, such as the right side of ``--set PATH=VALUE``; raises ExperimentError."""
     data, _, problems = parse(text, "")
     if problems.found:
-        raise ExperimentError([Problem((), problem.message) for problem in problems.found])
+        raise ExperimentError([InputProblem((), problem.message) for problem in problems.found])
     return data
 
 
@@ -129,7 +129,7 @@ def _check_limits(text: str) -> None:
                 raise yaml.MarkedYAMLError(problem=f"more than {limit} {what}", problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
-def _syntax_problem(error: yaml.YAMLError, source: str) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, source: str) -> InputProblem:
     """Say in one line what the parser stumbled over."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
@@ -138,8 +138,8 @@ def _syntax_problem(error: yaml.YAMLError, source: str) -> Problem:
         if context and error.context_mark is not None and mark is not None and error.context_mark.line != mark.line:
             context += f" that begins in line {error.context_mark.line + 1}"
         reason = ", ".join(part for part in (context, error.problem) if part)
-        return Problem((), f"not valid YAML: {reason}", origin)
-    return Problem((), f"not valid YAML: {' '.join(str(error).split())}", source)
+        return InputProblem((), f"not valid YAML: {reason}", origin)
+    return InputProblem((), f"not valid YAML: {' '.join(str(error).split())}", source)
 
 
 class _Reader:
@@ -180,7 +180,7 @@ class _Reader:
             name = key.value
             if name in lines:
                 message = f"given twice, in lines {lines[name]} and {line}: remove one"
-                self.problems.found.append(Problem((*path, name), message, f"{self.source}:{line}"))
+                self.problems.found.append(InputProblem((*path, name), message, f"{self.source}:{line}"))
                 continue
             lines[name] = line
             result[name] = self.value(child, (*path, name), key)

@@ -9,7 +9,7 @@ from typing import Any
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, SEARCH, meant_mode
 from metaloom.learners.outer import OLD_NAMES
-from metaloom.search_spaces.errors import ExperimentError, Path, Problem, dotted
+from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, dotted
 from metaloom.search_spaces.reading.document import Document, read_value
 from metaloom.search_spaces.reading.labels import labels_of, members
 
@@ -30,14 +30,14 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         ExperimentError: With a problem for each override that has no such place or no value.
     """
     data, origins = copy.deepcopy(document.data), dict(document.origins)
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     for override in overrides:
         origin = f"--set {override}"
         before = copy.deepcopy(data)
         try:
             path = _apply(data, override)
         except ExperimentError as error:
-            problems += [Problem(problem.path, problem.message, origin) for problem in error.problems]
+            problems += [InputProblem(problem.path, problem.message, origin) for problem in error.problems]
             continue
         for known in [known for known in origins if known[: len(path)] == path]:
             del origins[known]
@@ -61,7 +61,7 @@ def _exists(data: Any, path: Path) -> bool:
 
 
 def _fail(path: Path, message: str) -> ExperimentError:
-    return ExperimentError([Problem(path, message)])
+    return ExperimentError([InputProblem(path, message)])
 
 
 def _as_in_the_file(names: list[Any], data: Mapping[str, Any]) -> list[Any]:

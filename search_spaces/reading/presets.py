@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from metaloom.learners.errors import unknown
-from metaloom.search_spaces.errors import ExperimentError, Problem
+from metaloom.search_spaces.errors import ExperimentError, InputProblem
 
 FOLDER = Path(__file__).parents[1] / "presets"
 HEADER = re.compile(r"\A# (?P<title>[^\n]+)\n# shows: (?P<shows>[^\n]+)\n# minutes: (?P<minutes>[0-9.]+)\n")
@@ -37,7 +37,7 @@ def preset_names() -> list[str]:
 def preset_path(name: str) -> Path:
     """Return a preset's file; raises ExperimentError with the nearest right name."""
     if name not in preset_names():
-        raise ExperimentError([Problem((), unknown("preset", name, preset_names()))])
+        raise ExperimentError([InputProblem((), unknown("preset", name, preset_names()))])
     return FOLDER / f"{name}.yaml"
 
 
@@ -51,6 +51,6 @@ def _info(path: Path) -> PresetInfo:
     header = HEADER.match(path.read_text(encoding="utf-8"))
     if header is None:
         raise ExperimentError(
-            [Problem((), "the first lines must be '# TITLE', '# shows: ...', '# minutes: N'", str(path))]
+            [InputProblem((), "the first lines must be '# TITLE', '# shows: ...', '# minutes: N'", str(path))]
         )
     return PresetInfo(path.stem, header["title"], header["shows"], float(header["minutes"]))

@@ -10,6 +10,7 @@ from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import MISSING
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
+from metaloom.learners.solvers.rules import not_read
 from metaloom.learners.task_kinds import CLASSIFICATION, TaskKind
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component
@@ -105,12 +106,11 @@ def _drop_unread(
 ) -> None:
     """Take out the slots that the solver does not use; each that was given is a problem."""
     kinds = " or ".join(kind for kind, _ in _kinds(nodes[PREDICTION]))
+    reads = slots_read(nodes[PREDICTION]) - {PREDICTION}
     for name in sorted(unread):
         del nodes[name]
         if name in raw:
-            wrong = "takes no inner steps" if name == UPDATE else f"does not use {name}"
-            advice = "remove it, or give prediction: linear"
-            problems.add((*place.path, name), f"{raw.get(METHOD) or kinds} {wrong} (prediction {kinds}); {advice}")
+            problems.add((*place.path, name), not_read(name, kinds, reads, raw.get(METHOD)))
 
 
 def _kinds(node: Node) -> Iterator[tuple[str, Section]]:

@@ -196,8 +196,11 @@ def test_a_solver_that_takes_no_steps_is_built_by_itself_and_never_as_gradient_d
 @pytest.mark.parametrize(
     ("slots", "message"),
     [
-        ({"update": {"steps": 2}}, r"learner\.update: prediction ridge does not use it \(it reads architecture"),
-        ({"loss": {"kind": "cross_entropy"}}, r"learner\.loss: prediction ridge does not use it"),
+        (
+            {"update": {"steps": 2}},
+            r"learner\.update: ridge takes no inner steps \(prediction ridge reads architecture",
+        ),
+        ({"loss": {"kind": "cross_entropy"}}, r"learner\.loss: ridge does not use loss \(prediction ridge reads"),
         ({"data": {"kind": "gradient_matching"}}, r"learner\.prediction: ridge does not serve learner\.data"),
     ],
 )
