@@ -19,7 +19,6 @@ from metaloom.orchestrator.trust import with_network
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.resolve import Defaults, resolve
 from metaloom.workers.records import names as records
-from metaloom.workers.records.objectives import SearchSettings
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
 
@@ -121,12 +120,11 @@ def _path(experiment: Source) -> Path | None:
 
 def _created(experiment: Experiment, store: Store, changes: Sequence[str], path: Path | None) -> dict[str, Any]:
     """Return the payload of the search's first event; raises BadInput if the search cannot run."""
-    section = experiment.search.model_dump(mode="json")
-    settings = SearchSettings.from_document(section)
+    settings = experiment.search
     build_sampler(settings)
     build_scheduler(settings.scheduler)
     return {
-        "experiment": {**experiment.document, "search": section},
+        "experiment": {**experiment.document, "search": settings.model_dump(mode="json")},
         "seed": experiment.seed,
         "seeds": records.SEEDS_VERSION,
         "fingerprint": experiment.fingerprint(),

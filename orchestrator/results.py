@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from metaloom.orchestrator.proposing.study import Proposal
-from metaloom.workers.records.objectives import SearchSettings
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records.trial import Report, TrialConfig
 
 

@@ -9,11 +9,11 @@ from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records import names as records
-from metaloom.workers.records import ranking
 
 with deferred():
     from metaloom.dashboards import queries
     from metaloom.orchestrator.command_line import tables
+    from metaloom.workers.records import ranking
 
 
 def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:

@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 from metaloom.orchestrator.databases import prepare_database
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.private_api import trial_id
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
-from metaloom.workers.records.objectives import SearchSettings
 
 
 class TrialMirror:

@@ -27,10 +27,10 @@ from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter
 from metaloom.orchestrator.proposing.mirror import TrialMirror, distributions_of
 from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.search_spaces.sections.strategies import KIND, samplers, takes_one_objective
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
-from metaloom.workers.records.objectives import SearchSettings
 
 if TYPE_CHECKING:  # resolve imports torch, which only running trials needs
     from metaloom.search_spaces.resolve import Resolved

@@ -7,8 +7,8 @@ from typing import Annotated, Any, cast
 
 from metaloom.learners.domains import Int
 from metaloom.learners.fields import make_config
+from metaloom.search_spaces.sections.settings import Objective
 from metaloom.search_spaces.sections.strategies import KIND, SchedulerKind, schedulers
-from metaloom.workers.records.objectives import Objective
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 CONTINUE, STOP, PAUSE = "continue", "stop", "pause"

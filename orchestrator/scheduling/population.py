@@ -66,7 +66,7 @@ class PopulationBasedTraining(Scheduler):
 
     def _exchange(self, state: SearchRecord, alive: Sequence[TrialRecord], generation: int, seed: int) -> list[Exploit]:
         objective = objective_of(state)
-        ranked = sorted(alive, key=lambda trial: (-objective.score(trial.reports[-1]), trial.number))
+        ranked = sorted(alive, key=lambda trial: (-objective.score(trial.reports[-1].metrics), trial.number))
         count = min(max(1, int(len(ranked) * self.quantile)), len(ranked) // 2)
         exchanges: list[Exploit] = []
         for trial in ranked[len(ranked) - count :]:

@@ -101,12 +101,12 @@ class Median(Scheduler):
         objective = objective_of(state)
         averages = []
         for other in state.trials.values():
-            scores = [objective.score(report) for report in other.reports if report.step <= trial.step]
+            scores = [objective.score(report.metrics) for report in other.reports if report.step <= trial.step]
             if other is not trial and scores and other.step >= trial.step:
                 averages.append(statistics.fmean(scores))
         if len(averages) < self.startup_trials:
             return Verdict()
-        median, best = statistics.median(averages), max(objective.score(report) for report in trial.reports)
+        median, best = statistics.median(averages), max(objective.score(report.metrics) for report in trial.reports)
         if best < median:
             return Verdict(STOP, f"its best {objective.metric} so far is worse than the median at step {trial.step}")
         return Verdict()
@@ -176,9 +176,9 @@ def _judge_by_rungs(
     state: SearchRecord, trial: TrialRecord, others: Sequence[TrialRecord], grace: int, reduction: int
 ) -> Verdict:
     objective = objective_of(state)
-    mine = objective.score(trial.reports[-1])
+    mine = objective.score(trial.reports[-1].metrics)
     for rung in _passed(trial, _rungs(grace, reduction, trial.step)):
-        scores = sorted(objective.score(report) for other in others if (report := other.report_at(rung)))
+        scores = sorted(objective.score(report.metrics) for other in others if (report := other.report_at(rung)))
         if scores and mine < _quantile(scores, 1 - 1 / reduction):
             return Verdict(STOP, f"not in the best 1/{reduction} of {len(scores) + 1} trials at rung {rung}")
     return Verdict()

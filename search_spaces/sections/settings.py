@@ -1,11 +1,24 @@
 """The search, resources and tracking sections: how trials are chosen, run and recorded."""
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.metrics import Metric
+from metaloom.search_spaces.validation import validation_problems
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$")]
@@ -36,6 +49,10 @@ class Objective(Settings):
             raw = {"metric": raw}
         return {"direction": best_direction(raw.get("metric")), **raw} if isinstance(raw, dict) else raw
 
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Return the metric of a report, signed so that larger is better."""
+        return metrics[self.metric] if self.direction == "maximize" else -metrics[self.metric]
+
 
 class Constraint(Settings):
     """A bound that a trial must keep to be the best."""
@@ -51,6 +68,22 @@ class Constraint(Settings):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}; swap them")
         return self
+
+    @property
+    def name(self) -> str:
+        """How Optuna and readers call it."""
+        low = "" if self.min is None else f"{self.min:g}<="
+        high = "" if self.max is None else f"<={self.max:g}"
+        return f"{low}{self.metric}{high}"
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """Return by how much the bound is broken; 0 or less is feasible, an absent or NaN metric breaks it."""
+        value = metrics.get(self.metric, math.nan)
+        if math.isnan(value):
+            return math.inf
+        over = -math.inf if self.max is None else value - self.max
+        under = -math.inf if self.min is None else self.min - value
+        return max(over, under)
 
 
 class WarmStart(Settings):
@@ -99,8 +132,8 @@ class SearchSettings(Settings):
     """
 
     trials: Count = 12
-    sampler: dict[str, Any] = Field(default_factory=dict)  # a kind and all its settings, from SAMPLERS
-    scheduler: dict[str, Any] = Field(default_factory=dict)  # from SCHEDULERS
+    sampler: dict[str, Any] = Field(default_factory=lambda: {"kind": "tpe"})  # from SAMPLERS
+    scheduler: dict[str, Any] = Field(default_factory=lambda: {"kind": "none"})  # from SCHEDULERS
     objectives: Annotated[tuple[Objective, ...], Strict(False)] = ()  # empty: accuracy, or loss in regression
     constraints: Annotated[tuple[Constraint, ...], Strict(False)] = ()
     warm_start: WarmStart | None = None
@@ -117,6 +150,21 @@ class SearchSettings(Settings):
         if twice:
             raise ValueError(f"{', '.join(twice)} is given twice; remove one")
         return objectives
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "SearchSettings":
+        """Read what ``to_document`` wrote; settings of other versions are left out. Raises ExperimentError."""
+        given = {name: document[name] for name in cls.model_fields if document.get(name) is not None}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = Problems()
+            validation_problems(error, given, cls, problems)
+            raise ExperimentError(problems.found, "the search section") from error
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what decides over the trials as JSON values, for the journal."""
+        return self.model_dump(mode="json", exclude={"warm_start", "concurrency", "baselines"})
 
 
 class Resources(Settings):
@@ -137,7 +185,6 @@ class Resources(Settings):
     gpus: Annotated[float, Field(ge=0)] = 0.0
     threads: Count = 1
     memory: Count | None = None  # bytes; a text such as 2GB is read
-    # processes beside the trial's own, each with as much again, that share the perturbations of evolution strategies
     perturbation_workers: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("memory", mode="before")

@@ -6,9 +6,9 @@ import pytest
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.study import build_sampler, trial_seed
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.search_spaces.sections.strategies import samplers
 from metaloom.testing import SamplerContract, toy
-from metaloom.workers.records.objectives import SearchSettings
 
 
 def test_seeds_differ_by_search_and_trial_and_are_stable() -> None:

@@ -13,10 +13,10 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, build_scheduler
 from metaloom.orchestrator.scheduling.stopping import paired_t
+from metaloom.search_spaces.sections.settings import Objective, SearchSettings
 from metaloom.search_spaces.sections.strategies import schedulers
 from metaloom.testing import SchedulerContract, toy
 from metaloom.workers.records import names as records
-from metaloom.workers.records.objectives import Objective, SearchSettings
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report
 
@@ -32,7 +32,7 @@ def trial(number: int, *reports: Report, state: str = records.RUNNING) -> TrialR
 
 def state(*trials: TrialRecord, wanted: int = 9) -> SearchRecord:
     made = SearchRecord()
-    made.settings = SearchSettings(wanted, (Objective(records.VALIDATION_ACCURACY, "maximize"),))
+    made.settings = SearchSettings(trials=wanted, objectives=(Objective.model_validate(records.VALIDATION_ACCURACY),))
     made.trials = {one.number: one for one in trials}
     return made
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners.errors import BadInput
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS, EPISODE_COLUMNS_SHOWN, Column
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import is_better
-from metaloom.workers.records.objectives import SearchSettings
 from metaloom.workers.records.search import ON_SEARCH, ON_TRIAL, TrialRecord
 from metaloom.workers.records.trial import Report, TrialConfig, read_config
 
@@ -82,5 +82,5 @@ def test_reading_records_needs_no_torch():
 
 def test_a_records_fields_are_documented():
     for one in (TrialConfig, Report, TrialRecord, Event, SearchSettings, Column):
-        for field in dataclasses.fields(one):
-            assert f"        {field.name}: " in (one.__doc__ or ""), (one, field.name)
+        for name in one.model_fields if one is SearchSettings else (field.name for field in dataclasses.fields(one)):
+            assert f"        {name}: " in (one.__doc__ or ""), (one, name)

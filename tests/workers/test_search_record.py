@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners.errors import BadInput
+from metaloom.search_spaces.sections.settings import Constraint, Objective, SearchSettings
 from metaloom.workers.records import names, ranking
 from metaloom.workers.records.journal import Event, RecordsError
-from metaloom.workers.records.objectives import Constraint, Objective, SearchSettings
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report
 
-AIMS = (Objective(names.VALIDATION_ACCURACY, "maximize"), Objective(names.PARAMETERS, "minimize"))
+AIMS = tuple(map(Objective.model_validate, (names.VALIDATION_ACCURACY, names.PARAMETERS)))
 SUGGESTED = {"knobs": {"a": 1}, "params": {"a": 1}, "distributions": {}, "sampler": "tpe", "config": None}
 
 
@@ -24,13 +24,18 @@ def report(step: int, accuracy: float, **more: Any) -> Report:
 
 
 def replayed(*events: tuple[str, int | None, dict[str, Any]]) -> SearchRecord:
-    settings = SearchSettings(3, AIMS).to_document()
+    settings = SearchSettings(trials=3, objectives=AIMS).to_document()
     told = [(names.SEARCH_CREATED, None, {"settings": settings, "seed": 0}), *events]
     return SearchRecord.replay(Event(n + 1, 100.0 + n, trial, kind, load) for n, (kind, trial, load) in enumerate(told))
 
 
 def record(*trials: TrialRecord, constraints: tuple[Constraint, ...] = ()) -> SearchRecord:
-    return SearchRecord(settings=SearchSettings(9, AIMS, constraints), trials={trial.number: trial for trial in trials})
+    settings = SearchSettings(trials=9, objectives=AIMS, constraints=constraints)
+    return SearchRecord(settings=settings, trials={trial.number: trial for trial in trials})
+
+
+def bound(metric: str, low: float | None = None, high: float | None = None) -> Constraint:
+    return Constraint.model_validate({"metric": metric, "min": low, "max": high})
 
 
 def test_a_trial_goes_through_its_states() -> None:
@@ -101,12 +106,13 @@ def test_the_time_between_sessions_does_not_count() -> None:
 def test_a_constraint_is_broken_by_so_much(
     low: float | None, high: float | None, metrics: dict[str, float], violation: float
 ) -> None:
-    assert Constraint("seconds", low, high).violation(metrics) == violation
+    assert bound(names.SECONDS, low, high).violation(metrics) == violation
 
 
 def test_an_objective_has_one_of_two_directions() -> None:
-    with pytest.raises(BadInput, match="did you mean 'maximize'"):
-        Objective(names.TRAIN_LOSS, "maximise")
+    odd = {"trials": 1, "objectives": [{"metric": names.TRAIN_LOSS, "direction": "maximise"}]}
+    with pytest.raises(BadInput, match=r"objectives\[0\].direction: .* did you mean 'maximize'"):
+        SearchSettings.from_document(odd)
 
 
 def test_the_best_is_the_surest_that_keeps_the_constraints() -> None:
@@ -120,8 +126,8 @@ def test_the_best_is_the_surest_that_keeps_the_constraints() -> None:
     for trials, number in (([running], 0), ([running, stopped], 1), ([running, stopped, *finished, silent, odd], 3)):
         best = ranking.best(record(*trials))
         assert best is not None and best.number == number
-    assert ranking.best(record(running, stopped, constraints=(Constraint(names.VALIDATION_ACCURACY, 0.6),))) is None
-    upper = (Constraint(names.VALIDATION_ACCURACY, None, 0.35),)
+    assert ranking.best(record(running, stopped, constraints=(bound(names.VALIDATION_ACCURACY, 0.6),))) is None
+    upper = (bound(names.VALIDATION_ACCURACY, None, 0.35),)
     assert [one.number for one in ranking.ranked(record(*finished, constraints=upper))] == [2, 3, 4]
 
 
@@ -140,5 +146,11 @@ def test_nothing_on_the_front_is_beaten_and_all_else_is(points: list[tuple[int, 
 
 
 def test_settings_survive_json() -> None:
-    settings = SearchSettings(3, AIMS, (Constraint(names.SECONDS, None, 2.0),), {"kind": "gp"}, time_budget_s=3.0)
+    settings = SearchSettings(
+        trials=3,
+        objectives=AIMS,
+        constraints=(bound(names.SECONDS, None, 2.0),),
+        sampler={"kind": "gp"},
+        time_budget_s=3.0,
+    )
     assert SearchSettings.from_document(json.loads(json.dumps(settings.to_document()))) == settings

@@ -61,8 +61,8 @@ def _scored(search: SearchRecord, *states: str) -> list[tuple[TrialRecord, list[
     objectives = search.settings.objectives if search.settings else ()
     pairs = []
     for trial in search.in_state(*states):
-        values = [value(search, trial, one.metric) for one in objectives]
-        scores = [one.signed(found) for one, found in zip(objectives, values, strict=True) if found is not None]
+        metrics = trial.last.metrics if trial.last else {}
+        scores = [one.score(metrics) for one in objectives if one.metric in metrics]
         if objectives and len(scores) == len(objectives) and not any(map(math.isnan, scores)):
             pairs.append((trial, scores))
     return pairs

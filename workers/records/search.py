@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names
 from metaloom.workers.records.journal import Event, RecordsError
-from metaloom.workers.records.objectives import SearchSettings
 from metaloom.workers.records.trial import Report, TrialConfig
 
 

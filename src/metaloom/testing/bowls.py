@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.orchestrator.proposing.study import Proposer
+from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
-from metaloom.workers.records.objectives import SearchSettings
 
 BEST_RATE = 10**-3.2
 BEST = {"method": "deep", "rate": BEST_RATE, "deep.decay": 0.8, "deep.width": 8}

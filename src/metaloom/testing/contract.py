@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from metaloom.learners.fields import fields_of
+
 
 class Contract:
     """Base of the contract suites; pytest collects its subclasses, whose names begin with ``Test``."""
@@ -30,6 +32,15 @@ class Contract:
         for argument, values in self.cases().items():
             if argument in metafunc.fixturenames:
                 metafunc.parametrize(argument, list(values), ids=identifier)
+
+
+def misspelt_settings(config: type) -> dict[str, str]:
+    """Return settings that a configuration does not have, each with a pattern of the error that must refuse it.
+
+    One is like none of its settings; each other one misspells a setting, so that the error must name that setting.
+    """
+    near = {f"{name}s": f"'{name}s'; did you mean '{name}'" for name in fields_of(config)}
+    return {"no_such_setting": "no_such_setting", **near}
 
 
 def identifier(value: object) -> str:

@@ -7,9 +7,10 @@ import pytest
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.study import build_sampler
+from metaloom.search_spaces.sections.settings import SearchSettings
+from metaloom.search_spaces.sections.strategies import samplers
 from metaloom.testing import bowls, toy
-from metaloom.testing.contract import Contract
-from metaloom.workers.records.objectives import SearchSettings
+from metaloom.testing.contract import Contract, misspelt_settings
 
 RANDOM: Mapping[str, Any] = {"kind": "random"}
 
@@ -33,9 +34,10 @@ class SamplerContract(Contract):
         return {"kind": sampler, **self.rows[sampler]}
 
     def test_a_setting_that_does_not_exist_is_refused(self, sampler: str) -> None:
-        section = {**self.section(sampler), "no_such_setting": 1}
-        with pytest.raises(BadInput, match="no_such_setting"):
-            build_sampler(SearchSettings.from_document(toy.settings(sampler=section)))
+        for given, message in misspelt_settings(samplers()[sampler]).items():
+            section = {**self.section(sampler), given: 1}
+            with pytest.raises(BadInput, match=message):
+                build_sampler(SearchSettings.from_document(toy.settings(sampler=section)))
 
     def test_every_proposal_is_in_its_branch_and_in_its_domains(self, sampler: str) -> None:
         trials = bowls.Exploration(self.section(sampler)).run(30)

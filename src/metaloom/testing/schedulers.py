@@ -13,8 +13,9 @@ from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, build_scheduler
+from metaloom.search_spaces.sections.strategies import schedulers
 from metaloom.testing import toy
-from metaloom.testing.contract import Contract
+from metaloom.testing.contract import Contract, misspelt_settings
 from metaloom.workers.records import names as records
 from metaloom.workers.records.trial import Report, TrialConfig
 
@@ -58,8 +59,9 @@ class SchedulerContract(Contract):
         return toy.direct(folder, scheduler=self.section(scheduler), trials=TRIALS)
 
     def test_a_setting_that_does_not_exist_is_refused(self, scheduler: str) -> None:
-        with pytest.raises(BadInput, match="no_such_setting"):
-            build_scheduler({**self.section(scheduler), "no_such_setting": 1})
+        for given, message in misspelt_settings(schedulers()[scheduler]).items():
+            with pytest.raises(BadInput, match=message):
+                build_scheduler({**self.section(scheduler), given: 1})
 
     def test_a_search_with_it_ends_and_every_trial_with_it(self, scheduler: str, tmp_path: Path) -> None:
         director = self.directed(scheduler, tmp_path / "s")
