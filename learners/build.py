@@ -22,7 +22,8 @@ from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solve
 from metaloom.learners.solvers.bilevel_learner import posed_learner
 from metaloom.learners.solvers.inner_loop import InnerConfig
 from metaloom.learners.solvers.rules import not_read
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.state import FIXED
+from metaloom.learners.tensors import Tensors, part
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
     if not _module.name.endswith(".build"):
@@ -46,7 +47,8 @@ def build_learner(
         inner: The inner section.
         outer: The outer section; ``hypergradient`` and ``strategy`` are read.
         task: The shape of the episodes.
-        start: The network's parameters in the bundle that ``learner.initialization`` names, if it names one.
+        start: What a stored learner's network holds: the parameters, read where ``learner.initialization`` names a
+            bundle, and as ``fixed/NAME`` the tensors that nothing moves (``Network.fixed``).
         mapper: Evaluates the perturbations of an estimator that has some; here, where nothing is said.
         trust_code: Whether a class that ``architecture.of`` names may be imported, though no plugin vouches for it.
 
@@ -81,10 +83,14 @@ def _components(
         for name, slot in SLOTS.items()
         if name in reads
     }
+    network = components.get("architecture")
+    if isinstance(network, Network) and (fixed := part(start or {}, FIXED, optional=True)):
+        components["architecture"] = network = network.holding(fixed)
     if isinstance(components.get("initialization"), FROM_BUNDLE):
         if start is None:
             raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
-        components["architecture"] = cast(Network, components["architecture"]).starting_at(start)
+        given = {name: value for name, value in start.items() if not name.startswith(f"{FIXED}/")}
+        components["architecture"] = cast(Network, network).starting_at(given)
     return components
 
 

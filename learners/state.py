@@ -4,14 +4,15 @@ Stored files hold flat dictionaries; ``LearnerState.flat`` and ``from_flat`` are
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.tensors import InnerState, Tensors, flat_state, part, under
 
-_PARTS = ("theta", "buffers", "carried", "running", "estimator")  # of a stored state, beside outer_step
+FIXED = "fixed"  # the part of a stored state, and of a start, with the tensors of a network that nothing moves
+_PARTS = ("theta", "buffers", "carried", "running", "estimator", FIXED)  # of a stored state, beside outer_step
 PLACES: dict[str, str] = {}  # the first part of a leaf's name in phi: whose it is
 
 
@@ -43,6 +44,8 @@ class LearnerState:
         carried: Where an inner loop that goes on in the next outer step (``inner.carry``) has come to.
         running: Running statistics of batch norm.
         estimator: What the estimator keeps from one outer step to the next.
+        fixed: What the network holds and nothing moves (``Network.fixed``), for files alone: the network itself has
+            it already, so that ``names``, ``tensors`` and ``mapped`` leave it out.
     """
 
     outer_step: Tensor | None = None
@@ -50,6 +53,7 @@ class LearnerState:
     carried: InnerState | None = None
     running: Tensors = field(default_factory=dict)
     estimator: Tensors = field(default_factory=dict)
+    fixed: Tensors = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -64,19 +68,23 @@ class LearnerState:
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of its tensors, as files have them."""
-        return tuple(self.flat())
+        return tuple(self._moving())
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Return every tensor, in the order of ``names`` and ``mapped``."""
-        return tuple(self.flat().values())
+        return tuple(self._moving().values())
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "LearnerState":
         """Return the state with every tensor changed."""
-        return self.from_flat({name: change(tensor) for name, tensor in self.flat().items()})
+        changed = self.from_flat({name: change(tensor) for name, tensor in self._moving().items()})
+        return replace(changed, fixed=self.fixed)
 
     def flat(self) -> Tensors:
         """Return the state as files hold it: ``outer_step``, ``theta/``, ``buffers/``, ``carried/`` and so on."""
+        return self._moving() | under(FIXED, self.fixed)
+
+    def _moving(self) -> Tensors:
         inner = {} if self.inner is None else flat_state(self.inner)
         carried = {} if self.carried is None else under("carried", flat_state(self.carried))
         step = {} if self.outer_step is None else {"outer_step": self.outer_step}
@@ -96,6 +104,7 @@ class LearnerState:
             carried=_inner(part(given, "carried", optional=True)),
             running=part(given, "running", optional=True),
             estimator=part(given, "estimator", optional=True),
+            fixed=part(given, FIXED, optional=True),
         )
 
 

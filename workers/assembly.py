@@ -16,7 +16,7 @@ from metaloom.learners.tensors import Tensors
 from metaloom.workers import data
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
-from metaloom.workers.pretrained import bundle_start, starts_from_bundle
+from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.records.episode_files import Origin
 from metaloom.workers.records.trial import TrialConfig
 
@@ -51,8 +51,8 @@ def assemble(
         config: The trial.
         cache: Where task sources keep what they have made.
         seed: Seed of the episodes; None takes the search's.
-        start: Parameters to start from, where the trial has its own already; None reads the bundle that
-            ``learner.initialization`` names, if it names one.
+        start: What the trial's network holds, where there is a checkpoint (``parameters_of``); None reads the bundle
+            that ``learner.initialization`` names, if it names one.
         mapper: Evaluates the perturbations of an estimator that has some.
         trust_code: Whether a class that ``architecture.of`` names may be imported.
 
@@ -79,14 +79,14 @@ def learner_of(
     mapper: Mapper = one_by_one,
     trust_code: bool = False,
 ) -> Learner:
-    """Build a trial's learner; ``start`` is used where ``learner.initialization`` names a bundle, and only there."""
+    """Build a trial's learner; the parameters in ``start`` are read where ``learner.initialization`` names a bundle."""
     section, outer = only_read(config.learner, config.outer)
     return learners.build_learner(
         learner=section,
         inner=config.inner,
         outer=outer,
         task=task,
-        start=start if starts_from_bundle(config.learner) else None,
+        start=start,
         mapper=mapper,
         trust_code=trust_code,
     )

@@ -11,6 +11,7 @@ safetensors, and runs nobody's code: a network of a user's own class, which its 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,10 @@ class Bundle:
             return self._learner
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
         body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
-        other = learner_of(self.config, task, start=body, trust_code=True)  # as this bundle was opened
-        if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
-            return other
+        with suppress(LearnerError):  # a module of its own may have fixed ways
+            other = learner_of(self.config, task, start=body, trust_code=True)  # as this bundle was opened
+            if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
+                return other
         if ways < self.task.outputs:
             return self._learner
         raise BundleError(

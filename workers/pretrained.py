@@ -6,8 +6,8 @@ from typing import Any
 
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
 from metaloom.learners.slots import SLOTS
-from metaloom.learners.state import knowledge_of
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.state import FIXED, knowledge_of
+from metaloom.learners.tensors import Tensors, under
 from metaloom.workers.checkpoint import Knowledge, read_knowledge
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.manifest import check_file, read_manifest
@@ -23,8 +23,9 @@ def starts_from_bundle(learner: Mapping[str, Any]) -> bool:
 
 
 def parameters_of(knowledge: Knowledge) -> Tensors:
-    """Return the network that inner loops start from: learned, or the state's own; empty if there is none."""
-    return knowledge_of(knowledge.phi, SLOTS["initialization"].name) or knowledge.state.theta
+    """Return the network that inner loops start from, empty if there is none; what nothing moves is in ``fixed/``."""
+    theta = knowledge_of(knowledge.phi, SLOTS["initialization"].name) or knowledge.state.theta
+    return theta | under(FIXED, knowledge.state.fixed)
 
 
 def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:

@@ -88,15 +88,8 @@ class Network(Component, ABC):
             LearnerError: They are of another network.
         """
         drawn = self.parameters(Generator())
-        missing = [name for name in drawn if name not in start and not name.startswith(HEAD)]
-        odd = [name for name in start if name not in drawn or start[name].shape != drawn[name].shape]
-        if missing or odd:
-            name = (missing or odd)[0]
-            there, here = (tuple(one[name].shape) if name in one else "absent" for one in (start, drawn))
-            raise LearnerError(
-                f"learner.initialization.bundle: it holds another network: {name} is {there} there and {here} here; "
-                "give the architecture, the ways and the inputs that the bundle was trained with"
-            )
+        body = {name: value for name, value in drawn.items() if name in start or not name.startswith(HEAD)}
+        check_same_network("learner.initialization.bundle", start, body)
         other = copy(self)
         other.given = {name: start.get(name, torch.zeros_like(value)) for name, value in drawn.items()}
         return other
@@ -105,6 +98,20 @@ class Network(Component, ABC):
         """Return the parameters to start from: those it was given, or a draw."""
         drawn = self.parameters(generator)
         return drawn if self.given is None else {name: value.clone() for name, value in self.given.items()}
+
+    @property
+    def fixed(self) -> Tensors:
+        """Return the tensors that nothing moves, such as the buffers of a module; checkpoints and bundles hold them."""
+        return {}
+
+    def holding(self, fixed: Tensors) -> Self:
+        """Return the same network with the stored values of ``fixed``; raises LearnerError for another network's."""
+        check_same_network("learner.architecture", fixed, self.fixed)
+        return self
+
+    def check_head(self, reason: str) -> None:
+        """Refuse a network without a head where one is needed, for this reason; raises LearnerError."""
+        return
 
     def norm_layers(self) -> Sequence[str]:
         """Return the batch-norm layers by the names that ``features`` gives them; none by default."""
@@ -179,6 +186,17 @@ class Network(Component, ABC):
         """Map [n, *inputs] to logits or targets [n, outputs]."""
         features = self.features(theta, x, norm, self.sampled(phi, noise or {}))
         return F.linear(features, theta["head.weight"], theta["head.bias"])
+
+
+def check_same_network(where: str, stored: Tensors, own: Tensors) -> None:
+    """Refuse stored tensors of another network than the one that they are for; raises LearnerError."""
+    for name in (*own, *stored):
+        there, here = (tuple(one[name].shape) if name in one else "absent" for one in (stored, own))
+        if there != here:
+            raise LearnerError(
+                f"{where}: it holds another network: {name} is {there} there and {here} here; "
+                "give the architecture, the ways and the inputs that the bundle was trained with"
+            )
 
 
 def image_channels(task: TaskShape, network: str) -> int:

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from metaloom.learners.errors import LearnerError
 
 MISSING = re.compile(r"derivative for '?(?:aten::)?_?(\w+?)(?:_backward)?'? is not implemented")
+OWN_FUNCTIONS = {  # what torch says of a torch.autograd.Function whose backward pass cannot be differentiated
+    "modified by an inplace operation": "a function whose backward pass writes in place",
+    "marked with @once_differentiable": "a function that is marked with once_differentiable",
+}
 
 
 @contextmanager
@@ -20,9 +24,11 @@ def named_operation() -> Iterator[None]:
         yield
     except RuntimeError as error:
         found = MISSING.search(str(error))
-        if found is None:
+        own = (name for message, name in OWN_FUNCTIONS.items() if message in str(error))
+        operation = found[1] if found else next(own, None)
+        if operation is None:
             raise
         raise LearnerError(
-            f"learner.architecture: {found[1]} has no second derivative in torch, which this "
+            f"learner.architecture: {operation} has no second derivative in torch, which this "
             "hypergradient needs; use another operation, or outer.hypergradient: first_order"
         ) from error

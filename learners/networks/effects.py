@@ -18,6 +18,7 @@ from metaloom.learners.tensors import Tensors
 
 EXAMPLES = 6
 DRAWS = 3  # points at which a parameter may pass: a ReLU or a max may have its kink at one of them
+ROUNDED = 1e-7  # float32's relative rounding
 JITTER = 0.1  # of a parameter's deviation: away from zeros, where a low-rank adapter's other half has no effect
 ADVICE = (
     "compute with it in forward, hold it fixed by requires_grad_(False), or exchange what cuts its gradient off "
@@ -36,6 +37,7 @@ class Precision:
 
 
 FINE = Precision(torch.float64, 1e-5, 1e-2, 1e-7)
+MIXED = Precision(torch.float64, 1e-3, 1e-2, 3e-4)  # for a module that rounds to float32 on the way, as many norms do
 COARSE = Precision(torch.float32, 1e-2, 1e-1, 1e-3)  # for a module that computes in float32 whatever it is given
 
 
@@ -87,12 +89,21 @@ def _caller(network: Network, x: Tensor, training: bool) -> Call:
 
 def _precision(network: Network, theta: Tensors) -> Precision:
     """Return the finest precision that the module computes in."""
-    x = torch.zeros(2, *network.task.inputs, dtype=FINE.dtype)
+    point, x = _point(network, theta, torch.Generator().manual_seed(0), FINE.dtype)
+
+    def at(scale: float) -> Tensor:
+        with torch.no_grad():
+            return network.outputs({name: value * scale for name, value in point.items()}, x, Normalization(), {})
+
     try:
-        found = network.outputs({k: v.to(FINE.dtype) for k, v in theta.items()}, x, Normalization(), {})
+        middle, ahead, behind = at(1.0), at(1 + ROUNDED), at(1 - ROUNDED)
     except RuntimeError:
         return COARSE
-    return FINE if found.dtype == FINE.dtype else COARSE
+    if middle.dtype != FINE.dtype:
+        return COARSE
+    # of order ROUNDED squared in float64; a value that is rounded to float32 moves by jumps of ROUNDED
+    bend = (ahead - 2 * middle + behind).abs().max()
+    return MIXED if bend > ROUNDED / 1000 * middle.abs().max() else FINE
 
 
 def _point(network: Network, theta: Tensors, generator: Generator, dtype: torch.dtype) -> tuple[Tensors, Tensor]:

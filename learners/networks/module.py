@@ -2,16 +2,18 @@
 
 theta holds the parameters that require a gradient under the names of ``named_parameters`` (a tied weight once); those
 of the head begin with ``head.``. Parameters that require none, and buffers, are as the class makes them under a fixed
-seed; every call has copies of the buffers of its own, so that nothing moves from one task to the next. Chance, such as
+seed, or as a checkpoint or bundle holds them; every call has copies of the buffers, so that nothing moves from one task
+to the next. Chance, such as
 dropout's, is drawn once per episode as a seed for each inner step, so that a step that is computed again is the same.
 What is evaluated runs in eval mode; batch norm follows ``inner.batch_norm`` in both modes.
 """
 
 import inspect
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -79,8 +81,9 @@ class ModuleNetwork(Network):
         if not self.names:
             raise LearnerError(f"{WHERE}: {self.config.of} has no parameter that requires a gradient: nothing can move")
         self._norms = {name: layer for name, layer in layers.items() if isinstance(layer, BatchNorm)}
-        self._fixed = {name: one.detach() for name, one in self.module.named_parameters() if not one.requires_grad}
-        self._buffers = dict(self.module.named_buffers())
+        self._buffers = {name: one.detach() for name, one in self.module.named_buffers()}
+        fixed = {name: one.detach() for name, one in self.module.named_parameters() if not one.requires_grad}
+        self._fixed: Tensors = fixed | self._buffers
         self._places = places(self.module)
         self._leftovers: list[tuple[nn.Module, str]] = []
         self._bind()
@@ -135,12 +138,28 @@ class ModuleNetwork(Network):
         seeds = torch.randint(MAX_SEED, (steps + 1,), generator=generator, device=generator.device)
         return {SEED: seeds, **({TRAINING: torch.ones(steps + 1)} if training else {})}
 
+    @property
+    def fixed(self) -> Tensors:
+        return self._fixed
+
+    def holding(self, fixed: Tensors) -> Self:
+        other = copy(super().holding(fixed))
+        other._fixed = dict(fixed)
+        return other
+
+    def check_head(self, reason: str) -> None:
+        if self.head is None:
+            able = ", ".join(able_heads(dict(self.module.named_modules())))
+            raise LearnerError(
+                f"{WHERE}.head: {reason}, but {self.config.of} has no linear layer and no head is given; name the "
+                f"submodule that is its head; allowed: {able}"
+            )
+
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         """Return what reaches the head, flattened: [n, features]."""
-        if self.head is None:
-            raise LearnerError(f"{WHERE}: {self.config.of} has no linear layer; name its head, as in head: fc")
+        self.check_head("features are what reaches the head")
         reached: list[Tensor] = []
-        layer = self.module.get_submodule(self.head)
+        layer = self.module.get_submodule(str(self.head))
         hook = layer.register_forward_pre_hook(lambda _, given: reached.append(given[0]))
         try:
             self._run(theta, x, norm, {})
@@ -160,7 +179,7 @@ class ModuleNetwork(Network):
         if odd is not None:
             raise LearnerError(f"{WHERE}: {unknown('parameter', odd, self.names)}")  # functional_call would ignore it
         given = {name: _like(one, x) for name, one in self._fixed.items()}
-        given |= {name: _like(one, x).clone() for name, one in self._buffers.items()}
+        given |= {name: given[name].clone() for name in self._buffers}  # which a call may write into
         missing = self.names.keys() - theta.keys()
         if missing:
             own = dict(_learned(self.module))
@@ -205,13 +224,18 @@ def _of_body(name: str) -> str:
     return BODY + name if name.startswith(HEAD) else name
 
 
+def able_heads(layers: Mapping[str, nn.Module]) -> list[str]:
+    """Return the names of the submodules that have something to learn."""
+    return [name for name, one in layers.items() if name and any(p.requires_grad for p in one.parameters())]
+
+
 def find_head(layers: Mapping[str, nn.Module], wanted: str | None) -> str | None:
     """Return the name of the head: the one that is asked for, or the last linear layer; None if there is none.
 
     Raises:
         LearnerError: There is no such submodule, or none of its parameters is learned; the message names the nearest.
     """
-    able = [name for name, one in layers.items() if name and any(p.requires_grad for p in one.parameters())]
+    able = able_heads(layers)
     if wanted is not None and wanted not in able:
         raise LearnerError(f"{WHERE}.head: {unknown('submodule with parameters', wanted, able)}")
     linear = [name for name in able if isinstance(layers[name], nn.Linear)]

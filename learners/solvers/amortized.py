@@ -129,6 +129,8 @@ class AmortizedLearner:
         self.network = cast("Network | None", parts.components.get("architecture"))
         if self.network is not None and parts.inner.batch_norm == "per_step":
             raise LearnerError(f"inner.batch_norm: {solver.name} takes no inner steps; use batch, support or frozen")
+        if self.network is not None:
+            self.network.check_head(f"learner.prediction: {solver.name} reads what reaches the head")
         has_norm = self.network is not None and self.network.has_batch_norm
         self.batch_norm: str = parts.inner.batch_norm if has_norm else "none"
         self.setting = setting_of(solver.setting, self.network, self.batch_norm)
@@ -155,9 +157,10 @@ class AmortizedLearner:
 
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state: the body where it is not learned; running statistics join it later."""
-        if knowledge_of(phi, "initialization") or self.network is None:
+        if self.network is None:
             return LearnerState()
-        return LearnerState(inner=InnerState(self._body(generator), {}))
+        inner = None if knowledge_of(phi, "initialization") else InnerState(self._body(generator), {})
+        return LearnerState(inner=inner, fixed=self.network.fixed)
 
     def _embedding(self, phi: Tensors, state: LearnerState, *, training: bool) -> Embedding:
         theta = knowledge_of(phi, "initialization") or state.theta

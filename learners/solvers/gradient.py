@@ -97,7 +97,7 @@ class GradientLearner:
 
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
-        state = LearnerState(torch.zeros((), dtype=torch.int64))
+        state = LearnerState(torch.zeros((), dtype=torch.int64), fixed=self.slots.architecture.fixed)
         if isinstance(self.slots.initialization, FixedInitialization):
             theta = self._without_per_step_norm(self.slots.initialization.draw(self.slots.architecture, generator))
         elif self.online:

@@ -67,6 +67,8 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
+    if slots.update.config.adapt == "head":
+        slots.architecture.check_head("learner.update.adapt: head moves the head alone")
     if config.batch_norm == "frozen" and slots.architecture.draws_layers:
         raise LearnerError(
             "inner.batch_norm: frozen averages what every pass has seen, but learner.architecture draws other "

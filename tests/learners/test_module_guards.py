@@ -250,6 +250,24 @@ def test_a_tied_weight_is_saved_once_and_serves_both_its_places() -> None:  # 16
         torch.testing.assert_close(network.outputs(theta, x, Normalization(), {}), plain.eval()(x))
 
 
+def test_a_selective_scan_learns_in_the_order_that_it_has() -> None:
+    pytest.importorskip("mambapy", reason="mambapy is not installed (pip install metaloom[modules])")
+    parallel, sequential = (learner_of("SelectiveScan", parallel=one) for one in (True, False))
+    with pytest.raises(LearnerError, match=r"backward pass writes in place has no second derivative.*first_order"):
+        meta_gradient(parallel)
+    assert flatten(meta_gradient(sequential)).isfinite().all()
+    first = [meta_gradient(learner_of("SelectiveScan", "first_order", parallel=one)) for one in (True, False)]
+    for name, value in first[0].items():
+        torch.testing.assert_close(value, first[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_selective_scan_of_transformers_is_bound_without_its_unused_embedding() -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed (pip install metaloom[modules])")
+    with pytest.raises(LearnerError, match=r"body\.embeddings\.weight has no effect on the output in train mode"):
+        bound("Mamba", frozen=False)
+    assert flatten(meta_gradient(learner_of("Mamba", frozen=True))).isfinite().all()
+
+
 def test_nothing_of_a_bound_module_is_kept_by_the_probe() -> None:
     network = bound("Embedded")
     gc.collect()

@@ -189,6 +189,22 @@ def test_anil_moves_the_head_alone_and_prototypes_stand_before_it() -> None:
     assert prototypes.adapt(phi, state, Support(x, y), seeded(0)).predict(x).shape == (6, 3)
 
 
+def test_a_module_without_a_head_is_refused_where_one_is_needed() -> None:
+    allowed = r"but tests\.support\.modules:Headless has no linear layer .* allowed: body, out$"
+    with pytest.raises(LearnerError, match=rf"^learner\.architecture\.head: learner\.update\.adapt: head .*{allowed}"):
+        built("Headless", update={"adapt": "head"})
+    with pytest.raises(
+        LearnerError, match=rf"^learner\.architecture\.head: learner\.prediction: prototypes .*{allowed}"
+    ):
+        built("Headless", slots={"prediction": {"kind": "prototypes"}})
+    assert built("Headless").meta_step(*begun(built("Headless")), [episode_of(FEW_WAYS, 0)], seeded(0)).gradient
+    with pytest.raises(LearnerError, match=r"no submodule with parameters is named 'ot'; did you mean 'out'\?"):
+        bound("Headless", head="ot")
+    architecture = {"kind": "module", "of": "tests.support.modules:Headless", "head": "out"}
+    learner = built("Perceptron", update={"adapt": "head"}, slots={"architecture": architecture})
+    assert "initialization/head.weight" in begun(learner)[0]
+
+
 def test_a_task_shapes_the_module_that_asks_for_it_and_a_module_keeps_its_weights() -> None:
     wide = TaskShape("classification", (4,), 7)
     assert bound("for_task", task=wide, width=2).parameters(seeded(0))["head.weight"].shape == (7, 2)
@@ -205,6 +221,24 @@ def test_a_parameter_without_effect_is_refused_by_name() -> None:
         LearnerError, match=r"parameter spare\.weight has no effect on the output in train mode.*requires_g"
     ):
         bound("Unused", frozen=False)
+
+
+def test_what_nothing_moves_is_stored_and_held_again() -> None:
+    task = TaskShape("regression", (1,), 1)
+    first, second = bound("Projected", task=task), bound("Projected", task=task)
+    assert first.fixed.keys() == {"projection", "angles", "mix.weight", "mix.bias"}
+    theta, x = first.parameters(seeded(0)), torch.rand(5, 1)
+
+    def outputs(network: ModuleNetwork) -> Tensor:
+        return network.outputs(theta, x, Normalization(), {})
+
+    assert not torch.allclose(outputs(first), outputs(second))
+    assert torch.equal(outputs(first), outputs(second.holding(first.fixed)))
+    assert not torch.allclose(outputs(first), outputs(second))  # holding makes another network
+    with pytest.raises(LearnerError, match=r"another network: projection is \(2, 4\) there and \(1, 4\) here"):
+        first.holding(first.fixed | {"projection": torch.ones(2, 4)})
+    with pytest.raises(LearnerError, match="another network: angles is absent there"):
+        first.holding({name: value for name, value in first.fixed.items() if name != "angles"})
 
 
 def test_a_class_that_does_not_take_its_settings_says_so() -> None:

@@ -40,6 +40,13 @@ def test_a_state_is_changed_tensor_by_tensor_and_keeps_its_form() -> None:
     assert all(torch.equal(new, old * 2) for new, old in zip(doubled.tensors, FULL.tensors, strict=True))
 
 
+def test_what_nothing_moves_is_in_files_alone() -> None:
+    state = LearnerState(torch.tensor(3), fixed={"table": ONE})
+    assert set(state.flat()) == {"outer_step", "fixed/table"} and state.names == ("outer_step",)
+    assert LearnerState.from_flat(state.flat()) == state
+    assert state.mapped(lambda one: one * 2).fixed["table"] is ONE
+
+
 @pytest.mark.parametrize("name", ["running", "theta", "outer_step/x"])
 def test_a_name_that_no_place_of_a_state_has_is_refused(name: str) -> None:
     with pytest.raises(LearnerError, match="no place is named"):

@@ -4,16 +4,22 @@ import functools
 import inspect
 import re
 import runpy
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import metaloom
 from metaloom.learners.errors import MetaloomError
-from tests.support.modules import Perceptron
+from metaloom.workers.records.trial import read_config
+from metaloom.workers.trial.runner import Trial
+from tests.support.modules import Perceptron, Projected
+from tests.support.packages import metaloom as command_line
+from tests.support.packages import python
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "networks.md").read_text()
@@ -76,6 +82,75 @@ def test_a_bundle_of_a_module_is_opened_by_those_who_trust_it(tmp_path: Path) ->
     assert adapted.predict(torch.rand(3, 1)).shape == (3, 1)
     tested = metaloom.evaluate("own", store=tmp_path, episodes=2, trust_code=True)
     assert metaloom.evaluate(bundle, store=tmp_path, episodes=2, trust_code=True).mean == tested.mean
+
+
+OPENED = """
+import sys, torch, metaloom
+bundle = metaloom.load_bundle(sys.argv[1], trust_code=True)
+x = torch.linspace(0, 1, 5).unsqueeze(-1)
+print(bundle.adapt(x, x).predict(x).flatten().tolist())
+"""
+
+
+@pytest.mark.parametrize("method", ["maml", "anil"])
+def test_a_bundle_holds_what_its_class_would_draw_otherwise(tmp_path: Path, method: str) -> None:
+    experiment = {
+        **EXPERIMENT,
+        "learner": {**EXPERIMENT["learner"], "method": method},
+        "inner": {"batch_norm": "frozen"},
+    }
+    metaloom.train(experiment, store=tmp_path, network=Projected)
+    bundle = metaloom.export("own", tmp_path / "bundle", store=tmp_path, episodes=3, trust_code=True)
+    opened = [python(ROOT, "-c", OPENED, str(bundle)) for _ in range(2)]
+    x = torch.linspace(0, 1, 5).unsqueeze(-1)
+    own = metaloom.load_bundle(bundle, trust_code=True)
+    assert opened[0].stdout == opened[1].stdout == f"{own.adapt(x, x).predict(x).flatten().tolist()}\n"
+    tested = own.manifest["evaluation"]["mean"]
+    assert metaloom.evaluate("own", store=tmp_path, episodes=3, trust_code=True).mean == tested
+    assert metaloom.evaluate(bundle, store=tmp_path, episodes=3, trust_code=True).mean == tested
+
+
+def test_a_trial_that_is_resumed_or_begins_from_a_bundle_holds_it_too(tmp_path: Path) -> None:
+    experiment = {**EXPERIMENT, "outer": {**EXPERIMENT["outer"], "validate_every": 1}}
+    metaloom.train(experiment, store=tmp_path, network=Projected)
+    bundle = metaloom.export("own", tmp_path / "bundle", store=tmp_path, episodes=0, trust_code=True)
+    config = read_config(next((tmp_path / "searches" / "own" / "trials").iterdir()))
+
+    trial = Trial(config, tmp_path / "trial", cache=tmp_path)
+    trial.advance()
+    resumed = Trial(config, tmp_path / "trial", cache=tmp_path)
+    assert_equal(resumed.state.fixed, trial.state.fixed)
+    assert resumed.advance().scores == trial.advance().scores
+
+    pretrained = {**config.learner, "initialization": {"kind": "pretrained", "bundle": str(bundle)}}
+    begun = Trial(replace(config, learner=pretrained), tmp_path / "begun", cache=tmp_path)
+    stored = metaloom.load_bundle(bundle, trust_code=True)._knowledge.state.fixed
+    assert stored.keys() == {"projection", "angles", "mix.weight", "mix.bias"}
+    assert_equal(begun.state.fixed, stored)
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_command_line_trains_a_class_only_where_its_code_is_trusted(tmp_path: Path) -> None:
+    networks = re.findall(r"```python\n# my_networks.py\n(.*?)```", PAGE, re.S)[0]
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "networks.py").write_text(networks)
+    architecture = {"kind": "module", "of": "my_package.networks:Regressor", "settings": {"inputs": 1, "outputs": 1}}
+    experiment = {**EXPERIMENT, "learner": {**EXPERIMENT["learner"], "architecture": architecture}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment))
+    command = ["search", "own.yaml", "--trials", "1", "--executor", "inline", "--store", "store"]
+    refused = command_line(tmp_path, *command)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    reason = "my_package.networks:Regressor is code that would run on this machine; if you trust it, pass --trust-code"
+    assert reason in " ".join(refused.stderr.split())
+    assert not list((tmp_path / "store").glob("searches/*"))
+    trained = command_line(tmp_path, *command, "--trust-code")
+    assert trained.returncode == 0, trained.stderr
+    (learned,) = (tmp_path / "store").glob("searches/own/trials/*/meta_knowledge.safetensors")
+    assert "body.0.weight" in learned.read_bytes().decode(errors="replace")
 
 
 def test_a_learner_that_is_searched_takes_no_network_beside_it(tmp_path: Path) -> None:

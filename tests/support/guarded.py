@@ -181,6 +181,34 @@ class Gpt2(nn.Module):
         return self.model((x.abs() * 3).long().clamp(max=2)).logits[:, -1]
 
 
+class SelectiveScan(nn.Module):
+    """A tiny Mamba, by mambapy: its parallel scan, a function with its own backward pass, or its sequential one."""
+
+    def __init__(self, parallel: bool) -> None:
+        super().__init__()
+        library = import_module("mambapy.mamba")
+        self.embed, self.fc = nn.Linear(1, 4), nn.Linear(4, 3)
+        self.body = library.Mamba(library.MambaConfig(d_model=4, n_layers=1, d_state=3, d_conv=2, pscan=parallel))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.embed(x.unsqueeze(-1)))[:, -1])
+
+
+class Mamba(nn.Module):
+    """A tiny Mamba, by transformers, which computes it in plain torch where no kernel is installed."""
+
+    def __init__(self, frozen: bool) -> None:
+        super().__init__()
+        library = import_module("transformers")
+        settings = {"hidden_size": 4, "state_size": 3, "num_hidden_layers": 1, "conv_kernel": 2, "time_step_rank": 1}
+        self.body = library.MambaModel(library.MambaConfig(vocab_size=3, use_cache=False, **settings))
+        self.body.embeddings.requires_grad_(not frozen)
+        self.embed, self.fc = nn.Linear(1, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(inputs_embeds=self.embed(x.unsqueeze(-1))).last_hidden_state[:, -1])
+
+
 def adapted(merged: bool = False) -> nn.Module:
     """Return two layers with low-rank adapters, by peft, merged into the weights or not."""
     library = import_module("peft")

@@ -97,3 +97,34 @@ class LayerNormalized(nn.Module):
         """Map [n, 6] to [n, 3]."""
         outputs: Tensor = self.head(self.norm(self.body(x)).tanh())
         return outputs
+
+
+class Projected(nn.Module):
+    """A projection and a frozen layer that torch's seed does not decide: every construction draws others."""
+
+    def __init__(self, inputs: int = 1, outputs: int = 1) -> None:
+        super().__init__()
+        entropy = torch.Generator()
+        entropy.seed()
+        self.register_buffer("projection", torch.randn(inputs, 4, generator=entropy))
+        self.register_buffer("angles", torch.rand(4, generator=entropy), persistent=False)
+        self.mix, self.bn, self.fc = nn.Linear(4, 4).requires_grad_(False), nn.BatchNorm1d(4), nn.Linear(4, outputs)
+        self.mix.weight.copy_(torch.randn(4, 4, generator=entropy))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [n, inputs] to [n, outputs]."""
+        outputs: Tensor = self.fc(self.bn(self.mix(torch.tanh(x @ self.projection + self.angles))))
+        return outputs
+
+
+class Headless(nn.Module):
+    """A matrix of its own in a submodule, and no linear layer."""
+
+    def __init__(self, inputs: int = 6, outputs: int = 3) -> None:
+        super().__init__()
+        self.body, self.out = nn.Conv1d(1, 4, inputs), nn.Conv1d(4, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [n, inputs] to [n, outputs]."""
+        outputs: Tensor = self.out(torch.tanh(self.body(x.unsqueeze(1)))).squeeze(-1)
+        return outputs

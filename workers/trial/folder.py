@@ -13,19 +13,19 @@ from metaloom.learners.tensors import Tensors
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.durable import write_files
 from metaloom.workers.errors import CheckpointError
-from metaloom.workers.pretrained import parameters_of, starts_from_bundle
+from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records.names import CHECKPOINTS_FOLDER, CONFIG_FILE, TASK_FILE
 from metaloom.workers.records.trial import TrialConfig
 
 
-def own_start(config: TrialConfig, directory: Path) -> Tensors | None:
-    """Return what a trial that began from a bundle has of it in its checkpoint; None before its first one."""
-    if not starts_from_bundle(config.learner) or not (directory / CHECKPOINTS_FOLDER).is_dir():
+def own_start(directory: Path) -> Tensors | None:
+    """Return what the network of a trial holds in its checkpoint; None before its first one."""
+    if not (directory / CHECKPOINTS_FOLDER).is_dir():
         return None
     try:
         return parameters_of(load_knowledge(directory))
     except CheckpointError:
-        return None  # it begins again, from the bundle
+        return None  # it begins again
 
 
 def describe_trial(directory: Path, config: TrialConfig, section: Mapping[str, Any], learner: Learner) -> None:

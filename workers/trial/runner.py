@@ -55,7 +55,7 @@ class Trial:
         mapper: Mapper = one_by_one,
     ) -> None:
         with memory_advice(config):
-            start = own_start(config, directory)  # code that it names was admitted with its search
+            start = own_start(directory)  # code that it names was admitted with its search
             parts = assembly or assemble(config, cache=cache, start=start, mapper=mapper, trust_code=True)
         self.config, self.directory, self._mapper = config, directory, mapper
         self.source, self.learner = parts.source, parts.learner
