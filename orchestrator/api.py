@@ -17,7 +17,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, expl
 from metaloom.orchestrator.summary import SearchSummary
 from metaloom.orchestrator.trust import with_network
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
-from metaloom.search_spaces.resolve import Defaults, resolve
+from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.records import names as records
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
@@ -99,7 +99,7 @@ def train(
         changes.append(f"seed={seed}")
     loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     created = _created(loaded, Store(store), changes, _path(experiment))
-    chosen = resolve(loaded, Defaults(loaded)).knobs
+    chosen = resolve(loaded, defaults(loaded)).knobs
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
     notes = []
     if chosen:

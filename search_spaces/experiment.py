@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
-from metaloom.search_spaces.consistency import check_consistency, default_objective
+from metaloom.search_spaces.consistency import check_consistency
 from metaloom.search_spaces.errors import ExperimentError, Path, Problems
 from metaloom.search_spaces.reading.document import CoreDumper, Document
 from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.reading.plain import plain
-from metaloom.search_spaces.sections.settings import Name, Resources, SearchSettings, Settings, Tracking
+from metaloom.search_spaces.sections.loops import task_kind
+from metaloom.search_spaces.sections.settings import Name, Objective, Resources, SearchSettings, Settings, Tracking
 from metaloom.search_spaces.sections.space import Space, describe, parse_space
 from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
 from metaloom.search_spaces.validation import validation_problems
@@ -75,7 +76,7 @@ class Experiment(Settings):
             return
         check_consistency(space, search, self.resources, problems)
         if not self.search.objectives:
-            objectives = (default_objective(space.tasks),)
+            objectives = (Objective.model_validate(f"validation_{task_kind(space.tasks).metric}"),)
             object.__setattr__(self, "search", search.model_copy(update={"objectives": objectives}))
         self._space, self._document = space, document
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from metaloom.learners import METHODS, SLOTS
@@ -11,7 +11,7 @@ from metaloom.learners.outer import under_new_names
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
-from metaloom.search_spaces.reading.nodes import Alternatives, Node, Place, Section, walk_nodes
+from metaloom.search_spaces.reading.nodes import Alternatives, Place, Section, walk_nodes
 from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Baseline
@@ -40,45 +40,15 @@ class Resolved:
     knobs: dict[str, Value]
 
 
-class Defaults:
-    """Suggests every knob's own default, as ``metaloom train`` does.
-
-    Args:
-        experiment: Whose defaults.
-    """
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.values: dict[str, Value] = {}
-        for root in experiment.space.roots():
-            self.values |= _defaults(root)
-
-    def real(self, name: str, low: float, high: float, log: bool) -> float:
-        """Return the knob's default."""
-        return float(self.values[name])
-
-    def integer(self, name: str, low: int, high: int, log: bool) -> int:
-        """Return the knob's default."""
-        return int(self.values[name])
-
-    def choice(self, name: str, options: tuple[str, ...]) -> str:
-        """Return the default option."""
-        return str(self.values[name])
-
-
-def _defaults(node: Node) -> dict[str, Value]:
-    """Return the default of every knob inside, those of members that are not the default's included."""
-    found: dict[str, Value] = {}
-    resolve_node(node, None, found)
-    for inner in walk_nodes(node):
-        if isinstance(inner, Alternatives):
-            for option in inner.options.values():
-                resolve_node(option, None, found)
-    return found
-
-
 def defaults(experiment: Experiment) -> Suggest:
-    """Return what suggests every knob's default."""
-    return Defaults(experiment)
+    """Return what suggests every knob's default, as ``metaloom train`` does."""
+    found: dict[str, Value] = {}
+    for root in experiment.space.roots():
+        resolve_node(root, None, found)
+        for node in walk_nodes(root):
+            for option in node.options.values() if isinstance(node, Alternatives) else ():
+                resolve_node(option, None, found)  # the members that are not the default have knobs too
+    return Given(found)
 
 
 def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
@@ -103,10 +73,7 @@ def searched_knobs(experiment: Experiment) -> dict[str, Domain]:
     A knob inside a choice's member, such as ``learner[maml].update.rate``, is asked for only where
     ``learner`` is ``maml``.
     """
-    found: dict[str, Domain] = {}
-    for root in experiment.space.roots():
-        found |= domains(root)
-    return found
+    return domains(*experiment.space.roots())
 
 
 def baseline_name(asked: Baseline) -> str:
@@ -114,8 +81,8 @@ def baseline_name(asked: Baseline) -> str:
     if isinstance(asked, str):
         return asked
     if METHOD in asked:
-        filled = (f"{slot}={_kind(value)}" for slot, value in asked.items() if slot != METHOD)
-        return ", ".join([asked[METHOD], *filled])
+        kinds = {slot: one.get("kind", one) if isinstance(one, Mapping) else one for slot, one in asked.items()}
+        return ", ".join([kinds.pop(METHOD), *(f"{slot}={kind}" for slot, kind in kinds.items())])
     return ", ".join(f"{name}={value}" for name, value in asked.items()) or "defaults"
 
 
@@ -147,8 +114,7 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
     they are learned: a baseline that learned with the experiment would measure nothing.
     """
     plain = resolve(experiment, defaults(experiment))
-    recipe, problems = METHODS[given[METHOD]], Problems()
-    kind = task_kind(experiment.space.tasks)
+    recipe, problems, kind = METHODS[given[METHOD]], Problems(), task_kind(experiment.space.tasks)
     alone = parse_learner(given, Place((), "learner"), Problems(), kind=kind)
     kept = {
         slot: plain.learner[slot]
@@ -160,39 +126,25 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
         and not _is_learned(slot, plain.learner[slot])
     }
     learner = parse_learner({**kept, **given}, Place((), "learner"), problems, kind=kind)
-    document = experiment.document
-    outer_given = {
-        **under_new_names(_fixed_part(document.get("outer"))),
-        **under_new_names(copy.deepcopy(dict(recipe.outer))),
-    }
-    inner_given = {**_fixed_part(document.get("inner")), **copy.deepcopy(dict(recipe.inner))}
+    outer_given = {**_renamed(experiment.document.get("outer")), **_renamed(recipe.outer)}
     outer_given.pop("hypergradient", None)
+    inner_given = {**(experiment.document.get("inner") or {}), **copy.deepcopy(dict(recipe.inner))}
     outer = parse_outer(outer_given, recipe.outer, Place((), "outer"), problems)
     inner = parse_inner(inner_given, recipe.inner, Place((), "inner"), problems)
     if problems.found:
         raise ExperimentError(problems.found)
-    return Resolved(
-        tasks=plain.tasks,
-        learner=resolve_node(learner, None, {}),
-        inner=resolve_node(inner, None, {}),
-        outer=resolve_node(outer, None, {}),
-        resources=plain.resources,
-        knobs={},
-    )
+    parts = {"learner": learner, "inner": inner, "outer": outer}
+    return replace(plain, knobs={}, **{name: resolve_node(node, None, {}) for name, node in parts.items()})
 
 
-def _kind(value: Any) -> Any:
-    return value.get("kind", value) if isinstance(value, Mapping) else value
+def _renamed(section: Mapping[str, Any] | None) -> dict[str, Any]:
+    return under_new_names(copy.deepcopy(dict(section or {})))
 
 
 def _is_learned(slot: str, settings: Any) -> bool:
-    """Whether anything of what fills a slot has a hypergradient, from its resolved settings."""
+    """Return whether anything of what fills a slot has a hypergradient, from its resolved settings."""
     components = settings if isinstance(settings, list) else [settings]
     return any(
         SLOTS[slot].registry[one["kind"]].learns or any(isinstance(v, dict) and LEARN in v for v in one.values())
         for one in components
     )
-
-
-def _fixed_part(section: Any) -> Mapping[str, Any]:
-    return section if isinstance(section, Mapping) else {}

@@ -10,7 +10,7 @@ import yaml
 
 from metaloom.learners.tensors import Tensors
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import Defaults, resolve
+from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.outer import OPTIMIZERS
 from metaloom.workers.records.names import VALIDATION_LOSS
@@ -39,7 +39,7 @@ def page() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def config() -> TrialConfig:
     experiment = load_experiment(yaml.safe_load(block("yaml")))
-    one = resolve(experiment, Defaults(experiment))
+    one = resolve(experiment, defaults(experiment))
     return TrialConfig("page", 0, SEED, one.tasks, one.learner, one.inner, one.outer, one.resources)
 
 

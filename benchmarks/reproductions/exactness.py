@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.reproductions.harness import Row
 from metaloom import learners
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import Defaults, resolve
+from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.checking import check_hypergradient
 from metaloom.workers.data import open_source
 
@@ -45,7 +45,7 @@ def v1(seeds: Sequence[int], cache: Path) -> list[Row]:
     rows = []
     for name, document in CASES.items():
         loaded = load_experiment(document)
-        one = resolve(loaded, Defaults(loaded))
+        one = resolve(loaded, defaults(loaded))
         errors = []
         for seed in seeds:
             source = open_source(one.tasks, seed=seed, cache=cache)

@@ -18,7 +18,7 @@ from metaloom.learners import build_learner
 from metaloom.learners.base import EpisodeOutcome
 from metaloom.learners.state import LearnerState
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import Defaults, resolve
+from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.records.trial import TrialConfig
@@ -111,7 +111,7 @@ def _assemble(config: TrialConfig, cache: Path, remake: Remake | None, seed: int
 
 def configured(experiment: Mapping[str, Any], seed: int) -> TrialConfig:
     """Return an experiment's only trial, with every searched knob at its default."""
-    resolved = resolve(load_experiment(experiment), Defaults(load_experiment(experiment)))
+    resolved = resolve(load_experiment(experiment), defaults(load_experiment(experiment)))
     return TrialConfig(
         "reproduction", 0, seed, resolved.tasks, resolved.learner, resolved.inner, resolved.outer, resolved.resources
     )

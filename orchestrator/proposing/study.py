@@ -13,20 +13,22 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from metaloom.learners.domains import Choice, Int
 from metaloom.learners.errors import BadInput
 from metaloom.learners.fields import make_config
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter
 from metaloom.orchestrator.proposing.mirror import TrialMirror, distributions_of
-from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
+from metaloom.orchestrator.proposing.samplers.base import Define, Sampler, distribution_of
+from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.search_spaces.sections.strategies import KIND, samplers, takes_one_objective
 from metaloom.workers.records import names as records
@@ -116,10 +118,7 @@ class Proposer:
             given = self._sampler.point(number - len(self._warm_start), self._define)
             if given is None:
                 return None
-        with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
-            warnings.simplefilter("ignore")
-            self._study.sampler = self._sampler_of(number)
-            trial = self._study.ask()
+        with self._asked(number) as trial:
             asked = OptunaSuggest(trial, given or {})
             try:
                 resolved, problem = self._define(asked), ""
@@ -130,7 +129,7 @@ class Proposer:
 
     def resolve_with(self, params: Mapping[str, Any]) -> "Resolved":
         """Resolve the experiment with given values for all knobs."""
-        return self._define(GivenSuggest(params))
+        return self._define(Given(params))
 
     def apply(self, event: Event) -> None:
         """Update the study with an event of the journal."""
@@ -144,27 +143,29 @@ class Proposer:
             return self._warm_start[number]["params"], str(self._warm_start[number]["origin"])
         return None, self._kind
 
-    def _sampler_of(self, number: int) -> BaseSampler:
+    @contextmanager
+    def _asked(self, number: int) -> Iterator[optuna.trial.Trial]:
+        """Begin a trial with its own sampler; within this context Optuna's warnings are off."""
         starts = [start["params"] for start in self._warm_start]
-        return self._sampler.build(trial_seed(self._seed, number, starts=starts), self._define)
+        with warnings.catch_warnings():  # conditional knobs are sampled independently on purpose
+            warnings.simplefilter("ignore")
+            self._study.sampler = self._sampler.build(trial_seed(self._seed, number, starts=starts), self._define)
+            yield self._study.ask()
 
     def _replay_suggestion(self, number: int, payload: Mapping[str, Any]) -> None:
         if not self._sampler.keeps_attributes:
             self._mirror.suggested(number, payload)
             return
         given, domains = self._given(number)[0] or {}, distributions_of(payload["distributions"])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._study.sampler = self._sampler_of(number)
-            trial = self._study.ask()
+        with self._asked(number) as trial:
             if any(not _contains(domain, given.get(name)) for name, domain in domains.items()):
                 _ = trial.relative_params  # makes Optuna sample, and write its attributes, now
         for name, domain in domains.items():
             set_parameter(trial, name, domain, payload["params"][name])
 
 
-class OptunaSuggest:
-    """A ``Suggest`` over a trial of Optuna that records the suggestions.
+class OptunaSuggest(Suggest):
+    """Suggests by a trial of Optuna, and records the suggestions.
 
     Args:
         trial: A running trial.
@@ -176,55 +177,23 @@ class OptunaSuggest:
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, str] = {}
 
-    def real(self, name: str, low: float, high: float, log: bool) -> float:
-        """Suggest a real number in [low, high]."""
-        return float(self._suggest(name, FloatDistribution(low, high, log=log)))
-
-    def integer(self, name: str, low: int, high: int, log: bool) -> int:
-        """Suggest a whole number in [low, high]."""
-        return int(self._suggest(name, IntDistribution(low, high, log=log)))
-
-    def choice(self, name: str, options: tuple[str, ...]) -> str:
-        """Suggest one of ``options``."""
-        return str(self._suggest(name, CategoricalDistribution(options)))
-
-    def _suggest(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
+    def value(self, name: str, domain: Domain) -> Value:
+        """Return the given value, or the sampler's; asked again, the same one."""
         if name not in self.params:
-            given = self._given.get(name)
+            distribution, given = distribution_of(domain), self._given.get(name)
             if given is not None and _contains(distribution, given):
                 set_parameter(self._trial, name, distribution, given)
                 self.params[name] = given
             else:
-                self.params[name] = self._sample(name, distribution)
+                self.params[name] = self._sample(name, domain)
             self.distributions[name] = optuna.distributions.distribution_to_json(distribution)
-        return self.params[name]
+        return cast(Value, self.params[name])
 
-    def _sample(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
-        if isinstance(distribution, FloatDistribution):
-            return self._trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-        if isinstance(distribution, IntDistribution):
-            return self._trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-        assert isinstance(distribution, CategoricalDistribution)
-        return self._trial.suggest_categorical(name, distribution.choices)
-
-
-class GivenSuggest:
-    """A ``Suggest`` with given values."""
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self._params = params
-
-    def real(self, name: str, low: float, high: float, log: bool) -> float:
-        """Return the value given."""
-        return float(self._params[name])
-
-    def integer(self, name: str, low: int, high: int, log: bool) -> int:
-        """Return the value given."""
-        return int(self._params[name])
-
-    def choice(self, name: str, options: tuple[str, ...]) -> str:
-        """Return the value given."""
-        return str(self._params[name])
+    def _sample(self, name: str, domain: Domain) -> Any:
+        if isinstance(domain, Choice):
+            return self._trial.suggest_categorical(name, domain.options)
+        suggest = self._trial.suggest_int if isinstance(domain, Int) else self._trial.suggest_float
+        return suggest(name, domain.low, domain.high, log=domain.log)
 
 
 def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
@@ -233,7 +202,7 @@ def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
     return (real.low, real.high, real.log) if isinstance(real, FloatDistribution) else None
 
 
-def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether a knob with this distribution may take ``value``."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices

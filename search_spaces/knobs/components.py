@@ -16,7 +16,7 @@ from metaloom.learners.fields import LEARN, MISSING, SEARCH, fields_of
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.declarations import given_default, parse_knob
-from metaloom.search_spaces.knobs.sampling import corners, resolve_node
+from metaloom.search_spaces.knobs.sampling import CORNERS, resolve_node
 from metaloom.search_spaces.reading.labels import label_of, labels_of, members, note_repeated
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
@@ -206,7 +206,7 @@ def _check_values(config: type, section: Section, key: str, problems: Problems) 
     no fault of the space: a trial that is suggested just that fails with these words.
     """
     complaints = []
-    for suggest in corners():
+    for suggest in CORNERS:
         values = resolve_node(section, suggest, {})
         values.pop(key, None)
         complaints.append(construct(config, values))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from metaloom.learners.domains import Choice, Int, Learned, Real, Word
+from metaloom.learners.domains import Int, Learned, Real, Word
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
 from metaloom.search_spaces.errors import Path, Problems
@@ -283,8 +283,3 @@ def _unknown_in_learned(key: str) -> str:
     if meant_mode(key):
         return unknown("mode", key, (LEARN, SEARCH))
     return unknown("setting of a learned knob", key, ("start", "per"))
-
-
-def domain_of(node: Searched | Alternatives) -> Real | Int | Choice:
-    """Return what the sampler is told."""
-    return node.domain if isinstance(node, Searched) else Choice(tuple(node.options))

@@ -1,11 +1,11 @@
-"""Choosing: a tree of knobs and something that suggests become plain values."""
+"""Choosing: a tree of knobs and a ``Suggest`` become plain values."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.fields import LEARN
-from metaloom.search_spaces.knobs.declarations import domain_of
 from metaloom.search_spaces.reading.nodes import (
     Alternatives,
     Fixed,
@@ -15,6 +15,7 @@ from metaloom.search_spaces.reading.nodes import (
     Section,
     Several,
     Spelling,
+    walk_nodes,
 )
 
 Value = str | int | float | bool
@@ -30,82 +31,55 @@ def holds(domain: Domain, value: Value) -> bool:
     return number and domain.low <= float(value) <= domain.high
 
 
-def told(domain: Domain) -> str:
-    """Write down what a knob of this domain may be."""
-    if isinstance(domain, Choice):
-        return ", ".join(map(str, domain.options))
-    return f"[{domain.low:g}, {domain.high:g}]"
-
-
-class Suggest(Protocol):
+class Suggest(ABC):
     """Chooses the value of each searched knob, by its name."""
+
+    @abstractmethod
+    def value(self, name: str, domain: Domain) -> Value:
+        """Choose a value in the domain; of a choice, the label of an option."""
 
     def real(self, name: str, low: float, high: float, log: bool) -> float:
         """Choose a number in [low, high]."""
-        ...
+        return float(self.value(name, Real(low, high, log)))
 
     def integer(self, name: str, low: int, high: int, log: bool) -> int:
         """Choose a whole number in [low, high]."""
-        ...
+        return int(self.value(name, Int(low, high, log)))
 
     def choice(self, name: str, options: tuple[str, ...]) -> str:
         """Choose one of the options."""
-        ...
+        return str(self.value(name, Choice(options)))
 
 
-class Given:
-    """Suggests the values it was given, and a fallback's for the rest.
-
-    It replays a recorded trial, an earlier search's best one, or the defaults.
+class Given(Suggest):
+    """Suggests given values: those of a recorded trial, of an earlier search's best one, or the defaults.
 
     Args:
-        values: Knob name to value; a value outside the range asked for is passed over.
-        fallback: Asked for every other knob.
+        values: Knob name to value.
+        fallback: Asked for a knob without a value, or whose value is outside its domain; None accepts every value.
     """
 
-    def __init__(self, values: Mapping[str, Value], fallback: Suggest) -> None:
-        self.values = values
-        self.fallback = fallback
+    def __init__(self, values: Mapping[str, Value], fallback: Suggest | None = None) -> None:
+        self.values, self.fallback = values, fallback
 
-    def real(self, name: str, low: float, high: float, log: bool) -> float:
-        """Return the given number, if it is in range."""
-        value = self.values.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
-            return float(value)
-        return self.fallback.real(name, low, high, log)
-
-    def integer(self, name: str, low: int, high: int, log: bool) -> int:
-        """Return the given whole number, if it is in range."""
-        value = self.values.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        return self.fallback.integer(name, low, high, log)
-
-    def choice(self, name: str, options: tuple[str, ...]) -> str:
-        """Return the given option, if it is one of the options."""
-        value = self.values.get(name)
-        return str(value) if value is not None and str(value) in options else self.fallback.choice(name, options)
+    def value(self, name: str, domain: Domain) -> Value:
+        """Return the given value, or the fallback's."""
+        if self.fallback is None or (name in self.values and holds(domain, self.values[name])):
+            return self.values[name]
+        return self.fallback.value(name, domain)
 
 
-class _Corner:
-    """Suggests one end of every range: the first or the last."""
+class _Corner(Suggest):
+    """Suggests one end of every range: the first (0) or the last (-1)."""
 
-    def __init__(self, last: bool) -> None:
-        self.last = last
+    def __init__(self, end: int) -> None:
+        self._end = end
 
-    def real(self, name: str, low: float, high: float, log: bool) -> float:
-        return high if self.last else low
-
-    def integer(self, name: str, low: int, high: int, log: bool) -> int:
-        return high if self.last else low
-
-    def choice(self, name: str, options: tuple[str, ...]) -> str:
-        return options[-1 if self.last else 0]
+    def value(self, name: str, domain: Domain) -> Value:
+        return (domain.options if isinstance(domain, Choice) else (domain.low, domain.high))[self._end]
 
 
-def corners() -> Iterator[Suggest | None]:
-    """Yield what takes every default (None), every lower end, every upper end."""
-    yield from (None, _Corner(last=False), _Corner(last=True))
+CORNERS: tuple[Suggest | None, ...] = (None, _Corner(0), _Corner(-1))  # every default, every lower and every upper end
 
 
 def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -> Any:
@@ -127,44 +101,22 @@ def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -
             return [resolve_node(member, suggest, knobs) for member in node.members]
         case Spelling():
             return node.separator.join(resolve_node(part, suggest, knobs) for part in node.parts)
-        case Searched():
-            chosen = _suggested(node, suggest)
-            knobs[node.name] = chosen
-            return chosen
-        case Alternatives():
-            label = node.default if suggest is None else suggest.choice(node.name, tuple(node.options))
-            knobs[node.name] = label
-            return resolve_node(node.options[label], suggest, knobs)
+    knobs[node.name] = chosen = node.default if suggest is None else _suggested(node, suggest)
+    return chosen if isinstance(node, Searched) else resolve_node(node.options[str(chosen)], suggest, knobs)
 
 
-def _suggested(node: Searched, suggest: Suggest | None) -> Value:
-    if suggest is None:
-        return node.default
-    domain = node.domain
-    if isinstance(domain, Int):
-        return int(suggest.integer(node.name, domain.low, domain.high, domain.log))
-    return float(suggest.real(node.name, domain.low, domain.high, domain.log))
+def domain_of(node: Searched | Alternatives) -> Domain:
+    """Return what a sampler may choose from."""
+    return node.domain if isinstance(node, Searched) else Choice(tuple(node.options))
 
 
-def domains(node: Node) -> dict[str, Domain]:
-    """Return every knob that could be suggested, whatever is chosen, by its name."""
-    found: dict[str, Domain] = {}
-    match node:
-        case Searched():
-            found[node.name] = domain_of(node)
-        case Alternatives():
-            found[node.name] = domain_of(node)
-            for option in node.options.values():
-                found |= domains(option)
-        case Spelling():
-            for part in node.parts:
-                found |= domains(part)
-        case Section():
-            for child in node.fields.values():
-                found |= domains(child)
-        case Several():
-            for member in node.members:
-                found |= domains(member)
-        case LearnedKnob():
-            found = domains(node.start) | domains(node.per)
-    return found
+def _suggested(node: Searched | Alternatives, suggest: Suggest) -> Value:
+    domain = domain_of(node)
+    kind = str if isinstance(domain, Choice) else int if isinstance(domain, Int) else float
+    return kind(suggest.value(node.name, domain))
+
+
+def domains(*nodes: Node) -> dict[str, Domain]:
+    """Return every knob of some trees that could be suggested, under any choices, by its name."""
+    found = (one for node in nodes for one in walk_nodes(node) if isinstance(one, Searched | Alternatives))
+    return {one.name: domain_of(one) for one in found}

@@ -1,4 +1,4 @@
-"""What an experiment's values become once they are read: a tree of nodes, each fixed, searched or learned."""
+"""The tree of nodes that an experiment's values are read into, each fixed, searched or learned."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -102,32 +102,34 @@ def meaning(node: Node) -> tuple[Any, ...]:
         case Searched():
             return "searched", node.domain, node.default
         case Alternatives():
-            options = tuple(meaning(option) for option in node.options.values())
-            return "alternatives", options, meaning(node.options[node.default])
+            own: tuple[Any, ...] = ("alternatives", meaning(node.options[node.default]))
         case Spelling():
-            return "spelling", tuple(meaning(part) for part in node.parts), node.separator
-        case LearnedKnob():
-            return "learned", meaning(node.start), meaning(node.per)
+            own = "spelling", node.separator
         case Section():
-            return "section", node.kind, tuple((name, meaning(child)) for name, child in node.fields.items())
+            own = "section", node.kind, *node.fields
+        case LearnedKnob() | Several():
+            own = (type(node).__name__,)
+    return *own, *(meaning(child) for child in children(node))
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Return the nodes directly inside a node, in their order."""
+    match node:
+        case Alternatives():
+            return tuple(node.options.values())
+        case Spelling():
+            return node.parts
+        case Section():
+            return tuple(node.fields.values())
         case Several():
-            return "several", *(meaning(member) for member in node.members)
+            return node.members
+        case LearnedKnob():
+            return node.start, node.per
+    return ()
 
 
 def walk_nodes(node: Node) -> Iterator[Node]:
     """Yield a node and all inside it."""
     yield node
-    children: tuple[Node, ...] = ()
-    match node:
-        case Alternatives():
-            children = tuple(node.options.values())
-        case Spelling():
-            children = node.parts
-        case Section():
-            children = tuple(node.fields.values())
-        case Several():
-            children = node.members
-        case LearnedKnob():
-            children = (node.start, node.per)
-    for child in children:
+    for child in children(node):
         yield from walk_nodes(child)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.learners.fields import MISSING
+from metaloom.learners import Recipe
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.reading.nodes import (
@@ -19,7 +19,7 @@ from metaloom.search_spaces.reading.nodes import (
     Several,
     Spelling,
 )
-from metaloom.search_spaces.sections.learner_space import OWN, methods, parse_learner, per_method, takes_estimator
+from metaloom.search_spaces.sections.learner_space import methods, parse_learner, per_method, takes_estimator
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, parse_tasks, task_kind
 
 
@@ -52,29 +52,25 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool
         problems: Collects what is wrong.
         stored: See ``parse_learner``.
     """
+    places = {name: Place((name,), name) for name in ("tasks", "learner", "inner", "outer")}
     tasks: Node = Fixed(None)
     learner: Node = Fixed(None)
     if "tasks" in document:
-        tasks = parse_tasks(document["tasks"], Place(("tasks",), "tasks"), problems)
+        tasks = parse_tasks(document["tasks"], places["tasks"], problems)
     if "learner" in document:
-        place = Place(("learner",), "learner")
-        learner = parse_learner(document["learner"], place, problems, kind=task_kind(tasks), stored=stored)
-    inner, outer = document.get("inner", MISSING), _given(document.get("outer", MISSING))
-    outer_of = dict.fromkeys(methods(learner) or (OWN,), outer) if stored else _outer_by_method(learner, outer)
-    return Space(
-        tasks,
-        learner,
-        per_method(
-            learner,
-            lambda _, recipe: parse_inner(_given(inner), recipe.inner, Place(("inner",), "inner"), problems),
-            stored=stored,
-        ),
-        per_method(
-            learner,
-            lambda method, recipe: parse_outer(outer_of[method], recipe.outer, Place(("outer",), "outer"), problems),
-            stored=stored,
-        ),
-    )
+        kind = task_kind(tasks)
+        learner = parse_learner(document["learner"], places["learner"], problems, kind=kind, stored=stored)
+    inner, outer = ({} if (given := document.get(name)) is None else given for name in ("inner", "outer"))
+    outer_of = dict.fromkeys(methods(learner), outer) if stored else _outer_by_method(learner, outer)
+
+    def inner_of(_: str, recipe: Recipe) -> Node:
+        return parse_inner(inner, recipe.inner, places["inner"], problems)
+
+    def outer_under(method: str, recipe: Recipe) -> Node:
+        return parse_outer(outer_of[method], recipe.outer, places["outer"], problems)
+
+    by_method = (per_method(learner, parse, stored=stored) for parse in (inner_of, outer_under))
+    return Space(tasks, learner, *by_method)
 
 
 def _outer_by_method(learner: Node, outer: Any) -> dict[str, Any]:
@@ -83,16 +79,12 @@ def _outer_by_method(learner: Node, outer: Any) -> dict[str, Any]:
     So one search compares methods with an estimator of their own and methods without. Where no method takes the
     estimator, each keeps it and is refused.
     """
-    names = methods(learner) or [OWN]
+    names = methods(learner)
     estimator = outer.get(HYPERGRADIENT) if isinstance(outer, Mapping) else None
     fixed = estimator.get("kind") if isinstance(estimator, Mapping) else estimator
     able = [name for name in names if not isinstance(fixed, str) or takes_estimator(learner, name, fixed)] or names
     plain = {name: value for name, value in outer.items() if name != HYPERGRADIENT} if len(able) < len(names) else outer
     return {name: outer if name in able else plain for name in names}
-
-
-def _given(section: Any) -> Any:
-    return {} if section is MISSING or section is None else section
 
 
 def describe(space: Space) -> Any:

@@ -12,7 +12,7 @@ from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.fields import MISSING, fields_of
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.declarations import parse_knob
-from metaloom.search_spaces.knobs.sampling import corners, domains, resolve_node
+from metaloom.search_spaces.knobs.sampling import CORNERS, Suggest, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
 
 
@@ -228,7 +228,7 @@ def test_any_range_gives_its_ends_and_a_default_inside(low, high, log):
     assume(low < high)
     node = node_of("rate", {"search": {"low": low, "high": high, "log": log}})
     assert low <= node.default <= high
-    assert [resolve_node(node, suggest, {}) for suggest in corners()][1:] == [low, high]
+    assert [resolve_node(node, suggest, {}) for suggest in CORNERS][1:] == [low, high]
 
 
 json_values = st.recursive(
@@ -245,7 +245,7 @@ json_values = st.recursive(
 def test_any_value_gives_a_knob_or_a_complaint(name, raw):
     node, problems = parse(name, raw)
     if not problems:
-        for suggest in corners():
+        for suggest in CORNERS:
             resolve_node(node, suggest, {})
 
 
@@ -260,25 +260,21 @@ trees = st.recursive(
 )
 
 
-class Drawn:
-    """A ``Suggest`` that draws from hypothesis and checks what it is asked."""
+class Drawn(Suggest):
+    """Draws from hypothesis and checks what it is asked."""
 
     def __init__(self, data):
         self.data, self.asked = data, {}
 
-    def real(self, name, low, high, log):
-        assert name not in self.asked and low < high and (not log or low > 0)
-        self.asked[name] = value = self.data.draw(st.floats(min_value=low, max_value=high))
-        return value
-
-    def integer(self, name, low, high, log):
-        assert name not in self.asked and low < high
-        self.asked[name] = value = self.data.draw(st.integers(low, high))
-        return value
-
-    def choice(self, name, options):
-        assert name not in self.asked and len(set(options)) == len(options)
-        self.asked[name] = value = self.data.draw(st.sampled_from(options))
+    def value(self, name, domain):
+        assert name not in self.asked
+        if isinstance(domain, Choice):
+            assert len(set(domain.options)) == len(domain.options)
+            drawn = st.sampled_from(domain.options)
+        else:
+            assert domain.low < domain.high and (not domain.log or domain.low > 0)
+            drawn = (st.integers if isinstance(domain, Int) else st.floats)(domain.low, domain.high)
+        self.asked[name] = value = self.data.draw(drawn)
         return value
 
 
@@ -319,7 +315,7 @@ def test_a_word_is_searched_part_by_part(raw, names, default):
     assert list(knobs) == list(domains(node))
     options = tuple(node.parts[0].options)
     assert all(domain == Choice(options) for domain in domains(node).values())
-    ends = [resolve_node(node, suggest, {}).split("-") for suggest in list(corners())[1:]]
+    ends = [resolve_node(node, suggest, {}).split("-") for suggest in CORNERS[1:]]
     assert ends == [[options[0]] * len(names), [options[-1]] * len(names)]
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from metaloom import Experiment
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, InnerConfig
+from metaloom.learners.domains import Choice, Int
 from metaloom.learners.fields import fields_of, make_config
 from metaloom.learners.outer import OuterConfig
-from metaloom.search_spaces.resolve import Given, baseline, baseline_name, defaults, resolve, searched_knobs
+from metaloom.search_spaces.resolve import Given, Suggest, baseline, baseline_name, defaults, resolve, searched_knobs
 
 
 def resolved(learner, tasks="glyphs", **sections):
@@ -123,25 +124,20 @@ def test_names_of_knobs_say_where_they_live():
     ]
 
 
-class Drawn:
-    """A ``Suggest`` that draws from hypothesis, and refuses to be asked twice."""
+class Drawn(Suggest):
+    """Draws from hypothesis, and refuses to be asked twice."""
 
     def __init__(self, data):
         self.data, self.asked = data, {}
 
-    def _draw(self, name, strategy):
+    def value(self, name, domain):
         assert name not in self.asked
-        self.asked[name] = value = self.data.draw(strategy)
+        if isinstance(domain, Choice):
+            drawn = st.sampled_from(domain.options)
+        else:
+            drawn = (st.integers if isinstance(domain, Int) else st.floats)(domain.low, domain.high)
+        self.asked[name] = value = self.data.draw(drawn)
         return value
-
-    def real(self, name, low, high, log):
-        return self._draw(name, st.floats(min_value=low, max_value=high))
-
-    def integer(self, name, low, high, log):
-        return self._draw(name, st.integers(low, high))
-
-    def choice(self, name, options):
-        return self._draw(name, st.sampled_from(options))
 
 
 @settings(deadline=None)

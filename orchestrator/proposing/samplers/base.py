@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from metaloom.learners.domains import Bounds, Int
+from metaloom.learners.domains import Bounds, Choice, Int
 from metaloom.orchestrator.private_api import domain_contains
+from metaloom.search_spaces.knobs.sampling import Domain
 from metaloom.search_spaces.sections.strategies import SamplerKind
 
 if TYPE_CHECKING:  # resolve imports torch, which only running trials needs
@@ -62,6 +63,14 @@ def rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple[fl
     value = trial.values[0]
     worth = -value if direction == optuna.study.StudyDirection.MAXIMIZE else value
     return broken, trial.state != TrialState.COMPLETE, worth
+
+
+def distribution_of(domain: Domain) -> BaseDistribution:
+    """Return Optuna's distribution of a knob's domain."""
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.options)
+    kind = IntDistribution if isinstance(domain, Int) else FloatDistribution
+    return kind(domain.low, domain.high, log=domain.log)
 
 
 def holds(domain: BaseDistribution, value: Any) -> bool:

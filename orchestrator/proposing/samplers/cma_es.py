@@ -21,13 +21,23 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 import cmaes
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from metaloom.learners.domains import Bounds, Real
+from metaloom.learners.domains import Bounds, Choice, Real
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.proposing.samplers.base import Count, Define, Sampler, ended_trials, holds, rank, univariate
+from metaloom.orchestrator.proposing.samplers.base import (
+    Count,
+    Define,
+    Sampler,
+    distribution_of,
+    ended_trials,
+    holds,
+    rank,
+    univariate,
+)
+from metaloom.search_spaces.knobs.sampling import Domain, Suggest, Value
 from metaloom.search_spaces.sections.strategies import SAMPLERS
 
 Number: TypeAlias = FloatDistribution | IntDistribution
@@ -127,26 +137,21 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
         )
 
 
-class _Scout:
-    """A ``Suggest`` that draws the choices and records the knobs that exist under them."""
+class _Scout(Suggest):
+    """Draws the choices, and records the knobs that exist under them."""
 
     def __init__(self, draw: Callable[[str, BaseDistribution], Any]) -> None:
         self._draw = draw
         self.space: dict[str, BaseDistribution] = {}
         self.choices: dict[str, str] = {}
 
-    def real(self, name: str, low: float, high: float, log: bool) -> float:
-        self.space[name] = FloatDistribution(low, high, log=log)
-        return low
-
-    def integer(self, name: str, low: int, high: int, log: bool) -> int:
-        self.space[name] = IntDistribution(low, high, log=log)
-        return low
-
-    def choice(self, name: str, options: tuple[str, ...]) -> str:
-        if name not in self.choices:
-            self.space[name] = CategoricalDistribution(options)
-            self.choices[name] = str(self._draw(name, self.space[name]))
+    def value(self, name: str, domain: Domain) -> Value:
+        new = name not in self.space
+        self.space[name] = distribution = distribution_of(domain)
+        if not isinstance(domain, Choice):
+            return domain.low
+        if new:
+            self.choices[name] = str(self._draw(name, distribution))
         return self.choices[name]
 
 
