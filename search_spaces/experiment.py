@@ -11,9 +11,8 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from metaloom.search_spaces.consistency import check_consistency
 from metaloom.search_spaces.errors import ExperimentError, Path, Problems
-from metaloom.search_spaces.reading.document import CoreDumper, Document
+from metaloom.search_spaces.reading.document import CoreDumper, Document, plain
 from metaloom.search_spaces.reading.nodes import Place
-from metaloom.search_spaces.reading.plain import plain
 from metaloom.search_spaces.sections.loops import task_kind
 from metaloom.search_spaces.sections.settings import Name, Objective, Resources, SearchSettings, Settings, Tracking
 from metaloom.search_spaces.sections.space import Space, describe, parse_space

@@ -1,17 +1,64 @@
-"""From a file, a preset's name or Python values to a checked experiment."""
+"""From a file, a preset's name or Python values to a checked experiment; and the experiments shipped as presets."""
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from metaloom.learners.errors import unknown
 from metaloom.search_spaces.errors import ExperimentError, InputProblem
 from metaloom.search_spaces.experiment import DEFAULT_NAME, FINGERPRINT_VERSION, Experiment
-from metaloom.search_spaces.reading.document import MAX_BYTES, Document, read_yaml
+from metaloom.search_spaces.reading.document import MAX_BYTES, Document, plain, read_yaml
 from metaloom.search_spaces.reading.overrides import with_overrides
-from metaloom.search_spaces.reading.plain import plain
-from metaloom.search_spaces.reading.presets import preset_names, preset_path
+
+PRESETS = Path(__file__).parent / "presets"
+HEADER = re.compile(r"\A# (?P<title>[^\n]+)\n# shows: (?P<shows>[^\n]+)\n# minutes: (?P<minutes>[0-9.]+)\n")
+
+
+@dataclass(frozen=True)
+class PresetInfo:
+    """The description of a preset, from its first lines.
+
+    Attributes:
+        name: Its name on the command line.
+        title: In a few words.
+        shows: What one learns from running it.
+        minutes: How long it takes on 2 cores.
+    """
+
+    name: str
+    title: str
+    shows: str
+    minutes: float
+
+
+def preset_names() -> list[str]:
+    """Return the names of all presets, sorted."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_path(name: str) -> Path:
+    """Return a preset's file; raises ExperimentError with the nearest right name."""
+    if name not in preset_names():
+        raise ExperimentError([InputProblem((), unknown("preset", name, preset_names()))])
+    return PRESETS / f"{name}.yaml"
+
+
+@cache
+def presets() -> list[PresetInfo]:
+    """Describe all presets, sorted by name."""
+    return [_info(preset_path(name)) for name in preset_names()]
+
+
+def _info(path: Path) -> PresetInfo:
+    header = HEADER.match(path.read_text(encoding="utf-8"))
+    if header is None:
+        advice = "the first lines must be '# TITLE', '# shows: ...', '# minutes: N'"
+        raise ExperimentError([InputProblem((), advice, str(path))])
+    return PresetInfo(path.stem, header["title"], header["shows"], float(header["minutes"]))
 
 
 def load_experiment(
@@ -25,7 +72,7 @@ def load_experiment(
     Args:
         source: A YAML file, the name of a preset, or a mapping of sections.
         overrides: ``PATH=VALUE`` each, as for ``--set``.
-        fingerprint_version: What the journal of a stored search holds: the experiment is read as it was then.
+        fingerprint_version: From the journal of a stored search: the experiment is read as it was then.
 
     Raises:
         ExperimentError: With every problem: its file and line, its path, what was given, what is
@@ -36,7 +83,8 @@ def load_experiment(
     else:
         path = find_experiment(source)
         document = read_yaml(_read(path), path.name)
-        document.data.setdefault("name", _name_of(path))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-")[:80]
+        document.data.setdefault("name", name or DEFAULT_NAME)
     return Experiment.from_document(with_overrides(document, overrides), fingerprint_version)
 
 
@@ -48,25 +96,25 @@ def find_experiment(source: str | Path) -> Path:
     if isinstance(source, str) and source in preset_names():
         return preset_path(source)
     if path.is_dir():
-        raise ExperimentError([InputProblem((), f"{source} is a folder; name the experiment's file in it")])
-    looks_like_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
-    raise ExperimentError([InputProblem((), _no_file(path) if looks_like_file else _no_preset(str(source)))])
+        missing = f"{source} is a folder; name the experiment's file in it"
+    elif path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        missing = _no_file(path)
+    else:
+        names = preset_names()
+        near = _near(str(source), names, cutoff=0.5)
+        missing = f"no file and no preset is named '{source}'{near} (presets: {', '.join(names)})"
+    raise ExperimentError([InputProblem((), missing)])
 
 
 def _no_file(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"there is no file {path}: its folder {folder} does not exist"
-    files = [one.name for one in folder.iterdir() if one.suffix in (".yaml", ".yml")]
-    near = difflib.get_close_matches(path.name, files, n=1)
-    return f"there is no file {path}" + (f"; did you mean '{folder / near[0]}'?" if near else "")
+    if not path.parent.is_dir():
+        return f"there is no file {path}: its folder {path.parent} does not exist"
+    files = [str(path.parent / one.name) for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml")]
+    return f"there is no file {path}{_near(str(path), files)}"
 
 
-def _no_preset(name: str) -> str:
-    known = preset_names()
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"no file and no preset is named '{name}'{hint} (presets: {', '.join(known)})"
+def _near(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    return "".join(f"; did you mean '{one}'?" for one in difflib.get_close_matches(name, names, n=1, cutoff=cutoff))
 
 
 def _read(path: Path) -> str:
@@ -81,8 +129,3 @@ def _read(path: Path) -> str:
         line = data[: error.start].count(b"\n") + 1
         message = f"not UTF-8 text: the byte 0x{data[error.start]:02x}; save the file as UTF-8"
         raise ExperimentError([InputProblem((), message, f"{path.name}:{line}")]) from error
-
-
-def _name_of(path: Path) -> str:
-    """Make a search's name from a file's."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-")[:80] or DEFAULT_NAME

@@ -8,22 +8,8 @@ Metric = Literal[
     "train_loss",
     "train_accuracy",
     "seconds",
-    "adapt_seconds",
-    "parameters",
+    "adapt_seconds",  # per validation episode, adaptation and prediction
+    "parameters",  # numbers in phi and in the inner state
 ]
-VALIDATION_ACCURACY: str
-VALIDATION_LOSS: str
-TRAIN_LOSS: str
-TRAIN_ACCURACY: str
-SECONDS: str
-ADAPT_SECONDS: str  # per validation episode, adaptation and prediction
-PARAMETERS: str  # numbers held by phi and by the inner state
-(
-    VALIDATION_ACCURACY,
-    VALIDATION_LOSS,
-    TRAIN_LOSS,
-    TRAIN_ACCURACY,
-    SECONDS,
-    ADAPT_SECONDS,
-    PARAMETERS,
-) = get_args(Metric)
+METRICS: tuple[str, ...] = get_args(Metric)
+VALIDATION_ACCURACY, VALIDATION_LOSS, TRAIN_LOSS, TRAIN_ACCURACY, SECONDS, ADAPT_SECONDS, PARAMETERS = METRICS

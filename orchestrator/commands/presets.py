@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 with deferred():
     from metaloom.orchestrator.command_line import tables
-    from metaloom.search_spaces.reading import presets as shipped
+    from metaloom.search_spaces import loading
 
 
 def presets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """List the shipped experiments, with their purpose and their minutes on 2 cores."""
     with answering(as_json) as answer:
-        rows = [asdict(preset) for preset in shipped.presets()]
+        rows = [asdict(preset) for preset in loading.presets()]
         answer.give({"presets": rows}, lambda screen: _show_presets(screen, rows))
 
 

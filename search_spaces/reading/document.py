@@ -1,17 +1,23 @@
-"""YAML text into plain values that know their lines, safely.
+"""Reads YAML text, safely, into plain values and the line of each.
 
-A YAML 1.2 core reader on PyYAML's C parser: ``1e-3`` is a number; ``no``, ``on`` and ``12:30``
-are texts; a key given twice, a tag, or a document made to exhaust memory (nesting, aliases,
-size) is an error. Nothing is ever constructed but mappings, lists and scalars.
+A YAML 1.2 core reader on PyYAML's C parser: ``1e-3`` is a number; ``no``, ``on`` and ``12:30`` are texts; a key given
+twice, a tag, or a document made to exhaust memory (nesting, aliases, size) is an error. It constructs only mappings,
+lists and scalars.
 """
 
+import numbers
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
+from metaloom.learners.domains import Choice, Int, Learned, Real
 from metaloom.learners.errors import shown
+from metaloom.learners.fields import LEARN, SEARCH
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, Problems
 
 MAX_BYTES = 1 << 20  # an experiment is a few kB
@@ -38,10 +44,6 @@ class CoreLoader(yaml.CSafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (the base class reads it)
 
 
-for _kind, _pattern, _first in RESOLVERS:
-    CoreLoader.add_implicit_resolver(PREFIX + _kind, re.compile(rf"^(?:{_pattern})$"), _first)
-
-
 class CoreDumper(yaml.SafeDumper):
     """Writes what ``CoreLoader`` reads back: texts that look like its scalars are quoted."""
 
@@ -53,7 +55,8 @@ class CoreDumper(yaml.SafeDumper):
 
 
 for _kind, _pattern, _first in RESOLVERS:
-    CoreDumper.add_implicit_resolver(PREFIX + _kind, re.compile(rf"^(?:{_pattern})$"), _first)
+    for _class in (CoreLoader, CoreDumper):
+        _class.add_implicit_resolver(PREFIX + _kind, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 @dataclass(frozen=True)
@@ -130,27 +133,23 @@ def _check_limits(text: str) -> None:
 
 
 def _syntax_problem(error: yaml.YAMLError, source: str) -> InputProblem:
-    """Say in one line what the parser stumbled over."""
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        origin = f"{source}:{mark.line + 1}" if mark is not None and source else source
-        context = error.context
-        if context and error.context_mark is not None and mark is not None and error.context_mark.line != mark.line:
-            context += f" that begins in line {error.context_mark.line + 1}"
-        reason = ", ".join(part for part in (context, error.problem) if part)
-        return InputProblem((), f"not valid YAML: {reason}", origin)
-    return InputProblem((), f"not valid YAML: {' '.join(str(error).split())}", source)
+    """Return the parser's error in one line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return InputProblem((), f"not valid YAML: {' '.join(str(error).split())}", source)
+    mark, context = error.problem_mark or error.context_mark, error.context
+    origin = f"{source}:{mark.line + 1}" if mark is not None and source else source
+    if context and error.context_mark is not None and mark is not None and error.context_mark.line != mark.line:
+        context += f" that begins in line {error.context_mark.line + 1}"
+    reason = ", ".join(part for part in (context, error.problem) if part)
+    return InputProblem((), f"not valid YAML: {reason}", origin)
 
 
 class _Reader:
     """Builds plain values from nodes, noting the line of each."""
 
     def __init__(self, source: str, problems: Problems) -> None:
-        self.source = source
-        self.origins: dict[Path, str] = {}
-        self.problems = problems
-        self.problems.origins = self.origins
-        self.nodes = 0
+        self.source, self.problems, self.nodes = source, problems, 0
+        self.origins = problems.origins = dict[Path, str]()
 
     def value(self, node: yaml.Node, path: Path, key: yaml.Node | None = None) -> Any:
         """Return the node's value; ``key`` is the node of its key, whose line is the field's line."""
@@ -170,8 +169,7 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         self._refuse_tag(node, path, "map")
-        result: dict[str, Any] = {}
-        lines: dict[str, int] = {}
+        result, lines = dict[str, Any](), dict[str, int]()
         for key, child in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
@@ -187,14 +185,13 @@ class _Reader:
         return result
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        text = node.value
         match node.tag.removeprefix(PREFIX):
             case "str":
-                return text
+                return node.value
             case "null":
                 return None
-            case "bool" if text.lower() in ("true", "false"):
-                return text.lower() == "true"
+            case "bool" if node.value.lower() in ("true", "false"):
+                return node.value.lower() == "true"
             case "int" | "float":
                 return self._number(node, path)
         self._refuse_tag(node, path, "str")
@@ -213,3 +210,32 @@ class _Reader:
     def _refuse_tag(self, node: yaml.Node, path: Path, expected: str) -> None:
         if node.tag != PREFIX + expected:
             self.problems.add(path, f"the tag {node.tag.replace(PREFIX, '!!')} is not allowed: write a plain value")
+
+
+def plain(value: Any) -> Any:
+    """Return Python objects as they stand in a file: a domain is a search, ``Learned`` a learned knob.
+
+    Numbers of numpy become Python's; anything unknown is returned as it is, and refused where it stands.
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case Real() | Int():
+            return {SEARCH: {"low": value.low, "high": value.high, "log": value.log}}
+        case Choice():
+            return {SEARCH: list(value.options)}
+        case Learned():
+            return {LEARN: {key: plain(one) for key, one in vars(value).items() if one is not None}}
+        case BaseModel():
+            return plain(value.model_dump(mode="json"))
+        case Mapping():
+            return {str(key): plain(one) for key, one in value.items()}
+        case list() | tuple():
+            return [plain(one) for one in value]
+        case PurePath():
+            return str(value)
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            return float(value)
+    return value

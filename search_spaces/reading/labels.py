@@ -1,4 +1,4 @@
-"""What a choice's members go by: their kinds, and for two of one kind the settings in which they differ.
+"""The labels of a choice's members: their kinds, and for two of one kind the settings in which they differ.
 
 ``[cross_entropy, {kind: cross_entropy, label_smoothing: 0.2}]`` are ``cross_entropy`` and
 ``cross_entropy(label_smoothing=0.2)``. A label stands in ``search.baselines``, in the brackets of ``--set``, in
@@ -35,16 +35,10 @@ def members(raw: Any) -> list[tuple[Any, Path]] | None:
 
 
 def label_of(raw: Any, key: str = "kind") -> str:
-    """Return the name of a member alone: its kind or method, or the literal itself.
-
-    Args:
-        raw: The member.
-        key: The key under which a mapping names itself.
-    """
+    """Return a member's own name: its kind or method, which a mapping has under ``key``, or the literal."""
     if isinstance(raw, Mapping):
-        named = raw.get(key)
-        if isinstance(named, str):
-            return named
+        if isinstance(raw.get(key), str):
+            return str(raw[key])
         return LEARN if LEARN in raw else SEARCH if SEARCH in raw else OWN
     if isinstance(raw, list):
         return "[" + ", ".join(label_of(item) for item in raw) + "]"
@@ -54,13 +48,13 @@ def label_of(raw: Any, key: str = "kind") -> str:
 def labels_of(options: list[Any], key: str = "kind") -> list[str]:
     """Return one label per member, none twice.
 
-    Members of one name are told apart by the settings in which they differ, as each of them gives these; and by
+    Members of one name are distinguished by the settings in which they differ, as each of them gives these; and by
     numbers only if nothing differs.
     """
     labels = [label_of(option, key) for option in options]
     for name in [name for name, times in Counter(labels).items() if times > 1]:
         same = [index for index, label in enumerate(labels) if label == name]
-        for index, label in zip(same, _told_apart(name, [options[index] for index in same], key), strict=True):
+        for index, label in zip(same, _distinguished(name, [options[index] for index in same], key), strict=True):
             labels[index] = label
     return _numbered(labels)
 
@@ -76,12 +70,12 @@ def label_of_default(given: Any, options: list[Any], labels: list[str], key: str
 def note_repeated(
     options: list[Any], labels: list[str], path: Path, problems: Problems, nodes: Sequence[Node] = ()
 ) -> None:
-    """Note every member that is there twice, in one spelling or in two.
+    """Note every member of a choice that is given twice, in one spelling or in two.
 
     Args:
         options: The members.
         labels: Their labels.
-        path: Where the list of them stands.
+        path: The place of the list.
         problems: Collects what is wrong.
         nodes: What the members were read as; empty where they could not be read.
     """
@@ -89,26 +83,25 @@ def note_repeated(
     for index, option in enumerate(options):
         before = written.setdefault(_written(option), index)
         same = meant.setdefault(meaning(nodes[index]), index) if nodes else index
-        if before != index:
-            message = f"{labels[before]} is given twice, as [{before}] and as [{index}]: remove one"
-            problems.add((*path, index), message)
-        elif same != index:
-            message = f"{labels[same]} and {labels[index]} mean the same, as [{same}] and as [{index}]: remove one"
-            problems.add((*path, index), message)
+        first, what = before, f"{labels[before]} is given twice"
+        if before == index:
+            first, what = same, f"{labels[same]} and {labels[index]} mean the same"
+        if first != index:
+            problems.add((*path, index), f"{what}, as [{first}] and as [{index}]: remove one")
 
 
-def _told_apart(name: str, same: list[Any], key: str) -> list[str]:
+def _distinguished(name: str, same: list[Any], key: str) -> list[str]:
     """Return the labels of members of one name; long ones hold only the first differences that suffice.
 
-    What is searched is told only if the rest does not suffice: a member keeps its label as a knob is switched.
+    A searched setting is named only if the others do not suffice: a member keeps its label as a knob is switched.
     """
-    told = _differences(same, key)
-    kinds = len(set(told))
-    settled = [tuple(one for one in settings if not one.endswith(f"={SEARCH}")) for settings in told]
-    told = settled if len(set(settled)) == kinds else told
+    differences = _differences(same, key)
+    kinds = len(set(differences))
+    fixed = [tuple(one for one in settings if not one.endswith(f"={SEARCH}")) for settings in differences]
+    differences = fixed if len(set(fixed)) == kinds else differences
     labels = [name] * len(same)
-    for most in range(max(map(len, told)), 0, -1):
-        settings = [one[:most] for one in told]
+    for most in range(max(map(len, differences)), 0, -1):
+        settings = [one[:most] for one in differences]
         if len(set(settings)) < kinds:
             break
         labels = [f"{name}({'; '.join(one)})" if one else name for one in settings]
@@ -120,7 +113,7 @@ def _told_apart(name: str, same: list[Any], key: str) -> list[str]:
 def _differences(same: list[Any], key: str) -> list[tuple[str, ...]]:
     """Return, for each of some members of one name, what it gives of the settings in which they differ."""
     settings = [_settings(member, key) for member in same]
-    told: list[list[str]] = [[] for _ in same]
+    differences: list[list[str]] = [[] for _ in same]
     for path in dict.fromkeys(path for one in settings for path in one):
         given = {index: one[path] for index, one in enumerate(settings) if path in one}
         distinct = {_written(value): value for value in given.values()}
@@ -128,8 +121,8 @@ def _differences(same: list[Any], key: str) -> list[tuple[str, ...]]:
             continue
         labels = dict(zip(distinct, labels_of(list(distinct.values())), strict=True))
         for index, value in given.items():
-            told[index].append(_fit_for_yaml(f"{path}={labels[_written(value)]}"))
-    return [tuple(one) for one in told]
+            differences[index].append(_fit_for_yaml(f"{path}={labels[_written(value)]}"))
+    return [tuple(one) for one in differences]
 
 
 def _settings(member: Any, key: str) -> dict[str, Any]:
@@ -156,26 +149,24 @@ def _leaves(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _fit_for_yaml(text: str) -> str:
-    """Write a setting such that it stays part of a plain text: a list as ``128-64``."""
+    """Write a setting as part of a plain text: a list as ``128-64``."""
     listed = text.replace(", ", "-").replace("[", "").replace("]", "")
     short = listed if len(listed) <= LONGEST_SETTING else f"{listed[: LONGEST_SETTING - 3]}..."
     return REFUSED_IN_SETTINGS.sub("_", short)
 
 
 def _numbered(labels: list[str]) -> list[str]:
-    """Number those that are there already: ``maml``, ``maml-2``."""
-    taken = set(labels)
+    """Number the repeated labels: ``maml``, ``maml-2``."""
     found: list[str] = []
     for label in labels:
         one, number = label, 1
-        while one in found or (number > 1 and one in taken):
+        while one in found or (number > 1 and one in labels):
             number += 1
             one = f"{label}-{number}"
         found.append(one)
-        taken.add(one)
     return found
 
 
 def _written(value: Any) -> str:
-    """Write a value such that what means the same reads the same, and 1, 1.0 and true do not."""
+    """Write a value such that equal ones are equal texts, and 1, 1.0 and true are not."""
     return json.dumps(value, sort_keys=True, default=str)

@@ -39,8 +39,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         except ExperimentError as error:
             problems += [InputProblem(problem.path, problem.message, origin) for problem in error.problems]
             continue
-        for known in [known for known in origins if known[: len(path)] == path]:
-            del origins[known]
+        origins = {place: given for place, given in origins.items() if place[: len(path)] != path}
         made = [path[:length] for length in range(1, len(path)) if not _exists(before, path[:length])]
         origins |= dict.fromkeys([*made, path], origin)
     if problems:
@@ -65,21 +64,18 @@ def _fail(path: Path, message: str) -> ExperimentError:
 
 
 def _as_in_the_file(names: list[Any], data: Mapping[str, Any]) -> list[Any]:
-    """Call an outer setting that has an old name as the file does, so that it is replaced and not given twice."""
+    """Give an outer setting that has an old name the one of the file, so that it is replaced and not given twice."""
     outer = data.get("outer")
     if len(names) < 2 or names[0] != "outer" or not isinstance(outer, Mapping):
         return names
-    for old, new in OLD_NAMES.items():
-        for asked, other in ((old, new), (new, old)):
-            if names[1] == asked and other in outer:
-                return ["outer", other, *names[2:]]
-    return names
+    other = (OLD_NAMES | {new: old for old, new in OLD_NAMES.items()}).get(names[1])
+    return ["outer", other, *names[2:]] if other in outer else names
 
 
 def _apply(data: dict[str, Any], override: str) -> Path:
     """Set one value in place; return its path in the document."""
-    target, separator, text = _split(override)
-    names = _names(target.strip())
+    left, separator, text = _split(override)
+    names = _names(left.strip())
     if not separator or not names:
         raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4")
     names = _as_in_the_file(names, data)
@@ -91,7 +87,10 @@ def _apply(data: dict[str, Any], override: str) -> Path:
     last = names[-1]
     if isinstance(last, tuple):
         here, path = _member(here, path, last[0])
-        _replace(data, path, value)
+        here = data
+        for part in path[:-1]:
+            here = here[part]
+        here[path[-1]] = value
         return path
     here, path = _settings(here, path, last)
     here[last] = value
@@ -131,18 +130,16 @@ def _step(here: Any, path: Path, name: str | tuple[str], after: str | tuple[str]
     if below is None:
         here[name] = {}
     elif isinstance(below, str):
-        key = SHORTHAND.get((*path, name), "kind")
-        expanded: dict[str, Any] = {below: {}} if below in (LEARN, SEARCH) else {key: below}
-        here[name] = expanded
+        expanded: dict[str, Any] = {below: {}}
+        here[name] = expanded if below in (LEARN, SEARCH) else {SHORTHAND.get((*path, name), "kind"): below}
     elif not isinstance(below, dict | list):
-        raise _fail(
-            (*path, name), f"is {shown(below)}, which has no settings of its own{_switch((*path, name), after)}"
-        )
+        advice = _switch((*path, name), after)
+        raise _fail((*path, name), f"is {shown(below)}, which has no settings of its own{advice}")
     return here[name], (*path, name)
 
 
 def _switch(path: Path, after: str | tuple[str]) -> str:
-    """Say how a fixed knob comes to have settings, where what follows it is a mode's name, or nearly."""
+    """Return how to give a fixed knob settings, where the next part of the path is a mode's name, or nearly."""
     mode = meant_mode(after) if isinstance(after, str) else None
     if mode is None:
         return ""
@@ -153,8 +150,9 @@ def _switch(path: Path, after: str | tuple[str]) -> str:
 def _settings(here: Any, path: Path, name: str) -> tuple[dict[str, Any], Path]:
     """Return the mapping in which ``name`` is to be found: the settings of a ``{learn: ...}`` lie inside it."""
     if path and name != SEARCH and (found := members(here)) is not None:
-        labels = ", ".join(labels_of([member for member, _ in found], _key(path)))
-        raise _fail(path, f"is a choice among {labels}; name a member, such as {_example(path, labels)}.{name}")
+        labels = labels_of([member for member, _ in found], _key(path))
+        example = f"{path[-1]}[{labels[0]}].{name}"
+        raise _fail(path, f"is a choice among {', '.join(labels)}; name a member, such as {example}")
     if isinstance(here, dict) and set(here) == {LEARN} and name not in (LEARN, SEARCH):
         if here[LEARN] is None:
             here[LEARN] = {}
@@ -164,18 +162,10 @@ def _settings(here: Any, path: Path, name: str) -> tuple[dict[str, Any], Path]:
     return here, path
 
 
-def _example(path: Path, labels: str) -> str:
-    return f"{path[-1]}[{labels.split(', ')[0]}]"
-
-
 def _key(path: Path) -> str:
     """Return the key by which the members of a choice at ``path`` name themselves."""
-    return "method" if _slots(path) == ("learner",) else "kind"
-
-
-def _slots(path: Path) -> Path:
-    """Return a path without the parts that only lead into choices."""
-    return tuple(part for part in path if isinstance(part, str) and part not in (SEARCH, "options"))
+    names = [part for part in path if isinstance(part, str) and part not in (SEARCH, "options")]
+    return "method" if names == ["learner"] else "kind"
 
 
 def _member(here: Any, path: Path, label: str) -> tuple[Any, Path]:
@@ -199,9 +189,3 @@ def _item(items: list[Any], index: int, path: Path) -> tuple[Any, Path]:
     if isinstance(items[index], str):
         items[index] = {LEARN: {}} if items[index] == LEARN else {_key(path): items[index]}
     return items[index], (*path, index)
-
-
-def _replace(data: Any, path: Path, value: Any) -> None:
-    for part in path[:-1]:
-        data = data[part]
-    data[path[-1]] = value

@@ -10,8 +10,7 @@ from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import api
 from metaloom.orchestrator.hypergradient_check import check_experiment
 from metaloom.orchestrator.rehearsal import rehearse
-from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.reading.presets import preset_names
+from metaloom.search_spaces.loading import load_experiment, preset_names
 
 FILE = """\
 tasks: {source: sinusoid, shots: 5, queries: 5}

@@ -4,8 +4,7 @@ import pytest
 
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION
-from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.reading.presets import preset_names
+from metaloom.search_spaces.loading import load_experiment, preset_names
 
 
 def test_every_preset_of_then_is_here() -> None:

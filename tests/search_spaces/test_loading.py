@@ -11,9 +11,8 @@ from metaloom import Experiment
 from metaloom.learners import METHODS
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.json_schema import json_schema
-from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.loading import load_experiment, preset_names, preset_path, presets
 from metaloom.search_spaces.reading.document import read_yaml
-from metaloom.search_spaces.reading.presets import preset_names, preset_path, presets
 from metaloom.search_spaces.resolve import baseline, defaults, resolve, searched_knobs
 
 EXPECTED = {
