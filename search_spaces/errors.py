@@ -1,4 +1,4 @@
-"""What is wrong with an experiment: every problem, each with its place and what to write instead."""
+"""The problems of an experiment, each with its place and what to write instead."""
 
 import sys
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class InputProblem:
 
     @property
     def line(self) -> int:
-        """The line of the file, for sorting; those that come from no file are last."""
+        """The line of the file, for sorting; problems without a file come last."""
         last = self.origin.rpartition(":")[2]
         return int(last) if last.isdecimal() else sys.maxsize
 
@@ -73,10 +73,8 @@ class Problems:
 
     def origin(self, path: Path) -> str:
         """Return where the path, or its nearest parent, was given."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.origins:
-                return self.origins[path[:length]]
-        return ""
+        parents = (path[:length] for length in range(len(path), -1, -1))
+        return next((self.origins[parent] for parent in parents if parent in self.origins), "")
 
     def __len__(self) -> int:
         return len(self.found)

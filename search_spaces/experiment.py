@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from metaloom.search_spaces.consistency import check_consistency
 from metaloom.search_spaces.errors import ExperimentError, Path, Problems
@@ -19,8 +19,7 @@ from metaloom.search_spaces.sections.space import Space, describe, parse_space
 from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
 from metaloom.search_spaces.validation import validation_problems
 
-# what may change without changing any trial's result
-NOT_IN_FINGERPRINT = ("trials", "time_budget_s", "concurrency", "retries")
+NOT_IN_FINGERPRINT = {"trials", "time_budget_s", "concurrency", "retries"}  # they change no trial's result
 DEFAULT_NAME = "search"
 # Version 1, of metaloom 0.1, keeps the slots that a solver does not use; version 2 leaves them out.
 FIRST_FINGERPRINT_VERSION, FINGERPRINT_VERSION = 1, 2
@@ -29,17 +28,14 @@ FIRST_FINGERPRINT_VERSION, FINGERPRINT_VERSION = 1, 2
 class Experiment(Settings):
     """Tasks, learner, inner, outer, search, resources and tracking.
 
-    ``tasks``, ``learner``, ``inner`` and ``outer`` are kept as given: any value in them may be a
-    knob; ``space`` is what they mean. From Python, a domain object stands for a search and
-    ``Learned(...)`` for a learned knob::
+    ``tasks``, ``learner``, ``inner`` and ``outer`` are kept as given: any value in them may be a knob; ``space`` is the
+    parsed form. From Python, a domain object is a search and ``Learned(...)`` a learned knob::
 
         Experiment(tasks="sinusoid", learner={"method": "maml", "update": {"rate": Real(0.001, 0.1, log=True)}})
 
     Raises:
         ExperimentError: It cannot run; the error holds every problem.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: Name = DEFAULT_NAME
     seed: int = Field(0, ge=0, lt=2**63)
@@ -52,31 +48,26 @@ class Experiment(Settings):
     tracking: Tracking = Tracking()
 
     _space: Space = PrivateAttr()
-    _document: dict[str, Any] = PrivateAttr()
-    _source_text: str = PrivateAttr("")
-    _origins: dict[Path, str] = PrivateAttr(default_factory=dict)
+    _document: Document = PrivateAttr()
 
     def __init__(self, **sections: Any) -> None:
-        document = {name: plain(value) for name, value in sections.items()}
-        problems = Problems()
-        self._build(document, problems)
-        if problems.found:
-            raise ExperimentError(problems.found)
+        self._build(Document({name: plain(value) for name, value in sections.items()}), FINGERPRINT_VERSION)
 
-    def _build(self, document: dict[str, Any], problems: Problems, version: int = FINGERPRINT_VERSION) -> None:
+    def _build(self, document: Document, version: int) -> None:
+        data, problems, valid = document.data, Problems(document.origins), True
         try:
-            super().__init__(**_with_strategies(document, problems))
-            search: SearchSettings | None = self.search
+            super().__init__(**_with_strategies(data, problems))
         except ValidationError as error:
-            validation_problems(error, document, type(self), problems)
-            search = None
-        space = parse_space(document, problems, stored=version == FIRST_FINGERPRINT_VERSION)
-        if search is None:
-            return
-        check_consistency(space, search, self.resources, problems)
+            validation_problems(error, data, type(self), problems)
+            valid = False
+        space = parse_space(data, problems, stored=version == FIRST_FINGERPRINT_VERSION)
+        if valid:
+            check_consistency(space, self.search, self.resources, problems)
+        if problems.found:
+            raise ExperimentError(problems.found, document.source)
         if not self.search.objectives:
             objectives = (Objective.model_validate(f"validation_{task_kind(space.tasks).metric}"),)
-            object.__setattr__(self, "search", search.model_copy(update={"objectives": objectives}))
+            object.__setattr__(self, "search", self.search.model_copy(update={"objectives": objectives}))
         self._space, self._document = space, document
 
     @classmethod
@@ -85,52 +76,47 @@ class Experiment(Settings):
 
         Args:
             document: Raw values and where each was given.
-            fingerprint_version: How it is read: as when a stored search began.
+            fingerprint_version: The version that reads it: of a stored search, the one with which it began.
 
         Raises:
             ExperimentError: With the origin of every problem.
         """
-        problems = Problems(document.origins)
         experiment = cls.__new__(cls)
-        experiment._build(document.data, problems, fingerprint_version)
-        if problems.found:
-            raise ExperimentError(problems.found, document.source)
-        experiment._source_text, experiment._origins = document.text, document.origins
+        experiment._build(document, fingerprint_version)
         return experiment
 
     @property
     def space(self) -> Space:
-        """What the sections mean: trees of fixed, searched and learned knobs."""
+        """The sections as trees of fixed, searched and learned knobs."""
         return self._space
 
     @property
     def source_text(self) -> str:
         """The file's text as given, or YAML of what was given from Python."""
-        return self._source_text or self.to_yaml()
+        return self._document.text or self.to_yaml()
 
     def origin(self, path: Path) -> str:
         """Return where a field, or its nearest parent, was given: ``search.yaml:12``; empty for Python objects."""
-        return Problems(self._origins).origin(path) if path else ""
+        return Problems(self._document.origins).origin(path) if path else ""
 
     @property
     def document(self) -> dict[str, Any]:
         """The plain values as given, overrides included: ``Experiment(**document)`` is the same experiment."""
-        return copy.deepcopy(self._document)
+        return copy.deepcopy(self._document.data)
 
     def to_yaml(self) -> str:
         """Write what was given, overrides included, as YAML that reads back as the same experiment."""
-        return yaml.dump(self._document, Dumper=CoreDumper, sort_keys=False, default_flow_style=None)
+        return yaml.dump(self._document.data, Dumper=CoreDumper, sort_keys=False, default_flow_style=None)
 
     def fingerprint(self) -> str:
         """Return a digest of all that could change a trial's result.
 
-        It covers what the file means, defaults and recipes included; not its wording, nor the name,
-        the resources, the tracking, the number of trials and the budgets.
+        It covers the values, with defaults and recipes; not their spelling, nor the name, the resources, the tracking,
+        the number of trials and the budgets.
         """
-        search = self.search.model_dump(mode="json", exclude=set(NOT_IN_FINGERPRINT))
+        search = self.search.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         meaning = {"seed": self.seed, "space": describe(self._space), "search": search}
-        text = json.dumps(meaning, sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _with_strategies(document: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
@@ -138,11 +124,8 @@ def _with_strategies(document: Mapping[str, Any], problems: Problems) -> dict[st
     search = document.get("search", {})
     if not isinstance(search, Mapping):
         return dict(document)
-    catalogues = {"sampler": sampler_catalogue(), "scheduler": scheduler_catalogue()}
-    chosen = {
-        name: parse_strategy(
-            catalogue, search.get(name, catalogue.fixed), Place(("search", name), f"search.{name}"), problems
-        )
-        for name, catalogue in catalogues.items()
-    }
+    chosen: dict[str, Any] = {}
+    for name, catalogue in {"sampler": sampler_catalogue(), "scheduler": scheduler_catalogue()}.items():
+        place = Place(("search", name), f"search.{name}")
+        chosen[name] = parse_strategy(catalogue, search.get(name, catalogue.fixed), place, problems)
     return {**document, "search": {**search, **chosen}}

@@ -1,7 +1,7 @@
 """A JSON Schema of the experiment file, for editors: generated from the registries, so never out of date."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from metaloom.learners import METHODS, InnerConfig
@@ -24,32 +24,27 @@ def json_schema() -> Schema:
     schema = Experiment.model_json_schema()
     definitions = schema.setdefault("$defs", {})
     learner = _learner_schema()
-    definitions["Learner"] = {"anyOf": [learner, {"enum": list(METHODS)}, _choice({"$ref": "#/$defs/Learner"})]}
+    definitions["Learner"] = {"anyOf": [learner, {"enum": list(METHODS)}, _choice(_reference("learner"))]}
     slots = {name: _component_schema(catalogue, name) for name, catalogue in slot_catalogues().items()}
-    definitions |= {_title(name): slot for name, slot in slots.items()}
+    definitions |= {name.capitalize(): slot for name, slot in slots.items()}
     definitions["Hypergradient"] = _component_schema(estimator_catalogue(), HYPERGRADIENT)
     properties = schema["properties"]
     properties["tasks"] = _component_schema(task_catalogue(), None)
-    properties["learner"] = {"$ref": "#/$defs/Learner"}
+    properties["learner"] = _reference("learner")
     properties["inner"] = _object(InnerConfig)
     old = {name: {"deprecated": True, **_knob(fields_of(OuterConfig)[new])} for name, new in OLD_NAMES.items()}
-    properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: {"$ref": "#/$defs/Hypergradient"}, **old})
-    search = definitions["SearchSettings"]["properties"]
-    search["sampler"] = _strategy_schema(sampler_catalogue())
-    search["scheduler"] = _strategy_schema(scheduler_catalogue())
+    properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: _reference(HYPERGRADIENT), **old})
+    search = {"sampler": _strategy_schema(sampler_catalogue()), "scheduler": _strategy_schema(scheduler_catalogue())}
+    definitions["SearchSettings"]["properties"] |= search
     _allow_shorthands(definitions)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Metaloom experiment"}
 
 
-def _title(slot: str) -> str:
-    return slot.capitalize()
-
-
 def _learner_schema() -> Schema:
-    slots: Schema = {name: {"$ref": f"#/$defs/{_title(name)}"} for name in slot_catalogues()}
+    slots: Schema = {name: _reference(name) for name in slot_catalogues()}
     summaries = [{"const": name, "description": recipe.summary} for name, recipe in METHODS.items()]
     method = {"anyOf": [{"oneOf": summaries}, _choice({"enum": list(METHODS)}), {"type": "null"}]}
-    return {"type": "object", "properties": {METHOD: method, **slots}, "additionalProperties": False}
+    return _closed(**{METHOD: method, **slots})
 
 
 def _component_schema(catalogue: Catalogue, name: str | None) -> Schema:
@@ -63,37 +58,41 @@ def _component_schema(catalogue: Catalogue, name: str | None) -> Schema:
         settings = _object(catalogue.configs[catalogue.learned])
         options += [{"const": LEARN}, _one(LEARN, settings)]
     if name is not None:
-        options.append(_choice({"$ref": f"#/$defs/{_title(name)}"}))
+        options.append(_choice(_reference(name)))
     if name is not None and catalogue.combined:
-        options.append({"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/{_title(name)}"}})
+        options.append({"type": "array", "minItems": 1, "items": _reference(name)})
     return {"anyOf": options}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name.capitalize()}"}
 
 
 def _object(
     config: type,
     extra: Mapping[str, Schema] | None = None,
     required: list[str] | None = None,
-    knob: Callable[[Field], Schema] | None = None,
+    *,
+    searchable: bool = True,
 ) -> Schema:
-    properties = {name: (knob or _knob)(field) for name, field in fields_of(config).items()}
-    needed = [name for name, field in fields_of(config).items() if field.default is MISSING]
-    schema: Schema = {
-        "type": "object",
-        "description": inspect.cleandoc(config.__doc__ or ""),
-        "properties": {**(extra or {}), **properties},
-        "additionalProperties": False,
-    }
+    fields = fields_of(config).items()
+    properties = {name: _knob(one) if searchable else _with_default(_literal(one), one) for name, one in fields}
+    needed = [name for name, field in fields if field.default is MISSING]
+    schema = {**_closed(**(extra or {}), **properties), "description": inspect.cleandoc(config.__doc__ or "")}
     return {**schema, "required": [*(required or []), *needed]} if required or needed else schema
 
 
+def _closed(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
 def _one(key: str, schema: Schema) -> Schema:
-    return {"type": "object", "properties": {key: schema}, "required": [key], "additionalProperties": False}
+    return {**_closed(**{key: schema}), "required": [key]}
 
 
 def _choice(member: Schema) -> Schema:
     several = {"type": "array", "minItems": 1, "items": member}
-    given = {"type": "object", "properties": {"options": several, "default": {}}, "required": ["options"]}
-    return _one(SEARCH, {"anyOf": [several, {**given, "additionalProperties": False}]})
+    return _one(SEARCH, {"anyOf": [several, {**_closed(options=several, default={}), "required": ["options"]}]})
 
 
 def _knob(field: Field) -> Schema:
@@ -106,22 +105,15 @@ def _knob(field: Field) -> Schema:
         modes.append({"const": SEARCH})
     if field.word is not None:
         parts = {"type": "array", "items": {"enum": list(field.word.options)}, "minItems": 1}
-        given = {"length": {"enum": sorted(field.word.lengths)}, "parts": parts, "default": {"type": "string"}}
-        modes.append(_one(SEARCH, {"type": "object", "properties": given, "additionalProperties": False}))
+        length = {"enum": sorted(field.word.lengths)}
+        modes.append(_one(SEARCH, _closed(length=length, parts=parts, default={"type": "string"})))
     if set(field.types) & {int, float} and not field.options:
         number = {"type": "number" if float in field.types else "integer"}
-        ends = {"low": number, "high": number, "default": number, "log": {"type": "boolean"}}
-        modes.append(_one(SEARCH, {"type": "object", "properties": ends, "additionalProperties": False}))
+        modes.append(_one(SEARCH, _closed(low=number, high=number, default=number, log={"type": "boolean"})))
     if field.learnable and isinstance(field.domain, Real):
-        settings = {"start": {}, "per": {"anyOf": [{"enum": list(field.domain.per)}, {"type": "object"}]}}
-        learned = {"type": ["object", "null"], "properties": settings, "additionalProperties": False}
-        modes += [{"const": LEARN}, _one(LEARN, learned)]
+        per = {"anyOf": [{"enum": list(field.domain.per)}, {"type": "object"}]}
+        modes += [{"const": LEARN}, _one(LEARN, {**_closed(start={}, per=per), "type": ["object", "null"]})]
     return _with_default({"anyOf": modes}, field)
-
-
-def _fixed(field: Field) -> Schema:
-    """Describe a field that is neither searched nor learned."""
-    return _with_default(_literal(field), field)
 
 
 def _with_default(schema: Schema, field: Field) -> Schema:
@@ -153,7 +145,7 @@ def _allow_shorthands(definitions: Schema) -> None:
 def _strategy_schema(catalogue: Catalogue) -> Schema:
     """Describe a sampler or scheduler: a kind's name alone, or a kind with its settings, all fixed."""
     kinds = [
-        _object(config, {catalogue.key: {"const": kind}}, required=[catalogue.key], knob=_fixed)
+        _object(config, {catalogue.key: {"const": kind}}, required=[catalogue.key], searchable=False)
         for kind, config in catalogue.configs.items()
     ]
     none = [{"type": "null"}] if "none" in catalogue.configs else []

@@ -16,8 +16,9 @@ from metaloom.learners import InnerConfig
 from metaloom.learners.component import NoConfig
 from metaloom.learners.domains import Real
 from metaloom.learners.errors import shown
-from metaloom.learners.fields import MISSING, Field, fields_of
+from metaloom.learners.fields import MISSING, NOUNS, fields_of
 from metaloom.learners.outer import HYPERGRADIENT, OuterConfig
+from metaloom.search_spaces.json_schema import ENDS, TYPES
 from metaloom.search_spaces.knobs.components import Catalogue
 from metaloom.search_spaces.sections.learner_space import slot_catalogues
 from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue
@@ -27,26 +28,26 @@ from metaloom.search_spaces.sections.strategies import sampler_catalogue, schedu
 BEGIN, END = "<!-- settings: written by metaloom.search_spaces.settings_page -->", "<!-- end of the settings -->"
 HEAD = "| setting | meaning | allowed | default | searched in | learned per |\n|---|---|---|---|---|---|"
 ATTRIBUTE = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n {8,}.*)*)", flags=re.M)
-WORDS = {
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "a text",
-    "boolean": "true or false",
-    "object": "a mapping",
-    "null": "null",
-}
+WORDS = {**{TYPES[kind]: noun for kind, noun in NOUNS.items()}, "object": "a mapping", "null": "null"}
 STRATEGIES = ("sampler", "scheduler")  # of the search section: they have tables of their own
 
 
 def tables() -> str:
     """Return all tables, as Markdown."""
-    parts = [_catalogue("tasks", task_catalogue())]
-    parts += [_catalogue(f"learner.{slot}", catalogue) for slot, catalogue in slot_catalogues().items()]
-    parts += [_section("inner", InnerConfig), _section("outer", OuterConfig)]
-    parts += [_catalogue(f"outer.{HYPERGRADIENT}", estimator_catalogue())]
-    parts += [_model("search", SearchSettings, without=STRATEGIES), _model("search.warm_start", WarmStart)]
-    parts += [_catalogue("search.sampler", sampler_catalogue()), _catalogue("search.scheduler", scheduler_catalogue())]
-    return "\n\n".join([*parts, _model("resources", Resources), _model("tracking", Tracking)])
+    parts = {
+        "tasks": _catalogue(task_catalogue()),
+        **{f"learner.{slot}": _catalogue(catalogue) for slot, catalogue in slot_catalogues().items()},
+        "inner": _fields(InnerConfig),
+        "outer": _fields(OuterConfig),
+        f"outer.{HYPERGRADIENT}": _catalogue(estimator_catalogue()),
+        "search": _model(SearchSettings),
+        "search.warm_start": _model(WarmStart),
+        "search.sampler": _catalogue(sampler_catalogue()),
+        "search.scheduler": _catalogue(scheduler_catalogue()),
+        "resources": _model(Resources),
+        "tracking": _model(Tracking),
+    }
+    return "\n\n".join("\n".join([f"### `{place}`", "", HEAD, *rows]) for place, rows in parts.items())
 
 
 def with_tables(page: str) -> str:
@@ -56,26 +57,17 @@ def with_tables(page: str) -> str:
     return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
 
 
-def _catalogue(place: str, catalogue: Catalogue) -> str:
-    rows = [HEAD]
+def _catalogue(catalogue: Catalogue) -> Iterator[str]:
     for kind, config in catalogue.configs.items():
-        default = " (where nothing is said)" if kind == catalogue.fixed else ""
-        rows += [_row(f"**{kind}**{default}", _summary(config)), *_fields(config)]
-    return "\n".join([f"### `{place}`", "", *rows])
+        default = " (the default)" if kind == catalogue.fixed else ""
+        yield from [_row(f"**{kind}**{default}", _summary(config)), *_fields(config)]
 
 
-def _section(place: str, config: type) -> str:
-    return "\n".join([f"### `{place}`", "", HEAD, *_fields(config)])
-
-
-def _model(place: str, model: type[BaseModel], without: tuple[str, ...] = ()) -> str:
+def _model(model: type[BaseModel]) -> Iterator[str]:
     schema, meanings = model.model_json_schema()["properties"], _meanings(model)
-    rows = [
-        _row(f"`{name}`", meanings.get(name, ""), _allowed(one), _shown_default(one.get("default", MISSING)))
-        for name, one in schema.items()
-        if name not in without
-    ]
-    return "\n".join([f"### `{place}`", "", HEAD, *rows])
+    for name, one in schema.items():
+        if name not in STRATEGIES:
+            yield _row(f"`{name}`", meanings.get(name, ""), _allowed(one), _shown_default(one.get("default", MISSING)))
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
@@ -89,8 +81,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"a list, each {_allowed(schema['items'])}"
     text = WORDS.get(schema.get("type", ""), "any value")
-    names = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    ends = " and ".join(f"{word} {schema[name]}" for name, word in names.items() if name in schema)
+    words = zip(ENDS, ("at least", "above", "at most", "below"), strict=True)
+    ends = " and ".join(f"{word} {schema[name]}" for name, word in words if name in schema)
     return f"{text}, {ends}" if ends else text
 
 
@@ -99,14 +91,10 @@ def _fields(config: type) -> Iterator[str]:
     for name, field in fields_of(config).items():
         learned = ", ".join(field.domain.per) if field.learnable and isinstance(field.domain, Real) else ""
         bounds = f", {field.bounds}" if str(field.bounds) and not field.options else ""
-        allowed = field.allowed() + bounds
-        yield _row(f"`{name}`", meanings.get(name, ""), allowed, _shown_default(field.default), _range(field), learned)
-
-
-def _range(field: Field) -> str:
-    if field.domain is None:
-        return ""
-    return f"{field.domain.low:g} to {field.domain.high:g}" + (", log" if field.domain.log else "")
+        allowed, searched = field.allowed() + bounds, ""
+        if field.domain is not None:
+            searched = f"{field.domain.low:g} to {field.domain.high:g}" + (", log" if field.domain.log else "")
+        yield _row(f"`{name}`", meanings.get(name, ""), allowed, _shown_default(field.default), searched, learned)
 
 
 def _shown_default(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""pydantic's errors in the words of every other problem: path, what was given, what is allowed."""
+"""pydantic's errors, rewritten like every other problem: path, what was given, what is allowed."""
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -22,21 +22,21 @@ def validation_problems(
         problems: Collects them.
     """
     for one in error.errors(include_url=False):
-        path = _path_in(document, one["loc"])
-        problems.add(path, _message(dict(one), model))
+        problems.add(_path_in(document, one["loc"]), _message(dict(one), model))
 
 
 def _path_in(document: Any, loc: tuple[int | str, ...]) -> Path:
     """Drop what pydantic adds to a path (the tags of unions), keeping what the document has and a missing last key."""
     path: list[int | str] = []
-    here = document
+    value = document
     for position, part in enumerate(loc):
-        inside = isinstance(here, Mapping) and part in here
-        inside = inside or (isinstance(here, list) and isinstance(part, int) and part < len(here))
-        if inside:
-            here = here[part]
+        keys: Container[Any] = (
+            value if isinstance(value, Mapping) else range(len(value) if isinstance(value, list) else 0)
+        )
+        if part in keys:
+            value = value[part]
             path.append(part)
-        elif position == len(loc) - 1 and isinstance(here, Mapping):
+        elif position == len(loc) - 1 and isinstance(value, Mapping):
             path.append(part)
     return tuple(path)
 
@@ -51,10 +51,6 @@ def _message(error: dict[str, Any], model: type[BaseModel]) -> str:
             return f"got {given}; give a mapping of its settings: {', '.join(_allowed_keys(model, error['loc']))}"
         case "missing":
             return "not given, and has no default"
-        case "union_tag_invalid":
-            return unknown("kind", context["tag"], [tag.strip(" '") for tag in context["expected_tags"].split(",")])
-        case "union_tag_not_found":
-            return f"got {given}; give a kind's name, or a mapping with the key kind"
         case "literal_error":
             allowed = [option.strip(" '") for option in context["expected"].replace(" or ", ",").split(",")]
             return unknown("option", error["input"], allowed)
@@ -70,19 +66,11 @@ def _message(error: dict[str, Any], model: type[BaseModel]) -> str:
 
 def _allowed_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the model that pydantic was looking at."""
-    here: list[type[BaseModel]] = [model]
+    models: list[type[BaseModel]] = [model]
     for part in loc:
-        if isinstance(part, int):
-            continue
-        tagged = [one for one in here if "kind" in one.model_fields and one.model_fields["kind"].default == part]
-        below = [
-            nested
-            for one in here
-            if part in one.model_fields
-            for nested in _models(one.model_fields[str(part)].annotation)
-        ]
-        here = tagged or below or here
-    return sorted({name for one in here for name in one.model_fields})
+        fields = [one.model_fields[part] for one in models if isinstance(part, str) and part in one.model_fields]
+        models = [nested for field in fields for nested in _models(field.annotation)] or models
+    return sorted({name for one in models for name in one.model_fields})
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -1,7 +1,7 @@
 """Components: what fills a slot, a task source, an estimator; each a kind with its own settings.
 
-A component is given as its kind's name, as a mapping of settings (with the key ``kind`` where it
-is not the default's), as ``learn``, or as ``{search: [...]}`` over several of these.
+A component is given as its kind's name, as a mapping of settings (with the key ``kind`` where it is not the default's),
+as ``learn``, or as ``{search: [...]}`` over several of these.
 """
 
 import re
@@ -17,17 +17,9 @@ from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.declarations import given_default, parse_knob
 from metaloom.search_spaces.knobs.sampling import CORNERS, resolve_node
+from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.labels import label_of, labels_of, members, note_repeated
-from metaloom.search_spaces.reading.nodes import (
-    Alternatives,
-    Fixed,
-    LearnedKnob,
-    Node,
-    Place,
-    Section,
-    Several,
-    walk_nodes,
-)
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section
 
 FIELD_AND_ITEM = re.compile(r"(\w+)(?:\[(\d+)\])?:?")
 
@@ -78,9 +70,8 @@ def expand(
         label: parse(member, place.option((*place.path, *path), label))
         for label, member, (_, path) in zip(labels, raws, found, strict=True)
     }
-    readable = len(problems) == before
-    path = (*place.path, *found[0][1][:-1])
-    note_repeated(raws, labels, path, problems, tuple(options.values()) if readable else ())
+    nodes = tuple(options.values()) if len(problems) == before else ()
+    note_repeated(raws, labels, (*place.path, *found[0][1][:-1]), problems, nodes)
     default = labels[0]
     if isinstance(settings, Mapping) and "default" in settings:
         default = given_default(settings["default"], raws, labels, place, problems, key)
@@ -89,10 +80,11 @@ def expand(
 
 def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> Node:
     """Parse what stands in a slot, under the recipe's settings; problems are noted."""
-    alternatives = expand(
-        raw, catalogue.key, place, problems, lambda member, at: parse_component(catalogue, member, at, problems)
-    )
-    if alternatives is not None:
+
+    def parse(member: Any, at: Place) -> Node:
+        return parse_component(catalogue, member, at, problems)
+
+    if (alternatives := expand(raw, catalogue.key, place, problems, parse)) is not None:
         return alternatives
     if isinstance(raw, list) and all(isinstance(member, str | Mapping) for member in raw):
         return _several(catalogue, raw, place, problems)
@@ -124,11 +116,11 @@ def _several(catalogue: Catalogue, raw: list[Any], place: Place, problems: Probl
         return Fixed(None)
     at = [place.option((*place.path, index), str(index)) for index in range(len(raw))]
     members = [parse_component(catalogue, member, one, problems) for member, one in zip(raw, at, strict=True)]
-    return Several(place, tuple(members))
+    return tree.Several(place, tuple(members))
 
 
 def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any] | None:
-    """Write any shorthand as a mapping of settings; None where it is none."""
+    """Write any shorthand as a mapping of settings; None if it is none, which is noted."""
     if raw is MISSING:
         return {}
     if raw == LEARN or (isinstance(raw, Mapping) and set(raw) == {LEARN}):
@@ -137,29 +129,23 @@ def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) 
             return None
         settings = raw[LEARN] if isinstance(raw, Mapping) else {}
         if not isinstance(settings, Mapping | None):
-            told = f"got {shown(settings)}; give a mapping of the {catalogue.noun}'s settings, or the word learn alone"
-            problems.add((*place.path, LEARN), told)
+            advice = f"give a mapping of the {catalogue.noun}'s settings, or the word learn alone"
+            problems.add((*place.path, LEARN), f"got {shown(settings)}; {advice}")
             return None
         raw = {catalogue.key: catalogue.learned, **(settings or {})}
     if raw == SEARCH or (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
         kinds = ", ".join(list(catalogue.configs)[:3])
         problems.add(place.path, f"a whole component has no range: list the kinds, such as {{search: [{kinds}]}}")
         return None
-    if isinstance(raw, str):
-        return {catalogue.key: raw}
-    if isinstance(raw, Mapping):
-        return dict(raw)
+    if isinstance(raw, str | Mapping):
+        return {catalogue.key: raw} if isinstance(raw, str) else dict(raw)
     problems.add(place.path, f"got {shown(raw)}; give the {catalogue.noun}'s name or a mapping of its settings")
     return None
 
 
 def _why_not_learned(catalogue: Catalogue) -> str:
-    knobs = [
-        f"{kind}.{name}"
-        for kind, config in catalogue.configs.items()
-        for name, f in fields_of(config).items()
-        if f.learnable
-    ]
+    settings = [(kind, field) for kind, config in catalogue.configs.items() for field in fields_of(config).values()]
+    knobs = [f"{kind}.{field.name}" for kind, field in settings if field.learnable]
     advice = f"; learn one of its settings ({', '.join(knobs)})" if knobs else "; fix it or search it"
     return f"no {catalogue.noun} is learned as a whole{advice}"
 
@@ -178,12 +164,12 @@ def parse_settings(
     A setting that was given under another name, by ``spelt``, has its place and the name of its knob from that.
     """
     config = catalogue.configs[kind]
-    known, before = fields_of(config), len(problems)
+    fields, before = fields_of(config), len(problems)
     for name in settings:
-        if name not in known:
+        if name not in fields:
             problems.add((*place.path, name), _unknown_setting(catalogue, kind, name))
     nodes: dict[str, Node] = {}
-    for name, one in known.items():
+    for name, one in fields.items():
         fallback = base.get(name, one.default)
         nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(spelt.get(name, name)), problems)
     section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
@@ -200,19 +186,18 @@ def _unknown_setting(catalogue: Catalogue, kind: str, name: str) -> str:
 
 
 def _check_values(config: type, section: Section, key: str, problems: Problems) -> None:
-    """Build the configuration at the default and at the ends of what is searched: it checks itself at birth.
+    """Build the configuration, which checks itself, at the default and at the ends of what is searched.
 
-    What it says of the whole at some of them only, such as of a mixture all of whose searched coefficients are 0, is
-    no fault of the space: a trial that is suggested just that fails with these words.
+    An error about the whole configuration that occurs at some of these points only, such as of a mixture all of whose
+    searched coefficients are 0, is no error of the space: a trial that samples such a point fails with this message.
     """
     complaints = []
     for suggest in CORNERS:
         values = resolve_node(section, suggest, {})
         values.pop(key, None)
-        complaints.append(construct(config, values))
+        complaints.append(_complaint(config, values))
     placed = [_placed(one, section) for one in complaints if one is not None]
-    everywhere = None not in complaints
-    wrong = [one for one in placed if everywhere or one[0] != section.place.path]
+    wrong = [one for one in placed if None not in complaints or one[0] != section.place.path]
     if wrong:
         problems.add(*wrong[0])
 
@@ -223,15 +208,11 @@ def _placed(complaint: str, section: Section) -> tuple[Path, str]:
     An item of a list is one too: ``learner.augmentation.operations[1]: no ...``.
     """
     place, _, message = complaint.partition(" ")
+    path = section.place.path
     found = FIELD_AND_ITEM.fullmatch(place.rpartition(".")[2])
-    name = found[1] if found else ""
-    if (
-        found
-        and name in section.fields
-        and place.startswith(tuple(part for part in section.place.path[:1] if isinstance(part, str)))
-    ):
-        return (*section.place.path, name, *([int(found[2])] if found[2] else [])), message
-    return section.place.path, complaint.removeprefix(f"{section.place.name}: ")
+    if found and found[1] in section.fields and place.startswith(str(path[0]) if path else ()):
+        return (*path, found[1], *([int(found[2])] if found[2] else [])), message
+    return path, complaint.removeprefix(f"{section.place.name}: ")
 
 
 def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
@@ -242,20 +223,20 @@ def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
         learns: Kind to whether it brings meta-knowledge of its own.
     """
     whole = [section.place.name] if learns.get(section.kind, False) else []
-    return whole + [node.place.name for node in walk_nodes(section) if isinstance(node, LearnedKnob)]
+    return whole + [node.place.name for node in tree.walk_nodes(section) if isinstance(node, tree.LearnedKnob)]
 
 
-def _learned_value(resolved: Any) -> Any:
-    """Turn a resolved learned knob back into the object a configuration holds; pass all else through."""
+def _as_held(resolved: Any) -> Any:
+    """Return a resolved value as a configuration holds it."""
     if isinstance(resolved, Mapping) and LEARN in resolved:
         return Learned(**resolved[LEARN])
     return tuple(resolved) if isinstance(resolved, list) else resolved
 
 
-def construct(config: type, values: Mapping[str, Any]) -> str | None:
-    """Build a configuration from resolved values; return its complaint, or None."""
+def _complaint(config: type, values: Mapping[str, Any]) -> str | None:
+    """Build a configuration from resolved values; return the text of its error, or None."""
     try:
-        config(**{name: _learned_value(value) for name, value in values.items()})
+        config(**{name: _as_held(value) for name, value in values.items()})
     except (BadInput, ValueError) as error:
         return str(error)
     return None

@@ -1,13 +1,12 @@
 """A knob in its three modes: fixed, searched or learned, by one word.
 
-``0.4`` fixes a value; ``{search: {low: 0.01, high: 1, log: true}}`` or ``{search: [0.1, 0.4]}``
-searches it (``search`` alone: in the field's own range); ``{learn: {start: 0.1, per: layer}}``
-learns it (``learn`` alone: from the field's default). The options of a search may be knobs
-themselves, and so may a learned knob's start.
+``0.4`` fixes a value; ``{search: {low: 0.01, high: 1, log: true}}`` or ``{search: [0.1, 0.4]}`` searches it (``search``
+alone: in the field's own range); ``{learn: {start: 0.1, per: layer}}`` learns it (``learn`` alone: from the field's
+default). The options of a search may be knobs themselves, and so may a learned knob's start.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,17 +14,11 @@ from metaloom.learners.domains import Int, Learned, Real, Word
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
 from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
-from metaloom.search_spaces.reading.nodes import (
-    Alternatives,
-    Fixed,
-    LearnedKnob,
-    Node,
-    Place,
-    Searched,
-    Section,
-    Spelling,
-)
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place
+
+OF_LEARNED = ("start", "per")
 
 
 def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
@@ -45,12 +38,10 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
     raw = _as_written(raw)
     if field.mapping:
         return _parse_mapping(field, raw, place, problems)
-    if raw == SEARCH and SEARCH not in field.options:
-        raw = {SEARCH: {}}
-    if raw == LEARN and LEARN not in field.options:
-        raw = {LEARN: {}}
+    if raw in (SEARCH, LEARN) and raw not in field.options:
+        raw = {raw: {}}
     if not isinstance(raw, Mapping):
-        return _fixed(field, raw, place, problems)
+        return Fixed(_literal_or_none(field, raw, place, problems))
     if set(raw) == {SEARCH}:
         return _searched(field, raw[SEARCH], fallback, place, problems)
     if set(raw) == {LEARN}:
@@ -68,20 +59,28 @@ def _wrong(problems: Problems, path: Path, message: str) -> Node:
     return Fixed(None)
 
 
+def _refuse_others(
+    given: Iterable[str], allowed: Sequence[str], noun: str, path: Path, problems: Problems, also: Sequence[str] = ()
+) -> None:
+    for key in given:
+        if key not in allowed:
+            problems.add((*path, key), unknown(noun, key, (*allowed, *also)))
+
+
 def _parse_mapping(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
-    """Parse a mapping of names to values of any type: each is fixed, or searched where it says so."""
+    """Parse a mapping of names to values of any type, each fixed or searched."""
     if not isinstance(raw, Mapping):
         return _wrong(problems, place.path, f"got {shown(raw)}; give {field.allowed()}")
     nodes: dict[str, Node] = {}
     for name, value in raw.items():
-        if isinstance(value, Mapping) and not set(value) & {SEARCH, LEARN}:
-            nodes[name] = _parse_mapping(field, value, place.at(name), problems)
-        elif isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
+            nodes[name] = Fixed(value)
+        elif set(value) & {SEARCH, LEARN}:
             anything = Field(name, (bool, int, float, str), nullable=True)
             nodes[name] = parse_knob(anything, value, MISSING, place.at(name), problems)
         else:
-            nodes[name] = Fixed(value)
-    return Section(place, "", nodes)
+            nodes[name] = _parse_mapping(field, value, place.at(name), problems)
+    return tree.Section(place, "", nodes)
 
 
 def _as_written(raw: Any) -> Any:
@@ -89,13 +88,6 @@ def _as_written(raw: Any) -> Any:
     if isinstance(raw, Learned):
         return {LEARN: {key: value for key, value in vars(raw).items() if value is not None}}
     return list(raw) if isinstance(raw, tuple) else raw
-
-
-def _fixed(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
-    try:
-        return Fixed(literal(field, raw))
-    except Unfit as error:
-        return _wrong(problems, (*place.path, *error.path), str(error))
 
 
 def _number(fallback: Any) -> float | int | None:
@@ -112,31 +104,26 @@ def _middle(domain: Real | Int) -> float | int:
 
 
 def _searched(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
-    here = place.within(SEARCH)
-    if isinstance(raw, Mapping) and "options" in raw:
-        return _options(field, raw["options"], raw, fallback, place, problems)
+    path = place.within(SEARCH).path
     if isinstance(raw, list):
         return _options(field, raw, {}, fallback, place, problems)
     if not isinstance(raw, Mapping):
-        return _wrong(
-            problems, here.path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options"
-        )
+        return _wrong(problems, path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
+    if "options" in raw:
+        return _options(field, raw["options"], raw, fallback, place, problems)
     if field.domain is None and not raw and field.options:
         return _options(field, list(field.options), {}, fallback, place, problems)
     if field.word is not None:
         return _spelling(field.word, raw, fallback, place, problems)
     if not set(field.types) & {int, float} or field.options:
-        allowed = f"a list of options, each {field.allowed()}"
-        return _wrong(problems, here.path, f"{place.path[-1]} has no range: give {allowed}")
+        return _wrong(problems, path, f"{place.path[-1]} has no range: give a list of options, each {field.allowed()}")
     return _range(field, raw, fallback, place, problems)
 
 
 def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
     """Parse ``{length: 6, parts: [skip, conv3]}``: so many choices in a row, each among the parts given."""
     here, before = place.within(SEARCH), len(problems)
-    for key in raw:
-        if key not in ("length", "parts", "default"):
-            problems.add((*here.path, key), unknown("part of a search", key, ("length", "parts", "options", "default")))
+    _refuse_others(raw, ("length", "parts", "default"), "part of a search", here.path, problems, also=("options",))
     length_field = Field("length", (int,), options=tuple(sorted(word.lengths)))
     parts_field = Field("parts", items=Field("parts", (str,), options=word.options))
     length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"), problems)
@@ -155,14 +142,12 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, p
     chosen = defaults if fits else [word.default if word.default in parts else parts[0]] * length
     names = [f"{place.name}.{word.part}{index}" for index in range(length)]
     spelt = tuple(Alternatives(name, options, default) for name, default in zip(names, chosen, strict=True))
-    return Spelling(spelt, word.separator)
+    return tree.Spelling(spelt, word.separator)
 
 
 def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
     here, before = place.within(SEARCH), len(problems)
-    for key in raw:
-        if key not in ("low", "high", "log", "default"):
-            problems.add((*here.path, key), unknown("part of a range", key, ("low", "high", "log", "default")))
+    _refuse_others(raw, ("low", "high", "log", "default"), "part of a range", here.path, problems)
     own = field.domain
     if own is None and not {"low", "high"} <= set(raw):
         problems.add(here.path, f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
@@ -175,7 +160,22 @@ def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, pr
     log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), here.at("log"), problems)
     if len(problems) > before:
         return Fixed(None)
-    return _number_knob(ends["low"], ends["high"], log, plain, raw, fallback, place, problems)
+    low, high = ends["low"], ends["high"]
+    if not low < high:
+        advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
+        return _wrong(problems, here.path, f"low must be below high, got low {low} and high {high}; {advice}")
+    if log and low <= 0:
+        advice = "raise low or drop log: true"
+        return _wrong(problems, here.path, f"a log range must start above 0, got low {low}; {advice}")
+    default = _number(fallback)
+    if "default" in raw:
+        default = _literal_or_none(plain, raw["default"], here.at("default"), problems)
+        if default is not None and not low <= default <= high:
+            problems.add((*here.path, "default"), f"got {default}; allowed: from {low} to {high}")
+    domain: Real | Int = Real(low, high, log=log) if float in field.types else Int(low, high, log=log)
+    if default is None or not low <= default <= high:
+        default = _middle(domain)
+    return tree.Searched(place.name, domain, float(default) if isinstance(domain, Real) else int(default))
 
 
 def _literal_or_none(field: Field, raw: Any, place: Place, problems: Problems) -> Any:
@@ -186,43 +186,11 @@ def _literal_or_none(field: Field, raw: Any, place: Place, problems: Problems) -
         return None
 
 
-def _number_knob(
-    low: Any,
-    high: Any,
-    log: bool,
-    field: Field,
-    raw: Mapping[str, Any],
-    fallback: Any,
-    place: Place,
-    problems: Problems,
-) -> Node:
-    here = place.within(SEARCH)
-    if not low < high:
-        advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
-        return _wrong(problems, here.path, f"low must be below high, got low {low} and high {high}; {advice}")
-    if log and low <= 0:
-        return _wrong(
-            problems, here.path, f"a log range must start above 0, got low {low}; raise low or drop log: true"
-        )
-    whole = float not in field.types
-    domain: Real | Int = Int(low, high, log=log) if whole else Real(low, high, log=log)
-    default = _number(fallback)
-    if "default" in raw:
-        default = _literal_or_none(field, raw["default"], here.at("default"), problems)
-        if default is not None and not low <= default <= high:
-            problems.add((*here.path, "default"), f"got {default}; allowed: from {low} to {high}")
-    if default is None or not low <= default <= high:
-        default = _middle(domain)
-    return Searched(place.name, domain, int(default) if whole else float(default))
-
-
 def _options(
     field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any, place: Place, problems: Problems
 ) -> Node:
     here = place.within(SEARCH, "options") if settings else place.within(SEARCH)
-    for key in settings:
-        if key not in ("options", "default"):
-            problems.add((*place.path, SEARCH, key), unknown("part of a choice", key, ("options", "default")))
+    _refuse_others(settings, ("options", "default"), "part of a choice", place.within(SEARCH).path, problems)
     if not isinstance(raw, list) or not raw:
         return _wrong(problems, here.path, f"got {shown(raw)}; give a list of at least one option")
     labels, before = labels_of(raw), len(problems)
@@ -260,12 +228,12 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Prob
         settings = {"start": settings}
         here = place
     for key in settings:
-        if key not in ("start", "per"):
-            problems.add((*here.path, key), _unknown_in_learned(key))
+        if key not in OF_LEARNED:  # ``--set ...rate.lern.per`` puts a misspelt mode here too
+            noun, allowed = ("mode", (LEARN, SEARCH)) if meant_mode(key) else ("setting of a learned knob", OF_LEARNED)
+            problems.add((*here.path, key), unknown(noun, key, allowed))
     inherited = _as_written(fallback)
     inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
-    start = _number(fallback)
-    start = start if start is not None else _number(field.default)
+    start = next((one for one in map(_number, (fallback, field.default)) if one is not None), None)
     if start is None or (field.domain.positive and start <= 0):
         start = _middle(field.domain)
     start_field = Field("start", (float,), domain=field.domain)
@@ -275,11 +243,4 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Prob
     per_node = parse_knob(per_field, settings.get("per", MISSING), per, here.at("per"), problems)
     if field.domain.positive and isinstance(start_node, Fixed) and start_node.value == 0:
         problems.add((*here.path, "start"), f"{place.path[-1]} is learned as a logarithm: start above 0")
-    return LearnedKnob(place, start_node, per_node)
-
-
-def _unknown_in_learned(key: str) -> str:
-    """Describe a wrong key beside ``start`` and ``per``: there ``--set ...rate.lern.per`` puts a misspelt mode too."""
-    if meant_mode(key):
-        return unknown("mode", key, (LEARN, SEARCH))
-    return unknown("setting of a learned knob", key, ("start", "per"))
+    return tree.LearnedKnob(place, start_node, per_node)

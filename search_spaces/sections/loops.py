@@ -6,12 +6,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
-from metaloom.learners import ESTIMATORS, InnerConfig
+from metaloom.learners import ESTIMATORS, InnerConfig, plugins
 from metaloom.learners.errors import LearnerError, shown
 from metaloom.learners.fields import MISSING
 from metaloom.learners.hypergradients.auto import AutoConfig
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig, under_new_names
-from metaloom.learners.plugins import TASK_SOURCES as PLUGGED_SOURCES
 from metaloom.learners.plugins import load_plugins
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
 from metaloom.search_spaces.errors import Problems
@@ -26,9 +25,9 @@ SOURCE = "source"
 
 
 def task_catalogue() -> Catalogue:
-    """Return the task sources, those of installed plugins among them."""
-    load_plugins(PLUGGED_SOURCES)
-    return Catalogue("task source", dict(TASK_SOURCES.items()), key=SOURCE)
+    """Return the task sources, those of installed packages included."""
+    load_plugins(plugins.TASK_SOURCES)
+    return Catalogue("task source", TASK_SOURCES, key=SOURCE)
 
 
 def estimator_catalogue() -> Catalogue:
@@ -57,16 +56,16 @@ def task_kind(tasks: Node) -> TaskKind:
 
 def parse_inner(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Problems) -> Node:
     """Parse the inner section over a recipe's defaults."""
-    if not _is_mapping(raw, place, problems):
-        return Fixed(None)
+    if not isinstance(raw, Mapping):
+        return _no_mapping(raw, place, problems)
     catalogue = Catalogue("the inner loop", {"": InnerConfig}, key="")
     return parse_settings(catalogue, "", raw, recipe, place, problems)
 
 
 def parse_outer(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Problems) -> Node:
     """Parse the outer section over a recipe's defaults."""
-    if not _is_mapping(raw, place, problems):
-        return Fixed(None)
+    if not isinstance(raw, Mapping):
+        return _no_mapping(raw, place, problems)
     catalogue = Catalogue("the outer loop", {"": OuterConfig}, key="", also=(HYPERGRADIENT,))
     given = {name: value for name, value in raw.items() if name != HYPERGRADIENT}
     try:
@@ -87,12 +86,12 @@ def parse_outer(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Pro
 
 @cache
 def note_old_name(old: str, new: str) -> None:
-    """Note, once in a process, that a setting has another name now."""
+    """Warn, once in a process, that a setting has another name now."""
     logging.getLogger("metaloom").warning("%s is now called %s; the old name goes on being read", old, new)
 
 
 def under_searched_names(values: Mapping[str, T], knobs: Container[str]) -> dict[str, T]:
-    """Return values of knobs, each that was renamed under the one of its two names that is searched."""
+    """Return values of knobs; a renamed knob goes by the one of its two names that is searched."""
     other = {f"outer.{name}": f"outer.{twin}" for pair in OLD_NAMES.items() for name, twin in (pair, pair[::-1])}
     return {
         other[name] if name not in knobs and other.get(name, name) in knobs else name: value
@@ -100,7 +99,6 @@ def under_searched_names(values: Mapping[str, T], knobs: Container[str]) -> dict
     }
 
 
-def _is_mapping(raw: Any, place: Place, problems: Problems) -> bool:
-    if not isinstance(raw, Mapping):
-        problems.add(place.path, f"got {shown(raw)}; give a mapping of settings")
-    return isinstance(raw, Mapping)
+def _no_mapping(raw: Any, place: Place, problems: Problems) -> Node:
+    problems.add(place.path, f"got {shown(raw)}; give a mapping of settings")
+    return Fixed(None)

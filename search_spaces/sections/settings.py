@@ -5,16 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
 
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.metrics import Metric
@@ -104,11 +96,9 @@ class WarmStart(Settings):
 
 
 def _method_or_knobs(raw: Any) -> Any:
-    if not isinstance(raw, str | dict):
-        raise ValueError(
-            "give a method's name, a learner with its method, or a mapping of searched knobs to their values"
-        )
-    return raw
+    if isinstance(raw, str | dict):
+        return raw
+    raise ValueError("give a method's name, a learner with its method, or a mapping of searched knobs to their values")
 
 
 # a method's name; a learner, with its method; or values of searched knobs by their names, all others at their defaults
@@ -122,23 +112,24 @@ class SearchSettings(Settings):
         trials: How many.
         sampler: A kind and all its settings.
         scheduler: A kind and all its settings.
-        objectives: Metrics, each with its direction or alone; empty is accuracy, or loss where there is none.
+        objectives: Metrics, each with its direction or alone; empty is accuracy, or loss where there is none. The best
+            trial and the schedulers go by the first.
         constraints: Metrics with a `min`, a `max` or both, which the best trial must keep.
         warm_start: An earlier search in the same store; its name alone, or the mapping below.
         time_budget_s: Seconds after which no trial is begun, and running ones end at their next report.
         concurrency: Trials at a time; null is as many as the resources allow.
         baselines: Methods, learners or values of searched knobs, tested beside the best trial.
-        retries: How often a trial whose worker was lost is taken up again.
+        retries: How often a trial whose worker was lost is resumed.
     """
 
     trials: Count = 12
     sampler: dict[str, Any] = Field(default_factory=lambda: {"kind": "tpe"})  # from SAMPLERS
     scheduler: dict[str, Any] = Field(default_factory=lambda: {"kind": "none"})  # from SCHEDULERS
-    objectives: Annotated[tuple[Objective, ...], Strict(False)] = ()  # empty: accuracy, or loss in regression
+    objectives: Annotated[tuple[Objective, ...], Strict(False)] = ()
     constraints: Annotated[tuple[Constraint, ...], Strict(False)] = ()
     warm_start: WarmStart | None = None
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
-    concurrency: Count | None = None  # null: as many as the resources allow
+    concurrency: Count | None = None
     baselines: Annotated[tuple[Baseline, ...], Strict(False)] = ()
     retries: Annotated[int, Field(ge=0, le=10)] = 2
 
@@ -157,7 +148,7 @@ class SearchSettings(Settings):
         given = {name: document[name] for name in cls.model_fields if document.get(name) is not None}
         try:
             return cls.model_validate(given)
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             problems = Problems()
             validation_problems(error, given, cls, problems)
             raise ExperimentError(problems.found, "the search section") from error
@@ -184,7 +175,7 @@ class Resources(Settings):
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
     threads: Count = 1
-    memory: Count | None = None  # bytes; a text such as 2GB is read
+    memory: Count | None = None
     perturbation_workers: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("memory", mode="before")
@@ -216,7 +207,7 @@ class Tracking(Settings):
         episodes: Whether the episodes' Parquet parts are logged as artifacts.
     """
 
-    uri: str | None = None  # null: SQLite in the store
-    experiment: str | None = None  # null: the search's name
-    artifacts: str | None = None  # null: a folder in the store
-    episodes: bool = True  # log the episodes' Parquet parts as artifacts
+    uri: str | None = None
+    experiment: str | None = None
+    artifacts: str | None = None
+    episodes: bool = True

@@ -1,16 +1,15 @@
-"""What proposes trials and what stops them early: registries of kinds that declare their settings and their needs.
+"""Samplers and schedulers: registries of kinds that declare their settings and their needs.
 
-The kinds themselves stand in ``metaloom.orchestrator``, above this folder, and in installed packages: the plugin
-doors bring them here, so that an experiment is checked against all of them.
+The kinds are in ``metaloom.orchestrator``, above this folder, and in installed packages. They are loaded as plugins, so
+that an experiment is checked against all of them.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from metaloom.learners import plugins
 from metaloom.learners.errors import shown
 from metaloom.learners.fields import LEARN, SEARCH
-from metaloom.learners.plugins import SAMPLERS as SAMPLER_GROUP
-from metaloom.learners.plugins import SCHEDULERS as SCHEDULER_GROUP
 from metaloom.learners.plugins import load_plugins
 from metaloom.learners.registry import Registry
 from metaloom.search_spaces.errors import Problems
@@ -61,31 +60,31 @@ SCHEDULERS: Registry[type[SchedulerKind]] = Registry("scheduler")
 
 
 def samplers() -> Mapping[str, type[SamplerKind]]:
-    """Return the samplers by name, those of installed packages among them."""
-    load_plugins(SAMPLER_GROUP)
+    """Return the samplers by name, those of installed packages included."""
+    load_plugins(plugins.SAMPLERS)
     return SAMPLERS
 
 
 def schedulers() -> Mapping[str, type[SchedulerKind]]:
-    """Return the schedulers by name, those of installed packages among them."""
-    load_plugins(SCHEDULER_GROUP)
+    """Return the schedulers by name, those of installed packages included."""
+    load_plugins(plugins.SCHEDULERS)
     return SCHEDULERS
 
 
 def takes_one_objective(sampler: str) -> str:
-    """Say that a sampler takes one objective, and which take several."""
+    """Return the error of a sampler that takes one objective, with those that take several."""
     several = [kind for kind, one in samplers().items() if not (one.one_objective or one.finite)]
     return f"{sampler} takes one objective; use {', '.join(several[:-1])} or {several[-1]} for several, or keep one"
 
 
 def sampler_catalogue() -> Catalogue:
     """Return what may propose trials."""
-    return Catalogue("sampler", dict(samplers().items()), fixed="tpe")
+    return Catalogue("sampler", samplers(), fixed="tpe")
 
 
 def scheduler_catalogue() -> Catalogue:
     """Return what may stop trials early."""
-    return Catalogue("scheduler", dict(schedulers().items()), fixed=NONE)
+    return Catalogue("scheduler", schedulers(), fixed=NONE)
 
 
 def parse_strategy(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def parse_strategy(catalogue: Catalogue, raw: Any, place: Place, problems: Probl
         problems: Collects what is wrong.
 
     Returns:
-        The kind and all its settings; the kind alone where problems were noted.
+        The kind and all its settings; the default kind alone if problems were noted.
     """
     raw, before = NONE if raw is None else raw, len(problems)
     for name, value in raw.items() if isinstance(raw, Mapping) else [("", raw)]:
