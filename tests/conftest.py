@@ -1,4 +1,4 @@
-"""What all tests share: one thread, helpers that other processes can import, and one Ray for each process."""
+"""What all tests share: one thread, helpers that other processes can import, MLflow's database, and one Ray for each."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from tests.support.databases import share_mlflow_database
+
 if TYPE_CHECKING:
     from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
 ROOT = str(Path(__file__).resolve().parents[1])
 
 torch.set_num_threads(1)
+share_mlflow_database()
 if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     # the scripts that the fault tests start, and Ray's workers, import tests.support by name
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH", "")]))

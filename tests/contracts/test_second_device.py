@@ -69,18 +69,18 @@ def test_the_device_refuses_what_a_gpu_refuses(apart: Executor) -> None:
     apart.submit(check_what_the_device_refuses).result()
 
 
-def episodes_for(learner: Learner, task: TaskShape) -> list[Episode]:
-    numbers = range(1 if learner.online else 2)
+def episodes_for(learner: Learner, task: TaskShape, count: int) -> list[Episode]:
+    numbers = range(1 if learner.online else count)
     can_be_learned = task.kind == "classification" or bool(task.environment)
     return [learnable(task, number) if can_be_learned else episode_of(task, number) for number in numbers]
 
 
-def all_that_it_does(make: Callable[[], Built], device: torch.device) -> dict[str, Any]:
+def all_that_it_does(make: Callable[[], Built], device: torch.device, count: int) -> dict[str, Any]:
     """Take an outer step and what follows it, and return every number of it, back on the CPU."""
     learner, task = make()
     phi, state = begun(learner)
     phi, state = {name: one.to(device) for name, one in phi.items()}, state.mapped(lambda one: one.to(device))
-    episodes = [one.to(device, torch.float64) for one in episodes_for(learner, task)]
+    episodes = [one.to(device, torch.float64) for one in episodes_for(learner, task, count)]
     seen = learner.meta_step(phi, state, episodes, seeded(0))
     moved = learner.advance(phi, seen.state, episodes, seeded(0))
     first = episodes[0]
@@ -97,8 +97,8 @@ def all_that_it_does(make: Callable[[], Built], device: torch.device) -> dict[st
     return {name: one.detach().cpu() for name, one in found.items()} | numbers | {"objective": objective}
 
 
-def check(make: Callable[..., Built], *settings: Any) -> None:
-    cpu, device = second_device().on_both(lambda where: all_that_it_does(lambda: make(*settings), where))
+def check(make: Callable[..., Built], *settings: Any, episodes: int = 1) -> None:
+    cpu, device = second_device().on_both(lambda where: all_that_it_does(lambda: make(*settings), where, episodes))
     assert cpu.keys() == device.keys()
     for name, expected in cpu.items():
         torch.testing.assert_close(device[name], expected, rtol=ROUNDING, atol=ROUNDING, equal_nan=True, msg=name)
@@ -139,7 +139,7 @@ def by_strategy(strategy: str, network: Mapping[str, Any]) -> Built:
 @pytest.mark.parametrize("network", [SMALL, CONV], ids=lambda network: str(network["kind"]))
 @pytest.mark.parametrize("strategy", ["loop", "vmap", "traced"])
 def test_a_strategy(apart: Executor, strategy: str, network: Mapping[str, Any]) -> None:
-    apart.submit(check, by_strategy, strategy, network).result()
+    apart.submit(check, by_strategy, strategy, network, episodes=2).result()
 
 
 # a name: the task's settings, the learner's, and what else the outer section has
@@ -154,14 +154,14 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 def whole_trial(name: str, folder: Path, cache: Path, device: torch.device) -> dict[str, Any]:
     """Run a trial that is taken up again from its checkpoint, test it, and adapt its bundle to an episode."""
     tasks, learner, outer = TRIALS[name]
-    section = {"steps": 4, "meta_batch": 1, "validate_every": 2, "validation_episodes": 3, **outer}
+    section = {"steps": 4, "meta_batch": 1, "validate_every": 2, "validation_episodes": 2, **outer}
     config = TrialConfig("test", 0, 7, tasks, learner, outer=section)
     Trial(config, folder / "trial", cache=cache).advance()
     trial = Trial(config, folder / "trial", cache=cache)
     while not trial.finished:
         trial.advance()
     assert trial.last_report is not None
-    tested = evaluate_trial(folder / "trial", cache=cache, episodes=5)
+    tested = evaluate_trial(folder / "trial", cache=cache, episodes=2)
     bundle = load_bundle(write_bundle(folder / "trial", folder / "bundle", origin={}, evaluation=tested))
     episode = open_source(tasks, seed=7, cache=cache).episode("test", 0).episode
     predicted = bundle.adapt(episode.support_x.numpy(), episode.support_y.numpy()).predict(episode.query_x.numpy())

@@ -19,10 +19,11 @@ from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS
+from tests.support.processes import Process
 
 SMALL = [
     *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
-    *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6"),
+    *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6", "--set", "outer.strategy=loop"),
 ]
 SHOW = {"name", "state", "tracking_uri", "experiment_id", "parent_run_id", "objectives", "best", "trials"}
 TRIAL = {"id", "state", "value", "interval", "episodes", "knobs", "steps", "seconds", "run_id", "error"}
@@ -398,10 +399,7 @@ def test_with_json_the_command_that_resumes_is_told_on_stderr(tmp_path: Path) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_ended_by_a_signal_says_so_in_its_document(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "metaloom", "check", "five-kinds", "--json", "--store", str(tmp_path / "s")]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
-    )
+    process = Process("-m", "metaloom", "check", "five-kinds", "--json", "--store", str(tmp_path / "s"))
     while not _catches(process.pid, signal.SIGTERM):
         time.sleep(0.01)
     process.send_signal(number)
@@ -412,11 +410,6 @@ def test_a_command_ended_by_a_signal_says_so_in_its_document(number: signal.Sign
     assert errors.splitlines()[-1] == f"metaloom: {text}"
 
 
-def _default_signals() -> None:
-    """Where the tests run in a shell's background, their children would ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _catches(pid: int, number: signal.Signals) -> bool:
     """Say whether a process has a handler for a signal."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -424,21 +417,11 @@ def _catches(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-def searching(store: Path, *more: str) -> "subprocess.Popen[str]":
+def searching(store: Path, *more: str) -> Process:
     """Begin a long trial of a search and wait for its first report."""
     changes = ["--set", "outer.steps=150", "--set", "outer.validate_every=5", "--set", "outer.validation_episodes=4"]
-    command = [
-        sys.executable,
-        "-m",
-        "metaloom.orchestrator.command_line.cli",
-        "search",
-        "quick",
-        "--executor",
-        "inline",
-        *changes,
-    ]
-    command += ["--trials", "1", "--store", str(store), *more]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["-m", "metaloom.orchestrator.command_line.cli", "search", "quick", "--executor", "inline", *changes]
+    process = Process(*command, "--trials", "1", "--store", str(store), *more)
     journal = store / "searches" / "quick" / records.JOURNAL_FILE
     deadline = time.monotonic() + 100
     while not (journal.exists() and _reports(journal)):

@@ -3,10 +3,9 @@
 import json
 import os
 import re
+import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from metaloom.workers.records.journal import Event
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import read_config
 from metaloom.workers.scoring import mean_interval
+from tests.support import processes
+from tests.support.databases import copy_mlflow_database
 
 FILE = """\
 tasks: {source: sinusoid, shots: 5, queries: 5}
@@ -32,7 +33,7 @@ learner:
   method: maml
   architecture: {kind: mlp, hidden: [8]}
   update: {rate: {search: {low: 0.001, high: 0.05, log: true}}, steps: 1}
-outer: {steps: 4, meta_batch: 2, validate_every: 2, validation_episodes: 4, test_episodes: 6}
+outer: {steps: 4, meta_batch: 2, validate_every: 2, validation_episodes: 4, test_episodes: 6, strategy: loop}
 search: {trials: 2, sampler: random}
 tracking: {uri: "sqlite:///%s"}
 """
@@ -58,7 +59,24 @@ class KilledError(BaseException):
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "sine.yaml"
     path.write_text(FILE % (tmp_path / "mlflow.db"))
+    copy_mlflow_database(tmp_path / "mlflow.db")
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the finished search ``first``, which was not interrupted; for reading."""
+    folder = tmp_path_factory.mktemp("finished")
+    copy_mlflow_database(folder / "mlflow.db")
+    (folder / "sine.yaml").write_text(FILE % (folder / "mlflow.db"))
+    search(folder / "sine.yaml", store=folder / "store", executor="inline", name="first")
+    return folder / "store"
+
+
+@pytest.fixture
+def begun(finished: Path, tmp_path: Path) -> Path:
+    """A store with the finished search ``first``."""
+    return Path(shutil.copytree(finished, tmp_path / "store"))
 
 
 def state_of(store: Path, name: str) -> SearchRecord:
@@ -107,7 +125,7 @@ def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: P
 
 
 def test_the_baselines_of_the_sine_preset_are_all_tested(tmp_path: Path) -> None:
-    overrides = ["outer.steps=2", "outer.meta_batch=2", "outer.test_episodes=20"]
+    overrides = ["outer.steps=2", "outer.meta_batch=2", "outer.test_episodes=20", "outer.strategy=loop"]
     summary = train("sinusoid-maml", store=tmp_path / "store", overrides=overrides)
     assert [one["method"] for one in summary.baselines] == ["fine_tuning, update=sgd", "joint_pretraining"]
 
@@ -145,7 +163,6 @@ def test_a_baseline_that_trains_on_other_samples_is_asked_the_same(tmp_path: Pat
         "learner": {"method": "cross_entropy", "architecture": {"kind": "mlp", "hidden": [8]}},
         "outer": {"steps": 20, "validate_every": 20},
         "search": {"trials": 1, "baselines": [{"tasks.train_on": "meta"}, {"tasks.train_on": "both"}]},
-        "tracking": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
     }
     search(experiment, store=tmp_path / "store", executor="inline")
     summary = search_summary(tmp_path / "store", "digits")
@@ -158,31 +175,29 @@ def test_a_baseline_that_trains_on_other_samples_is_asked_the_same(tmp_path: Pat
         assert (told["mean"], *told["interval"]) == pytest.approx((mean, low, high)) and told["episodes"] == 5
 
 
-def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, file: Path) -> None:
-    search(file, store=tmp_path / "whole", executor="inline")
+def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, file: Path, finished: Path) -> None:
     with pytest.raises(KilledError):
         search(file, store=tmp_path / "cut", executor="inline", progress=CutAfter(2))
     with pytest.raises(KilledError):
         resume("sine", tmp_path / "cut", progress=CutAfter(1))
     summary = resume("sine", tmp_path / "cut")
     assert summary.state == "finished"
-    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(tmp_path / "whole", "sine"))
+    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(finished, "first"))
 
 
 @pytest.mark.parametrize("executor", ["inline", "ray"])
-def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, executor: str) -> None:
-    search(file, store=tmp_path / "whole", executor="inline")
+def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, finished: Path, executor: str) -> None:
     with pytest.raises(KilledError):
         search(file, store=tmp_path / "cut", executor="inline", progress=CutAfter(1))
     trial = Store(tmp_path / "cut").folder("sine") / "trials" / "0000"
     (newest,) = (trial / records.CHECKPOINTS_FOLDER).glob("*.safetensors")
     newest.write_bytes(b"")
-    command = [sys.executable, "-m", "metaloom", "resume", "sine", "--executor", executor]
-    done = subprocess.run([*command, "--store", str(tmp_path / "cut")], capture_output=True, text=True, check=True)
+    command = ["-m", "metaloom", "resume", "sine", "--executor", executor]
+    done = processes.run(*command, "--store", str(tmp_path / "cut"), check=True)
     assert "trial 0: checkpoint 1 is damaged" in done.stderr and "started again from step 0" in done.stderr
     first, second = search_summary(tmp_path / "cut", "sine")["trials"]
     assert first["warnings"][-1] == "no checkpoint is left: started again from step 0" and not second["warnings"]
-    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(tmp_path / "whole", "sine"))
+    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(finished, "first"))
 
 
 def test_a_resume_after_the_file_changed_says_what_changed(tmp_path: Path, file: Path) -> None:
@@ -247,17 +262,10 @@ def test_train_takes_defaults_and_says_so(tmp_path: Path, file: Path) -> None:
     assert trial.origin == "defaults" and trial.state == records.FINISHED
 
 
-def test_a_warm_start_takes_the_best_of_an_earlier_search(tmp_path: Path, file: Path) -> None:
-    search(file, store=tmp_path / "store", executor="inline", name="first")
-    search(
-        file,
-        store=tmp_path / "store",
-        executor="inline",
-        name="second",
-        overrides=["search.warm_start={search: first, trials: 1}"],
-        trials=1,
-    )
-    first, second = state_of(tmp_path / "store", "first"), state_of(tmp_path / "store", "second")
+def test_a_warm_start_takes_the_best_of_an_earlier_search(begun: Path, file: Path) -> None:
+    warm = ["search.warm_start={search: first, trials: 1}"]
+    search(file, store=begun, executor="inline", name="second", overrides=warm, trials=1)
+    first, second = state_of(begun, "first"), state_of(begun, "second")
     best = ranking.best(first)
     assert best is not None
     assert second.trials[0].params == best.params and second.trials[0].origin == f"warm_start:first/{best.number}"
@@ -274,32 +282,29 @@ def test_a_warm_start_takes_a_knob_recorded_under_its_old_name(tmp_path: Path, f
     assert second["outer.meta_batch"] == first["outer.tasks"]
 
 
-def test_what_a_warm_start_cannot_take_is_said(tmp_path: Path, file: Path) -> None:
-    search(file, store=tmp_path / "store", executor="inline", name="first", trials=1)
+def test_what_a_warm_start_cannot_take_is_said(begun: Path, file: Path) -> None:
     elsewhere = ["learner.update.rate={search: {low: 0.5, high: 0.6}}", "search.warm_start=first"]
-    summary = search(file, overrides=elsewhere, store=tmp_path / "store", executor="inline", trials=1)
+    summary = search(file, overrides=elsewhere, store=begun, executor="inline", trials=1)
     (note,) = summary.notes
     assert "warm_start leaves out values that this search cannot take" in note
     assert re.search(r"learner\.update\.rate \(0\.\d+ is outside its range here\)", note)
     fixed = ["learner.update.rate=0.01", "search.warm_start=first"]
-    summary = search(file, overrides=fixed, store=tmp_path / "store", executor="inline", trials=1)
+    summary = search(file, overrides=fixed, store=begun, executor="inline", trials=1)
     assert "learner.update.rate (no searched knob here)" in summary.notes[0]
 
 
-def test_a_warm_start_from_no_search_names_its_place(tmp_path: Path, file: Path) -> None:
-    search(file, store=tmp_path / "store", executor="inline", name="first", trials=1)
+def test_a_warm_start_from_no_search_names_its_place(begun: Path, file: Path) -> None:
     with pytest.raises(
         BadInput, match=r"^--set search\.warm_start=frist: search\.warm_start: no search is named 'frist'"
     ):
-        search(file, overrides=["search.warm_start=frist"], store=tmp_path / "store", executor="inline")
+        search(file, overrides=["search.warm_start=frist"], store=begun, executor="inline")
 
 
-def test_a_name_in_use_is_refused_and_one_from_the_files_name_is_numbered(tmp_path: Path, file: Path) -> None:
-    search(file, store=tmp_path / "store", executor="inline", trials=1, name="mine")
-    with pytest.raises(BadInput, match=r"exists already.*metaloom resume mine.*--name"):
-        search(file, store=tmp_path / "store", executor="inline", name="mine")
-    assert search(file, store=tmp_path / "store", executor="inline", trials=1).name == "sine"
-    assert search(file, store=tmp_path / "store", executor="inline", trials=1).name == "sine-2"
+def test_a_name_in_use_is_refused_and_one_from_the_files_name_is_numbered(begun: Path, file: Path) -> None:
+    with pytest.raises(BadInput, match=r"exists already.*metaloom resume first.*--name"):
+        search(file, store=begun, executor="inline", name="first")
+    assert search(file, store=begun, executor="inline", trials=1).name == "sine"
+    assert search(file, store=begun, executor="inline", trials=1).name == "sine-2"
 
 
 @pytest.mark.parametrize("name", ["../evil", "/abs", "a/b", ".hidden", "", "x" * 81, "a\nb"])
