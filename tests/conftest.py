@@ -1,4 +1,4 @@
-"""What all tests share: one thread, helpers that other processes can import, MLflow's database, and one Ray for each."""
+"""What all tests share: one thread, helpers that other processes can import, MLflow's database, one Ray a process."""
 
 import os
 from collections.abc import Iterator
