@@ -14,6 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ from metaloom.orchestrator.executors.ray_cluster import environment as ray_envir
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
-from metaloom.orchestrator.tracking.outbox import Deferred
 from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.workers.records import names as records
 from metaloom.workers.records.trial import Report, TrialConfig
@@ -118,9 +118,11 @@ def timed_search(
     director = search(store / "searches" / name, trials, outer)
     started = time.perf_counter()
     database = store / "optuna.db"
-    optuna = Deferred("optuna", lambda: OptunaProjection(database, search=name, settings=director.settings))
+    optuna = partial(OptunaProjection, database, search=name, settings=director.settings)
     folder = director.journal.folder
-    outboxes = start_projections(folder, store=store, tracking={}, warn=print, others=[optuna]) if record else None
+    outboxes = (
+        start_projections(folder, store=store, tracking={}, warn=print, others={"optuna": optuna}) if record else None
+    )
     RayExecutor(Interruption(), connection).run(director, open_timed, concurrency=2)
     director.end()
     ran = time.perf_counter() - started

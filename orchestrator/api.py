@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metaloom.orchestrator.director import SearchProgress
+from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
-from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.study import build_sampler
 from metaloom.orchestrator.proposing.warm_start import left_out, starts
-from metaloom.orchestrator.reading import Source, read_experiment
+from metaloom.orchestrator.reading import Source, read_experiment, with_network
+from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.resume import resume
-from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.scheduling.base import build_scheduler
+from metaloom.orchestrator.session import run_session
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
 from metaloom.orchestrator.summary import SearchSummary
-from metaloom.orchestrator.trust import with_network
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.records import names as records
@@ -73,9 +74,10 @@ def search(
     given = {"search.trials": trials, "search.time_budget_s": time_budget_s, "seed": seed}
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
     loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
-    created = _created(loaded, Store(store), changes, _path(experiment))
+    home = Store(store)
+    created = _created(loaded, home, changes, experiment)
     notes = left_out(loaded, created["warm_start"])
-    return _create_and_run(loaded, created, options, Store(store), name, progress, notes, trust_code=trust_code)
+    return _create_and_run(loaded, created, options, home, name, progress, notes, trust_code=trust_code)
 
 
 def train(
@@ -95,34 +97,26 @@ def train(
     """Run one trial; a searched knob takes its default, which a note reports. Arguments and errors: see ``search``."""
     options = RunOptions(executor, address, 1, insecure_cluster)
     changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
-    if seed is not None:
-        changes.append(f"seed={seed}")
+    changes += [] if seed is None else [f"seed={seed}"]
     loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
-    created = _created(loaded, Store(store), changes, _path(experiment))
+    home = Store(store)
+    created = _created(loaded, home, changes, experiment)
     chosen = resolve(loaded, defaults(loaded)).knobs
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
-    notes = []
-    if chosen:
-        noun = "knob" if len(chosen) == 1 else "knobs"
-        values = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
-        notes.append(f"{len(chosen)} searched {noun} took the default: {values}")
+    values = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
+    noun = "knob" if len(chosen) == 1 else "knobs"
+    notes = [f"{len(chosen)} searched {noun} took the default: {values}"] if chosen else []
     return _create_and_run(
-        loaded, created, options, Store(store), name, progress, notes, defaults_alone=True, trust_code=trust_code
+        loaded, created, options, home, name, progress, notes, defaults_alone=True, trust_code=trust_code
     )
 
 
-def _path(experiment: Source) -> Path | None:
-    """Return the experiment's file; None if it is no file."""
-    if isinstance(experiment, str | Path) and Path(experiment).is_file():
-        return Path(experiment).absolute()
-    return None
-
-
-def _created(experiment: Experiment, store: Store, changes: Sequence[str], path: Path | None) -> dict[str, Any]:
+def _created(experiment: Experiment, store: Store, changes: Sequence[str], source: Source) -> dict[str, Any]:
     """Return the payload of the search's first event; raises BadInput if the search cannot run."""
     settings = experiment.search
     build_sampler(settings)
     build_scheduler(settings.scheduler)
+    is_file = isinstance(source, str | Path) and Path(source).is_file()
     return {
         "experiment": {**experiment.document, "search": settings.model_dump(mode="json")},
         "seed": experiment.seed,
@@ -132,7 +126,7 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], path:
         "trials": settings.trials,
         "settings": settings.to_document(),
         "warm_start": starts(experiment, store),
-        "file": None if path is None else str(path),
+        "file": str(Path(str(source)).absolute()) if is_file else None,
         "overrides": list(changes),
     }
 
@@ -149,9 +143,6 @@ def _create_and_run(
     defaults_alone: bool = False,
     trust_code: bool,
 ) -> SearchSummary:
-    from metaloom.orchestrator.rehearsal import rehearse  # torch: only after the experiment has been validated
-    from metaloom.orchestrator.session import run_session
-
     if name is not None:
         checked_name(name)
     with home.taken_back():
@@ -159,21 +150,12 @@ def _create_and_run(
         if name is not None and home.has(name):
             home.new_folder(name)  # raises, before the data are prepared
         data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone, trust_code=trust_code)
-    folder = _new_folder(home, experiment, name, created["file"])
+    file = created["file"]  # a name that comes from it gets a number if it is in use; a chosen name must be free
+    numbered = name is None and (file is None or Path(file).stem == experiment.name)
+    folder = home.new_folder(home.free_name(experiment.name) if numbered else name or experiment.name)
     with writer_lock(folder):
         with explained(folder):
             (folder / records.EXPERIMENT_FILE).write_text(experiment.source_text)
-        journal = Journal(folder)
-        try:
+        with Journal(folder) as journal:
             journal.append(records.SEARCH_CREATED, {**created, "data": data, "options": options.__dict__})
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
-        finally:
-            journal.close()
-
-
-def _new_folder(store: Store, experiment: Experiment, name: str | None, file: str | None) -> Path:
-    """Make the search's folder. A chosen name must be free; a name that comes from the file's gets a number."""
-    if name is not None:
-        return store.new_folder(name)
-    derived = file is None or Path(file).stem == experiment.name
-    return store.new_folder(store.free_name(experiment.name) if derived else experiment.name)

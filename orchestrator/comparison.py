@@ -1,5 +1,6 @@
 """The test of the best trial and the baselines on the same episodes, after the trials."""
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,14 @@ from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.hosting import open_trial
 from metaloom.orchestrator.interruption import Interruption
+from metaloom.orchestrator.results import trial_config
 from metaloom.orchestrator.store import Store
-from metaloom.orchestrator.trial_configs import trial_config
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name
-from metaloom.search_spaces.sections.settings import Baseline
 from metaloom.workers.pairing import paired_difference
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
+from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 
 BASELINES_FOLDER = "baselines"
@@ -34,43 +35,32 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
             lambda: _evaluate(directory, store, episodes), f"trial {number} could not be tested", interruption, notes
         )
         if evaluation is not None:
-            director.note(records.BEST_TESTED, {"trial": number, "evaluation": evaluation})
-    done = {baseline["method"] for baseline in director.state.baselines}
+            director.note(records.BEST_TESTED, trial=number, evaluation=evaluation)
+    done, folder = {baseline["method"] for baseline in director.state.baselines}, director.journal.folder
     for index, asked in enumerate(experiment.search.baselines):
         method = baseline_name(asked)
-        if method not in done:
-            trained = _Baseline(experiment, director, store, asked, index)
-            evaluation = _guarded(trained, f"baseline {method} could not be tested", interruption, notes)
-            if evaluation is not None:
-                difference = _difference(director, trained.directory)
-                result = {"method": method, "evaluation": evaluation, "best_better_by": difference}
-                director.note(records.BASELINE, result)
+        if method in done:
+            continue
+        number = -1 - index  # and so a seed, that no trial of the search has
+        resolved, seeds = baseline(experiment, asked), {"seed": director.seed, "seeds": director.seeds}
+        config = trial_config(resolved, search=folder.name, trial=number, **seeds)
+        directory = folder / BASELINES_FOLDER / REFUSED_IN_FOLDERS.sub("_", method)
+        train = functools.partial(_trained_and_tested, config, directory, store)
+        evaluation = _guarded(train, f"baseline {method} could not be tested", interruption, notes)
+        if evaluation is not None:
+            result = {"method": method, "evaluation": evaluation, "best_better_by": _difference(director, directory)}
+            director.note(records.BASELINE, **result)
     return notes
 
 
-class _Baseline:
-    """Trains a baseline as a trial of its own in ``directory``, and tests it."""
-
-    def __init__(self, experiment: Experiment, director: Director, store: Store, asked: Baseline, index: int) -> None:
-        resolved = baseline(experiment, asked)
-        name = REFUSED_IN_FOLDERS.sub("_", baseline_name(asked))
-        self._store, self.directory = store, director.journal.folder / BASELINES_FOLDER / name
-        self._config = trial_config(
-            resolved,
-            search=director.journal.folder.name,
-            trial=-1 - index,  # a number, and so a seed, that no trial of the search has
-            seed=director.seed,
-            seeds=director.seeds,
-        )
-
-    def __call__(self) -> dict[str, Any]:
-        """Train, from a checkpoint if there is one, and test."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        trial = open_trial(self._config, self.directory, cache=self._store.cache)
-        while not trial.finished:
-            trial.advance()
-        trial.close()
-        return _evaluate(self.directory, self._store, int(self._config.outer["test_episodes"]))
+def _trained_and_tested(config: TrialConfig, directory: Path, store: Store) -> dict[str, Any]:
+    """Train a baseline as a trial of its own, from a checkpoint if there is one, and test it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    trial = open_trial(config, directory, cache=store.cache)
+    while not trial.finished:
+        trial.advance()
+    trial.close()
+    return _evaluate(directory, store, int(config.outer["test_episodes"]))
 
 
 def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:

@@ -7,27 +7,33 @@ over the same journal continues where a killed one stopped.
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import Assignment, Message
-from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.samplers.base import Define
 from metaloom.orchestrator.proposing.study import Proposer
-from metaloom.orchestrator.results import problem_of, result_of, suggestion_of
+from metaloom.orchestrator.results import problem_of, result_of, trial_config
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, Exploit, Scheduler, Verdict, build_scheduler
-from metaloom.orchestrator.scheduling.exchange import take_over
-from metaloom.orchestrator.trial_configs import trial_config
+from metaloom.orchestrator.scheduling.population import take_over
 from metaloom.search_spaces.resolve import Resolved
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.paths import trial_directory
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report, TrialConfig
+
+
+class SearchProgress(Protocol):
+    """Receives every event after it is in the journal."""
+
+    def update(self, event: Event, state: SearchRecord) -> None:
+        """Show the event; ``state`` includes it."""
+        ...
 
 
 class Director:
@@ -71,12 +77,8 @@ class Director:
 
     def start(self) -> None:
         """Begin a session; trials that the last session left running wait to be resumed."""
-        abandoned = [
-            self._event(records.TRIAL_INTERRUPTED, trial.number, reason="the search was killed", lost=False)
-            for trial in self.state.in_state(records.RUNNING)
-        ]
         begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname())
-        self._record([*abandoned, begun])
+        self._record(*self._interrupted("the search was killed"), begun)
         self._copy_checkpoints()
 
     def next_trial(self, *, worker: str = "") -> Assignment | None:
@@ -85,8 +87,7 @@ class Director:
             self._stop_waiting("the time budget is spent")
             return None
         self._exchange()
-        waiting = self.state.in_state(records.WAITING)
-        ready = next((trial for trial in waiting if self.scheduler.may_start(self.state, trial)), None)
+        ready = next(self._ready(), None)
         while ready is None and self._may_propose():
             ready = self._propose()
         return None if ready is None else self._begin(ready, worker)
@@ -105,17 +106,14 @@ class Director:
     @property
     def may_begin(self) -> bool:
         """True if ``next_trial`` would return a trial now."""
-        if self._time_is_up():
-            return False
-        waiting = self.state.in_state(records.WAITING)
-        return self._may_propose() or any(self.scheduler.may_start(self.state, trial) for trial in waiting)
+        return not self._time_is_up() and (self._may_propose() or any(self._ready()))
 
     def hear(self, message: Message) -> bool:
         """Take a worker's message; return whether its trial goes on; raises BadEnvironment for a machine fault."""
         if message.report is not None:
             return self.report(message.trial, message.report, worker=message.worker) == CONTINUE
         if message.environment:
-            self._record([self._event(records.TRIAL_INTERRUPTED, message.trial, reason=message.problem, lost=False)])
+            self.note(records.TRIAL_INTERRUPTED, message.trial, reason=message.problem, lost=False)
             raise BadEnvironment(message.problem)
         self.failed(message.trial, message.problem, message.traceback)
         return False
@@ -126,7 +124,7 @@ class Director:
         if record.ended:
             return STOP
         if report.warnings:  # a separate event, because the report itself may be in the journal already
-            self._record([self._event(records.TRIAL_WARNED, trial, warnings=list(report.warnings))])
+            self.note(records.TRIAL_WARNED, trial, warnings=list(report.warnings))
         if record.reports and report.step <= record.step:
             return CONTINUE  # repeated after a damaged checkpoint: the journal has it already
         problem = problem_of(report, self.settings)
@@ -142,15 +140,14 @@ class Director:
             events.append(self._event(records.TRIAL_STOPPED, trial, **ending))
         elif verdict.action == PAUSE:
             events.append(self._event(records.TRIAL_INTERRUPTED, trial, reason=verdict.reason, lost=False))
-        self._record(events)
+        self._record(*events)
         return STOP if report.finished else verdict.action
 
     def failed(self, trial: int, problem: str, traceback: str) -> None:
         """Journal that a trial has failed; the search goes on."""
         record = self.state.trials[trial]
         if not record.ended:
-            failure = {"reason": problem, "traceback": traceback, "step": record.step}
-            self._record([self._event(records.TRIAL_FAILED, trial, **failure)])
+            self.note(records.TRIAL_FAILED, trial, reason=problem, traceback=traceback, step=record.step)
 
     def lost(self, trial: int, reason: str) -> None:
         """Journal that a trial's worker died: the trial waits to be resumed, or fails after too many losses."""
@@ -161,41 +158,46 @@ class Director:
             often = f" {record.lost + 1} times; the last time" if record.lost else ""
             self.failed(trial, f"its worker was lost{often}: {reason}", "")
         else:
-            self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)])
+            self.note(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)
 
     def set_aside(self, trial: int, reason: str) -> None:
         """Journal that a trial was interrupted through no fault of its own, and waits to be resumed."""
         if self.state.trials[trial].state == records.RUNNING:
-            self._record([self._event(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=False)])
+            self.note(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=False)
 
     def interrupt(self, reason: str) -> None:
         """End the session: running trials wait and the search is ``interrupted``. A second call has no effect."""
         if self.state.state == records.INTERRUPTED:
             return
-        waiting = [
-            self._event(records.TRIAL_INTERRUPTED, trial.number, reason=reason, lost=False)
-            for trial in self.state.in_state(records.RUNNING)
-        ]
-        self._record([*waiting, self._event(records.SEARCH_ENDED, None, state=records.INTERRUPTED, reason=reason)])
+        ended = self._event(records.SEARCH_ENDED, None, state=records.INTERRUPTED, reason=reason)
+        self._record(*self._interrupted(reason), ended)
 
     def end(self) -> None:
         """End the search: ``finished``, or ``failed`` if every trial has failed."""
         state = records.FINISHED if self.state.in_state(records.FINISHED, records.STOPPED) else records.FAILED
-        self._record([self._event(records.SEARCH_ENDED, None, state=state)])
+        self.note(records.SEARCH_ENDED, state=state)
 
-    def note(self, kind: str, payload: dict[str, Any], *, trial: int | None = None) -> None:
-        """Journal a result about the search: the test of its best trial, or of a baseline."""
-        self._record([self._event(kind, trial, **payload)])
+    def note(self, kind: str, trial: int | None = None, /, **payload: Any) -> None:
+        """Journal one event, of a trial or of the search."""
+        self._record(self._event(kind, trial, **payload))
 
     def directory(self, trial: int) -> Path:
         """Return a trial's directory."""
         return trial_directory(self.journal.folder, trial)
 
     def _begin(self, trial: TrialRecord, worker: str) -> Assignment:
-        attempt = trial.attempts + 1
-        self._record([self._event(records.TRIAL_STARTED, trial.number, attempt=attempt, worker=worker)])
+        self.note(records.TRIAL_STARTED, trial.number, attempt=trial.attempts + 1, worker=worker)
         assert trial.config is not None  # a trial without one has failed
         return Assignment(trial.config, self.directory(trial.number), trial.step if trial.reports else -1)
+
+    def _ready(self) -> Iterator[TrialRecord]:
+        """Yield the waiting trials that may go on now."""
+        waiting = self.state.in_state(records.WAITING)
+        return (trial for trial in waiting if self.scheduler.may_start(self.state, trial))
+
+    def _interrupted(self, reason: str) -> list[Event]:
+        running = self.state.in_state(records.RUNNING)
+        return [self._event(records.TRIAL_INTERRUPTED, one.number, reason=reason, lost=False) for one in running]
 
     def _may_propose(self) -> bool:
         return not self.exhausted and len(self.state.trials) < self.settings.trials
@@ -208,11 +210,18 @@ class Director:
             self.exhausted = True
             return None
         config = None if proposal.resolved is None else self._config(number, proposal.resolved)
-        events = [self._event(records.TRIAL_SUGGESTED, number, **suggestion_of(proposal, config))]
+        suggestion = {
+            "knobs": dict(proposal.params if proposal.resolved is None else proposal.resolved.knobs),
+            "config": None if config is None else config.to_json(),
+            "sampler": proposal.origin,
+            "params": proposal.params,
+            "distributions": proposal.distributions,
+        }
+        events = [self._event(records.TRIAL_SUGGESTED, number, **suggestion)]
         if config is None:
             failure = {"reason": proposal.problem, "traceback": "", "step": 0}
             events.append(self._event(records.TRIAL_FAILED, number, **failure))
-        self._record(events)
+        self._record(*events)
         return None if config is None else self.state.trials[number]
 
     def _config(self, number: int, resolved: Resolved) -> TrialConfig:
@@ -238,34 +247,26 @@ class Director:
 
     def _stop_waiting(self, reason: str) -> None:
         """Stop the waiting trials; a trial without a report has no value."""
-        events = []
         for trial in self.state.in_state(records.WAITING):
-            result = result_of(trial.reports[-1], self.settings) if trial.reports else {"value": None, "values": {}}
-            ending = {"step": trial.step, "reason": reason, **result}
-            events.append(self._event(records.TRIAL_STOPPED, trial.number, **ending))
-        if events:
-            self._record(events)
+            result = result_of(trial.last, self.settings) if trial.last else {"value": None, "values": {}}
+            self.note(records.TRIAL_STOPPED, trial.number, step=trial.step, reason=reason, **result)
 
     def _exchange(self) -> None:
         """Exchange checkpoints in the scheduler's population if a generation is complete."""
         exploits = self.scheduler.exploits(self.state, seed=self.seed)
         if exploits:
-            self._record([self._exploited(exploit) for exploit in exploits])
+            self._record(*map(self._exploited, exploits))
             self._copy_checkpoints()
 
     def _exploited(self, exploit: Exploit) -> Event:
         resolved = self._proposer.resolve_with(exploit.params)
-        return self._event(
-            records.TRIAL_EXPLOITED,
-            exploit.trial,
-            donor=exploit.donor,
-            step=exploit.step,
-            generation=exploit.generation,
-            params=dict(exploit.params),
-            distributions=self.state.trials[exploit.donor].distributions,
-            knobs=dict(resolved.knobs),
-            config=self._config(exploit.trial, resolved).to_json(),
-        )
+        payload = {
+            **{name: value for name, value in vars(exploit).items() if name != "trial"},
+            "distributions": self.state.trials[exploit.donor].distributions,
+            "knobs": dict(resolved.knobs),
+            "config": self._config(exploit.trial, resolved).to_json(),
+        }
+        return self._event(records.TRIAL_EXPLOITED, exploit.trial, **payload)
 
     def _copy_checkpoints(self) -> None:
         """Copy the donors' checkpoints. Repeated after a kill: no trial starts before all are copied."""
@@ -274,11 +275,11 @@ class Director:
                 donor = self.directory(int(trial.exploited["donor"]))
                 take_over(donor, self.directory(trial.number), generation=trial.generation)
 
-    def _event(self, event_kind: str, about: int | None, **payload: Any) -> Event:
-        return Event(0, self._clock(), about, event_kind, payload)
+    def _event(self, kind: str, trial: int | None, /, **payload: Any) -> Event:
+        return Event(0, self._clock(), trial, kind, payload)
 
-    def _record(self, events: Sequence[Event]) -> None:
-        """Append the events, then apply them as a replay would read them."""
+    def _record(self, *events: Event) -> None:
+        """Append the events in one transaction, then apply them as a replay would read them."""
         for event in self.journal.append_all(events):
             self.state.apply(event)
             self._proposer.apply(event)

@@ -32,10 +32,8 @@ def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
     summary = queries.search_summary(store, name)
     if trial == BEST:
         if summary["best"] is None:
-            why = without_best(summary).rstrip(".")
-            raise SearchError(
-                f"search '{name}' has no best trial: {why}; see: metaloom show {name}{store_option(store)}"
-            )
+            why = f"search '{name}' has no best trial: {without_best(summary).rstrip('.')}"
+            raise SearchError(f"{why}; see: metaloom show {name}{store_option(store)}")
         return dict(summary["best"])
     rows = {str(row["id"]): row for row in summary["trials"]}
     if trial not in rows:
@@ -69,12 +67,9 @@ def evaluate(
     if (Path(target) / records.MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
         bundle = load_bundle(target, trust_code=trust_code)
         return bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
-    name = str(target)
-    row = chosen_trial(folder, name, trial)
-    directory = queries.trial_folder(folder, name, row["id"])
-    return evaluate_trial(
-        directory, cache=cache, split=records.TEST, episodes=episodes, seed=seed, trust_code=trust_code
-    )
+    row = chosen_trial(folder, str(target), trial)
+    directory = queries.trial_folder(folder, str(target), row["id"])
+    return evaluate_trial(directory, cache=cache, episodes=episodes, seed=seed, trust_code=trust_code)
 
 
 def export(
@@ -105,19 +100,11 @@ def export(
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
     directory = queries.trial_folder(store, name, row["id"])
     asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
-    evaluation = None
+    cache, evaluation = store / records.CACHE_FOLDER, None
     if asked:
-        evaluation = evaluate_trial(
-            directory, cache=store / records.CACHE_FOLDER, episodes=asked, trust_code=trust_code
-        )
-    origin = _origin(store, name, row)
-    return write_bundle(directory, out, origin=origin, evaluation=evaluation, pictures=_pictures(directory))
-
-
-def _pictures(directory: Path) -> list[CardPicture]:
-    """Draw what a trial has learned, for its card."""
-    learned = pictures(read_knowledge(directory))
-    return [CardPicture(picture.name, picture.caption, png(picture.figure)) for picture in learned]
+        evaluation = evaluate_trial(directory, cache=cache, episodes=asked, trust_code=trust_code)
+    learned = [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(read_knowledge(directory))]
+    return write_bundle(directory, out, origin=_origin(store, name, row), evaluation=evaluation, pictures=learned)
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:

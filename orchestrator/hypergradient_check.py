@@ -1,15 +1,25 @@
 """``metaloom check``: validate an experiment, and compare each learned knob's hypergradient."""
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from metaloom.learners import build_learner
+from metaloom.learners.base import Learner
 from metaloom.orchestrator.reading import Source, read_experiment
-from metaloom.orchestrator.store import DEFAULT_STORE
+from metaloom.orchestrator.rehearsal import members, rehearse
+from metaloom.orchestrator.results import trial_config
+from metaloom.orchestrator.store import DEFAULT_STORE, Store
+from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value
-from metaloom.search_spaces.resolve import Resolved
+from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
+from metaloom.workers.assembly import assemble
+from metaloom.workers.checking import EXACT, Check, check_hypergradient
+from metaloom.workers.pretrained import bundle_start
+from metaloom.workers.records.names import CACHE_FOLDER
 
 LEARNER = "learner"
 
@@ -40,13 +50,15 @@ def check_experiment(
         BadInput: The experiment or its data are wrong; all problems at once.
     """
     loaded = read_experiment(experiment, overrides)
-    from metaloom.orchestrator import checked_members  # torch: only after the experiment has been validated
-
+    store = Path(store)
+    with Store(store).taken_back():
+        rehearse(loaded, cache=store / CACHE_FOLDER, trust_code=trust_code)
     details: dict[str, dict[str, Any]] = {}
-    members: list[dict[str, Any]] = []
+    checks: list[dict[str, Any]] = []
     estimators: dict[str, dict[str, Any]] = {}
     flagged = ""
-    for chosen, resolved, checked in checked_members.check(loaded, Path(store), trust_code=trust_code):
+    for number, (chosen, resolved) in enumerate(_distinct(loaded)):
+        checked = _check(loaded, resolved, store, compare=number == 0)
         estimators |= {kind: _finite(asdict(comparison)) for kind, comparison in checked.estimators.items()}
         for knob, detail in checked.knobs.items():
             used = {"estimator": checked.estimator, "exact": checked.exact}
@@ -58,19 +70,51 @@ def check_experiment(
             "reason": checked.reason,
             "diagnostics": _finite(dict(checked.diagnostics)),
         }
-        members.append(member)
+        checks.append(member)
         flagged = flagged or checked.flagged
     return {
         "name": loaded.name,
-        "estimator": members[0]["estimator"],
-        "reason": members[0]["reason"],
+        "estimator": checks[0]["estimator"],
+        "reason": checks[0]["reason"],
         "knobs": {name: detail["relative_error"] for name, detail in details.items()},
         "details": details,
-        "members": members,
+        "members": checks,
         "estimators": estimators,
         "flagged": flagged or None,
-        "verdict": flagged or _verdict(details, checked_members.EXACT),
+        "verdict": flagged or _verdict(details),
     }
+
+
+def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
+    """Yield the default, then each member of each choice that gives a different learner."""
+    yielded: set[str] = set()
+    for chosen in members(experiment):
+        resolved = resolve(experiment, Given(chosen, defaults(experiment)))
+        parts = json.dumps([resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
+        if parts not in yielded:
+            yielded.add(parts)
+            yield chosen, resolved
+
+
+def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> Check:
+    """Check one member; with ``compare`` every other estimator too."""
+    exact = replace(
+        resolved, outer={**resolved.outer, "precision": "float64"}, resources={**resolved.resources, "device": "cpu"}
+    )
+    config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
+    start = bundle_start(config.learner)
+    parts = assemble(config, cache=store / CACHE_FOLDER, start=start, trust_code=True)  # rehearsed
+
+    def build(kind: str) -> Learner:
+        given = config.outer.get("hypergradient")
+        own = isinstance(given, Mapping) and given.get("kind") == kind
+        outer = {**config.outer, "hypergradient": given if own else {"kind": kind}, "strategy": "loop"}
+        task = parts.source.shape
+        return build_learner(
+            learner=config.learner, inner=config.inner, outer=outer, task=task, start=start, trust_code=True
+        )
+
+    return check_hypergradient(parts.learner, parts.source, seed=experiment.seed, build=build if compare else None)
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,16 +138,16 @@ def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
     return f"{knob} where {others}" if others else knob
 
 
-def _verdict(details: Mapping[str, Mapping[str, Any]], bound: float) -> str:
+def _verdict(details: Mapping[str, Mapping[str, Any]]) -> str:
     """Return whether all hypergradients are exact, with one sentence for each reason why some are not."""
     if not details:
         return "No knob is learned: there is no hypergradient to compare."
     reasons: dict[str, list[str]] = {}
     for name, detail in details.items():
-        if detail["relative_error"] is None or detail["relative_error"] > bound:
+        if detail["relative_error"] is None or detail["relative_error"] > EXACT:
             reasons.setdefault(_reason(detail), []).append(name)
     if not reasons:
-        return f"Every hypergradient is exact (relative error at most {bound:g})."
+        return f"Every hypergradient is exact (relative error at most {EXACT:g})."
     return "\n".join(f"Not exact: {', '.join(names)}. {reason}" for reason, names in reasons.items())
 
 

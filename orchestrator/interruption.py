@@ -9,7 +9,7 @@ from types import FrameType
 
 import psutil
 
-from metaloom.orchestrator.signals import SIGNALS, in_main_thread
+from metaloom.orchestrator.signals import SIGNALS, handled, in_main_thread
 
 STDERR, CURSOR = 2, "\x1b[?25h"
 
@@ -39,14 +39,8 @@ class Interruption:
     @contextmanager
     def installed(self) -> Iterator["Interruption"]:
         """Handle the signals, in the main thread only; restore the former handlers at the end."""
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.install()
-        try:
+        with handled(self._caught):
             yield self
-        finally:
-            if in_main_thread():
-                for number, handler in before.items():
-                    signal.signal(number, handler)
 
     def install(self) -> None:
         """Install the handlers; needed again after ``ray.init``, whose SIGTERM handler aborts the process."""

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import filelock
 
@@ -47,23 +47,10 @@ class Mark:
     state: str = ""
 
 
-class Projection(Protocol):
-    """Copies the journal to another system (MLflow, Optuna's database).
-
-    ``apply`` must be idempotent, because after a kill it receives applied events again.
-    """
-
-    name: str
-
-    def apply(self, events: Sequence[Event]) -> None:
-        """Apply consecutive ``events`` of the journal to the other system."""
-        ...
-
-
 class Journal:
     """The journal of one search, open for reading, and for appending unless ``read_only``.
 
-    Each thread gets its own connection. Append only while holding ``writer_lock``.
+    Each thread gets its own connection. Append only while holding ``writer_lock``. Leaving it as a context closes it.
 
     Args:
         folder: Folder of the search.
@@ -83,22 +70,25 @@ class Journal:
             if not read_only:
                 connection.executescript(SCHEMA)
 
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def append(self, kind: str, payload: dict[str, Any] | None = None, *, trial: int | None = None) -> Event:
         """Append one event and return it once it is on disk."""
         return self.append_all([Event(0, time.time(), trial, kind, payload or {})])[0]
 
     def append_all(self, events: Sequence[Event]) -> list[Event]:
         """Append all events in one transaction and return them with ids; raises StoreError with nothing appended."""
-        stored = []
+        query, stored = f"INSERT INTO {EVENTS_TABLE} (time, trial, kind, payload) VALUES (?, ?, ?, ?)", []
         with self._explained(), self._transaction() as connection:
             for event in events:
-                row = (event.time, event.trial, event.kind, json.dumps(event.payload))
-                cursor = connection.execute(
-                    f"INSERT INTO {EVENTS_TABLE} (time, trial, kind, payload) VALUES (?, ?, ?, ?)", row
-                )
-                number = int(cursor.lastrowid or 0)
+                payload = json.dumps(event.payload)
+                cursor = connection.execute(query, (event.time, event.trial, event.kind, payload))
                 # Return what a replay will read: JSON has no tuples and no integer keys.
-                stored.append(Event(number, event.time, event.trial, event.kind, json.loads(row[3])))
+                stored.append(replace(event, id=int(cursor.lastrowid or 0), payload=json.loads(payload)))
         return stored
 
     def events(self, after: int = 0, limit: int = -1) -> list[Event]:
@@ -110,10 +100,9 @@ class Journal:
 
     def mark(self, name: str) -> Mark:
         """Return the mark of the projection ``name``."""
+        query = f"SELECT event, state FROM {MARKS_TABLE} WHERE name = ?"
         with self._explained():
-            query = f"SELECT event, state FROM {MARKS_TABLE} WHERE name = ?"
-            row = self._connection().execute(query, (name,)).fetchone()
-        return Mark(*row) if row else Mark()
+            return Mark(*(self._connection().execute(query, (name,)).fetchone() or ()))
 
     def set_mark(self, name: str, mark: Mark) -> None:
         """Store the mark of the projection ``name``."""
@@ -166,16 +155,14 @@ class Journal:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(_problem(self.path, error)) from error
-
-
-def _problem(path: Path, error: sqlite3.Error) -> str:
-    text = str(error)
-    if "full" in text or "disk I/O" in text:
-        return f"the disk of {path.parent} is full ({text}): free some space"
-    if "readonly" in text or "unable to open" in text:
-        return f"cannot write to {path}: {text}; choose another folder with --store"
-    return f"the journal {path} cannot be used: {text}"
+            text = str(error)
+            if "full" in text or "disk I/O" in text:
+                problem = f"the disk of {self.folder} is full ({text}): free some space"
+            elif "readonly" in text or "unable to open" in text:
+                problem = f"cannot write to {self.path}: {text}; choose another folder with --store"
+            else:
+                problem = f"the journal {self.path} cannot be used: {text}"
+            raise StoreError(problem) from error
 
 
 @contextmanager
@@ -190,13 +177,12 @@ def writer_lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise SearchError(
-                f"search '{folder.name}' is being run by {_owner(folder)}; wait for it, or stop it first"
-            ) from None
+            busy = f"search '{folder.name}' is being run by {_owner(folder)}"
+            raise SearchError(f"{busy}; wait for it, or stop it first") from None
     try:
         with explained(folder):
-            owner = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
-            (folder / OWNER_FILE).write_text(json.dumps(owner))
+            process = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+            (folder / OWNER_FILE).write_text(json.dumps(process))
         yield
     finally:
         (folder / OWNER_FILE).unlink(missing_ok=True)

@@ -1,9 +1,8 @@
 """The Director sends a worker an assignment; the worker answers with messages. Both travel as JSON."""
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metaloom.workers.records.trial import Report, TrialConfig
 
@@ -22,15 +21,15 @@ class Assignment:
     directory: Path
     known_step: int = -1
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {"config": self.config.to_json(), "directory": str(self.directory), "known_step": self.known_step}
+    def to_json(self) -> str:
+        """Return JSON text."""
+        return json.dumps([self.config.to_json(), str(self.directory), self.known_step])
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Assignment":
+    def from_json(cls, text: str) -> "Assignment":
         """Read what ``to_json`` wrote."""
-        config = TrialConfig.from_json(document["config"])
-        return cls(config, Path(document["directory"]), int(document["known_step"]))
+        config, directory, known_step = json.loads(text)
+        return cls(TrialConfig.from_json(config), Path(directory), known_step)
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,12 @@ class Message:
     traceback: str = ""
     environment: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {**self.__dict__, "report": None if self.report is None else self.report.to_json()}
+    def to_json(self) -> str:
+        """Return JSON text."""
+        return json.dumps({**vars(self), "report": self.report and self.report.to_json()})
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Message":
+    def from_json(cls, text: str) -> "Message":
         """Read what ``to_json`` wrote."""
-        report = document["report"]
-        return cls(**{**document, "report": None if report is None else Report.from_json(report)})
+        fields = json.loads(text)
+        return cls(**{**fields, "report": fields["report"] and Report.from_json(fields["report"])})

@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import psutil
 
@@ -17,7 +16,7 @@ from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
 from metaloom.learners.outer import OuterConfig
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.trust import admit
+from metaloom.orchestrator.reading import admit
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value, domains
 from metaloom.search_spaces.reading.nodes import Alternatives
@@ -32,11 +31,6 @@ from metaloom.workers.seeds import derive_generator
 FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
 logger = logging.getLogger("metaloom")
 MAX_MEMBERS = 200  # more would delay the start too long
-
-
-class _Opened(NamedTuple):
-    source: TaskSource
-    summary: SourceSummary
 
 
 def rehearse(
@@ -60,7 +54,7 @@ def rehearse(
         BadEnvironment: The cache cannot be written.
     """
     admit(experiment, trust_code)
-    opened: dict[str, _Opened] = {}
+    opened: dict[str, tuple[TaskSource, SourceSummary]] = {}
     notes: list[str] = []
     for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
@@ -72,15 +66,12 @@ def rehearse(
         try:
             _build(baseline(experiment, asked), opened, experiment.seed, cache)
         except BadInput as error:
-            raise SearchError(
-                f"search.baselines: {baseline_name(asked)} does not go with this experiment: {error}"
-            ) from error
-    summaries = {tasks: source.summary for tasks, source in opened.items()}
-    for note in dict.fromkeys(note for summary in summaries.values() for note in summary.notes):
-        logger.warning("tasks: %s", note)
-    for note in dict.fromkeys(notes):
+            name = baseline_name(asked)
+            raise SearchError(f"search.baselines: {name} does not go with this experiment: {error}") from error
+    of_tasks = [f"tasks: {note}" for _, summary in opened.values() for note in summary.notes]
+    for note in dict.fromkeys([*of_tasks, *notes]):
         logger.warning("%s", note)
-    return {tasks: summary.digest for tasks, summary in summaries.items() if summary.digest}
+    return {tasks: summary.digest for tasks, (_, summary) in opened.items() if summary.digest}
 
 
 def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
@@ -97,26 +88,26 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
     for section, digest in digests.items():
         tasks = json.loads(section)
         if prepare(tasks, cache=cache).digest != digest:
-            raise SearchError(
-                f"the data of {tasks.get('path') or tasks['source']} have changed since search '{search}' was begun. "
-                "Put them back, or begin a new search with --name"
-            )
+            data, advice = tasks.get("path") or tasks["source"], "Put them back, or begin a new search with --name"
+            raise SearchError(f"the data of {data} have changed since search '{search}' was begun. {advice}")
 
 
-def _build(resolved: Resolved, opened: dict[str, _Opened], seed: int, cache: Path) -> tuple[str, ...]:
+def _build(
+    resolved: Resolved, opened: dict[str, tuple[TaskSource, SourceSummary]], seed: int, cache: Path
+) -> tuple[str, ...]:
     """Build one learner, and return its notes for the user."""
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in opened:
         summary = prepare(resolved.tasks, cache=cache)
-        opened[key] = _Opened(open_source(resolved.tasks, seed=seed, cache=cache), summary)
+        opened[key] = open_source(resolved.tasks, seed=seed, cache=cache), summary
     OuterConfig.of(resolved.outer)
-    shape = opened[key].source.shape
+    source, _ = opened[key]
     with memory_refused():
         learner = build_learner(
             learner=resolved.learner,
             inner=resolved.inner,
             outer=resolved.outer,
-            task=shape,
+            task=source.shape,
             start=bundle_start(resolved.learner),
             trust_code=True,  # ``rehearse`` has looked at every class that the experiment names
         )
@@ -131,17 +122,12 @@ def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
     yield {}
     knobs, tasks = searched_knobs(experiment), domains(experiment.space.tasks)
     choices = {name: domain.options for name, domain in knobs.items() if isinstance(domain, Choice)}
-    wanted: list[tuple[str, Value]] = [(name, option) for name, options in choices.items() for option in options]
+    pairs = [(choice, option) for choice, options in choices.items() for option in options]
+    wanted: list[tuple[str, Value]] = list(pairs)
     for name, domain in tasks.items():
-        if not isinstance(domain, Choice):
-            wanted += [(name, domain.low), (name, domain.high)]
+        wanted += [] if isinstance(domain, Choice) else [(name, domain.low), (name, domain.high)]
     for name, value in wanted[:MAX_MEMBERS]:
-        above = {
-            choice: option
-            for choice, options in choices.items()
-            for option in options
-            if name.startswith(f"{choice}[{option}]")
-        }
+        above = {choice: option for choice, option in pairs if name.startswith(f"{choice}[{option}]")}
         yield {**above, name: value}
 
 
@@ -154,5 +140,5 @@ def _located(experiment: Experiment, chosen: Mapping[str, Value], complaint: str
         member = chosen.get("learner", learner.default)
         path = ("learner", "search", list(learner.options).index(str(member)), *path[1:])
     members = " and ".join(f"{name} is {value}" for name, value in chosen.items())
-    parts: list[Any] = [experiment.origin(path), f"where {members}" if members else "", complaint]
+    parts = (experiment.origin(path), f"where {members}" if members else "", complaint)
     return ": ".join(part for part in parts if part)

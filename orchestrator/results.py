@@ -1,23 +1,12 @@
-"""The journal's payloads for a suggested trial and for a trial's result."""
+"""A trial's configuration, and the journal's payloads for its suggestion and its result."""
 
 import math
 from typing import Any
 
-from metaloom.orchestrator.proposing.study import Proposal
+from metaloom.search_spaces.resolve import Resolved
 from metaloom.search_spaces.sections.settings import SearchSettings
+from metaloom.workers.records.names import SEEDS_VERSION
 from metaloom.workers.records.trial import Report, TrialConfig
-
-
-def suggestion_of(proposal: Proposal, config: TrialConfig | None) -> dict[str, Any]:
-    """Return the payload of a trial's suggestion; ``config`` is None if its knobs contradict each other."""
-    knobs = proposal.params if proposal.resolved is None else proposal.resolved.knobs
-    return {
-        "knobs": dict(knobs),
-        "config": None if config is None else config.to_json(),
-        "sampler": proposal.origin,
-        "params": proposal.params,
-        "distributions": proposal.distributions,
-    }
 
 
 def problem_of(report: Report, settings: SearchSettings) -> str:
@@ -47,3 +36,9 @@ def result_of(report: Report, settings: SearchSettings) -> dict[str, Any]:
         "steps": report.step,
         "seconds": report.seconds,
     }
+
+
+def trial_config(resolved: Resolved, *, search: str, trial: int, seed: int, seeds: int = SEEDS_VERSION) -> TrialConfig:
+    """Return the configuration of a trial of a search."""
+    sections = {name: getattr(resolved, name) for name in ("tasks", "learner", "inner", "outer", "resources")}
+    return TrialConfig(search=search, trial=trial, seed=seed, seeds=seeds, **sections)

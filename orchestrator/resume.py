@@ -4,30 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metaloom.orchestrator.director import SearchProgress
 from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
-from metaloom.orchestrator.progress import SearchProgress
-from metaloom.orchestrator.reading import load_search
-from metaloom.orchestrator.run_options import RunOptions
+from metaloom.orchestrator.reading import admit, load_search
+from metaloom.orchestrator.rehearsal import check_data
+from metaloom.orchestrator.session import run_session
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.summary import SearchSummary, summarize
-from metaloom.orchestrator.trust import admit
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, Experiment
+from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, NOT_IN_FINGERPRINT, Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
 
-OVER = (records.FINISHED, records.FAILED)
 # Settings outside the experiment's fingerprint, which may change between sessions.
-FREE = (
-    "name",
-    "resources",
-    "tracking",
-    "search.trials",
-    "search.time_budget_s",
-    "search.concurrency",
-    "search.retries",
-)
+FREE = ("name", "resources", "tracking", *(f"search.{name}" for name in NOT_IN_FINGERPRINT))
 MOST_CHANGES = 8
 
 
@@ -61,16 +53,13 @@ def resume(
     home = Store(store)
     folder = home.existing_folder(name)
     state = load_search(name, store=store)
-    if state.state in OVER:
+    if state.state in (records.FINISHED, records.FAILED):
         done = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
         return summarize(folder, state, notes=[done])
     home.create()
     with writer_lock(folder):
         experiment = _unchanged(folder, state.created)
         admit(experiment, trust_code)
-        from metaloom.orchestrator.rehearsal import check_data  # torch: only after the experiment has been validated
-        from metaloom.orchestrator.session import run_session
-
         if data := state.created.get("data"):
             check_data(data, name, cache=home.cache)
         before = state.created.get("options") or {}
@@ -80,11 +69,8 @@ def resume(
             concurrency or before.get("concurrency"),
             insecure_cluster or bool(before.get("insecure_cluster")),
         )
-        journal = Journal(folder)
-        try:
+        with Journal(folder) as journal:
             return run_session(experiment, journal, store=home, options=options, progress=progress)
-        finally:
-            journal.close()
 
 
 def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:

@@ -8,21 +8,20 @@ from collections.abc import Sequence
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.comparison import compare_on_test
-from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.director import Director, SearchProgress
 from metaloom.orchestrator.errors import StoreError
-from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest
+from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest, RunOptions
 from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.progress import SearchProgress
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
-from metaloom.orchestrator.run_options import RunOptions
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.summary import SearchSummary, summarize
-from metaloom.orchestrator.tracking.outbox import Deferred, Outboxes
+from metaloom.orchestrator.tracking.outbox import Outboxes
 from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import resolve
+from metaloom.workers.records import names as records
 
 DRAIN_S = 60.0  # for MLflow and Optuna's database; 'metaloom sync' sends the rest
 DRAIN_INTERRUPTED_S = 10.0  # a scheduler that sends SIGTERM sends SIGKILL half a minute later
@@ -73,15 +72,14 @@ def run_session(
 
 
 def _start_projections(experiment: Experiment, journal: Journal, store: Store, director: Director) -> Outboxes:
-    def optuna_database() -> OptunaProjection:
-        return OptunaProjection(store.optuna_database, search=journal.folder.name, settings=director.settings)
-
+    name, database = journal.folder.name, store.optuna_database
+    optuna = functools.partial(OptunaProjection, database, search=name, settings=director.settings)
     return start_projections(
         journal.folder,
         store=store.path,
         tracking=experiment.tracking.model_dump(mode="json"),
         warn=logger.warning,
-        others=[Deferred(OptunaProjection.name, optuna_database)],
+        others={records.OPTUNA_MARK: optuna},
     )
 
 

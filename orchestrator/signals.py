@@ -2,8 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -18,21 +18,26 @@ class Ended(BaseException):
 
 
 @contextmanager
-def raised() -> Iterator[None]:
+def handled(handler: Callable[[int, FrameType | None], None], *, ignored: bool = True) -> Iterator[None]:
+    """Handle the signals within this context, in the main thread only; with ``ignored`` those that are ignored too."""
+    before = {number: signal.getsignal(number) for number in SIGNALS} if in_main_thread() else {}
+    changed = {number: former for number, former in before.items() if ignored or former not in (signal.SIG_IGN, None)}
+    try:
+        for number in changed:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, former in changed.items():
+            signal.signal(number, former)
+
+
+def raised() -> AbstractContextManager[None]:
     """Within this context a signal that is not ignored raises ``Ended``, in the main thread only."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise Ended(signal.Signals(number))
 
-    before = {number: signal.getsignal(number) for number in SIGNALS} if in_main_thread() else {}
-    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    try:
-        for number in handled:
-            signal.signal(number, end)
-        yield
-    finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
+    return handled(end, ignored=False)
 
 
 def in_main_thread() -> bool:

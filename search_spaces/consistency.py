@@ -59,8 +59,8 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
             if asked not in METHODS:
                 problems.add(path, unknown_or_absent("method", asked, METHODS))
         elif METHOD in asked:
-            place = Place(path, f"search.baselines[{index}]")
-            searched = domains(parse_learner(asked, place, problems, kind=task_kind(space.tasks)))
+            place = Place(path, f"search.baselines[{index}]", problems)
+            searched = domains(parse_learner(asked, place, kind=task_kind(space.tasks)))
             if searched:
                 problems.add(path, f"{', '.join(searched)} cannot be searched: a baseline is one learner")
         else:

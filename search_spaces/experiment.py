@@ -126,6 +126,6 @@ def _with_strategies(document: Mapping[str, Any], problems: Problems) -> dict[st
         return dict(document)
     chosen: dict[str, Any] = {}
     for name, catalogue in {"sampler": sampler_catalogue(), "scheduler": scheduler_catalogue()}.items():
-        place = Place(("search", name), f"search.{name}")
-        chosen[name] = parse_strategy(catalogue, search.get(name, catalogue.fixed), place, problems)
+        place = Place(("search", name), f"search.{name}", problems)
+        chosen[name] = parse_strategy(catalogue, search.get(name, catalogue.fixed), place)
     return {**document, "search": {**search, **chosen}}

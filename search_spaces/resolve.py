@@ -115,7 +115,7 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
     """
     plain = resolve(experiment, defaults(experiment))
     recipe, problems, kind = METHODS[given[METHOD]], Problems(), task_kind(experiment.space.tasks)
-    alone = parse_learner(given, Place((), "learner"), Problems(), kind=kind)
+    alone = parse_learner(given, Place((), "learner"), kind=kind)
     kept = {
         slot: plain.learner[slot]
         for slot in ("architecture", "loss")
@@ -125,12 +125,12 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
         and slot in alone.fields
         and not _is_learned(slot, plain.learner[slot])
     }
-    learner = parse_learner({**kept, **given}, Place((), "learner"), problems, kind=kind)
+    learner = parse_learner({**kept, **given}, Place((), "learner", problems), kind=kind)
     outer_given = {**_renamed(experiment.document.get("outer")), **_renamed(recipe.outer)}
     outer_given.pop("hypergradient", None)
     inner_given = {**(experiment.document.get("inner") or {}), **copy.deepcopy(dict(recipe.inner))}
-    outer = parse_outer(outer_given, recipe.outer, Place((), "outer"), problems)
-    inner = parse_inner(inner_given, recipe.inner, Place((), "inner"), problems)
+    outer = parse_outer(outer_given, recipe.outer, Place((), "outer", problems))
+    inner = parse_inner(inner_given, recipe.inner, Place((), "inner", problems))
     if problems.found:
         raise ExperimentError(problems.found)
     parts = {"learner": learner, "inner": inner, "outer": outer}

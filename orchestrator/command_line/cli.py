@@ -7,14 +7,54 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from metaloom.learners.errors import MetaloomError
+from metaloom.learners.plugins import package_of
 from metaloom.orchestrator import signals
 from metaloom.orchestrator.command_line import registry
-from metaloom.orchestrator.command_line.group import CONTEXT, LazyGroup, examples_text
 
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 HELP = "Meta-optimization: every piece of meta-knowledge is fixed, searched or learned, by one word."
+
+
+def examples_text(*lines: str) -> str:
+    """Return the examples at the end of a help, one per line."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def build_command(name: str) -> TyperCommand:
+    """Import the module of a command and build it; raises KeyError for an unknown name."""
+    command = registry.load(name)
+    app = typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT
+    )
+    app.command(name=name, epilog=examples_text(*command.examples))(command.function)
+    built = get_command(app)
+    assert isinstance(built, TyperCommand)
+    return built
+
+
+class LazyGroup(TyperGroup):
+    """The group of all commands; it imports a command's module when the command is called or its help is shown."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: dict[str, Any] = dict.fromkeys(sorted(registry.names()))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None for an unknown name; errors of its module propagate."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = build_command(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands: the built-in ones with their help, those of a package with its name."""
+        lines = [(name, registry.load(name).help) for name in registry.built_in()]
+        lines += [(name, f"from the package {package_of(plugin)}") for name, plugin in registry.plugged().items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(lines)
 
 
 def build_app() -> Any:
@@ -63,7 +103,10 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        return _report_error(error, as_json=as_json)
+        if isinstance(error, MetaloomError):
+            return _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code, as_json=as_json)
+        text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
+        return _fail(text, 1, as_json=as_json)
 
 
 def _fail(text: str, code: int, *, as_json: bool, hint: str = "") -> int:
@@ -84,14 +127,6 @@ def _refused(error: typer.TyperException, arguments: Sequence[str]) -> int:
     command = [word for word in arguments if word in names][:1]
     hint = f" (see: {' '.join(['metaloom', *command, '--help'])})"
     return _fail(text, error.exit_code, as_json="--json" in arguments, hint=hint)
-
-
-def _report_error(error: Exception, *, as_json: bool) -> int:
-    """Print the message of a MetaloomError, or of an unexpected error how to see its stack; return the exit code."""
-    if isinstance(error, MetaloomError):
-        return _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code, as_json=as_json)
-    text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
-    return _fail(text, 1, as_json=as_json)
 
 
 if __name__ == "__main__":

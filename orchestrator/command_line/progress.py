@@ -1,9 +1,12 @@
 """Progress of a search: live on a terminal, plain lines elsewhere; always on stderr."""
 
 import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,7 +14,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from metaloom.dashboards import queries
 from metaloom.dashboards.text import knobs_text, number, scored, span
+from metaloom.orchestrator.command_line import tables
+from metaloom.orchestrator.command_line.answers import Answer
+from metaloom.orchestrator.store import command, private_umask
+from metaloom.orchestrator.summary import SearchSummary
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event
@@ -40,15 +48,16 @@ class LineProgress:
             self._console.print(line, markup=False)
 
     def _line(self, event: Event, state: SearchRecord) -> str:
-        if event.trial is not None and event.kind in ENDS:
-            return end_line(event, state)
-        if event.trial is not None and event.kind == records.TRIAL_REPORTED:
-            if time.monotonic() - self._printed_at < QUIET_S:
-                return ""
-            trial = state.trials[event.trial]
-            return f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
-        if event.kind == records.TRIAL_INTERRUPTED and event.payload["lost"]:
-            return lost_line(event, state)
+        trial = None if event.trial is None else state.trials.get(event.trial)
+        if trial is not None and event.kind in ENDS:
+            return end_line(trial, ENDS[event.kind], state)
+        if trial is not None and event.kind == records.TRIAL_REPORTED:
+            line = f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
+            return "" if time.monotonic() - self._printed_at < QUIET_S else line
+        if trial is not None and event.kind == records.TRIAL_INTERRUPTED and event.payload["lost"]:
+            tries = "" if state.settings is None else f" of {state.settings.retries}"
+            lost = f"trial {trial.number}: its worker was lost ({event.payload['reason']})"
+            return f"{lost}; it goes on from step {trial.step}, retry {trial.lost}{tries}"
         if event.kind == records.TRIAL_WARNED:
             return f"trial {event.trial}: {'; '.join(event.payload['warnings'])}"
         if event.kind == records.BASELINE:
@@ -78,9 +87,7 @@ class LiveProgress(LineProgress):
         self._ended = sum(trial.ended for trial in state.trials.values())
         self._asked = state.settings.trials if state.settings else 0
         best = ranking.best(state)
-        self._best = "no trial has reported yet"
-        if best is not None:
-            self._best = f"best: trial {best.number}, {value_text(best, state)}"
+        self._best = f"best: trial {best.number}, {value_text(best, state)}" if best else "no trial has reported yet"
         if event.kind == records.SEARCH_ENDED:
             self._best += "; writing the records"
         elif self._ended == self._asked:
@@ -88,39 +95,25 @@ class LiveProgress(LineProgress):
 
     def __rich__(self) -> RenderableType:
         """Draw the present state."""
-        head = Table.grid(padding=(0, 2))
-        passed = span(time.monotonic() - self._begun)
+        head, lines = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
         bar = ProgressBar(total=max(self._asked, 1), completed=self._ended, width=30)
+        passed = span(time.monotonic() - self._begun)
         head.add_row(bar, f"{self._ended}/{self._asked} trials", passed, Text(self._best))
-        lines = Table.grid(padding=(0, 2))
-        for number_, steps, value, knobs in self._running:
-            lines.add_row(f"trial {number_}", steps, value, Text(knobs, overflow="ellipsis", no_wrap=True))
+        for trial, steps, value, knobs in self._running:
+            lines.add_row(f"trial {trial}", steps, value, Text(knobs, overflow="ellipsis", no_wrap=True))
         return Group(head, lines)
 
 
-def end_line(event: Event, state: SearchRecord) -> str:
+def end_line(trial: TrialRecord, ending: str, state: SearchRecord) -> str:
     """Return the line of a trial's end."""
-    assert event.trial is not None
-    trial = state.trials[event.trial]
     ended = sum(other.ended for other in state.trials.values())
     asked = state.settings.trials if state.settings else ended
-    beginning = f"[{ended}/{asked}] trial {trial.number} {ENDS[event.kind]}"
-    if event.kind == records.TRIAL_FAILED:
+    beginning = f"[{ended}/{asked}] trial {trial.number} {ending}"
+    if ending == records.FAILED:
         return f"{beginning}: {trial.reason}"
-    seconds = trial.reports[-1].seconds if trial.reports else 0.0
+    seconds = trial.last.seconds if trial.last else 0.0
     why = f" ({trial.reason})" if trial.reason else ""
     return f"{beginning}: {value_text(trial, state)}, {span(seconds)}{why}; {knobs_text(trial.knobs)}"
-
-
-def lost_line(event: Event, state: SearchRecord) -> str:
-    """Return the line of a lost worker, with the step from which its trial goes on."""
-    assert event.trial is not None
-    trial = state.trials[event.trial]
-    tries = "" if state.settings is None else f" of {state.settings.retries}"
-    return (
-        f"trial {trial.number}: its worker was lost ({event.payload['reason']}); "
-        f"it goes on from step {trial.step}, retry {trial.lost}{tries}"
-    )
 
 
 def test_line(name: str, event: Event) -> str:
@@ -171,3 +164,22 @@ def shown_progress(console: Console) -> Iterator[LineProgress]:
             yield progress
     finally:
         logger.removeHandler(handler)
+
+
+def run_shown(answer: Answer, run: Callable[..., SearchSummary], given: str, *, store: Path, **options: Any) -> int:
+    """Run an experiment or resume a search, show its progress, answer with its result, and return the exit code."""
+    private_umask()
+    stderr = tables.console(sys.stderr)
+    with shown_progress(stderr) as progress:
+        ended = run(given, store=store, progress=progress, **options)
+    for note in ended.notes:
+        stderr.print(note, markup=False)
+    for backlog in ended.backlogs:
+        send = command("sync", store / records.SEARCHES_FOLDER / ended.name)
+        text = f"{backlog.events} events have not reached {backlog.name} yet; '{send}' sends them"
+        stderr.print(text, markup=False)
+    summary = queries.search_summary(store, ended.name)
+    if answer.as_json and summary["state"] == records.INTERRUPTED:
+        stderr.print(tables.interrupted_line(summary, store), markup=False)
+    answer.give(summary, lambda screen: tables.show_outcome(screen, summary, store))
+    return ended.exit_code

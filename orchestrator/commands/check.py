@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.command_line import answers
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
@@ -18,7 +19,6 @@ with deferred():
     from metaloom.orchestrator.command_line import tables
     from metaloom.workers import progress as solutions
 
-BAD_INPUT = 2
 COMPARED_KNOBS = 5  # with more knobs the columns are too narrow, and only the worst knob is shown
 
 
@@ -37,7 +37,7 @@ def check(
     with answers.answering(as_json) as answer:
         document = hypergradient_check.check_experiment(experiment, changes, store=store, trust_code=trust_code)
         answer.give(document, lambda screen: _show_check(screen, document))
-        return BAD_INPUT if document["flagged"] else 0
+        return BadInput.exit_code if document["flagged"] else 0
 
 
 def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
@@ -51,13 +51,14 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
         screen.print(document["flagged"], markup=False, style="red")
         _show_estimators(screen, document)
         return
-    several = len(estimators) > 1
-    shown = tables.table("learned knob", "relative error", "numbers", "norm", *(["estimator"] if several else []))
+    columns = ["learned knob", "relative error", "numbers", "norm", "estimator"]
+    columns = columns if len(estimators) > 1 else columns[:-1]
+    shown = tables.table(*columns)
     for knob, error in document["knobs"].items():
         detail = document["details"][knob]
         error_text = "no slope" if error is None else f"{error:.2e}"
-        cells = [knob, error_text, f"{detail['numbers']:,}", f"{detail['norm']:.3g}"]
-        shown.add_row(*tables.row(*cells, *([detail["estimator"]] if several else [])))
+        cells = (knob, error_text, f"{detail['numbers']:,}", f"{detail['norm']:.3g}", detail["estimator"])
+        shown.add_row(*tables.row(*cells[: len(columns)]))
     screen.print(shown)
     for member in document["members"]:  # an implicit gradient is only as accurate as its inner solution
         diagnostics = member["diagnostics"].items()
@@ -71,24 +72,23 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
 
 def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
     """Show every estimator's error per knob and its cost; then the refused estimators with the reasons."""
-    knobs, compared = list(document["members"][0]["knobs"]), document["estimators"]
+    slopes, compared = document["members"][0]["knobs"], document["estimators"]
     used = {kind: comparison for kind, comparison in compared.items() if not comparison["refused"]}
     if not used:
         return
-    many = len(knobs) > COMPARED_KNOBS
+    many = len(slopes) > COMPARED_KNOBS
     each = "its largest relative error over the learned knobs" if many else "relative error of each learned knob"
     screen.print(f"\nEvery estimator here: {each}, and the cost of one hypergradient.")
-    heads = ["largest error", "of"] if many else [knob.removeprefix("learner.") for knob in knobs]
+    heads = ["largest error", "of"] if many else [knob.removeprefix("learner.") for knob in slopes]
     shown = tables.table("estimator", *heads, "seconds", "peak MB")
-    flat = document["members"][0]["knobs"]
-    sloped = [knob for knob in knobs if flat[knob] is not None] or knobs
-    for kind, used_here in sorted(used.items(), key=lambda item: _worst(item[1]["errors"])):
-        name, errors = f"{'*' if kind == document['estimator'] else ' '}{kind}", used_here["errors"]
-        texts = {knob: _error_text(error, flat[knob]) for knob, error in errors.items()}
+    sloped = [knob for knob in slopes if slopes[knob] is not None] or list(slopes)
+    for kind, comparison in sorted(used.items(), key=lambda item: max(map(_size, item[1]["errors"].values()))):
+        name, errors = f"{'*' if kind == document['estimator'] else ' '}{kind}", comparison["errors"]
+        texts = {knob: _error_text(error, slopes[knob]) for knob, error in errors.items()}
         if many:
-            worst = max(sloped, key=lambda knob: _worst({knob: errors[knob]}))
+            worst = max(sloped, key=lambda knob: _size(errors[knob]))
             texts = {"error": texts[worst], "of": worst.removeprefix("learner.")}
-        cost = f"{used_here['seconds']:.3g}", f"{used_here['peak_bytes'] / 2**20:.3g}"
+        cost = f"{comparison['seconds']:.3g}", f"{comparison['peak_bytes'] / 2**20:.3g}"
         shown.add_row(*tables.row(name, *texts.values(), *cost))
     screen.print(shown)
     for kind, comparison in compared.items():
@@ -103,8 +103,8 @@ def _error_text(error: float | None, slope: float | None) -> str:
     return f"{error:.1e}"
 
 
-def _worst(errors: Mapping[str, float | None]) -> float:
-    return max(math.inf if error is None else error for error in errors.values())
+def _size(error: float | None) -> float:
+    return math.inf if error is None else error
 
 
 COMMAND = Command(check, examples=("metaloom check sinusoid-meta-sgd",))

@@ -8,20 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 with deferred():
     from metaloom.orchestrator.command_line import tables
@@ -38,7 +35,6 @@ import ray
 with ray_connection.connected(Interruption(), cpus=1):
     assert ray.get(ray.remote(lambda: 42).remote()) == 42
 """
-ENVIRONMENT_AT_FAULT = 3
 
 
 def doctor(
@@ -48,17 +44,12 @@ def doctor(
 ) -> int:
     """Show what this machine has and lacks: versions, devices, Ray, write access and free disk."""
     with answering(as_json) as answer:
-        findings = [asdict(finding) for finding in examine(store, try_ray=ray)]
-        answer.give({"findings": findings}, lambda screen: _show_findings(screen, findings))
-        return 0 if all(finding["good"] for finding in findings) else ENVIRONMENT_AT_FAULT
-
-
-def _show_findings(screen: "Console", findings: list[dict[str, Any]]) -> None:
-    shown = tables.table("", "check", "found")
-    for finding in findings:
-        mark = "[green]ok[/]" if finding["good"] else "[red]no[/]"
-        shown.add_row(mark, *tables.row(finding["check"], finding["found"]))
-    screen.print(shown)
+        findings = examine(store, try_ray=ray)
+        shown = tables.table("", "check", "found")
+        for one in findings:
+            shown.add_row("[green]ok[/]" if one.good else "[red]no[/]", *tables.row(one.check, one.found))
+        answer.give({"findings": list(map(asdict, findings))}, lambda screen: screen.print(shown))
+        return 0 if all(one.good for one in findings) else BadEnvironment.exit_code
 
 
 @dataclass(frozen=True)
@@ -78,9 +69,8 @@ class Finding:
 
 def examine(store: Path, *, try_ray: bool = True) -> list[Finding]:
     """Check everything that a search needs; leave nothing in ``store``, which need not exist."""
-    checks: list[Callable[[], Finding]] = [_python, *(_package(name) for name in PACKAGES), _processors, _devices]
-    checks += [lambda: _writing(store), lambda: _disk(store)]
-    return [check() for check in [*checks, *([_ray] if try_ray else [])]]
+    found = [_python(), *map(_package, PACKAGES), _processors(), _devices(), _writing(store), _disk(store)]
+    return [*found, _ray()] if try_ray else found
 
 
 def _python() -> Finding:
@@ -89,14 +79,11 @@ def _python() -> Finding:
     return Finding("python", text if enough else f"{text}; 3.11 or newer is needed", enough)
 
 
-def _package(name: str) -> Callable[[], Finding]:
-    def look() -> Finding:
-        try:
-            return Finding(name, importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            return Finding(name, "not installed; run: pip install metaloom", False)
-
-    return look
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed; run: pip install metaloom", False)
 
 
 def _processors() -> Finding:

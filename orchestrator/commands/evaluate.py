@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, TrustOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, TrialOption, TrustOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.options import TrialOption
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 

@@ -2,22 +2,24 @@
 
 import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from metaloom.dashboards import text
-from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, TrustOption, answering
+from metaloom.orchestrator.command_line.answers import (
+    JsonOption,
+    NameArgument,
+    StoreOption,
+    TrialOption,
+    TrustOption,
+    answering,
+)
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.options import TrialOption
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records.names import MANIFEST_FILE
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 with deferred():
     from metaloom.orchestrator import export as exporting
@@ -43,17 +45,13 @@ def export(
         manifest = json.loads((path / MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
         document["files"] = sorted([*manifest["files"], MANIFEST_FILE])
-        answer.give(document, lambda screen: _show_bundle(screen, document))
-
-
-def _show_bundle(console: "Console", document: Mapping[str, Any]) -> None:
-    evaluation = document["evaluation"]
-    console.print(f"{document['bundle']}: {', '.join(document['files'])}", markup=False)
-    if evaluation is not None:
-        score = text.scored(evaluation["mean"], evaluation["interval"])
-        console.print(f"test {evaluation['metric']} {score} over {evaluation['episodes']} episodes", markup=False)
-    adapt = f"metaloom adapt {shlex.quote(document['bundle'])} --support PATH --query PATH"
-    console.print(f"adapt it to folders of class folders, or to tables: {adapt}", markup=False)
+        lines = [f"{path}: {', '.join(document['files'])}"]
+        if (tested := manifest["evaluation"]) is not None:
+            score = text.scored(tested["mean"], tested["interval"])
+            lines.append(f"test {tested['metric']} {score} over {tested['episodes']} episodes")
+        adapt = f"metaloom adapt {shlex.quote(str(path))} --support PATH --query PATH"
+        lines.append(f"adapt it to folders of class folders, or to tables: {adapt}")
+        answer.give(document, lambda screen: screen.print("\n".join(lines), markup=False))
 
 
 COMMAND = Command(export, examples=("metaloom export first --trial best --out first-bundle",))

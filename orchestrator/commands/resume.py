@@ -1,19 +1,26 @@
 """``metaloom resume``: resumes a search that was stopped or killed, from its journal."""
 
-import functools
 from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, TrustOption, answering
+from metaloom.orchestrator.command_line.answers import (
+    AddressOption,
+    ConcurrencyOption,
+    InsecureOption,
+    JsonOption,
+    NameArgument,
+    StoreOption,
+    TrustOption,
+    answering,
+)
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.options import AddressOption, ConcurrencyOption, InsecureOption
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
     from metaloom.orchestrator import api
-    from metaloom.orchestrator.command_line import running
+    from metaloom.orchestrator.command_line import progress
 
 
 def resume(
@@ -30,17 +37,17 @@ def resume(
 ) -> int:
     """Resume a search that was stopped or killed. Finished work is not repeated."""
     with answering(as_json) as answer:
-        run = functools.partial(
+        return progress.run_shown(
+            answer,
             api.resume,
             name,
-            store,
+            store=store,
             executor=executor,
             address=address,
             insecure_cluster=insecure_cluster,
             trust_code=trust_code,
             concurrency=concurrency,
         )
-        return running.run_shown(answer, store, run)
 
 
 COMMAND = Command(resume, examples=("metaloom resume first",))

@@ -1,38 +1,38 @@
 """``metaloom search``: runs many trials with the sampler's knobs."""
 
-import functools
 from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line import answers, options
+from metaloom.orchestrator.command_line import answers
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
     from metaloom.orchestrator import api
-    from metaloom.orchestrator.command_line import running
+    from metaloom.orchestrator.command_line import progress
 
 
 def search(
     experiment: answers.ExperimentArgument,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="The number of trials.")] = None,
-    name: options.NameOption = None,
+    name: answers.NameOption = None,
     changes: answers.SetOption = [],  # noqa: B006  (typer copies it)
-    seed: options.SeedOption = None,
-    executor: options.ExecutorOption = "ray",
-    address: options.AddressOption = None,
-    insecure_cluster: options.InsecureOption = False,
-    concurrency: options.ConcurrencyOption = None,
-    time_budget_s: options.BudgetOption = None,
+    seed: answers.SeedOption = None,
+    executor: answers.ExecutorOption = "ray",
+    address: answers.AddressOption = None,
+    insecure_cluster: answers.InsecureOption = False,
+    concurrency: answers.ConcurrencyOption = None,
+    time_budget_s: answers.BudgetOption = None,
     trust_code: answers.TrustOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
 ) -> int:
     """Run a search: many trials, each with suggested knobs."""
     with answers.answering(as_json) as answer:
-        run = functools.partial(
+        return progress.run_shown(
+            answer,
             api.search,
             experiment,
             overrides=changes,
@@ -47,7 +47,6 @@ def search(
             time_budget_s=time_budget_s,
             seed=seed,
         )
-        return running.run_shown(answer, store, run)
 
 
 COMMAND = Command(

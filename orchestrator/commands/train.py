@@ -1,32 +1,31 @@
 """``metaloom train``: one trial."""
 
-import functools
-
-from metaloom.orchestrator.command_line import answers, options
+from metaloom.orchestrator.command_line import answers
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
     from metaloom.orchestrator import api
-    from metaloom.orchestrator.command_line import running
+    from metaloom.orchestrator.command_line import progress
 
 
 def train(
     experiment: answers.ExperimentArgument,
-    name: options.NameOption = None,
+    name: answers.NameOption = None,
     changes: answers.SetOption = [],  # noqa: B006
-    seed: options.SeedOption = None,
-    executor: options.ExecutorOption = "inline",
-    address: options.AddressOption = None,
-    insecure_cluster: options.InsecureOption = False,
+    seed: answers.SeedOption = None,
+    executor: answers.ExecutorOption = "inline",
+    address: answers.AddressOption = None,
+    insecure_cluster: answers.InsecureOption = False,
     trust_code: answers.TrustOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
 ) -> int:
     """Run one trial; a searched knob takes its default, which is reported."""
     with answers.answering(as_json) as answer:
-        run = functools.partial(
+        return progress.run_shown(
+            answer,
             api.train,
             experiment,
             overrides=changes,
@@ -38,7 +37,6 @@ def train(
             trust_code=trust_code,
             seed=seed,
         )
-        return running.run_shown(answer, store, run)
 
 
 COMMAND = Command(train, examples=("metaloom train sinusoid-maml --set outer.steps=2000 --name sine",))

@@ -20,7 +20,7 @@ from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
-from metaloom.orchestrator.signals import SIGNALS
+from metaloom.orchestrator.signals import handled
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
@@ -93,7 +93,8 @@ def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
             start_new_session=True,
         )
         try:
-            with _signals_leave():
+            # A shell makes its background jobs ignore SIGINT, and Python keeps that; here it leaves too.
+            with handled(_leave):
                 _wait(process, port, log.fileno())
                 yield process
         finally:
@@ -142,22 +143,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-@contextmanager
-def _signals_leave() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM leave the context, each with its own exit code.
-
-    SIGINT is set too because a shell makes its background jobs ignore it, and Python keeps that.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 COMMAND = Command(ui, examples=("metaloom ui --port 5001 --no-browser",))

@@ -10,9 +10,9 @@ import filelock
 import optuna
 from optuna.trial import TrialState
 
-from metaloom.orchestrator.databases import prepare_database
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.private_api import trial_id
+from metaloom.orchestrator.store import prepare_database
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
@@ -35,21 +35,24 @@ class TrialMirror:
 
     def apply(self, event: Event) -> None:
         """Write one event."""
-        if event.trial is None:
+        number, payload = event.trial, event.payload
+        if number is None:
             return
-        if event.kind == records.TRIAL_SUGGESTED:
-            self.suggested(event.trial, event.payload)
-        elif event.kind == records.TRIAL_REPORTED:
-            self._reported(event.trial, event.payload["report"])
-        elif event.kind == records.TRIAL_STOPPED:
-            attributes = {"stopped_at_step": event.payload["step"], "reason": event.payload["reason"]}
-            self._end(event.trial, TrialState.PRUNED, event.payload, attributes)
-        elif event.kind == records.TRIAL_FINISHED:
-            self._end(event.trial, TrialState.COMPLETE, event.payload, {})
-        elif event.kind == records.TRIAL_FAILED:
-            self._end(event.trial, TrialState.FAIL, event.payload, {"reason": event.payload["reason"]})
-        elif event.kind == records.TRIAL_EXPLOITED:
-            self._set_attribute(event.trial, "exploited", {"donor": event.payload["donor"], **event.payload["knobs"]})
+        match event.kind:
+            case records.TRIAL_SUGGESTED:
+                self.suggested(number, payload)
+            case records.TRIAL_REPORTED:
+                self._reported(number, payload["report"])
+            case records.TRIAL_STOPPED:
+                attributes = {"stopped_at_step": payload["step"], "reason": payload["reason"]}
+                self._end(number, TrialState.PRUNED, payload, attributes)
+            case records.TRIAL_FINISHED:
+                self._end(number, TrialState.COMPLETE, payload, {})
+            case records.TRIAL_FAILED:
+                self._end(number, TrialState.FAIL, payload, {"reason": payload["reason"]})
+            case records.TRIAL_EXPLOITED if number not in self._ended:
+                exploited = {"donor": payload["donor"], **payload["knobs"]}
+                self._storage.set_trial_user_attr(self._id(number), "exploited", exploited)
 
     def suggested(self, number: int, payload: Mapping[str, Any]) -> None:
         """Create the trial, RUNNING, under its own number."""
@@ -66,14 +69,14 @@ class TrialMirror:
     def _reported(self, number: int, report: Mapping[str, Any]) -> None:
         value = report["metrics"].get(self._settings.objectives[0].metric)
         # Optuna's samplers accept intermediate values of single-objective studies only.
-        if value is not None and len(self._settings.objectives) == 1 and self._is_open(number):
+        if value is not None and len(self._settings.objectives) == 1 and number not in self._ended:
             self._storage.set_trial_intermediate_value(self._id(number), report["step"], value)
 
     def _end(self, number: int, state: TrialState, payload: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        if not self._is_open(number):
+        if number in self._ended:
             return
         for name, value in attributes.items():
-            self._set_attribute(number, name, value)
+            self._storage.set_trial_user_attr(self._id(number), name, value)
         metrics = [objective.metric for objective in self._settings.objectives]
         values = [payload["values"].get(metric) for metric in metrics] if "values" in payload else []
         for name, violation in (payload.get("violations") or {}).items():
@@ -83,13 +86,6 @@ class TrialMirror:
         usable = state != TrialState.FAIL and all(value is not None for value in values)
         self._storage.set_trial_state_values(self._id(number), state=state, values=values if usable else None)
         self._ended.add(number)
-
-    def _set_attribute(self, number: int, name: str, value: Any) -> None:
-        if self._is_open(number):
-            self._storage.set_trial_user_attr(self._id(number), name, value)
-
-    def _is_open(self, number: int) -> bool:
-        return number not in self._ended
 
     def _id(self, number: int) -> int:
         if number not in self._ids:  # made by Study.ask
@@ -106,7 +102,7 @@ class OptunaProjection:
         settings: The search section.
     """
 
-    name = records.OPTUNA_MARK
+    state = ""  # nothing is stored with its mark
 
     def __init__(self, database: Path, *, search: str, settings: SearchSettings) -> None:
         # One process at a time: of eight that create one database together, six fail.

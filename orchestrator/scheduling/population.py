@@ -8,19 +8,24 @@ the same step. So a donor's newest checkpoint is that of the step of its compari
 decisions, and a replay of the journal gives them again.
 """
 
+import json
 import math
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from metaloom.learners.domains import Bounds, Real
 from metaloom.orchestrator.proposing.study import real_bounds
 from metaloom.orchestrator.scheduling.base import PAUSE, Exploit, Scheduler, Steps, Verdict, first_steps, objective_of
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
+from metaloom.workers.records.names import CHECKPOINTS_FOLDER
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 REDRAWS = 32  # one draw in four resamples a knob; none of 32 draws does with probability 0.0001
+EXCHANGED_FILE = "exchanged.json"  # in a trial's directory: the last generation whose checkpoint was copied there
 
 
 @SCHEDULERS.register("pbt")
@@ -111,3 +116,16 @@ class PopulationBasedTraining(Scheduler):
 
     def _generation(self, trial: TrialRecord) -> int:
         return trial.step // first_steps(self.interval_steps, trial) if trial.reports else 0
+
+
+def take_over(donor: Path, directory: Path, *, generation: int) -> None:
+    """Replace a trial's checkpoints with the donor's, once per generation."""
+    marker = directory / EXCHANGED_FILE
+    if marker.exists() and json.loads(marker.read_text())["generation"] >= generation:
+        return
+    aside = directory / f"{CHECKPOINTS_FOLDER}.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(donor / CHECKPOINTS_FOLDER, aside)
+    shutil.rmtree(directory / CHECKPOINTS_FOLDER, ignore_errors=True)
+    aside.rename(directory / CHECKPOINTS_FOLDER)
+    marker.write_text(json.dumps({"generation": generation}))

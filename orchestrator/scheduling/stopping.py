@@ -130,7 +130,7 @@ class Paired(Scheduler):
         """Compare with the best other trial at each rung just passed; the rungs double."""
         mine = trial.reports[-1]
         sign = 1.0 if records.VALIDATION_ACCURACY in mine.metrics else -1.0  # ``scores`` are accuracies or losses
-        for rung in _passed(trial, _rungs(first_steps(self.grace_steps, trial), 2, trial.step)):
+        for rung in _passed(trial, first_steps(self.grace_steps, trial), 2):
             rivals = [
                 (sign * statistics.fmean(report.scores), -other.number, report.scores)
                 for other in state.trials.values()
@@ -158,18 +158,14 @@ def paired_t(differences: Sequence[float]) -> float:
     return float(stdtr(count - 1, -mean / (deviation / math.sqrt(count))))
 
 
-def _rungs(grace: int, reduction: int, upto: int) -> Iterator[int]:
-    """Yield grace, grace * reduction, ... up to ``upto``."""
-    rung = grace
-    while rung <= upto:
-        yield rung
-        rung *= reduction
-
-
-def _passed(trial: TrialRecord, rungs: Iterator[int]) -> list[int]:
-    """Return the rungs between the last report and the one before it."""
+def _passed(trial: TrialRecord, grace: int, reduction: int) -> Iterator[int]:
+    """Yield those of the rungs grace, grace * reduction, ... that lie between the last report and the one before it."""
     before = trial.reports[-2].step if len(trial.reports) > 1 else 0
-    return [rung for rung in rungs if before < rung <= trial.step]
+    rung = grace
+    while rung <= trial.step:
+        if rung > before:
+            yield rung
+        rung *= reduction
 
 
 def _judge_by_rungs(
@@ -177,7 +173,7 @@ def _judge_by_rungs(
 ) -> Verdict:
     objective = objective_of(state)
     mine = objective.score(trial.reports[-1].metrics)
-    for rung in _passed(trial, _rungs(grace, reduction, trial.step)):
+    for rung in _passed(trial, grace, reduction):
         scores = sorted(objective.score(report.metrics) for other in others if (report := other.report_at(rung)))
         if scores and mine < _quantile(scores, 1 - 1 / reduction):
             return Verdict(STOP, f"not in the best 1/{reduction} of {len(scores) + 1} trials at rung {rung}")

@@ -2,8 +2,7 @@
 
 Each projection (MLflow, Optuna's database) follows the journal at its own pace: it reads the events after its mark,
 applies them and moves the mark. If a server is unreachable, the outbox warns once; the events wait in the journal
-until the server answers again or ``metaloom sync`` sends them. ``apply`` is idempotent, so events that are repeated
-after a kill change nothing.
+until the server answers again or ``metaloom sync`` sends them.
 """
 
 import threading
@@ -11,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from metaloom.orchestrator.journal import Journal, Mark, Projection
+from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.orchestrator.store import command
 from metaloom.workers.records.journal import Event
 
@@ -24,24 +24,20 @@ LONGEST_BACKOFF_S = 30.0
 Warn = Callable[[str], None]
 
 
-class Deferred:
-    """A projection that the outbox's thread makes with its first events, because making it may wait or fail.
+class Projection(Protocol):
+    """Copies the journal to another system (MLflow, Optuna's database).
 
-    Args:
-        name: The name of the projection and its mark.
-        make: Makes it; called again with the next events if it raises.
+    ``apply`` must be idempotent, because after a kill it receives applied events again.
     """
 
-    def __init__(self, name: str, make: Callable[[], Projection]) -> None:
-        self.name = name
-        self._make = make
-        self._made: Projection | None = None
+    @property
+    def state(self) -> str:
+        """A text that is stored with the mark."""
+        ...
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Make the projection if necessary, and apply ``events``."""
-        if self._made is None:
-            self._made = self._make()
-        self._made.apply(events)
+        """Apply consecutive ``events`` of the journal to the other system."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,28 +56,23 @@ class Backlog:
 
 
 class Outbox:
-    """Feeds one projection. Start it, let the search run, close it.
+    """Feeds one projection in a daemon thread, which starts at once; close it after the search.
 
     Args:
         folder: Folder of the search.
-        projection: Receives the events, in the outbox's thread only.
+        name: Of the projection and its mark.
+        make: Makes the projection, in the thread with its first events, because that may wait or fail; called again
+            with the next events if it raises.
         warn: Receives one line per outage.
-        state: Returns the text that is stored with the mark.
     """
 
-    def __init__(self, folder: Path, projection: Projection, *, warn: Warn, state: Callable[[], str] = str) -> None:
-        self.projection = projection
-        self._folder = folder
-        self._warn = warn
-        self._state = state
+    def __init__(self, folder: Path, name: str, make: Callable[[], Projection], *, warn: Warn) -> None:
+        self._folder, self._name, self._make, self._warn = folder, name, make, warn
+        self._projection: Projection | None = None
         self._closing = threading.Event()
         self._trouble = ""
-        self._thread = threading.Thread(target=self._run, name=f"outbox-{projection.name}", daemon=True)
-
-    def start(self) -> "Outbox":
-        """Follow the journal in a daemon thread."""
+        self._thread = threading.Thread(target=self._run, name=f"outbox-{name}", daemon=True)
         self._thread.start()
-        return self
 
     def hurry(self) -> None:
         """Request delivery of the rest without waiting for more events; returns immediately."""
@@ -91,12 +82,9 @@ class Outbox:
         """Deliver the rest for at most ``timeout_s``, and stop."""
         self.hurry()
         self._thread.join(timeout_s)
-        journal = Journal(self._folder, read_only=True)
-        try:
-            waiting = len(journal.events(journal.mark(self.projection.name).event))
-        finally:
-            journal.close()
-        return Backlog(self.projection.name, waiting, self._trouble)
+        with Journal(self._folder, read_only=True) as journal:
+            waiting = len(journal.events(journal.mark(self._name).event))
+        return Backlog(self._name, waiting, self._trouble)
 
     def _run(self) -> None:
         backoff_s = FIRST_BACKOFF_S
@@ -114,32 +102,29 @@ class Outbox:
 
     def _follow(self) -> None:
         """Apply batch after batch; return when closing and nothing is left. Raises the errors of ``apply``."""
-        journal = Journal(self._folder)  # its own connection: the search may close the other at any time
-        try:
-            mark = journal.mark(self.projection.name)
+        with Journal(self._folder) as journal:  # its own connection: the search may close the other at any time
+            mark = journal.mark(self._name)
             while True:
                 closing = self._closing.is_set()  # before reading, so that earlier events are read
                 events = journal.events(mark.event, BATCH_EVENTS)
                 if events:
-                    self.projection.apply(events)
-                    mark = Mark(events[-1].id, self._state())
-                    journal.set_mark(self.projection.name, mark)
+                    self._projection = self._projection or self._make()
+                    self._projection.apply(events)
+                    mark = Mark(events[-1].id, self._projection.state)
+                    journal.set_mark(self._name, mark)
                     self._trouble = ""
                 elif closing:
                     return
                 if len(events) < BATCH_EVENTS:
                     self._closing.wait(POLL_S)
-        finally:
-            journal.close()
 
     def _report(self, error: Exception) -> None:
-        first_of_outage = not self._trouble
-        self._trouble = first_line(error)
+        first_of_outage, self._trouble = not self._trouble, first_line(error)
         if first_of_outage:
-            name = self.projection.name
-            kept = f"The search goes on; its records are kept, and sent when {name} is back or"
+            kept = f"The search goes on; its records are kept, and sent when {self._name} is back or"
             kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # the search has ended
-            self._warn(f"{name} cannot be written: {self._trouble}. {kept} by '{command('sync', self._folder)}'")
+            again = f"by '{command('sync', self._folder)}'"
+            self._warn(f"{self._name} cannot be written: {self._trouble}. {kept} {again}")
 
 
 def first_line(error: Exception) -> str:

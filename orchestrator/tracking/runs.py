@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from metaloom.orchestrator.databases import prepare_database
+from metaloom.orchestrator.store import prepare_database
 from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, tracking_uri
 
 LONGEST_PARAM = 6000  # longer ones are cut by MLflow itself, with a warning each

@@ -14,7 +14,7 @@ from metaloom.learners.domains import Learned
 from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, fields_of
 from metaloom.learners.plugins import unknown_or_absent
-from metaloom.search_spaces.errors import Path, Problems
+from metaloom.search_spaces.errors import Path
 from metaloom.search_spaces.knobs.declarations import given_default, parse_knob
 from metaloom.search_spaces.knobs.sampling import CORNERS, resolve_node
 from metaloom.search_spaces.reading import nodes as tree
@@ -49,9 +49,7 @@ class Catalogue:
     combined: bool = False
 
 
-def expand(
-    raw: Any, key: str, place: Place, problems: Problems, parse: Callable[[Any, Place], Node]
-) -> Alternatives | None:
+def expand(raw: Any, key: str, place: Place, parse: Callable[[Any, Place], Node]) -> Alternatives | None:
     """Parse ``{search: [...]}``, or a mapping whose ``key`` is searched, into alternatives; None if it is neither."""
     found = members(raw)
     settings = raw.get(SEARCH) if isinstance(raw, Mapping) else None
@@ -62,84 +60,80 @@ def expand(
     if found is None:
         return None
     if not found:
-        problems.add(place.path, "a search needs at least one option")
+        place.wrong("a search needs at least one option")
         return Alternatives(place.name, {"none": Fixed(None)}, "none")
     raws = [{key: member} if isinstance(member, str) and member != LEARN else member for member, _ in found]
-    labels, before = labels_of(raws, key), len(problems)
+    labels, before = labels_of(raws, key), len(place.problems)
     options = {
         label: parse(member, place.option((*place.path, *path), label))
         for label, member, (_, path) in zip(labels, raws, found, strict=True)
     }
-    nodes = tuple(options.values()) if len(problems) == before else ()
-    note_repeated(raws, labels, (*place.path, *found[0][1][:-1]), problems, nodes)
+    nodes = tuple(options.values()) if len(place.problems) == before else ()
+    note_repeated(raws, labels, place.within(*found[0][1][:-1]), nodes)
     default = labels[0]
     if isinstance(settings, Mapping) and "default" in settings:
-        default = given_default(settings["default"], raws, labels, place, problems, key)
+        default = given_default(settings["default"], raws, labels, place, key)
     return Alternatives(place.name, options, default)
 
 
-def parse_component(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> Node:
+def parse_component(catalogue: Catalogue, raw: Any, place: Place) -> Node:
     """Parse what stands in a slot, under the recipe's settings; problems are noted."""
 
     def parse(member: Any, at: Place) -> Node:
-        return parse_component(catalogue, member, at, problems)
+        return parse_component(catalogue, member, at)
 
-    if (alternatives := expand(raw, catalogue.key, place, problems, parse)) is not None:
+    if (alternatives := expand(raw, catalogue.key, place, parse)) is not None:
         return alternatives
     if isinstance(raw, list) and all(isinstance(member, str | Mapping) for member in raw):
-        return _several(catalogue, raw, place, problems)
-    settings = _settings(catalogue, raw, place, problems)
+        return _several(catalogue, raw, place)
+    settings = _settings(catalogue, raw, place)
     if settings is None:
         return Fixed(None)
     default = catalogue.recipe.get(catalogue.key, catalogue.fixed)
     kind = settings.pop(catalogue.key, default)
     if kind is None:
         allowed = ", ".join(catalogue.configs)
-        problems.add((*place.path, catalogue.key), f"not given; name the {catalogue.noun} (allowed: {allowed})")
-        return Fixed(None)
+        return place.wrong(f"not given; name the {catalogue.noun} (allowed: {allowed})", catalogue.key)
     if not isinstance(kind, str) or kind not in catalogue.configs:
-        path = (*place.path, catalogue.key) if isinstance(raw, Mapping) and catalogue.key in raw else place.path
-        problems.add(path, unknown_or_absent(catalogue.noun, kind, catalogue.configs))
-        return Fixed(None)
+        at = [catalogue.key] if isinstance(raw, Mapping) and catalogue.key in raw else []
+        return place.wrong(unknown_or_absent(catalogue.noun, kind, catalogue.configs), *at)
     base = catalogue.recipe if kind == default else {}
-    return parse_settings(catalogue, kind, settings, base, place, problems)
+    return parse_settings(catalogue, kind, settings, base, place)
 
 
-def _several(catalogue: Catalogue, raw: list[Any], place: Place, problems: Problems) -> Node:
+def _several(catalogue: Catalogue, raw: list[Any], place: Place) -> Node:
     """Parse a list of components that fill one place together."""
     if not raw:
-        problems.add(place.path, f"got an empty list; name a {catalogue.noun}, or leave it out")
-        return Fixed(None)
+        return place.wrong(f"got an empty list; name a {catalogue.noun}, or leave it out")
     if not catalogue.combined:
         kinds = " and ".join(label_of(member, catalogue.key) for member in raw)
-        problems.add(place.path, f"takes one {catalogue.noun}, got the list of {kinds}; keep one, without the brackets")
-        return Fixed(None)
+        return place.wrong(f"takes one {catalogue.noun}, got the list of {kinds}; keep one, without the brackets")
     at = [place.option((*place.path, index), str(index)) for index in range(len(raw))]
-    members = [parse_component(catalogue, member, one, problems) for member, one in zip(raw, at, strict=True)]
+    members = [parse_component(catalogue, member, one) for member, one in zip(raw, at, strict=True)]
     return tree.Several(place, tuple(members))
 
 
-def _settings(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any] | None:
+def _settings(catalogue: Catalogue, raw: Any, place: Place) -> dict[str, Any] | None:
     """Write any shorthand as a mapping of settings; None if it is none, which is noted."""
     if raw is MISSING:
         return {}
     if raw == LEARN or (isinstance(raw, Mapping) and set(raw) == {LEARN}):
         if catalogue.learned is None:
-            problems.add(place.path, _why_not_learned(catalogue))
+            place.wrong(_why_not_learned(catalogue))
             return None
         settings = raw[LEARN] if isinstance(raw, Mapping) else {}
         if not isinstance(settings, Mapping | None):
             advice = f"give a mapping of the {catalogue.noun}'s settings, or the word learn alone"
-            problems.add((*place.path, LEARN), f"got {shown(settings)}; {advice}")
+            place.wrong(f"got {shown(settings)}; {advice}", LEARN)
             return None
         raw = {catalogue.key: catalogue.learned, **(settings or {})}
     if raw == SEARCH or (isinstance(raw, Mapping) and set(raw) == {SEARCH}):
         kinds = ", ".join(list(catalogue.configs)[:3])
-        problems.add(place.path, f"a whole component has no range: list the kinds, such as {{search: [{kinds}]}}")
+        place.wrong(f"a whole component has no range: list the kinds, such as {{search: [{kinds}]}}")
         return None
     if isinstance(raw, str | Mapping):
         return {catalogue.key: raw} if isinstance(raw, str) else dict(raw)
-    problems.add(place.path, f"got {shown(raw)}; give the {catalogue.noun}'s name or a mapping of its settings")
+    place.wrong(f"got {shown(raw)}; give the {catalogue.noun}'s name or a mapping of its settings")
     return None
 
 
@@ -156,7 +150,6 @@ def parse_settings(
     settings: Mapping[str, Any],
     base: Mapping[str, Any],
     place: Place,
-    problems: Problems,
     spelt: Mapping[str, str] = MappingProxyType({}),
 ) -> Section:
     """Parse a kind's settings, each in any mode, over ``base`` and the kind's defaults.
@@ -164,17 +157,17 @@ def parse_settings(
     A setting that was given under another name, by ``spelt``, has its place and the name of its knob from that.
     """
     config = catalogue.configs[kind]
-    fields, before = fields_of(config), len(problems)
+    fields, before = fields_of(config), len(place.problems)
     for name in settings:
         if name not in fields:
-            problems.add((*place.path, name), _unknown_setting(catalogue, kind, name))
+            place.wrong(_unknown_setting(catalogue, kind, name), name)
     nodes: dict[str, Node] = {}
     for name, one in fields.items():
         fallback = base.get(name, one.default)
-        nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(spelt.get(name, name)), problems)
+        nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(spelt.get(name, name)))
     section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
-    if len(problems) == before:
-        _check_values(config, section, catalogue.key, problems)
+    if len(place.problems) == before:
+        _check_values(config, section, catalogue.key)
     return section
 
 
@@ -185,7 +178,7 @@ def _unknown_setting(catalogue: Catalogue, kind: str, name: str) -> str:
     return f"{message}; it is a setting of {', '.join(owners)}" if owners else message
 
 
-def _check_values(config: type, section: Section, key: str, problems: Problems) -> None:
+def _check_values(config: type, section: Section, key: str) -> None:
     """Build the configuration, which checks itself, at the default and at the ends of what is searched.
 
     An error about the whole configuration that occurs at some of these points only, such as of a mixture all of whose
@@ -199,7 +192,7 @@ def _check_values(config: type, section: Section, key: str, problems: Problems) 
     placed = [_placed(one, section) for one in complaints if one is not None]
     wrong = [one for one in placed if None not in complaints or one[0] != section.place.path]
     if wrong:
-        problems.add(*wrong[0])
+        section.place.problems.add(*wrong[0])
 
 
 def _placed(complaint: str, section: Section) -> tuple[Path, str]:

@@ -13,7 +13,6 @@ from typing import Any
 from metaloom.learners.domains import Int, Learned, Real, Word
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
-from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place
@@ -21,7 +20,7 @@ from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Plac
 OF_LEARNED = ("start", "per")
 
 
-def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+def parse_knob(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
     """Parse a field's value in any mode; problems are noted, and a stand-in is returned for them.
 
     Args:
@@ -29,57 +28,50 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place, problems: Pr
         raw: The value as given; MISSING takes ``fallback``.
         fallback: The recipe's value or the default, as it would be given; MISSING if there is none.
         place: Where it stands.
-        problems: Collects what is wrong.
     """
     if raw is MISSING:
         if fallback is MISSING:
-            return _wrong(problems, place.path, field.missing())
+            return place.wrong(field.missing())
         raw, fallback = fallback, field.default
     raw = _as_written(raw)
     if field.mapping:
-        return _parse_mapping(field, raw, place, problems)
+        return _parse_mapping(field, raw, place)
     if raw in (SEARCH, LEARN) and raw not in field.options:
         raw = {raw: {}}
     if not isinstance(raw, Mapping):
-        return Fixed(_literal_or_none(field, raw, place, problems))
+        return Fixed(_literal_or_none(field, raw, place))
     if set(raw) == {SEARCH}:
-        return _searched(field, raw[SEARCH], fallback, place, problems)
+        return _searched(field, raw[SEARCH], fallback, place)
     if set(raw) == {LEARN}:
-        return _learned(field, raw[LEARN], fallback, place, problems)
+        return _learned(field, raw[LEARN], fallback, place)
     wrong = next((key for key in raw if key not in (SEARCH, LEARN)), None)
     modes = "give a value, {search: ...} or {learn: ...}"
     if wrong is None:
-        return _wrong(problems, place.path, f"both searched and learned: keep one ({modes})")
-    return _wrong(problems, (*place.path, wrong), f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}")
-
-
-def _wrong(problems: Problems, path: Path, message: str) -> Node:
-    """Note a problem, and return a stand-in."""
-    problems.add(path, message)
-    return Fixed(None)
+        return place.wrong(f"both searched and learned: keep one ({modes})")
+    return place.wrong(f"{unknown('mode', wrong, (SEARCH, LEARN))}; {modes}", wrong)
 
 
 def _refuse_others(
-    given: Iterable[str], allowed: Sequence[str], noun: str, path: Path, problems: Problems, also: Sequence[str] = ()
+    given: Iterable[str], allowed: Sequence[str], noun: str, place: Place, also: Sequence[str] = ()
 ) -> None:
     for key in given:
         if key not in allowed:
-            problems.add((*path, key), unknown(noun, key, (*allowed, *also)))
+            place.wrong(unknown(noun, key, (*allowed, *also)), key)
 
 
-def _parse_mapping(field: Field, raw: Any, place: Place, problems: Problems) -> Node:
+def _parse_mapping(field: Field, raw: Any, place: Place) -> Node:
     """Parse a mapping of names to values of any type, each fixed or searched."""
     if not isinstance(raw, Mapping):
-        return _wrong(problems, place.path, f"got {shown(raw)}; give {field.allowed()}")
+        return place.wrong(f"got {shown(raw)}; give {field.allowed()}")
     nodes: dict[str, Node] = {}
     for name, value in raw.items():
         if not isinstance(value, Mapping):
             nodes[name] = Fixed(value)
         elif set(value) & {SEARCH, LEARN}:
             anything = Field(name, (bool, int, float, str), nullable=True)
-            nodes[name] = parse_knob(anything, value, MISSING, place.at(name), problems)
+            nodes[name] = parse_knob(anything, value, MISSING, place.at(name))
         else:
-            nodes[name] = _parse_mapping(field, value, place.at(name), problems)
+            nodes[name] = _parse_mapping(field, value, place.at(name))
     return tree.Section(place, "", nodes)
 
 
@@ -103,41 +95,41 @@ def _middle(domain: Real | Int) -> float | int:
     return round(middle) if isinstance(domain, Int) else middle
 
 
-def _searched(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
-    path = place.within(SEARCH).path
+def _searched(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
+    here = place.within(SEARCH)
     if isinstance(raw, list):
-        return _options(field, raw, {}, fallback, place, problems)
+        return _options(field, raw, {}, fallback, place)
     if not isinstance(raw, Mapping):
-        return _wrong(problems, path, f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
+        return here.wrong(f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
     if "options" in raw:
-        return _options(field, raw["options"], raw, fallback, place, problems)
+        return _options(field, raw["options"], raw, fallback, place)
     if field.domain is None and not raw and field.options:
-        return _options(field, list(field.options), {}, fallback, place, problems)
+        return _options(field, list(field.options), {}, fallback, place)
     if field.word is not None:
-        return _spelling(field.word, raw, fallback, place, problems)
+        return _spelling(field.word, raw, fallback, place)
     if not set(field.types) & {int, float} or field.options:
-        return _wrong(problems, path, f"{place.path[-1]} has no range: give a list of options, each {field.allowed()}")
-    return _range(field, raw, fallback, place, problems)
+        return here.wrong(f"{place.path[-1]} has no range: give a list of options, each {field.allowed()}")
+    return _range(field, raw, fallback, place)
 
 
-def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
+def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place) -> Node:
     """Parse ``{length: 6, parts: [skip, conv3]}``: so many choices in a row, each among the parts given."""
-    here, before = place.within(SEARCH), len(problems)
-    _refuse_others(raw, ("length", "parts", "default"), "part of a search", here.path, problems, also=("options",))
+    here, before = place.within(SEARCH), len(place.problems)
+    _refuse_others(raw, ("length", "parts", "default"), "part of a search", here, also=("options",))
     length_field = Field("length", (int,), options=tuple(sorted(word.lengths)))
     parts_field = Field("parts", items=Field("parts", (str,), options=word.options))
-    length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"), problems)
-    parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), here.at("parts"), problems)
+    length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"))
+    parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), here.at("parts"))
     if parts is not None and len(set(parts)) < max(len(parts), 1):
-        problems.add((*here.path, "parts"), f"got {shown(parts)}; give at least one option, each once")
-    if len(problems) > before:
+        here.wrong(f"got {shown(parts)}; give at least one option, each once", "parts")
+    if len(place.problems) > before:
         return Fixed(None)
     given = raw.get("default", fallback)
     defaults = str(given).split(word.separator) if isinstance(given, str) else []
     fits = len(defaults) == length and set(defaults) <= set(parts)
     if "default" in raw and not fits:
         message = f"got {shown(given)}; give {length} of {', '.join(parts)} with '{word.separator}' between them"
-        return _wrong(problems, (*here.path, "default"), message)
+        return here.wrong(message, "default")
     options = {part: Fixed(part) for part in parts}
     chosen = defaults if fits else [word.default if word.default in parts else parts[0]] * length
     names = [f"{place.name}.{word.part}{index}" for index in range(length)]
@@ -145,63 +137,60 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place, p
     return tree.Spelling(spelt, word.separator)
 
 
-def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place, problems: Problems) -> Node:
-    here, before = place.within(SEARCH), len(problems)
-    _refuse_others(raw, ("low", "high", "log", "default"), "part of a range", here.path, problems)
+def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place) -> Node:
+    here, before = place.within(SEARCH), len(place.problems)
+    _refuse_others(raw, ("low", "high", "log", "default"), "part of a range", here)
     own = field.domain
     if own is None and not {"low", "high"} <= set(raw):
-        problems.add(here.path, f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
+        here.wrong(f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
     plain = replace(field, options=(), nullable=False, learnable=False)
     ends = {
-        key: _literal_or_none(plain, raw.get(key, getattr(own, key, None)), here.at(key), problems)
+        key: _literal_or_none(plain, raw.get(key, getattr(own, key, None)), here.at(key))
         for key in ("low", "high")
         if key in raw or own is not None
     }
-    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), here.at("log"), problems)
-    if len(problems) > before:
+    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), here.at("log"))
+    if len(place.problems) > before:
         return Fixed(None)
     low, high = ends["low"], ends["high"]
     if not low < high:
         advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
-        return _wrong(problems, here.path, f"low must be below high, got low {low} and high {high}; {advice}")
+        return here.wrong(f"low must be below high, got low {low} and high {high}; {advice}")
     if log and low <= 0:
         advice = "raise low or drop log: true"
-        return _wrong(problems, here.path, f"a log range must start above 0, got low {low}; {advice}")
+        return here.wrong(f"a log range must start above 0, got low {low}; {advice}")
     default = _number(fallback)
     if "default" in raw:
-        default = _literal_or_none(plain, raw["default"], here.at("default"), problems)
+        default = _literal_or_none(plain, raw["default"], here.at("default"))
         if default is not None and not low <= default <= high:
-            problems.add((*here.path, "default"), f"got {default}; allowed: from {low} to {high}")
+            here.wrong(f"got {default}; allowed: from {low} to {high}", "default")
     domain: Real | Int = Real(low, high, log=log) if float in field.types else Int(low, high, log=log)
     if default is None or not low <= default <= high:
         default = _middle(domain)
     return tree.Searched(place.name, domain, float(default) if isinstance(domain, Real) else int(default))
 
 
-def _literal_or_none(field: Field, raw: Any, place: Place, problems: Problems) -> Any:
+def _literal_or_none(field: Field, raw: Any, place: Place) -> Any:
     try:
         return literal(field, raw)
     except Unfit as error:
-        problems.add((*place.path, *error.path), str(error))
+        place.wrong(str(error), *error.path)
         return None
 
 
-def _options(
-    field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any, place: Place, problems: Problems
-) -> Node:
+def _options(field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any, place: Place) -> Node:
     here = place.within(SEARCH, "options") if settings else place.within(SEARCH)
-    _refuse_others(settings, ("options", "default"), "part of a choice", place.within(SEARCH).path, problems)
+    _refuse_others(settings, ("options", "default"), "part of a choice", place.within(SEARCH))
     if not isinstance(raw, list) or not raw:
-        return _wrong(problems, here.path, f"got {shown(raw)}; give a list of at least one option")
-    labels, before = labels_of(raw), len(problems)
+        return here.wrong(f"got {shown(raw)}; give a list of at least one option")
+    labels, before = labels_of(raw), len(place.problems)
     options = {
-        label: parse_knob(field, option, fallback, place.option((*here.path, index), label), problems)
+        label: parse_knob(field, option, fallback, place.option((*here.path, index), label))
         for index, (option, label) in enumerate(zip(raw, labels, strict=True))
     }
-    readable = len(problems) == before
-    note_repeated(raw, labels, here.path, problems, tuple(options.values()) if readable else ())
+    note_repeated(raw, labels, here, tuple(options.values()) if len(place.problems) == before else ())
     if "default" in settings:
-        default = given_default(settings["default"], raw, labels, place, problems)
+        default = given_default(settings["default"], raw, labels, place)
     else:
         own = _as_written(fallback)
         alike = (label for option, label in zip(raw, labels, strict=True) if label_of(option) == label_of(own))
@@ -209,20 +198,18 @@ def _options(
     return Alternatives(place.name, options, default)
 
 
-def given_default(
-    given: Any, options: list[Any], labels: list[str], place: Place, problems: Problems, key: str = "kind"
-) -> str:
+def given_default(given: Any, options: list[Any], labels: list[str], place: Place, key: str = "kind") -> str:
     """Return the label of a choice's default; one that is no member is noted."""
     label = label_of_default(given, options, labels, key)
     if label is None:
-        problems.add((*place.path, SEARCH, "default"), unknown("option", label_of(given, key), labels))
+        place.wrong(unknown("option", label_of(given, key), labels), SEARCH, "default")
     return label or labels[0]
 
 
-def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Problems) -> Node:
+def _learned(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
     here = place.within(LEARN)
     if not field.learnable or not isinstance(field.domain, Real):
-        return _wrong(problems, place.path, field.why_not_learned(str(place.path[-1] if place.path else field.name)))
+        return place.wrong(field.why_not_learned(str(place.path[-1] if place.path else field.name)))
     settings = {} if raw is None else raw
     if not isinstance(settings, Mapping):
         settings = {"start": settings}
@@ -230,7 +217,7 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Prob
     for key in settings:
         if key not in OF_LEARNED:  # ``--set ...rate.lern.per`` puts a misspelt mode here too
             noun, allowed = ("mode", (LEARN, SEARCH)) if meant_mode(key) else ("setting of a learned knob", OF_LEARNED)
-            problems.add((*here.path, key), unknown(noun, key, allowed))
+            here.wrong(unknown(noun, key, allowed), key)
     inherited = _as_written(fallback)
     inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
     start = next((one for one in map(_number, (fallback, field.default)) if one is not None), None)
@@ -238,9 +225,9 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place, problems: Prob
         start = _middle(field.domain)
     start_field = Field("start", (float,), domain=field.domain)
     per_field = Field("per", (str,), options=field.domain.per)
-    start_node = parse_knob(start_field, settings.get("start", MISSING), start, here.at("start"), problems)
+    start_node = parse_knob(start_field, settings.get("start", MISSING), start, here.at("start"))
     per = inherited.get("per", field.domain.per[0])
-    per_node = parse_knob(per_field, settings.get("per", MISSING), per, here.at("per"), problems)
+    per_node = parse_knob(per_field, settings.get("per", MISSING), per, here.at("per"))
     if field.domain.positive and isinstance(start_node, Fixed) and start_node.value == 0:
-        problems.add((*here.path, "start"), f"{place.path[-1]} is learned as a logarithm: start above 0")
+        here.wrong(f"{place.path[-1]} is learned as a logarithm: start above 0", "start")
     return tree.LearnedKnob(place, start_node, per_node)

@@ -14,8 +14,8 @@ from typing import Any
 
 from metaloom.learners.errors import shown
 from metaloom.learners.fields import LEARN, SEARCH
-from metaloom.search_spaces.errors import Path, Problems
-from metaloom.search_spaces.reading.nodes import Node, meaning
+from metaloom.search_spaces.errors import Path
+from metaloom.search_spaces.reading.nodes import Node, Place, meaning
 
 OWN = "own"  # a mapping that does not name itself
 REFUSED_IN_SETTINGS = re.compile(r"[^\w.+\-()=; ]")
@@ -67,16 +67,13 @@ def label_of_default(given: Any, options: list[Any], labels: list[str], key: str
     return next(same, name if name in labels else None)
 
 
-def note_repeated(
-    options: list[Any], labels: list[str], path: Path, problems: Problems, nodes: Sequence[Node] = ()
-) -> None:
+def note_repeated(options: list[Any], labels: list[str], place: Place, nodes: Sequence[Node] = ()) -> None:
     """Note every member of a choice that is given twice, in one spelling or in two.
 
     Args:
         options: The members.
         labels: Their labels.
-        path: The place of the list.
-        problems: Collects what is wrong.
+        place: The place of the list.
         nodes: What the members were read as; empty where they could not be read.
     """
     written, meant = dict[str, int](), dict[tuple[Any, ...], int]()
@@ -87,7 +84,7 @@ def note_repeated(
         if before == index:
             first, what = same, f"{labels[same]} and {labels[index]} mean the same"
         if first != index:
-            problems.add((*path, index), f"{what}, as [{first}] and as [{index}]: remove one")
+            place.wrong(f"{what}, as [{first}] and as [{index}]: remove one", index)
 
 
 def _distinguished(name: str, same: list[Any], key: str) -> list[str]:

@@ -1,35 +1,41 @@
 """The tree of nodes that an experiment's values are read into, each fixed, searched or learned."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from metaloom.learners.domains import Int, Real
-from metaloom.search_spaces.errors import Path
+from metaloom.search_spaces.errors import Path, Problems
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands: its path in the document, and the name its knob would have.
+    """The place of a value: its path in the document, the name that its knob has, and the problems noted so far.
 
-    The two differ inside a choice: ``learner.search[0].update.rate`` in the file is the knob
+    Path and name differ inside a choice: ``learner.search[0].update.rate`` in the file is the knob
     ``learner[maml].update.rate``.
     """
 
     path: Path
     name: str
+    problems: Problems = field(default_factory=Problems, compare=False, repr=False)
 
     def at(self, key: str) -> "Place":
         """Return the place of a field."""
-        return Place((*self.path, key), f"{self.name}.{key}" if self.name else key)
+        return Place((*self.path, key), f"{self.name}.{key}" if self.name else key, self.problems)
 
     def within(self, *keys: str | int) -> "Place":
         """Return a place further down in the document, of the same knob."""
-        return Place((*self.path, *keys), self.name)
+        return Place((*self.path, *keys), self.name, self.problems)
 
     def option(self, path: Path, label: str) -> "Place":
         """Return the place of a choice's member."""
-        return Place(path, f"{self.name}[{label}]")
+        return Place(path, f"{self.name}[{label}]", self.problems)
+
+    def wrong(self, message: str, *keys: str | int) -> "Node":
+        """Note a problem here, or at ``keys`` below, and return a stand-in for the value."""
+        self.problems.add((*self.path, *keys), message)
+        return Fixed(None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from metaloom.learners.fields import MISSING
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
 from metaloom.learners.task_kinds import CLASSIFICATION, TaskKind
-from metaloom.search_spaces.errors import Path, Problems, dotted
+from metaloom.search_spaces.errors import dotted
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, Several, children
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer
@@ -36,32 +36,28 @@ def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue
     }
 
 
-def parse_learner(
-    raw: Any, place: Place, problems: Problems, *, kind: TaskKind = CLASSIFICATION, stored: bool = False
-) -> Node:
+def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, stored: bool = False) -> Node:
     """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
 
     Args:
         raw: As given.
         place: Where it stands.
-        problems: Collects what is wrong.
         kind: The kind of task.
         stored: Whether it is read as version 0.1 did: by its recipes, and with the slots that the solver does not use.
     """
 
     def parse(member: Any, at: Place) -> Node:
-        return parse_learner(member, at, problems, kind=kind, stored=stored)
+        return parse_learner(member, at, kind=kind, stored=stored)
 
-    if (alternatives := expand(raw, METHOD, place, problems, parse)) is not None:
+    if (alternatives := expand(raw, METHOD, place, parse)) is not None:
         return alternatives
     if isinstance(raw, str):
         raw = {METHOD: raw}
     if not isinstance(raw, Mapping):
-        problems.add(place.path, f"got {shown(raw)}; give a method's name or a mapping of slots")
-        return Fixed(None)
+        return place.wrong(f"got {shown(raw)}; give a method's name or a mapping of slots")
     method = raw.get(METHOD)
     if method is not None and (not isinstance(method, str) or method not in METHODS):
-        problems.add((*place.path, METHOD), unknown_or_absent("method", method, METHODS))
+        place.wrong(unknown_or_absent("method", method, METHODS), METHOD)
         # the rest is checked too, with the nearest method
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
     catalogues = slot_catalogues(kind)
@@ -69,16 +65,16 @@ def parse_learner(
     if wrong := faults(recipe, catalogues):
         recipe = NO_RECIPE
     for fault in wrong:
-        problems.add((*place.path, METHOD), f"the recipe of '{method}' is wrong: {fault}")
+        place.wrong(f"the recipe of '{method}' is wrong: {fault}", METHOD)
     for name in raw:
         if name != METHOD and name not in catalogues:
-            problems.add((*place.path, name), unknown("slot", name, [METHOD, *catalogues]))
+            place.wrong(unknown("slot", name, [METHOD, *catalogues]), name)
     nodes: dict[str, Node] = {METHOD: Fixed(method)}
     for name, catalogue in catalogues.items():
         with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
-        nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name), problems)
+        nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name))
     unread = set(catalogues) - slots_read(nodes[PREDICTION])
-    _drop_unread(nodes, unread & {UPDATE} if stored else unread, raw, place.path, problems)
+    _drop_unread(nodes, unread & {UPDATE} if stored else unread, raw, place)
     return Section(place, method or OWN, nodes)
 
 
@@ -87,22 +83,21 @@ def faults(recipe: Recipe, catalogues: Mapping[str, Catalogue]) -> list[str]:
 
     Recipe settings are only looked up by name, so a misspelled one would be silently ignored.
     """
-    found = Problems()
+    root = Place((), "")
     for name, settings in recipe.learner.items():
+        place = root.at("learner").at(name)
         if name not in catalogues:
-            found.add(("learner", name), unknown("slot", name, catalogues))
+            place.wrong(unknown("slot", name, catalogues))
         elif not isinstance(settings, Mapping):
-            found.add(("learner", name), f"got {shown(settings)}; give a mapping, such as {{kind: {settings}}}")
+            place.wrong(f"got {shown(settings)}; give a mapping, such as {{kind: {settings}}}")
         else:
-            parse_component(catalogues[name], settings, Place(("learner", name), f"learner.{name}"), found)
-    parse_inner(recipe.inner, {}, Place(("inner",), "inner"), found)
-    parse_outer(recipe.outer, {}, Place(("outer",), "outer"), found)
-    return [f"{dotted(problem.path)}: {problem.message}" for problem in found.found]
+            parse_component(catalogues[name], settings, place)
+    parse_inner(recipe.inner, {}, root.at("inner"))
+    parse_outer(recipe.outer, {}, root.at("outer"))
+    return [f"{dotted(problem.path)}: {problem.message}" for problem in root.problems.found]
 
 
-def _drop_unread(
-    nodes: dict[str, Node], unread: set[str], raw: Mapping[str, Any], path: Path, problems: Problems
-) -> None:
+def _drop_unread(nodes: dict[str, Node], unread: set[str], raw: Mapping[str, Any], place: Place) -> None:
     """Take out the slots that the solver does not use; each that was given is a problem."""
     kinds = " or ".join(section.kind for section in sections(nodes[PREDICTION]))
     for name in sorted(unread):
@@ -110,7 +105,7 @@ def _drop_unread(
         if name in raw:
             wrong = "takes no inner steps" if name == UPDATE else f"does not use {name}"
             advice = "remove it, or give prediction: linear"
-            problems.add((*path, name), f"{raw.get(METHOD) or kinds} {wrong} (prediction {kinds}); {advice}")
+            place.wrong(f"{raw.get(METHOD) or kinds} {wrong} (prediction {kinds}); {advice}", name)
 
 
 def sections(node: Node) -> list[Section]:

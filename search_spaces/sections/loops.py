@@ -13,7 +13,6 @@ from metaloom.learners.hypergradients.auto import AutoConfig
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig, under_new_names
 from metaloom.learners.plugins import load_plugins
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
-from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section
@@ -36,13 +35,12 @@ def estimator_catalogue() -> Catalogue:
     return Catalogue("hypergradient estimator", {AUTO: AutoConfig, **kinds}, fixed=AUTO)
 
 
-def parse_tasks(raw: Any, place: Place, problems: Problems) -> Node:
+def parse_tasks(raw: Any, place: Place) -> Node:
     """Parse the tasks section: one source, the same for all trials, whose settings may be searched."""
     named = raw.get(SOURCE) if isinstance(raw, Mapping) else None
     if members(raw) is not None or members(named) is not None:
-        problems.add(place.path, "the task source cannot be searched: trials on different tasks cannot be compared")
-        return Fixed(None)
-    return parse_component(task_catalogue(), raw, place, problems)
+        return place.wrong("the task source cannot be searched: trials on different tasks cannot be compared")
+    return parse_component(task_catalogue(), raw, place)
 
 
 def task_kind(tasks: Node) -> TaskKind:
@@ -54,33 +52,32 @@ def task_kind(tasks: Node) -> TaskKind:
     return TASK_KINDS.get(str(name), CLASSIFICATION)
 
 
-def parse_inner(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Problems) -> Node:
+def parse_inner(raw: Any, recipe: Mapping[str, Any], place: Place) -> Node:
     """Parse the inner section over a recipe's defaults."""
     if not isinstance(raw, Mapping):
-        return _no_mapping(raw, place, problems)
+        return place.wrong(f"got {shown(raw)}; give a mapping of settings")
     catalogue = Catalogue("the inner loop", {"": InnerConfig}, key="")
-    return parse_settings(catalogue, "", raw, recipe, place, problems)
+    return parse_settings(catalogue, "", raw, recipe, place)
 
 
-def parse_outer(raw: Any, recipe: Mapping[str, Any], place: Place, problems: Problems) -> Node:
+def parse_outer(raw: Any, recipe: Mapping[str, Any], place: Place) -> Node:
     """Parse the outer section over a recipe's defaults."""
     if not isinstance(raw, Mapping):
-        return _no_mapping(raw, place, problems)
+        return place.wrong(f"got {shown(raw)}; give a mapping of settings")
     catalogue = Catalogue("the outer loop", {"": OuterConfig}, key="", also=(HYPERGRADIENT,))
     given = {name: value for name, value in raw.items() if name != HYPERGRADIENT}
     try:
         plain = under_new_names(given)
     except LearnerError as error:
         name, _, message = str(error).partition(": ")
-        problems.add((*place.path, name.removeprefix("outer.")), message)
-        return Fixed(None)
+        return place.wrong(message, name.removeprefix("outer."))
     old = {new: old for old, new in OLD_NAMES.items() if old in given}
     for new, name in old.items():
         note_old_name(f"outer.{name}", f"outer.{new}")
-    section = parse_settings(catalogue, "", plain, under_new_names(recipe), place, problems, old)
+    section = parse_settings(catalogue, "", plain, under_new_names(recipe), place, old)
     default = recipe.get(HYPERGRADIENT, {})
     estimators = replace(estimator_catalogue(), recipe={"kind": default} if isinstance(default, str) else default)
-    estimator = parse_component(estimators, raw.get(HYPERGRADIENT, MISSING), place.at(HYPERGRADIENT), problems)
+    estimator = parse_component(estimators, raw.get(HYPERGRADIENT, MISSING), place.at(HYPERGRADIENT))
     return replace(section, fields={**section.fields, HYPERGRADIENT: estimator})
 
 
@@ -97,8 +94,3 @@ def under_searched_names(values: Mapping[str, T], knobs: Container[str]) -> dict
         other[name] if name not in knobs and other.get(name, name) in knobs else name: value
         for name, value in values.items()
     }
-
-
-def _no_mapping(raw: Any, place: Place, problems: Problems) -> Node:
-    problems.add(place.path, f"got {shown(raw)}; give a mapping of settings")
-    return Fixed(None)

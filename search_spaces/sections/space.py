@@ -52,22 +52,22 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool
         problems: Collects what is wrong.
         stored: See ``parse_learner``.
     """
-    places = {name: Place((name,), name) for name in ("tasks", "learner", "inner", "outer")}
+    places = {name: Place((name,), name, problems) for name in ("tasks", "learner", "inner", "outer")}
     tasks: Node = Fixed(None)
     learner: Node = Fixed(None)
     if "tasks" in document:
-        tasks = parse_tasks(document["tasks"], places["tasks"], problems)
+        tasks = parse_tasks(document["tasks"], places["tasks"])
     if "learner" in document:
         kind = task_kind(tasks)
-        learner = parse_learner(document["learner"], places["learner"], problems, kind=kind, stored=stored)
+        learner = parse_learner(document["learner"], places["learner"], kind=kind, stored=stored)
     inner, outer = ({} if (given := document.get(name)) is None else given for name in ("inner", "outer"))
     outer_of = dict.fromkeys(methods(learner), outer) if stored else _outer_by_method(learner, outer)
 
     def inner_of(_: str, recipe: Recipe) -> Node:
-        return parse_inner(inner, recipe.inner, places["inner"], problems)
+        return parse_inner(inner, recipe.inner, places["inner"])
 
     def outer_under(method: str, recipe: Recipe) -> Node:
-        return parse_outer(outer_of[method], recipe.outer, places["outer"], problems)
+        return parse_outer(outer_of[method], recipe.outer, places["outer"])
 
     by_method = (per_method(learner, parse, stored=stored) for parse in (inner_of, outer_under))
     return Space(tasks, learner, *by_method)

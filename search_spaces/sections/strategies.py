@@ -12,7 +12,6 @@ from metaloom.learners.errors import shown
 from metaloom.learners.fields import LEARN, SEARCH
 from metaloom.learners.plugins import load_plugins
 from metaloom.learners.registry import Registry
-from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component
 from metaloom.search_spaces.knobs.sampling import resolve_node
 from metaloom.search_spaces.reading.nodes import Place, Section
@@ -87,28 +86,27 @@ def scheduler_catalogue() -> Catalogue:
     return Catalogue("scheduler", schedulers(), fixed=NONE)
 
 
-def parse_strategy(catalogue: Catalogue, raw: Any, place: Place, problems: Problems) -> dict[str, Any]:
+def parse_strategy(catalogue: Catalogue, raw: Any, place: Place) -> dict[str, Any]:
     """Parse a sampler or scheduler: a kind's name, or a mapping with its settings, none of which can be searched.
 
     Args:
         catalogue: The kinds that there are.
         raw: As given; null is the kind ``none``.
         place: Where it stands.
-        problems: Collects what is wrong.
 
     Returns:
         The kind and all its settings; the default kind alone if problems were noted.
     """
-    raw, before = NONE if raw is None else raw, len(problems)
+    raw, before = NONE if raw is None else raw, len(place.problems)
     for name, value in raw.items() if isinstance(raw, Mapping) else [("", raw)]:
         modes = {value} if isinstance(value, str) else set(value) if isinstance(value, Mapping) else {name}
         if modes & {SEARCH, LEARN}:
-            path = (*place.path, name) if name else place.path
-            problems.add(path, f"got {shown(value)}; give a value: how a search is done is not searched or learned")
+            message = f"got {shown(value)}; give a value: how a search is done is not searched or learned"
+            place.wrong(message, *filter(None, [name]))
     if isinstance(raw, Mapping) and KIND not in raw:
         allowed = ", ".join(catalogue.configs)
-        problems.add((*place.path, KIND), f"not given; name the {catalogue.noun} (allowed: {allowed})")
-    if len(problems) > before:
+        place.wrong(f"not given; name the {catalogue.noun} (allowed: {allowed})", KIND)
+    if len(place.problems) > before:
         return {KIND: catalogue.fixed}
-    node = parse_component(catalogue, raw, place, problems)
+    node = parse_component(catalogue, raw, place)
     return resolve_node(node, None, {}) if isinstance(node, Section) else {KIND: catalogue.fixed}

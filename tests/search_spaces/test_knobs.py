@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from metaloom.learners.domains import Choice, Int, Learned, Real, Word
 from metaloom.learners.fields import MISSING, fields_of
-from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.declarations import parse_knob
 from metaloom.search_spaces.knobs.sampling import CORNERS, Suggest, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
@@ -40,10 +39,10 @@ FIELDS = fields_of(Config)
 
 
 def parse(name, raw, fallback=MISSING):
-    problems = Problems()
+    place = Place(("x", name), f"x.{name}")
     given_fallback = FIELDS[name].default if fallback is MISSING else fallback
-    node = parse_knob(FIELDS[name], raw, given_fallback, Place(("x", name), f"x.{name}"), problems)
-    return node, [str(problem) for problem in problems.found]
+    node = parse_knob(FIELDS[name], raw, given_fallback, place)
+    return node, [str(problem) for problem in place.problems.found]
 
 
 def node_of(name, raw, fallback=MISSING):

@@ -11,10 +11,10 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from metaloom.orchestrator import databases
+from metaloom.orchestrator import store
 from metaloom.orchestrator.tracking import client
 
-prepare_database = databases.prepare_database
+prepare_database = store.prepare_database
 
 
 def copy_mlflow_database(database: Path) -> None:
@@ -30,7 +30,7 @@ def share_mlflow_database() -> None:
             copy_mlflow_database(database)
         prepare_database(database)
 
-    databases.prepare_database = prepare
+    store.prepare_database = prepare
 
 
 @cache

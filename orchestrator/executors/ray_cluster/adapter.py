@@ -7,7 +7,6 @@ started, later until a trial may go on.
 """
 
 import contextlib
-import json
 import logging
 import math
 import re
@@ -41,6 +40,9 @@ class TuneAdapter:
     def __init__(self, director: Director, concurrency: int) -> None:
         self.error: BaseException | None = None
         self._director, self._concurrency = director, concurrency
+        self._reset()
+
+    def _reset(self) -> None:
         self._running: dict[str, int] = {}  # Tune's trial id to the Director's number
         self._actors: dict[str, str] = {}  # Tune's trial id to the worker that has reported for it
         self._idle: set[str] = set()
@@ -58,7 +60,7 @@ class TuneAdapter:
             assignment = self._director.next_trial(worker=NAME)
             if assignment is not None:
                 self._running[tune_id] = assignment.config.trial
-                return {ASSIGNMENT: json.dumps(assignment.to_json())}
+                return {ASSIGNMENT: assignment.to_json()}
             if self._director.is_over:
                 return str(Searcher.FINISHED)
             return self._be_idle(tune_id) if self._director.has_waiting else None
@@ -71,7 +73,7 @@ class TuneAdapter:
         with self._keeping_errors():
             if tune_id in self._idle:
                 return self._stay_idle(tune_id)
-            return self._director.hear(Message.from_json(json.loads(text)))
+            return self._director.hear(Message.from_json(text))
         return False
 
     def lost(self, tune_id: str, reason: str) -> None:
@@ -90,10 +92,9 @@ class TuneAdapter:
         """
         killed = re.search(r"Selected to kill: \(Actor\((\w+)\)", text)
         named = {tune_id for tune_id in self._running if killed and self._actors.get(tune_id) == killed[1]}
-        silent = {tune_id for tune_id in self._running if tune_id not in self._actors}
         with self._keeping_errors():
             for tune_id, number in self._running.items():
-                if tune_id in (named or silent or self._running):
+                if tune_id in (named or self._running.keys() - self._actors or self._running):
                     self._director.lost(number, OUT_OF_MEMORY)
                 else:
                     self._director.set_aside(number, "another trial's worker ran out of memory")
@@ -102,23 +103,15 @@ class TuneAdapter:
         """Reset after a Tune run that has failed; raises the Director's error, if any."""
         if self.error is not None:
             raise self.error
-        self._running.clear()
-        self._actors.clear()
-        self._idle.clear()
-        self._present.clear()
-        self._deadline = math.inf
-        self._silent_since = time.monotonic()
+        self._reset()
 
     def look(self) -> None:
         """Warn while no worker has started: Ray waits for room or memory silently and without a limit."""
-        if time.monotonic() - self._silent_since < SILENCE_S:
-            return
-        self._silent_since = time.monotonic()
-        logger.warning(
-            "no Ray worker has started in %.0f s: the cluster may be busy, or short of memory; still waiting "
-            "(Ctrl-C stops, `metaloom doctor` shows this machine)",
-            SILENCE_S,
-        )
+        if time.monotonic() - self._silent_since >= SILENCE_S:
+            self._silent_since = time.monotonic()
+            reason = "the cluster may be busy, or short of memory"
+            advice = "still waiting (Ctrl-C stops, `metaloom doctor` shows this machine)"
+            logger.warning("no Ray worker has started in %.0f s: %s; %s", SILENCE_S, reason, advice)
 
     def ended(self, tune_id: str) -> None:
         """Forget a trial that Tune has ended."""

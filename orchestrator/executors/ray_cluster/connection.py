@@ -53,7 +53,7 @@ class Connection:
         self._reason = SILENCE.format(address=address) if address else DEATH
         self._roots = _children(others) if own else []
         self._started = self._family()
-        self._servers = [process for process in self._started if _name(process) in SERVERS]
+        self._servers = list(filter(_is_server, self._started))
         self._left = threading.Event()
         if own or self._head:
             threading.Thread(target=self._watch, name="metaloom-ray-watch", daemon=True).start()
@@ -98,8 +98,14 @@ class Connection:
             _abandon(signal.SIGTERM)
             broken = True
         else:
-            with _no_collection():  # its raylet may be dead
+            # An actor's handle that is collected meanwhile would call a dead worker, and Ray exit this process with 1.
+            enabled = gc.isenabled()
+            gc.collect()
+            gc.disable()
+            try:
                 ray.shutdown()
+            finally:
+                (gc.enable if enabled else gc.disable)()
         if broken:
             _kill([*self._started, *self._family()])
 
@@ -172,7 +178,8 @@ def _start(address: str | None, cpus: int | None) -> None:
                 ray.init("local", num_cpus=cpus, include_dashboard=False, **ray_folder(folder), **_LOGGING)
                 _warn_of_open_ports()
             else:
-                _check_answers(address)
+                if head := _host_and_port(address):
+                    socket.create_connection(head, timeout=ANSWER_S).close()  # Ray itself would try for five minutes
                 ray.init(address, **_LOGGING)
     except Exception as error:
         where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
@@ -181,13 +188,6 @@ def _start(address: str | None, cpus: int | None) -> None:
         raise ClusterError(f"cannot {where}: {lines[0] if lines else type(error).__name__}; {hint}") from error
     finally:
         os.umask(umask)
-
-
-def _check_answers(address: str) -> None:
-    """Raise OSError if no server listens at HOST:PORT; Ray itself would try for five minutes."""
-    head = _host_and_port(address)
-    if head is not None:
-        socket.create_connection(head, timeout=ANSWER_S).close()
 
 
 def _host_and_port(address: str) -> tuple[str, int] | None:
@@ -206,10 +206,10 @@ def _children(others: set[int]) -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.pid not in others]
 
 
-def _name(process: psutil.Process) -> str:
+def _is_server(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return str(process.name())
-    return ""
+        return process.name() in SERVERS
+    return False
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -222,22 +222,6 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collect Python's garbage now, and none within this context.
-
-    If an actor's handle is collected while Ray shuts down, it calls a dead worker, and Ray exits this process with 1.
-    """
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _abandon(number: int) -> None:

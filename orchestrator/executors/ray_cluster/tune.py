@@ -6,26 +6,130 @@ forgets a scheduler's rungs and loses running trials. A trial whose worker is lo
 training), ends for Tune; the Director assigns it again.
 """
 
+import functools
 import gc
 import shutil
 import tempfile
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import OutOfMemoryError
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from metaloom.orchestrator.director import Director
-from metaloom.orchestrator.executors.hosting import OpenTrial
+from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.ray_cluster import environment
-from metaloom.orchestrator.executors.ray_cluster.adapter import TuneAdapter
+from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
-from metaloom.orchestrator.executors.ray_cluster.hooks import JournalScheduler, JournalSearcher, StopCallback
-from metaloom.orchestrator.executors.ray_cluster.placement import Asked, request, slots
-from metaloom.orchestrator.executors.ray_cluster.worker import trainable
+from metaloom.orchestrator.executors.ray_cluster.placement import Asked, bundle, helpers, request, slots
 from metaloom.orchestrator.interruption import Interruption
+from metaloom.orchestrator.messages import Assignment
+from metaloom.workers.records.trial import TrialRunner
+
+MESSAGE, ACTOR = "message", "actor"
+IDLE_S = 0.05
+
+
+def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:
+    """Return the class of the object in each of Tune's workers."""
+
+    class MetaloomTrial(tune.Trainable):  # type: ignore[misc]
+        """Hosts a trial in a worker."""
+
+        def setup(self, config: dict[str, Any]) -> None:
+            """Take the first trial."""
+            self._host = TrialHost(_spreading(open_trial, resources) if helpers(resources) else open_trial)
+            self._actor = str(ray.get_runtime_context().get_actor_id())
+            self.reset_config(config)
+
+        def step(self) -> dict[str, Any]:
+            """Advance to the next report or failure."""
+            if not self._assigned:
+                time.sleep(IDLE_S)
+                return {MESSAGE: "", ACTOR: self._actor}
+            return {MESSAGE: self._host.step().to_json(), ACTOR: self._actor}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            """Take another trial, in the same process; idle if there is none."""
+            self._assigned = bool(new_config[ASSIGNMENT])
+            if self._assigned:
+                self._host.begin(Assignment.from_json(new_config[ASSIGNMENT]))
+            else:
+                self._host.close()
+            return True
+
+        def cleanup(self) -> None:
+            """Release the last trial."""
+            self._host.close()
+
+    return MetaloomTrial
+
+
+def _spreading(open_trial: Callable[..., TrialRunner], resources: Mapping[str, Any]) -> OpenTrial:
+    """Let the trials of one worker distribute their perturbations."""
+    from metaloom.orchestrator.executors.ray_cluster import perturbations  # torch, which only the workers need
+
+    return functools.partial(open_trial, spread=perturbations.PerturbationWorkers(resources, bundle(resources)))
+
+
+class JournalSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
+    """Asks the Director what to run."""
+
+    def __init__(self, adapter: TuneAdapter) -> None:
+        super().__init__()
+        self._adapter = adapter
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next assignment."""
+        return self._adapter.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Make room for another trial."""
+        self._adapter.ended(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the journal holds everything."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing."""
+
+
+class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Asks the Director whether a trial goes on."""
+
+    def __init__(self, adapter: TuneAdapter) -> None:
+        super().__init__()
+        self._adapter = adapter
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Continue the trial, or end it for Tune."""
+        goes_on = self._adapter.hear(trial.trial_id, result[MESSAGE], result[ACTOR])
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Report a lost worker to the Director; a trial's own errors come as messages."""
+        self._adapter.lost(trial.trial_id, str(trial.get_pickled_error() or ""))
+
+
+class StopCallback(tune.Callback):  # type: ignore[misc]
+    """Leaves Tune's loop, which would keep waiting, when a signal came, the Director failed or Ray died."""
+
+    def __init__(self, adapter: TuneAdapter, interruption: Interruption, connection: Connection) -> None:
+        self._adapter, self._interruption, self._connection = adapter, interruption, connection
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Check, ten times a second and after every event."""
+        self._interruption.check()
+        if self._adapter.error is not None:
+            raise self._adapter.error
+        self._connection.check()
+        self._adapter.look()
 
 
 class RayExecutor:
