@@ -5,7 +5,7 @@ loop learns), ``theta`` the fast weights (what the inner loop learns), both as
 dictionaries from a name to a tensor.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.registry import Registry
 from metaloom.learners.state import LearnerState
+from metaloom.learners.task_kinds import TaskKind
 from metaloom.learners.tensors import Tensors
 
 
@@ -29,16 +30,21 @@ class EpisodeOutcome:
     losses: tuple[float, ...]
     accuracies: tuple[float, ...] = ()
 
+    @classmethod
+    def of(cls, kind: TaskKind, losses: Sequence[float], accuracies: Sequence[float]) -> "EpisodeOutcome":
+        """Leave the accuracies out where the kind of task is judged by its loss alone."""
+        return cls(tuple(losses), tuple(accuracies) if kind.accuracy else ())
+
 
 @dataclass(frozen=True)
 class MetaStep:
-    """The hypergradient over a batch of episodes, and what was seen on the way.
+    """The hypergradient over a batch of episodes, and what was measured with it.
 
     Attributes:
         loss: Mean outer loss over the episodes.
         gradient: One tensor per leaf of phi, of its shape and dtype.
         outcomes: One per episode.
-        diagnostics: What the estimator says of itself, such as ``inner_gradient_norm`` and ``residual``.
+        diagnostics: The estimator's own numbers, such as ``inner_gradient_norm`` and ``residual``.
         state: The learner's state after the pass, such as batch norm's running statistics; None: as it was.
     """
 
@@ -64,29 +70,31 @@ class Adapted(Protocol):
 class Learner(Protocol):
     """F_w: turns a support set into a model, given the meta-knowledge phi.
 
+    A subclass inherits the defaults, which are those of a learner that takes no inner steps.
+
     Attributes:
         task: The shape of the episodes it was built for.
+        estimator: The hypergradient estimator in use.
+        estimator_reason: Why ``auto`` chose it; empty where the experiment names it.
         online: True if its inner state persists from one outer step to the next.
         carry: Over how many outer steps an inner loop goes on, on the same episodes; 1 where each begins its own.
         setting: ``inductive``, ``semi-supervised``, or ``transductive`` if a query's prediction depends on the others.
         batch_norm: The batch-norm mode, or ``"none"``.
         evaluation_steps: Inner steps taken by ``evaluate``; 0 where there are none.
-        estimator: The hypergradient estimator in use.
-        estimator_reason: Why ``auto`` chose it; empty where the experiment names it.
         notes: What the user is told once, before anything runs.
         strategy: How episodes are executed: ``loop``, ``vmap``, ``traced``, or ``by_size`` (one of the first two).
     """
 
     task: TaskShape
-    online: bool
-    carry: int
-    setting: str
-    batch_norm: str
-    evaluation_steps: int
     estimator: str
-    estimator_reason: str
-    notes: tuple[str, ...]
-    strategy: str
+    estimator_reason: str = ""
+    online: bool = False
+    carry: int = 1
+    setting: str = "inductive"
+    batch_norm: str = "none"
+    evaluation_steps: int = 0
+    notes: tuple[str, ...] = ()
+    strategy: str = "loop"
 
     def init(self, generator: Generator) -> Tensors:
         """Return phi before the first outer step: unconstrained leaves; empty if nothing is learned."""
@@ -95,11 +103,11 @@ class Learner(Protocol):
     @property
     def approximations(self) -> Mapping[str, str]:
         """Return what the gradients of learned slots leave out by design, by the slot's name."""
-        ...
+        return {}
 
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state before the first outer step."""
-        ...
+        return LearnerState()
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""
@@ -111,7 +119,7 @@ class Learner(Protocol):
 
     def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Take the real inner step with the new phi (online); an episodic learner returns ``state``."""
-        ...
+        return state
 
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""

@@ -1,33 +1,84 @@
 """From resolved settings to a learner: every registry is filled here, and every slot of one learner."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import Any, cast
 
 from metaloom import learners
 from metaloom.learners.base import METHODS, Learner
-from metaloom.learners.component import Component
+from metaloom.learners.component import Component, Slot
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.auto import AUTO
-from metaloom.learners.hypergradients.problem import ESTIMATORS, Mapper, one_by_one
-from metaloom.learners.knowledge.initialization import FROM_BUNDLE
-from metaloom.learners.networks.base import Network, is_relaxed
+from metaloom.learners.hypergradients.problem import Mapper, one_by_one
+from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
+from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
+from metaloom.learners.knowledge.distilled_data import DATA
+from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
+from metaloom.learners.knowledge.loss import LOSSES
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES
+from metaloom.learners.networks.base import ARCHITECTURES, Network, is_relaxed
+from metaloom.learners.networks.reference import check_trusted, references_in
 from metaloom.learners.outer import under_new_names
 from metaloom.learners.plugins import LEARNERS, load_plugins
-from metaloom.learners.slots import SLOTS, fill_slot, make_component
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solver
 from metaloom.learners.solvers.bilevel_learner import posed_learner
 from metaloom.learners.solvers.inner_loop import InnerConfig
 from metaloom.learners.solvers.rules import not_read
-from metaloom.learners.state import FIXED
+from metaloom.learners.state import FIXED, declare_place
 from metaloom.learners.tensors import Tensors, part
+
+SLOTS: dict[str, Slot] = {
+    slot.name: slot
+    for slot in (
+        Slot("architecture", ARCHITECTURES, fixed="mlp", learned="cells"),
+        Slot("initialization", INITIALIZATIONS, fixed="random", learned="learned"),
+        Slot("update", UPDATE_RULES, fixed="sgd", learned="learned_optimizer"),
+        Slot("weighting", WEIGHTINGS, fixed="uniform", learned="meta_weight_net", combined=ProductOfWeights),
+        Slot("loss", LOSSES, fixed="cross_entropy", combined=SumOfLosses),
+        Slot("data", DATA, fixed="support", learned="distilled"),
+        Slot("augmentation", AUGMENTATIONS, fixed="none", learned="dada", combined=ChainOfAugmentations),
+        Slot("prediction", SOLVERS, fixed=DEFAULT_SOLVER),
+    )
+}
+
+for _name in SLOTS:
+    declare_place(_name, f"the slot {_name}")
 
 for _module in walk_packages(learners.__path__, "metaloom.learners."):
     if not _module.name.endswith(".build"):
         import_module(_module.name)  # every file registers what it defines: no list is kept by hand
+
+
+def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape, *, trust_code: bool = False) -> Component:
+    """Build a slot's component from settings (with ``kind``); raises LearnerError for wrong ones or untrusted code."""
+    check_trusted(list(references_in(settings)), trust_code)
+    kind = settings.get("kind", slot.fixed)
+    component: type[Any] = slot.registry[kind]
+    rest = {name: value for name, value in settings.items() if name != "kind"}
+    config = make_config(component.Config, rest, f"learner.{slot.name}", kind)
+    built: Component = component(config, task) if component.needs_task else component(config)
+    return built
+
+
+def fill_slot(
+    slot: Slot,
+    settings: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    default: Mapping[str, Any],
+    task: TaskShape,
+    *,
+    trust_code: bool = False,
+) -> Component:
+    """Fill a slot with one component, or with several from a list of settings; raises LearnerError if it takes one."""
+    if isinstance(settings, Mapping):
+        return make_component(slot, {**default, **settings}, task, trust_code=trust_code)
+    if slot.combined is None:
+        kinds = " and ".join(str(one.get("kind", slot.fixed)) for one in settings)
+        raise LearnerError(f"learner.{slot.name}: takes one component, got {kinds}; keep one")
+    return slot.combined([make_component(slot, {**default, **one}, task) for one in settings])
 
 
 def build_learner(
@@ -47,9 +98,9 @@ def build_learner(
         inner: The inner section.
         outer: The outer section; ``hypergradient`` and ``strategy`` are read.
         task: The shape of the episodes.
-        start: What a stored learner's network holds: the parameters, read where ``learner.initialization`` names a
-            bundle, and as ``fixed/NAME`` the tensors that nothing moves (``Network.fixed``).
-        mapper: Evaluates the perturbations of an estimator that has some; here, where nothing is said.
+        start: The tensors of a stored learner's network: the parameters, read where ``learner.initialization`` names a
+            bundle, and under ``fixed/`` those that nothing moves (``Network.fixed``).
+        mapper: Evaluates the perturbations of an estimator that has some; by default in this process.
         trust_code: Whether a class that ``architecture.of`` names may be imported, though no plugin vouches for it.
 
     Raises:
@@ -57,7 +108,7 @@ def build_learner(
             other, or code is named that is not trusted.
     """
     if task.problem:
-        return posed_learner(learner, inner, outer.get("hypergradient", AUTO), task, slots=SLOTS, mapper=mapper)
+        return posed_learner(learner, inner, outer, task, SLOTS, mapper)
     settings = {name: value for name, value in learner.items() if name != "method"}
     for name in settings:
         if name not in SLOTS:
@@ -68,20 +119,11 @@ def build_learner(
     for name in settings:
         if name not in solver.reads and name != "prediction":  # it would be ignored
             raise LearnerError(f"learner.{name}: {not_read(name, kind, solver.reads)}")
-    components = _components(settings, solver.reads, task, start, trust_code)
-    config = make_config(InnerConfig, inner, "inner", "the inner loop")
-    return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))
-
-
-def _components(
-    settings: Mapping[str, Any], reads: frozenset[str], task: TaskShape, start: Tensors | None, trust_code: bool
-) -> dict[str, Component]:
-    """Fill the slots that the solver reads."""
     defaults = {"loss": {"kind": task.task_kind.default_loss}}
     components = {
         name: fill_slot(slot, settings.get(name, {}), defaults.get(name, {}), task, trust_code=trust_code)
         for name, slot in SLOTS.items()
-        if name in reads
+        if name in solver.reads
     }
     network = components.get("architecture")
     if isinstance(network, Network) and (fixed := part(start or {}, FIXED, optional=True)):
@@ -91,31 +133,26 @@ def _components(
             raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
         given = {name: value for name, value in start.items() if not name.startswith(f"{FIXED}/")}
         components["architecture"] = cast(Network, network).starting_at(given)
-    return components
+    config = make_config(InnerConfig, inner, "inner", "the inner loop")
+    return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))
 
 
 def solver_kind(settings: Mapping[str, Any]) -> str:
-    """Return the solver of a learner section: the one that ``prediction`` names, or that a component alone has.
+    """Return the solver of a learner section: the one that ``prediction`` names, or that a component needs.
 
     Raises:
         LearnerError: Two solvers are needed at once.
     """
     chosen: str = settings.get("prediction", {}).get("kind", DEFAULT_SOLVER)
-    for name, kind, needed in _needed(settings):
-        if chosen not in (DEFAULT_SOLVER, needed):
-            raise LearnerError(f"learner.prediction: {chosen} does not serve learner.{name}: {kind}; remove one")
-        chosen = needed
-    return chosen
-
-
-def _needed(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield the components that one solver alone serves: the slot, the component's kind, and the solver."""
     for name, given in settings.items():
         members: Sequence[Mapping[str, Any]] = [given] if isinstance(given, Mapping) else given
         for member in members:
             kind = member.get("kind", SLOTS[name].fixed)
-            if needed := SLOTS[name].registry[kind].solver:
-                yield name, kind, needed
+            needed = SLOTS[name].registry[kind].solver
+            if needed and chosen not in (DEFAULT_SOLVER, needed):
+                raise LearnerError(f"learner.prediction: {chosen} does not serve learner.{name}: {kind}; remove one")
+            chosen = needed or chosen
+    return chosen
 
 
 def only_read(learner: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -129,4 +166,4 @@ def only_read(learner: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[dic
 
 load_plugins(LEARNERS)  # at the end: a plugin may build on anything here
 
-__all__ = ["ESTIMATORS", "METHODS", "SLOTS", "build_learner", "is_relaxed", "make_config"]
+__all__ = ["METHODS", "SLOTS", "build_learner", "fill_slot", "is_relaxed", "make_component", "make_config"]

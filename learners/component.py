@@ -1,12 +1,12 @@
-"""The slots of a learner, and what every component that fills one has in common.
+"""The slots of a learner, and the base of every component that fills one.
 
-A component is a configuration and pure functions of phi. Its part of phi carries the
-slot's name in front: ``update/rate/conv0.weight``. A field of its configuration that
-is given as ``Learned`` becomes such a part, mapped through the field's domain.
+A component is a configuration and pure functions of phi. Its part of phi carries the slot's name in front:
+``update/rate/conv0.weight``. A field of its configuration that is given as ``Learned`` becomes such a part, mapped
+through the field's domain.
 
-A component never calls a generator within the inner loop, whose steps are computed again (by the adjoint, by
-central differences), batched and traced. What it needs of chance it asks for in ``draw_noise``, once per episode,
-and is handed step by step.
+A component never calls a generator within the inner loop, whose steps are computed again (by the adjoint, by central
+differences), batched and traced. It draws its random numbers in ``draw_noise``, once per episode, and receives them
+step by step.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Component:
     Class attributes:
         slot: The name of the slot it fills.
         Config: Its frozen dataclass.
-        learns: Whether it brings meta-knowledge of its own, beyond knobs given as ``Learned``.
+        learns: Whether it has meta-knowledge of its own, besides knobs given as ``Learned``.
         needs_task: Whether it is built from the shape of the task too: ``(config, task)``.
         reaches_losses: Whether the inner losses at a given theta depend on its part of phi.
         solver: The solver that serves it, if only one does; it then takes the place of the default one.
@@ -60,11 +60,7 @@ class Component:
         return {name: value for name, value in values.items() if isinstance(value, Learned)}
 
     def real(self, name: str) -> Real:
-        """Return the domain of a learned field.
-
-        Raises:
-            LearnerError: The field is not a real number, so that no gradient can move it.
-        """
+        """Return the domain of a learned field; raises LearnerError if no gradient can move the field."""
         field = fields_of(self.Config)[name]
         if not isinstance(field.domain, Real) or not field.learnable:
             raise LearnerError(f"learner.{self.slot}.{name}: {field.why_not_learned(name)}")
@@ -72,9 +68,8 @@ class Component:
 
     def start(self, name: str) -> float:
         """Return the value at which a learned field starts."""
-        learned = self.learned_knobs()[name]
-        default = fields_of(self.Config)[name].default
-        start = learned.start if learned.start is not None else default
+        start = self.learned_knobs()[name].start
+        start = fields_of(self.Config)[name].default if start is None else start
         if not isinstance(start, (int, float)):
             raise LearnerError(f"{self.slot}.{name} is learned and has no default: give it a start")
         return float(start)
@@ -89,25 +84,25 @@ class Component:
         return {name: self.init_knob(name, theta, generator) for name in self.learned_knobs()}
 
     def init_knob(self, name: str, theta: Tensors, generator: Generator) -> Tensor:
-        """Return the unconstrained start of a scalar learned knob: a tensor of no dimensions."""
+        """Return the unconstrained start of a scalar learned knob: []."""
         dtype = next(iter(theta.values())).dtype if theta else torch.get_default_dtype()
         return torch.tensor(self.real(name).unconstrained(self.start(name)), dtype=dtype)
 
     @property
     def random(self) -> bool:
-        """Whether its part of an inner step depends on chance, so that ``draw_noise`` must be asked."""
+        """Whether its part of an inner step is random, so that ``draw_noise`` must be called."""
         return False
 
     @property
     def anneals(self) -> bool:
-        """Whether its randomness changes in the course of meta-training: ``OUTER_STEP`` then stands beside it."""
+        """Whether its randomness changes in the course of meta-training: its noise then includes ``OUTER_STEP``."""
         return False
 
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
         """Return the random numbers of one episode's inner loop, of any names, each [steps + 1, ...].
 
         Row t is for theta_t: it serves the support pass of inner step t, and the query pass after t steps. Draw
-        on the generator's own device and in any precision; the learner moves them to where the examples are.
+        on the generator's own device and in any precision; the learner moves them to the examples' device.
 
         Args:
             examples: What the inner loop trains on, for its shape: [n, *features].
@@ -119,16 +114,11 @@ class Component:
 
     @property
     def approximation(self) -> str:
-        """Say what the gradient of what it learns leaves out by design; empty where it is complete."""
+        """Describe what the gradient of what it learns leaves out by design; empty where it is complete."""
         return ""
 
     def knob(self, phi: Tensors, name: str) -> float | Tensor:
-        """Return a field's value: a fixed number or tensor, or the learned tensor mapped through its domain.
-
-        Args:
-            phi: This component's part of phi.
-            name: The field.
-        """
+        """Return a field's value: a fixed number or tensor, or the learned tensor (in this component's part of phi)."""
         value = getattr(self.config, name)
         if isinstance(value, Learned):
             return self.real(name).value(phi[name])
@@ -141,24 +131,17 @@ class Component:
 
 
 class Composite(Component):
-    """Several components that fill one slot together; member ``i``'s part of phi and of the noise stands in ``i/``.
-
-    Args:
-        members: At least one component of the slot, in their order.
-    """
+    """Several components that fill one slot together; member ``i``'s part of phi and of the noise is under ``i/``."""
 
     members: tuple[Component, ...]
 
     def __init__(self, members: Sequence[Component]) -> None:
-        Component.__init__(self, NoConfig())  # of the slot's own base the members know what it takes, such as the task
+        Component.__init__(self, NoConfig())  # not the slot's own base, which may be built from more, such as the task
         self.members = tuple(members)
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
-        """Return every member's part of phi."""
-        phi: Tensors = {}
-        for index, member in enumerate(self.members):
-            phi |= under(str(index), member.init(theta, generator))
-        return phi
+        each = [under(str(index), one.init(theta, generator)) for index, one in enumerate(self.members)]
+        return {name: value for phi in each for name, value in phi.items()}
 
     def parts(self, tensors: Tensors) -> list[Tensors]:
         """Return each member's part of phi, or of the noise; empty for a member that has none."""
@@ -166,11 +149,9 @@ class Composite(Component):
 
     @property
     def random(self) -> bool:
-        """Whether any member depends on chance."""
         return any(member.random for member in self.members)
 
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
-        """Return every member's random numbers, member by member."""
         noise: Tensors = {}
         for index, member in enumerate(self.members):
             noise |= under(str(index), member.draw_noise(examples, steps, generator, training=training))
@@ -178,12 +159,10 @@ class Composite(Component):
 
     @property
     def approximation(self) -> str:
-        """Say what the members' gradients leave out by design."""
         return "; ".join(dict.fromkeys(member.approximation for member in self.members if member.approximation))
 
     @property
     def has_knowledge(self) -> bool:
-        """Whether anything of any member is learned by hypergradient."""
         return any(member.has_knowledge for member in self.members)
 
 
@@ -194,7 +173,7 @@ class Slot:
     Attributes:
         name: The slot's name in an experiment.
         registry: The components (subclasses of ``Component``) that may fill it.
-        fixed: The kind it has where nothing is said.
+        fixed: The kind of component by default.
         learned: The kind that the one word ``learn`` means; None where the slot has no learned kind.
         combined: How several components fill it together; None where it takes one.
     """

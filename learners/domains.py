@@ -1,13 +1,12 @@
 """What values a knob may take: one declaration serves the search, the hypergradient and the reader.
 
-A domain stands beside the field it describes, in a component's configuration::
+A domain annotates the field it describes, in a component's configuration::
 
     @dataclass(frozen=True)
     class SGDConfig:
         rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=RATE_SHAPES)] = 0.01
 
-The search reads it as the default range to sample from; the hypergradient reads
-it as the bijection between the value and an unconstrained tensor.
+The search samples from it by default; the hypergradient maps the value to an unconstrained tensor by it, and back.
 """
 
 import math
@@ -25,15 +24,13 @@ MARGIN = 1e-3  # how far from the end of its range a bounded value starts at lea
 class Real:
     """A real number in [low, high].
 
-    ``low``, ``high`` and ``log`` bound and scale what is searched. What is learned may
-    leave a range that was guessed wrong: it moves freely (Meta-SGD learns negative
-    rates on purpose), or stays above zero where ``positive`` says so, or in the range where
-    ``bounded`` does (a probability).
+    ``low``, ``high`` and ``log`` bound and scale what is searched. A learned value may leave the range, which may be
+    too narrow (Meta-SGD learns negative rates on purpose).
 
     Attributes:
         per: The granularities at which the knob may be learned, the first being the default; empty if it may not.
         positive: Whether a learned value is kept above zero, by learning its logarithm.
-        bounded: Whether a learned value is kept between low and high, by learning its logit.
+        bounded: Whether a learned value, such as a probability, is kept between low and high, by learning its logit.
     """
 
     low: float
@@ -80,11 +77,7 @@ class Int:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What every value of a number must keep to, fixed ones too. A domain beside it says where to search.
-
-    Attributes:
-        at_least, above, at_most, below: The ends; those that are None do not bound.
-    """
+    """The bounds of every value of a number, fixed ones too; None does not bound. A domain says where to search."""
 
     at_least: float | None = None
     above: float | None = None
@@ -92,7 +85,7 @@ class Bounds:
     below: float | None = None
 
     def hold(self, value: float) -> bool:
-        """Whether a value is within them; a NaN never is where there is one."""
+        """Whether a value is within the bounds; a NaN is not if there is one."""
         return (
             (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
@@ -118,10 +111,10 @@ class Word:
 
     Attributes:
         options: What each part may be.
-        lengths: The numbers of parts that a word may have, the first being what is searched where nothing is said.
-        default: What each part is where nothing is searched.
+        lengths: The numbers of parts that a word may have; the first is searched by default.
+        default: Each part of a word that is not searched.
         part: What a part is called in the names of its knobs.
-        separator: What stands between two parts.
+        separator: Between two parts.
     """
 
     options: tuple[str, ...]

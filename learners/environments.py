@@ -1,7 +1,6 @@
-"""Small control tasks as pure functions, differentiable in state and action.
+"""Small control tasks as pure functions, differentiable in state and action, so that a hypergradient may pass through.
 
-A task source of kind control gives starting states in place of labelled examples; what happens from there
-is computed here, so that a hypergradient may pass through it.
+A task source of kind control gives starting states in place of labelled examples.
 """
 
 from abc import ABC, abstractmethod
@@ -14,13 +13,7 @@ from metaloom.learners.registry import Registry
 
 
 class Environment(ABC):
-    """A deterministic control task.
-
-    Class attributes:
-        states: Numbers that make up a state.
-        actions: Numbers that make up an action.
-        horizon: Steps of one trajectory.
-    """
+    """A deterministic control task: the numbers in a state and in an action, and the steps of one trajectory."""
 
     states: ClassVar[int]
     actions: ClassVar[int]
@@ -36,11 +29,11 @@ ENVIRONMENTS: Registry[type[Environment]] = Registry("environment")
 
 @ENVIRONMENTS.register("point_mass")
 class PointMass(Environment):
-    """A mass in the plane that is to come to the origin and stay: state (position, velocity), action a force.
+    """A mass in the plane that is to reach the origin and stay: state (position, velocity), action a force.
 
         v' = 0.9 v + 0.15 tanh(force),    p' = p + v',    reward = exp(-|p'|^2 / (2 * 0.2^2))
 
-    From where the sources start it, at distance about 1, the reward is 4e-6: almost nothing says which way to go.
+    At its start, at distance about 1, the reward is 4e-6: it hardly shows which way to go.
     """
 
     states = 4

@@ -23,13 +23,13 @@ class TaskShape:
         classes: Number of classes over the whole meta-train split, for joint pre-training; 0 without classes.
         single_task: True if all episodes are batches of one task (``digits``), so that an online
             inner loop may keep its parameters from one outer step to the next.
+        features: Names of the inputs, for a table; empty otherwise.
+        mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
+        deviation: Likewise: an input is (raw - mean) / deviation.
         counts: Training examples of each class as labelled, where episodes name them (``Episode.sample_ids``);
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
         problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
-        features: Names of the inputs, for a table; empty otherwise.
-        mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
-        deviation: Likewise: an input is (raw - mean) / deviation.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class TaskShape:
 
     @property
     def task_kind(self) -> TaskKind:
-        """Return the kind of task; raises NotRegistered if the package that brings it is not installed."""
+        """The kind of task; raises NotRegistered if the package that brings it is not installed."""
         return TASK_KINDS[self.kind]
 
 
@@ -57,7 +57,7 @@ class Support:
     Attributes:
         x: [support, *features] float32; no rows where a solver needs ``class_features`` alone.
         y: [support] int64 in [0, ways), or [support, targets] float32.
-        class_features: [ways, *features] float32: what is known of each class itself, such as attributes.
+        class_features: [ways, *features] float32: features of each class itself, such as attributes.
         mask: [support] bool: the examples that are there; others fill up episodes of varying shots.
         unlabelled: [n, *features] float32: examples of the task without their labels, for semi-supervised learning.
     """
@@ -86,19 +86,19 @@ OPTIONAL_PARTS = tuple(one.name for one in fields(Support) if one.default is Non
 class Episode:
     """A task, or one pair of batches of a single task.
 
-    support:    What is adapted to.
-    query_x:     [queries, *features] float32    query_y: [queries] int64, or [queries, targets] float32
-    class_ids:   [ways] int64, the meta-split-wide id of each local label; None without classes
-    sample_ids: [support] int64, each example's id in the training set of a single task; None elsewhere
+    Several episodes of equal shape stack into one with a leading [tasks] dimension (``stack_episodes``).
 
-    ``training`` says that the query's labels may be trained on (Reptile trains on the whole of a meta-train
-    task); the learner sets it in ``meta_step``, never in ``evaluate``.
-
-    ``noise`` holds the random numbers of its inner loop, which the learner draws before the first step (see
-    ``Component.draw_noise``): a step that is computed again, batched or traced then sees the same ones.
-
-    Several episodes of equal shape stack into one with a leading [tasks] dimension
-    (``stack_episodes``); ``tasks`` is then their number.
+    Attributes:
+        support: What is adapted to.
+        query_x: [queries, *features] float32.
+        query_y: [queries] int64, or [queries, targets] float32.
+        class_ids: [ways] int64, the meta-split-wide id of each local label; None without classes.
+        sample_ids: [support] int64, each example's id in the training set of a single task; None elsewhere.
+        tasks: The number of stacked episodes; None for one that is not stacked.
+        training: Whether the query's labels may be trained on (Reptile trains on the whole of a meta-train task); the
+            learner sets it in ``meta_step``, never in ``evaluate``.
+        noise: The random numbers of its inner loop, which the learner draws before the first step (see
+            ``Component.draw_noise``): a step that is computed again, batched or traced then sees the same ones.
 
     Raises:
         LearnerError: The number of inputs and targets differ.
@@ -123,12 +123,12 @@ class Episode:
 
     @property
     def support_x(self) -> Tensor:
-        """Return the support set's inputs."""
+        """The support set's inputs."""
         return self.support.x
 
     @property
     def support_y(self) -> Tensor:
-        """Return the support set's targets."""
+        """The support set's targets."""
         return self.support.y
 
     def tensors(self) -> dict[str, Tensor]:
@@ -145,12 +145,10 @@ class Episode:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Episode":
         """Move to a device; floating tensors also to ``dtype``."""
-
-        def move(tensor: Tensor) -> Tensor:
-            kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-            return tensor.to(device=device, dtype=kind)
-
-        moved = {name: move(tensor) for name, tensor in self.tensors().items()}
+        moved = {
+            name: value.to(device, dtype if dtype is not None and value.is_floating_point() else value.dtype)
+            for name, value in self.tensors().items()
+        }
         return Episode.of(moved, tasks=self.tasks, training=self.training)
 
 

@@ -29,13 +29,7 @@ class LearnerError(BadInput):
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """Describe an unknown name, with its nearest right spelling and all that is allowed.
-
-    Args:
-        kind: What the name should have been, such as ``"update rule"``.
-        name: What was given.
-        allowed: Every name that would have been right.
-    """
+    """Describe an unknown name of a kind, such as ``"update rule"``: its nearest right spelling, and all allowed."""
     names = sorted(allowed)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""

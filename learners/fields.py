@@ -1,7 +1,7 @@
-"""What a configuration's field may hold, read from its dataclass: types, domain, bounds, default.
+"""The fields of a configuration, read from its dataclass: types, domain, bounds, default.
 
-Every component, task source, estimator, sampler and scheduler declares its settings as a frozen dataclass whose
-annotations carry domains; this module is the only reader of those annotations.
+Every component, task source, estimator, sampler and scheduler declares its settings as a frozen dataclass with domains
+in its annotations. This module alone reads those annotations.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ import numbers
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -21,24 +20,12 @@ from metaloom.learners.domains import Bounds, Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import LearnerError, shown, unknown
 
 SEARCH, LEARN = "search", "learn"
-
-
-class _Missing(Enum):
-    """Stands for a value that was not given, where null is a value."""
-
-    MISSING = "missing"
-
-
-MISSING = _Missing.MISSING
+MISSING: Any = object()  # a value that was not given, where null is a value
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 class Unfit(ValueError):  # noqa: N818
-    """A value that a field cannot hold: what was given and what is allowed.
-
-    Attributes:
-        path: Where in the value it stands: the index of a list's item; empty for the value itself.
-    """
+    """A value that a field cannot hold: what was given and what is allowed; ``path`` leads to an item of a list."""
 
     def __init__(self, message: str, path: tuple[int, ...] = ()) -> None:
         super().__init__(message)
@@ -99,12 +86,10 @@ class Field:
             reason = "is not a number, so no gradient can move it"
         else:
             reason = "cannot be learned: it does not enter the inner loop as a differentiable value"
-        return f"{name} {reason}; fix it or search it, such as {{search: {self._example()}}}"
-
-    def _example(self) -> str:
+        example = f"[{', '.join(map(_written, self.options[:3]))}]" if self.options else "[...]"
         if self.domain is not None:
-            return f"{{low: {self.domain.low}, high: {self.domain.high}}}"
-        return f"[{', '.join(map(_written, self.options[:3]))}]" if self.options else "[...]"
+            example = f"{{low: {self.domain.low}, high: {self.domain.high}}}"
+        return f"{name} {reason}; fix it or search it, such as {{search: {example}}}"
 
 
 def _written(option: Any) -> str:
@@ -119,14 +104,12 @@ def meant_mode(name: str) -> str | None:
 @cache
 def fields_of(config: type) -> Mapping[str, Field]:
     """Read a configuration dataclass; raises TypeError for an annotation that no experiment could hold."""
-    hints = get_type_hints(config, include_extras=True)
-    return {field.name: _read(field, hints[field.name]) for field in dataclasses.fields(config)}
-
-
-def _read(field: "dataclasses.Field[Any]", hint: Any) -> Field:
-    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    default = MISSING if default is dataclasses.MISSING else default
-    return dataclasses.replace(_from_hint(field.name, hint), default=default)
+    hints, found = get_type_hints(config, include_extras=True), {}
+    for field in dataclasses.fields(config):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        default = MISSING if default is dataclasses.MISSING else default
+        found[field.name] = dataclasses.replace(_from_hint(field.name, hints[field.name]), default=default)
+    return found
 
 
 def _from_hint(name: str, hint: Any) -> Field:
@@ -158,24 +141,20 @@ def _from_union(name: str, members: tuple[Any, ...]) -> Field:
 def _with_domain(field: Field, extras: tuple[Any, ...]) -> Field:
     found: dict[str, Any] = {"learnable": False}
     for extra in extras:
-        if isinstance(extra, Choice):
-            found["options"] = extra.options
-        elif isinstance(extra, Word):
-            found["word"] = extra
-        elif isinstance(extra, Bounds):
-            found["bounds"] = extra
-        elif isinstance(extra, Real | Int):
-            found["learnable"] = field.learnable and isinstance(extra, Real) and bool(extra.per)
-            found["domain"] = extra
-            found.setdefault("bounds", _sign(extra))
+        match extra:
+            case Choice():
+                found["options"] = extra.options
+            case Word():
+                found["word"] = extra
+            case Bounds():
+                found["bounds"] = extra
+            case Real() | Int():
+                found["learnable"] = field.learnable and isinstance(extra, Real) and bool(extra.per)
+                found["domain"] = extra
+                if extra.low >= 0:  # a field without bounds stays on the side of zero of its domain
+                    least = 1 if isinstance(extra, Int) and extra.low >= 1 else 0
+                    found.setdefault("bounds", Bounds(at_least=least))
     return dataclasses.replace(field, **found)
-
-
-def _sign(domain: Real | Int) -> Bounds:
-    """Return the bounds of a field that declares none: the side of zero on which its domain lies."""
-    if domain.low < 0:
-        return Bounds()
-    return Bounds(at_least=1 if isinstance(domain, Int) and domain.low >= 1 else 0)
 
 
 def literal(field: Field, raw: Any) -> Any:
@@ -207,16 +186,16 @@ def _item(field: Field, raw: Any, index: int) -> Any:
 
 
 def _scalar(field: Field, raw: Any) -> Any:
-    value: Any = MISSING
+    value: Any = raw
     if isinstance(raw, bool):
-        value = raw if bool in field.types else MISSING
+        fits = bool in field.types
     elif isinstance(raw, numbers.Integral) and int in field.types:
-        value = int(raw)
+        fits, value = True, int(raw)
     elif isinstance(raw, numbers.Real) and float in field.types:
-        value = float(raw)
-    elif isinstance(raw, str) and str in field.types:
-        value = raw
-    if value is MISSING:
+        fits, value = True, float(raw)
+    else:
+        fits = isinstance(raw, str) and str in field.types
+    if not fits:
         raise Unfit(f"got {shown(raw)}; allowed: {field.allowed()}{_hint(field, raw)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise Unfit(f"got {shown(value)}; allowed: a finite number")
@@ -226,16 +205,14 @@ def _scalar(field: Field, raw: Any) -> Any:
 
 
 def _hint(field: Field, raw: Any) -> str:
-    if isinstance(raw, str) and (float in field.types or int in field.types):
-        try:
-            number = float(raw)
-        except ValueError:
-            return _mode_hint(field, raw) if field.domain else ""
-        return " (without the quotes)" if math.isfinite(number) else "; it must be finite"
-    return ""
-
-
-def _mode_hint(field: Field, raw: str) -> str:
+    """Return what a text in place of a number may have meant: a number in quotes, or a mode."""
+    if not isinstance(raw, str) or not {int, float} & set(field.types):
+        return ""
+    try:
+        return " (without the quotes)" if math.isfinite(float(raw)) else "; it must be finite"
+    except ValueError:
+        if not field.domain:
+            return ""
     mode = meant_mode(raw)
     near = f"; did you mean '{mode}'?" if mode else ""
     return ", {search: ...}" + (" or {learn: ...}" if field.learnable else "") + near
@@ -253,15 +230,15 @@ def make_config(config: type, settings: Mapping[str, Any], where: str, of: str =
     Raises:
         LearnerError: Settings are unknown, missing, of a wrong type, out of bounds or cannot be learned; all are named.
     """
-    known, values, problems = fields_of(config), dict[str, Any](), list[str]()
+    declared, values, problems = fields_of(config), dict[str, Any](), list[str]()
     for name, raw in settings.items():
         try:
-            if name not in known:
-                raise Unfit(unknown(f"setting of {of}" if of else "setting", name, known))
-            values[name] = _value(known[name], raw)
+            if name not in declared:
+                raise Unfit(unknown(f"setting of {of}" if of else "setting", name, declared))
+            values[name] = _value(declared[name], raw)
         except Unfit as error:
             problems.append(f"{where}.{name}{''.join(f'[{index}]' for index in error.path)}: {error}")
-    for name, field in known.items():
+    for name, field in declared.items():
         if name not in settings and field.default is MISSING:
             problems.append(f"{where}.{name}: {field.missing()}")
     if problems:
@@ -285,11 +262,7 @@ def _value(field: Field, raw: Any) -> Any:
 
 
 def check_values(config: Any, where: str) -> None:
-    """Refuse a configuration whose values its fields cannot hold; what is learned is not looked at.
-
-    Raises:
-        LearnerError: The message names the field, the value and what is allowed.
-    """
+    """Refuse a configuration whose fixed values its fields cannot hold; raises LearnerError, which names the field."""
     for name, field in fields_of(config.__class__).items():
         value = getattr(config, name)
         try:

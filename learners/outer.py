@@ -21,7 +21,7 @@ class OuterConfig:
         meta_batch: Episodes per outer step.
         optimizer: What moves the meta-knowledge.
         rate: The optimizer's rate, before the schedule.
-        schedule: How the rate goes on: constant, or down to 0 along a cosine or a line.
+        schedule: The rate over the outer steps: constant, or down to 0 along a cosine or a line.
         clip: Largest global norm of the hypergradient; null does not clip.
         weight_decay: Added to the clipped hypergradient times phi, before the optimizer (L2, as torch's Adam).
         validate_every: Outer steps from one validation to the next.
@@ -67,11 +67,7 @@ class OuterConfig:
 
 
 def under_new_names(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an outer section with every setting under its present name.
-
-    Raises:
-        LearnerError: A setting is given under its old name and under its new one.
-    """
+    """Return an outer section under present names; raises LearnerError if one is given under both of its names."""
     for old, new in OLD_NAMES.items():
         if old in section and new in section:
             raise LearnerError(f"outer.{old}: the old name of outer.{new}, which is given too; keep {new}")

@@ -2,8 +2,8 @@
 
 A package names a module under an entry point group, such as ``metaloom.learners`` or ``metaloom.figures``. The module
 is imported after everything that is built in, and registers what it defines as the built-in files do. A command
-(``metaloom.commands``) is imported only when it is called. A registry that stands below the folder of its kinds is
-filled through the same door: our own modules come first.
+(``metaloom.commands``) is imported only when it is called. A registry below the folder of its kinds is filled in the
+same way: our own modules come first.
 """
 
 import difflib
@@ -32,11 +32,7 @@ class PluginError(BadEnvironment):
 
 @cache
 def load_plugins(group: str) -> None:
-    """Import what installed packages name under ``group``, by name; once in a process.
-
-    Raises:
-        PluginError: One cannot be imported, or registers a name that is taken; the message names it.
-    """
+    """Import what installed packages name under ``group``, once in a process; raises PluginError if that fails."""
     if group in BUILT_IN:
         import_all(BUILT_IN[group])
     for plugin in named_plugins(group):

@@ -1,4 +1,4 @@
-"""A named collection, filled beside each class, whose misses teach the right spelling."""
+"""A named collection, which each class joins where it is defined, and whose errors name the right spelling."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, overload
@@ -54,7 +54,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def get(self, name: str, /, default: T | D) -> T | D: ...
 
     def get(self, name: str, /, default: Any = None) -> Any:
-        """Return the entry, or ``default``: what is missing is no KeyError here, which ``Mapping.get`` waits for."""
+        """Return the entry, or ``default``; ``Mapping.get`` would need a KeyError."""
         return self._entries.get(name, default)
 
     def __iter__(self) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What a learner keeps from one outer step to the next, and the places of phi: both are declared, and checked.
 
-Stored files hold flat dictionaries; ``LearnerState.flat`` and ``from_flat`` are the border to them.
+Stored files hold flat dictionaries, which ``LearnerState.flat`` writes and ``from_flat`` reads.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.tensors import InnerState, Tensors, flat_state, part, under
+from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 FIXED = "fixed"  # the part of a stored state, and of a start, with the tensors of a network that nothing moves
 _PARTS = ("theta", "buffers", "carried", "running", "estimator", FIXED)  # of a stored state, beside outer_step
@@ -24,11 +24,7 @@ def declare_place(name: str, whose: str) -> str:
 
 
 def knowledge_of(phi: Tensors, place: str) -> Tensors:
-    """Return the leaves at a declared place of phi, without its name; empty if nothing there is learned.
-
-    Raises:
-        LearnerError: There is no such place.
-    """
+    """Return the leaves at a place of phi, without its name, or none; raises LearnerError if there is no such place."""
     if place not in PLACES:
         raise LearnerError(f"phi: {unknown('place', place, PLACES)}")
     return part(phi, place, optional=True)
@@ -41,11 +37,11 @@ class LearnerState:
     Attributes:
         outer_step: Outer steps that it has seen, int64 []; None for a learner that does not count them.
         inner: theta, and the inner optimizer's buffers where the inner loop is online; None where phi is the start.
-        carried: Where an inner loop that goes on in the next outer step (``inner.carry``) has come to.
+        carried: The last state of an inner loop that goes on in the next outer step (``inner.carry``).
         running: Running statistics of batch norm.
         estimator: What the estimator keeps from one outer step to the next.
-        fixed: What the network holds and nothing moves (``Network.fixed``), for files alone: the network itself has
-            it already, so that ``names``, ``tensors`` and ``mapped`` leave it out.
+        fixed: The network's tensors that nothing moves (``Network.fixed``), for files alone: the network itself has
+            them already, so that ``moving`` and ``mapped`` leave them out.
     """
 
     outer_step: Tensor | None = None
@@ -57,36 +53,27 @@ class LearnerState:
 
     @property
     def step(self) -> int:
-        """Return how many outer steps it has seen."""
+        """The number of outer steps that it has seen."""
         return 0 if self.outer_step is None else int(self.outer_step)
 
     @property
     def theta(self) -> Tensors:
-        """Return the parameters that it holds; empty where phi is the start."""
+        """The parameters that it holds; empty where phi is the start."""
         return {} if self.inner is None else self.inner.theta
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names of its tensors, as files have them."""
-        return tuple(self._moving())
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return every tensor, in the order of ``names`` and ``mapped``."""
-        return tuple(self._moving().values())
-
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "LearnerState":
-        """Return the state with every tensor changed."""
-        changed = self.from_flat({name: change(tensor) for name, tensor in self._moving().items()})
+        """Return the state with every tensor of ``moving`` changed, in its order."""
+        changed = self.from_flat({name: change(tensor) for name, tensor in self.moving().items()})
         return replace(changed, fixed=self.fixed)
 
     def flat(self) -> Tensors:
         """Return the state as files hold it: ``outer_step``, ``theta/``, ``buffers/``, ``carried/`` and so on."""
-        return self._moving() | under(FIXED, self.fixed)
+        return self.moving() | under(FIXED, self.fixed)
 
-    def _moving(self) -> Tensors:
-        inner = {} if self.inner is None else flat_state(self.inner)
-        carried = {} if self.carried is None else under("carried", flat_state(self.carried))
+    def moving(self) -> Tensors:
+        """Return the state as ``flat`` does, without what nothing moves."""
+        inner = {} if self.inner is None else self.inner.flat()
+        carried = {} if self.carried is None else under("carried", self.carried.flat())
         step = {} if self.outer_step is None else {"outer_step": self.outer_step}
         return step | inner | carried | under("running", self.running) | under("estimator", self.estimator)
 

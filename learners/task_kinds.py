@@ -1,4 +1,4 @@
-"""Kinds of task: what a query set is judged by, how its score is read, and what an adapted model answers.
+"""Kinds of task: the loss and the score of a query set, and the predictions of an adapted model.
 
 A kind of task is one object, added to ``TASK_KINDS`` here or by an installed package. Everything else asks it.
 """
@@ -25,15 +25,7 @@ def unchanged(outputs: Tensor) -> Tensor:
 
 
 def fraction_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the fraction of queries whose largest output stands at their label.
-
-    Args:
-        outputs: [n, ways].
-        targets: [n] int64.
-
-    Returns:
-        [], of the outputs' dtype.
-    """
+    """Return the fraction of queries whose largest output [n, ways] is that of their label [n]: [], of their dtype."""
     return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
 
 
@@ -47,11 +39,11 @@ class TaskKind:
         default_loss: The kind of the ``loss`` slot where the experiment names none; ``task`` trains on ``losses``.
         outer_loss: The mean of ``losses``, if there is a fused function of it; None averages them.
         accuracy: Outputs and targets to the fraction that is right, []; None judges by the loss alone.
-        predict: Outputs to what an adapted model answers, such as probabilities.
+        predict: Outputs to an adapted model's predictions, such as probabilities.
         has_classes: Whether targets are int64 labels [n] of classes that an adapted task numbers from 0; else they are
             floating numbers [n, outputs].
-        labelled: Whether examples have targets; else the targets hold nothing (a control task's starting states).
-        inner_loop: The ``InnerLoop`` class that takes its steps; None takes ``InnerLoop`` itself.
+        labelled: Whether examples have targets; else the targets are empty (a control task's starting states).
+        inner_loop: The ``InnerLoop`` class that takes its steps; None is ``InnerLoop`` itself.
     """
 
     name: str
@@ -66,16 +58,16 @@ class TaskKind:
 
     @property
     def metric(self) -> str:
-        """Return what its episodes are judged by: ``accuracy`` (more is better) or ``loss`` (less is)."""
+        """The metric of its episodes: ``accuracy`` (more is better) or ``loss`` (less is)."""
         return "accuracy" if self.accuracy else "loss"
 
     @property
     def answers_outputs(self) -> bool:
-        """Whether what an adapted model answers is the outputs themselves, so that a loss of answers can be taken."""
+        """Whether predictions are the outputs themselves, so that they have a loss."""
         return self.predict is unchanged
 
     def loss_of_answers(self, answers: Any, targets: Any) -> float:
-        """Return the loss of answers [n] or [n, outputs] at targets of as many numbers; arrays of numpy or torch."""
+        """Return the loss of predictions [n] or [n, outputs] at as many targets; arrays of numpy or torch."""
         given, wanted = (torch.as_tensor(one).double().reshape(len(answers), -1) for one in (answers, targets))
         return float(self.outer(given, wanted))
 

@@ -18,23 +18,22 @@ class InnerState(NamedTuple):
     theta: Tensors
     buffers: Tensors
 
+    def detached(self) -> "InnerState":
+        """Return the state without the graph that made it."""
+        return InnerState(detach(self.theta), detach(self.buffers))
 
-def flat_state(state: InnerState) -> Tensors:
-    """Put theta and the buffers into one dictionary, under ``theta/`` and ``buffers/``."""
-    return under("theta", state.theta) | under("buffers", state.buffers)
+    def flat(self) -> Tensors:
+        """Put theta and the buffers into one dictionary, under ``theta/`` and ``buffers/``."""
+        return under("theta", self.theta) | under("buffers", self.buffers)
 
-
-def state_of(flat: Tensors) -> InnerState:
-    """Undo ``flat_state``."""
-    return InnerState(part(flat, "theta"), part(flat, "buffers", optional=True))
+    @classmethod
+    def of(cls, flat: Tensors) -> "InnerState":
+        """Undo ``flat``."""
+        return cls(part(flat, "theta"), part(flat, "buffers", optional=True))
 
 
 def part(tensors: Tensors, prefix: str, *, optional: bool = False) -> Tensors:
-    """Return the entries under ``prefix/``, without the prefix.
-
-    Raises:
-        KeyError: There are none, and the part is not ``optional``.
-    """
+    """Return the entries under ``prefix/``, without it; raises KeyError if there are none, unless ``optional``."""
     head = prefix + "/"
     found = {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}
     if not found and not optional:
@@ -48,6 +47,11 @@ def under(prefix: str, tensors: Tensors) -> Tensors:
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
+def detach(tensors: Tensors) -> Tensors:
+    """Return the same values without their graph."""
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
 def as_leaves(tensors: Tensors) -> Tensors:
     """Return the same values as graph leaves that require a gradient."""
     return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
@@ -55,33 +59,43 @@ def as_leaves(tensors: Tensors) -> Tensors:
 
 def derivative(total: Tensor, leaves: Tensors) -> Tensors:
     """Return d total / d leaves; zero where a leaf plays no part."""
-    if not leaves or not total.requires_grad:
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, grads, strict=True))
+    return pullbacks({"": total}, {"": torch.ones_like(total)}, leaves)[0]
 
 
-def pullback(outputs: Tensors, cotangents: Tensors, inputs: Tensors, *, keep: bool = False) -> Tensors:
-    """Return the vector-Jacobian product of ``outputs`` by ``inputs``; zero where they do not meet.
+def pullback(
+    outputs: Tensors, cotangents: Tensors, inputs: Tensors, *, keep: bool = False, differentiable: bool = False
+) -> Tensors:
+    """Return the vector-Jacobian product of ``outputs`` by one group of inputs; see ``pullbacks``."""
+    return pullbacks(outputs, cotangents, inputs, keep=keep, differentiable=differentiable)[0]
+
+
+def pullbacks(
+    outputs: Tensors, cotangents: Tensors, *inputs: Tensors, keep: bool = False, differentiable: bool = False
+) -> list[Tensors]:
+    """Return the vector-Jacobian product of ``outputs`` by each of several groups of inputs, in one pass.
 
     Args:
         outputs: Tensors with a graph.
         cotangents: One tensor per output, of its shape.
-        inputs: The leaves.
+        inputs: Groups of leaves; an input that no output depends on gets zeros.
         keep: Keep the graph for another product.
+        differentiable: Give the products a graph of their own.
     """
     names = [name for name, tensor in outputs.items() if tensor.requires_grad]
-    if not names or not inputs:
-        return {name: torch.zeros_like(tensor) for name, tensor in inputs.items()}
+    leaves = [leaf for group in inputs for leaf in group.values()]
+    if not names or not leaves:
+        return [{name: torch.zeros_like(leaf) for name, leaf in group.items()} for group in inputs]
     grads = torch.autograd.grad(
         [outputs[name] for name in names],
-        list(inputs.values()),
+        leaves,
         grad_outputs=[cotangents[name] for name in names],
-        retain_graph=keep,
+        retain_graph=keep or differentiable,
+        create_graph=differentiable,
         allow_unused=True,
         materialize_grads=True,
     )
-    return dict(zip(inputs, grads, strict=True))
+    rest = iter(grads)
+    return [{name: next(rest) for name in group} for group in inputs]
 
 
 def add(left: Tensors, right: Tensors) -> Tensors:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metaloom.learners.build import SLOTS
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
-from metaloom.learners.slots import SLOTS
 from metaloom.learners.state import FIXED, knowledge_of
 from metaloom.learners.tensors import Tensors, under
 from metaloom.workers.checkpoint import Knowledge, read_knowledge

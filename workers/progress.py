@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
-from metaloom.learners.hypergradients.stationarity import UNSOLVED
+from metaloom.learners.hypergradients.implicit import UNSOLVED
 from metaloom.workers.records import names
 from metaloom.workers.records.trial import Report
 

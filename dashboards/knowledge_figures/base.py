@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks.reference import references_in
 from metaloom.learners.registry import Registry
-from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.bundle_writing import read_task

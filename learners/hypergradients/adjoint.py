@@ -1,7 +1,7 @@
-r"""The exact hypergradient with little memory: backwards through the inner loop, making its steps again.
+r"""The exact hypergradient with little memory: backwards through the inner loop, whose steps are computed again.
 
 The inner loop is run once without a graph, keeping theta_t alone; then, from the last piece of k steps to the
-first, each piece is made again with its graph, and its vector-Jacobian product taken:
+first, each piece is computed again with its graph, and its vector-Jacobian product taken:
 
     v_T = dL/dtheta_T,    v_t = (d piece_t / d theta_t)^T v_{t+k},
     dF/dphi = dL/dphi + sum_t (d piece_t / dphi)^T v_{t+k}
@@ -24,28 +24,8 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.domains import Int
-from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import (
-    ESTIMATORS,
-    Estimator,
-    Hypergradient,
-    Outer,
-    Problem,
-    detached,
-    detached_outer,
-)
-from metaloom.learners.tensors import (
-    InnerState,
-    Tensors,
-    add,
-    as_leaves,
-    derivative,
-    flat_state,
-    part,
-    pullback,
-    state_of,
-    under,
-)
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Hypergradient, Problem
+from metaloom.learners.tensors import InnerState, Tensors, add, as_leaves, detach, pullbacks
 
 PIECE_LOSS = "loss"
 
@@ -57,34 +37,21 @@ class Backwards(Estimator):
 
     @abstractmethod
     def piece(self, steps: int) -> int:
-        """Return how many steps are made again at a time."""
+        """Return how many steps are computed again at a time."""
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
-        length = self.piece(problem.steps)
-        fixed = {name: value.detach() for name, value in phi.items()}
-        starts, state = list(range(0, problem.steps, length)), detached(problem.start(fixed))
-        kept: list[InnerState] = []
+        length, fixed = self.piece(problem.steps), detach(phi)
+        state, kept = problem.start(fixed).detached(), list[tuple[range, InnerState]]()
         for index in range(problem.steps):
             if index % length == 0:
-                kept.append(state)
-            state = detached(problem.step(fixed, state, index))
-        gradient, cotangent, outer = _verdict(problem, phi, state)
-        for first, before in zip(reversed(starts), reversed(kept), strict=True):
-            steps = range(first, min(first + length, problem.steps))
-            here, cotangent = _through(problem, phi, before, steps, cotangent)
-            gradient = add(gradient, here)
-        start_phi = as_leaves(phi)
-        gradient = add(gradient, pullback(flat_state(problem.start(start_phi)), cotangent, start_phi))
-        return Hypergradient(gradient, detached_outer(outer), {})
-
-
-def _verdict(problem: Problem, phi: Tensors, state: InnerState) -> tuple[Tensors, Tensors, Outer]:
-    """Return the weighted last outer loss's gradient by phi and by the last state."""
-    leaves, flat = as_leaves(phi), as_leaves(flat_state(state))
-    outer = problem.outer(leaves, part(flat, "theta"), problem.steps)
-    weight = 1.0 if problem.step_weights is None else problem.step_weights[-1]
-    both = derivative(weight * outer.loss, under("phi", leaves) | under("state", flat))
-    return part(both, "phi", optional=True), part(both, "state"), outer
+                kept.append((range(index, min(index + length, problem.steps)), state))
+            state = problem.step(fixed, state, index).detached()
+        weight = 1.0 if problem.step_weights is None else problem.step_weights[-1]
+        outer, gradient, cotangent = problem.outer_gradients(phi, state, weight)
+        for steps, before in reversed(kept):
+            by_phi, cotangent = _through(problem, phi, before, steps, cotangent)
+            gradient = add(gradient, by_phi)
+        return Hypergradient(add(gradient, problem.start_gradient(phi, cotangent)), outer, {})
 
 
 def _through(
@@ -94,20 +61,19 @@ def _through(
 
     The outer losses on the way, where a multi-step loss weighs them, are part of the piece.
     """
-    leaves, flat = as_leaves(phi), as_leaves(flat_state(before))
-    state = state_of(flat)
-    losses: list[Tensor] = []
+    leaves, flat = as_leaves(phi), as_leaves(before.flat())
+    state, losses = InnerState.of(flat), list[Tensor]()
     for index in steps:
         state = problem.step(leaves, state, index)
         weight = 0.0 if problem.step_weights is None else problem.step_weights[index]
-        if weight > 0 and index < problem.steps - 1:  # the last verdict is where the cotangent comes from
+        if weight > 0 and index < problem.steps - 1:  # the cotangent begins with the last outer loss
             losses.append(weight * problem.outer(leaves, state.theta, index + 1).loss)
-    after, cotangents = flat_state(state), dict(cotangent)
+    after, cotangents = state.flat(), dict(cotangent)
     if losses:
         after[PIECE_LOSS] = torch.stack(losses).sum()
         cotangents[PIECE_LOSS] = torch.ones_like(after[PIECE_LOSS])
-    both = pullback(after, cotangents, under("phi", leaves) | under("state", flat))
-    return part(both, "phi", optional=True), part(both, "state")
+    by_phi, by_state = pullbacks(after, cotangents, leaves, flat)
+    return by_phi, by_state
 
 
 @ESTIMATORS.register("adjoint")
@@ -123,10 +89,6 @@ class CheckpointedConfig:
     """Steps between two kept states; None is the square root of all, where memory is least."""
 
     every: Annotated[int | None, Int(1, 1000)] = None
-
-    def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise LearnerError(f"outer.hypergradient.every must be at least 1, got {self.every}")
 
 
 @ESTIMATORS.register("checkpointed")

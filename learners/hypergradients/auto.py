@@ -12,19 +12,21 @@ gradient silently wrong. An approximation is the user's own choice.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import ESTIMATORS
+from metaloom.learners.fields import make_config
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 
 SHORT = 20  # inner steps up to which unrolling's graphs are affordable
 FEW = 2  # learned numbers up to which a pass forwards (1 + O gradients a step) is cheaper than one back (about 4)
 MB = 2**20
 GRAPH = 3  # a step's graph to second order over the tensors of its forward pass
 AUTO = "auto"
+HYPERGRADIENT = "outer.hypergradient"  # the place of the settings in an experiment
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Facts:
     numbers: Mapping[str, int]
     theta_bytes: int
     pass_bytes: int
+
+
+def make_estimator(settings: str | Mapping[str, Any], facts: Callable[[], Facts]) -> tuple[Estimator, str]:
+    """Build an estimator from its name, or its ``kind`` and settings; return it with why ``auto`` chose it."""
+    rest, reason = {"kind": settings} if isinstance(settings, str) else dict(settings), ""
+    kind = rest.pop("kind", AUTO)
+    if kind == AUTO:
+        kind, reason = choose(facts(), make_config(AutoConfig, rest, HYPERGRADIENT, kind))
+        rest = {}
+    return ESTIMATORS[kind](make_config(ESTIMATORS[kind].Config, rest, HYPERGRADIENT, kind)), reason
 
 
 def choose(facts: Facts, config: AutoConfig) -> tuple[str, str]:

@@ -27,26 +27,18 @@ from functools import partial
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
-from metaloom.learners.domains import Int, Real
-from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import (
-    ESTIMATORS,
-    Estimator,
-    Hypergradient,
-    Problem,
-    outer_value,
-    randomness,
-)
-from metaloom.learners.tensors import InnerState, Tensors, flat_state, flatten, norm, part, state_of, under
+from metaloom.learners.domains import Bounds, Int, Real
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Hypergradient, Problem
+from metaloom.learners.tensors import InnerState, Tensors, detach, flatten, norm, part, under
 
 UP, DOWN, DRIFT, AGE = "up", "down", "drift", "age"
 
 
 @dataclass(frozen=True)
 class EvolutionConfig:
-    """How many antithetic pairs are drawn, and how far from phi (in the unconstrained space of the knobs).
+    """The perturbations of phi, in the unconstrained space of the knobs.
 
     Attributes:
         pairs: How many antithetic pairs are drawn.
@@ -54,13 +46,7 @@ class EvolutionConfig:
     """
 
     pairs: Annotated[int, Int(1, 10_000, log=True)] = 16
-    sigma: Annotated[float, Real(1e-4, 1.0, log=True, per=())] = 0.01
-
-    def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise LearnerError(f"outer.hypergradient.pairs must be at least 1, got {self.pairs}")
-        if not self.sigma > 0:
-            raise LearnerError(f"outer.hypergradient.sigma must be above 0, got {self.sigma}")
+    sigma: Annotated[float, Real(1e-4, 1.0, log=True, per=()), Bounds(above=0)] = 0.01
 
 
 def draw(phi: Tensors, sigma: float, generator: Generator) -> Tensors:
@@ -89,12 +75,12 @@ def combined(directions: Sequence[Tensors], differences: Sequence[float], scale:
 
 
 def _stateless(problem: Problem) -> Problem:
-    """Return what of the problem an evaluation reads: all chance was drawn before, and memory is not its own."""
+    """Return the problem without what no evaluation reads: all random numbers are drawn before."""
     return replace(problem, generator=None, memory={})
 
 
 def _loss(problem: Problem, phi: Tensors) -> float:
-    return outer_value(problem, phi)[0]
+    return problem.value(phi)[0]
 
 
 @ESTIMATORS.register("evolution_strategies")
@@ -106,14 +92,13 @@ class EvolutionStrategies(Estimator):
     spreads = True
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
-        generator, sigma = randomness(problem, "evolution_strategies"), self.config.sigma
-        fixed = {name: value.detach() for name, value in phi.items()}
+        generator, sigma, fixed = self.generator(problem), self.config.sigma, detach(phi)
         drawn = [draw(fixed, sigma, generator) for _ in range(self.config.pairs)]
         ends = [_moved(fixed, one, sign) for one in drawn for sign in (1, -1)]
         losses = self.mapper(partial(_loss, _stateless(problem)), ends)
         differences = [up - down for up, down in zip(losses[::2], losses[1::2], strict=True)]
         gradient, error = combined(drawn, differences, 1 / (2 * sigma**2))
-        return Hypergradient(gradient, outer_value(problem, fixed)[1], {"standard_error": error})
+        return Hypergradient(gradient, problem.value(fixed)[1], {"standard_error": error})
 
 
 @dataclass(frozen=True)
@@ -127,23 +112,18 @@ class PersistentEvolutionConfig(EvolutionConfig):
     pairs: Annotated[int, Int(1, 10_000, log=True)] = 8
     horizon: Annotated[int, Int(1, 1_000_000)] = 100
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.horizon < 1:
-            raise LearnerError(f"outer.hypergradient.horizon must be at least 1, got {self.horizon}")
-
 
 Particle = tuple[Tensors, InnerState]
 
 
 def _unrolled(problem: Problem, particle: Particle) -> tuple[float, InnerState]:
-    """Take a particle's inner steps: its outer loss, and where it is then."""
+    """Take a particle's inner steps; return its outer loss and its last state."""
     phi, state = particle
     with torch.no_grad():
         for index in range(problem.steps):
             state = problem.step(phi, state, index)
         loss = float(problem.outer(phi, state.theta, problem.steps).loss)
-    return loss, InnerState({n: v.detach() for n, v in state.theta.items()}, dict(state.buffers))
+    return loss, InnerState(detach(state.theta), dict(state.buffers))
 
 
 @ESTIMATORS.register("persistent_evolution_strategies")
@@ -157,46 +137,30 @@ class PersistentEvolutionStrategies(Estimator):
 
     def begin(self, phi: Tensors, state: InnerState) -> Tensors:
         """Start every particle at the real inner state, with nothing accumulated."""
-        flat = flat_state(state)
-        copies = {name: value.detach().expand(self.config.pairs, *value.shape).clone() for name, value in flat.items()}
-        drift = {name: value.new_zeros(self.config.pairs, *value.shape) for name, value in phi.items()}
+        pairs, flat = self.config.pairs, state.flat()
+        copies = {name: value.detach().expand(pairs, *value.shape).clone() for name, value in flat.items()}
+        drift = {name: value.new_zeros(pairs, *value.shape) for name, value in phi.items()}
         age = torch.zeros((), dtype=torch.int64)
         return under(UP, copies) | under(DOWN, copies) | under(DRIFT, drift) | {AGE: age}
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
-        generator, sigma, pairs = (
-            randomness(problem, "persistent_evolution_strategies"),
-            self.config.sigma,
-            self.config.pairs,
-        )
-        fixed = {name: value.detach() for name, value in phi.items()}
-        memory = problem.memory
+        generator, sigma, pairs = self.generator(problem), self.config.sigma, self.config.pairs
+        fixed, memory = detach(phi), problem.memory
         if not memory or int(memory[AGE]) >= self.config.horizon:
             memory = self.begin(fixed, problem.start(fixed))
         drawn = [draw(fixed, sigma, generator) for _ in range(pairs)]
+        rows = [{name: value[pair] for name, value in memory.items() if name != AGE} for pair in range(pairs)]
         particles = [
-            (_moved(fixed, drawn[pair], sign), _particle(memory, side, pair))
-            for pair in range(pairs)
+            (_moved(fixed, perturbation, sign), InnerState.of(part(row, side)))
+            for row, perturbation in zip(rows, drawn, strict=True)
             for sign, side in ((1, UP), (-1, DOWN))
         ]
         ends = self.mapper(partial(_unrolled, _stateless(problem)), particles)
-        drift = [_moved(part(_at(memory, pair), DRIFT, optional=True), drawn[pair], 1) for pair in range(pairs)]
+        drift = [_moved(part(row, DRIFT, optional=True), one, 1) for row, one in zip(rows, drawn, strict=True)]
         differences = [up[0] - down[0] for up, down in zip(ends[::2], ends[1::2], strict=True)]
         gradient, error = combined(drift, differences, 1 / (2 * sigma**2))
-        after = under(UP, _stacked(ends[::2])) | under(DOWN, _stacked(ends[1::2]))
-        after |= under(DRIFT, {name: torch.stack([one[name] for one in drift]) for name in fixed})
+        states, after = [state.flat() for _, state in ends], Tensors()
+        for place, each in ((UP, states[::2]), (DOWN, states[1::2]), (DRIFT, drift)):
+            after |= under(place, {name: torch.stack([one[name] for one in each]) for name in each[0]})
         diagnostics = {"standard_error": error, "age": float(memory[AGE])}
-        return Hypergradient(gradient, outer_value(problem, fixed)[1], diagnostics, after | {AGE: memory[AGE] + 1})
-
-
-def _at(memory: Tensors, pair: int) -> Tensors:
-    return {name: value if name == AGE else value[pair] for name, value in memory.items()}
-
-
-def _particle(memory: Tensors, side: str, pair: int) -> InnerState:
-    return state_of(part(_at(memory, pair), side))
-
-
-def _stacked(ends: Sequence[tuple[float, InnerState]]) -> Tensors:
-    flat: list[dict[str, Tensor]] = [flat_state(state) for _, state in ends]
-    return {name: torch.stack([one[name] for one in flat]) for name in flat[0]}
+        return Hypergradient(gradient, problem.value(fixed)[1], diagnostics, after | {AGE: memory[AGE] + 1})

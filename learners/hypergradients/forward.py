@@ -19,17 +19,9 @@ import torch
 
 from metaloom.learners.domains import Int
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import (
-    ESTIMATORS,
-    Estimator,
-    Hypergradient,
-    Outer,
-    Problem,
-    detached_outer,
-)
-from metaloom.learners.tensors import InnerState, Tensors, flatten, unflatten
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Hypergradient, Outer, Problem
+from metaloom.learners.tensors import InnerState, Tensors, detach, flatten, unflatten
 
-MOST_NUMBERS = 64
 Pushed = TypeVar("Pushed", bound=InnerState | Outer)
 
 
@@ -37,7 +29,7 @@ Pushed = TypeVar("Pushed", bound=InnerState | Outer)
 class ForwardConfig:
     """The most learned numbers it takes on: each costs about as much as an inner loop."""
 
-    limit: Annotated[int, Int(1, 10_000)] = MOST_NUMBERS
+    limit: Annotated[int, Int(1, 10_000)] = 64
 
 
 @ESTIMATORS.register("forward")
@@ -59,27 +51,25 @@ class Forward(Estimator):
                 f"(limit: {self.config.limit}); use adjoint or checkpointed, learn fewer (such as per: scalar), or "
                 "raise outer.hypergradient.limit"
             )
-        fixed = {name: value.detach() for name, value in phi.items()}
+        fixed = detach(phi)
         columns = _identity(fixed)
         state, moved = _push(problem.start, (fixed,), (columns,))
-        total, outer = None, None
-        weights = problem.step_weights or (0.0,) * (problem.steps - 1) + (1.0,)
-        for index, weight in enumerate(weights):
+        weighted, weights = [], problem.weights
+        for index in range(problem.steps):
             state, moved = _push(partial(_step, problem, index), (fixed, state), (columns, moved))
-            if weight > 0 or index == problem.steps - 1:
-                judge = partial(_verdict, problem, index + 1)
-                outer, slope = _push(judge, (fixed, state.theta), (columns, moved.theta))
-                total = weight * slope.loss if total is None else total + weight * slope.loss
-        if outer is None or total is None:
-            raise LearnerError(f"learner.update.steps must be at least 1, got {problem.steps}")
-        return Hypergradient(unflatten(total, fixed), detached_outer(outer), {"columns": float(numbers)})
+            if weights[index] > 0 or index == problem.steps - 1:
+                evaluate = partial(_outer, problem, index + 1)
+                outer, tangents = _push(evaluate, (fixed, state.theta), (columns, moved.theta))
+                weighted.append(weights[index] * tangents.loss)
+        total = sum(weighted[1:], weighted[0])
+        return Hypergradient(unflatten(total, fixed), outer.detached(), {"columns": float(numbers)})
 
 
 def _step(problem: Problem, index: int, phi: Tensors, state: InnerState) -> InnerState:
     return problem.step(phi, state, index)
 
 
-def _verdict(problem: Problem, taken: int, phi: Tensors, theta: Tensors) -> Outer:
+def _outer(problem: Problem, taken: int, phi: Tensors, theta: Tensors) -> Outer:
     outer = problem.outer(phi, theta, taken)
     return outer._replace(accuracy=outer.accuracy.detach())
 

@@ -15,56 +15,41 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
 
-from metaloom.learners.domains import Int, Real
+from metaloom.learners.domains import Bounds, Int, Real
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.implicit import Curvature, Implicit
-from metaloom.learners.hypergradients.problem import ESTIMATORS
+from metaloom.learners.hypergradients.implicit import Curvature, Implicit, Solved
+from metaloom.learners.hypergradients.problem import ESTIMATORS, Problem
 from metaloom.learners.tensors import Tensors, flatten, unflatten
 
 
 @dataclass(frozen=True)
 class NystromConfig:
-    """The rank k, and the damping rho, which decides what the directions outside the columns count.
+    """The approximation of the Hessian.
 
     Attributes:
         rank: The rank k of the approximation.
-        rho: The damping.
+        rho: The damping, which decides what the directions outside the columns count.
     """
 
     rank: Annotated[int, Int(1, 1000)] = 10
-    rho: Annotated[float, Real(1e-6, 10.0, log=True, per=())] = 0.01
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise LearnerError(f"outer.hypergradient.rank must be at least 1, got {self.rank}")
-        if not self.rho > 0:
-            raise LearnerError(f"outer.hypergradient.rho must be above 0, got {self.rho}")
+    rho: Annotated[float, Real(1e-6, 10.0, log=True, per=()), Bounds(above=0)] = 0.01
 
 
 @ESTIMATORS.register("nystrom")
 class Nystrom(Implicit):
-    """The damped inverse of a Nystrom approximation; H must be symmetric.
-
-    Raises:
-        LearnerError: The columns are those of an H with negative curvature.
-    """
+    """The damped inverse of a Nystrom approximation of a symmetric H; raises LearnerError for negative curvature."""
 
     Config = NystromConfig
     config: NystromConfig
 
-    def solve(
-        self, curvature: Curvature, right: Tensors, generator: Generator | None
-    ) -> tuple[Tensors, dict[str, float]]:
-        if generator is None:
-            raise LearnerError("outer.hypergradient: nystrom draws its columns at random, and was given no generator")
-        vector, rho = flatten(right), self.config.rho
+    def solve(self, curvature: Curvature, right: Tensors, problem: Problem) -> Solved:
+        generator, vector, rho = self.generator(problem), flatten(right), self.config.rho
         rank = min(self.config.rank, vector.numel())
         chosen = torch.randperm(vector.numel(), generator=generator, device=generator.device)[:rank].to(vector.device)
-        columns = torch.stack(
-            [self._column(curvature, right, vector, int(index)) for index in chosen], 1
-        )  # [|theta|, k]
+        units = (torch.zeros_like(vector).index_fill(0, index, 1.0) for index in chosen)
+        # [|theta|, k]
+        columns = torch.stack([flatten(curvature.transposed(unflatten(one, right))) for one in units], 1)
         core = columns[chosen]
         values, basis = torch.linalg.eigh((core + core.T) / 2)  # [k], [k, k]
         lowest = float(values[0])
@@ -77,12 +62,7 @@ class Nystrom(Implicit):
         used = values > torch.finfo(values.dtype).eps * rank * values[-1].abs()
         left, singular, _ = torch.linalg.svd(columns @ (basis[:, used] / values[used].sqrt()), full_matrices=False)
         inside = left.T @ vector
-        found = left @ (inside / (singular.square() + rho))
+        adjoint = left @ (inside / (singular.square() + rho))
         if left.shape[1] < vector.numel():  # else nothing is outside, and rounding would be divided by rho
-            found = found + (vector - left @ inside) / rho
-        return unflatten(found, right), {"rank": float(left.shape[1]), "lowest_curvature": lowest}
-
-    def _column(self, curvature: Curvature, right: Tensors, vector: Tensor, index: int) -> Tensor:
-        unit = torch.zeros_like(vector)
-        unit[index] = 1
-        return flatten(curvature.transposed(unflatten(unit, right)))
+            adjoint = adjoint + (vector - left @ inside) / rho
+        return unflatten(adjoint, right), {"rank": float(left.shape[1]), "lowest_curvature": lowest}

@@ -8,7 +8,7 @@ episodes and components stay outside. Slot names occur only as labels, in what a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -20,16 +20,15 @@ from torch import Generator, Tensor
 from metaloom.learners.component import NoConfig
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.registry import Registry
-from metaloom.learners.tensors import InnerState, Tensors, add, as_leaves, derivative
+from metaloom.learners.tensors import InnerState, Tensors, add, as_leaves, derivative, detach, part, pullback, pullbacks
 
-EVERYTHING = frozenset({"*"})
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 class Mapper(Protocol):
-    """Evaluates a pure function at every item and keeps their order: here, or on other machines."""
+    """Evaluates a pure function at every item and keeps their order, in this process or on other machines."""
 
     def __call__(self, function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """Return ``function`` of each item."""
@@ -37,7 +36,7 @@ class Mapper(Protocol):
 
 
 def one_by_one(function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
-    """Evaluate here, one item after another."""
+    """Evaluate in this process, one item after another."""
     return [function(item) for item in items]
 
 
@@ -52,7 +51,7 @@ class Route(StrEnum):
 
 
 class Outer(NamedTuple):
-    """The query set's verdict, all tensors so that it passes through vmap.
+    """The evaluation of the query set, all tensors so that it passes through vmap.
 
     loss: []    accuracy: [], NaN in regression    statistics: batch norm's, collected in the query pass
     """
@@ -61,19 +60,24 @@ class Outer(NamedTuple):
     accuracy: Tensor
     statistics: Tensors
 
+    def detached(self) -> "Outer":
+        """Return the evaluation without the graph that made it."""
+        return Outer(self.loss.detach(), self.accuracy.detach(), detach(self.statistics))
+
 
 class Linearized(NamedTuple):
     """The inner problem near one theta.
 
     Attributes:
-        slope: The inner gradient there, not to be differentiated.
-        surrogate: The inner loss elsewhere, with the example weights held at theta: ``slope`` is its derivative there.
-        here: The surrogate at theta, where it is known already: phi reaches it by the example weights alone.
+        gradient: The inner gradient at theta, not to be differentiated.
+        surrogate: The inner loss elsewhere, with the example weights fixed at theta; its derivative at theta is
+            ``gradient``.
+        loss: The surrogate at theta, where it costs nothing: phi reaches it by the example weights alone.
     """
 
-    slope: Tensors
+    gradient: Tensors
     surrogate: Callable[[Tensors], Tensor]
-    here: Tensor | None = None
+    loss: Tensor | None = None
 
 
 def no_regularization(phi: Tensors, theta: Tensors) -> Tensors:
@@ -90,8 +94,8 @@ class Problem:
         start: phi to the inner state before the first step.
         gradient: (phi, theta, t) to the gradient of the inner loss at step t, differentiable in phi and theta.
         update: (phi, state, gradient, t) to the next state, differentiable in phi, state and gradient.
-        outer: (phi, theta, steps taken) to the query set's verdict.
-        linearized: (phi, theta) to the last step's inner gradient at theta, and the inner loss that it is the slope of.
+        outer: (phi, theta, steps taken) to the evaluation of the query set.
+        linearized: (phi, theta) to the last step's inner gradient at theta, and the inner loss whose gradient it is.
         regularization: (phi, theta) to the gradient of the penalty that ``update`` itself adds to the inner loss, such
             as weight decay; an absent entry is zero. The inner solution is the root of its sum with ``gradient``.
         step_weights: Weight of the outer loss after each inner step; None weighs the last alone.
@@ -112,6 +116,11 @@ class Problem:
     memory: Tensors = field(default_factory=dict)
     routes: Mapping[str, frozenset[Route]] = field(default_factory=dict)
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of the outer loss after each inner step."""
+        return self.step_weights or (0.0,) * (self.steps - 1) + (1.0,)
+
     def step(self, phi: Tensors, state: InnerState, index: int) -> InnerState:
         """Take inner step ``index``; differentiable in phi and state to second order."""
         return self.update(phi, state, self.gradient(phi, state.theta, index), index)
@@ -120,9 +129,42 @@ class Problem:
         """Return the last step's inner gradient with what the update adds to it: zero at the inner solution."""
         return add(self.gradient(phi, theta, self.steps - 1), self.regularization(phi, theta))
 
+    def states(self, phi: Tensors, steps: int) -> Iterator[InnerState]:
+        """Yield the inner state before the first step, and after each of so many."""
+        state = self.start(phi)
+        yield state
+        for index in range(steps):
+            state = self.step(phi, state, index)
+            yield state
+
+    def value(self, phi: Tensors) -> tuple[float, Outer]:
+        """Run the inner loop without a graph: the (multi-step) outer loss to minimize, and the last evaluation."""
+        fixed, total, (*early, last) = detach(phi), 0.0, self.weights
+        state = self.start(fixed).detached()
+        with torch.no_grad():
+            for index in range(self.steps):
+                state = self.step(fixed, state, index).detached()
+                if index < self.steps - 1 and early[index]:
+                    total += early[index] * float(self.outer(fixed, state.theta, index + 1).loss)
+            outer = self.outer(fixed, state.theta, self.steps)
+        return total + last * float(outer.loss), outer.detached()
+
+    def outer_gradients(self, phi: Tensors, end: InnerState, weight: float = 1.0) -> tuple[Outer, Tensors, Tensors]:
+        """Return the outer evaluation at the last state, and its weighted loss's gradients by phi and flat state."""
+        leaves, flat = as_leaves(phi), as_leaves(end.flat())
+        outer = self.outer(leaves, part(flat, "theta"), self.steps)
+        by_phi, by_state = pullbacks({"": outer.loss}, {"": torch.full_like(outer.loss, weight)}, leaves, flat)
+        return outer.detached(), by_phi, by_state
+
+    def start_gradient(self, phi: Tensors, cotangent: Tensors) -> Tensors:
+        """Pull the cotangent of a flat initial state, or of a part of it, back to phi."""
+        leaves = as_leaves(phi)
+        start = {name: value for name, value in self.start(leaves).flat().items() if name in cotangent}
+        return pullback(start, cotangent, leaves)
+
 
 class Hypergradient(NamedTuple):
-    """dF/dphi with the verdict it belongs to, what the estimator says of itself, and what it keeps."""
+    """dF/dphi with its outer evaluation, the estimator's diagnostics, and what the estimator keeps."""
 
     gradient: Tensors
     outer: Outer
@@ -137,6 +179,7 @@ class Estimator(ABC):
         Config: Its frozen dataclass.
         sees: The slots that it gives a signal to; ``*`` for all.
         blind: Slots it cannot see although ``sees`` says all.
+        last_step_only: Whether it refuses a multi-step outer loss.
         at_solution: Whether it differentiates the inner solution, whatever start and path led there.
         stationary: Whether it takes that solution for the root of the inner gradient, not just for a fixed point of
             the update.
@@ -147,8 +190,9 @@ class Estimator(ABC):
     """
 
     Config: ClassVar[type] = NoConfig
-    sees: ClassVar[frozenset[str]] = EVERYTHING
+    sees: ClassVar[frozenset[str]] = frozenset({"*"})
     blind: ClassVar[frozenset[str]] = frozenset()
+    last_step_only: ClassVar[bool] = False
     at_solution: ClassVar[bool] = False
     stationary: ClassVar[bool] = False
     online_only: ClassVar[bool] = False
@@ -160,14 +204,28 @@ class Estimator(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        return ESTIMATORS.name_of(type(self))
+
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
         """Return dF/dphi, one tensor per leaf of ``phi``.
 
         Raises:
             LearnerError: It is blind to what a tensor of phi does, or its result would be wrong.
         """
-        self.require_signal(problem.routes)
+        self.check(problem)
         return self.estimate(problem, phi)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that it cannot differentiate; raises LearnerError."""
+        self.require_signal(problem.routes)
+        if self.last_step_only and problem.step_weights is not None:
+            raise LearnerError(
+                f"outer.hypergradient: {self.name} differentiates at the last inner step only; "
+                "set inner.multi_step_loss to 0 and inner.trajectory_loss to false, or use unroll"
+            )
 
     @abstractmethod
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
@@ -177,9 +235,8 @@ class Estimator(ABC):
         """Refuse a tensor of phi that takes part by routes alone to which this estimator is blind."""
         for name, ways in routes.items():
             if not any(self._sees(way) for way in ways):
-                kind = next((kind for kind, entry in ESTIMATORS.items() if entry is type(self)), type(self).__name__)
                 raise LearnerError(
-                    f"outer.hypergradient: {kind} gives no signal to '{name}', which takes part in "
+                    f"outer.hypergradient: {self.name} gives no signal to '{name}', which takes part in "
                     f"{' and '.join(sorted(way.name.lower() for way in ways))} alone; use unroll or adjoint, or fix it"
                 )
 
@@ -198,70 +255,34 @@ class Estimator(ABC):
         """Return what the estimator keeps from one outer step to the next, before the first; most keep nothing."""
         return {}
 
+    def generator(self, problem: Problem) -> Generator:
+        """Return the problem's source of randomness; raises LearnerError if it has none."""
+        if problem.generator is None:
+            raise LearnerError(f"outer.hypergradient: {self.name} draws at random, and was given no generator")
+        return problem.generator
+
 
 class ValueEstimator(Estimator):
     """An estimator that is the derivative of a (possibly cut) computation, so that vmap can batch it."""
 
     @abstractmethod
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
-        """Return the scalar whose gradient by phi is the estimate, and the verdict."""
+        """Return the scalar whose gradient by phi is the estimate, and the outer evaluation."""
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         """Differentiate ``value``."""
         leaves = as_leaves(phi)
         total, outer = self.value(problem, leaves)
-        return Hypergradient(derivative(total, leaves), detached_outer(outer), {})
+        return Hypergradient(derivative(total, leaves), outer.detached(), {})
 
 
 ESTIMATORS: Registry[type[Estimator]] = Registry("hypergradient estimator")
 
 
-def detached(state: InnerState) -> InnerState:
-    """Cut a state off the graph that made it."""
-    return InnerState(*({name: tensor.detach() for name, tensor in part.items()} for part in state))
-
-
-def detached_outer(outer: Outer) -> Outer:
-    """Cut a verdict off the graph that made it."""
-    return Outer(outer.loss.detach(), outer.accuracy.detach(), {k: v.detach() for k, v in outer.statistics.items()})
-
-
 def solution(problem: Problem, phi: Tensors, steps: int | None = None) -> InnerState:
     """Run the inner loop, or its first ``steps``, without keeping its graph; memory is flat in the steps."""
-    fixed = {name: tensor.detach() for name, tensor in phi.items()}  # leaves of phi would make each step keep its graph
-    state = detached(problem.start(fixed))
+    fixed = detach(phi)  # leaves of phi would make each step keep its graph
+    state = problem.start(fixed).detached()
     for index in range(problem.steps if steps is None else steps):
-        state = detached(problem.step(fixed, state, index))
+        state = problem.step(fixed, state, index).detached()
     return state
-
-
-def outer_value(problem: Problem, phi: Tensors) -> tuple[float, Outer]:
-    """Run the inner loop without a graph: the (multi-step) outer loss that is minimized, and the last verdict."""
-    weights = problem.step_weights or (0.0,) * (problem.steps - 1) + (1.0,)
-    fixed = {name: tensor.detach() for name, tensor in phi.items()}
-    total, outer, state = 0.0, None, detached(problem.start(fixed))
-    with torch.no_grad():
-        for index, weight in enumerate(weights):
-            state = detached(problem.step(fixed, state, index))
-            if weight or index == len(weights) - 1:
-                outer = problem.outer(fixed, state.theta, index + 1)
-                total += weight * float(outer.loss)
-    if outer is None:
-        raise LearnerError(f"learner.update.steps must be at least 1, got {problem.steps}")
-    return total, detached_outer(outer)
-
-
-def randomness(problem: Problem, estimator: str) -> Generator:
-    """Return the problem's generator; raises LearnerError if it has none."""
-    if problem.generator is None:
-        raise LearnerError(f"outer.hypergradient: {estimator} draws at random, and was given no generator")
-    return problem.generator
-
-
-def require_last_step_only(problem: Problem, estimator: str) -> None:
-    """Refuse a multi-step outer loss; raises LearnerError."""
-    if problem.step_weights is not None:
-        raise LearnerError(
-            f"outer.hypergradient: {estimator} differentiates at the last inner step only; "
-            "set inner.multi_step_loss to 0 and inner.trajectory_loss to false, or use unroll"
-        )

@@ -1,4 +1,4 @@
-r"""Backpropagation through the inner loop, whole or cut.
+r"""Backpropagation through the inner loop: whole, in segments, or its last steps alone.
 
 Maclaurin et al., 2015, https://arxiv.org/abs/1502.03492; Finn et al., 2017, equation 1:
 
@@ -14,26 +14,55 @@ Maclaurin et al., 2015, https://arxiv.org/abs/1502.03492; Finn et al., 2017, equ
   https://arxiv.org/abs/1810.10667): bias about (1 - mu / L)^K near the solution, where it
   equals K terms of the Neumann series. No signal to the start, unless ``first_order_start``
   says that the cut steps' displacement counts as a constant, as in ``first_order``.
+* ``segments``: truncated backpropagation through time (Werbos, 1990; as learned optimizers are trained:
+  Andrychowicz et al., 2016, section 3). The graph is cut every ``length`` steps, counted back from the last, and the
+  losses on the way (``inner.trajectory_loss``) reach as far back as the segment they lie in. Biased: what a step does
+  to the losses beyond its own segment is left out, which also keeps long products of Jacobians from exploding. Exact
+  if one segment holds all steps. Costs the time and memory of ``unroll``.
+* ``direct``: theta_T is a constant (Liu, Simonyan and Yang, 2019 (DARTS), https://arxiv.org/abs/1806.09055,
+  section 2.3 at xi = 0): dF/dphi ~ dL/dphi at theta. No second derivatives, and no signal to anything but what takes
+  part in the query pass itself. With ``look_ahead`` off, theta is the one before the inner steps, as in the paper's
+  first-order search, and the inner loop is not run at all.
+* ``displacement``: Reptile's outer direction (Nichol, Achiam and Schulman, 2018, https://arxiv.org/abs/1803.02999,
+  algorithm 1, phi <- phi + epsilon (theta_T - phi)). As a gradient it is theta_0 - theta_T, so that an outer SGD of
+  rate epsilon is the paper's update. It is not the derivative of the query loss (its own objective adds gradient
+  alignment within a task), costs no second derivatives, and is defined for the initialization alone.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import torch
 from torch import Tensor
 
 from metaloom.learners.domains import Int
-from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import (
     ESTIMATORS,
     NOTHING,
+    Estimator,
+    Hypergradient,
     Outer,
     Problem,
     ValueEstimator,
-    require_last_step_only,
     solution,
 )
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import InnerState, Tensors, detach, under
+
+
+def unrolled(
+    problem: Problem, phi: Tensors, state: InnerState, first: int = 0, *, segment: int | None = None
+) -> tuple[list[Tensor], Outer]:
+    """Take the inner steps from ``first`` on: the weighted outer losses on the way, and the last evaluation."""
+    losses, weights = [], problem.step_weights
+    for index in range(first, problem.steps):
+        if segment is not None and index > 0 and (problem.steps - index) % segment == 0:
+            state = state.detached()
+        state = problem.step(phi, state, index)
+        if weights is not None and weights[index] > 0 and index < problem.steps - 1:
+            losses.append(weights[index] * problem.outer(phi, state.theta, index + 1).loss)
+    outer = problem.outer(phi, state.theta, problem.steps)
+    return [*losses, outer.loss if weights is None else weights[-1] * outer.loss], outer
 
 
 @ESTIMATORS.register("unroll")
@@ -43,19 +72,8 @@ class Unroll(ValueEstimator):
     exact = True
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
-        state = problem.start(phi)
-        weights = problem.step_weights
-        weighted: list[Tensor] = []
-        outer: Outer | None = None
-        for index in range(problem.steps):
-            state = problem.step(phi, state, index)
-            if weights is not None and weights[index] > 0:
-                outer = problem.outer(phi, state.theta, index + 1)
-                weighted.append(weights[index] * outer.loss)
-        if weights is None or outer is None:
-            outer = problem.outer(phi, state.theta, problem.steps)
-            return outer.loss, outer
-        return sum(weighted[1:], weighted[0]), outer
+        losses, outer = unrolled(problem, phi, problem.start(phi))
+        return sum(losses[1:], losses[0]), outer
 
 
 @ESTIMATORS.register("first_order")
@@ -63,14 +81,17 @@ class FirstOrder(ValueEstimator):
     """The inner loop's displacement is a constant."""
 
     sees = frozenset({"initialization", "normalization", "prediction"})
+    last_step_only = True
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
-        require_last_step_only(problem, "first_order")
-        end = solution(problem, phi)
-        start = problem.start(phi).theta
-        theta = {name: value + (end.theta[name] - value).detach() for name, value in start.items()}
-        outer = problem.outer(phi, theta, problem.steps)
+        outer = problem.outer(phi, _displaced(problem, phi, solution(problem, phi)), problem.steps)
         return outer.loss, outer
+
+
+def _displaced(problem: Problem, phi: Tensors, end: InnerState) -> Tensors:
+    """Return theta at the end of some inner steps, whose displacement from the start is a constant."""
+    start = problem.start(phi).theta
+    return {name: value + (end.theta[name] - value).detach() for name, value in start.items()}
 
 
 @ESTIMATORS.register("one_step")
@@ -78,12 +99,11 @@ class OneStep(ValueEstimator):
     """Only the last inner step is differentiated."""
 
     blind = frozenset({"initialization"})
+    last_step_only = True
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
-        require_last_step_only(problem, "one_step")
-        state = solution(problem, phi, problem.steps - 1)
-        state = problem.step(phi, state, problem.steps - 1)
-        outer = problem.outer(phi, state.theta, problem.steps)
+        last = problem.steps - 1
+        _, outer = unrolled(problem, phi, solution(problem, phi, last), last)
         return outer.loss, outer
 
 
@@ -99,10 +119,6 @@ class TruncatedConfig:
     last: Annotated[int, Int(1, 1000)] = 5
     first_order_start: bool = False
 
-    def __post_init__(self) -> None:
-        if self.last < 1:
-            raise LearnerError(f"outer.hypergradient.last must be at least 1, got {self.last}")
-
 
 @ESTIMATORS.register("truncated")
 class Truncated(ValueEstimator):
@@ -111,6 +127,7 @@ class Truncated(ValueEstimator):
     Config = TruncatedConfig
     config: TruncatedConfig
     blind = frozenset({"initialization"})
+    last_step_only = True
 
     @classmethod
     def gives_signal(cls, slot: str, settings: Mapping[str, Any] = NOTHING) -> bool:
@@ -119,13 +136,65 @@ class Truncated(ValueEstimator):
         return declared or super().gives_signal(slot, settings)
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
-        require_last_step_only(problem, "truncated")
         cut = max(problem.steps - self.config.last, 0)
         state = solution(problem, phi, cut) if cut else problem.start(phi)
         if cut and self.config.first_order_start:
-            start = problem.start(phi).theta
-            state = state._replace(theta={n: v + (state.theta[n] - v).detach() for n, v in start.items()})
-        for index in range(cut, problem.steps):
-            state = problem.step(phi, state, index)
-        outer = problem.outer(phi, state.theta, problem.steps)
+            state = state._replace(theta=_displaced(problem, phi, state))
+        _, outer = unrolled(problem, phi, state, cut)
         return outer.loss, outer
+
+
+@dataclass(frozen=True)
+class SegmentsConfig:
+    """How many inner steps a segment has; the paper takes 20 of 100."""
+
+    length: Annotated[int, Int(1, 1000)] = 20
+
+
+@ESTIMATORS.register("segments")
+class Segments(ValueEstimator):
+    """Each loss reaches back to the start of its own segment."""
+
+    Config = SegmentsConfig
+    config: SegmentsConfig
+    blind = frozenset({"initialization"})  # of all the losses only the first segment's would reach it
+
+    def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
+        losses, outer = unrolled(problem, phi, problem.start(phi), segment=self.config.length)
+        return torch.stack(losses).sum(), outer
+
+
+@dataclass(frozen=True)
+class DirectConfig:
+    """Whether the inner steps are taken first."""
+
+    look_ahead: bool = True
+
+
+@ESTIMATORS.register("direct")
+class Direct(ValueEstimator):
+    """The inner loop is a constant, its start as well as its end."""
+
+    Config = DirectConfig
+    config: DirectConfig
+    sees = frozenset({"architecture", "normalization", "prediction"})
+    last_step_only = True
+
+    def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
+        taken = problem.steps if self.config.look_ahead else 0
+        outer = problem.outer(phi, solution(problem, phi, taken).theta, taken)
+        return outer.loss, outer
+
+
+@ESTIMATORS.register("displacement")
+class Displacement(Estimator):
+    """theta_0 - theta_T."""
+
+    sees = frozenset({"initialization"})
+    last_step_only = True
+
+    def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
+        end, start = solution(problem, phi).theta, problem.start(detach(phi)).theta
+        moved = {name: value.detach() - end[name] for name, value in start.items()}
+        outer = problem.outer(phi, end, problem.steps)
+        return Hypergradient(problem.start_gradient(phi, under("theta", moved)), outer.detached(), {})

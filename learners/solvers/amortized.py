@@ -3,20 +3,19 @@ r"""Solvers that take no inner steps: metric, model-based, transductive, zero-sh
     outputs(query) = adapt(phi, embed, support)(query)
     F(phi)         = L_query(outputs), averaged over episodes
 
-The outer gradient is direct: F is differentiated as it stands. A solver gives ``adapt``, and where it wants another
-objective or has knowledge of its own, ``loss`` and ``init``; everything else that a trial asks comes from here.
+The outer gradient is direct: F is differentiated as it stands. A solver defines ``adapt``. One with another objective
+or with knowledge of its own defines ``loss`` and ``init`` too. Everything else that a trial needs is here.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, Network
@@ -36,32 +35,25 @@ class Judged(NamedTuple):
     accuracy: Tensor
 
 
+@dataclass
 class Embedding:
     """The network's body at one phi: examples [n, *features] to features [n, width].
 
-    Args:
+    Attributes:
         network: Whose body it is; None leaves the inputs as they are, flattened.
         theta: Its parameters.
         knowledge: The network's own part of phi.
         together: Whether support and query are embedded in one batch, whose statistics they share.
         given: Batch norm's statistics; None uses each batch's own.
-
-    Attributes:
         statistics: Batch norm's of the last pass.
     """
 
-    def __init__(
-        self,
-        network: Network | None,
-        theta: Tensors,
-        knowledge: Tensors,
-        *,
-        together: bool,
-        given: Tensors | None = None,
-    ) -> None:
-        self.network, self.theta, self.knowledge = network, theta, knowledge
-        self.together, self.given = together, given
-        self.statistics: Tensors = {}
+    network: Network | None
+    theta: Tensors
+    knowledge: Tensors
+    together: bool
+    given: Tensors | None = None
+    statistics: Tensors = field(default_factory=dict, init=False)
 
     def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
         """Embed examples; with these statistics of batch norm, where some are given."""
@@ -74,15 +66,16 @@ class Embedding:
 
     def beside(self, support_x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Return queries to the features of the support set and of the queries, as batch norm's mode asks."""
-        if self.together:
-            return lambda query_x: self._in_one_batch(support_x, query_x)
-        features = self(support_x)
-        statistics = self.statistics
-        return lambda query_x: (features, self(query_x, statistics))
+        if not self.together:
+            features = self(support_x)
+            statistics = self.statistics
+            return lambda query_x: (features, self(query_x, statistics))
 
-    def _in_one_batch(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self(torch.cat([support_x, query_x]))
-        return features[: len(support_x)], features[len(support_x) :]
+        def in_one_batch(query_x: Tensor) -> tuple[Tensor, Tensor]:
+            both = self(torch.cat([support_x, query_x]))
+            return both[: len(support_x)], both[len(support_x) :]
+
+        return in_one_batch
 
 
 class AmortizedSolver(Solver):
@@ -113,16 +106,8 @@ class AmortizedSolver(Solver):
         return AmortizedLearner(self, parts)
 
 
-class AmortizedLearner:
+class AmortizedLearner(Learner):
     """The learner of an amortized solver, over a network's body if it reads one."""
-
-    online = False
-    carry = 1
-    evaluation_steps = 0
-    strategy = "loop"
-    estimator_reason = ""
-    notes: tuple[str, ...] = ()
-    approximations: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, solver: AmortizedSolver, parts: Parts) -> None:
         self.solver, self.task, self.parts = solver, parts.task, parts
@@ -132,10 +117,10 @@ class AmortizedLearner:
         if self.network is not None:
             self.network.check_head(f"learner.prediction: {solver.name} reads what reaches the head")
         has_norm = self.network is not None and self.network.has_batch_norm
-        self.batch_norm: str = parts.inner.batch_norm if has_norm else "none"
+        self.batch_norm = parts.inner.batch_norm if has_norm else "none"
         self.setting = setting_of(solver.setting, self.network, self.batch_norm)
-        learns = [*parts.components.values(), solver]
-        self.estimator = "direct" if any(one.has_knowledge for one in learns) else "none"
+        learned = any(one.has_knowledge for one in (*parts.components.values(), solver))
+        self.estimator = "direct" if learned else "none"
 
     def _body(self, generator: Generator) -> Tensors:
         """Draw the network without its head; empty if there is no network."""
@@ -151,9 +136,9 @@ class AmortizedLearner:
         """Draw the body, and every part of phi."""
         body = self._body(generator)
         phi: Tensors = {}
-        for name, component in self.parts.components.items():
+        for name, component in (*self.parts.components.items(), (self.solver.slot, self.solver)):
             phi |= under(name, component.init(body, generator))
-        return phi | under(self.solver.slot, self.solver.init(body, generator))
+        return phi
 
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state: the body where it is not learned; running statistics join it later."""
@@ -166,34 +151,28 @@ class AmortizedLearner:
         theta = knowledge_of(phi, "initialization") or state.theta
         given = state.running if self.batch_norm == "frozen" and not training else {}
         together = training or self.batch_norm == "batch"
-        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together=together, given=given or None)
+        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together, given or None)
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
-        """Return the gradient of the mean loss over the episodes."""
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
         outcomes, running = [], state.running
         for episode in episodes:
             self.solver.check_support(episode.support)
             leaves = as_leaves(phi)
             embed = self._embedding(leaves, state, training=True)
-            loss, accuracy = self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode)
-            for name, value in derivative(loss, leaves).items():
+            evaluation = self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode)
+            for name, value in derivative(evaluation.loss, leaves).items():
                 total[name] += value / len(episodes)
             running = running_average(running, embed.statistics) if self.batch_norm == "frozen" else running
-            outcomes.append(self._outcome(loss, accuracy))
+            outcomes.append(self._outcome(*evaluation))
         mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
         return MetaStep(mean, total, tuple(outcomes), {}, replace(state, running=running))
 
     def _outcome(self, loss: Tensor, accuracy: Tensor) -> EpisodeOutcome:
-        return EpisodeOutcome((float(loss.detach()),), (float(accuracy),) if self.task.task_kind.accuracy else ())
+        return EpisodeOutcome.of(self.task.task_kind, (float(loss.detach()),), (float(accuracy),))
 
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
-        """Return the mean loss over the episodes."""
         return self.meta_step(phi, state, episodes, generator).loss
-
-    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
-        """Return the state as it is."""
-        return state
 
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Score the query set."""
@@ -204,7 +183,6 @@ class AmortizedLearner:
             return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
 
     def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByOutputs":
-        """Adapt to a new task."""
         self.solver.check_support(support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
@@ -214,12 +192,11 @@ class AmortizedLearner:
 
 @dataclass(frozen=True)
 class AdaptedByOutputs:
-    """A function from queries to outputs, whose answers are the kind of task's."""
+    """A function from queries to outputs, and the kind of task that turns outputs into predictions."""
 
     outputs: Outputs
     kind: TaskKind
 
     def predict(self, query_x: Tensor) -> Tensor:
-        """Map [queries, *features] to class probabilities [queries, ways], or to targets [queries, targets]."""
         with torch.no_grad():
             return self.kind.predict(self.outputs(query_x))

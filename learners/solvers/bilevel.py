@@ -5,7 +5,7 @@ r"""A bilevel problem of one's own: two losses over named tensors, and every est
 
 ``bilevel`` derives the whole ``Problem`` from the two losses. It finds out by which routes each tensor of phi takes
 part (the start, the inner loss, the update, the outer loss), so that an estimator that is blind to all of them is
-refused and never returns zero without a word.
+refused instead of silently returning zero.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,37 +18,21 @@ from torch import Generator, Tensor
 
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.fields import make_config
-from metaloom.learners.hypergradients.auto import AUTO, AutoConfig, Facts, choose
-from metaloom.learners.hypergradients.problem import (
-    ESTIMATORS,
-    Estimator,
-    Hypergradient,
-    Linearized,
-    Outer,
-    Problem,
-    Route,
-)
+from metaloom.learners.hypergradients.auto import AUTO, Facts, make_estimator
+from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Linearized, Outer, Problem, Route
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
-from metaloom.learners.solvers.routes import UPDATE, routes_of, scalar
-from metaloom.learners.tensors import InnerState, Tensors, part, under
+from metaloom.learners.solvers.rules import check_stationary
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, detach, part, under
 
 Loss = Callable[..., Tensor]
+UPDATE = "update"
 
 
 @dataclass(frozen=True)
 class Bilevel:
-    """What ``bilevel`` makes: an inner and an outer loss, where both levels start, and how the inner one moves.
-
-    Attributes:
-        inner: (phi, theta) or (phi, theta, data) to the inner loss: [].
-        outer: The same for the outer loss: [].
-        phi: The learned tensors at their start, without what the update rule learns.
-        start: theta before the first inner step, or a function of phi that returns it.
-        update: The update rule's ``kind`` and settings, as in the section ``learner.update``.
-        sample: A generator to the data of one episode, or None.
-    """
+    """A bilevel problem: the arguments of ``bilevel``, and what is derived from them."""
 
     inner: Loss
     outer: Loss
@@ -70,7 +54,7 @@ class Bilevel:
         same = settings.get("kind", self.update.get("kind", "sgd")) == self.update.get("kind", "sgd")
         return replace(self, update={**self.update, **settings} if same else settings)
 
-    def itself(self) -> "Bilevel":
+    def __call__(self) -> "Bilevel":
         """Return this problem, as the entry of ``PROBLEMS`` that it is."""
         return self
 
@@ -104,7 +88,7 @@ class Bilevel:
         """
         rule = self.rule
 
-        def linear(phi: Tensors, theta: Tensors) -> ExampleGradients:
+        def linearize(phi: Tensors, theta: Tensors) -> ExampleGradients:
             def losses_at(moved: Tensors) -> Tensor:
                 return scalar(self.inner(phi, theta | moved, *data), "inner").reshape(1)
 
@@ -114,13 +98,13 @@ class Bilevel:
             return autograd_gradients(losses_at, rule.adapted(theta), differentiable=again)
 
         def gradient(phi: Tensors, theta: Tensors, index: int) -> Tensors:
-            found = linear(phi, theta)
-            return found.pull(torch.ones_like(found.losses))
+            linear = linearize(phi, theta)
+            return linear.pull(torch.ones_like(linear.losses))
 
         def linearized(phi: Tensors, theta: Tensors) -> Linearized:
-            found = linear(phi, theta)
-            slope = found.measure(torch.ones_like(found.losses))
-            return Linearized(slope, lambda moved: self.inner(phi, theta | moved, *data))
+            linear = linearize(phi, theta)
+            inner_gradient = linear.measure(torch.ones_like(linear.losses))
+            return Linearized(inner_gradient, lambda moved: self.inner(phi, theta | moved, *data))
 
         def update(phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
             if rule.reads_loss:
@@ -128,16 +112,17 @@ class Bilevel:
                 state = InnerState(state.theta, state.buffers | {"loss": loss})
             return rule.step(part(phi, UPDATE, optional=True), state, gradient, index)
 
+        def regularization(phi: Tensors, theta: Tensors) -> Tensors:
+            return rule.regularization(part(phi, UPDATE, optional=True), theta, rule.config.steps - 1)
+
         return Problem(
             steps=rule.config.steps,
             start=self._start,
             gradient=gradient,
             update=update,
-            outer=lambda phi, theta, taken: self._judged(phi, theta, data),
+            outer=lambda phi, theta, taken: self._outer(phi, theta, data),
             linearized=linearized,
-            regularization=lambda phi, theta: rule.regularization(
-                part(phi, UPDATE, optional=True), theta, rule.config.steps - 1
-            ),
+            regularization=regularization,
             routes=self.routes,
         )
 
@@ -145,42 +130,64 @@ class Bilevel:
         theta = self.theta(phi)
         return InnerState(theta, self.rule.begin(theta))
 
-    def _judged(self, phi: Tensors, theta: Tensors, data: tuple[Any, ...]) -> Outer:
+    def _outer(self, phi: Tensors, theta: Tensors, data: tuple[Any, ...]) -> Outer:
         loss = scalar(self.outer(phi, theta, *data), "outer")
         return Outer(loss, torch.full_like(loss, torch.nan).detach(), {})
 
     @cached_property
     def routes(self) -> Mapping[str, frozenset[Route]]:
-        """Return for each tensor of phi by which routes it reaches the outer loss.
+        """The routes by which each tensor of phi reaches the outer loss: each part is differentiated by phi.
 
         Raises:
-            LearnerError: A tensor reaches nothing, or a loss is no number.
+            LearnerError: A tensor reaches nothing, the inner loss does not depend on theta, or a loss is not a number.
         """
         generator = torch.Generator().manual_seed(0)
-        return routes_of(self, self.initial(generator), self.data(generator))
+        phi, data = self.initial(generator), self.data(generator)
+        leaves, theta = as_leaves(phi), detach(self.theta(detach(phi)))
+        if not theta:
+            raise LearnerError("start: there is no tensor for the inner loop to move")
+        moving = as_leaves(self.rule.adapted(theta))
+        if not moving:
+            raise LearnerError(
+                f"learner.update.adapt: it moves none of {', '.join(theta)}; a head's name begins with head."
+            )
+        start = self.theta(leaves)
+        inner, outer = (
+            scalar(loss(leaves, theta | moving, *data), which)
+            for loss, which in ((self.inner, "inner"), (self.outer, "outer"))
+        )
+        reached = {
+            Route.START: _reached([value for name, value in start.items() if name in moving], leaves),
+            Route.STILL_START: _reached([value for name, value in start.items() if name not in moving], leaves),
+            Route.INNER: _reached(_gradients(inner, moving), leaves),
+            Route.UPDATE: {name for name in phi if name.startswith(f"{UPDATE}/")},
+            Route.OUTER: _reached([outer], leaves),
+        }
+        routes = {name: frozenset(route for route, names in reached.items() if name in names) for name in phi}
+        if unused := [name for name, through in routes.items() if not through]:
+            raise LearnerError(f"phi: '{unused[0]}' takes no part in start, inner or outer; remove it")
+        return routes
 
-    def estimator(self, kind: str | Mapping[str, Any], phi: Tensors) -> tuple[str, Estimator, str]:
-        """Build an estimator from its ``kind`` and settings: its name, itself, and why ``auto`` chose it.
+    def estimator(self, kind: str | Mapping[str, Any], phi: Tensors) -> tuple[Estimator, str]:
+        """Build an estimator from its name, or its ``kind`` and settings; return it with why ``auto`` chose it.
 
         Raises:
-            LearnerError: It is blind to what some tensor of phi does, or needs an inner loop that persists.
+            LearnerError: It is blind to what some tensor of phi does, needs an inner loop that persists, or would
+                be wrong under the update rule.
         """
-        settings = {"kind": kind} if isinstance(kind, str) else dict(kind)
-        name, reason = settings.pop("kind", AUTO), ""
-        if name == AUTO:
-            theta = self.theta(phi)
-            size = sum(value.numel() * value.element_size() for value in theta.values())
-            numbers = {"loss": sum(value.numel() for value in phi.values())}
-            facts = Facts(self.rule.config.steps, numbers, size, size)
-            name, reason = choose(facts, make_config(AutoConfig, settings, "outer.hypergradient"))
-            settings = {}
-        made = ESTIMATORS[name](make_config(ESTIMATORS[name].Config, settings, "outer.hypergradient", name))
-        if made.online_only:
+
+        def facts() -> Facts:
+            size = sum(value.numel() * value.element_size() for value in self.theta(phi).values())
+            return Facts(self.rule.config.steps, {"loss": sum(value.numel() for value in phi.values())}, size, size)
+
+        estimator, reason = make_estimator(kind, facts)
+        if estimator.online_only:
             raise LearnerError(
-                f"outer.hypergradient: {name} follows an inner loop that persists, and this one restarts"
+                f"outer.hypergradient: {estimator.name} follows an inner loop that persists, and this one restarts"
             )
-        made.require_signal(self.routes)
-        return name, made, reason
+        estimator.require_signal(self.routes)
+        check_stationary(estimator, self.rule)
+        return estimator, reason
 
     def hypergradient(
         self, phi: Tensors | None = None, *, estimator: str | Mapping[str, Any] = AUTO, seed: int = 0, **settings: Any
@@ -203,9 +210,36 @@ class Bilevel:
                 raise LearnerError(f"phi: {unknown('tensor', name, at)}")
         at |= phi or {}
         given = {"kind": estimator} if isinstance(estimator, str) else dict(estimator)
-        _, made, _ = self.estimator({**given, **settings}, at)
+        made, _ = self.estimator({**given, **settings}, at)
         problem = self.problem(self.data(torch.Generator().manual_seed(seed)), functional=made.functional)
         return made(replace(problem, generator=generator), at)
+
+
+def scalar(loss: Tensor, which: str) -> Tensor:
+    """Return a loss; raises LearnerError if it is not a tensor of no dimensions."""
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise LearnerError(f"{which}: must return a tensor of no dimensions, got {got}")
+    return loss
+
+
+def _gradients(total: Tensor, leaves: Tensors) -> list[Tensor]:
+    grads: tuple[Tensor | None, ...] = ()
+    if total.requires_grad:
+        grads = torch.autograd.grad(total, list(leaves.values()), create_graph=True, allow_unused=True)
+    used = [one for one in grads if one is not None]
+    if not used:
+        raise LearnerError("inner: it does not depend on theta")
+    return used
+
+
+def _reached(outputs: list[Tensor], leaves: Tensors) -> set[str]:
+    """Return the names of the leaves that any of the outputs is a function of."""
+    totals = [output.sum() for output in outputs if output.requires_grad]
+    if not totals:
+        return set()
+    grads = torch.autograd.grad(torch.stack(totals).sum(), list(leaves.values()), allow_unused=True, retain_graph=True)
+    return {name for name, grad in zip(leaves, grads, strict=True) if grad is not None}
 
 
 PROBLEMS: Registry[Callable[[], Bilevel]] = Registry("bilevel problem")
@@ -213,10 +247,10 @@ PROBLEMS: Registry[Callable[[], Bilevel]] = Registry("bilevel problem")
 
 def document_of(posed: Bilevel) -> dict[str, Any]:
     """Return the sections of an experiment on a problem; one without a name is registered, in this process alone."""
-    name = next((name for name, entry in PROBLEMS.items() if getattr(entry, "__self__", None) is posed), "")
+    name = PROBLEMS.name_of(posed)
     if not name:
         name = f"problem-{len(PROBLEMS)}"
-        PROBLEMS.add(name, posed.itself)
+        PROBLEMS.add(name, posed)
     outer: dict[str, Any] = {"precision": posed.precision}
     if posed.sample is None:  # every episode is the same
         outer |= {"meta_batch": 1, "validation_episodes": 2}
@@ -258,6 +292,6 @@ def bilevel(
         if name.startswith(f"{UPDATE}/") or not name:
             raise LearnerError(f"phi: the name '{name}' is kept for what the update rule learns; choose another")
     given = {"kind": update} if isinstance(update, str) else dict(update)
-    made = Bilevel(inner, outer, phi, start, {**given, **settings}, sample)
-    made.routes  # noqa: B018 (says now what does not fit)
-    return made
+    posed = Bilevel(inner, outer, phi, start, {**given, **settings}, sample)
+    posed.routes  # noqa: B018 (raises the errors of losses that do not fit)
+    return posed

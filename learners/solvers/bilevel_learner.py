@@ -7,96 +7,65 @@ from typing import Any
 import torch
 from torch import Generator
 
-from metaloom.learners.base import Adapted, EpisodeOutcome, MetaStep
+from metaloom.learners.base import Adapted, EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.component import Slot
 from metaloom.learners.episode import Episode, Episodes, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import make_config
-from metaloom.learners.hypergradients.problem import Mapper, Problem, outer_value
-from metaloom.learners.solvers.bilevel import PROBLEMS, Bilevel
+from metaloom.learners.hypergradients.auto import AUTO
+from metaloom.learners.hypergradients.problem import Mapper, Problem
+from metaloom.learners.solvers.bilevel import PROBLEMS, UPDATE, Bilevel
+from metaloom.learners.solvers.execution import Loop
 from metaloom.learners.solvers.inner_loop import InnerConfig
-from metaloom.learners.solvers.routes import UPDATE
 from metaloom.learners.state import LearnerState
-from metaloom.learners.tensors import Tensors, add
+from metaloom.learners.tensors import Tensors
 
 
-class BilevelLearner:
+class BilevelLearner(Learner):
     """Averages the hypergradients of a batch of episodes; an episode is the seed of its data.
 
     The outer loss after each inner step stands where other learners have the loss on the query set.
     """
 
-    online, carry = False, 1
-    setting, batch_norm, strategy = "inductive", "none", "loop"
-    notes: tuple[str, ...] = ()
-
     def __init__(self, posed: Bilevel, task: TaskShape, hypergradient: str | Mapping[str, Any], mapper: Mapper) -> None:
         self.posed, self.task = posed, task
         phi = posed.initial(torch.Generator().manual_seed(0))
-        self.estimator, self.estimator_object, self.estimator_reason = posed.estimator(hypergradient, phi)
+        self.estimator_object, self.estimator_reason = posed.estimator(hypergradient, phi)
+        self.estimator, self.evaluation_steps = self.estimator_object.name, posed.rule.evaluation_steps
         self.estimator_object.mapper = mapper
-        self.evaluation_steps = posed.rule.evaluation_steps
 
     @property
-    def approximations(self) -> dict[str, str]:
-        """What the gradients of the update rule's learned settings leave out by design."""
+    def approximations(self) -> Mapping[str, str]:
         rule = self.posed.rule
         return {UPDATE: rule.approximation} if rule.has_knowledge and rule.approximation else {}
 
     def init(self, generator: Generator) -> Tensors:
-        """Return phi at its start."""
         return self.posed.initial(generator)
 
-    def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
-        """Nothing persists from one outer step to the next."""
-        return LearnerState()
-
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
-        """Return the hypergradient of the mean outer loss over ``episodes``."""
-        estimator, every = self.estimator_object, []
-        for episode in episodes:
-            problem = self._problem(episode, functional=estimator.functional)
-            every.append(estimator(replace(problem, generator=generator), phi))
-        total: Tensors = {name: torch.zeros_like(value) for name, value in phi.items()}
-        for one in every:
-            total = add(total, one.gradient)
-        losses = [float(one.outer.loss) for one in every]
+        def pose(begun: LearnerState, episode: Episode) -> Problem:
+            problem = self._problem(episode, functional=self.estimator_object.functional)
+            return replace(problem, generator=generator)
+
+        gradient, outers, diagnostics, _ = Loop(self.estimator_object).run(pose, phi, state, episodes, None)
+        losses = [float(loss) for loss in outers.loss]
         blank = (float("nan"),) * self.posed.rule.config.steps
-        return MetaStep(
-            loss=sum(losses) / len(losses),
-            gradient={name: value / len(every) for name, value in total.items()},
-            outcomes=tuple(EpisodeOutcome((*blank, loss)) for loss in losses),
-            diagnostics={
-                name: sum(one.diagnostics[name] for one in every) / len(every) for name in every[0].diagnostics
-            },
-            state=state,
-        )
+        outcomes = tuple(EpisodeOutcome((*blank, loss)) for loss in losses)
+        return MetaStep(sum(losses) / len(losses), gradient, outcomes, diagnostics, state)
 
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
-        """Return the mean outer loss after the inner loops."""
-        return sum(outer_value(self._problem(episode), phi)[0] for episode in episodes) / len(episodes)
-
-    def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
-        """Nothing persists."""
-        return state
+        return sum(self._problem(episode).value(phi)[0] for episode in episodes) / len(episodes)
 
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Return the outer loss before and after each inner step."""
         problem = self._problem(episode)
         with torch.no_grad():
-            moved = problem.start(phi)
-            losses = [float(problem.outer(phi, moved.theta, 0).loss)]
-            for index in range(self.evaluation_steps):
-                moved = problem.step(phi, moved, index)
-                losses.append(float(problem.outer(phi, moved.theta, index + 1).loss))
+            states = problem.states(phi, self.evaluation_steps)
+            losses = [float(problem.outer(phi, at.theta, taken).loss) for taken, at in enumerate(states)]
         return EpisodeOutcome(tuple(losses))
 
     def adapt(self, phi: Tensors, state: LearnerState, *task: Any) -> Adapted:
-        """Refuse: what the inner loop solves is a problem of its own, with no inputs to predict at.
-
-        Raises:
-            LearnerError: Always.
-        """
+        """Refuse: the inner loop of a bilevel problem has no inputs to predict at; always raises LearnerError."""
         raise LearnerError("a bilevel problem of one's own has no examples to adapt to; its result is phi")
 
     def _problem(self, episode: Episode, *, functional: bool = False) -> Problem:
@@ -107,24 +76,15 @@ class BilevelLearner:
 def posed_learner(
     learner: Mapping[str, Any],
     inner: Mapping[str, Any],
-    hypergradient: str | Mapping[str, Any],
+    outer: Mapping[str, Any],
     task: TaskShape,
-    *,
     slots: Mapping[str, Slot],
     mapper: Mapper,
 ) -> BilevelLearner:
-    """Build the learner of a registered problem from an experiment's sections.
-
-    Args:
-        learner: ``update`` alone may differ from the defaults.
-        inner: All at the defaults.
-        hypergradient: The estimator's name or settings.
-        task: Names the problem.
-        slots: Every slot of a learner, by name.
-        mapper: Evaluates the perturbations of an estimator that has some.
+    """Build the learner of the problem that ``task`` names, from an experiment's sections.
 
     Raises:
-        LearnerError: A slot or an inner setting was given, which plays no part in a problem of one's own.
+        LearnerError: A slot other than ``update``, or an inner setting, is not at its default: it plays no part.
     """
     for name, slot in slots.items():
         if name != UPDATE and not _is_default(slot, learner.get(name, {}), task):
@@ -134,7 +94,7 @@ def posed_learner(
         if given[name] != plain[name]:
             raise LearnerError(f"inner.{name}: plays no part in a bilevel problem of one's own; remove it")
     posed = PROBLEMS[task.problem]().with_update(learner.get(UPDATE, {}))
-    return BilevelLearner(posed, task, hypergradient, mapper)
+    return BilevelLearner(posed, task, outer.get("hypergradient", AUTO), mapper)
 
 
 def _is_default(slot: Slot, given: Any, task: TaskShape) -> bool:

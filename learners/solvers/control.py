@@ -43,7 +43,7 @@ class ControlLoop(InnerLoop):
             theta: The policy.
             start: [n, states].
             noise: [n, H, actions] in standard deviations; None acts without exploration.
-            index: The inner step, for what is its own for each.
+            index: The inner step, for parameters that each step has of its own.
         """
         environment = ENVIRONMENTS[self.task.environment]()
         deviation = self._policy_loss.deviation(knowledge_of(phi, "loss"))
@@ -76,11 +76,10 @@ class ControlLoop(InnerLoop):
         apart = {name: value.view_as(value) for name, value in fast.items()}
         return super().example_gradients(phi, theta, apart, episode, index)
 
-    def verdict(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
-        """Judge the policy after ``taken`` inner steps by minus its mean true reward per step."""
+    def outer(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
+        """Evaluate the policy after ``taken`` inner steps by minus its mean true reward per step."""
         path = self.rollout(phi, theta, episode.query_x, None, max(taken - 1, 0))
-        nothing = torch.full((), torch.nan, dtype=path.rewards.dtype, device=path.rewards.device)
-        return Outer(-path.rewards.mean(), nothing, {})
+        return Outer(-path.rewards.mean(), torch.full_like(path.rewards[0, 0], torch.nan), {})
 
 
 def _no_losses(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The examples' losses at one theta, and what is asked of their gradients without making each of them.
+"""The examples' losses at one theta, and products with their gradients, none of which is computed by itself.
 
 With J the Jacobian of the losses [n] by the parameters, ``pull`` returns J^T w, the gradient of the weighted sum, and
 ``push`` returns J v, the inner product of every example's gradient with a direction. J v is got as the derivative of
@@ -10,7 +10,6 @@ derivative of J^T w by w along v is J v itself: one forward-mode pass, and no gr
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +17,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, pullback
 
 with forward_ad.dual_level():
     # The first dual number of a process makes torch compile scripts. On Python 3.11 that fails if another
-    # thread parses Python meanwhile ("AST constructor recursion depth mismatch"), as a search's own threads may: it is
-    # done here, on import, before they run.
+    # thread parses Python meanwhile ("AST constructor recursion depth mismatch"), as a search's own threads may.
+    # An import happens before they run.
     forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
 
 
@@ -35,14 +34,14 @@ class ExampleGradients(NamedTuple):
         pull: Weights [n] to the gradient of the weighted sum.
         measure: The same for weights that count as constants; not to be differentiated again.
         push: A direction to <grad l_i, direction>, [n].
-        slope: A scalar function of the parameters to its gradient at the same point.
+        gradient_of: A scalar function of the parameters to its gradient at the same point.
     """
 
     losses: Tensor
     pull: Callable[[Tensor], Tensors]
     measure: Callable[[Tensor], Tensors]
     push: Callable[[Tensors], Tensor]
-    slope: Callable[[Callable[[Tensors], Tensor]], Tensors]
+    gradient_of: Callable[[Callable[[Tensors], Tensor]], Tensors]
 
 
 def functional_gradients(losses_at: Callable[[Tensors], Tensor], fast: Tensors) -> ExampleGradients:
@@ -57,22 +56,7 @@ def functional_gradients(losses_at: Callable[[Tensors], Tensor], fast: Tensors) 
         product: Tensor = torch.func.vjp(pull, torch.zeros_like(losses))[1](direction)[0]
         return product
 
-    return ExampleGradients(losses, pull, pull, push, lambda judge: torch.func.grad(judge)(fast))
-
-
-def _gradient(leaves: Tensors, total: Tensor, weights: Tensor | None, *, again: bool) -> Tensors:
-    """Differentiate ``total``, weighted by ``weights``, and keep its graph; zero where a leaf plays no part."""
-    with torch.enable_grad():
-        grads = torch.autograd.grad(
-            total,
-            list(leaves.values()),
-            grad_outputs=weights,
-            create_graph=again,
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-    return dict(zip(leaves, grads, strict=True))
+    return ExampleGradients(losses, pull, pull, push, lambda scalar: torch.func.grad(scalar)(fast))
 
 
 def autograd_gradients(
@@ -86,13 +70,14 @@ def autograd_gradients(
         differentiable: Whether the results are to be differentiated again, in phi or theta.
         constant: Whether nothing of that reaches the losses, but only the weights that ``pull`` is given.
     """
-    if constant:
-        differentiable = False
+    differentiable = differentiable and not constant
     with torch.enable_grad():
         leaves = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in fast.items()}
         losses = losses_at(leaves)
 
-    gradient = partial(_gradient, leaves)
+    @torch.enable_grad()
+    def gradient(total: Tensor, weights: Tensor, *, again: bool) -> Tensors:
+        return pullback({"": total}, {"": weights}, leaves, keep=True, differentiable=again)
 
     def measure(weights: Tensor) -> Tensors:
         return gradient(losses, weights.detach(), again=False)
@@ -106,24 +91,22 @@ def autograd_gradients(
     def push(direction: Tensors) -> Tensor:
         with torch.enable_grad():
             weights = torch.zeros_like(losses, requires_grad=True)
-            slopes = {n: one for n, one in gradient(losses, weights, again=True).items() if one.requires_grad}
+            moved = {n: one for n, one in gradient(losses, weights, again=True).items() if one.requires_grad}
             (product,) = torch.autograd.grad(
-                list(slopes.values()),
-                [weights],
-                grad_outputs=[direction[name] for name in slopes],
-                create_graph=differentiable,
+                list(moved.values()), [weights], [direction[name] for name in moved], create_graph=differentiable
             )
         return product
 
-    def slope(judge: Callable[[Tensors], Tensor]) -> Tensors:
+    def gradient_of(scalar: Callable[[Tensors], Tensor]) -> Tensors:
         with torch.enable_grad():
-            return gradient(judge(leaves), None, again=differentiable)
+            total = scalar(leaves)
+        return gradient(total, torch.ones_like(total), again=differentiable)
 
-    return ExampleGradients(losses.detach() if constant else losses, pull, measure, push, slope)
+    return ExampleGradients(losses.detach() if constant else losses, pull, measure, push, gradient_of)
 
 
 class Jacobian(NamedTuple):
-    """J at a point that is a constant: ``pull`` is J^T w, without a graph; ``losses_at`` is what it is the slope of."""
+    """J of ``losses_at`` at a point that is a constant: ``pull`` is J^T w, without a graph."""
 
     pull: Callable[[Tensor], Tensors]
     losses_at: Callable[[Tensors], Tensor]
@@ -152,13 +135,13 @@ class Pull(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *direction: Tensor) -> tuple[None, Tensor]:
         """Return <grad l_i, direction> of every example."""
-        # here, because torch turns dual numbers off inside of ``forward``
+        # not in ``Push.forward``, where torch turns dual numbers off
         product = ctx.jacobian.push(dict(zip(ctx.jacobian.at, direction, strict=True)))
         return None, Push.apply(ctx.jacobian, product, *direction)  # type: ignore[no-untyped-call]
 
 
 class Push(torch.autograd.Function):
-    """v to J v, which is given beside it."""
+    """v to J v, which is given with it."""
 
     @staticmethod
     def forward(ctx: Any, jacobian: Jacobian, product: Tensor, *direction: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ All give the same hypergradient to rounding. ``loop`` is the only one for estima
 derivative of one computation, and the fastest for convolutions of many or large images (per-task weights make
 vmap's convolutions grouped). ``vmap`` batches small networks, and small convolutions (``BySize``). ``traced`` runs
 vmap once through ``make_fx`` and replays the plain operations, free of the transforms' own cost, by TorchScript's
-interpreter, free of Python's: see ``Traced``. In width it flips: T copies of wide weights leave the cache.
+interpreter, free of Python's: see ``Traced``. Wide networks reverse that: T copies of their weights leave the cache.
 """
 
 import warnings
@@ -27,14 +27,15 @@ from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import channels_last
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.state import LearnerState
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, detach
 
 Pose = Callable[[LearnerState, Episode], Problem]
 Result = tuple[Tensors, Outer, dict[str, float], Mapping[str, Tensor]]
+Replay = Callable[..., tuple[Tensor, ...]]
 WARM_UPS = 3  # replays until TorchScript has settled on its plan, so that every step of a trial runs the same one
-TRACED_WIDTH = 256  # the widest hidden layer that still wins when batched over tasks
+TRACED_WIDTH = 256  # the widest hidden layer that is still faster when batched over tasks
 BATCHED_VALUES = 2**17  # of a task's largest feature map: 2.5 times as many are a tie
-BATCHED_TASKS = 4  # as few as that still win
+BATCHED_TASKS = 4  # as few as that are still faster
 KEPT_VALUES = 2**21  # of the largest feature map over all tasks and inner steps: a million take 300 MB
 
 
@@ -52,7 +53,7 @@ class Execution(ABC):
 
     @abstractmethod
     def run(self, pose: Pose, phi: Tensors, state: LearnerState, episodes: Episodes, key: Hashable) -> Result:
-        """Return the mean hypergradient, the verdicts stacked over tasks, mean diagnostics, and what is kept.
+        """Return the mean hypergradient, the outer evaluations stacked over tasks, mean diagnostics, and the memory.
 
         Args:
             pose: (state, episode) to the bilevel problem.
@@ -87,7 +88,7 @@ class Loop(Execution):
 
 
 def stack_outers(outers: Sequence[Outer]) -> Outer:
-    """Stack verdicts along a new leading task dimension; of statistics those that every pass has (cells may draw)."""
+    """Stack evaluations along a new task dimension; of statistics those that every pass has (cells may draw)."""
     names = [name for name in outers[0].statistics if all(name in o.statistics for o in outers)]
     statistics = {name: torch.stack([o.statistics[name] for o in outers]) for name in names}
     return Outer(torch.stack([o.loss for o in outers]), torch.stack([o.accuracy for o in outers]), statistics)
@@ -100,11 +101,12 @@ class VMap(Execution):
 
     def _batched(self, pose: Pose) -> Callable[[Tensors, LearnerState, Tensors], tuple[Tensors, Outer]]:
         estimator = self.estimator
-        if not isinstance(estimator, ValueEstimator):
-            raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
+        assert isinstance(estimator, ValueEstimator)  # ``choose_strategy`` refuses others
 
         def one(phi: Tensors, state: LearnerState, tensors: Tensors) -> tuple[Tensor, Outer]:
-            return estimator.value(pose(state, Episode.of(tensors)), phi)
+            problem = pose(state, Episode.of(tensors))
+            estimator.check(problem)
+            return estimator.value(problem, phi)
 
         def mean(phi: Tensors, state: LearnerState, tensors: Tensors) -> tuple[Tensor, Outer]:
             totals, outers = torch.func.vmap(partial(one, phi, state))(tensors)
@@ -113,18 +115,13 @@ class VMap(Execution):
         return torch.func.grad(mean, has_aux=True)
 
     def run(self, pose: Pose, phi: Tensors, state: LearnerState, episodes: Episodes, key: Hashable) -> Result:
-        tensors = stack_episodes(episodes).tensors()
-        gradient, outers = self._gradient(pose, phi, state, tensors, key)
-        detach = {name: value.detach() for name, value in gradient.items()}
-        return detach, outers, {}, NOTHING
+        gradient, outers = self._gradient(pose, phi, state, stack_episodes(episodes).tensors(), key)
+        return detach(gradient), outers, {}, NOTHING
 
     def _gradient(
         self, pose: Pose, phi: Tensors, state: LearnerState, tensors: Tensors, key: Hashable
     ) -> tuple[Tensors, Outer]:
         return self._batched(pose)(phi, state, tensors)
-
-
-Replay = Callable[..., tuple[Tensor, ...]]
 
 
 class Traced(VMap):
@@ -141,8 +138,9 @@ class Traced(VMap):
     def _gradient(
         self, pose: Pose, phi: Tensors, state: LearnerState, tensors: Tensors, key: Hashable
     ) -> tuple[Tensors, Outer]:
-        leaves = (*phi.values(), *state.tensors, *tensors.values())
-        kind = (key, *phi, *state.names, *tensors, *((t.shape, t.dtype, t.device) for t in leaves))
+        flat = state.moving()
+        leaves = (*phi.values(), *flat.values(), *tensors.values())
+        kind = (key, *phi, *flat, *tensors, *((t.shape, t.dtype, t.device) for t in leaves))
         if kind not in self._replays:
             self._replays = {kind: self._trace(pose, phi, state, tensors)}
         replay, like = self._replays[kind]
@@ -152,9 +150,9 @@ class Traced(VMap):
         return gradient, Outer(next(values), next(values), dict(zip(like.statistics, values, strict=True)))
 
     def _trace(self, pose: Pose, phi: Tensors, state: LearnerState, tensors: Tensors) -> tuple[Replay, Outer]:
-        """Return the computation as a function of flat leaves to flat results, and a verdict of its form."""
+        """Return the computation as a function of flat leaves to flat results, and an evaluation of its form."""
         batched, forms = self._batched(pose), []
-        leaves = (*phi.values(), *state.tensors, *tensors.values())
+        leaves = (*phi.values(), *state.moving().values(), *tensors.values())
 
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             rest = iter(values)
@@ -170,7 +168,7 @@ class Traced(VMap):
         if any(node.target is torch.ops.aten.convolution_backward.default for node in graph.graph.nodes):
             return graph, forms[0]  # TorchScript cannot record its arguments
         with torch.no_grad(), warnings.catch_warnings():
-            # torch asks for torch.compile instead, which takes a minute and a C++ compiler here
+            # torch recommends torch.compile instead, which takes a minute and a C++ compiler here
             warnings.simplefilter("ignore", DeprecationWarning)
             replay: Replay = torch.jit.trace(graph, tuple(leaves), check_trace=False)  # type: ignore[no-untyped-call]
             for _ in range(WARM_UPS):
@@ -181,8 +179,8 @@ class Traced(VMap):
 class BySize(Loop):
     """Batched where a task's convolutions are so small that calling them costs more than their work; else a loop.
 
-    So it is with strided Conv-4-64, 5-way 1-shot, 1 query, 16 tasks, to second order.
-    With 15 queries the loop is the faster one.
+    Strided Conv-4-64, 5-way 1-shot, 1 query, 16 tasks, to second order is such a case. With 15 queries the loop is the
+    faster one.
     """
 
     def __init__(self, estimator: Estimator, network: Network, steps: int) -> None:
@@ -203,11 +201,7 @@ STRATEGIES: dict[str, type[Execution]] = {"loop": Loop, "vmap": VMap, "traced": 
 
 
 def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: bool) -> str:
-    """Choose by what the network declares: trace narrow matrix products, batch small feature maps, else loop.
-
-    Raises:
-        LearnerError: The name is unknown, or the estimator cannot be batched.
-    """
+    """Choose by what the network declares (trace narrow products, batch small maps, else loop), or refuse a name."""
     network = slots.architecture
     batchable = isinstance(estimator, ValueEstimator)
     if wanted != "auto":
@@ -224,13 +218,6 @@ def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: boo
     plain = isinstance(slots.data, SupportSet) and isinstance(slots.augmentation, NoAugmentation)
     mapped = network.largest_map(1) is not None and not network.refuses("vmap")
     return "by_size" if plain and mapped else "loop"
-
-
-def strategy_notes(wanted: str, chosen: str, network: Network) -> tuple[str, ...]:
-    """Return what to tell the user where another strategy is taken than the one asked for."""
-    if wanted in ("auto", chosen):
-        return ()
-    return (f"outer.strategy: {wanted} cannot run learner.architecture ({network.refuses(wanted)}); loop runs it",)
 
 
 def make_execution(name: str, estimator: Estimator, slots: Slots) -> Execution:

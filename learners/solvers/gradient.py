@@ -1,20 +1,21 @@
 """Learners that solve a task by gradient steps, episodic or online: one engine for all of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Estimator, Problem, detached, outer_value
+from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, solution
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
 from metaloom.learners.networks.derivatives import named_operation
 from metaloom.learners.solvers.base import INDUCTIVE, setting_of
-from metaloom.learners.solvers.execution import choose_strategy, make_execution, strategy_notes
+from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.tensors import InnerState, Tensors, under
@@ -35,8 +36,10 @@ def multi_step_weights(steps: int, outer_step: int, horizon: int) -> tuple[float
     return (faded,) * (steps - 1) + (1 - faded * (steps - 1),)
 
 
-class GradientLearner:
+class GradientLearner(Learner):
     """A learner put together from slots, an estimator and an execution strategy."""
+
+    estimator = ""  # a subclass that differentiates another loss names its own
 
     def __init__(
         self,
@@ -44,36 +47,35 @@ class GradientLearner:
         inner: InnerConfig,
         task: TaskShape,
         estimator: Estimator,
-        name: str,
         strategy: str = "auto",
         *,
         reason: str = "",
     ) -> None:
         self.slots, self.inner, self.task = slots, inner, task
-        kind = task.task_kind
-        self.loop: InnerLoop = (kind.inner_loop or InnerLoop)(slots, inner, task, kind.outer)
-        self.estimator_object, self.estimator, self.estimator_reason = estimator, name, reason
-        self.online = inner.mode == "online"
-        self.carry = inner.carry
+        self.loop: InnerLoop = (task.task_kind.inner_loop or InnerLoop)(slots, inner, task)
+        self.estimator_object, self.estimator_reason = estimator, reason
+        self.estimator = self.estimator or estimator.name
+        self.online, self.carry = inner.mode == "online", inner.carry
         self.persists = self.online or self.carry > 1
         self.strategy = choose_strategy(strategy, estimator, slots, self.persists)
-        self.notes = strategy_notes(strategy, self.strategy, slots.architecture)
+        if strategy not in ("auto", self.strategy):
+            obstacle = slots.architecture.refuses(strategy)
+            self.notes = (f"outer.strategy: {strategy} cannot run learner.architecture ({obstacle}); loop runs it",)
         self.execution = make_execution(self.strategy, estimator, slots)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm
-        self.batch_norm: str = inner.batch_norm if has_norm else "none"
+        self.batch_norm = inner.batch_norm if has_norm else "none"
         self.setting = setting_of(INDUCTIVE, slots.architecture, self.batch_norm)
         if estimator.functional and (obstacle := slots.architecture.refuses("forward")):
             raise LearnerError(
-                f"outer.hypergradient: {name} needs forward derivatives, which learner.architecture does not have "
-                f"({obstacle}); use unroll"
+                f"outer.hypergradient: {estimator.name} needs forward derivatives, which learner.architecture does not "
+                f"have ({obstacle}); use unroll"
             )
         if inner.batch_norm == "per_step" and not has_norm:
             raise LearnerError("inner.batch_norm: per_step needs a network with batch norm, such as conv4")
 
     @property
-    def approximations(self) -> dict[str, str]:
-        """What the gradients of learned slots leave out by design, by the slot's name."""
+    def approximations(self) -> Mapping[str, str]:
         notes = {name: one.approximation for name, one in self.slots.items() if one.has_knowledge}
         return {name: note for name, note in notes.items() if note}
 
@@ -110,39 +112,37 @@ class GradientLearner:
         return replace(state, inner=inner, estimator=self.estimator_object.begin(phi, inner))
 
     def _start_of_episode(self, phi: Tensors, state: LearnerState) -> InnerState:
-        """Return where the inner loop starts: the state's theta, or phi's."""
+        """Return the start of an inner loop: the state's theta, or phi's."""
         if self.online and state.inner is not None:
             return state.inner
         theta = state.theta or knowledge_of(phi, "initialization")
         return InnerState(theta, self.slots.update.begin(theta))
 
     def _start_of_outer_step(self, phi: Tensors, state: LearnerState, outer_step: int) -> InnerState:
-        """Return where the inner loop of an outer step starts: afresh, or where the step before has left it."""
+        """Return the start of an outer step's inner loop: a new one, or the end of the one before (``carry``)."""
         if outer_step % self.inner.carry == 0 or state.carried is None:
             return self._start_of_episode(phi, state)
         return state.carried
 
     def _resampled(self, state: LearnerState, generator: Generator, *, training: bool) -> LearnerState:
-        """Redraw the start where each outer step, or each evaluated task, wants its own."""
+        """Redraw the start where each outer step, or each evaluated task, has its own."""
         start = self.slots.initialization
         if not isinstance(start, FixedInitialization) or state.inner is None:
             return state
-        if start.resamples if training else start.resamples_evaluated:
-            like = next(iter(state.theta.values()))
-            drawn = self._without_per_step_norm(start.draw(self.slots.architecture, generator))
-            theta = {name: value.to(like) for name, value in drawn.items()}
-            return replace(state, inner=InnerState(theta, state.inner.buffers))
-        return state
+        if not (start.resamples if training else start.resamples_evaluated):
+            return state
+        like = next(iter(state.theta.values()))
+        drawn = self._without_per_step_norm(start.draw(self.slots.architecture, generator))
+        theta = {name: value.to(like) for name, value in drawn.items()}
+        return replace(state, inner=InnerState(theta, state.inner.buffers))
 
     def _prepared(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> list[Episode]:
         """Mark episodes as training ones, and draw the random numbers of their inner loops."""
         steps, outer_step = self.slots.update.config.steps, state.step
         for episode in episodes:
             check_plain(episode.support)
-        marked = [replace(episode, training=True) for episode in episodes]
-        return [
-            self.slots.draw(phi, episode, steps, generator, training=True, outer_step=outer_step) for episode in marked
-        ]
+        marked = [replace(one, training=True) for one in episodes]
+        return [self.slots.draw(phi, one, steps, generator, training=True, outer_step=outer_step) for one in marked]
 
     def _step_weights(self, outer_step: int) -> tuple[float, ...] | None:
         """Return the weight of the outer loss after each inner step; None for the last alone."""
@@ -151,47 +151,52 @@ class GradientLearner:
             return (1.0,) * steps
         return multi_step_weights(steps, outer_step, self.inner.multi_step_loss)
 
-    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
-        """Return the hypergradient of the mean outer loss over ``episodes``."""
+    def hypergradient(
+        self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator
+    ) -> tuple[Tensors, Outer, dict[str, float], LearnerState]:
+        """Return what ``meta_step`` is made of: the mean hypergradient, outer evaluations, diagnostics, the next state.
+
+        The evaluations have a leading dimension of episodes. Under a strategy that batches everything is a tensor, so
+        that one ``torch.vmap`` can run many configurations, whose fixed numbers are then tensors.
+        """
         kept = self._resampled(state, generator, training=True)
-        episodes = self._prepared(phi, kept, episodes, generator)
-        outer_step = kept.step
+        episodes, outer_step = self._prepared(phi, kept, episodes, generator), kept.step
         weights = self._step_weights(outer_step)
-        execution = self.execution.of(episodes)
-        functional = execution.functional or self.estimator_object.functional
-        loop = self.loop if not functional else replace(self.loop, functional=True)
+        execution, loop = self.execution.of(episodes), self.loop
+        if execution.functional or self.estimator_object.functional:
+            loop = replace(loop, functional=True)
 
         def pose(begun: LearnerState, episode: Episode) -> Problem:
             start = partial(self._start_of_outer_step, state=begun, outer_step=outer_step)
             marked = replace(episode, training=True)  # a mark is no tensor, so that batching loses it
-            problem = loop.problem(start, marked, weights)
-            return replace(problem, generator=generator, memory=begun.estimator)
+            return replace(loop.problem(start, marked, weights), generator=generator, memory=begun.estimator)
 
         with named_operation():
             gradient, outers, diagnostics, memory = execution.run(pose, phi, kept, episodes, key=weights)
-        outcomes = tuple(
-            self._training_outcome(loss, accuracy)
-            for loss, accuracy in zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
-        )
         after = replace(counted(kept), estimator=kept.estimator | dict(memory))
         if self.batch_norm == "frozen":
             statistics = {k: v.mean(0) for k, v in outers.statistics.items()}
             after = replace(after, running=kept.running | running_average(kept.running, statistics))
+        return gradient, outers, diagnostics, after
+
+    def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
+        gradient, outers, diagnostics, after = self.hypergradient(phi, state, episodes, generator)
+        each = zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
+        outcomes = tuple(self._training_outcome(loss, accuracy) for loss, accuracy in each)
         return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after)
 
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
         kept = self._resampled(state, generator, training=True)
-        episodes = self._prepared(phi, kept, episodes, generator)
-        weights = self._step_weights(kept.step)
+        episodes, weights = self._prepared(phi, kept, episodes, generator), self._step_weights(kept.step)
         start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step)
-        values = [outer_value(self.loop.problem(start, episode, weights), phi)[0] for episode in episodes]
+        values = [self.loop.problem(start, episode, weights).value(phi)[0] for episode in episodes]
         return sum(values) / len(episodes)
 
     def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
-        """Give the last step's verdict; the steps before it are not measured while training (NaN)."""
+        """Return the outcome after the last step; the steps before it are not measured while training (NaN)."""
         blank = (float("nan"),) * self.slots.update.config.steps
-        return EpisodeOutcome((*blank, loss), (*blank, accuracy) if self.task.task_kind.accuracy else ())
+        return EpisodeOutcome.of(self.task.task_kind, (*blank, loss), (*blank, accuracy))
 
     def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Take the real inner steps on every episode's support batch, with the new phi (online, or carried on)."""
@@ -201,46 +206,34 @@ class GradientLearner:
             (drawn,) = self._prepared(phi, state, [episode], generator)
             # the outer step that these inner steps belong to has been counted already
             start = partial(self._start_of_outer_step, state=state, outer_step=state.step - 1)
-            problem = self.loop.problem(start, drawn)
-            moved = problem.start(phi)
-            for index in range(problem.steps):
-                moved = problem.step(phi, moved, index)
-            after = detached(moved)
+            after = solution(self.loop.problem(start, drawn), phi)
             state = replace(state, inner=after) if self.online else replace(state, carried=after)
         return state
 
-    def _evaluation_loop(self, state: LearnerState) -> InnerLoop:
-        return replace(self.loop, running=state.running) if self.batch_norm == "frozen" else self.loop
+    def _evaluated(
+        self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator
+    ) -> tuple[InnerLoop, Episode, Problem]:
+        """Return a new task's inner loop, its episode with random numbers, and its problem."""
+        kept = self._resampled(state, generator, training=False)
+        episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
+        loop = replace(self.loop, running=kept.running) if self.batch_norm == "frozen" else self.loop
+        return loop, episode, loop.problem(partial(self._start_of_episode, state=kept), episode)
 
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
-        """Adapt on the support set and score the query set after each inner step."""
-        kept = self._resampled(state, generator, training=False)
-        loop = self._evaluation_loop(kept)
-        episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
+        _, _, problem = self._evaluated(phi, state, episode, generator)
         with torch.no_grad():
-            moved = self._start_of_episode(phi, kept)
-            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, kept), episode)
-            outers = [problem.outer(phi, moved.theta, 0)]
-            for index in range(self.evaluation_steps):
-                moved = problem.step(phi, moved, index)
-                outers.append(problem.outer(phi, moved.theta, index + 1))
-        losses = tuple(float(outer.loss) for outer in outers)
-        accuracies = tuple(float(outer.accuracy) for outer in outers)
-        return EpisodeOutcome(losses, accuracies if self.task.task_kind.accuracy else ())
+            states = problem.states(phi, self.evaluation_steps)
+            outers = [problem.outer(phi, at.theta, taken) for taken, at in enumerate(states)]
+        losses, accuracies = [float(one.loss) for one in outers], [float(one.accuracy) for one in outers]
+        return EpisodeOutcome.of(self.task.task_kind, losses, accuracies)
 
     def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByGradient":
-        """Adapt to a new task."""
         check_plain(support)
-        kept = self._resampled(state, generator, training=False)
-        episode = Episode(support, support.x[:0], support.y[:0])
-        episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
-        loop = self._evaluation_loop(kept)
+        task = Episode(support, support.x[:0], support.y[:0])
+        loop, episode, problem = self._evaluated(phi, state, task, generator)
         with torch.no_grad():
-            moved = self._start_of_episode(phi, kept)
-            problem = loop.problem(lambda leaves: self._start_of_episode(leaves, kept), episode)
-            for index in range(self.evaluation_steps):
-                moved = problem.step(phi, moved, index)
-        return AdaptedByGradient(loop, phi, moved.theta, episode, self.evaluation_steps)
+            theta = solution(problem, phi, self.evaluation_steps).theta
+        return AdaptedByGradient(loop, phi, theta, episode, self.evaluation_steps)
 
 
 def counted(state: LearnerState) -> LearnerState:
@@ -265,7 +258,6 @@ class AdaptedByGradient:
     taken: int
 
     def predict(self, query_x: Tensor) -> Tensor:
-        """Map [queries, *features] to class probabilities [queries, ways], or targets [queries, targets]."""
         episode = replace(self.episode, query_x=query_x, query_y=query_x[:, 0])
         with torch.no_grad():
             outputs = self.loop.query(self.phi, self.theta, episode, self.taken).outputs

@@ -25,10 +25,12 @@ from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
 from metaloom.learners.knowledge.update_rules import UpdateRule
+from metaloom.learners.knowledge.update_rules.base import off
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
 from metaloom.learners.state import knowledge_of
+from metaloom.learners.task_kinds import TaskKind
 from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 
@@ -42,8 +44,8 @@ class InnerConfig:
         proximal: lambda of iMAML's inner problem: lambda / 2 |theta - theta_0|^2 is added to the support loss.
         multi_step_loss: Outer steps over which MAML++'s per-step outer loss fades to the last step alone; 0 for none.
         trajectory_loss: The outer loss is the sum of the losses after every inner step, not the last one alone.
-        carry: Outer steps over which an episodic inner loop goes on with its episode before it starts anew: truncated
-            backpropagation, ``update.steps`` at a time. An evaluated loop starts anew and takes its own steps.
+        carry: Outer steps over which an episodic inner loop goes on with its episode before it restarts: truncated
+            backpropagation, ``update.steps`` at a time. An evaluated loop always restarts, and takes its own steps.
     """
 
     mode: Literal["episodic", "online"] = "episodic"
@@ -54,10 +56,8 @@ class InnerConfig:
     carry: Annotated[int, Int(1, 1000)] = 1
 
     def __post_init__(self) -> None:
-        if self.carry < 1:
-            raise LearnerError(f"inner.carry must be at least 1, got {self.carry}")
         if self.carry > 1 and self.mode == "online":
-            raise LearnerError("inner.carry: an online inner loop is carried on for ever; remove it, or use episodic")
+            raise LearnerError("inner.carry: an online inner loop never restarts; remove it, or use episodic")
         if self.trajectory_loss and self.multi_step_loss:
             raise LearnerError(
                 "inner.trajectory_loss: it weighs every inner step's loss alike, which inner.multi_step_loss "
@@ -89,7 +89,7 @@ class Slots:
     def draw(
         self, phi: Tensors, episode: Episode, steps: int, generator: Generator, *, training: bool, outer_step: int = 0
     ) -> Episode:
-        """Return the episode with what it trains on chosen, and the random numbers of its inner loop, slot by slot."""
+        """Return the episode with its training data selected, and the random numbers of its inner loop by slot."""
         episode = self.data.select(episode, generator)
         random = [(name, component) for name, component in self.items() if component.random]
         if not random:
@@ -102,11 +102,12 @@ class Slots:
             if drawn and component.anneals:
                 drawn[OUTER_STEP] = torch.full((steps + 1,), outer_step)
             noise |= under(name, drawn)
-        return replace(episode, noise={name: value.to(x.device, _precision(value, x)) for name, value in noise.items()})
+        return replace(episode, noise={name: cast_like(value, x) for name, value in noise.items()})
 
 
-def _precision(value: Tensor, like: Tensor) -> torch.dtype:
-    return like.dtype if value.is_floating_point() else value.dtype
+def cast_like(value: Tensor, like: Tensor) -> Tensor:
+    """Move a tensor to another's device; a floating one takes its precision too."""
+    return value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
 
 
 def noise_of(episode: Episode, slot: str, index: int) -> Tensors:
@@ -125,20 +126,26 @@ class Pass(NamedTuple):
 class InnerLoop:
     """Pure functions of phi and theta for one learner.
 
+    The query set is judged by the outer loss of the kind of task (``TaskKind.outer``), whatever the inner loss.
+
     Attributes:
         slots: The components.
         config: The inner section.
         task: The shape of its episodes.
-        outer_loss: What the query set is judged by: plain cross entropy or squared error, whatever the inner loss.
         functional: Differentiate by ``torch.func`` (inside vmap or a trace) rather than by autograd's own graph.
+        running: Batch norm's running statistics, where every pass is given them.
     """
 
     slots: Slots
     config: InnerConfig
     task: TaskShape
-    outer_loss: Callable[[Tensor, Tensor], Tensor]
     functional: bool = False
     running: Tensors = field(default_factory=dict)
+
+    @cached_property
+    def kind(self) -> TaskKind:
+        """The kind of task."""
+        return self.task.task_kind
 
     def forward(
         self,
@@ -173,13 +180,11 @@ class InnerLoop:
 
     def gradient(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode, index: int) -> Tensors:
         """Return the inner gradient of the adapted parameters, differentiable where phi or theta are."""
-        fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
-
-        linear = self.example_gradients(phi, theta, fast, episode, index)
-        slope = linear.pull(self._weights(phi, theta, episode, index, linear))
-        if self.config.proximal == 0.0:
-            return slope
-        return {name: value + self.config.proximal * (theta[name] - start[name]) for name, value in slope.items()}
+        examples = self.example_gradients(phi, theta, self.slots.update.adapted(theta), episode, index)
+        gradient = examples.pull(self._weights(phi, theta, episode, index, examples))
+        if off(self.config.proximal):
+            return gradient
+        return {name: value + self.config.proximal * (theta[name] - start[name]) for name, value in gradient.items()}
 
     def example_gradients(
         self, phi: Tensors, theta: Tensors, fast: Tensors, episode: Episode, index: int
@@ -204,90 +209,74 @@ class InnerLoop:
         own = knowledge_of(phi, "data")
 
         def query_loss(moved: Tensors) -> Tensor:
-            return self.outer_loss(self.query(phi, theta | moved, episode, index).outputs, episode.query_y)
+            return self.kind.outer(self.query(phi, theta | moved, episode, index).outputs, episode.query_y)
 
         return Examples(
             losses=linear.losses,
             targets=self.slots.data.batch(own, episode)[1],
             sample_ids=self.slots.data.sample_ids(own, episode),
             # an evaluated task's query labels may not move its weights
-            alignment=(lambda: linear.push(linear.slope(query_loss))) if episode.training else None,
+            alignment=(lambda: linear.push(linear.gradient_of(query_loss))) if episode.training else None,
         )
 
     def example_weights(self, phi: Tensors, theta: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
         """Return every training example's loss and weight, each [n], at ``theta``."""
-        linear = self.example_gradients(phi, theta, theta, episode, 0)
-        seen = self._examples(phi, theta, episode, 0, linear)
-        return seen.losses, self.slots.weighting.checked_weights(knowledge_of(phi, "weighting"), seen)
+        examples = self._examples(phi, theta, episode, 0, self.example_gradients(phi, theta, theta, episode, 0))
+        return examples.losses, self.slots.weighting.checked_weights(knowledge_of(phi, "weighting"), examples)
 
     def linearized(self, phi: Tensors, theta: Tensors, start: Tensors, episode: Episode) -> Linearized:
         """Return the last step's inner gradient, and the inner loss with the example weights of ``theta``."""
-        last, factor = self.slots.update.config.steps - 1, self.config.proximal
-        fast = {name: value for name, value in theta.items() if self.slots.update.adapts(name)}
+        last, strength = self.slots.update.config.steps - 1, self.config.proximal
+        fast, proximal = self.slots.update.adapted(theta), not off(strength)
         linear = self.example_gradients(phi, theta, fast, episode, last)
-        weights, losses_at = (
-            self._weights(phi, theta, episode, last, linear),
-            self.losses_from(phi, theta, episode, last),
-        )
-        slope = linear.measure(weights)
-        if factor:
-            slope = {name: value + factor * (theta[name] - start[name]).detach() for name, value in slope.items()}
+        weights = self._weights(phi, theta, episode, last, linear)
+        losses_at, gradient = self.losses_from(phi, theta, episode, last), linear.measure(weights)
+        if proximal:
+            gradient = {n: value + strength * (theta[n] - start[n]).detach() for n, value in gradient.items()}
 
         def surrogate(moved: Tensors) -> Tensor:
             total = (weights * losses_at(moved)).sum()
-            return total + sum(0.5 * factor * (moved[name] - start[name]).square().sum() for name in fast if factor)
+            return total + sum(0.5 * strength * (moved[n] - start[n]).square().sum() for n in fast if proximal)
 
-        known = not (self.functional or factor or linear.losses.requires_grad)
-        return Linearized(slope, surrogate, (weights * linear.losses).sum() if known else None)
-
-    def query_statistics(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Tensors | None:
-        """Return the statistics that a query pass is given; None lets it use its own batch's."""
-        if self.running:
-            return self.running
-        if self.config.batch_norm != "support" or not self.slots.architecture.has_batch_norm:
-            return None
-        noise = noise_of(episode, "architecture", taken)
-        return self.forward(phi, theta, episode.support_x, max(taken - 1, 0), noise=noise).statistics
+        costs_nothing = not (self.functional or proximal or linear.losses.requires_grad)
+        return Linearized(gradient, surrogate, (weights * linear.losses).sum() if costs_nothing else None)
 
     def query(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Pass:
         """Predict the query set after ``taken`` inner steps."""
-        given = self.query_statistics(phi, theta, episode, taken)
-        noise = noise_of(episode, "architecture", taken)
-        return self.forward(phi, theta, episode.query_x, max(taken - 1, 0), given, noise)
+        noise, last = noise_of(episode, "architecture", taken), max(taken - 1, 0)
+        given = self.running or None  # batch norm's statistics; None lets the pass use its own batch's
+        if given is None and self.config.batch_norm == "support" and self.slots.architecture.has_batch_norm:
+            given = self.forward(phi, theta, episode.support_x, last, noise=noise).statistics
+        return self.forward(phi, theta, episode.query_x, last, given, noise)
 
-    def verdict(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
-        """Judge the query set after ``taken`` inner steps."""
+    def outer(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
+        """Evaluate the query set after ``taken`` inner steps."""
         outputs, statistics = self.query(phi, theta, episode, taken)
-        loss = self.outer_loss(outputs, episode.query_y)
-        return Outer(loss, self.task.task_kind.score(outputs, episode.query_y), statistics)
+        return Outer(self.kind.outer(outputs, episode.query_y), self.kind.score(outputs, episode.query_y), statistics)
 
     def problem(
         self, start: Callable[[Tensors], InnerState], episode: Episode, step_weights: tuple[float, ...] | None = None
     ) -> Problem:
         """Pose one episode as a bilevel problem."""
+        rule, proximal = self.slots.update, not off(self.config.proximal)
+        steps = rule.config.steps
 
         def origin(phi: Tensors) -> Tensors:
-            return start(phi).theta if self.config.proximal else {}
+            return start(phi).theta if proximal else {}
 
-        rule = self.slots.update
-        last = rule.config.steps - 1
-
-        def gradient(phi: Tensors, theta: Tensors, index: int) -> Tensors:
-            return self.gradient(phi, theta, origin(phi), episode, index)
-
-        def update(phi: Tensors, state: InnerState, slope: Tensors, index: int) -> InnerState:
-            if self.slots.update.reads_loss:
+        def update(phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
+            if rule.reads_loss:
                 loss = self.support_losses(phi, state.theta, episode, index).mean()
                 state = InnerState(state.theta, state.buffers | {"loss": loss})
-            return self.slots.update.step(knowledge_of(phi, "update"), state, slope, index)
+            return rule.step(knowledge_of(phi, "update"), state, gradient, index)
 
         return Problem(
-            steps=self.slots.update.config.steps,
+            steps=steps,
             start=start,
-            gradient=gradient,
+            gradient=lambda phi, theta, index: self.gradient(phi, theta, origin(phi), episode, index),
             update=update,
-            outer=lambda phi, theta, taken: self.verdict(phi, theta, episode, taken),
+            outer=lambda phi, theta, taken: self.outer(phi, theta, episode, taken),
             linearized=lambda phi, theta: self.linearized(phi, theta, origin(phi), episode),
-            regularization=lambda phi, theta: rule.regularization(knowledge_of(phi, "update"), theta, last),
+            regularization=lambda phi, theta: rule.regularization(knowledge_of(phi, "update"), theta, steps - 1),
             step_weights=step_weights,
         )

@@ -8,10 +8,10 @@ from torch import Generator, Tensor
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, Episodes
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.hypergradients.problem import Estimator
 from metaloom.learners.networks.base import HEAD, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.base import SOLVERS, Parts
-from metaloom.learners.solvers.facts import Chosen
 from metaloom.learners.solvers.gradient import GradientLearner, check_plain
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.linear import LinearHead
@@ -29,13 +29,13 @@ class JointHead(LinearHead):
     serves = frozenset({LABELLED})
     estimators = frozenset({"direct"})
 
-    def put_together(self, slots: Slots, chosen: Chosen, parts: Parts) -> "JointLearner":
+    def put_together(self, slots: Slots, parts: Parts, estimator: Estimator, reason: str) -> "JointLearner":
         """Return the learner; raises LearnerError for a batch norm of inner steps."""
         if parts.inner.batch_norm == "per_step":
             raise LearnerError(
                 "inner.batch_norm: joint pre-training takes no inner steps; use batch, support or frozen"
             )
-        return JointLearner(slots, parts.inner, parts.task, chosen.estimator, "direct", strategy="loop")
+        return JointLearner(slots, parts.inner, parts.task, estimator, "loop")
 
 
 class JointLearner(GradientLearner):
@@ -44,6 +44,8 @@ class JointLearner(GradientLearner):
     In classification its head spans all meta-train classes (``Episode.class_ids``); a new task starts
     from a head of zeros. Without classes the one head is shared, and kept.
     """
+
+    estimator = "direct"
 
     def init(self, generator: Generator) -> Tensors:
         """Draw the network, and the head over all meta-train classes."""
@@ -87,15 +89,12 @@ class JointLearner(GradientLearner):
             check_plain(episode.support)
         leaves = as_leaves(phi)
         loss, accuracy, statistics = self._joint_loss(leaves, episodes)
-        accuracies = (accuracy,) if self.task.task_kind.accuracy else ()
-        value = float(loss.detach())
-        outcome = EpisodeOutcome((value,), accuracies)
-        gradient = derivative(loss, leaves)
+        value, gradient = float(loss.detach()), derivative(loss, leaves)
+        outcome = EpisodeOutcome.of(self.task.task_kind, (value,), (accuracy,))
         if self.batch_norm == "frozen":
             state = replace(state, running=state.running | running_average(state.running, statistics))
         return MetaStep(value, gradient, (outcome,) * len(episodes), {}, state)
 
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
-        """Return the joint loss."""
         with torch.no_grad():
             return float(self._joint_loss(phi, episodes)[0])

@@ -1,11 +1,11 @@
 """Learned examples that match the real ones: the outer loss is a distance, and the inner loop a constant.
 
-At each outer step the distance is summed over classes and over the networks theta_0, ..., theta_{T-1} that
-``update.steps`` T meets on the way, each one inner step on the learned examples further. A network that is
-evaluated trains on them from theta_0 for ``update.evaluation_steps``.
+At each outer step the distance is summed over classes and over the networks theta_0, ..., theta_{T-1} of
+``update.steps`` T inner steps on the learned examples. A network that is evaluated trains on them from theta_0 for
+``update.evaluation_steps``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import torch
@@ -13,17 +13,16 @@ from torch import Generator, Tensor
 
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, Episodes
-from metaloom.learners.hypergradients.problem import Problem, detached
+from metaloom.learners.hypergradients.problem import Estimator, Problem, solution
 from metaloom.learners.knowledge.matched_data import MatchedData
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.base import SOLVERS, Parts
-from metaloom.learners.solvers.facts import Chosen
 from metaloom.learners.solvers.gradient import GradientLearner, counted
 from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.linear import LinearHead
 from metaloom.learners.solvers.rules import check_matching
 from metaloom.learners.state import LearnerState, knowledge_of
-from metaloom.learners.tensors import Tensors, as_leaves, derivative
+from metaloom.learners.tensors import Tensors, as_leaves, derivative, detach
 
 
 @SOLVERS.register("matching")
@@ -33,14 +32,22 @@ class MatchingHead(LinearHead):
     needs_classes = True
     estimators = frozenset({"unroll"})
 
-    def put_together(self, slots: Slots, chosen: Chosen, parts: Parts) -> "MatchingLearner":
+    def put_together(self, slots: Slots, parts: Parts, estimator: Estimator, reason: str) -> "MatchingLearner":
         """Return the learner; raises LearnerError for what has no part in the distance."""
         check_matching(slots, parts.inner)
-        return MatchingLearner(slots, parts.inner, parts.task, chosen.estimator, "direct", strategy="loop")
+        return MatchingLearner(slots, parts.inner, parts.task, estimator, "loop")
 
 
 class MatchingLearner(GradientLearner):
     """phi is the examples; the query set of a training episode is the real data that they are to match."""
+
+    estimator = "direct"
+
+    @property
+    def approximations(self) -> Mapping[str, str]:
+        if self.slots.update.config.steps == 1:
+            return {}  # theta_0 does not depend on the examples
+        return {"data": "the networks after each inner step count as constants, though they train on the examples"}
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the gradient of the mean distance; the outcomes are of networks trained for ``update.steps``."""
@@ -58,15 +65,14 @@ class MatchingLearner(GradientLearner):
     def _problem(self, state: LearnerState, episode: Episode) -> Problem:
         return self.loop.problem(partial(self._start_of_episode, state=state), episode)
 
-    def _on_the_way(self, phi: Tensors, state: LearnerState, episode: Episode) -> Iterator[Tensors]:
-        """Yield the networks of the inner loop, without a graph."""
-        fixed = {name: value.detach() for name, value in phi.items()}
-        problem = self._problem(state, episode)
-        moved = detached(problem.start(fixed))
+    def _networks(self, phi: Tensors, state: LearnerState, episode: Episode) -> Iterator[Tensors]:
+        """Yield theta_0, ..., theta_{T-1}, without a graph."""
+        fixed, problem = detach(phi), self._problem(state, episode)
+        inner = problem.start(fixed).detached()
         for index in range(problem.steps):
-            yield moved.theta
+            yield inner.theta
             if index + 1 < problem.steps:
-                moved = detached(problem.step(fixed, moved, index))
+                inner = problem.step(fixed, inner, index).detached()
 
     def _distance(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensor:
         """Return the distance of the learned examples to an episode's query set: []."""
@@ -75,7 +81,7 @@ class MatchingLearner(GradientLearner):
         x, y = data.batch(knowledge_of(phi, "data"), episode)
         real = [(label, episode.query_y == label) for label in range(self.task.outputs)]
         distances = []
-        for index, theta in enumerate(self._on_the_way(phi, state, episode)):
+        for index, theta in enumerate(self._networks(phi, state, episode)):
             response = partial(self._response, phi, theta, index=index, gradients=data.compares_gradients)
             for label, chosen in real:
                 if not bool(chosen.any()):
@@ -88,7 +94,7 @@ class MatchingLearner(GradientLearner):
     def _response(
         self, phi: Tensors, theta: Tensors, x: Tensor, y: Tensor, *, index: int, gradients: bool, keep: bool
     ) -> Tensors:
-        """Return what a network makes of examples of one class: the loss's gradient, or their mean features."""
+        """Return a network's response to examples of one class: the loss's gradient, or their mean features."""
         if not gradients:
             network = self.slots.architecture
             own = network.sampled(knowledge_of(phi, "architecture"), {})
@@ -102,11 +108,8 @@ class MatchingLearner(GradientLearner):
         return dict(zip(leaves, grads, strict=True))
 
     def _outcome(self, phi: Tensors, state: LearnerState, episode: Episode) -> EpisodeOutcome:
-        """Train a network for ``update.steps``, and judge it on the query set."""
+        """Train a network for ``update.steps``, and evaluate it on the query set."""
         problem = self._problem(state, episode)
         with torch.no_grad():
-            moved = problem.start(phi)
-            for index in range(problem.steps):
-                moved = problem.step(phi, moved, index)
-            outer = problem.outer(phi, moved.theta, problem.steps)
+            outer = problem.outer(phi, solution(problem, phi).theta, problem.steps)
         return self._training_outcome(float(outer.loss), float(outer.accuracy))

@@ -1,8 +1,9 @@
-"""Prototypes: a query is compared with the mean embedding of each class (Snell et al., 2017)."""
+"""Metric heads: class prototypes (Snell et al., 2017), and the nearest neighbour, which learns nothing."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,11 +25,11 @@ def class_means(features: Tensor, labels: Tensor, ways: int, mask: Tensor | None
 
 @dataclass(frozen=True)
 class PrototypesConfig:
-    """The metric between a query and the class means, and what divides it before the softmax.
+    """How a query is compared with the class means.
 
     Attributes:
         metric: Between a query and the class means.
-        temperature: What the scores are divided by.
+        temperature: What the scores are divided by before the softmax.
     """
 
     metric: Literal["euclidean", "cosine"] = "euclidean"
@@ -45,11 +46,10 @@ class Prototypes(AmortizedSolver):
     reads_support = frozenset({"mask"})
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
-        """Average the support set's embeddings."""
-        both = embed.beside(support.x)
+        embed_both = embed.beside(support.x)
 
         def outputs(query_x: Tensor) -> Tensor:
-            features, queries = both(query_x)
+            features, queries = embed_both(query_x)
             return self.logits(phi, queries, class_means(features, support.y, self.task.outputs, support.mask))
 
         return outputs
@@ -62,3 +62,21 @@ class Prototypes(AmortizedSolver):
         # |q|^2 is the same for every class and drops out of the softmax, but keeps the logits small
         square = queries.square().sum(-1, keepdim=True) + prototypes.square().sum(-1) - 2 * queries @ prototypes.T
         return -square / temperature
+
+
+@SOLVERS.register("nearest_neighbour")
+class NearestNeighbour(AmortizedSolver):
+    """The label of the support example with the largest cosine on the raw inputs; its outputs are 10 times that."""
+
+    reads = frozenset()
+    needs_classes = True
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        directions = F.normalize(embed(support.x), dim=-1)
+
+        def outputs(query_x: Tensor) -> Tensor:
+            cosines = F.normalize(embed(query_x), dim=-1) @ directions.T  # [queries, n]
+            lowest = torch.full((len(query_x), self.task.outputs), -1.0, dtype=cosines.dtype, device=cosines.device)
+            return COSINE_SCALE * lowest.scatter_reduce(1, support.y.expand_as(cosines), cosines, "amax")
+
+        return outputs

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+import torch
+
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
@@ -11,17 +13,18 @@ from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import DATA, SupportSet
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
+from metaloom.learners.knowledge.update_rules.base import off
+from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
+from metaloom.learners.solvers.base import Parts
 from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
 from metaloom.learners.task_kinds import names_served
+from metaloom.learners.tensors import InnerState
 
 
 def check_matching(slots: Slots, config: InnerConfig) -> None:
-    """Refuse what has no part in the distance of matched data, to which the inner loop is a constant.
-
-    Raises:
-        LearnerError: The message names both sides.
-    """
+    """Refuse what has no part in the distance of matched data, to which the inner loop is a constant."""
     kind = DATA.name_of(type(slots.data))
     if DATA[kind].solver != "matching":
         able = " or ".join(name for name in DATA if DATA[name].solver == "matching")
@@ -32,26 +35,16 @@ def check_matching(slots: Slots, config: InnerConfig) -> None:
             f"learner.data: {kind} learns its examples alone and gives no signal to learner."
             f"{' and learner.'.join(learned)}; fix it, or use distilled"
         )
-    beside = [
-        name
-        for name, component, neutral in (
-            ("weighting", slots.weighting, WEIGHTINGS["uniform"]),
-            ("augmentation", slots.augmentation, NoAugmentation),
-        )
-        if type(component) is not neutral
-    ]
-    if beside:
-        raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(beside)}; remove it")
+    neutral = {"weighting": WEIGHTINGS["uniform"], "augmentation": NoAugmentation}
+    if unused := [name for name, plain in neutral.items() if type(getattr(slots, name)) is not plain]:
+        raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(unused)}; remove it")
     if config.mode == "online" or config.batch_norm == "per_step":
         raise LearnerError(f"learner.data: {kind} needs inner.mode episodic, and batch norm other than per_step")
 
 
-def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
-    """Refuse combinations that contradict each other.
-
-    Raises:
-        LearnerError: The message names both sides.
-    """
+def check_slots(slots: Slots, parts: Parts) -> None:
+    """Refuse combinations that contradict each other; raises LearnerError, which names both sides."""
+    config, task = parts.inner, parts.task
     if config.mode == "online" and not task.single_task:
         raise LearnerError(
             "inner.mode: an online inner loop keeps its parameters, so it needs a single task (digits, fashion_mnist), "
@@ -62,6 +55,11 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
             "inner.carry: an inner loop that is carried on starts in one outer step of several, so it cannot learn its "
             "initialization; use initialization: random, or carry: 1"
         )
+    if config.carry > 1 and parts.outer.get("meta_batch", 1) != 1:
+        raise LearnerError(
+            f"inner.carry: one inner loop is carried on, not outer.meta_batch ({parts.outer['meta_batch']}) of them; "
+            "set outer.meta_batch to 1 (quadratics hold a batch in one episode: tasks.functions)"
+        )
     if config.mode == "online" and slots.initialization.has_knowledge:
         raise LearnerError(
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
@@ -71,7 +69,7 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
         slots.architecture.check_head("learner.update.adapt: head moves the head alone")
     if config.batch_norm == "frozen" and slots.architecture.draws_layers:
         raise LearnerError(
-            "inner.batch_norm: frozen averages what every pass has seen, but learner.architecture draws other "
+            "inner.batch_norm: frozen averages the statistics of every pass, but learner.architecture draws other "
             "operations for each; use batch or support"
         )
     if not task.task_kind.labelled:
@@ -81,7 +79,6 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
         _check_served("loss", LOSSES, cast(Loss, component), task)
     for component in members_of(slots.weighting):
         _check_served("weighting", WEIGHTINGS, cast(Weighting, component), task)
-    for component in members_of(slots.weighting):
         if cast(Weighting, component).numbered and not (task.counts and slots.data.numbered):
             raise LearnerError(
                 f"learner.weighting: {WEIGHTINGS.name_of(type(component))} learns a weight for every training "
@@ -92,23 +89,20 @@ def check_slots(slots: Slots, config: InnerConfig, task: TaskShape) -> None:
 
 def _check_control(slots: Slots) -> None:
     """Refuse what a control task has no use for: its examples are starting states, which no slot may exchange."""
-    for name, component, neutral, fixed in (
-        ("data", slots.data, SupportSet, "support"),
-        ("augmentation", slots.augmentation, NoAugmentation, "none"),
-    ):
-        if type(members_of(component)[0]) is not neutral:
+    for name, neutral, fixed in (("data", SupportSet, "support"), ("augmentation", NoAugmentation, "none")):
+        if type(members_of(getattr(slots, name))[0]) is not neutral:
             raise LearnerError(f"learner.{name}: a control task starts from its own states; use {fixed}")
     if len(members_of(slots.loss)) > 1:
         raise LearnerError("learner.loss: a control task takes one loss; keep one")
 
 
 def members_of(component: Component) -> Sequence[Component]:
-    """Return the components that fill a slot together, or the one that does alone."""
+    """Return the components that fill a slot together, or the one that fills it alone."""
     return component.members if isinstance(component, Composite) else (component,)
 
 
 def _check_served(name: str, registry: Registry[Any], component: Loss | Weighting, task: TaskShape) -> None:
-    """Refuse a component that makes nothing of this kind of task."""
+    """Refuse a component that does not serve this kind of task."""
     if task.task_kind.served_by(component.serves):
         return
     able = ", ".join(kind for kind, entry in registry.items() if task.task_kind.served_by(entry.serves))
@@ -118,28 +112,49 @@ def _check_served(name: str, registry: Registry[Any], component: Loss | Weightin
     )
 
 
-def check_outer(inner: InnerConfig, outer: Mapping[str, Any]) -> None:
-    """Refuse to carry on more than one inner loop."""
-    if inner.carry > 1 and outer.get("meta_batch", 1) != 1:
-        raise LearnerError(
-            f"inner.carry: one inner loop is carried on, not outer.meta_batch ({outer['meta_batch']}) of them; set "
-            "outer.meta_batch to 1 (quadratics hold a batch in one episode: tasks.functions)"
-        )
-
-
-def check_estimator(name: str, estimator: Estimator, slots: Slots, inner: InnerConfig) -> None:
-    """Refuse an estimator that the inner loop cannot have."""
+def check_estimator(estimator: Estimator, slots: Slots, inner: InnerConfig) -> None:
+    """Refuse an estimator that the inner loop cannot have, or that gives no signal to something learned."""
+    learned = [(name, f"learner.{name}") for name, component in slots.items() if component.has_knowledge]
+    if wrong := no_signal(estimator.name, learned, vars(estimator.config)):
+        raise LearnerError(f"outer.hypergradient: {wrong}")
+    check_stationary(estimator, slots.update)
     if estimator.online_only and inner.mode != "online":
         raise LearnerError(
-            f"outer.hypergradient: {name} follows an inner loop that goes on from one outer step to the next; "
-            "set inner.mode: online, or use evolution_strategies"
+            f"outer.hypergradient: {estimator.name} follows an inner loop that goes on from one outer step to the "
+            "next; set inner.mode: online, or use evolution_strategies"
         )
-    if estimator.at_solution and slots.initialization.has_knowledge and not inner.proximal:
-        raise LearnerError(f"outer.hypergradient: {start_unseen(name)}")
+    if estimator.at_solution and slots.initialization.has_knowledge and off(inner.proximal):
+        raise LearnerError(f"outer.hypergradient: {start_unseen(estimator.name)}")
+
+
+def check_stationary(estimator: Estimator, rule: UpdateRule) -> None:
+    """Refuse a rule that moves theta where the inner gradient and its own penalty cancel, if the estimator rests there.
+
+    Such a rule (with decoupled weight decay, for one) has no fixed point at a root of the inner gradient. Nothing of it
+    is learned, because these estimators are blind to it, so that one step from made-up parameters shows it.
+
+    Raises:
+        LearnerError: The message names the rule.
+    """
+    if not estimator.stationary:
+        return
+    last, theta = rule.config.steps - 1, {f"{HEAD}probe": torch.linspace(-1, 1, 4, dtype=torch.float64)}
+    penalty = {name: torch.zeros_like(value) for name, value in theta.items()} | rule.regularization({}, theta, last)
+    loss = {"loss": torch.zeros((), dtype=torch.float64)} if rule.reads_loss else {}
+    state = InnerState(theta, rule.begin(theta) | loss)
+    after = rule.step({}, state, {name: -value for name, value in penalty.items()}, last).theta
+    rounding = 4 * torch.finfo(torch.float64).eps
+    if any(bool(((after[name] - value).abs() > rounding * value.abs()).any()) for name, value in theta.items()):
+        raise LearnerError(
+            f"outer.hypergradient: {estimator.name} differentiates a root of the inner gradient, but learner.update "
+            f"({UPDATE_RULES.name_of(type(rule))}) moves the parameters where it is zero (decoupled weight decay "
+            "does); set learner.update.weight_decay to 0, use sgd, whose decay is part of the inner gradient, or use "
+            "fixed_point or unroll"
+        )
 
 
 def start_unseen(name: str) -> str:
-    """Say why an estimator at the inner solution has no gradient of what the inner loop starts from."""
+    """Say why an estimator at the inner solution has no gradient of the start of the inner loop."""
     return (
         f"{name} gives no signal to learner.initialization without a proximal term, because the inner solution does "
         "not depend on its start; set inner.proximal above 0, or use unroll"
@@ -155,7 +170,7 @@ def no_signal(
         kind: The estimator.
         learned: Of everything learned the slot and the name.
         settings: The estimator's.
-        episodic: Whether the inner loop starts again in each outer step, so that no online estimator is advised.
+        episodic: Whether the inner loop restarts in each outer step, so that no online estimator is advised.
     """
     unseen = [name for slot, name in learned if not ESTIMATORS[kind].gives_signal(slot, settings)]
     if not unseen:

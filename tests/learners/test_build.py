@@ -7,17 +7,16 @@ import pytest
 import torch
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
+from metaloom.learners.build import make_component
 from metaloom.learners.component import NoConfig
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.registry import Registry
-from metaloom.learners.slots import make_component
 from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.joint import JointLearner
-from metaloom.learners.solvers.metric import Prototypes
-from metaloom.learners.solvers.nearest_neighbour import NearestNeighbour
+from metaloom.learners.solvers.metric import NearestNeighbour, Prototypes
 from metaloom.testing.problems import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
@@ -284,12 +283,17 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         )
         for kind in ("conjugate_gradient", "neumann")
     ),
-    ("alpha", {"outer": {"hypergradient": {"kind": "neumann", "alpha": 0.0}}}, {}, r"alpha must be above 0, got 0\.0"),
+    (
+        "alpha",
+        {"outer": {"hypergradient": {"kind": "neumann", "alpha": 0.0}}},
+        {},
+        r"alpha: got 0\.0; allowed: a number, above 0",
+    ),
     (
         "epsilon",
         {"outer": {"hypergradient": {"kind": "finite_difference", "epsilon": -1.0}}},
         {},
-        r"epsilon must be above 0, got -1\.0",
+        r"epsilon: got -1\.0; allowed: a number or null, above 0",
     ),
 ]
 
@@ -341,7 +345,7 @@ def test_what_is_refused_is_truly_blind(kind: str, knowledge: dict[str, Any], sl
     episode = episode_of(SINGLE, 0)
     good = exact.meta_step(phi, state, [episode], seeded(0)).gradient
     estimator = ESTIMATORS[kind](ESTIMATORS[kind].Config())
-    blind = GradientLearner(exact.slots, exact.inner, SINGLE, estimator, kind, strategy="loop")
+    blind = GradientLearner(exact.slots, exact.inner, SINGLE, estimator, strategy="loop")
     bad = blind.meta_step(phi, state, [episode], seeded(0)).gradient
     assert all(float(value.abs().max()) == 0 for name, value in bad.items() if name.startswith(slot))
     assert any(float(value.abs().max()) > 0 for name, value in good.items() if name.startswith(slot))

@@ -74,7 +74,7 @@ def test_the_gradient_of_a_later_segment_is_that_of_its_objective() -> None:
     ("settings", "inner", "outer", "message"),
     [
         ({}, {"carry": 0}, {}, r"inner\.carry: got 0; allowed: a whole number, at least 1"),
-        ({}, {"carry": 2, "mode": "online"}, {}, r"inner\.carry: an online inner loop is carried on for ever"),
+        ({}, {"carry": 2, "mode": "online"}, {}, r"inner\.carry: an online inner loop never restarts"),
         ({}, {"carry": 2}, {"meta_batch": 4}, r"inner\.carry: .* not outer\.meta_batch \(4\)"),
         (
             {"initialization": {"kind": "learned"}},
@@ -97,4 +97,4 @@ def test_the_carried_state_is_cut_off_its_graph() -> None:
     leaves = {name: value.requires_grad_() for name, value in phi.items()}
     seen = learner.meta_step(leaves, state, [episode_of(SINGLE, 0)], seeded(0))
     state = learner.advance(leaves, seen.state, [episode_of(SINGLE, 0)], seeded(0))
-    assert not any(isinstance(value, torch.Tensor) and value.requires_grad for value in state.tensors)
+    assert not any(isinstance(value, torch.Tensor) and value.requires_grad for value in state.flat().values())

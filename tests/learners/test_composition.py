@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
 from metaloom.learners.knowledge.sample_weights import Examples, Weighting
-from metaloom.learners.slots import SLOTS, fill_slot
 from metaloom.testing.problems import SINGLE, begun, built, seeded
 
 FOCAL = {"kind": "focal", "gamma": 2.0}

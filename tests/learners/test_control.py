@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.environments import PointMass
 from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient, Trajectories
-from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors, part

@@ -127,11 +127,11 @@ def test_an_online_learner_carries_the_particles_in_its_state() -> None:
         estimator={"kind": "persistent_evolution_strategies", "pairs": 3},
     )
     phi, state = begun(learner)
-    names = set(state.names)
+    names = set(state.flat())
     for index in range(3):
         seen = learner.meta_step(phi, state, [episode_of(SINGLE, index)], seeded(index))
         state = learner.advance(phi, seen.state, [episode_of(SINGLE, index)], seeded(index))
-    assert set(state.names) == names  # so that a checkpoint holds all of it
+    assert set(state.flat()) == names  # so that a checkpoint holds all of it
     assert int(state.estimator["age"]) == 3
     up, down = (state.estimator[f"{side}/theta/head.bias"] for side in ("up", "down"))
     assert up.shape == (3, 3)

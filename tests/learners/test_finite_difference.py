@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.finite_difference import FiniteDifference, FiniteDifferenceConfig
+from metaloom.learners.hypergradients.finite_difference import FiniteDifferenceConfig
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.inner_loop import InnerLoop
 from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, episode_of, seeded
@@ -69,5 +70,5 @@ def test_the_default_is_close() -> None:
 
 
 def test_other_sides_are_refused() -> None:
-    with pytest.raises(LearnerError, match=r"outer\.hypergradient\.sides must be 1 or 2, got 3"):
-        FiniteDifference(FiniteDifferenceConfig(sides=3))
+    with pytest.raises(LearnerError, match=r"outer\.hypergradient\.sides: got 3; allowed: 1, 2 or null"):
+        make_config(FiniteDifferenceConfig, {"sides": 3}, "outer.hypergradient")

@@ -63,12 +63,12 @@ START: dict[str, Any] = {"initialization": {"kind": "random", "resample": True}}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_networks_on_the_way_are_constants(kind: str) -> None:
+def test_the_networks_networks_are_constants(kind: str) -> None:
     """With two steps the second network depends on the examples, and the gradient holds it where it is."""
     learner = matching(kind, update={"steps": 2, "rate": 0.2})
     phi, state = begun(learner)
     episode = episode_of(SINGLE, 1)
-    way = learner._on_the_way(phi, state, episode)
+    way = learner._networks(phi, state, episode)
     thetas = [{name: value.clone() for name, value in one.items()} for one in way]
     assert len(thetas) == 2 and not torch.equal(thetas[0]["head.weight"], thetas[1]["head.weight"])
     found = learner.meta_step(phi, state, [episode], seeded(0))
@@ -82,6 +82,14 @@ def test_the_networks_on_the_way_are_constants(kind: str) -> None:
     direction = found.gradient
     slope = central_difference(held, phi, direction, 1e-4)
     assert slope == pytest.approx(sum(float(value.square().sum()) for value in direction.values()), rel=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_its_gradient_leaves_out_is_said_where_there_is_a_second_network(kind: str) -> None:
+    assert matching(kind).approximations == {}
+    learner = matching(kind, update={"steps": 2, "rate": 0.2})
+    errors = errors_by_slot(learner, [episode_of(SINGLE, 1)])
+    assert errors["data"] > 1e-5 and "count as constants" in learner.approximations["data"]
 
 
 def test_the_gradient_distance_by_hand() -> None:

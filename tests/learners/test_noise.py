@@ -74,7 +74,7 @@ def noisy(
     assert isinstance(plain, GradientLearner)
     network = NoisyMLP(plain.slots.architecture.config, SINGLE)
     slots = replace(plain.slots, architecture=network, augmentation=Jitter(JitterConfig(Learned(start=0.3))))
-    return GradientLearner(slots, plain.inner, SINGLE, estimator(kind), kind, strategy)
+    return GradientLearner(slots, plain.inner, SINGLE, estimator(kind), strategy)
 
 
 @pytest.mark.parametrize("kind", ["unroll", "adjoint"])
@@ -162,7 +162,7 @@ def test_components_that_share_a_slot_draw_their_own() -> None:
     plain = noisy()
     chain = ChainOfAugmentations([Jitter(JitterConfig(Learned(start=0.3))), Jitter(JitterConfig(0.2))])
     slots = replace(plain.slots, augmentation=chain)
-    learner = GradientLearner(slots, plain.inner, SINGLE, estimator("unroll"), "unroll", "loop")
+    learner = GradientLearner(slots, plain.inner, SINGLE, estimator("unroll"), "loop")
     phi, _ = begun(learner)
     drawn = slots.draw(phi, episode_of(SINGLE, 1), STEPS, seeded(0), training=True).noise
     assert not torch.equal(drawn["augmentation/0/shift"], drawn["augmentation/1/shift"])

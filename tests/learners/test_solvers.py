@@ -151,7 +151,7 @@ def test_meta_weight_nets_gradient_is_the_inner_product_of_gradients() -> None:
         for i, (name, value) in enumerate(theta.items())
     }
     ahead = {name: value.requires_grad_() for name, value in moved.items()}
-    judged = learner.loop.verdict(phi, ahead, episode, 1).loss
+    judged = learner.loop.outer(phi, ahead, episode, 1).loss
     query = torch.autograd.grad(judged, list(ahead.values()))
     products = [sum((a * b).sum() for a, b in zip(s, query, strict=True)) for s in slopes]
     by_weight = torch.stack([-0.1 / len(slopes) * torch.as_tensor(p) for p in products])

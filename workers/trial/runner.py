@@ -233,12 +233,13 @@ class Trial:
 
     def _validated(self, evaluation: Evaluation) -> dict[str, float]:
         loss, _, _ = mean_interval(evaluation.losses)
+        tensors = (*self._state.phi.values(), *self._state.learner.moving().values())
         return {
             self.metric: evaluation.mean,
             names.VALIDATION_LOSS: loss,
             names.SECONDS: self._progress.seconds,
             names.ADAPT_SECONDS: evaluation.seconds,
-            names.PARAMETERS: float(count_parameters((*self._state.phi.values(), *self._state.learner.tensors))),
+            names.PARAMETERS: float(count_parameters(tensors)),
             names.RECORDING_SECONDS: self._progress.recording_seconds,
         }
 

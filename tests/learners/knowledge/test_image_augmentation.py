@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.composition import ChainOfAugmentations
@@ -19,7 +20,6 @@ from metaloom.learners.knowledge.policies import (
     parse_sub_policy,
     to_document,
 )
-from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.tensors import Tensors
 from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import Loss
-from metaloom.learners.slots import SLOTS, make_component
 from metaloom.testing.problems import FEW_WAYS, normal, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import Episode, Support, TaskShape, stack_episodes
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Weighting
-from metaloom.learners.slots import SLOTS, make_component
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors
 from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, episode_of, seeded
@@ -84,7 +84,7 @@ def test_reweighting_is_the_clipped_inner_product_of_gradients() -> None:
     episode = replace(episode_of(SINGLE, 3), training=True)
     theta = {n: v.clone().requires_grad_() for n, v in state.theta.items()}
     losses = learner.loop.support_losses(phi, theta, episode, 0)
-    clean = learner.loop.verdict(phi, theta, episode, 0).loss
+    clean = learner.loop.outer(phi, theta, episode, 0).loss
     aim = torch.autograd.grad(clean, list(theta.values()), retain_graph=True)
     each = [torch.autograd.grad(loss, list(theta.values()), retain_graph=True) for loss in losses]
     products = torch.stack([sum((a * b).sum() for a, b in zip(one, aim, strict=True)) for one in each])  # type: ignore[arg-type]
@@ -103,11 +103,11 @@ def test_the_clean_loss_falls_along_eps_as_the_weights_say() -> None:
     episode = replace(episode_of(SINGLE, 4), training=True)
     theta = state.theta
     linear = learner.loop.example_gradients(phi, theta, theta, episode, 0)
-    aligned = linear.push(linear.slope(lambda moved: learner.loop.verdict(phi, moved, episode, 0).loss))
+    aligned = linear.push(linear.gradient_of(lambda moved: learner.loop.outer(phi, moved, episode, 0).loss))
 
     def clean(eps: torch.Tensor) -> float:
         slope = linear.pull(eps)
-        return float(learner.loop.verdict(phi, {n: v - slope[n] for n, v in theta.items()}, episode, 0).loss)
+        return float(learner.loop.outer(phi, {n: v - slope[n] for n, v in theta.items()}, episode, 0).loss)
 
     for index in range(len(aligned)):
         eps = torch.zeros_like(aligned)
