@@ -75,6 +75,11 @@ def check_slots(slots: Slots, parts: Parts) -> None:
     if not task.task_kind.labelled:
         _check_control(slots)
     slots.augmentation.check(task)
+    _check_members(slots, task)
+
+
+def _check_members(slots: Slots, task: TaskShape) -> None:
+    """Refuse a loss or a weighting that does not serve this kind of task."""
     for component in members_of(slots.loss):
         _check_served("loss", LOSSES, cast(Loss, component), task)
     for component in members_of(slots.weighting):
