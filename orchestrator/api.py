@@ -1,29 +1,30 @@
 """``search`` and ``train``, from Python and for the command line; ``resume`` is in resume.py."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metaloom.orchestrator.director import SearchProgress
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.proposing.study import build_sampler
-from metaloom.orchestrator.proposing.warm_start import left_out, starts
-from metaloom.orchestrator.reading import Source, read_experiment, with_network
+from metaloom.orchestrator.reading import Source, load_search, read_experiment, with_network
 from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.scheduling.base import build_scheduler
-from metaloom.orchestrator.session import run_session
+from metaloom.orchestrator.session import SearchSummary, run_session
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
-from metaloom.orchestrator.summary import SearchSummary
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
-from metaloom.search_spaces.resolve import defaults, resolve
+from metaloom.search_spaces.knobs.sampling import holds
+from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
+from metaloom.search_spaces.sections.loops import under_searched_names
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
 
 __all__ = ["DEFAULT_STORE", "RunOptions", "SearchSummary", "resume", "search", "train"]
 
-logger = logging.getLogger("metaloom")
+WARM_START = ("search", "warm_start")
 
 
 def search(
@@ -76,7 +77,7 @@ def search(
     loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     home = Store(store)
     created = _created(loaded, home, changes, experiment)
-    notes = left_out(loaded, created["warm_start"])
+    notes = _left_out(loaded, created["warm_start"])
     return _create_and_run(loaded, created, options, home, name, progress, notes, trust_code=trust_code)
 
 
@@ -125,7 +126,7 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], sourc
         "fingerprint_version": FINGERPRINT_VERSION,
         "trials": settings.trials,
         "settings": settings.to_document(),
-        "warm_start": starts(experiment, store),
+        "warm_start": _warm_starts(experiment, store),
         "file": str(Path(str(source)).absolute()) if is_file else None,
         "overrides": list(changes),
     }
@@ -159,3 +160,42 @@ def _create_and_run(
         with Journal(folder) as journal:
             journal.append(records.SEARCH_CREATED, {**created, "data": data, "options": options.__dict__})
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
+
+
+def _warm_starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
+    """Return the knobs of the earlier search's best trials, with their origin; none without a warm start.
+
+    Raises:
+        SearchError: There is no such search, or it has no finished trial; the message names the place in the file.
+    """
+    wanted = experiment.search.warm_start
+    if wanted is None:
+        return []
+    try:
+        ranked = ranking.ranked(load_search(wanted.search, store=store.path))
+        if not ranked:
+            raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
+    except SearchError as error:
+        place = [experiment.origin(WARM_START), ".".join(WARM_START), str(error)]
+        raise SearchError(": ".join(part for part in place if part)) from error
+    knobs, origin = searched_knobs(experiment), f"warm_start:{wanted.search}"
+    return [
+        {"origin": f"{origin}/{trial.number}", "params": under_searched_names(trial.params, knobs)}
+        for trial in ranked[: wanted.trials]
+    ]
+
+
+def _left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:
+    """Return at most one note, which lists the values of the warm start ``given`` that this search cannot take."""
+    knobs = searched_knobs(experiment)
+    why: dict[str, str] = {}
+    for trial in given:
+        for name, value in trial["params"].items():
+            if name not in knobs:
+                why[name] = "no searched knob here"
+            elif not holds(knobs[name], value):
+                why[name] = f"{value} is outside its range here"
+    if not why:
+        return []
+    values = ", ".join(f"{name} ({reason})" for name, reason in why.items())
+    return [f"warm_start leaves out values that this search cannot take, and draws its own instead: {values}"]

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.messages import Assignment, Message
+from metaloom.orchestrator.messages import Assignment, Message, problem_of, result_of, trial_config
 from metaloom.orchestrator.proposing.samplers.base import Define
 from metaloom.orchestrator.proposing.study import Proposer
-from metaloom.orchestrator.results import problem_of, result_of, trial_config
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, Exploit, Scheduler, Verdict, build_scheduler
 from metaloom.orchestrator.scheduling.population import take_over
 from metaloom.search_spaces.resolve import Resolved
@@ -42,7 +41,6 @@ class Director:
     Args:
         journal: Open for appending, with its ``search_created`` event; the caller holds the writer's lock.
         define: Resolves the experiment through a ``Suggest``.
-        progress: Receives every event.
         clock: Seconds since the epoch.
 
     Attributes:
@@ -90,7 +88,11 @@ class Director:
         ready = next(self._ready(), None)
         while ready is None and self._may_propose():
             ready = self._propose()
-        return None if ready is None else self._begin(ready, worker)
+        if ready is None:
+            return None
+        self.note(records.TRIAL_STARTED, ready.number, attempt=ready.attempts + 1, worker=worker)
+        assert ready.config is not None  # a trial without one has failed
+        return Assignment(ready.config, self.directory(ready.number), ready.step if ready.reports else -1)
 
     @property
     def is_over(self) -> bool:
@@ -185,13 +187,12 @@ class Director:
         """Return a trial's directory."""
         return trial_directory(self.journal.folder, trial)
 
-    def _begin(self, trial: TrialRecord, worker: str) -> Assignment:
-        self.note(records.TRIAL_STARTED, trial.number, attempt=trial.attempts + 1, worker=worker)
-        assert trial.config is not None  # a trial without one has failed
-        return Assignment(trial.config, self.directory(trial.number), trial.step if trial.reports else -1)
+    def config(self, number: int, resolved: Resolved) -> TrialConfig:
+        """Return the configuration of a trial of this search."""
+        name = self.journal.folder.name
+        return trial_config(resolved, search=name, trial=number, seed=self.seed, seeds=self.seeds)
 
     def _ready(self) -> Iterator[TrialRecord]:
-        """Yield the waiting trials that may go on now."""
         waiting = self.state.in_state(records.WAITING)
         return (trial for trial in waiting if self.scheduler.may_start(self.state, trial))
 
@@ -209,7 +210,7 @@ class Director:
         if proposal is None:
             self.exhausted = True
             return None
-        config = None if proposal.resolved is None else self._config(number, proposal.resolved)
+        config = None if proposal.resolved is None else self.config(number, proposal.resolved)
         suggestion = {
             "knobs": dict(proposal.params if proposal.resolved is None else proposal.resolved.knobs),
             "config": None if config is None else config.to_json(),
@@ -223,10 +224,6 @@ class Director:
             events.append(self._event(records.TRIAL_FAILED, number, **failure))
         self._record(*events)
         return None if config is None else self.state.trials[number]
-
-    def _config(self, number: int, resolved: Resolved) -> TrialConfig:
-        folder = self.journal.folder
-        return trial_config(resolved, search=folder.name, trial=number, seed=self.seed, seeds=self.seeds)
 
     def _judge(self, record: TrialRecord, report: Report) -> Verdict:
         """Ask the scheduler as if the report were journalled; it is journalled together with the verdict."""
@@ -253,8 +250,7 @@ class Director:
 
     def _exchange(self) -> None:
         """Exchange checkpoints in the scheduler's population if a generation is complete."""
-        exploits = self.scheduler.exploits(self.state, seed=self.seed)
-        if exploits:
+        if exploits := self.scheduler.exploits(self.state, seed=self.seed):
             self._record(*map(self._exploited, exploits))
             self._copy_checkpoints()
 
@@ -264,7 +260,7 @@ class Director:
             **{name: value for name, value in vars(exploit).items() if name != "trial"},
             "distributions": self.state.trials[exploit.donor].distributions,
             "knobs": dict(resolved.knobs),
-            "config": self._config(exploit.trial, resolved).to_json(),
+            "config": self.config(exploit.trial, resolved).to_json(),
         }
         return self._event(records.TRIAL_EXPLOITED, exploit.trial, **payload)
 

@@ -108,7 +108,6 @@ def export(
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Return the origin of a bundle, for its manifest."""
     search = queries.search_record(store, name)
     assert search.settings is not None  # it has a trial
     return {

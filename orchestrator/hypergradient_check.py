@@ -9,9 +9,9 @@ from typing import Any
 
 from metaloom.learners import build_learner
 from metaloom.learners.base import Learner
+from metaloom.orchestrator.messages import trial_config
 from metaloom.orchestrator.reading import Source, read_experiment
 from metaloom.orchestrator.rehearsal import members, rehearse
-from metaloom.orchestrator.results import trial_config
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value
@@ -60,17 +60,12 @@ def check_experiment(
     for number, (chosen, resolved) in enumerate(_distinct(loaded)):
         checked = _check(loaded, resolved, store, compare=number == 0)
         estimators |= {kind: _finite(asdict(comparison)) for kind, comparison in checked.estimators.items()}
+        used = {"estimator": checked.estimator, "exact": checked.exact}
         for knob, detail in checked.knobs.items():
-            used = {"estimator": checked.estimator, "exact": checked.exact}
             details[_name(knob, chosen, resolved)] = _finite(asdict(detail) | used)
-        member = {
-            "chosen": dict(chosen),
-            "knobs": _finite({knob: detail.relative_error for knob, detail in checked.knobs.items()}),
-            "estimator": checked.estimator,
-            "reason": checked.reason,
-            "diagnostics": _finite(dict(checked.diagnostics)),
-        }
-        checks.append(member)
+        errors = {knob: detail.relative_error for knob, detail in checked.knobs.items()}
+        chose = {"chosen": dict(chosen), "estimator": checked.estimator, "reason": checked.reason}
+        checks.append({**chose, "knobs": _finite(errors), "diagnostics": _finite(checked.diagnostics)})
         flagged = flagged or checked.flagged
     return {
         "name": loaded.name,
@@ -97,10 +92,8 @@ def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Res
 
 
 def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: bool) -> Check:
-    """Check one member; with ``compare`` every other estimator too."""
-    exact = replace(
-        resolved, outer={**resolved.outer, "precision": "float64"}, resources={**resolved.resources, "device": "cpu"}
-    )
+    outer, resources = {**resolved.outer, "precision": "float64"}, {**resolved.resources, "device": "cpu"}
+    exact = replace(resolved, outer=outer, resources=resources)
     config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
     start = bundle_start(config.learner)
     parts = assemble(config, cache=store / CACHE_FOLDER, start=start, trust_code=True)  # rehearsed
@@ -119,18 +112,16 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Replace numbers that are not finite, such as the error of a diverged estimate, by None."""
-    return {
-        name: _finite(value)
-        if isinstance(value, Mapping)
-        else None
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for name, value in values.items()
-    }
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _finite(value)
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {name: finite(value) for name, value in values.items()}
 
 
 def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
-    """Name a learned knob together with its members of choices."""
     member = resolved.knobs.get(LEARNER)
     if member is not None and (knob == LEARNER or knob.startswith(f"{LEARNER}.")):
         knob = f"{LEARNER}[{member}]{knob.removeprefix(LEARNER)}"
@@ -155,12 +146,10 @@ def _reason(detail: Mapping[str, Any]) -> str:
     """Return the likely reason why a knob's hypergradient differs from central differences."""
     if detail["approximation"]:
         return f"By design: {detail['approximation']}."
+    estimator = f"The estimator '{detail['estimator']}'"
     if not detail["exact"]:
-        return (
-            f"The estimator '{detail['estimator']}' leaves terms out by design, or has not converged: "
-            "compare with --set outer.hypergradient=unroll"
-        )
-    return (
-        f"The estimator '{detail['estimator']}' leaves nothing out, so the objective may jump near the point of the "
-        "check (ReLU, max-pooling): check another point with --set seed=1. If the error stays, please report the fault"
-    )
+        advice = "compare with --set outer.hypergradient=unroll"
+        return f"{estimator} leaves terms out by design, or has not converged: {advice}"
+    jump = "the objective may jump near the point of the check (ReLU, max-pooling)"
+    advice = "check another point with --set seed=1. If the error stays, please report the fault"
+    return f"{estimator} leaves nothing out, so {jump}: {advice}"

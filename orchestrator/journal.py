@@ -25,11 +25,12 @@ from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
 
 SCHEMA = f"""
+PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
 CREATE TABLE IF NOT EXISTS {EVENTS_TABLE} (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, trial INTEGER, kind TEXT NOT NULL, payload TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {MARKS_TABLE} (name TEXT PRIMARY KEY, event INTEGER NOT NULL, state TEXT NOT NULL);
 """
-BUSY_TIMEOUT_S = 20.0  # another connection of this process holds the write lock for milliseconds only
+BUSY_TIMEOUT_S = 20.0  # another connection of this process keeps the write lock for milliseconds only
 LOCK_FILE = "lock"
 OWNER_FILE = "owner.json"
 
@@ -50,10 +51,9 @@ class Mark:
 class Journal:
     """The journal of one search, open for reading, and for appending unless ``read_only``.
 
-    Each thread gets its own connection. Append only while holding ``writer_lock``. Leaving it as a context closes it.
+    Any thread may use it. Append only while holding ``writer_lock``. Leaving it as a context closes it.
 
     Args:
-        folder: Folder of the search.
         read_only: Open without the right to write; the journal must exist.
 
     Raises:
@@ -61,14 +61,17 @@ class Journal:
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self.folder = folder
-        self.path = folder / JOURNAL_FILE
-        self._read_only = read_only
-        self._connections: dict[int, sqlite3.Connection] = {}
+        self.folder, self.path, self._lock = folder, folder / JOURNAL_FILE, threading.RLock()
         with self._explained():
-            connection = self._connection()
+            self._connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                uri=True,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,  # the lock lets one thread use it at a time
+            )
             if not read_only:
-                connection.executescript(SCHEMA)
+                self._connection.executescript(SCHEMA)
 
     def __enter__(self) -> "Journal":
         return self
@@ -95,14 +98,14 @@ class Journal:
         """Return the events whose id exceeds ``after``, oldest first, at most ``limit`` of them."""
         query = f"SELECT id, time, trial, kind, payload FROM {EVENTS_TABLE} WHERE id > ? ORDER BY id LIMIT ?"
         with self._explained():
-            rows = self._connection().execute(query, (after, limit)).fetchall()
+            rows = self._connection.execute(query, (after, limit)).fetchall()
         return [Event(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
 
     def mark(self, name: str) -> Mark:
         """Return the mark of the projection ``name``."""
         query = f"SELECT event, state FROM {MARKS_TABLE} WHERE name = ?"
         with self._explained():
-            return Mark(*(self._connection().execute(query, (name,)).fetchone() or ()))
+            return Mark(*(self._connection.execute(query, (name,)).fetchone() or ()))
 
     def set_mark(self, name: str, mark: Mark) -> None:
         """Store the mark of the projection ``name``."""
@@ -114,32 +117,12 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Close the connections of all threads; no thread may use the journal afterwards."""
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
-
-    def _connection(self) -> sqlite3.Connection:
-        """Return this thread's connection."""
-        thread = threading.get_ident()
-        if thread not in self._connections:
-            mode = "ro" if self._read_only else "rwc"
-            connection = sqlite3.connect(
-                f"{self.path.as_uri()}?mode={mode}",
-                uri=True,
-                timeout=BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,  # close() is called from the main thread, after the others have ended
-            )
-            if not self._read_only:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=FULL")
-            self._connections[thread] = connection
-        return self._connections[thread]
+        """Close the connection; no thread may use the journal afterwards."""
+        self._connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
+        connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -151,9 +134,10 @@ class Journal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn SQLite's errors into a StoreError with advice."""
+        """Use the connection in this thread alone; turn SQLite's errors into a StoreError with advice."""
         try:
-            yield
+            with self._lock:
+                yield
         except sqlite3.Error as error:
             text = str(error)
             if "full" in text or "disk I/O" in text:
@@ -190,7 +174,6 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> str:
-    """Return the name of the process that holds the lock, if it has written it."""
     try:
         owner = json.loads((folder / OWNER_FILE).read_text())
         return f"process {owner['pid']} on {owner['host']}"

@@ -63,7 +63,6 @@ def with_network(experiment: Experiment, network: Any, trust_code: bool) -> tupl
     A class or function is trusted because the caller has imported it; an import path as text is not.
 
     Args:
-        experiment: The experiment.
         network: See ``metaloom.search``; None leaves the experiment as it is.
         trust_code: Whether the classes that the experiment names are trusted.
 

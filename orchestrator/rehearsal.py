@@ -41,7 +41,6 @@ def rehearse(
     Warns of unused parts of the user's data.
 
     Args:
-        experiment: The experiment.
         cache: The task sources' folder for prepared data.
         defaults_alone: Only the defaults will run, so no other member is built.
         trust_code: Whether classes that ``learner.architecture.of`` names may be imported.
@@ -79,7 +78,6 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
 
     Args:
         digests: The value that ``rehearse`` returned when the search began.
-        search: Its name.
         cache: The task sources' folder for prepared data.
 
     Raises:
@@ -95,7 +93,6 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
 def _build(
     resolved: Resolved, opened: dict[str, tuple[TaskSource, SourceSummary]], seed: int, cache: Path
 ) -> tuple[str, ...]:
-    """Build one learner, and return its notes for the user."""
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in opened:
         summary = prepare(resolved.tasks, cache=cache)

@@ -10,9 +10,8 @@ from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.reading import admit, load_search
 from metaloom.orchestrator.rehearsal import check_data
-from metaloom.orchestrator.session import run_session
+from metaloom.orchestrator.session import SearchSummary, run_session, summarize
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
-from metaloom.orchestrator.summary import SearchSummary, summarize
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, NOT_IN_FINGERPRINT, Experiment
 from metaloom.search_spaces.loading import load_experiment
@@ -91,21 +90,13 @@ def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:
     if file and Path(file).is_file():
         now = load_experiment(file, created["overrides"], fingerprint_version=version)
         if now.fingerprint() != created["fingerprint"]:
-            changes = _changes(_document(begun), _document(now))
-            raise SearchError(
-                f"{file} has changed since search '{name}' was begun: {'; '.join(changes)}. "
-                "Put it back, or begin a new search with --name"
-            )
+            changed = f"{file} has changed since search '{name}' was begun: {'; '.join(_changes(begun, now))}"
+            raise SearchError(f"{changed}. Put it back, or begin a new search with --name")
     return begun
 
 
-def _document(experiment: Experiment) -> dict[str, Any]:
-    return {**experiment.document, "search": experiment.search.model_dump(mode="json")}
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name what differs, by path."""
-    was, become = _leaves(before), _leaves(now)
+def _changes(begun: Experiment, now: Experiment) -> list[str]:
+    was, become = (_leaves({**one.document, "search": one.search.model_dump(mode="json")}) for one in (begun, now))
     changes = [
         f"{path} was {was.get(path, 'absent')}, is {become.get(path, 'absent')}"
         for path in sorted(was.keys() | become.keys())

@@ -1,13 +1,19 @@
-"""One session of a search: from the journal's last event to the search's end, a signal or a full disk."""
+"""One session of a search: from the journal's last event to the search's end, a signal or a full disk.
+
+After the trials the best one and the baselines are tested on the same episodes.
+"""
 
 import contextlib
 import functools
 import logging
+import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from metaloom.learners.errors import BadEnvironment
-from metaloom.orchestrator.comparison import compare_on_test
+from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.director import Director, SearchProgress
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest, RunOptions
@@ -16,16 +22,84 @@ from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.orchestrator.store import Store, command
-from metaloom.orchestrator.summary import SearchSummary, summarize
-from metaloom.orchestrator.tracking.outbox import Outboxes
+from metaloom.orchestrator.tracking.outbox import Backlog, Outboxes
 from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.search_spaces.experiment import Experiment
-from metaloom.search_spaces.resolve import resolve
+from metaloom.search_spaces.resolve import baseline, baseline_name, resolve
+from metaloom.workers.pairing import paired_difference
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
+from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.trial import TrialConfig
+from metaloom.workers.scoring import evaluate_trial
 
 DRAIN_S = 60.0  # for MLflow and Optuna's database; 'metaloom sync' sends the rest
 DRAIN_INTERRUPTED_S = 10.0  # a scheduler that sends SIGTERM sends SIGKILL half a minute later
+BASELINES_FOLDER = "baselines"
+REFUSED_IN_FOLDERS = re.compile(r"[^\w.=()\[\]-]")
 logger = logging.getLogger("metaloom")
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """The result of a session; ``dashboards.queries.search_summary`` gives everything else.
+
+    Attributes:
+        state: ``finished``, ``failed`` or ``interrupted``.
+        exit_code: 0; 1 if a trial failed; 128 + the signal's number if interrupted.
+        best: Number of the best trial, or None: of the finished ones; where none has finished (a time budget stops
+            all), of the stopped ones; where none has ended, of those that have reported.
+        value: Its first objective.
+        interval: 95% interval of its validation metric.
+        tested: Its test (``trial``, ``evaluation``), or None.
+        baselines: The baselines' tests on the same episodes (``method``, ``evaluation``), and by how much the best
+            trial is better, episode by episode (``best_better_by``; None if the episodes are not the same).
+        failed: The reasons of failed trials, by number.
+        backlogs: The events that have not reached MLflow or Optuna's database yet.
+    """
+
+    name: str
+    store: Path
+    state: str
+    exit_code: int
+    best: int | None
+    value: float | None
+    interval: tuple[float, float] | None
+    tested: Mapping[str, Any] | None
+    baselines: Sequence[Mapping[str, Any]]
+    failed: Mapping[int, str]
+    notes: Sequence[str] = ()
+    backlogs: Sequence[Backlog] = ()
+
+
+def summarize(
+    folder: Path,
+    state: SearchRecord,
+    signal_number: int | None = None,
+    *,
+    notes: Sequence[str] = (),
+    backlogs: Sequence[Backlog] = (),
+) -> SearchSummary:
+    """Return the summary of a search's present state."""
+    best = ranking.best(state)
+    failed = {trial.number: trial.reason or "" for trial in state.in_state(records.FAILED)}
+    exit_code = 1 if failed or state.state == "failed" else 0
+    if state.state == records.INTERRUPTED:
+        exit_code = 128 + (signal_number or signal.SIGINT)
+    return SearchSummary(
+        name=folder.name,
+        store=folder.parent.parent,
+        state=state.state,
+        exit_code=exit_code,
+        best=None if best is None else best.number,
+        value=None if best is None else ranking.value(state, best),
+        interval=None if best is None else best.reports[-1].interval,
+        tested=state.tested,
+        baselines=tuple(state.baselines),
+        failed=failed,
+        notes=tuple(notes),
+        backlogs=tuple(backlogs),
+    )
 
 
 def run_session(
@@ -105,3 +179,60 @@ def _run_trials(
 
 def _journal_signal(director: Director, interruption: Interruption) -> None:
     director.interrupt(f"{signal.Signals(interruption.signal_number or signal.SIGINT).name} was received")
+
+
+def compare_on_test(experiment: Experiment, director: Director, store: Store, interruption: Interruption) -> list[str]:
+    """Test and journal what is untested; return notes on tests that failed. Raises Stopped or BadEnvironment."""
+    notes: list[str] = []
+    best = ranking.best(director.state)
+    if best is not None and best.config is not None and director.state.tested is None:
+        number, directory = best.number, director.directory(best.number)
+        episodes = int(best.config.outer["test_episodes"])
+        evaluation = _guarded(
+            lambda: _evaluate(directory, store, episodes), f"trial {number} could not be tested", interruption, notes
+        )
+        if evaluation is not None:
+            director.note(records.BEST_TESTED, trial=number, evaluation=evaluation)
+    done, folder = {baseline["method"] for baseline in director.state.baselines}, director.journal.folder
+    for index, asked in enumerate(experiment.search.baselines):
+        method = baseline_name(asked)
+        if method in done:
+            continue
+        config = director.config(-1 - index, baseline(experiment, asked))  # a number, and so a seed, of no other trial
+        directory = folder / BASELINES_FOLDER / REFUSED_IN_FOLDERS.sub("_", method)
+        train = functools.partial(_trained_and_tested, config, directory, store)
+        evaluation = _guarded(train, f"baseline {method} could not be tested", interruption, notes)
+        if evaluation is not None:
+            tested = director.state.tested
+            better = tested and paired_difference(director.directory(tested["trial"]), directory)
+            difference = better.to_json() if better else None  # None without common episodes
+            director.note(records.BASELINE, method=method, evaluation=evaluation, best_better_by=difference)
+    return notes
+
+
+def _trained_and_tested(config: TrialConfig, directory: Path, store: Store) -> dict[str, Any]:
+    """Train a baseline as a trial of its own, from a checkpoint if there is one, and test it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    trial = open_trial(config, directory, cache=store.cache)
+    while not trial.finished:
+        trial.advance()
+    trial.close()
+    return _evaluate(directory, store, int(config.outer["test_episodes"]))
+
+
+def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
+    return evaluate_trial(directory, cache=store.cache, episodes=episodes, trust_code=True).to_json()
+
+
+def _guarded(
+    work: Callable[[], dict[str, Any]], problem: str, interruption: Interruption, notes: list[str]
+) -> dict[str, Any] | None:
+    """Do work that a signal may cut off; what fails becomes a note, since the trials are safe."""
+    try:
+        with interruption.raising():
+            return work()
+    except BadEnvironment:
+        raise
+    except MetaloomError as error:
+        notes.append(f"{problem}: {error}")
+        return None

@@ -12,20 +12,11 @@ from metaloom.learners.solvers.rules import no_signal, start_unseen
 from metaloom.search_spaces.errors import Problems
 from metaloom.search_spaces.knobs.components import learned_parts
 from metaloom.search_spaces.knobs.sampling import domains, holds
-from metaloom.search_spaces.reading.nodes import (
-    Alternatives,
-    Fixed,
-    Node,
-    Place,
-    Searched,
-    Section,
-    children,
-    walk_nodes,
-)
-from metaloom.search_spaces.sections.learner_space import METHOD, parse_learner, sections
+from metaloom.search_spaces.reading import nodes as tree
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Searched, Section
 from metaloom.search_spaces.sections.loops import AUTO, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Resources, SearchSettings
-from metaloom.search_spaces.sections.space import Space
+from metaloom.search_spaces.sections.space import METHOD, Space, parse_learner, sections
 from metaloom.search_spaces.sections.strategies import KIND, samplers, schedulers, takes_one_objective
 
 MAX_GRID = 100_000
@@ -33,14 +24,7 @@ ABSENT = Fixed(None)
 
 
 def check_consistency(space: Space, search: SearchSettings, resources: Resources, problems: Problems) -> None:
-    """Note every contradiction, each with its remedy.
-
-    Args:
-        space: The parsed sections.
-        search: The search section.
-        resources: The resources section.
-        problems: Collects what is wrong.
-    """
+    """Note every contradiction, each with its remedy."""
     if resources.perturbation_workers:
         _check_perturbations(space, problems)
     for learner in sections(space.learner):
@@ -153,7 +137,7 @@ def grid_size(space: Space) -> int:
 def _combinations(node: Node) -> int:
     if isinstance(node, Searched):
         return int(node.domain.high - node.domain.low) + 1
-    counts = map(_combinations, children(node))
+    counts = map(_combinations, tree.children(node))
     return sum(counts) if isinstance(node, Alternatives) else math.prod(counts)
 
 
@@ -183,7 +167,7 @@ def _check_copies(space: Space, kind: str, problems: Problems) -> None:
     choices = [
         node.name
         for root in (space.tasks, space.learner)
-        for node in walk_nodes(root)
+        for node in tree.walk_nodes(root)
         if isinstance(node, Alternatives) or (isinstance(node, Searched) and ".architecture" in node.name)
     ]
     if choices:

@@ -10,14 +10,13 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
 from metaloom.search_spaces.consistency import check_consistency
-from metaloom.search_spaces.errors import ExperimentError, Path, Problems
+from metaloom.search_spaces.errors import ExperimentError, Path, Problems, validation_problems
 from metaloom.search_spaces.reading.document import CoreDumper, Document, plain
 from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.sections.loops import task_kind
 from metaloom.search_spaces.sections.settings import Name, Objective, Resources, SearchSettings, Settings, Tracking
 from metaloom.search_spaces.sections.space import Space, describe, parse_space
 from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
-from metaloom.search_spaces.validation import validation_problems
 
 NOT_IN_FINGERPRINT = {"trials", "time_budget_s", "concurrency", "retries"}  # they change no trial's result
 DEFAULT_NAME = "search"
@@ -75,7 +74,6 @@ class Experiment(Settings):
         """Read a parsed document.
 
         Args:
-            document: Raw values and where each was given.
             fingerprint_version: The version that reads it: of a stored search, the one with which it began.
 
         Raises:

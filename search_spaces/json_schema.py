@@ -10,8 +10,8 @@ from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, fields_of
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
-from metaloom.search_spaces.sections.learner_space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue
+from metaloom.search_spaces.sections.space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
 
 Schema = dict[str, Any]
@@ -96,7 +96,6 @@ def _choice(member: Schema) -> Schema:
 
 
 def _knob(field: Field) -> Schema:
-    """Describe a field in every mode it can have."""
     if field.mapping:
         return {"type": "object"}
     literal = _literal(field)

@@ -12,9 +12,9 @@ from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Place, Section, walk_nodes
-from metaloom.search_spaces.sections.learner_space import METHOD, OWN, parse_learner
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Baseline
+from metaloom.search_spaces.sections.space import METHOD, OWN, parse_learner
 
 __all__ = ["Given", "Resolved", "Suggest", "baseline", "baseline_name", "defaults", "resolve", "searched_knobs"]
 
@@ -26,9 +26,7 @@ class Resolved:
     Attributes:
         tasks: ``source`` and its settings.
         learner: ``method`` and its slots; a learned knob is ``{"learn": {"start": ..., "per": ...}}``.
-        inner: The inner section.
         outer: The outer section; ``hypergradient`` is ``{"kind": ..., ...}``.
-        resources: The resources section.
         knobs: What was chosen for each searched knob that exists under the choices made, by its name.
     """
 
@@ -55,7 +53,6 @@ def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
     """Choose a value for every searched knob that is active under the choices made so far.
 
     Args:
-        experiment: What to resolve.
         suggest: Asked once per knob, in the file's order: tasks, learner, inner, outer.
     """
     space, knobs = experiment.space, dict[str, Value]()
@@ -90,7 +87,6 @@ def baseline(experiment: Experiment, asked: Baseline) -> Resolved:
     """Resolve a baseline: the experiment itself with some knobs given, or another method on the same tasks.
 
     Args:
-        experiment: What is searched.
         asked: Values of searched knobs, all others taking their defaults; the name of a method; or a learner written
             out, with its method.
 

@@ -20,9 +20,9 @@ from metaloom.learners.fields import MISSING, NOUNS, fields_of
 from metaloom.learners.outer import HYPERGRADIENT, OuterConfig
 from metaloom.search_spaces.json_schema import ENDS, TYPES
 from metaloom.search_spaces.knobs.components import Catalogue
-from metaloom.search_spaces.sections.learner_space import slot_catalogues
 from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue
 from metaloom.search_spaces.sections.settings import Resources, SearchSettings, Tracking, WarmStart
+from metaloom.search_spaces.sections.space import slot_catalogues
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
 
 BEGIN, END = "<!-- settings: written by metaloom.search_spaces.settings_page -->", "<!-- end of the settings -->"
@@ -71,7 +71,6 @@ def _model(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    """Describe the values that a JSON Schema allows."""
     if "anyOf" in schema:
         return " or ".join(_allowed(one) for one in schema["anyOf"])
     if "$ref" in schema:
@@ -109,7 +108,6 @@ def _row(*cells: str) -> str:
 
 
 def _summary(config: type) -> str:
-    """Return the first paragraph of a configuration's own docstring."""
     return "" if config is NoConfig else inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0]
 
 

@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import metaloom
-from metaloom.orchestrator.results import trial_config
+from metaloom.orchestrator.messages import trial_config
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.bundle_writing import write_bundle

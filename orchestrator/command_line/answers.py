@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -61,7 +61,8 @@ BudgetOption = Annotated[
 TrialOption = Annotated[str, typer.Option("--trial", metavar="T", help="A trial's number, or 'best'.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The search's name.")]
 
-Render = Callable[["Console"], None]
+Screen: TypeAlias = "Console"
+Render = Callable[[Screen], None]
 
 
 class Answer:

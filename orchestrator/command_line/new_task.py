@@ -42,7 +42,6 @@ class Reader:
     """Reads examples in the form of a bundle's learner.
 
     Attributes:
-        task: The shape of its tasks.
         tasks: The task section of its training.
         label: A table's label column; None: that of its training table, or ``label``.
         invert: Invert images: the glyphs and Omniglot have light strokes on black.
@@ -55,19 +54,14 @@ class Reader:
 
     def support(self, path: Path) -> TaskExamples:
         """Read labelled examples; raises BadInput if they are not labelled or cannot be read."""
-        examples = self._read(path)
+        examples = self.query(path)
         if examples.y is None:
-            raise TaskError(
-                f"--support {path}: no labels: give a folder with one folder per class, or a table with a column "
-                f"'{self._label()}' (--label names another one)"
-            )
+            advice = f"a table with a column '{self._label()}' (--label names another one)"
+            raise TaskError(f"--support {path}: no labels: give a folder with one folder per class, or {advice}")
         return examples
 
     def query(self, path: Path) -> TaskExamples:
         """Read the examples to predict; labels are optional, and are used for a score."""
-        return self._read(path)
-
-    def _read(self, path: Path) -> TaskExamples:
         if path.is_dir():
             return self._folder(path)
         if path.suffix.lower() in TABLES:
@@ -101,20 +95,15 @@ class Reader:
         return 255 - picture if self.invert else picture
 
     def _table(self, path: Path) -> TaskExamples:
-        label = self._label()
+        label, advice = self._label(), "fill them in, or leave such rows out"
         has_label = label in read_table(path).column_names
-        read = read_columns(
-            path,
-            label=label if has_label else None,
-            features=self.task.features,
-            advice="fill them in, or leave such rows out",
-        )
+        given = label if has_label else None
+        read = read_columns(path, label=given, features=self.task.features, advice=advice)
         wanted = int(np.prod(self.task.inputs))
         if len(read.features) != wanted:
             hint = "" if has_label else f", and no column '{label}': --label names another one as the label"
             raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}{hint}")
-        names = [f"row {row}" for row in range(len(read.x))]
-        return TaskExamples(names, read.x, read.label)
+        return TaskExamples([f"row {row}" for row in range(len(read.x))], read.x, read.label)
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)

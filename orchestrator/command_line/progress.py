@@ -18,8 +18,8 @@ from metaloom.dashboards import queries
 from metaloom.dashboards.text import knobs_text, number, scored, span
 from metaloom.orchestrator.command_line import tables
 from metaloom.orchestrator.command_line.answers import Answer
+from metaloom.orchestrator.session import SearchSummary
 from metaloom.orchestrator.store import command, private_umask
-from metaloom.orchestrator.summary import SearchSummary
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event

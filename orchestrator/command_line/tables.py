@@ -88,7 +88,11 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     if best is None and summary.get("infeasible"):
         console.print(without_best(summary), style="red", markup=False)
     for trial in summary["trials"]:
-        _show_remarks(console, trial, notes=notes)
+        lines = [(f" failed: {trial['error']}", "red")] if trial["error"] else []
+        lines += [(f": {line}", "yellow") for line in trial["warnings"]]
+        lines += [(f": {line}", "dim") for line in trial["notes"] if notes]
+        for line, style in lines:
+            console.print(f"trial {trial['id']}{line}", style=style, markup=False)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)
@@ -102,15 +106,6 @@ def show_learned(console: Console, summary: Mapping[str, Any]) -> None:
     for learned in summary["learned"]:
         console.print(f"  {learned['name']}: {learned['caption']}", markup=False, highlight=False)
         console.print(f"    {learned['figure']}", style="dim", markup=False, highlight=False, soft_wrap=True)
-
-
-def _show_remarks(console: Console, trial: Mapping[str, Any], *, notes: bool) -> None:
-    if trial["error"]:
-        console.print(f"trial {trial['id']} failed: {trial['error']}", style="red", markup=False)
-    for line in trial["warnings"]:
-        console.print(f"trial {trial['id']}: {line}", style="yellow", markup=False)
-    for line in trial["notes"] if notes else ():
-        console.print(f"trial {trial['id']}: {line}", style="dim", markup=False)
 
 
 def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
@@ -148,12 +143,9 @@ def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> N
     images = takes_images(store, name, best["id"])
     support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")
     console.print("Go on with:")
-    for purpose, command in (
-        ("browse", f"metaloom ui{places}"),
-        ("export", f"metaloom export {name} --trial best --out {name}-bundle{places}"),
-        ("adapt", f"metaloom adapt {name}-bundle --support {support} --query {query}"),
-    ):
-        console.print(f"  {purpose}:  {command}", markup=False)
+    console.print(f"  browse:  metaloom ui{places}", markup=False)
+    console.print(f"  export:  metaloom export {name} --trial best --out {name}-bundle{places}", markup=False)
+    console.print(f"  adapt:  metaloom adapt {name}-bundle --support {support} --query {query}", markup=False)
 
 
 def interrupted_line(summary: Mapping[str, Any], store: Path) -> str:
@@ -165,7 +157,8 @@ def show_episodes(console: Console, rows: Sequence[Mapping[str, Any]], total: in
     """Print episode rows."""
     shown = table(*EPISODE_COLUMNS_SHOWN)
     for episode in rows:
-        shown.add_row(*row(*(_cell(episode[column]) for column in EPISODE_COLUMNS_SHOWN)))
+        values = (episode[column] for column in EPISODE_COLUMNS_SHOWN)
+        shown.add_row(*row(*(number(one) if isinstance(one, float | None) else str(one) for one in values)))
     console.print(shown)
     console.print(f"{len(rows)} of {total} episodes (all columns with --json)")
 
@@ -183,7 +176,3 @@ def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
         for step in evaluation["per_step"]:
             shown.add_row(str(int(step["step"])), scored(step["mean"], (step["low"], step["high"])))
         console.print(shown)
-
-
-def _cell(value: Any) -> str:
-    return number(value) if isinstance(value, float) or value is None else str(value)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.command_line import answers
@@ -10,9 +10,6 @@ from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records.names import DIAGNOSTIC
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 with deferred():
     from metaloom.orchestrator import hypergradient_check
@@ -40,7 +37,7 @@ def check(
         return BadInput.exit_code if document["flagged"] else 0
 
 
-def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
+def _show_check(screen: answers.Screen, document: Mapping[str, Any]) -> None:
     estimators = dict.fromkeys(member["estimator"] for member in document["members"])
     why = f" (auto: {document['reason']})" if document["reason"] else ""
     screen.print(f"{document['name']}: valid; hypergradient by {', '.join(estimators)}{why}", markup=False)
@@ -70,7 +67,7 @@ def _show_check(screen: "Console", document: Mapping[str, Any]) -> None:
     _show_estimators(screen, document)
 
 
-def _show_estimators(screen: "Console", document: Mapping[str, Any]) -> None:
+def _show_estimators(screen: answers.Screen, document: Mapping[str, Any]) -> None:
     """Show every estimator's error per knob and its cost; then the refused estimators with the reasons."""
     slopes, compared = document["members"][0]["knobs"], document["estimators"]
     used = {kind: comparison for kind, comparison in compared.items() if not comparison["refused"]}

@@ -57,7 +57,6 @@ class Finding:
     """One row of the table.
 
     Attributes:
-        check: What is checked.
         found: The result, or the problem and what helps.
         good: False if a search would fail because of it.
     """

@@ -8,14 +8,7 @@ from typing import Annotated
 import typer
 
 from metaloom.dashboards import text
-from metaloom.orchestrator.command_line.answers import (
-    JsonOption,
-    NameArgument,
-    StoreOption,
-    TrialOption,
-    TrustOption,
-    answering,
-)
+from metaloom.orchestrator.command_line import answers
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
@@ -26,21 +19,21 @@ with deferred():
 
 
 def export(
-    name: NameArgument,
+    name: answers.NameArgument,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The bundle's folder; must not exist.")],
-    trial: TrialOption = "best",
+    trial: answers.TrialOption = "best",
     episodes: Annotated[
         int | None, typer.Option("--episodes", min=0, help="Test episodes; by default the experiment's, 0: no test.")
     ] = None,
-    trust_code: TrustOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    trust_code: answers.TrustOption = False,
+    store: answers.StoreOption = DEFAULT_STORE,
+    as_json: answers.JsonOption = False,
 ) -> None:
     """Write a trial's bundle, which holds what the trial has learned.
 
     It opens without Ray, MLflow or the store, from Python and by 'metaloom adapt'.
     """
-    with answering(as_json) as answer:
+    with answers.answering(as_json) as answer:
         path = exporting.export(name, out, trial=trial, episodes=episodes, store=store, trust_code=trust_code)
         manifest = json.loads((path / MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}

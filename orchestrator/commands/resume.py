@@ -4,16 +4,7 @@ from typing import Annotated
 
 import typer
 
-from metaloom.orchestrator.command_line.answers import (
-    AddressOption,
-    ConcurrencyOption,
-    InsecureOption,
-    JsonOption,
-    NameArgument,
-    StoreOption,
-    TrustOption,
-    answering,
-)
+from metaloom.orchestrator.command_line import answers
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
@@ -24,19 +15,19 @@ with deferred():
 
 
 def resume(
-    name: NameArgument,
+    name: answers.NameArgument,
     executor: Annotated[
         str | None, typer.Option("--executor", metavar="ray|inline", help="Instead of the one it was begun with.")
     ] = None,
-    address: AddressOption = None,
-    insecure_cluster: InsecureOption = False,
-    concurrency: ConcurrencyOption = None,
-    trust_code: TrustOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    address: answers.AddressOption = None,
+    insecure_cluster: answers.InsecureOption = False,
+    concurrency: answers.ConcurrencyOption = None,
+    trust_code: answers.TrustOption = False,
+    store: answers.StoreOption = DEFAULT_STORE,
+    as_json: answers.JsonOption = False,
 ) -> int:
     """Resume a search that was stopped or killed. Finished work is not repeated."""
-    with answering(as_json) as answer:
+    with answers.answering(as_json) as answer:
         return progress.run_shown(
             answer,
             api.resume,

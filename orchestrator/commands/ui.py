@@ -82,15 +82,20 @@ def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """
     if not store.is_dir():
         raise BadInput(f"there is no store {store}: run a search first, or name another one with --store")
+    place, client = store.absolute(), tracking_client
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)),
+        *("--backend-store-uri", client.tracking_uri(place, None)),
+        *("--default-artifact-root", (place / client.MLFLOW_ARTIFACTS).as_uri()),
+    ]
     with tempfile.TemporaryFile() as log:
-        # Its own session, so that Ctrl-C reaches this process only, which then ends the server's process group.
         process = subprocess.Popen(
-            _command(store, port),
-            env={**os.environ, **tracking_client.QUIET, **CLOSED},
+            command,
+            env={**os.environ, **client.QUIET, **CLOSED},
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the server's process group
         )
         try:
             # A shell makes its background jobs ignore SIGINT, and Python keeps that; here it leaves too.
@@ -108,17 +113,7 @@ def serve(process: "subprocess.Popen[bytes]") -> None:
     raise BadEnvironment(f"the MLflow server has ended by itself ({ending}); start it again with 'metaloom ui'")
 
 
-def _command(store: Path, port: int) -> list[str]:
-    place = store.absolute()
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)),
-        *("--backend-store-uri", tracking_client.tracking_uri(place, None)),
-        *("--default-artifact-root", (place / tracking_client.MLFLOW_ARTIFACTS).as_uri()),
-    ]
-
-
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: int) -> None:
-    """Wait until the server answers."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:

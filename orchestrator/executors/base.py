@@ -29,7 +29,6 @@ class ExecutorRequest:
     """A session's request to an executor.
 
     Attributes:
-        interruption: Holds the signals.
         resources: Of each trial: ``cpus``, ``gpus`` (fractions allowed), ``memory`` (bytes), ``perturbation_workers``.
         concurrency: Trials at a time; None: as many as the resources hold.
         address: Of a cluster; None: on this machine.

@@ -55,11 +55,9 @@ class TrialHost:
             return Message(number, self.worker, self._advance(assignment))
         except Exception as error:  # any error of a trial: the search goes on without the trial
             text = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
-            failure = Message(
-                number, self.worker, None, text, traceback.format_exc(), isinstance(error, BadEnvironment)
-            )
+            at_fault, trace = isinstance(error, BadEnvironment), traceback.format_exc()
         self.close()
-        return failure
+        return Message(number, self.worker, None, text, trace, at_fault)
 
     def close(self) -> None:
         """Release the trial."""
@@ -95,13 +93,11 @@ def open_trial(config: TrialConfig, directory: Path, *, cache: Path, spread: Spr
     """Open a trial, from its newest checkpoint if it has one.
 
     Args:
-        config: The trial's configuration.
-        directory: The trial's directory.
         cache: The task sources' folder for prepared data.
         spread: Makes the mapper that evaluates perturbations in other processes; None evaluates them here.
     """
-    from metaloom.workers.trial.runner import Trial  # torch: 2 s, not to be paid by a driver that only hands out work
+    # torch: 2 s, not to be paid by a driver that only hands out work
+    from metaloom.learners.hypergradients.problem import one_by_one
+    from metaloom.workers.trial.runner import Trial
 
-    if spread is None:
-        return Trial(config, directory, cache=cache)
-    return Trial(config, directory, cache=cache, mapper=spread(config))
+    return Trial(config, directory, cache=cache, mapper=spread(config) if spread else one_by_one)

@@ -98,8 +98,6 @@ class OptunaProjection:
 
     Args:
         database: The SQLite file, shared by all searches of a store.
-        search: Name of the search and the study.
-        settings: The search section.
     """
 
     state = ""  # nothing is stored with its mark

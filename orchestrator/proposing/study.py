@@ -64,8 +64,6 @@ def trial_seed(seed: int, number: int, *, starts: Sequence[Mapping[str, Any]] = 
     """Return the sampler's seed for a trial's suggestion: 32 bits, the same in every process.
 
     Args:
-        seed: The search's.
-        number: The trial's.
         starts: The warm-start values, often of a search with the same seed. Without mixing them in both searches would
             propose the same trials. The origin's name is not part of the seed.
     """
@@ -87,9 +85,6 @@ class Proposer:
     """Proposes trials, from an in-memory study that follows the journal.
 
     Args:
-        settings: The search section.
-        seed: The search's seed.
-        define: Resolves the experiment through a ``Suggest``.
         warm_start: ``{"origin", "params"}`` of earlier trials; the first trials of the search try them.
 
     Raises:
@@ -168,7 +163,6 @@ class OptunaSuggest(Suggest):
     """Suggests by a trial of Optuna, and records the suggestions.
 
     Args:
-        trial: A running trial.
         given: Values to use instead of the sampler's if they are in the knob's domain.
     """
 
@@ -184,16 +178,13 @@ class OptunaSuggest(Suggest):
             if given is not None and _contains(distribution, given):
                 set_parameter(self._trial, name, distribution, given)
                 self.params[name] = given
+            elif isinstance(domain, Choice):
+                self.params[name] = self._trial.suggest_categorical(name, domain.options)
             else:
-                self.params[name] = self._sample(name, domain)
+                draw = self._trial.suggest_int if isinstance(domain, Int) else self._trial.suggest_float
+                self.params[name] = draw(name, domain.low, domain.high, log=domain.log)
             self.distributions[name] = optuna.distributions.distribution_to_json(distribution)
         return cast(Value, self.params[name])
-
-    def _sample(self, name: str, domain: Domain) -> Any:
-        if isinstance(domain, Choice):
-            return self._trial.suggest_categorical(name, domain.options)
-        suggest = self._trial.suggest_int if isinstance(domain, Int) else self._trial.suggest_float
-        return suggest(name, domain.low, domain.high, log=domain.log)
 
 
 def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
@@ -203,7 +194,6 @@ def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Return whether a knob with this distribution may take ``value``."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -99,13 +99,11 @@ class PopulationBasedTraining(Scheduler):
             if bounds is None:
                 continue
             low, high, log = bounds
-            if draw.random() < self.resample_probability:
-                changed[name] = (
-                    math.exp(draw.uniform(math.log(low), math.log(high))) if log else draw.uniform(low, high)
-                )
+            if draw.random() >= self.resample_probability:
+                value = changed[name] * draw.choice((self.factor, 1 / self.factor))
             else:
-                changed[name] *= draw.choice((self.factor, 1 / self.factor))
-            changed[name] = min(max(changed[name], low), high)
+                value = math.exp(draw.uniform(math.log(low), math.log(high))) if log else draw.uniform(low, high)
+            changed[name] = min(max(value, low), high)
         return changed
 
     def _is_complete(self, state: SearchRecord, generation: int) -> bool:

@@ -61,13 +61,11 @@ def is_refusal(error: Exception) -> bool:
 
 def flattened(values: Any, prefix: str = "") -> dict[str, str]:
     """Return nested settings as dotted names and texts; a learned knob stays one value."""
-    if isinstance(values, dict) and set(values) == {"learn"}:
+    if not isinstance(values, dict):
+        return {prefix: str(values)}
+    if set(values) == {"learn"}:
         learned = values["learn"] or {}
         settings = " ".join(f"{name}={value}" for name, value in learned.items() if value is not None)
         return {prefix: f"learned {settings}".strip()}
-    if isinstance(values, dict):
-        flat: dict[str, str] = {}
-        for name, value in values.items():
-            flat |= flattened(value, f"{prefix}.{name}" if prefix else str(name))
-        return flat
-    return {prefix: str(values)}
+    parts = (flattened(value, f"{prefix}.{name}" if prefix else str(name)) for name, value in values.items())
+    return {name: text for part in parts for name, text in part.items()}

@@ -45,7 +45,6 @@ class Backlog:
     """Events that a projection has not delivered.
 
     Attributes:
-        name: The projection.
         events: The number of events that wait in the journal.
         reason: Why, in one line; empty if the projection is only slow.
     """
@@ -59,7 +58,6 @@ class Outbox:
     """Feeds one projection in a daemon thread, which starts at once; close it after the search.
 
     Args:
-        folder: Folder of the search.
         name: Of the projection and its mark.
         make: Makes the projection, in the thread with its first events, because that may wait or fail; called again
             with the next events if it raises.

@@ -30,9 +30,7 @@ class MlflowProjection:
     """Feeds MLflow from one thread; the first event imports MLflow.
 
     Args:
-        folder: Folder of the search, for its journal and artifacts.
         store: The store folder; its database is used if the tracking section names no ``uri``.
-        tracking: The experiment's tracking section.
         warn: Receives a line for each event that MLflow refuses.
     """
 
@@ -112,9 +110,6 @@ def start_projections(
     start delivers.
 
     Args:
-        folder: Folder of the search, with its journal.
-        store: The store folder.
-        tracking: The experiment's tracking section.
         warn: Receives one line per outage.
         others: More projections by name, such as Optuna's, each with the function that makes it.
     """

@@ -6,6 +6,7 @@ Call ``client.quieten`` before importing this module, because MLflow reads its e
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,11 +36,10 @@ def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tu
     """
     if artifacts is not None and "://" not in artifacts:
         artifacts = Path(artifacts).expanduser().absolute().as_uri()
-    if not uri.startswith("sqlite:"):
-        client = MlflowClient(tracking_uri=uri)
-        return client, _experiment_id(client, experiment, artifacts)
-    artifacts = artifacts or (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
-    with filelock.FileLock(store / "mlflow.lock", timeout=120):
+    local = uri.startswith("sqlite:")
+    if local and artifacts is None:
+        artifacts = (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
+    with filelock.FileLock(store / "mlflow.lock", timeout=120) if local else nullcontext():
         if uri == tracking_uri(store, None):
             prepare_database(store / MLFLOW_DATABASE)
         client = MlflowClient(tracking_uri=uri)

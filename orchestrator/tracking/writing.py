@@ -53,9 +53,6 @@ class RunWriter:
     """Writes the events of one search to its runs; the method ``_on_KIND`` writes those of a kind.
 
     Args:
-        runs: The runs of its MLflow experiment.
-        folder: Folder of the search.
-        store: The store.
         warn: Receives a line for each figure that cannot be drawn.
         search_id: Distinguishes two searches of one name on one server.
         created_at: When the search was created, in seconds since the epoch.
@@ -113,7 +110,6 @@ class RunWriter:
         self.runs.end(parent, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
     def _figures(self, parent: str, spare_s: float) -> None:
-        """Draw the search as it ended."""
         name = self._folder.name
         drawn = self._drawn(
             f"the figures of '{name}'", lambda draw: draw.draw_search(self._store, name, spare_s=spare_s)
@@ -234,7 +230,6 @@ class RunWriter:
                 self.runs.tag(run, f"metaloom.knob.{name}", str(value))
 
     def _trial_run(self, event: Event) -> str:
-        """Return the run of the event's trial, made if it is new."""
         trial = str(event.trial)
         if trial not in self.state.runs:
             tags = self._tags(f"{self._folder.name}-{trial_label(int(trial))}")

@@ -102,7 +102,6 @@ def parse_component(catalogue: Catalogue, raw: Any, place: Place) -> Node:
 
 
 def _several(catalogue: Catalogue, raw: list[Any], place: Place) -> Node:
-    """Parse a list of components that fill one place together."""
     if not raw:
         return place.wrong(f"got an empty list; name a {catalogue.noun}, or leave it out")
     if not catalogue.combined:
@@ -212,7 +211,6 @@ def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
     """Name what a component learns: itself, where its kind does, and its learned knobs.
 
     Args:
-        section: The component.
         learns: Kind to whether it brings meta-knowledge of its own.
     """
     whole = [section.place.name] if learns.get(section.kind, False) else []
@@ -220,7 +218,6 @@ def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
 
 
 def _as_held(resolved: Any) -> Any:
-    """Return a resolved value as a configuration holds it."""
     if isinstance(resolved, Mapping) and LEARN in resolved:
         return Learned(**resolved[LEARN])
     return tuple(resolved) if isinstance(resolved, list) else resolved

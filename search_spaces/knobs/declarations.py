@@ -24,10 +24,8 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
     """Parse a field's value in any mode; problems are noted, and a stand-in is returned for them.
 
     Args:
-        field: What the field may hold.
         raw: The value as given; MISSING takes ``fallback``.
         fallback: The recipe's value or the default, as it would be given; MISSING if there is none.
-        place: Where it stands.
     """
     if raw is MISSING:
         if fallback is MISSING:

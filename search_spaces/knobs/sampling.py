@@ -6,17 +6,8 @@ from typing import Any
 
 from metaloom.learners.domains import Choice, Int, Real
 from metaloom.learners.fields import LEARN
-from metaloom.search_spaces.reading.nodes import (
-    Alternatives,
-    Fixed,
-    LearnedKnob,
-    Node,
-    Searched,
-    Section,
-    Several,
-    Spelling,
-    walk_nodes,
-)
+from metaloom.search_spaces.reading import nodes as tree
+from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Searched, walk_nodes
 
 Value = str | int | float | bool
 Domain = Real | Int | Choice
@@ -55,7 +46,6 @@ class Given(Suggest):
     """Suggests given values: those of a recorded trial, of an earlier search's best one, or the defaults.
 
     Args:
-        values: Knob name to value.
         fallback: Asked for a knob without a value, or whose value is outside its domain; None accepts every value.
     """
 
@@ -86,20 +76,19 @@ def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -
     """Return a node's plain value.
 
     Args:
-        node: A tree of knobs.
         suggest: Chooses the searched ones; None takes every default.
         knobs: Receives each searched knob that exists under the choices made, by its name.
     """
     match node:
         case Fixed():
             return list(node.value) if isinstance(node.value, list) else node.value
-        case LearnedKnob():
+        case tree.LearnedKnob():
             return {LEARN: {key: resolve_node(getattr(node, key), suggest, knobs) for key in ("start", "per")}}
-        case Section():
+        case tree.Section():
             return {name: resolve_node(child, suggest, knobs) for name, child in node.fields.items()}
-        case Several():
+        case tree.Several():
             return [resolve_node(member, suggest, knobs) for member in node.members]
-        case Spelling():
+        case tree.Spelling():
             return node.separator.join(resolve_node(part, suggest, knobs) for part in node.parts)
     knobs[node.name] = chosen = node.default if suggest is None else _suggested(node, suggest)
     return chosen if isinstance(node, Searched) else resolve_node(node.options[str(chosen)], suggest, knobs)

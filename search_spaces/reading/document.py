@@ -64,10 +64,8 @@ class Document:
     """An experiment's raw values, and where each was given.
 
     Attributes:
-        data: Mappings, lists and scalars.
         origins: Path to ``file:line`` or ``--set ...``.
         source: The file's name, or what stands for it.
-        text: As given.
     """
 
     data: dict[str, Any]
@@ -80,7 +78,6 @@ def read_yaml(text: str, source: str) -> Document:
     """Parse YAML text.
 
     Args:
-        text: The document.
         source: Its file's name, for errors and origins.
 
     Raises:
@@ -133,7 +130,6 @@ def _check_limits(text: str) -> None:
 
 
 def _syntax_problem(error: yaml.YAMLError, source: str) -> InputProblem:
-    """Return the parser's error in one line."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return InputProblem((), f"not valid YAML: {' '.join(str(error).split())}", source)
     mark, context = error.problem_mark or error.context_mark, error.context

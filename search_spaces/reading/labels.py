@@ -71,9 +71,6 @@ def note_repeated(options: list[Any], labels: list[str], place: Place, nodes: Se
     """Note every member of a choice that is given twice, in one spelling or in two.
 
     Args:
-        options: The members.
-        labels: Their labels.
-        place: The place of the list.
         nodes: What the members were read as; empty where they could not be read.
     """
     written, meant = dict[str, int](), dict[tuple[Any, ...], int]()

@@ -4,6 +4,7 @@ import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from metaloom.learners.errors import shown, unknown
@@ -37,7 +38,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         try:
             path = _apply(data, override)
         except ExperimentError as error:
-            problems += [InputProblem(problem.path, problem.message, origin) for problem in error.problems]
+            problems += [replace(problem, origin=origin) for problem in error.problems]
             continue
         origins = {place: given for place, given in origins.items() if place[: len(path)] != path}
         made = [path[:length] for length in range(1, len(path)) if not _exists(before, path[:length])]
@@ -47,7 +48,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     text = document.text
     if overrides and text:
         text = text.rstrip("\n") + "\n" + "".join(f"# --set {' '.join(override.split())}\n" for override in overrides)
-    return Document(data, origins, document.source, text)
+    return replace(document, data=data, origins=origins, text=text)
 
 
 def _exists(data: Any, path: Path) -> bool:
@@ -73,7 +74,6 @@ def _as_in_the_file(names: list[Any], data: Mapping[str, Any]) -> list[Any]:
 
 
 def _apply(data: dict[str, Any], override: str) -> Path:
-    """Set one value in place; return its path in the document."""
     left, separator, text = _split(override)
     names = _names(left.strip())
     if not separator or not names:
@@ -169,7 +169,6 @@ def _key(path: Path) -> str:
 
 
 def _member(here: Any, path: Path, label: str) -> tuple[Any, Path]:
-    """Go into a choice's member, or a list's item."""
     if isinstance(here, list) and label.isdecimal() and int(label) < len(here):
         return _item(here, int(label), path)
     found = members(here)

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator, model_validator
 
-from metaloom.search_spaces.errors import ExperimentError, Problems
+from metaloom.search_spaces.errors import ExperimentError, Problems, validation_problems
 from metaloom.search_spaces.metrics import Metric
-from metaloom.search_spaces.validation import validation_problems
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$")]

@@ -90,9 +90,7 @@ def parse_strategy(catalogue: Catalogue, raw: Any, place: Place) -> dict[str, An
     """Parse a sampler or scheduler: a kind's name, or a mapping with its settings, none of which can be searched.
 
     Args:
-        catalogue: The kinds that there are.
         raw: As given; null is the kind ``none``.
-        place: Where it stands.
 
     Returns:
         The kind and all its settings; the default kind alone if problems were noted.

@@ -6,7 +6,7 @@ from metaloom import Experiment
 from metaloom.learners import METHODS, Recipe
 from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.search_spaces.errors import ExperimentError
-from metaloom.search_spaces.sections.learner_space import faults, slot_catalogues
+from metaloom.search_spaces.sections.space import faults, slot_catalogues
 
 
 @pytest.mark.parametrize("kind", sorted(TASK_KINDS))

@@ -18,22 +18,18 @@ logger = logging.getLogger("metaloom")
 def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
     """Start or join Ray; raises ClusterError or Stopped as ``connection.connected`` does."""
     environment.prepare()
-    from metaloom.orchestrator.executors.ray_cluster import connection, placement, tune  # ray: 1.6 s, for this alone
+    from metaloom.orchestrator.executors.ray_cluster import connection, tune  # ray: 1.6 s, for this alone
 
     resources, wanted = request.resources, request.concurrency
-    cpus = None if request.address else _cpus(wanted, float(resources.get("cpus") or 1))
+    asked = math.ceil((wanted or 1) * float(resources.get("cpus") or 1))
+    cpus = None if request.address else max(len(os.sched_getaffinity(0)), asked)  # of a Ray of our own
     with connection.connected(request.interruption, address=request.address, cpus=cpus) as joined:
-        room, helpers = placement.slots(resources), placement.helpers(resources)
+        room, helpers = tune.slots(resources), tune.helpers(resources)
         if wanted and helpers and wanted > room:
             logger.warning(
                 "with perturbation_workers (%d) the cluster has room for %d trials, not %d", helpers, room, wanted
             )
         yield tune.RayExecutor(request.interruption, joined, resources=resources), wanted or room
-
-
-def _cpus(concurrency: int | None, each: float) -> int:
-    """Return the number of CPUs that a Ray of our own offers: this process's, or more if the trials request more."""
-    return max(len(os.sched_getaffinity(0)), math.ceil((concurrency or 1) * each))
 
 
 def _check_address(address: str, insecure: bool) -> None:

@@ -41,7 +41,6 @@ class Connection:
     """A Ray that this process is connected to.
 
     Args:
-        interruption: Holds the signals.
         others: PIDs of this process's children that do not belong to Ray.
         own: Whether Ray was started for this process only, as its children.
         address: Of the cluster that was joined.
@@ -66,7 +65,10 @@ class Connection:
     def _watch(self) -> None:
         while not self._left.wait(LOOK_S):
             if self._head is not None:
-                self._unanswered = 0 if _answers(*self._head) else self._unanswered + 1
+                self._unanswered += 1
+                with contextlib.suppress(OSError):
+                    socket.create_connection(self._head, timeout=LOOK_S).close()
+                    self._unanswered = 0
             if self.is_whole:
                 self._started = self._family()  # the workers are raylet's children only while it lives
             elif not self._left.wait(SIGNALLED_S if self._interruption.signal_number else NOTICE_S):
@@ -195,13 +197,6 @@ def _host_and_port(address: str) -> tuple[str, int] | None:
     return (host, int(port)) if host and port.isdigit() else None
 
 
-def _answers(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection((host, port), timeout=LOOK_S).close()
-        return True
-    return False
-
-
 def _children(others: set[int]) -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.pid not in others]
 
@@ -236,7 +231,6 @@ def _abandon(number: int) -> None:
 
 
 def _end(exit_code: int) -> None:
-    """Run the registered exit functions, then end this process."""
     atexit.unregister(_end)
     try:
         atexit._run_exitfuncs()
@@ -247,7 +241,6 @@ def _end(exit_code: int) -> None:
 
 
 def _warn_of_open_ports() -> None:
-    """Warn if a child process listens beyond this machine."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has ended meanwhile
             for connection in process.net_connections(kind="tcp"):

@@ -54,18 +54,15 @@ def private() -> Iterator[None]:
 
     Restores the environment, so that a cluster joined later keeps the user's own authentication.
     """
-    before = {name: os.environ.get(name) for name in (*LOCAL, PATH)}
-    for name, value in LOCAL.items():
-        os.environ.setdefault(name, value)
+    set_here = {name: value for name, value in LOCAL.items() if name not in os.environ}
+    os.environ.update(set_here)
     if os.environ[MODE] == "token" and "RAY_AUTH_TOKEN" not in os.environ and PATH not in os.environ:
-        os.environ[PATH] = str(_token())
+        set_here[PATH] = os.environ[PATH] = str(_token())
     try:
         yield
     finally:
-        for name, given in before.items():
+        for name in set_here:
             os.environ.pop(name, None)
-            if given is not None:
-                os.environ[name] = given
 
 
 def private_folder() -> Path:
@@ -107,34 +104,30 @@ def remove_abandoned(parent: Path) -> None:
 def _is_abandoned(folder: Path) -> bool:
     """Return True if the folder's owner has ended; raises OSError if it lives, or if there is no owner file."""
     descriptor = os.open(folder / OWNER_FILE, os.O_RDWR | os.O_NOFOLLOW)
-    try:
+    with os.fdopen(descriptor):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
-        return True
-    finally:
-        os.close(descriptor)
+    return True
 
 
 def _token() -> Path:
     """Return the file of a random token, made once and readable by this user only."""
     path = private_folder() / TOKEN_FILE
-    if path.exists():
-        return path
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
     return path
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hide Ray's banners; its errors are still raised, and logged in its session folder."""
-    before = {name: logging.getLogger(name).level for name in ("ray", "ray.tune")}
-    for name in before:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    before = {logger: logger.level for logger in map(logging.getLogger, ("ray", "ray.tune"))}
+    for logger in before:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in before.items():
+            logger.setLevel(level)

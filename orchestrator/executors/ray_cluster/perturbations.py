@@ -1,6 +1,6 @@
 """Evolution strategies on a whole cluster: a trial's perturbations of phi, distributed over its own Ray actors.
 
-The trial's placement group has one bundle for the trial and one for each actor (see placement.py). A trial starts only
+The trial's placement group has one bundle for the trial and one for each actor (see tune.py). A trial starts only
 when all its actors are allocated, so two partly allocated trials cannot deadlock.
 
 On machines of one kind a result does not depend on its actor, and results keep the order of the items. So they equal
@@ -9,6 +9,7 @@ those of one process bit for bit.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -45,41 +46,31 @@ class PerturbationWorkers:
     Args:
         resources: The resources section with ``perturbation_workers``.
         request: The resources of each actor (``cpu``, ``gpu``, ``memory``): a bundle of the placement group.
+
+    Attributes:
+        count: The number of actors beside the trial's own process.
+        actors: Those that were started, by number.
     """
 
     def __init__(self, resources: Mapping[str, Any], request: Mapping[str, float]) -> None:
-        self._resources = dict(resources)
-        self._request = dict(request)
-        self._actors: dict[int, Any] = {}
+        self._resources, self._request = dict(resources), dict(request)
+        self.count = int(resources["perturbation_workers"])
+        self.actors: dict[int, Any] = {}
 
     def __call__(self, config: TrialConfig) -> Mapper:
         """Return the mapper that evaluates a trial's perturbations."""
         return _DistributedMapper(self, OuterConfig.of(config.outer).precision)
 
-    @property
-    def count(self) -> int:
-        """The number of actors beside the trial's own process."""
-        return int(self._resources["perturbation_workers"])
-
     def actor(self, number: int) -> Any:
         """Return an actor, started if necessary; bundle 0 of the placement group is the trial's own."""
-        if number not in self._actors:
-            group = ray.util.get_current_placement_group()
-            self._actors[number] = (
-                ray.remote(Evaluator)
-                .options(
-                    num_cpus=self._request["cpu"],
-                    num_gpus=self._request["gpu"],
-                    memory=self._request.get("memory"),
-                    scheduling_strategy=PlacementGroupSchedulingStrategy(group, number + 1),
-                )
-                .remote(self._resources)
+        if number not in self.actors:
+            strategy = PlacementGroupSchedulingStrategy(ray.util.get_current_placement_group(), number + 1)
+            cpus, gpus, memory = self._request["cpu"], self._request["gpu"], self._request.get("memory")
+            evaluator = ray.remote(Evaluator).options(
+                num_cpus=cpus, num_gpus=gpus, memory=memory, scheduling_strategy=strategy
             )
-        return self._actors[number]
-
-    def forget(self, number: int) -> None:
-        """Drop a lost actor."""
-        self._actors.pop(number)
+            self.actors[number] = evaluator.remote(self._resources)
+        return self.actors[number]
 
 
 class _DistributedMapper:
@@ -89,17 +80,16 @@ class _DistributedMapper:
         self._workers, self._precision = workers, precision
         self._lost = 0
 
-    def __reduce__(self) -> tuple[Callable[[], Mapper], tuple[()]]:
+    def __reduce__(self) -> tuple[type[partial[Any]], tuple[Mapper]]:
         """Pickle as the local mapper: a copy in another process evaluates there."""
-        return _local_mapper, ()
+        return partial, (one_by_one,)
 
     def __call__(self, function: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """Return ``function`` of each item, in the order of the items."""
         own, *others = shares(items, 1 + self._workers.count)
-        sent = ray.put(function)
+        sent, workers = ray.put(function), self._workers
         pending = [
-            self._workers.actor(number).evaluate.remote(sent, share, self._precision)
-            for number, share in enumerate(others)
+            workers.actor(number).evaluate.remote(sent, share, self._precision) for number, share in enumerate(others)
         ]
         answers = one_by_one(function, own)
         for number, share in enumerate(others):
@@ -120,12 +110,8 @@ class _DistributedMapper:
             if self._lost > MAX_LOST:
                 raise ClusterError(f"{self._lost} perturbation workers of the trial were lost: {error}") from error
             logger.warning("perturbation worker %d was lost; its share is computed in the trial's process", number)
-            self._workers.forget(number)
+            del self._workers.actors[number]
             return one_by_one(function, share)
-
-
-def _local_mapper() -> Mapper:
-    return one_by_one
 
 
 def shares(items: Sequence[Item], count: int) -> list[Sequence[Item]]:

@@ -23,17 +23,18 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.ray_cluster import environment
 from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
-from metaloom.orchestrator.executors.ray_cluster.placement import Asked, bundle, helpers, request, slots
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.messages import Assignment
 from metaloom.workers.records.trial import TrialRunner
 
 MESSAGE, ACTOR = "message", "actor"
 IDLE_S = 0.05
+KEYS = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # Tune's names to those of Ray's nodes
 
 
 def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:
@@ -72,7 +73,6 @@ def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.
 
 
 def _spreading(open_trial: Callable[..., TrialRunner], resources: Mapping[str, Any]) -> OpenTrial:
-    """Let the trials of one worker distribute their perturbations."""
     from metaloom.orchestrator.executors.ray_cluster import perturbations  # torch, which only the workers need
 
     return functools.partial(open_trial, spread=perturbations.PerturbationWorkers(resources, bundle(resources)))
@@ -136,8 +136,6 @@ class RayExecutor:
     """Runs a search's trials on Ray Tune, in a Ray that is running already.
 
     Args:
-        interruption: Holds the signals.
-        connection: The Ray, from ``connection.connected``.
         resources: ``cpus``, ``gpus`` (fractions allowed) and ``memory`` (bytes) of each trial, and the number of
             ``perturbation_workers``; each gets the same resources again.
     """
@@ -160,7 +158,7 @@ class RayExecutor:
                 raise adapter.error from None
             raise
 
-    def _run_tune(self, adapter: TuneAdapter, open_trial: OpenTrial, asked: Asked) -> bool:
+    def _run_tune(self, adapter: TuneAdapter, open_trial: OpenTrial, asked: Any) -> bool:
         """Run Tune; return False if it failed because Ray killed a worker for its memory."""
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=environment.private_folder()))
         try:
@@ -208,3 +206,63 @@ def _free_workers(error: BaseException) -> None:
 
 def _trial_name(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
+
+
+def helpers(resources: Mapping[str, Any]) -> int:
+    """Return the number of perturbation workers of each trial."""
+    return int(resources.get("perturbation_workers") or 0)
+
+
+def bundle(resources: Mapping[str, Any]) -> dict[str, float]:
+    """Return the resources of a trial's process, which are also those of each perturbation worker."""
+    asked = {"cpu": float(resources.get("cpus") or 1), "gpu": float(resources.get("gpus") or 0)}
+    if resources.get("memory"):
+        asked["memory"] = float(resources["memory"])
+    return asked
+
+
+def request(resources: Mapping[str, Any]) -> Any:
+    """Return Tune's request to Ray, one bundle or a placement group; raises ClusterError if it can never be met.
+
+    The group holds a bundle for the trial and one for each perturbation worker. Ray allocates a whole group or nothing,
+    so two partly allocated trials cannot deadlock.
+    """
+    _check_fits(resources)
+    count = helpers(resources)
+    if not count:
+        return bundle(resources)
+    each = {KEYS[name]: amount for name, amount in bundle(resources).items() if amount}
+    return tune.PlacementGroupFactory([each] * (1 + count))
+
+
+def slots(resources: Mapping[str, Any]) -> int:
+    """Return how many such trials fit in the running cluster at a time, at least one."""
+    return max(1, _bundles(bundle(resources)) // (1 + helpers(resources)))
+
+
+def _bundles(asked: Mapping[str, float]) -> int:
+    """Return how many bundles fit on the cluster's nodes when they are idle."""
+    wanted = {KEYS[name]: amount for name, amount in asked.items() if amount}
+    return sum(min(int(node.get(key, 0.0) // amount) for key, amount in wanted.items()) for node in _nodes())
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _check_fits(resources: Mapping[str, Any]) -> None:
+    """Refuse a request that exceeds every node, or all nodes together."""
+    asked, count = bundle(resources), helpers(resources)
+    for name, amount in asked.items():
+        most = max((node.get(KEYS[name], 0.0) for node in _nodes()), default=0.0)
+        if amount > most:
+            setting = name if name == "memory" else f"{name}s"
+            limit = f"no node of the Ray cluster has more than {most:g}"
+            raise ClusterError(f"a trial asks for {amount:g} {name}, but {limit}; change resources.{setting}")
+    room = _bundles(asked)
+    if room < 1 + count:
+        each = ", ".join(f"{amount:g} {name}" for name, amount in asked.items() if amount)
+        raise ClusterError(
+            f"a trial with resources.perturbation_workers: {count} asks for {each} {1 + count} times over, but the Ray "
+            f"cluster has that only {room} times; give perturbation_workers: {room - 1} or fewer"
+        )

@@ -42,13 +42,8 @@ class Sampler(SamplerKind, ABC):
 
 def univariate(seed: int) -> BaseSampler:
     """Return univariate TPE, for the knobs that another sampler's model leaves out."""
-    return TPESampler(
-        seed=seed,
-        n_startup_trials=STARTUP_TRIALS,
-        multivariate=False,
-        constant_liar=True,
-        warn_independent_sampling=False,
-    )
+    quiet = {"constant_liar": True, "warn_independent_sampling": False}
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=False, **quiet)
 
 
 def ended_trials(study: optuna.Study) -> list[FrozenTrial]:

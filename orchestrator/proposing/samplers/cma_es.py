@@ -27,16 +27,8 @@ from optuna.trial import FrozenTrial
 
 from metaloom.learners.domains import Bounds, Choice, Real
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.proposing.samplers.base import (
-    Count,
-    Define,
-    Sampler,
-    distribution_of,
-    ended_trials,
-    holds,
-    rank,
-    univariate,
-)
+from metaloom.orchestrator.proposing.samplers import base
+from metaloom.orchestrator.proposing.samplers.base import Count, Define, Sampler
 from metaloom.search_spaces.knobs.sampling import Domain, Suggest, Value
 from metaloom.search_spaces.sections.strategies import SAMPLERS
 
@@ -64,7 +56,7 @@ class CMAES(Sampler):
         return BranchCMAES(
             seed=seed,
             define=define,
-            independent=univariate(seed),
+            independent=base.univariate(seed),
             startup_trials=self.startup_trials,
             sigma=self.sigma or 1 / 6,  # as Optuna's
         )
@@ -74,11 +66,8 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
     """Adapts a normal distribution over the numbers of every branch.
 
     Args:
-        seed: The seed of the suggestion.
         define: Asks a ``Suggest`` for each knob that exists under the choices; called once more to look ahead.
         independent: Draws the choices, and the numbers of a branch's first trials.
-        startup_trials: The number of these first trials.
-        sigma: The initial standard deviation, as a fraction of each range.
     """
 
     def __init__(
@@ -100,11 +89,14 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the choices, and the branch's numbers once it has enough trials."""
-        branch = [ended for ended in ended_trials(study) if _fits(ended.params, search_space)]
-        numbers = {name: domain for name, domain in search_space.items() if _adapts(domain)}
+        branch = [ended for ended in base.ended_trials(study) if _fits(ended.params, search_space)]
+        reals = {
+            name: one for name, one in search_space.items() if isinstance(one, FloatDistribution | IntDistribution)
+        }
+        numbers = {name: domain for name, domain in reals.items() if not domain.single()}
         if not numbers or len(branch) < self._startup_trials:
             return dict(self._choices)
-        ranks = [rank(ended, study.direction) for ended in branch]
+        ranks = [base.rank(ended, study.direction) for ended in branch]
         points = [np.array([_to_unit(numbers[name], ended.params[name]) for name in numbers]) for ended in branch]
         point = self._adapted(points, ranks).ask()
         values = {name: _from_unit(domain, at) for (name, domain), at in zip(numbers.items(), point, strict=True)}
@@ -147,7 +139,7 @@ class _Scout(Suggest):
 
     def value(self, name: str, domain: Domain) -> Value:
         new = name not in self.space
-        self.space[name] = distribution = distribution_of(domain)
+        self.space[name] = distribution = base.distribution_of(domain)
         if not isinstance(domain, Choice):
             return domain.low
         if new:
@@ -156,11 +148,7 @@ class _Scout(Suggest):
 
 
 def _fits(params: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> bool:
-    return params.keys() == space.keys() and all(holds(domain, params[name]) for name, domain in space.items())
-
-
-def _adapts(domain: BaseDistribution) -> bool:
-    return isinstance(domain, FloatDistribution | IntDistribution) and not domain.single()
+    return params.keys() == space.keys() and all(base.holds(domain, params[name]) for name, domain in space.items())
 
 
 def _range(domain: Number) -> tuple[float, float]:

@@ -52,7 +52,6 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
     """Changes one knob of a good and recent trial.
 
     Args:
-        seed: The seed of the suggestion.
         population: P, the number of trials that may be the parent, and of random first trials.
         tournament: S, the number of them that compete.
     """

@@ -11,14 +11,8 @@ from typing import ClassVar
 
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from metaloom.orchestrator.proposing.samplers.base import (
-    STARTUP_TRIALS,
-    Count,
-    Define,
-    Population,
-    Sampler,
-    univariate,
-)
+from metaloom.orchestrator.proposing.samplers import base
+from metaloom.orchestrator.proposing.samplers.base import Count, Define, Sampler
 from metaloom.search_spaces.sections.strategies import SAMPLERS
 
 
@@ -44,7 +38,7 @@ class TPE(Sampler):
             trials lack are drawn at random.
     """
 
-    startup_trials: Count = STARTUP_TRIALS
+    startup_trials: Count = base.STARTUP_TRIALS
     multivariate: bool = True
     group: bool = True
 
@@ -70,14 +64,14 @@ class GaussianProcess(Sampler):
         startup_trials: The first trials, which are drawn at random.
     """
 
-    startup_trials: Count = STARTUP_TRIALS
+    startup_trials: Count = base.STARTUP_TRIALS
 
     def build(self, seed: int, define: Define) -> BaseSampler:
         """Return Optuna's sampler."""
         return GPSampler(
             seed=seed,
             n_startup_trials=self.startup_trials,
-            independent_sampler=univariate(seed),  # of the knobs that not every trial has
+            independent_sampler=base.univariate(seed),  # of the knobs that not every trial has
             warn_independent_sampling=False,
         )
 
@@ -92,7 +86,7 @@ class NSGA2(Sampler):
     """
 
     keeps_attributes: ClassVar[bool] = True
-    population: Population = 50
+    population: base.Population = 50
 
     def build(self, seed: int, define: Define) -> BaseSampler:
         """Return Optuna's sampler."""
