@@ -1,7 +1,6 @@
 """The canvas of all figures. The first one imports matplotlib (0.7 s); no display is needed."""
 
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +20,12 @@ def canvas(width: float, height: float) -> "Figure":
     return figure
 
 
+def panel(width: float, height: float) -> "tuple[Figure, Axes]":
+    """Return an empty figure, in inches, with its one pair of axes."""
+    figure = canvas(width, height)
+    return figure, figure.add_subplot()
+
+
 def name_axes(axes: "Axes", title: str, across: str, up: str) -> None:
     """Give axes their title and labels in the sizes that all figures use."""
     axes.set_title(title, fontsize=10)
@@ -28,11 +33,6 @@ def name_axes(axes: "Axes", title: str, across: str, up: str) -> None:
     axes.set_ylabel(up, fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-
-
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG file."""
-    path.write_bytes(png(figure))
 
 
 def png(figure: "Figure") -> bytes:

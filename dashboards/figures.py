@@ -1,22 +1,20 @@
 """Figures of a search as PNG files: its history, each knob against the value, adaptation step by step."""
 
 import json
-import statistics
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaloom.dashboards import queries
-from metaloom.dashboards.canvas import canvas, name_axes, save_figure
+from metaloom.dashboards.canvas import canvas, name_axes, panel, png
 from metaloom.workers.durable import write_text
 from metaloom.workers.records import names as records
+from metaloom.workers.records.results import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from metaloom.dashboards.knowledge_figures import Picture
 
 COLOURS = {
     records.FINISHED: "tab:blue",
@@ -29,17 +27,11 @@ EPISODES_OF_A_CURVE = 2000  # the newest; more change the curve by less than the
 KNOBS_A_FIGURE = 12
 
 
-@dataclass(frozen=True)
-class DrawnFigures:
-    """The folders of the figures that were drawn.
-
-    Attributes:
-        folder: Holds the figures of the search.
-        trials: Trial number to the folder of its own figures.
-    """
+class DrawnFigures(NamedTuple):
+    """The folder of a search's figures, and of each drawn trial's."""
 
     folder: Path
-    trials: Mapping[int, Path] = field(default_factory=dict)
+    trials: Mapping[int, Path]
 
 
 def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures:
@@ -47,11 +39,7 @@ def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures
     deadline = time.monotonic() + spare_s
     summary = queries.search_summary(store, name)
     folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    save_figure(history_figure(summary), folder / "history.png")
-    knobs = knob_figure(summary)
-    if knobs is not None:
-        save_figure(knobs, folder / "knobs.png")
+    _save(folder, {"history": history_figure(summary), "knobs": knob_figure(summary)})
     best = summary["best"]
     drawn = {} if best is None else {best["id"]: draw_trial(store, name, best["id"])}
     for trial in summary["trials"]:
@@ -72,44 +60,41 @@ def draw_trial(store: Path, name: str, trial: int, *, step: int | None = None) -
     directory = queries.trial_folder(store, name, trial)
     if not directory.is_dir():
         return None
-    figures: dict[str, Figure] = {}
-    learned: list[Picture] = []
-    curve = adaptation_figure(store, name, trial, step=step)
-    if curve is not None:
-        figures["adaptation"] = curve
-    if (directory / records.TASK_FILE).is_file():  # written by the trial's first step
-        learned = pictures(read_knowledge(directory))
-        figures |= {picture.name: picture.figure for picture in learned}
-    if not figures:
+    begun = (directory / records.TASK_FILE).is_file()  # written by the trial's first step
+    learned = pictures(read_knowledge(directory)) if begun else []
+    figures = {"adaptation": adaptation_figure(store, name, trial, step=step)}
+    figures |= {picture.name: picture.figure for picture in learned}
+    if not any(figures.values()):
         return None
     folder = directory / records.FIGURES_FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for file, figure in figures.items():
-        save_figure(figure, folder / f"{file}.png")
+    _save(folder, figures)
     captions = [{"name": picture.name, "caption": picture.caption} for picture in learned]
     write_text(folder / records.LEARNED_FILE, json.dumps(captions, indent=1))
     return folder
 
 
+def _save(folder: Path, figures: "Mapping[str, Figure | None]") -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, figure in figures.items():
+        if figure is not None:
+            (folder / f"{name}.png").write_bytes(png(figure))
+
+
 def history_figure(summary: Mapping[str, Any]) -> "Figure":
     """Draw each trial's value with its 95% interval, by number, and the best so far."""
     aim = summary["objectives"][0]
-    figure = canvas(8.0, 4.5)
-    axes = figure.add_subplot()
-    for state, colour in COLOURS.items():
-        trials = [row for row in summary["trials"] if row["state"] == state and row["value"] is not None]
-        if trials:
-            axes.errorbar(
-                [row["id"] for row in trials],
-                [row["value"] for row in trials],
-                yerr=_error_bars(trials),
-                fmt="o",
-                color=colour,
-                label=state,
-                capsize=2,
-            )
+    figure, axes = panel(8.0, 4.5)
+    valued = {
+        state: [row for row in summary["trials"] if row["state"] == state and row["value"] is not None]
+        for state in COLOURS
+    }
+    for state, rows in valued.items():
+        if rows:
+            numbers, values = [row["id"] for row in rows], [row["value"] for row in rows]
+            bars = _error_bars(rows)
+            axes.errorbar(numbers, values, yerr=bars, fmt="o", color=COLOURS[state], label=state, capsize=2)
     better = max if aim["direction"] == "maximize" else min
-    finished = [row for row in summary["trials"] if row["state"] == records.FINISHED and row["value"] is not None]
+    finished = valued[records.FINISHED]
     steps: list[float] = []
     for row in finished:
         steps.append(better([*steps[-1:], row["value"]]))
@@ -135,12 +120,8 @@ def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
         having = [row for row in trials if knob in row["knobs"]]
         values = [row["knobs"][knob] for row in having]
         numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        axes.scatter(
-            values if numeric else [str(value) for value in values],
-            [row["value"] for row in having],
-            c=[COLOURS[row["state"]] for row in having],
-            s=18,
-        )
+        across = values if numeric else [str(value) for value in values]
+        axes.scatter(across, [row["value"] for row in having], c=[COLOURS[row["state"]] for row in having], s=18)
         if numeric and min(values) > 0 and max(values) / min(values) > 30:
             axes.set_xscale("log")
         name_axes(axes, "", knob, summary["objectives"][0]["metric"])
@@ -152,8 +133,7 @@ def adaptation_figure(store: Path, name: str, trial: int, *, step: int | None = 
     curve = adaptation_curve(store, name, trial, step=step)
     if not curve["mean"]:
         return None
-    figure = canvas(6.0, 4.0)
-    axes = figure.add_subplot()
+    figure, axes = panel(6.0, 4.0)
     steps = list(range(len(curve["mean"])))
     axes.plot(steps, curve["mean"], marker="o")
     axes.fill_between(steps, curve["low"], curve["high"], alpha=0.25)
@@ -178,27 +158,18 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     newest = max(row["step"] for row in rows)
     rows = [row for row in rows if row["step"] == newest][-EPISODES_OF_A_CURVE:]
     metric, column = ("accuracy", "accuracies") if rows[0]["accuracies"] else ("loss", "losses")
-    curve: dict[str, Any] = {"metric": metric, "phase": phase, "episodes": len(rows)}
-    bounds = [_bounds(list(scores)) for scores in zip(*(row[column] for row in rows), strict=False)]
-    for position, bound in enumerate(("mean", "low", "high")):
-        curve[bound] = [values[position] for values in bounds]
-    return curve
-
-
-def _bounds(scores: Sequence[float | None]) -> tuple[float, float, float]:
-    values = [score for score in scores if score is not None]
-    if not values:
-        return float("nan"), float("nan"), float("nan")
-    mean = statistics.fmean(values)
-    half = records.Z_95 * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return mean, mean - half, mean + half
+    steps = zip(*(row[column] for row in rows), strict=False)
+    measured = [[score for score in scores if score is not None] for scores in steps]
+    intervals = [mean_interval(scores) if scores else (math.nan,) * 3 for scores in measured]
+    means, lows, highs = (list(bound) for bound in zip(*intervals, strict=True))
+    return {"metric": metric, "phase": phase, "episodes": len(rows), "mean": means, "low": lows, "high": highs}
 
 
 def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Return the lengths of each interval below and above its value: [2, rows]."""
-    bars: list[list[float]] = [[], []]
-    for row in rows:
-        low, high = row["interval"] or (None, None)
-        bars[0].append(0.0 if low is None else max(0.0, row["value"] - low))
-        bars[1].append(0.0 if high is None else max(0.0, high - row["value"]))
-    return bars
+    lows, highs = zip(*(row["interval"] or (None, None) for row in rows), strict=True)
+    values = [row["value"] for row in rows]
+    return [
+        [0.0 if low is None else max(0.0, value - low) for value, low in zip(values, lows, strict=True)],
+        [0.0 if high is None else max(0.0, high - value) for value, high in zip(values, highs, strict=True)],
+    ]

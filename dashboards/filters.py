@@ -10,6 +10,9 @@ refused with its place. No part of the text runs as code.
 import ast
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from metaloom.learners.errors import BadInput, unknown
@@ -25,6 +28,7 @@ COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+JOIN: dict[type[ast.boolop], Callable[[Any, Any], Any]] = {ast.And: operator.and_, ast.Or: operator.or_}
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -39,7 +43,7 @@ class FilterError(BadInput):
 
 
 def parse_filter(text: str, columns: Sequence[str]) -> "pc.Expression":
-    """Turn ``text`` into a pyarrow expression over ``columns``; raises FilterError at what is no comparison of them."""
+    """Turn ``text`` into a pyarrow expression over ``columns``; raises FilterError for any other syntax."""
     return _FilterReader(text, columns).condition(_tree(text))
 
 
@@ -61,19 +65,17 @@ def _tree(text: str) -> ast.expr:
         raise FilterError(f"--where: cannot read {text!r}: {error}. Example: accuracy_after > 0.9") from error
 
 
+@dataclass(frozen=True)
 class _FilterReader:
     """Walks the syntax tree. Conditions are true or false; values are columns and constants."""
 
-    def __init__(self, text: str, columns: Sequence[str]) -> None:
-        self.text = text
-        self.columns = columns
+    text: str
+    columns: Sequence[str]
 
     def condition(self, node: ast.expr) -> "pc.Expression":
         match node:
-            case ast.BoolOp(op=ast.And(), values=parts):
-                return self._joined(parts, operator.and_)
-            case ast.BoolOp(op=ast.Or(), values=parts):
-                return self._joined(parts, operator.or_)
+            case ast.BoolOp(op=join, values=parts):
+                return reduce(JOIN[type(join)], map(self.condition, parts))
             case ast.UnaryOp(op=ast.Not(), operand=part):
                 return ~self.condition(part)
             case ast.Compare():
@@ -82,22 +84,12 @@ class _FilterReader:
                 return self._column(node)  # a column that is itself true or false
         raise self._refused(node, "is neither a comparison nor joined by and, or, not")
 
-    def _joined(self, parts: list[ast.expr], join: Callable[[Any, Any], Any]) -> "pc.Expression":
-        joined = self.condition(parts[0])
-        for part in parts[1:]:
-            joined = join(joined, self.condition(part))
-        return joined
-
     def _comparison(self, node: ast.Compare) -> "pc.Expression":
         """Read ``a < b < c`` as Python does: every neighbouring pair must hold."""
-        joined = None
-        sides = [node.left, *node.comparators]
-        for left, sign, right in zip(sides, node.ops, sides[1:], strict=False):
-            pair = self._pair(left, sign, right)
-            joined = pair if joined is None else joined & pair
-        return joined
+        sides = pairwise([node.left, *node.comparators])
+        return reduce(operator.and_, (self._pair(*pair, sign) for pair, sign in zip(sides, node.ops, strict=True)))
 
-    def _pair(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> "pc.Expression":
+    def _pair(self, left: ast.expr, right: ast.expr, sign: ast.cmpop) -> "pc.Expression":
         if isinstance(sign, ast.In | ast.NotIn):
             inside = self.value(left).isin(self._options(right))
             return inside if isinstance(sign, ast.In) else ~inside

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/json.md from the typed rows: ``python -m metaloom.dashboards.json_page docs/json.md``.
+"""Writes the tables of docs/json.md from the typed documents: ``python -m metaloom.dashboards.json_page docs/json.md``.
 
 A table stands between ``<!-- keys: SearchRow -->`` and ``<!-- end -->``; the rest is written by hand.
 """
@@ -6,47 +6,43 @@ A table stands between ``<!-- keys: SearchRow -->`` and ``<!-- end -->``; the re
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from metaloom.dashboards.rows import ListedSearch, SearchRow
+from metaloom.dashboards import rows
 from metaloom.workers.records.episode import COLUMNS
+from metaloom.workers.records.results import EvaluationSummary
 
 BLOCK = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", flags=re.S)
-ROWS = {"SearchRow": (SearchRow, ""), "ListedSearch": (ListedSearch, "searches[].")}
+ROWS = {row.__name__: row for row in (rows.SearchRow, EvaluationSummary, rows.PredictionsRow, rows.CheckRow)}
+SUFFIXES = {tuple: "[]", Mapping: ".*"}  # of a path, for each item of a list and each value of a mapping
 
 
-@dataclass(frozen=True)
-class Key:
-    """One key of a document, such as ``trials[].id``; ``.*`` stands for keys that are documented elsewhere."""
+def keys(row: type[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and documentation of the keys of a row's document, including nested rows.
 
-    path: str
-    doc: str
-
-
-def keys(row: type[Any], prefix: str = "") -> Iterator[Key]:
-    """Yield the keys of a row's document, including nested rows."""
-    hints = get_type_hints(row, include_extras=True)
-    for field in fields(row):
-        kind, doc = _documented(hints[field.name])
-        item, path = _item(kind), f"{prefix}{field.name}"
+    A path is such as ``trials[].id``; ``.*`` stands for keys that depend on the experiment or are documented elsewhere.
+    """
+    for name, hint in get_type_hints(row, include_extras=True).items():
+        kind, doc = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, "")
+        item, suffix = _item(kind)
         if doc:
-            yield Key(f"{path}.*" if is_dataclass(item) or get_origin(item) is Mapping else path, doc)
+            yield f"{prefix}{name}{'.*' if suffix == '.*' or is_dataclass(item) else ''}", doc
         elif isinstance(item, type) and is_dataclass(item):
-            yield from keys(item, f"{path}[]." if _is_many(kind) else f"{path}.")
+            yield from keys(item, f"{prefix}{name}{suffix}.")
         else:
-            raise TypeError(f"{row.__name__}.{field.name} has no documentation")
+            raise TypeError(f"{row.__name__}.{name} has no documentation")
 
 
 def table(name: str) -> str:
-    """Return the table of a row's keys; the keys of episodes are the columns of the Parquet parts."""
-    if name == "episodes":
-        listed = [Key(f"rows[].{column.name}", column.doc) for column in COLUMNS]
+    """Return the table of a document's keys."""
+    if name == "episodes":  # the columns of the Parquet parts
+        listed = [(f"rows[].{column.name}", column.doc) for column in COLUMNS]
     else:
-        listed = list(keys(*ROWS[name]))
-    return "\n".join(["| key | value |", "|---|---|", *(f"| `{key.path}` | {key.doc} |" for key in listed), ""])
+        listed = list(keys(rows.ListedSearch, "searches[].") if name == "ListedSearch" else keys(ROWS[name]))
+    return "\n".join(["| key | value |", "|---|---|", *(f"| `{path}` | {doc} |" for path, doc in listed), ""])
 
 
 def regenerated(page: str) -> str:
@@ -54,27 +50,12 @@ def regenerated(page: str) -> str:
     return BLOCK.sub(lambda block: f"{block[1]}{table(block[2])}{block[3]}", page)
 
 
-def _documented(hint: Any) -> tuple[Any, str]:
-    if get_origin(hint) is Annotated:
-        kind, doc = get_args(hint)
-        return kind, str(doc)
-    return hint, ""
-
-
-def _item(kind: Any) -> Any:
-    """Return the type of a field, or of its items, without None."""
-    kind = _without_none(kind)
-    return get_args(kind)[0] if get_origin(kind) is tuple else kind
-
-
-def _is_many(kind: Any) -> bool:
-    return get_origin(_without_none(kind)) is tuple
-
-
-def _without_none(kind: Any) -> Any:
+def _item(kind: Any) -> tuple[Any, str]:
+    """Return the type of a field without None, or of its items or values, and the suffix of their path."""
     if isinstance(kind, UnionType):
         (kind,) = (member for member in get_args(kind) if member is not type(None))
-    return kind
+    suffix = SUFFIXES.get(get_origin(kind) or kind, "")
+    return get_args(kind)[1 if suffix == ".*" else 0] if suffix else kind, suffix
 
 
 if __name__ == "__main__":

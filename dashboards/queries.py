@@ -5,29 +5,21 @@ and MLflow.
 """
 
 import json
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
+from metaloom.dashboards import rows
 from metaloom.dashboards.filters import parse_conditions, parse_filter
-from metaloom.dashboards.liveness import is_alive
-from metaloom.dashboards.rows import (
-    BaselineRow,
-    BestTestRow,
-    ConstraintRow,
-    LearnedRow,
-    ListedSearch,
-    ObjectiveRow,
-    SearchRow,
-    TrialRow,
-    to_json,
-)
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.episode import EPISODE_COLUMNS
 from metaloom.workers.records.journal import RecordsError, read_events, read_mark
-from metaloom.workers.records.paths import SEARCH_NAME, parts_of, search_names, trial_directories, trial_directory
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report
 
@@ -41,12 +33,9 @@ class QueryError(BadInput):
 
 @dataclass(frozen=True)
 class EpisodeRows:
-    """The result of a query for episodes.
+    """At most ``limit`` rows, by trial and in the order of the episodes, and the total number of matching rows.
 
-    Attributes:
-        rows: At most ``limit`` rows, by trial and in the order of the episodes.
-        total: The number of matching rows.
-        empty: If there are none: the condition's columns that are null in every row that its other parts keep.
+    If there are none, ``empty`` are the condition's columns that are null in every row that its other parts keep.
     """
 
     rows: list[dict[str, Any]]
@@ -57,17 +46,16 @@ class EpisodeRows:
 def search_folder(store: Path, name: str) -> Path:
     """Return the folder of search ``name``; raises QueryError if ``store`` has no such search."""
     folder = store / records.SEARCHES_FOLDER / name
-    if not SEARCH_NAME.fullmatch(name) or not (folder / records.JOURNAL_FILE).is_file():
-        names = search_names(store)
-        if not names:
-            raise QueryError(f"no search is named '{name}': the store {store} has none yet")
-        raise QueryError(f"{unknown('search', name, names)} in the store {store}")
+    if not records.SEARCH_NAME.fullmatch(name) or not (folder / records.JOURNAL_FILE).is_file():
+        if names := records.search_names(store):
+            raise QueryError(f"{unknown('search', name, names)} in the store {store}")
+        raise QueryError(f"no search is named '{name}': the store {store} has none yet")
     return folder
 
 
 def trial_folder(store: Path, name: str, trial: int) -> Path:
     """Return the folder of a trial, which may not exist yet."""
-    return trial_directory(search_folder(store, name), trial)
+    return records.trial_directory(search_folder(store, name), trial)
 
 
 def takes_images(store: Path, name: str, trial: int) -> bool:
@@ -87,20 +75,30 @@ def search_record(store: Path, name: str) -> SearchRecord:
     return search
 
 
+def is_alive(process: Mapping[str, Any]) -> bool:
+    """Return whether the driver of ``search_started`` still runs; a driver on another host counts as alive."""
+    if process.get("host") not in (None, socket.gethostname()):
+        return True
+    pid = process.get("pid")
+    try:
+        driver = psutil.Process(int(pid or 0))
+        # A process that began after the event has reused the number; a zombie has ended.
+        reused = driver.create_time() > float(process["time"]) + 1.0
+        return pid is not None and not reused and driver.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def is_drawn(store: Path, name: str, trial: int) -> bool:
     """Return whether the figures and captions of what a trial has learned exist."""
     return _learned_file(store, name, trial).is_file()
 
 
-def learned(store: Path, name: str, trial: int) -> tuple[LearnedRow, ...]:
+def learned(store: Path, name: str, trial: int) -> tuple[rows.LearnedRow, ...]:
     """Return what a trial has learned; empty before it is drawn."""
-    if not is_drawn(store, name, trial):
-        return ()
     file = _learned_file(store, name, trial)
-    return tuple(
-        LearnedRow(**learned, figure=str(file.with_name(f"{learned['name']}.png")))
-        for learned in json.loads(file.read_text())
-    )
+    drawn = json.loads(file.read_text()) if file.is_file() else []
+    return tuple(rows.LearnedRow(**row, figure=str(file.with_name(f"{row['name']}.png"))) for row in drawn)
 
 
 def _learned_file(store: Path, name: str, trial: int) -> Path:
@@ -109,18 +107,18 @@ def _learned_file(store: Path, name: str, trial: int) -> Path:
 
 def list_searches(store: Path) -> list[dict[str, Any]]:
     """Return the searches of ``store``, newest first: the list of ``metaloom runs --json``."""
-    rows = [_listed(name, search_record(store, name)) for name in search_names(store)]
-    return [to_json(row) for row in sorted(rows, key=lambda row: -(row.created or 0.0))]
+    searches = [_listed(name, search_record(store, name)) for name in records.search_names(store)]
+    return [rows.to_json(row) for row in sorted(searches, key=lambda row: -(row.created or 0.0))]
 
 
-def _listed(name: str, search: SearchRecord) -> ListedSearch:
-    best, aims = ranking.best(search), _objectives(search)
-    return ListedSearch(
+def _listed(name: str, search: SearchRecord) -> rows.ListedSearch:
+    best = ranking.best(search)
+    return rows.ListedSearch(
         name=name,
         state=search.state,
         trials={state: len(search.in_state(state)) for state in records.TRIAL_STATES},
         asked=search.settings.trials if search.settings else None,
-        objectives=aims,
+        objectives=_objectives(search),
         best=None if best is None else best.number,
         value=None if best is None else ranking.value(search, best),
         created=search.created_at,
@@ -130,20 +128,13 @@ def _listed(name: str, search: SearchRecord) -> ListedSearch:
 
 def search_summary(store: Path, name: str) -> dict[str, Any]:
     """Return everything about search ``name``: the document of ``metaloom show --json``."""
-    return dict(to_json(search_row(store, name)))
-
-
-def search_row(store: Path, name: str) -> SearchRow:
-    """Return everything about search ``name``."""
     search = search_record(store, name)
     tracked = read_mark(search_folder(store, name) / records.JOURNAL_FILE, records.MLFLOW_MARK)
     runs, aims, best = tracked.get("runs", {}), _objectives(search), ranking.best(search)
-    trials = {
-        number: _trial_row(search, trial, runs.get(str(number))) for number, trial in sorted(search.trials.items())
-    }
+    trials = {number: _trial_row(search, one, runs.get(str(number))) for number, one in sorted(search.trials.items())}
     constraints = search.settings.to_document()["constraints"] if search.settings else []
     broken = {trial.number: ranking.violation(search, trial) for trial in search.trials.values() if trial.last}
-    return SearchRow(
+    row = rows.SearchRow(
         name=name,
         state=search.state,
         tracking_uri=tracked.get("tracking_uri"),
@@ -153,24 +144,25 @@ def search_row(store: Path, name: str) -> SearchRow:
         asked=search.settings.trials if search.settings else None,
         objectives=aims,
         best=None if best is None else trials[best.number],
-        baselines=tuple(BaselineRow(**baseline) for baseline in search.baselines),
-        test=None if search.tested is None else BestTestRow(**search.tested),
+        baselines=tuple(rows.BaselineRow(**baseline) for baseline in search.baselines),
+        test=None if search.tested is None else rows.BestTestRow(**search.tested),
         learned=() if best is None else learned(store, name, best.number),
         trials=tuple(trials.values()),
-        constraints=tuple(ConstraintRow(**constraint) for constraint in constraints) or None,
+        constraints=tuple(rows.ConstraintRow(**constraint) for constraint in constraints) or None,
         infeasible={number: by for number, by in sorted(broken.items()) if by > 0} if constraints else None,
         pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
+    return dict(rows.to_json(row))
 
 
-def _objectives(search: SearchRecord) -> tuple[ObjectiveRow, ...]:
+def _objectives(search: SearchRecord) -> tuple[rows.ObjectiveRow, ...]:
     aims = search.settings.objectives if search.settings else ()
-    return tuple(ObjectiveRow(metric=aim.metric, direction=aim.direction) for aim in aims)
+    return tuple(rows.ObjectiveRow(metric=aim.metric, direction=aim.direction) for aim in aims)
 
 
-def _trial_row(search: SearchRecord, trial: TrialRecord, run: str | None) -> TrialRow:
+def _trial_row(search: SearchRecord, trial: TrialRecord, run: str | None) -> rows.TrialRow:
     last, metrics = trial.last, [aim.metric for aim in _objectives(search)]
-    return TrialRow(
+    return rows.TrialRow(
         id=trial.number,
         state=trial.state,
         value=ranking.value(search, trial),
@@ -193,8 +185,8 @@ def _hypergradient(report: Report | None) -> dict[str, Any] | None:
     """Return the estimator, its result's norm and its diagnostics; None before the first report."""
     if report is None or not report.hypergradient:
         return None
-    start = records.DIAGNOSTIC
-    values = {name.removeprefix(start): value for name, value in report.metrics.items() if name.startswith(start)}
+    start, metrics = records.DIAGNOSTIC, report.metrics.items()
+    values = {name.removeprefix(start): value for name, value in metrics if name.startswith(start)}
     return {"estimator": report.hypergradient, **values}
 
 
@@ -207,29 +199,34 @@ def episode_rows(
     where: str | None = None,
     limit: int | None = 20,
 ) -> EpisodeRows:
-    """Return episode rows of search ``name``, filtered.
+    """Return at most ``limit`` (None: all) episode rows of search ``name`` that meet ``where`` (see filters.py).
 
-    Args:
-        where: An expression over the columns, as in filters.py.
-        limit: The most rows to return; None for all.
-
-    Raises:
-        QueryError: An unknown search, trial or phase.
-        FilterError: ``where`` cannot be read.
+    Raises QueryError for an unknown search, trial or phase, and FilterError if ``where`` cannot be read.
     """
     folder = search_folder(store, name)
     if phase is not None and phase not in records.PHASES:
         raise QueryError(unknown("phase", phase, records.PHASES))
     if limit is not None and limit < 0:
         raise QueryError(f"--limit must be at least 0, got {limit}")
-    trials = list(trial_directories(folder).values()) if trial is None else [_known_trial(folder, trial)]
-    parts = [part for directory in trials for part in parts_of(directory / records.EPISODES_FOLDER)]
-    condition = _condition(where, phase)  # before the parts, so that a typo is an error even without records
+    trials = records.trial_directories(folder)
+    if trial is not None and trial not in trials:
+        spans = f"{min(trials)} to {max(trials)}" if trials else "none yet"
+        raise QueryError(f"search '{folder.name}' has no records of trial {trial} (it has {spans})")
+    directories = trials.values() if trial is None else [trials[trial]]
+    parts = [part for directory in directories for part in records.parts_of(directory / records.EPISODES_FOLDER)]
+    condition = _in_phase(phase)
+    if where:  # parsed before the parts are read, so that a typo is an error even without records
+        condition &= parse_filter(where, EPISODE_COLUMNS)
     if not parts:
         return EpisodeRows([], 0)
-    dataset = _dataset(parts)
-    episodes = _scan(dataset, condition, limit)
+    episodes, dataset = _scan(parts, condition, limit)
     return episodes if episodes.total or not where else replace(episodes, empty=_empty_columns(dataset, where, phase))
+
+
+def _in_phase(phase: str | None) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.scalar(True) if phase is None else pc.field("phase") == phase
 
 
 def _empty_columns(dataset: "ds.Dataset", where: str, phase: str | None) -> tuple[str, ...]:
@@ -239,51 +236,28 @@ def _empty_columns(dataset: "ds.Dataset", where: str, phase: str | None) -> tupl
     conditions = parse_conditions(where, EPISODE_COLUMNS)
     empty = []
     for column in sorted({name for _, named in conditions for name in named}):
-        rows = pc.scalar(True) if phase is None else pc.field("phase") == phase
+        kept = _in_phase(phase)
         for condition, named in conditions:
             if column not in named:
-                rows &= condition
+                kept &= condition
         is_set = ~pc.field(column).is_null(nan_is_null=True)
-        if dataset.count_rows(filter=rows) and not dataset.count_rows(filter=rows & is_set):
+        if dataset.count_rows(filter=kept) and not dataset.count_rows(filter=kept & is_set):
             empty.append(column)
     return tuple(empty)
 
 
-def _condition(where: str | None, phase: str | None) -> Any:
-    """Join ``where`` and ``phase`` into one pyarrow expression; None if neither is given."""
-    import pyarrow.compute as pc
-
-    asked = parse_filter(where, EPISODE_COLUMNS) if where else None
-    if phase is None:
-        return asked
-    in_phase = pc.field("phase") == phase
-    return in_phase if asked is None else in_phase & asked
-
-
-def _known_trial(folder: Path, trial: int) -> Path:
-    trials = trial_directories(folder)
-    if trial not in trials:
-        spans = f"{min(trials)} to {max(trials)}" if trials else "none yet"
-        raise QueryError(f"search '{folder.name}' has no records of trial {trial} (it has {spans})")
-    return trials[trial]
-
-
-def _dataset(parts: list[Path]) -> "ds.Dataset":
+def _scan(parts: list[Path], condition: Any, limit: int | None) -> "tuple[EpisodeRows, ds.Dataset]":
+    """Read the rows that meet a condition; return them and the data set."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
     try:
-        return ds.dataset([str(part) for part in parts], format="parquet")
+        dataset = ds.dataset([str(part) for part in parts], format="parquet")
     except (pa.ArrowInvalid, OSError) as error:
         raise RecordsError(f"episode records cannot be read: {error}") from error
-
-
-def _scan(dataset: "ds.Dataset", condition: Any, limit: int | None) -> EpisodeRows:
-    import pyarrow as pa
-
     try:
         total = dataset.count_rows(filter=condition)
         table = dataset.to_table(filter=condition) if limit is None else dataset.head(limit, filter=condition)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise QueryError(f"--where compares values of different kinds: {error}") from error
-    return EpisodeRows(to_json(table.to_pylist()), total)
+    return EpisodeRows(rows.to_json(table.to_pylist()), total), dataset

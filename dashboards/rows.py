@@ -1,13 +1,15 @@
-"""The typed rows of searches: the documents of ``show --json`` and ``runs --json``, and their pages.
+"""The typed documents that commands print with ``--json``, and the rows of pages.
 
 Each field's annotation documents it; ``json_page.py`` writes docs/json.md from these. A field with a default is left
-out of the document if it is None.
+out of the document if it is None. Evaluations and checks of one knob are in ``workers/records/results.py``.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any
+
+from metaloom.workers.records.results import EstimatorCheck, KnobCheck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +36,8 @@ class TrialRow:
     id: Annotated[int, "the trial's number"]
     state: Annotated[str, "`finished`, `stopped`, `failed`, `running` or `waiting`"]
     value: Annotated[float | None, "the first objective, by the last report; null before the first"]
-    interval: Annotated[
-        tuple[float, float] | None,
-        "[low, high], the value's 95% interval over the validation episodes; null if the objective is not of episodes",
-    ]
-    episodes: Annotated[int, "the number of these validation episodes"]
+    interval: Annotated[tuple[float, float] | None, "[low, high], 95%, of the value; null if it is not of episodes"]
+    episodes: Annotated[int, "the number of validation episodes that the interval is of"]
     knobs: Annotated[Mapping[str, Any], "the name and value of each searched knob of this trial"]
     steps: Annotated[int, "outer steps done"]
     seconds: Annotated[float, "the time of these steps"]
@@ -51,14 +50,8 @@ class TrialRow:
     ]
     run_id: Annotated[str | None, "of its MLflow run"]
     error: Annotated[str | None, "why it failed, or null"]
-    notes: Annotated[
-        tuple[str, ...],
-        "remarks, such as why the trial was stopped, or that it kept the meta-knowledge of an earlier step",
-    ]
-    warnings: Annotated[
-        tuple[str, ...],
-        "problems that were repaired, such as a damaged checkpoint, with the step from which the trial went on",
-    ]
+    notes: Annotated[tuple[str, ...], "remarks, such as why it was stopped, or that it kept earlier meta-knowledge"]
+    warnings: Annotated[tuple[str, ...], "problems that were repaired, such as a damaged checkpoint"]
     values: Annotated[Mapping[str, float | None] | None, "only with several objectives: each by its name"] = None
 
 
@@ -78,8 +71,7 @@ class BaselineRow:
     evaluation: Annotated[Mapping[str, Any], "its test on the same episodes, as `evaluate` prints it"]
     best_better_by: Annotated[
         Mapping[str, Any] | None,
-        "`mean`, `interval` and `episodes` of the difference, above 0 where the best trial is better; null "
-        "where the episodes are not the same",
+        "`mean`, `interval` and `episodes` of the best trial's advantage; null where the episodes are not the same",
     ]
 
 
@@ -97,10 +89,7 @@ class SearchRow:
     """Everything about one search: the document of ``metaloom show --json``."""
 
     name: Annotated[str, "of the search"]
-    state: Annotated[
-        str,
-        "`waiting` (not begun), `running`, `finished`, `failed`, or `interrupted` (stopped or killed: resume it)",
-    ]
+    state: Annotated[str, "`waiting` (not begun), `running`, `finished`, `failed`, or `interrupted` (resume it)"]
     tracking_uri: Annotated[str | None, "the address of the search's MLflow; null before MLflow has it"]
     experiment_id: Annotated[str | None, "of the experiment in MLflow, likewise"]
     parent_run_id: Annotated[str | None, "of the search's run in MLflow, likewise"]
@@ -118,13 +107,9 @@ class SearchRow:
     trials: tuple[TrialRow, ...]
     constraints: tuple[ConstraintRow, ...] | None = None
     infeasible: Annotated[
-        Mapping[int, float] | None,
-        "only with constraints: the number of each trial that breaks them, to the sum of its violations",
+        Mapping[int, float] | None, "only with constraints: each trial that breaks them, to the sum of its violations"
     ] = None
-    pareto: Annotated[
-        tuple[int, ...] | None,
-        "only with several objectives: the numbers of the trials that no other trial dominates",
-    ] = None
+    pareto: Annotated[tuple[int, ...] | None, "only with several objectives: the trials that no other dominates"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +125,62 @@ class ListedSearch:
     value: Annotated[float | None, "its first objective, or null"]
     created: Annotated[float | None, "seconds since 1970, of the first record"]
     updated: Annotated[float | None, "seconds since 1970, of the last record"]
+
+
+@dataclass(frozen=True)
+class KnobRow(KnobCheck):
+    """The check of one learned knob of a member."""
+
+    estimator: Annotated[str, "the estimator that was checked"] = ""
+    exact: Annotated[bool, "whether that estimator leaves nothing out"] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberRow:
+    """The check of one member of the experiment's choices."""
+
+    chosen: Annotated[Mapping[str, Any], "of each member of each choice: the choices that differ from the defaults"]
+    knobs: Annotated[Mapping[str, float], "as above, knobs by their plain names"]
+    estimator: Annotated[str, "as above"]
+    reason: Annotated[str, "as above"]
+    diagnostics: Annotated[Mapping[str, float], "the estimator's diagnostics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRow:
+    """The check of an experiment's hypergradients: the document of ``metaloom check --json``.
+
+    With searched methods a knob is named as in ``learner[maml].initialization``; if a choice in it differs from its
+    default, the name ends as in ``where learner.architecture is conv4``.
+    """
+
+    name: Annotated[str, "of the experiment"]
+    estimator: Annotated[str, "the default's estimator"]
+    reason: Annotated[str, "why `auto` chose it, or empty"]
+    knobs: Annotated[Mapping[str, float], "each learned knob's name, and the relative error of its hypergradient"]
+    details: Mapping[str, KnobRow]
+    members: tuple[MemberRow, ...]
+    estimators: Mapping[str, EstimatorCheck]
+    flagged: Annotated[str | None, "why the estimator reports an unreliable result (exit code 2), or null"]
+    verdict: Annotated[str, "the result in one or more sentences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRow:
+    """The prediction for one query."""
+
+    query: Annotated[str, "the image's file, or the table's row"]
+    prediction: Annotated[Any, "the class, or the number"]
+    probabilities: Annotated[Mapping[str, float] | None, "only in classification: of each class"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionsRow:
+    """The predictions on a new task: the document of ``metaloom adapt --json``."""
+
+    predictions: tuple[PredictionRow, ...]
+    accuracy: Annotated[float | None, "only in classification, where the queries have labels"] = None
+    loss: Annotated[float | None, "only in regression, where the queries have targets: the mean squared error"] = None
 
 
 def to_json(row: Any) -> Any:

@@ -22,7 +22,7 @@ from metaloom.orchestrator.scheduling.population import take_over
 from metaloom.search_spaces.resolve import Resolved
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
-from metaloom.workers.records.paths import trial_directory
+from metaloom.workers.records.names import trial_directory
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report, TrialConfig
 

@@ -1,12 +1,12 @@
 """``metaloom check``: validate an experiment, and compare each learned knob's hypergradient."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from metaloom.dashboards import rows
 from metaloom.learners import build_learner
 from metaloom.learners.base import Learner
 from metaloom.orchestrator.messages import trial_config
@@ -17,9 +17,10 @@ from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value
 from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
 from metaloom.workers.assembly import assemble
+from metaloom.workers.bundle_reading import bundle_start
 from metaloom.workers.checking import EXACT, Check, check_hypergradient
-from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.records.names import CACHE_FOLDER
+from metaloom.workers.records.results import EstimatorCheck
 
 LEARNER = "learner"
 
@@ -36,15 +37,7 @@ def check_experiment(
         trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
     Returns:
-        ``name``, ``estimator`` (of the default) and ``reason`` (why ``auto`` chose it), ``knobs`` (name to relative
-        error, None where the objective does not move with the knob), ``details`` (name to ``relative_error``,
-        ``norm``, ``numbers``, ``estimator``, ``exact`` and what it leaves out: ``approximation``), ``members`` (what
-        was ``chosen``, its ``estimator`` and ``reason``, ``knobs`` by their plain names, and the estimator's
-        ``diagnostics``), ``estimators`` (at the default, every kind to its ``errors`` by knob, ``seconds``,
-        ``peak_bytes``, ``refused`` and ``diagnostics``, None for what is not finite), ``flagged`` (why the
-        default's estimator does not stand by what it would give, or None), and a ``verdict`` in words.
-        Where methods are searched a knob is called as in ``learner[maml].initialization``; where a choice in it is not
-        at its default the name ends as in ``where learner.architecture is conv4``.
+        The document of ``metaloom check --json``, which ``CheckRow`` documents.
 
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
@@ -53,31 +46,37 @@ def check_experiment(
     store = Path(store)
     with Store(store).taken_back():
         rehearse(loaded, cache=store / CACHE_FOLDER, trust_code=trust_code)
-    details: dict[str, dict[str, Any]] = {}
-    checks: list[dict[str, Any]] = []
-    estimators: dict[str, dict[str, Any]] = {}
+    details: dict[str, rows.KnobRow] = {}
+    checks: list[rows.MemberRow] = []
+    estimators: dict[str, EstimatorCheck] = {}
     flagged = ""
     for number, (chosen, resolved) in enumerate(_distinct(loaded)):
         checked = _check(loaded, resolved, store, compare=number == 0)
-        estimators |= {kind: _finite(asdict(comparison)) for kind, comparison in checked.estimators.items()}
-        used = {"estimator": checked.estimator, "exact": checked.exact}
-        for knob, detail in checked.knobs.items():
-            details[_name(knob, chosen, resolved)] = _finite(asdict(detail) | used)
-        errors = {knob: detail.relative_error for knob, detail in checked.knobs.items()}
-        chose = {"chosen": dict(chosen), "estimator": checked.estimator, "reason": checked.reason}
-        checks.append({**chose, "knobs": _finite(errors), "diagnostics": _finite(checked.diagnostics)})
+        estimators |= checked.estimators
+        for knob, comparison in checked.knobs.items():
+            used = rows.KnobRow(**vars(comparison), estimator=checked.estimator, exact=checked.exact)
+            details[_name(knob, chosen, resolved)] = used
+        member = rows.MemberRow(
+            chosen=chosen,
+            knobs={knob: comparison.relative_error for knob, comparison in checked.knobs.items()},
+            estimator=checked.estimator,
+            reason=checked.reason,
+            diagnostics=checked.diagnostics,
+        )
+        checks.append(member)
         flagged = flagged or checked.flagged
-    return {
-        "name": loaded.name,
-        "estimator": checks[0]["estimator"],
-        "reason": checks[0]["reason"],
-        "knobs": {name: detail["relative_error"] for name, detail in details.items()},
-        "details": details,
-        "members": checks,
-        "estimators": estimators,
-        "flagged": flagged or None,
-        "verdict": flagged or _verdict(details),
-    }
+    document = rows.CheckRow(
+        name=loaded.name,
+        estimator=checks[0].estimator,
+        reason=checks[0].reason,
+        knobs={name: detail.relative_error for name, detail in details.items()},
+        details=details,
+        members=tuple(checks),
+        estimators=estimators,
+        flagged=flagged or None,
+        verdict=flagged or _verdict(details),
+    )
+    return dict(rows.to_json(document))
 
 
 def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
@@ -110,17 +109,6 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
     return check_hypergradient(parts.learner, parts.source, seed=experiment.seed, build=build if compare else None)
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace numbers that are not finite, such as the error of a diverged estimate, by None."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return _finite(value)
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {name: finite(value) for name, value in values.items()}
-
-
 def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
     member = resolved.knobs.get(LEARNER)
     if member is not None and (knob == LEARNER or knob.startswith(f"{LEARNER}.")):
@@ -129,25 +117,25 @@ def _name(knob: str, chosen: Mapping[str, Value], resolved: Resolved) -> str:
     return f"{knob} where {others}" if others else knob
 
 
-def _verdict(details: Mapping[str, Mapping[str, Any]]) -> str:
+def _verdict(details: Mapping[str, rows.KnobRow]) -> str:
     """Return whether all hypergradients are exact, with one sentence for each reason why some are not."""
     if not details:
         return "No knob is learned: there is no hypergradient to compare."
     reasons: dict[str, list[str]] = {}
     for name, detail in details.items():
-        if detail["relative_error"] is None or detail["relative_error"] > EXACT:
+        if not detail.relative_error <= EXACT:
             reasons.setdefault(_reason(detail), []).append(name)
     if not reasons:
         return f"Every hypergradient is exact (relative error at most {EXACT:g})."
     return "\n".join(f"Not exact: {', '.join(names)}. {reason}" for reason, names in reasons.items())
 
 
-def _reason(detail: Mapping[str, Any]) -> str:
+def _reason(detail: rows.KnobRow) -> str:
     """Return the likely reason why a knob's hypergradient differs from central differences."""
-    if detail["approximation"]:
-        return f"By design: {detail['approximation']}."
-    estimator = f"The estimator '{detail['estimator']}'"
-    if not detail["exact"]:
+    if detail.approximation:
+        return f"By design: {detail.approximation}."
+    estimator = f"The estimator '{detail.estimator}'"
+    if not detail.exact:
         advice = "compare with --set outer.hypergradient=unroll"
         return f"{estimator} leaves terms out by design, or has not converged: {advice}"
     jump = "the objective may jump near the point of the check (ReLU, max-pooling)"

@@ -21,11 +21,10 @@ from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value, domains
 from metaloom.search_spaces.reading.nodes import Alternatives
 from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_name, defaults, resolve, searched_knobs
-from metaloom.workers.data import open_source, prepare
-from metaloom.workers.data.base import SourceSummary, TaskSource
+from metaloom.workers.bundle_reading import bundle_start
+from metaloom.workers.data import Source, open_source
+from metaloom.workers.device import LiveBytes
 from metaloom.workers.failures import memory_refused
-from metaloom.workers.live_bytes import LiveBytes
-from metaloom.workers.pretrained import bundle_start
 from metaloom.workers.seeds import derive_generator
 
 FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
@@ -53,7 +52,7 @@ def rehearse(
         BadEnvironment: The cache cannot be written.
     """
     admit(experiment, trust_code)
-    opened: dict[str, tuple[TaskSource, SourceSummary]] = {}
+    opened: dict[str, Source] = {}
     notes: list[str] = []
     for chosen in [{}] if defaults_alone else members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
@@ -67,10 +66,10 @@ def rehearse(
         except BadInput as error:
             name = baseline_name(asked)
             raise SearchError(f"search.baselines: {name} does not go with this experiment: {error}") from error
-    of_tasks = [f"tasks: {note}" for _, summary in opened.values() for note in summary.notes]
+    of_tasks = [f"tasks: {note}" for source in opened.values() for note in source.notes]
     for note in dict.fromkeys([*of_tasks, *notes]):
         logger.warning("%s", note)
-    return {tasks: summary.digest for tasks, (_, summary) in opened.items() if summary.digest}
+    return {tasks: source.digest for tasks, source in opened.items() if source.digest}
 
 
 def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
@@ -85,26 +84,22 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
     """
     for section, digest in digests.items():
         tasks = json.loads(section)
-        if prepare(tasks, cache=cache).digest != digest:
+        if open_source(tasks, seed=0, cache=cache).digest != digest:
             data, advice = tasks.get("path") or tasks["source"], "Put them back, or begin a new search with --name"
             raise SearchError(f"the data of {data} have changed since search '{search}' was begun. {advice}")
 
 
-def _build(
-    resolved: Resolved, opened: dict[str, tuple[TaskSource, SourceSummary]], seed: int, cache: Path
-) -> tuple[str, ...]:
+def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path) -> tuple[str, ...]:
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in opened:
-        summary = prepare(resolved.tasks, cache=cache)
-        opened[key] = open_source(resolved.tasks, seed=seed, cache=cache), summary
+        opened[key] = open_source(resolved.tasks, seed=seed, cache=cache)
     OuterConfig.of(resolved.outer)
-    source, _ = opened[key]
     with memory_refused():
         learner = build_learner(
             learner=resolved.learner,
             inner=resolved.inner,
             outer=resolved.outer,
-            task=source.shape,
+            task=opened[key].shape,
             start=bundle_start(resolved.learner),
             trust_code=True,  # ``rehearse`` has looked at every class that the experiment names
         )

@@ -26,12 +26,11 @@ from metaloom.orchestrator.tracking.outbox import Backlog, Outboxes
 from metaloom.orchestrator.tracking.projection import start_projections
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name, resolve
-from metaloom.workers.pairing import paired_difference
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import TrialConfig
-from metaloom.workers.scoring import evaluate_trial
+from metaloom.workers.scoring import evaluate_trial, paired_difference
 
 DRAIN_S = 60.0  # for MLflow and Optuna's database; 'metaloom sync' sends the rest
 DRAIN_INTERRUPTED_S = 10.0  # a scheduler that sends SIGTERM sends SIGKILL half a minute later

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from metaloom.learners.errors import unknown
 from metaloom.orchestrator.errors import SearchError, StoreError
-from metaloom.workers.records.names import CACHE_FOLDER, JOURNAL_FILE, SEARCHES_FOLDER
-from metaloom.workers.records.paths import SEARCH_NAME, search_names
+from metaloom.workers.records.names import CACHE_FOLDER, JOURNAL_FILE, SEARCH_NAME, SEARCHES_FOLDER, search_names
 
 DEFAULT_STORE = Path("metaloom-store")
 STORE_VARIABLE = "METALOOM_STORE"  # the environment variable with --store's default

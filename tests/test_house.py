@@ -75,12 +75,6 @@ def test_nothing_unsafe_or_unfinished(what):
 ARCHAISMS = re.compile(
     r"\b(whoever|whosoever|anew|hitherto|thereof|therein|whilst|lest|for ever|as much again)\b", re.I
 )
-# Files that still hold one of these words; the list only shrinks.
-ARCHAIC = {
-    "workers/data/glyph_drawing.py",
-    "workers/records/episode_files.py",
-    "workers/scoring.py",
-}
 
 
 def test_the_prose_is_plain_english():
@@ -91,7 +85,7 @@ def test_the_prose_is_plain_english():
         for path in [*SOURCES, *pages, *presets]
         if (word := ARCHAISMS.search(path.read_text()))
     }
-    assert {path: word for path, word in archaic.items() if path not in ARCHAIC} == {}
+    assert archaic == {}
 
 
 def test_each_class_name_means_one_thing():

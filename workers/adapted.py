@@ -1,4 +1,4 @@
-"""From arrays that people have to the tensors a learner takes, and back."""
+"""Converts users' arrays to the tensors that a learner takes, and its answers back."""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,9 +19,7 @@ from metaloom.workers.errors import BundleError
 class AdaptedModel:
     """A model adapted to one task.
 
-    Attributes:
-        labels: The task's labels as they were given, in the order of ``probabilities``' columns; empty in
-            regression.
+    ``labels`` are as they were given, in the order of ``probabilities``' columns; empty in regression.
     """
 
     labels: NDArray[Any]
@@ -32,14 +30,10 @@ class AdaptedModel:
     _flat: bool = False
 
     def predict(self, query_x: Any) -> Any:
-        """Return the queries' labels [queries], as given in the support set, or targets.
+        """Return the queries' labels [queries], as given in the support set, or targets; raises BundleError.
 
-        Torch tensors come back if torch tensors went into ``adapt`` (labels that are no numbers always
-        come as numpy), else numpy arrays. Targets are [queries] where the support set's were flat,
-        else [queries, targets].
-
-        Raises:
-            BundleError: The queries have another shape, or are not finite.
+        The result is a torch tensor if ``adapt`` was given torch tensors (labels that are no numbers are always numpy),
+        otherwise a numpy array. Targets are [queries] if the support set's were flat, otherwise [queries, targets].
         """
         out = self._run(query_x)
         if self._task.task_kind.has_classes:
@@ -49,120 +43,84 @@ class AdaptedModel:
         return out if self._as_torch else out.cpu().numpy()
 
     def probabilities(self, query_x: Any) -> Any:
-        """Return the classes' probabilities [queries, ways], in the order of ``labels``.
-
-        Raises:
-            BundleError: The task is a regression, or the queries do not fit.
-        """
+        """Return the classes' probabilities [queries, ways], in the order of ``labels``; raises BundleError."""
         if not self._task.task_kind.has_classes:
             raise BundleError(f"probabilities: a {self._task.kind} task has none; use predict")
         out = self._run(query_x)
         return out if self._as_torch else out.cpu().numpy()
 
     def _run(self, query_x: Any) -> Tensor:
-        inputs = to_inputs(query_x, self._task, "query_x").to(self._device.torch, self._device.dtype)
+        inputs = _inputs(query_x, self._task, "query_x").to(self._device.torch, self._device.dtype)
         with self._device.precision():
             out = self._adapted.predict(inputs).detach()
         if not self._task.task_kind.has_classes or out.shape[1] == len(self.labels):
             return out
-        own = out[:, : len(self.labels)]  # classes of the head that this task does not have
+        own = out[:, : len(self.labels)]  # the head also has classes that this task does not have
         return own / own.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class GivenSupport:
-    """A support set as a learner takes it.
+    """A support set on the CPU, in the precision that it was given in.
 
-    Attributes:
-        support: On the CPU, in the precision that it was given in.
-        labels: The labels as they were given, in the order of their numbers; empty without classes.
-        flat: Whether targets were given flat.
+    ``labels`` are as they were given, in the order of their numbers; ``flat`` says whether targets were given flat.
     """
 
     support: Support
     labels: NDArray[Any]
     flat: bool = False
 
-    def placed(self, device: Device) -> Support:
-        """Return the support set on a device, in its precision."""
-        moved = {
-            name: one.to(device.torch, device.dtype if one.is_floating_point() else one.dtype)
-            for name, one in self.support.tensors().items()
-        }
-        return Support(**moved)
-
 
 def read_support(support_x: Any, support_y: Any, class_features: Any, unlabelled: Any, task: TaskShape) -> GivenSupport:
-    """Turn what people have into a support set; raises BundleError for what does not fit."""
+    """Convert users' arrays to a support set; raises BundleError for arrays that do not fit."""
     given = _labelled(support_x, support_y, class_features, task)
     if unlabelled is None:
         return given
-    return replace(given, support=replace(given.support, unlabelled=to_inputs(unlabelled, task, "unlabelled")))
+    return replace(given, support=replace(given.support, unlabelled=_inputs(unlabelled, task, "unlabelled")))
 
 
 def _labelled(support_x: Any, support_y: Any, class_features: Any, task: TaskShape) -> GivenSupport:
-    features = None if class_features is None else _features(class_features)
+    features = None if class_features is None else _real(class_features, "class_features", scale_bytes=False)
+    if features is not None and (features.ndim < 2 or not bool(torch.isfinite(features).all())):
+        raise BundleError(f"class_features: finite numbers [ways, features] are needed, got {tuple(features.shape)}")
     if support_x is None and support_y is None and features is not None:
         empty = Support(torch.zeros(0, *task.inputs), torch.zeros(0, dtype=torch.int64), features)
         return GivenSupport(empty, np.arange(len(features)))
     if support_x is None or support_y is None:
         raise BundleError("adapt: give support_x and support_y, or class_features alone")
-    inputs = to_inputs(support_x, task, "support_x")
+    inputs = _inputs(support_x, task, "support_x")
     if not task.task_kind.has_classes:
-        targets, flat = to_targets(support_y, len(inputs), task)
+        targets, flat = _targets(support_y, len(inputs), task)
         return GivenSupport(Support(inputs, targets, features), np.empty(0), flat)
-    labels, numbers = to_labels(support_y, len(inputs))
+    labels, numbers = _labels(support_y, len(inputs))
     if features is not None and len(features) != len(labels):
         raise BundleError(f"class_features: got {len(features)} rows for {len(labels)} classes; give one row each")
     return GivenSupport(Support(inputs, numbers, features), labels)
 
 
-def _features(given: Any) -> Tensor:
-    tensor = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given, "class_features"))
-    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float32)
-    if tensor.ndim < 2 or not bool(torch.isfinite(tensor).all()):
-        raise BundleError(f"class_features: finite numbers [ways, features] are needed, got {tuple(tensor.shape)}")
-    return tensor
+def _inputs(given: Any, task: TaskShape, name: str) -> Tensor:
+    """Return examples as a float tensor [n, *inputs]; raises BundleError for another size or values not finite.
 
-
-def to_inputs(given: Any, task: TaskShape, name: str) -> Tensor:
-    """Turn examples into a float tensor [n, *inputs].
-
-    8-bit images are scaled to [0, 1], and a table's features standardized, as the task sources' are.
-    Rows of the right size but another shape (flat pixels, images without their channel) are reshaped.
-
-    Raises:
-        BundleError: They are of another size, or not finite.
+    8-bit images are scaled to [0, 1], and a table's features standardized, as the task sources' are. Rows of the right
+    size but another shape (flat pixels, images without their channel) are reshaped.
     """
-    tensor = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given, name))
-    if tensor.dtype == torch.uint8:
-        tensor = tensor.to(torch.float32) / 255
-    if not tensor.is_floating_point():
-        tensor = tensor.to(torch.float32)
+    tensor = _real(given, name)
     rows = tensor.shape[0] if tensor.ndim else 0
     if not rows or tensor[0].numel() != math.prod(task.inputs):
         raise BundleError(
             f"{name}: got shape {tuple(tensor.shape)}; this learner takes [n, {', '.join(map(str, task.inputs))}]"
         )
-    if not bool(torch.isfinite(tensor).all()):
-        raise BundleError(f"{name}: holds a NaN or an infinity")
+    _check_finite(tensor, name)
     tensor = tensor.reshape(rows, *task.inputs)
     if not task.mean:
         return tensor
-    # in float64, as the table itself was standardized: the same bits come out
+    # in float64, as the table itself was standardized, so that the result has the same bits
     mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (task.mean, task.deviation))
     return ((tensor.double() - mean) / deviation).to(tensor.dtype)
 
 
-def to_labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:
-    """Number labels of any kind from 0, in sorted order.
-
-    Returns:
-        The labels [ways], and the number of each example's label [rows].
-
-    Raises:
-        BundleError: They are not one a row, or all the same.
-    """
+def _labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:
+    """Return the distinct labels [ways], sorted, and each example's index in them [rows]; raises BundleError."""
     array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     if array.shape != (rows,):
         raise BundleError(f"support_y: got shape {array.shape} for {rows} examples; give one label each")
@@ -172,26 +130,31 @@ def to_labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:
     return labels, torch.from_numpy(numbers.astype(np.int64))
 
 
-def to_targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
-    """Turn regression targets into [rows, targets], and say whether they were given flat.
-
-    Raises:
-        BundleError: They are of another shape, or not finite.
-    """
-    tensor = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given, "support_y"))
+def _targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
+    """Return regression targets [rows, targets], and whether they were given flat; raises BundleError."""
+    tensor = _real(given, "support_y", scale_bytes=False)
     flat = tensor.ndim == 1 and task.outputs == 1
     tensor = tensor[:, None] if flat else tensor
     if tuple(tensor.shape) != (rows, task.outputs):
         raise BundleError(f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]")
-    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float32)
-    if not bool(torch.isfinite(tensor).all()):
-        raise BundleError("support_y: holds a NaN or an infinity")
+    _check_finite(tensor, "support_y")
     return tensor, flat
 
 
-def _array(given: Any, name: str) -> NDArray[Any]:
-    """Make a plain numeric array; raises BundleError for anything else."""
-    array = np.asarray(given)
-    if array.dtype.kind not in "fiub":
-        raise BundleError(f"{name}: numbers are needed, got an array of {array.dtype}")
-    return np.ascontiguousarray(array if array.dtype == np.uint8 else array.astype(np.float64))
+def _real(given: Any, name: str, *, scale_bytes: bool = True) -> Tensor:
+    """Return numbers as a floating-point tensor; raises BundleError for anything else."""
+    if isinstance(given, Tensor):
+        tensor = given.detach()
+    else:
+        array = np.asarray(given)
+        if array.dtype.kind not in "fiub":
+            raise BundleError(f"{name}: numbers are needed, got an array of {array.dtype}")
+        tensor = torch.from_numpy(np.ascontiguousarray(array if array.dtype == np.uint8 else array.astype(np.float64)))
+    if tensor.dtype == torch.uint8 and scale_bytes:
+        return tensor.to(torch.float32) / 255
+    return tensor if tensor.is_floating_point() else tensor.to(torch.float32)
+
+
+def _check_finite(tensor: Tensor, name: str) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        raise BundleError(f"{name}: holds a NaN or an infinity")

@@ -1,7 +1,10 @@
-"""The three things a trial works with, put together from its configuration."""
+"""Builds a trial's task source, learner and device from its configuration, and describes it in its folder."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from metaloom import learners
 from metaloom.learners.base import Learner
@@ -14,16 +17,20 @@ from metaloom.learners.plugins import NEEDED
 from metaloom.learners.registry import NotRegistered
 from metaloom.learners.tensors import Tensors
 from metaloom.workers import data
+from metaloom.workers.bundle_reading import bundle_start, parameters_of
+from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
-from metaloom.workers.pretrained import bundle_start
+from metaloom.workers.durable import write_files
+from metaloom.workers.errors import CheckpointError
+from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import Origin
 from metaloom.workers.records.trial import TrialConfig
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A learner, the tasks it learns from, and where it computes."""
+    """A learner, the tasks it learns from, and the device it computes on."""
 
     source: TaskSource
     learner: Learner
@@ -31,7 +38,7 @@ class Assembly:
     outer: OuterConfig
 
     def origin(self, config: TrialConfig) -> Origin:
-        """Return what all episode rows of the trial share."""
+        """Return the columns that are equal in all episode rows of the trial."""
         learner = self.learner
         return Origin(config.search, config.trial, self.source.name, learner.setting, learner.batch_norm)
 
@@ -49,16 +56,16 @@ def assemble(
 
     Args:
         config: The trial.
-        cache: Where task sources keep what they have made.
+        cache: Where task sources keep their prepared data.
         seed: Seed of the episodes; None takes the search's.
-        start: What the trial's network holds, where there is a checkpoint (``parameters_of``); None reads the bundle
-            that ``learner.initialization`` names, if it names one.
+        start: The network of a trial that has a checkpoint (``parameters_of``); None reads the bundle that
+            ``learner.initialization`` names, if it names one.
         mapper: Evaluates the perturbations of an estimator that has some.
         trust_code: Whether a class that ``architecture.of`` names may be imported.
 
     Raises:
-        BadInput: The configuration cannot work; the message says why.
-        DeviceError: The device is not there.
+        BadInput: The configuration cannot work.
+        DeviceError: The device is absent.
     """
     outer = OuterConfig.of(config.outer)
     device = prepare_device(config.resources, outer.precision)
@@ -82,11 +89,31 @@ def learner_of(
     """Build a trial's learner; the parameters in ``start`` are read where ``learner.initialization`` names a bundle."""
     section, outer = only_read(config.learner, config.outer)
     return learners.build_learner(
-        learner=section,
-        inner=config.inner,
-        outer=outer,
-        task=task,
-        start=start,
-        mapper=mapper,
-        trust_code=trust_code,
+        learner=section, inner=config.inner, outer=outer, task=task, start=start, mapper=mapper, trust_code=trust_code
     )
+
+
+def own_start(directory: Path) -> Tensors | None:
+    """Return the network in a trial's checkpoint; None before its first one."""
+    if not (directory / names.CHECKPOINTS_FOLDER).is_dir():
+        return None
+    try:
+        return parameters_of(load_knowledge(directory))
+    except CheckpointError:
+        return None  # it begins again
+
+
+def describe_trial(directory: Path, config: TrialConfig, section: Mapping[str, Any], learner: Learner) -> None:
+    """Write the configuration and the task, for readers that do not open the task source; unchanged files stay.
+
+    ``section`` is the present learner section, which retraining changes; the learner's estimator replaces ``auto``.
+    """
+    outer = dict(config.outer)
+    if learner.estimator_reason:
+        outer["hypergradient"] = {"kind": learner.estimator}
+    config = replace(config, learner=dict(section), outer=outer)
+    documents = {names.CONFIG_FILE: config.to_json(), names.TASK_FILE: asdict(learner.task)}
+    contents = {name: f"{json.dumps(document, indent=2, sort_keys=True)}\n" for name, document in documents.items()}
+    paths = {name: directory / name for name in contents}
+    if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):
+        write_files(directory, {name: content.encode() for name, content in contents.items()})

@@ -34,31 +34,18 @@ POLICY_FILE = "augmentation.json"
 
 
 def policies_of(learner: Mapping[str, Any], task: TaskShape, phi: Tensors) -> tuple[Policy, ...]:
-    """Return what a learner does to its training images; empty if nothing.
-
-    Args:
-        learner: The resolved learner section.
-        task: The shape of its tasks.
-        phi: All of its meta-knowledge.
-    """
+    """Return the policies that a resolved learner section applies to training images; empty if none."""
     filled = fill_slot(SLOTS["augmentation"], learner.get("augmentation") or {}, {}, task)
     return cast(Augmentation, filled).policies(knowledge_of(phi, "augmentation"))
 
 
 def write_policy(path: Path, policies: tuple[Policy, ...], *, seeds: int = SEEDS_VERSION) -> None:
-    """Write policies that follow one another as JSON, with a sentence for each magnitude."""
+    """Write policies, in the order of their application, as JSON with a sentence for each magnitude."""
     write_text(path, json.dumps({**to_document(policies), "seeds": seeds}, indent=1) + "\n")
 
 
 def load_policy(path: str | Path) -> "ImagePolicy":
-    """Open an exported policy.
-
-    Args:
-        path: A bundle's folder, or a policy file.
-
-    Raises:
-        BundleError: It cannot be read, is none, or is of a newer format.
-    """
+    """Open an exported policy, from a bundle's folder or a policy file; raises BundleError."""
     file = Path(path) / POLICY_FILE if Path(path).is_dir() else Path(path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -78,22 +65,16 @@ class ImagePolicy:
     seeds: int = SEEDS_VERSION
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return them as a table, one row an operation."""
+        """Return them as a table, one row per operation."""
         return [{"policy": number, **row} for number, one in enumerate(self.policies, 1) for row in one.rows()]
 
     def __call__(self, images: Any, *, seed: int = 0) -> Any:
-        """Vary a batch of images; every image draws its own sub-policy.
+        """Vary a batch of images; every image draws its own sub-policy, and equal seeds give equal images.
 
         Args:
-            images: [n, height, width] or [n, channels, height, width], numpy or torch; whole numbers are of
-                8 bits (0 to 255), real ones in [0, 1].
-            seed: Of the draws; equal seeds give equal images.
-
-        Returns:
-            Images of the same shape, type and range.
-
-        Raises:
-            BundleError: They have another shape or range.
+            images: [n, height, width] or [n, channels, height, width], numpy or torch; 8-bit integers (0 to 255) or
+                floating-point numbers in [0, 1] (else a BundleError). The result has the same shape, type and range.
+            seed: Of the draws.
         """
         given = images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
         if given.ndim not in (3, 4) or len(given) == 0:

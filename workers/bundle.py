@@ -1,12 +1,11 @@
-"""A trial's result, to take away: it opens without Ray, MLflow or the store it came from.
+"""An exported trial: it opens without Ray, MLflow or the store it came from.
 
-A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.safetensors``,
-``card.md`` with its pictures, ``augmentation.json`` (if it varies its training images),
-``test_episodes.parquet`` (the episodes its numbers are of, if it was tested), ``MLmodel`` (so that MLflow
-loads it too), ``requirements.txt`` (the packages that serving it takes) and ``manifest.json``, which has the
-format's version and the SHA-256 of these files. Two exports of one trial are equal to the byte: what was
-measured in seconds stands in ``timings.json``, which is not signed. Loading one reads JSON, YAML and
-safetensors, and runs nobody's code: a network of a user's own class, which its config names, is imported only with
+A bundle is a folder: ``config.yaml`` (every knob resolved), ``meta_knowledge.safetensors``, ``card.md`` with its
+pictures, ``augmentation.json`` (if it varies its training images), ``test_episodes.parquet`` (the episodes of its test,
+if it was tested), ``MLmodel`` (so that MLflow loads it too), ``requirements.txt`` (the packages that serving it needs)
+and ``manifest.json``, which has the format's version and the SHA-256 of these files. Two exports of one trial are equal
+to the byte: measured seconds are in ``timings.json``, which is not signed. Loading one reads JSON, YAML and
+safetensors, and runs no code: a network of a user's own class, which its config names, is imported only with
 ``trust_code=True`` or where its package is an installed plugin.
 """
 
@@ -20,21 +19,19 @@ import yaml
 from torch import Tensor
 
 from metaloom.learners.base import Learner
-from metaloom.learners.episode import TaskShape
+from metaloom.learners.episode import Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.outer import OuterConfig
 from metaloom.learners.plugins import NEEDED
 from metaloom.workers.adapted import AdaptedModel, read_support
 from metaloom.workers.assembly import learner_of
-from metaloom.workers.bundle_writing import task_of
-from metaloom.workers.checkpoint import Knowledge, different_leaves, read_knowledge
+from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, parameters_of, read_manifest, task_of
+from metaloom.workers.checkpoint import Knowledge, different_leaves
 from metaloom.workers.data import open_source
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.errors import BundleError, CheckpointError
-from metaloom.workers.manifest import BUNDLE_CONFIG_FILE, CARD_FILE, check_file, read_manifest
-from metaloom.workers.pretrained import parameters_of
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
@@ -46,11 +43,10 @@ class Bundle:
     """A learner with what it has learned, ready to adapt to new tasks.
 
     Attributes:
-        path: Its folder.
         config: The trial it comes from, every knob resolved.
         task: The shape of the tasks it was trained on.
         manifest: Format, versions, origin, evaluation.
-        card: What it is, for people (Markdown).
+        card: Its description in Markdown.
     """
 
     path: Path
@@ -77,11 +73,10 @@ class Bundle:
             support_x: [support, *inputs], numpy or torch; 8-bit images are scaled to [0, 1]. It and ``support_y`` may
                 be left out where the learner needs ``class_features`` alone.
             support_y: [support] labels of any kind, or regression targets [support] or [support, targets].
-            class_features: [ways, *features], what is known of each class, in the order of the sorted labels; for
+            class_features: [ways, *features], attributes of each class, in the order of the sorted labels; for
                 learners that use it. Without a support set the labels are 0, 1, ...
             unlabelled: [n, *inputs], examples of the task without labels, for learners that use them.
-            seed: What a learner that draws something (a random start) draws it from; an episode's own
-                seed gives that episode's own numbers.
+            seed: Of the learner's random draws; an episode's own seed gives that episode's own numbers.
 
         Raises:
             BundleError: The inputs have another shape, are not finite, or have too many classes.
@@ -93,7 +88,7 @@ class Bundle:
         phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
         generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():
-            adapted = learner.adapt(phi, state, given.placed(device), generator)
+            adapted = learner.adapt(phi, state, Support(**device.place(given.support.tensors())), generator)
         as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
         return AdaptedModel(given.labels, adapted, self.task, device, as_torch, given.flat)
 
@@ -106,36 +101,30 @@ class Bundle:
         episodes: int = 600,
         seed: int | None = None,
     ) -> Evaluation:
-        """Score it on the episodes of a split: the same numbers as the trial's own evaluation.
+        """Score it on the first ``episodes`` of a split: the same numbers as the trial's own evaluation.
 
-        Args:
-            source: Where episodes come from; None opens the source it was trained on.
-            cache: Where that source keeps what it has made; needed if ``source`` is None.
-            split: ``train``, ``validation`` or ``test``.
-            episodes: How many.
-            seed: Seed of the episodes, if ``source`` is None; None takes the search's.
+        Without a source, that which it was trained on is opened, with its prepared data in ``cache`` and episodes drawn
+        from ``seed``, by default the search's.
         """
         if source is None:
             if cache is None:
                 raise BundleError("evaluate: give a task source, or the cache folder to open one with")
-            settled_seed = self.config.seed if seed is None else seed
-            source = open_source(self.config.tasks, seed=settled_seed, cache=cache)
-        device = self._device
+            source = open_source(self.config.tasks, seed=self.config.seed if seed is None else seed, cache=cache)
+        device, seeds = self._device, self.config.seeds
         phi, state = device.place(self._knowledge.phi), self._knowledge.state.mapped(device.move)
-        seeds = self.config.seeds
         return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device, seeds=seeds)
 
     def _for_ways(self, ways: int) -> Learner:
         """Return the learner for tasks of so many classes; raises BundleError if there is none.
 
-        A metric learner takes any number. A linear head has the ways it was trained with: it can
-        leave some unused, but not grow.
+        A metric learner takes any number. A linear head has the ways it was trained with: some may be unused, but
+        none can be added.
         """
         if ways == self.task.outputs or not self.task.task_kind.has_classes:
             return self._learner
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
         body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
-        with suppress(LearnerError):  # a module of its own may have fixed ways
+        with suppress(LearnerError):  # a module of the user's own may have fixed ways
             other = learner_of(self.config, task, start=body, trust_code=True)  # as this bundle was opened
             if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
                 return other
@@ -148,27 +137,19 @@ class Bundle:
 
 
 def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Bundle:
-    """Open a bundle.
+    """Open a bundle on a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Args:
-        path: Its folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        trust_code: Whether its network's own class may be imported, where ``architecture.of`` names one.
-
-    Raises:
-        BundleError: It is no bundle, damaged, of a newer format, or of components that are not installed.
-        DeviceError: The device is not there.
+    With ``trust_code`` its network's own class may be imported, if ``architecture.of`` names one. Raises BundleError if
+    it is no bundle, damaged, of a newer format, or of components that are not installed; DeviceError without the
+    device.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    for name in manifest["files"]:
-        check_file(folder, name, manifest["files"][name])
     try:
         document = _read_yaml((folder / BUNDLE_CONFIG_FILE).read_text())
         config = TrialConfig.from_json(document["trial"])
         task = task_of(document["task"])
-        groups, metadata = read_knowledge(folder / META_KNOWLEDGE_FILE)
-        knowledge = Knowledge.of(groups, metadata["step"])
+        knowledge = Knowledge.read(folder / META_KNOWLEDGE_FILE)
     except (CheckpointError, KeyError, TypeError, ValueError, yaml.YAMLError) as problem:
         raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
     try:
@@ -176,30 +157,24 @@ def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = Fa
     except LearnerError as problem:
         advice = f"{NEEDED}, or the metaloom that wrote the bundle ({manifest.get('metaloom', 'unknown')})"
         raise BundleError(f"{folder}: {problem}; {advice}") from problem
-    odd = different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi)
-    if odd:
+    if odd := different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi):
         raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")
     place = prepare_device({**config.resources, "device": device}, OuterConfig.of(config.outer).precision)
     card = (folder / CARD_FILE).read_text()
     return Bundle(folder, config, task, manifest, card, learner, knowledge, place)
 
 
+@dataclass(frozen=True)
 class PyFunc:
-    """What MLflow calls: a few examples of each class and the queries in, the queries' labels out."""
+    """The model that MLflow calls: a few examples of each class and the queries in, the queries' labels out."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    bundle: Bundle
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Adapt to ``support_x``, ``support_y`` and predict ``query_x``.
+        """Adapt to ``support_x``, ``support_y`` and predict ``query_x``; raises BundleError if one is missing.
 
-        Args:
-            model_input: A mapping with the three as arrays; or with ``query_x`` alone, or just the
-                queries, the support set then being in ``params``.
-            params: ``support_x`` and ``support_y`` (nested lists), if not in ``model_input``; ``seed``.
-
-        Raises:
-            BundleError: Something is missing.
+        ``model_input`` is a mapping with the three as arrays; or, with the support set (nested lists) in ``params``, a
+        mapping with ``query_x`` alone or just the queries. ``params`` may have a ``seed``.
         """
         given: dict[str, Any] = dict(params or {})
         given |= dict(model_input) if isinstance(model_input, Mapping) else {"query_x": model_input}
@@ -210,13 +185,12 @@ class PyFunc:
         return adapted.predict(given["query_x"])
 
 
-def _load_pyfunc(path: str) -> PyFunc:
-    """Open a bundle for ``mlflow.pyfunc.load_model``, which looks for a function of this name."""
+def _load_pyfunc(path: str) -> PyFunc:  # the name that ``mlflow.pyfunc.load_model`` looks for
     return PyFunc(load_bundle(path))
 
 
 def _read_yaml(text: str) -> Any:
-    """Read YAML that has no aliases: a short text full of them can stand for gigabytes."""
+    """Read YAML without aliases: a short text of nested aliases expands to gigabytes."""
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
         raise ValueError(f"{BUNDLE_CONFIG_FILE} has aliases")
     return yaml.safe_load(text)

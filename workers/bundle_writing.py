@@ -1,33 +1,36 @@
-"""Writing a bundle: every file of it, aside first, and the manifest that signs them last."""
+"""Writes a bundle: all files into a temporary folder first, and last the manifest that signs them."""
 
 import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from metaloom.learners.episode import TaskShape
+from metaloom.workers import durable
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
+from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, FORMAT, read_task
 from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, load_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
-from metaloom.workers.durable import ASIDE, canonical, digest, storage_error, sync, write_text
+from metaloom.workers.data.base import SOURCES
+from metaloom.workers.durable import write_text
 from metaloom.workers.errors import BundleError
-from metaloom.workers.manifest import BUNDLE_CONFIG_FILE, CARD_FILE, FORMAT, sign
-from metaloom.workers.records.episode_files import Origin, Seen, write_part
+from metaloom.workers.records.episode_files import EpisodeBatch, Origin, write_part
 from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE, TASK_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig, read_config
-from metaloom.workers.requirements import REQUIREMENTS_FILE, requirements
 from metaloom.workers.scoring import Evaluation
 
 TEST_EPISODES_FILE = "test_episodes.parquet"
 MLMODEL_FILE = "MLmodel"
 TIMINGS_FILE = "timings.json"
+REQUIREMENTS_FILE = "requirements.txt"
+PACKAGES = ("filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch")  # that every bundle needs
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 
@@ -39,40 +42,34 @@ def write_bundle(
     evaluation: Evaluation | None,
     pictures: Sequence[CardPicture] = (),
 ) -> Path:
-    """Write what a trial has learned as a bundle.
+    """Write what a trial has learned as a bundle, and return the bundle's folder ``out``.
 
     Args:
         trial_directory: The trial's folder.
-        out: The bundle's folder; must not exist.
-        origin: Where it comes from, as JSON values: search, trial, run id, what the sampler was.
-        evaluation: The test its numbers are of; None if it was not tested.
+        out: The bundle's folder, which must not exist (BundleError) and must be writable (StorageError).
+        origin: Search, trial, run id and sampler, as JSON values.
+        evaluation: The test that the card reports; None if it was not tested.
         pictures: Figures of what was learned, for the card.
 
-    Returns:
-        ``out``.
-
     Raises:
-        BundleError: ``out`` exists.
         CheckpointError: The trial has learned nothing yet.
-        StorageError: The bundle cannot be written.
     """
     if out.exists():
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
     config, task = read_config(trial_directory), read_task(trial_directory / TASK_FILE)
     knowledge = load_knowledge(trial_directory)
-    aside = out.with_name(f"{ASIDE}{out.name}")
+    aside = out.with_name(f"{durable.ASIDE}{out.name}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         for picture in pictures:
             (aside / picture.file).write_bytes(picture.png)
-        card = write_card(config, task, knowledge, origin, evaluation, pictures)
-        write_text(aside / CARD_FILE, card)
+        write_text(aside / CARD_FILE, write_card(config, task, knowledge, origin, evaluation, pictures))
         _fill(aside, config, task, knowledge, origin, evaluation)
         aside.rename(out)
-        sync(out.parent)
+        durable.sync(out.parent)
     except OSError as problem:
-        raise storage_error(out, problem) from problem
+        raise durable.storage_error(out, problem) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return out
@@ -95,40 +92,41 @@ def _fill(
     write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})
     if policies := policies_of(config.learner, task, knowledge.phi):
         write_policy(folder / POLICY_FILE, policies, seeds=config.seeds)
+    tested: dict[str, Any] | None = None
     if evaluation is not None:
         rows = Origin(config.search, config.trial, source, evaluation.setting, evaluation.batch_norm)
-        seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, math.nan)  # seconds are not signed
-        write_part(folder / TEST_EPISODES_FILE, rows, [seen])
+        batch = EpisodeBatch(TEST, knowledge.step, evaluation.facts, evaluation.outcomes, seconds=math.nan)
+        write_part(folder / TEST_EPISODES_FILE, rows, [batch])
+        tested = evaluation.to_json()
+        del tested["seconds"]  # seconds are not signed
     manifest = {
         "format": FORMAT,
         "metaloom": version("metaloom"),
         "origin": dict(origin),
-        "evaluation": None if evaluation is None else without_seconds(evaluation),
+        "evaluation": tested,
         "notes": list(knowledge.notes),
-        "files": {path.name: sign(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: durable.file_facts(path.read_bytes()) for path in sorted(folder.iterdir())},
     }
-    signed = {**manifest, "sha256": digest(canonical(manifest))}
-    write_text(folder / MANIFEST_FILE, json.dumps(signed, indent=2) + "\n")
+    write_text(folder / MANIFEST_FILE, json.dumps(durable.signed(manifest), indent=2) + "\n")
     if evaluation is not None:
         write_text(folder / TIMINGS_FILE, json.dumps({"seconds per test episode": evaluation.seconds}) + "\n")
 
 
-def without_seconds(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what a manifest says of a test."""
-    return {name: value for name, value in evaluation.to_json().items() if name != "seconds"}
+def requirements(source: str) -> str:
+    """Return the requirements file of a bundle: the packages that loading, adapting and evaluating it import.
+
+    They include those that its task source needs, and a plugin's source itself. ``pip install --no-deps metaloom`` and
+    ``pip install -r BUNDLE/requirements.txt`` make a small environment that serves it, without Ray, Optuna and MLflow.
+    A package may be newer than the one installed here, up to its next major version.
+    """
+    needed = set(PACKAGES)
+    if source in SOURCES:
+        needed |= set(SOURCES[source].packages)
+        top = SOURCES[source].__module__.partition(".")[0]
+        needed |= set() if top == "metaloom" else set(packages_distributions().get(top, []))
+    return "".join(f"{name}{_range(version(name))}\n" for name in sorted(needed, key=str.lower))
 
 
-def read_task(path: Path) -> TaskShape:
-    """Read the shape of a trial's tasks; raises BundleError if it cannot be read."""
-    try:
-        return task_of(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as problem:
-        raise BundleError(f"{path}: the trial's task cannot be read ({problem})") from problem
-
-
-def task_of(document: Mapping[str, Any]) -> TaskShape:
-    """Read a task's shape from JSON values; raises TypeError for a field that it does not have."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
-    if values.get("environment"):
-        values["kind"] = "control"  # version 0.1.0 wrote "regression" beside the environment
-    return TaskShape(**values)
+def _range(installed: str) -> str:
+    public = installed.partition("+")[0]  # without the mark of a build, as in 2.13.0+cpu
+    return f">={public},<{int(public.partition('.')[0]) + 1}"

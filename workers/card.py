@@ -1,4 +1,4 @@
-"""The card of a bundle: what it is, how it was found, what its numbers are of."""
+"""The card of a bundle: its task and method, its scores, and how it was found, in Markdown."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,6 @@ _SETTINGS = {
     "transductive": "a query's prediction depends on the other queries of its batch (through batch "
     "statistics), so the numbers hold for whole query sets, not for single queries",
 }
-
-
 SUB_POLICIES_SHOWN = 15
 
 
@@ -46,10 +44,11 @@ def write_card(
 ) -> str:
     """Return the card as Markdown."""
     method = str(config.learner.get("method", "custom"))
+    shown = [f"{picture.caption}\n\n![{picture.name}]({picture.file})" for picture in pictures]
     parts = [
         f"# {method} for {_task(config, task)}",
-        _what(config, task, knowledge, method),
-        *(["## What was learned", *map(_picture, pictures)] if pictures else []),
+        _learner(config, task, knowledge, method),
+        *(["## What was learned", *shown] if shown else []),
         *_augmentation(policies_of(config.learner, task, knowledge.phi)),
         "## Numbers",
         _numbers(evaluation),
@@ -62,7 +61,7 @@ def write_card(
 
 
 def _augmentation(policies: Sequence[Policy]) -> list[str]:
-    """Show what is done to training images: a table for each policy, its likeliest sub-policies first."""
+    """Describe the augmentation of training images: a table for each policy, most likely sub-policies first."""
     if not policies:
         return []
     parts = [
@@ -73,8 +72,7 @@ def _augmentation(policies: Sequence[Policy]) -> list[str]:
         lines = [
             f"{policy.kind}: each image gets {policy.draws} of {len(policy.sub_policies)} sub-policies, by share.",
             "",
-            "| sub-policy | share | operation | probability | magnitude | meaning |",
-            "|---|---|---|---|---|---|",
+            *_table("sub-policy", "share", "operation", "probability", "magnitude", "meaning"),
         ]
         lines += [
             f"| {row['sub_policy']} | {row['share']:.1%} | {row['operation']} | {row['probability']:.2f} | "
@@ -94,32 +92,22 @@ def _task(config: TrialConfig, task: TaskShape) -> str:
     return f"{task.outputs}-way{f' {shots}-shot' if shots else ''} classification on {source}"
 
 
-def _what(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method: str) -> str:
+def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method: str) -> str:
     count = sum(one.numel() for one in knowledge.phi.values())
+    outputs = f"{task.outputs} target{'s' if task.outputs > 1 else ''}"
+    if task.task_kind.has_classes:
+        outputs = f"one of the support set's labels (trained with {task.outputs} classes a task)"
+    slots = {slot: settings for slot, settings in config.learner.items() if slot != "method" and settings}
     lines = [
         f"A learning algorithm, not a trained model: given a few labelled examples it returns a model. Its "
         f"meta-knowledge is {count:,} numbers, learned in {knowledge.step:,} outer steps.",
         "",
         f"- inputs: {' x '.join(map(str, task.inputs))} numbers in float32",
-        f"- outputs: {_outputs(task)}",
+        f"- outputs: {outputs}",
         f"- method: {method}",
-    ]
-    lines += [
-        f"- {slot}: {_short(settings)}"
-        for slot, settings in sorted(config.learner.items())
-        if slot != "method" and settings
+        *(f"- {slot}: {_short(settings)}" for slot, settings in sorted(slots.items())),
     ]
     return "\n".join(lines)
-
-
-def _picture(picture: CardPicture) -> str:
-    return f"{picture.caption}\n\n![{picture.name}]({picture.file})"
-
-
-def _outputs(task: TaskShape) -> str:
-    if task.task_kind.has_classes:
-        return f"one of the support set's labels (trained with {task.outputs} classes a task)"
-    return f"{task.outputs} target{'s' if task.outputs > 1 else ''}"
 
 
 def _numbers(evaluation: Evaluation | None) -> str:
@@ -135,23 +123,18 @@ def _numbers(evaluation: Evaluation | None) -> str:
         f"- batch norm: {evaluation.batch_norm}",
     ]
     if len(evaluation.per_step) > 1:
-        lines += ["", f"| inner steps | {evaluation.metric} | 95% interval |", "|---|---|---|"]
-        lines += [
-            f"| {one['step']:.0f} | {one['mean']:.4f} | {one['low']:.4f} to {one['high']:.4f} |"
-            for one in evaluation.per_step
-        ]
+        lines += ["", *_table("inner steps", evaluation.metric, "95% interval")]
+        lines += [f"| {one.step} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} |" for one in evaluation.per_step]
     return "\n".join(lines)
 
 
 def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]) -> str:
-    lines = [f"- search: {config.search}, trial {config.trial}, seed {config.seed}"]
-    shown = ("search", "trial", "seed")
-    lines += [
-        f"- {name}: {_short(value)}"
-        for name, value in origin.items()
-        if name not in shown and value not in (None, "", {})
+    others = {name: value for name, value in origin.items() if name not in ("search", "trial", "seed")}
+    lines = [
+        f"- search: {config.search}, trial {config.trial}, seed {config.seed}",
+        *(f"- {name}: {_short(value)}" for name, value in others.items() if value not in (None, "", {})),
+        *(f"- note: {note}" for note in knowledge.notes),
     ]
-    lines += [f"- note: {note}" for note in knowledge.notes]
     return "\n".join(lines)
 
 
@@ -166,6 +149,10 @@ def _usage(task: TaskShape) -> str:
         "model.predict(query_x)\n"
         "```"
     )
+
+
+def _table(*heads: str) -> list[str]:
+    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Is a hypergradient right? Compare it with central differences in float64, one learned knob at a time."""
+"""Compares a hypergradient with central differences in float64, one learned knob at a time."""
 
 import contextlib
 import math
@@ -18,7 +18,8 @@ from metaloom.learners.knowledge.update_rules import NETWORK
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.data.base import TaskSource
-from metaloom.workers.live_bytes import LiveBytes
+from metaloom.workers.device import LiveBytes
+from metaloom.workers.records.results import EstimatorCheck, KnobCheck
 from metaloom.workers.seeds import derive_generator
 
 # Of directions of length 1. A long one suffers from curvature, with the square of its length, and from kinks: where an
@@ -30,58 +31,19 @@ GOOD_ENOUGH = 1e-9  # no further displacement is tried; a tenth of what a reprod
 LONG_DISPLACEMENTS = (1e-3, 1e-2)  # for a slope so slight that rounding hides it at the others
 DIRECTIONS = 4
 EXACT = 1e-5  # relative error up to which a hypergradient is called exact
-
-
-@dataclass(frozen=True)
-class KnobCheck:
-    """How a knob's hypergradient compares with central differences.
-
-    Attributes:
-        relative_error: |estimate - difference| / |difference| over ``DIRECTIONS`` directional derivatives,
-            at the best displacement; infinite where the objective does not move with the knob at all.
-        norm: Length of the estimated hypergradient of this knob.
-        numbers: How many numbers the knob learns.
-        approximation: What its gradient leaves out by design; empty where it leaves nothing out.
-    """
-
-    relative_error: float
-    norm: float
-    numbers: int
-    approximation: str = ""
-
-
-@dataclass(frozen=True)
-class EstimatorCheck:
-    """One estimator on the same problem.
-
-    Attributes:
-        errors: Dotted path of each learned knob to its relative error.
-        seconds: Wall time of one hypergradient; None where it is refused.
-        peak_bytes: The most bytes of tensors that it held at once.
-        refused: Why it cannot be used here; empty if it can.
-        diagnostics: What it says of itself.
-    """
-
-    errors: Mapping[str, float] = field(default_factory=dict)
-    seconds: float | None = None
-    peak_bytes: int = 0
-    refused: str = ""
-    diagnostics: Mapping[str, float] = field(default_factory=dict)
+Build = Callable[[str], Learner]
 
 
 @dataclass(frozen=True)
 class Check:
-    """The verdict on a learner.
+    """The comparison for all of a learner's knobs.
 
     Attributes:
-        estimator: The estimator that was checked.
         knobs: Dotted path of each learned knob to its comparison.
-        diagnostics: What the estimator says of itself.
         reason: Why ``auto`` chose the estimator; empty where the experiment names it.
-        estimators: The same comparison for every estimator there is; empty where it was not asked for.
+        estimators: The same comparison for every other estimator; empty where it was not asked for.
         exact: Whether the estimator leaves nothing out.
-        flagged: Why the estimator does not stand by what it would give here, such as negative curvature; then every
-            knob's error is infinite.
+        flagged: Why the estimator reports that its result is not reliable here; then every knob's error is infinite.
     """
 
     estimator: str
@@ -102,8 +64,8 @@ class Measured:
 
     def error(self, gradient: Tensors) -> float:
         """Return the relative error of a hypergradient's directional derivatives, at the best displacement."""
-        estimated = torch.tensor([_dot(one, gradient) for one in self.directions], dtype=torch.float64)
-        return min(_relative_error(estimated, one) for one in self.differences)
+        estimated = torch.tensor([_dot(direction, gradient) for direction in self.directions], dtype=torch.float64)
+        return min(_relative_error(estimated, differences) for differences in self.differences)
 
 
 def knob_of(name: str) -> str:
@@ -119,7 +81,34 @@ def knob_of(name: str) -> str:
     return "learner.prediction" if slot == "joint_head" else f"learner.{slot}"
 
 
-Build = Callable[[str], Learner]
+@dataclass(frozen=True)
+class _Problem:
+    """A learner in float64 with fixed knowledge and episodes; every call makes the same random draws."""
+
+    learner: Learner
+    phi: Tensors
+    state: LearnerState
+    batch: Sequence[Episode]
+    seed: int
+
+    @classmethod
+    def of(cls, learner: Learner, phi: Tensors, batch: Sequence[Episode], seed: int) -> "_Problem":
+        state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
+        return cls(learner, phi, state, batch, seed)
+
+    def step(self) -> MetaStep:
+        return self.learner.meta_step(self.phi, self.state, self.batch, self._generator())
+
+    def difference(self, direction: Tensors, displacement: float) -> float:
+        """Return the central difference of the objective along a direction."""
+        ends = []
+        for sign in (1, -1):
+            moved = self.phi | {name: self.phi[name] + sign * displacement * one for name, one in direction.items()}
+            ends.append(self.learner.objective(moved, self.state, self.batch, self._generator()))
+        return (ends[0] - ends[1]) / (2 * displacement)
+
+    def _generator(self) -> Generator:
+        return derive_generator(self.seed, "check", "meta_step")
 
 
 def check_hypergradient(
@@ -127,45 +116,36 @@ def check_hypergradient(
 ) -> Check:
     """Compare every learned knob's hypergradient with central differences.
 
-    Args:
-        learner: The learner; its phi is drawn afresh and cast to float64.
-        source: Where its episodes come from; the first training episodes are used.
-        seed: Seed of phi and of the directions.
-        episodes: Episodes in the outer batch.
-        build: Makes the same learner with the estimator named, to compare all of them; None compares none.
-
-    Raises:
-        LearnerError: The estimator does not stand by what it would give, and there is none to compare it with.
+    phi is drawn again, from ``seed`` as the directions are, and cast to float64. The outer batch has the first
+    ``episodes`` of training. With ``build``, which makes the same learner with the estimator named, all estimators are
+    compared. Raises LearnerError if the estimator reports that its result is not reliable, and there is none to compare
+    it with.
     """
     phi = {name: _double(one) for name, one in learner.init(derive_generator(seed, "check", "init")).items()}
     reason = learner.estimator_reason
     if not phi:
         return Check(learner.estimator, {}, {}, reason)
-    state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
     batch = [source.episode("train", i).episode.to(torch.device("cpu"), torch.float64) for i in range(episodes)]
-    step, flagged = _step_or_another(learner, build, phi, state, batch, seed)
+    problem = _Problem.of(learner, phi, batch, seed)
+    step, flagged = _step_or_another(problem, build)
     _check_finite(step)
-    names: dict[str, list[str]] = {}
+    leaves: dict[str, list[str]] = {}
     for name in phi:
-        names.setdefault(knob_of(name), []).append(name)
-    checked: dict[str, KnobCheck] = {}
+        leaves.setdefault(knob_of(name), []).append(name)
+    knobs: dict[str, KnobCheck] = {}
     measured: dict[str, Measured] = {}
-    for knob, leaves in names.items():
-        gradient = {name: step.gradient[name] for name in leaves}
-
-        def difference(direction: Tensors, displacement: float) -> float:
-            return _difference(learner, phi, state, batch, direction, seed, displacement)
-
-        one = measured[knob] = _measure(gradient, derive_generator(seed, "check", knob), difference)
-        norm, count = _dot(gradient, gradient) ** 0.5, sum(leaf.numel() for leaf in gradient.values())
-        slot = leaves[0].partition("/")[0]
-        error, norm = (math.inf, math.nan) if flagged else (one.error(gradient), norm)
-        checked[knob] = KnobCheck(error, norm, count, learner.approximations.get(slot, ""))
-    compared: dict[str, EstimatorCheck] = {}
+    for knob, names in leaves.items():
+        gradient = {name: step.gradient[name] for name in names}
+        measured[knob] = _measure(gradient, derive_generator(seed, "check", knob), problem.difference)
+        numbers = sum(leaf.numel() for leaf in gradient.values())
+        error, norm = measured[knob].error(gradient), _dot(gradient, gradient) ** 0.5
+        error, norm = (math.inf, math.nan) if flagged else (error, norm)
+        knobs[knob] = KnobCheck(error, norm, numbers, learner.approximations.get(names[0].partition("/")[0], ""))
+    compared = {}
     if build is not None:
-        compared = {kind: _compared(partial(build, kind), phi, seed, batch, measured) for kind in ESTIMATORS}
+        compared = {kind: _compared(partial(build, kind), problem, measured) for kind in ESTIMATORS}
     diagnostics = {} if flagged else step.diagnostics
-    return Check(learner.estimator, checked, diagnostics, reason, compared, _is_exact(learner.estimator), flagged)
+    return Check(learner.estimator, knobs, diagnostics, reason, compared, _is_exact(learner.estimator), flagged)
 
 
 def _check_finite(step: MetaStep) -> None:
@@ -179,20 +159,15 @@ def _check_finite(step: MetaStep) -> None:
         )
 
 
-def _step_or_another(
-    learner: Learner, build: Build | None, phi: Tensors, state: LearnerState, batch: Sequence[Episode], seed: int
-) -> tuple[MetaStep, str]:
-    """Take an outer step; where the estimator refuses, one by an exact estimator that does not, and say why."""
+def _step_or_another(problem: _Problem, build: Build | None) -> tuple[MetaStep, str]:
+    """Take an outer step; if the estimator refuses, one by an exact estimator that does not, with the refusal."""
     try:
-        return learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step")), ""
+        return problem.step(), ""
     except LearnerError as refusal:
-        if build is None:
-            raise
-        for kind in filter(_is_exact, ESTIMATORS):
+        for kind in filter(_is_exact, ESTIMATORS if build else ()):
             with contextlib.suppress(LearnerError):  # it cannot be used here either
-                other = build(kind)
-                begun = other.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
-                return other.meta_step(phi, begun, batch, derive_generator(seed, "check", "meta_step")), str(refusal)
+                assert build is not None
+                return _Problem.of(build(kind), problem.phi, problem.batch, problem.seed).step(), str(refusal)
         raise
 
 
@@ -213,18 +188,14 @@ def _measure(gradient: Tensors, generator: Generator, difference: Callable[[Tens
     return measured
 
 
-def _compared(
-    build: Callable[[], Learner], phi: Tensors, seed: int, batch: Sequence[Episode], measured: Mapping[str, Measured]
-) -> EstimatorCheck:
+def _compared(build: Callable[[], Learner], problem: _Problem, measured: Mapping[str, Measured]) -> EstimatorCheck:
     """Run one estimator twice: for its memory, which slows it down, and for its time."""
-    live = LiveBytes()
     try:
-        learner = build()
-        state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
-        with live:
-            learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+        other = _Problem.of(build(), problem.phi, problem.batch, problem.seed)
+        with LiveBytes() as live:
+            other.step()
         started = time.perf_counter()
-        step = learner.meta_step(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+        step = other.step()
         seconds = time.perf_counter() - started
     except BadInput as refusal:
         return EstimatorCheck(refused=str(refusal).removeprefix("outer.hypergradient: "))
@@ -253,29 +224,14 @@ def _unit(tensors: Tensors) -> Tensors:
 
 
 def _directions(gradient: Tensors, generator: Generator) -> list[Tensors]:
-    """Draw directions of length 1: half random, half along the estimate, so that neither a wrong length
-    nor a part that the estimate misses goes unseen."""
+    """Draw directions of length 1, half random and half along the estimate.
 
-    def random_like(one: Tensor) -> Tensor:
-        return torch.randn(one.shape, generator=generator, dtype=one.dtype)
-
+    So a wrong length of the estimate is found, and a part that the estimate misses is found too.
+    """
     along = _unit(gradient)
-    drawn = [_unit({name: random_like(one) for name, one in gradient.items()}) for _ in range(DIRECTIONS)]
+    shapes = {name: (one.shape, one.dtype) for name, one in gradient.items()}
+    drawn = [
+        _unit({name: torch.randn(size, generator=generator, dtype=kind) for name, (size, kind) in shapes.items()})
+        for _ in range(DIRECTIONS)
+    ]
     return [_unit({name: one + along[name] for name, one in direction.items()}) for direction in drawn]
-
-
-def _difference(
-    learner: Learner,
-    phi: Tensors,
-    state: LearnerState,
-    batch: Sequence[Episode],
-    direction: Tensors,
-    seed: int,
-    displacement: float,
-) -> float:
-    """Return the central difference of the objective along a direction; both ends see the same draws."""
-    ends = []
-    for sign in (1, -1):
-        moved = phi | {name: phi[name] + sign * displacement * one for name, one in direction.items()}
-        ends.append(learner.objective(moved, state, batch, derive_generator(seed, "check", "meta_step")))
-    return (ends[0] - ends[1]) / (2 * displacement)

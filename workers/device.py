@@ -1,4 +1,4 @@
-"""The one device of a trial, and how this process uses it: threads, determinism, memory.
+"""The one device of a trial, and how this process uses it: threads, determinism, memory and its measurement.
 
 All settings that reach the whole process are made here and nowhere below.
 """
@@ -7,34 +7,33 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from metaloom.workers.errors import DeviceError
 
 TorchDevice = torch.device  # by another name: within ``Device``, ``torch`` is a field
 TorchType = torch.dtype
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-# glibc's mallopt parameters, from malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_MMAP_THRESHOLD_BYTES = 32 * 2**20  # the largest that glibc accepts
-_TRIM_THRESHOLD_BYTES = 512 * 2**20
-_TOP_PAD_BYTES = 64 * 2**20
+# glibc's mallopt parameters (malloc.h), in bytes: the mmap threshold (at most 32 MiB), the trim threshold, the top pad
+_MALLOPT = {-3: 32 * 2**20, -1: 512 * 2**20, -2: 64 * 2**20}
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a trial computes, and in what precision.
+    """The device and the precision of a trial.
 
     Attributes:
-        torch: The device.
         dtype: Of phi, of the inner state and of the episodes.
-        mixed: Whether networks run in bfloat16 under autocast, phi staying in float32.
+        mixed: Whether networks run in bfloat16 under autocast; phi stays in float32.
     """
 
     torch: TorchDevice
@@ -68,12 +67,8 @@ CPU = Device(torch.device("cpu"), torch.float32)
 def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> Device:
     """Set this process up for a trial and return its device.
 
-    Args:
-        resources: The resolved section; ``device`` and ``threads`` are read.
-        precision: ``float32``, ``float64`` or ``bfloat16``.
-
-    Raises:
-        DeviceError: The device is not there, or cannot compute in this precision.
+    ``device`` and ``threads`` of the section are read; ``precision`` is ``float32``, ``float64`` or ``bfloat16``.
+    Raises DeviceError if the device is absent, or cannot compute in this precision.
     """
     device = choose_device(str(resources.get("device", "auto")))
     if precision == "bfloat16" and device.type != "cuda":
@@ -90,16 +85,10 @@ def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> 
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is there.
-
-    Raises:
-        DeviceError: It is not there, or the name means nothing.
-    """
+    """Return the device named ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; raises DeviceError if it is absent."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda:0" if count else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
+    if name in ("auto", "cpu"):
+        return torch.device("cuda:0" if count and name == "auto" else "cpu")
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
         raise DeviceError(f"resources.device: '{name}' is no device (allowed: auto, cpu, cuda, cuda:N)")
@@ -110,13 +99,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def keep_pages() -> bool:
-    """Make glibc keep freed memory instead of handing it back to the kernel at once.
+    """Make glibc keep freed memory instead of returning it to the kernel at once; return whether it took the settings.
 
-    A tensor above 128 KiB is otherwise mapped and unmapped each time, and the page
-    faults cost 10-20% of a Conv-4 MAML step. Elsewhere than on glibc this does nothing.
-
-    Returns:
-        Whether the allocator took the settings.
+    A tensor above 128 KiB is otherwise mapped and unmapped each time, and the page faults cost 10-20% of a Conv-4 MAML
+    step. Without glibc this does nothing.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
@@ -124,12 +110,7 @@ def keep_pages() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = (
-        (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
-        (_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES),
-        (_M_TOP_PAD, _TOP_PAD_BYTES),
-    )
-    taken = [mallopt(name, value) == 1 for name, value in settings]  # all are set, whatever one says
+    taken = [mallopt(name, value) == 1 for name, value in _MALLOPT.items()]  # all are set, even if one fails
     return all(taken)
 
 
@@ -140,3 +121,49 @@ def _make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+class LiveBytes(TorchDispatchMode):
+    """Within ``with``, counts the bytes of storages made and not yet freed: ``now``, and at ``most``.
+
+    Storages from outside, such as phi and the episodes, do not count. Small operations are several times slower inside:
+    measure time separately.
+
+    Args:
+        limit: Bytes above which a MemoryError is raised; the system would kill the process without a message.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.most, self.limit = 0, 0, limit
+        self._held: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+        given = {tensor.untyped_storage()._cdata for tensor in tensors}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in given:  # a view makes nothing
+                self._hold(leaf.untyped_storage())
+        if self.limit is not None and self.now > self.limit:
+            raise MemoryError(f"it takes more than {spoken_bytes(self.limit)}")
+        return result
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._held:
+            self._held[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self.now -= self._held.pop(key, 0)
+
+
+def spoken_bytes(count: int) -> str:
+    """Return a number of bytes as text in a suitable unit, such as ``1.5 GiB``."""
+    power = min((max(count, 1).bit_length() - 1) // 10, 4)
+    return f"{count / 1024**power:,.4g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

@@ -1,7 +1,6 @@
-"""Files that are whole or absent, whatever moment the power goes.
+"""Files that are whole or absent even after a power failure, and documents that carry their own digest.
 
-A file is written aside, synced and renamed; then its folder is synced, without
-which a rename may be lost.
+A file is written aside, synced and renamed; then its folder is synced, because the rename may be lost otherwise.
 """
 
 import contextlib
@@ -15,62 +14,55 @@ from typing import Any
 
 from metaloom.workers.errors import StorageError
 
-ASIDE = ".aside-"  # a leading dot: pyarrow's dataset discovery passes over such files
+ASIDE = ".aside-"  # a leading dot: pyarrow's dataset discovery ignores such files
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and put what was written in the place of ``path`` at once.
+    """Give a temporary path to write to, and move the file to ``path`` in one step; raises StorageError.
 
-    If anything fails, what was written is removed and ``path`` stays as it was.
-
-    Raises:
-        StorageError: The disk is full or cannot be written.
+    If anything fails, the temporary file is removed and ``path`` is unchanged.
     """
-    aside = path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _asides([path]) as (aside,):
         yield aside
-        sync(aside)
-        aside.replace(path)
-        sync(path.parent)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write several files of one folder durably, waiting for the folder once; raises StorageError.
+
+    All are written before the first is renamed, so that a full disk changes nothing. They are renamed in the order
+    given.
+    """
+    with _asides([folder / name for name in contents]) as asides:
+        for aside, content in zip(asides, contents.values(), strict=True):
+            aside.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _asides(paths: list[Path]) -> Iterator[list[Path]]:
+    """Give a temporary path for each path of one folder; rename them all at the end."""
+    asides = [path.with_name(f"{ASIDE}{os.getpid()}-{path.name}") for path in paths]
+    folder = paths[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield asides
+        for aside in asides:
+            sync(aside)
+        for aside, path in zip(asides, paths, strict=True):
+            aside.replace(path)
+        sync(folder)
     except OSError as problem:
-        raise storage_error(path, problem) from problem
+        raise storage_error(paths[0], problem) from problem
     finally:
-        with contextlib.suppress(OSError):  # it has been renamed, or never came to be
-            aside.unlink()
+        for aside in asides:
+            with contextlib.suppress(OSError):  # it has been renamed, or was never written
+                aside.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file durably; raises StorageError."""
     write_files(path.parent, {path.name: content})
-
-
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write several files of one folder durably, waiting for the folder once.
-
-    All are written before the first is put in its place, so that a disk that fills up
-    changes nothing. They are put in their places in the order given.
-
-    Raises:
-        StorageError: The disk is full or cannot be written.
-    """
-    asides = {name: folder / f"{ASIDE}{os.getpid()}-{name}" for name in contents}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, aside in asides.items():
-            aside.write_bytes(contents[name])
-            sync(aside)
-        for name, aside in asides.items():
-            aside.replace(folder / name)
-        sync(folder)
-    except OSError as problem:
-        raise storage_error(folder / next(iter(contents)), problem) from problem
-    finally:
-        for aside in asides.values():
-            with contextlib.suppress(OSError):  # it has been renamed, or never came to be
-                aside.unlink()
 
 
 def write_text(path: Path, content: str) -> None:
@@ -88,13 +80,13 @@ def sync(path: Path) -> None:
 
 
 def remove_asides(folder: Path) -> None:
-    """Remove what a killed process left half written in ``folder``, if it exists."""
+    """Remove the temporary files that a killed process left in ``folder``, if it exists."""
     for left in folder.glob(f"{ASIDE}*"):
         left.unlink(missing_ok=True)
 
 
 def storage_error(path: Path, problem: OSError) -> StorageError:
-    """Say what could not be written, why, and what to do."""
+    """Return the error that names the file, the reason, and what to do."""
     if problem.errno in _FULL:
         return StorageError(
             f"{path}: no room to write ({os.strerror(problem.errno or 0)}); what was written before is intact: "
@@ -109,5 +101,21 @@ def digest(content: bytes) -> str:
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Return the one JSON text of ``document`` that digests are taken of."""
+    """Return the canonical JSON text of ``document``, of which digests are taken."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def file_facts(content: bytes) -> dict[str, Any]:
+    """Return the digest and the size of a file's content, as manifests record them."""
+    return {"sha256": digest(content), "bytes": len(content)}
+
+
+def signed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with its own digest."""
+    return {**document, "sha256": digest(canonical(document))}
+
+
+def is_signed(document: dict[str, Any]) -> bool:
+    """Remove the digest from a document, and return whether it is the document's."""
+    claimed = document.pop("sha256", None)
+    return bool(claimed == digest(canonical(document)))

@@ -1,7 +1,7 @@
-"""The outer loop's optimizers and rate schedules, as pure functions: every bit of state is a tensor in a dictionary.
+"""The outer loop's optimizers and rate schedules, as pure functions.
 
-What ``torch.optim`` keeps in objects is kept here as ``name -> tensor``, so that a
-checkpoint holds it without pickling, and a resumed trial goes on bit for bit.
+The state that ``torch.optim`` keeps in objects is a dictionary ``name -> tensor`` here, so that a checkpoint stores it
+without pickling, and a resumed trial goes on bit for bit.
 """
 
 import math
@@ -46,10 +46,10 @@ def adam(phi: Tensors, gradient: Tensors, state: Tensors, rate: float) -> tuple[
         return {}, state
     beta1, beta2 = ADAM_BETAS
     count = state["count"] + 1
-    leaves, slopes = list(phi.values()), _along(phi, gradient)
-    first = torch._foreach_lerp([state[f"first/{name}"] for name in phi], slopes, 1 - beta1)
+    leaves, gradients = list(phi.values()), _along(phi, gradient)
+    first = torch._foreach_lerp([state[f"first/{name}"] for name in phi], gradients, 1 - beta1)
     second = torch._foreach_mul([state[f"second/{name}"] for name in phi], beta2)
-    second = torch._foreach_addcmul(second, slopes, slopes, 1 - beta2)
+    second = torch._foreach_addcmul(second, gradients, gradients, 1 - beta2)
     steps = int(count)
     scale = torch._foreach_div(torch._foreach_sqrt(second), (1 - beta2**steps) ** 0.5)
     scale = torch._foreach_add(scale, ADAM_EPSILON)
@@ -79,7 +79,7 @@ def linear(step: int, steps: int) -> float:
     return max(0.0, 1.0 - step / steps)
 
 
-# the fraction of the outer rate that is used at a step, of so many
+# (step, steps) to the fraction of the outer rate at that step
 SCHEDULES: dict[str, Callable[[int, int], float]] = {"constant": constant, "cosine": cosine, "linear": linear}
 
 
@@ -103,7 +103,7 @@ def decayed(gradient: Tensors, phi: Tensors, weight_decay: float) -> Tensors:
     """Add the gradient of ``weight_decay`` / 2 |phi|^2."""
     if weight_decay == 0:
         return gradient
-    return {name: slope + weight_decay * phi[name] for name, slope in gradient.items()}
+    return {name: value + weight_decay * phi[name] for name, value in gradient.items()}
 
 
 def first_non_finite(tensors: Tensors) -> str | None:
@@ -112,7 +112,6 @@ def first_non_finite(tensors: Tensors) -> str | None:
 
 
 def _along(phi: Tensors, gradient: Tensors) -> list[Tensor]:
-    """Return the gradient's leaves in phi's order."""
     if phi.keys() != gradient.keys():
         odd = sorted(phi.keys() ^ gradient.keys())
         raise BadInput(f"the hypergradient does not have the leaves of phi: {', '.join(odd)}")

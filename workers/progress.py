@@ -1,14 +1,14 @@
-"""How far a trial has come: all of its state that is not a tensor."""
+"""The progress of a trial: all of its state that is not a tensor."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.base import MetaStep
 from metaloom.learners.hypergradients.implicit import UNSOLVED
 from metaloom.workers.records import names
-from metaloom.workers.records.trial import Report
+from metaloom.workers.records.trial import Plain, Report
 
 VALIDATED = (names.VALIDATION_ACCURACY, names.VALIDATION_LOSS, names.ADAPT_SECONDS)
 UNSOLVED_METRIC = f"{names.DIAGNOSTIC}{UNSOLVED}"
@@ -17,20 +17,16 @@ MOST_RESIDUAL = 0.5  # of the right side's norm: the rest of the solution is the
 
 
 @dataclass
-class Progress:
-    """What a checkpoint holds beside tensors.
+class Progress(Plain):
+    """The facts that a checkpoint stores in addition to tensors.
 
     Attributes:
         step: Outer steps done.
-        episodes: Episodes seen, of training and validation.
-        seconds: Time spent, all attempts together.
-        recording_seconds: Part of it spent on episode records.
+        episodes: Episodes so far, of training and validation.
+        seconds: Time spent, all attempts together; ``recording_seconds`` of it on episode records.
         stale: Validations since the best one.
-        best: The report of the best validation.
-        last: The last report.
-        finished: Whether there is nothing left to do.
         retraining: The learner section with its relaxed cells made discrete, once they are retrained.
-        solution_warned: Whether the trial has warned that its implicit hypergradient is not to be trusted.
+        solution_warned: Whether the trial has warned that its implicit hypergradient is unreliable.
     """
 
     step: int = 0
@@ -44,24 +40,14 @@ class Progress:
     retraining: Mapping[str, Any] | None = None
     solution_warned: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary of JSON values."""
-        document: dict[str, Any] = dict(vars(self))
-        for name in ("best", "last"):
-            report: Report | None = document[name]
-            document[name] = report.to_json() if report else None
-        return document
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Progress":
-        """Read what ``to_json`` wrote."""
-        values = dict(document)
-        for name in ("best", "last"):
-            values[name] = Report.from_json(values[name]) if values[name] else None
-        return cls(**values)
+        """Read the values of ``to_json``."""
+        reports = {name: Report.from_json(document[name]) for name in ("best", "last") if document[name]}
+        return cls(**{**document, **reports})
 
-    def judge(self, metric: str, report: Report) -> bool:
-        """Say whether ``report`` is the best so far, and remember it."""
+    def is_best(self, metric: str, report: Report) -> bool:
+        """Return whether ``report`` is the best so far, and keep it if it is."""
         incumbent = self.best.metrics[metric] if self.best else None
         if names.is_better(metric, report.metrics[metric], incumbent):
             self.best, self.stale = report, 0
@@ -70,7 +56,7 @@ class Progress:
         return False
 
     def first_warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """Return the warning of an implicit hypergradient that is not to be trusted, once in a trial."""
+        """Return the warning of an unreliable implicit hypergradient, once in a trial."""
         warning = "" if self.solution_warned else solution_warning(metrics)
         self.solution_warned |= bool(warning)
         return (warning,) if warning else ()
@@ -78,46 +64,33 @@ class Progress:
 
 @dataclass
 class Tally:
-    """What training has shown since the last validation."""
+    """The metrics of the outer steps since the last validation, by name."""
 
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
-    diagnostics: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, meta: MetaStep, norm: float) -> None:
         """Count one outer step."""
-        self.losses.append(meta.loss)
-        self.norms.append(norm)
-        self.accuracies.extend(_final_accuracies(meta.outcomes))
-        for name, number in meta.diagnostics.items():
-            self.diagnostics.setdefault(f"{names.DIAGNOSTIC}{name}", []).append(number)
+        accuracies = [outcome.accuracies[-1] for outcome in meta.outcomes if outcome.accuracies]
+        measured = {names.TRAIN_LOSS: [meta.loss], names.TRAIN_ACCURACY: accuracies, names.HYPERGRADIENT_NORM: [norm]}
+        measured |= {f"{names.DIAGNOSTIC}{name}": [number] for name, number in meta.diagnostics.items()}
+        for name, numbers in measured.items():
+            self.values.setdefault(name, []).extend(numbers)
 
     def metrics(self) -> dict[str, float]:
-        """Return the means of what was counted; a metric that was never seen is left out."""
-        kept = {
-            names.TRAIN_LOSS: self.losses,
-            names.TRAIN_ACCURACY: self.accuracies,
-            names.HYPERGRADIENT_NORM: self.norms,
-        }
-        every = kept | self.diagnostics
-        return {name: math.fsum(values) / len(values) for name, values in every.items() if values}
+        """Return the mean of each metric that was measured."""
+        return {name: math.fsum(values) / len(values) for name, values in self.values.items() if values}
 
 
 def with_validation_of(report: Report, best: Report) -> Report:
-    """Return ``report`` with the validation of another one: the trial ends with that one's meta-knowledge."""
+    """Return ``report`` with the validation of ``best``: the trial ends with that one's meta-knowledge."""
     validated = {name: best.metrics[name] for name in VALIDATED if name in best.metrics}
     return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
 
 def solution_text(metrics: Mapping[str, float]) -> str:
-    """Describe the inner solution and the linear solve that an implicit hypergradient rests on.
+    """Describe the inner solution and the linear solve of an implicit hypergradient in one line.
 
-    Args:
-        metrics: Of a report: means over the outer steps since the one before.
-
-    Returns:
-        One line; empty if the estimator does not differentiate at the inner solution.
+    ``metrics`` are a report's: means over the outer steps since the one before. Empty for other estimators.
     """
     if names.RESIDUAL not in metrics:
         return ""
@@ -129,11 +102,11 @@ def solution_text(metrics: Mapping[str, float]) -> str:
 
 
 def solution_warning(metrics: Mapping[str, float]) -> str:
-    """Say that an implicit hypergradient is not to be trusted, and what to do; empty where it is."""
+    """Explain why an implicit hypergradient is unreliable, with advice; empty if it is reliable."""
     advice = []
     if metrics.get(UNSOLVED_METRIC, 0.0) > MOST_UNSOLVED:
         advice.append(
-            f"The inner problem is not solved (at most {MOST_UNSOLVED:g} of the outer loss may hang on it): give "
+            f"The inner problem is not solved (at most {MOST_UNSOLVED:g} of the outer loss may depend on it): give "
             "learner.update more steps or a better rate, raise inner.proximal, or use outer.hypergradient: unroll"
         )
     if metrics.get(names.RESIDUAL, 0.0) > MOST_RESIDUAL:
@@ -142,7 +115,3 @@ def solution_warning(metrics: Mapping[str, float]) -> str:
             "or rank, or another kind"
         )
     return f"{solution_text(metrics)}. {'. '.join(advice)}; metaloom check compares the estimators" if advice else ""
-
-
-def _final_accuracies(outcomes: tuple[EpisodeOutcome, ...]) -> list[float]:
-    return [one.accuracies[-1] for one in outcomes if one.accuracies]

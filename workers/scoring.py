@@ -1,97 +1,53 @@
-"""What a learner is worth: mean and 95% interval over episodes, after each inner step."""
+"""Scores a learner: mean and 95% interval over episodes, after each inner step; and compares two trials.
+
+Two means whose intervals overlap may still differ clearly. Most of the width of each interval comes from the different
+difficulty of the episodes, which is the same for both trials and cancels in the differences, episode by episode.
+"""
 
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from metaloom.learners.base import EpisodeOutcome, Learner
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import assemble
+from metaloom.workers.bundle_reading import parameters_of
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
-from metaloom.workers.pretrained import parameters_of
-from metaloom.workers.records.episode_files import Drawn, Seen, rows_of_test, write_part
-from metaloom.workers.records.names import SEEDS_VERSION, TEST, Z_95
-from metaloom.workers.records.paths import part_of_test
-from metaloom.workers.records.trial import read_config
+from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, rows_of_test, write_part
+from metaloom.workers.records.names import SEEDS_VERSION, TEST, part_of_test
+from metaloom.workers.records.results import EvaluationSummary, StepScore, mean_interval
+from metaloom.workers.records.trial import Plain, plain, read_config
 from metaloom.workers.seeds import derive_generator
 
 _LOG = logging.getLogger("metaloom.scoring")
+_COMPARED = ["episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries", "accuracy_after", "loss_after"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How a learner did on the episodes of a split.
+class Evaluation(EvaluationSummary):
+    """An evaluation with the facts that identify each episode, and its losses and accuracies after each inner step.
 
-    Attributes:
-        metric: ``accuracy`` or ``loss``, as the kind of task is judged: what ``mean`` is of.
-        mean: Over the episodes, after the last inner step.
-        interval: 95% interval of the mean.
-        episodes: Number of episodes.
-        per_step: One ``{step, mean, low, high}`` before adaptation and after each inner step.
-        setting: ``inductive`` or ``transductive``.
-        batch_norm: Batch-norm mode, or ``none``.
-        split: ``train``, ``validation`` or ``test``.
-        scores: The metric of each episode.
-        losses: The loss of each episode, after the last inner step.
-        drawn: Which episodes these were.
-        seconds: Time per episode.
-        outcomes: How each went, step by step.
+    ``losses`` are those after the last inner step.
     """
 
-    metric: str
-    mean: float
-    interval: tuple[float, float]
-    episodes: int
-    per_step: tuple[Mapping[str, float], ...]
-    setting: str
-    batch_norm: str
-    split: str
-    scores: tuple[float, ...]
     losses: tuple[float, ...]
-    drawn: tuple[Drawn, ...]
-    seconds: float
+    facts: tuple[EpisodeFacts, ...]
     outcomes: tuple[EpisodeOutcome, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary and the scores as JSON values; the episodes have their own records."""
-        left_out = {"drawn", "outcomes", "losses"}
-        document = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
-        document |= {
-            "interval": list(self.interval),
-            "per_step": [dict(one) for one in self.per_step],
-            "scores": list(self.scores),
-        }
-        return document
-
-
-def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean and its 95% interval, 1.96 s / sqrt(n) to either side.
-
-    ``s`` is the sample standard deviation (n - 1). One score has no interval: it is (mean, mean).
-    The sums are exact before rounding, so that the order of the episodes does not matter.
-
-    Raises:
-        ValueError: There is no score.
-    """
-    count = len(scores)
-    if not count:
-        raise ValueError("no scores to take the mean of")
-    if not all(map(math.isfinite, scores)):
-        return math.nan, math.nan, math.nan
-    mean = math.fsum(scores) / count
-    if count == 1:
-        return mean, mean, mean
-    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (count - 1))
-    half = Z_95 * deviation / math.sqrt(count)
-    return mean, mean - half, mean + half
+        """Return the summary as JSON values; the episodes have their own records."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(EvaluationSummary)}
 
 
 def evaluate_learner(
@@ -105,25 +61,16 @@ def evaluate_learner(
     device: Device = CPU,
     seeds: int = SEEDS_VERSION,
 ) -> Evaluation:
-    """Adapt to the first ``episodes`` episodes of ``split`` and score their query sets.
+    """Adapt to the first ``episodes`` episodes of a split (fewer if it has fewer) and score their query sets.
 
-    What an episode draws at random is drawn from the episode's own seed: the numbers
-    do not depend on the trial, on the step, or on what was evaluated before.
-
-    Args:
-        learner: The learner.
-        phi: Meta-knowledge, on ``device``.
-        state: Inner state, on ``device``.
-        source: Where episodes come from.
-        split: ``train``, ``validation`` or ``test``.
-        episodes: How many; fewer if the split has fewer distinct ones.
-        device: Where to compute.
-        seeds: Which derivation the generators have: the trial's.
+    ``phi`` and ``state`` are on ``device``; ``seeds`` is the trial's derivation of generators. Random draws in an
+    episode come from the episode's own seed: the numbers do not depend on the trial, on the step, or on earlier
+    evaluations.
     """
-    drawn: list[Drawn] = []
+    facts: list[EpisodeFacts] = []
     outcomes: list[EpisodeOutcome] = []
     busy = 0.0
-    for index, sampled in enumerate(islice(draw(source, split), episodes)):
+    for index, sampled in enumerate(islice(_episodes(source, split), episodes)):
         episode = sampled.episode.to(device.torch, device.dtype)
         device.wait()
         started = time.perf_counter()
@@ -131,8 +78,8 @@ def evaluate_learner(
         with device.precision():
             outcomes.append(learner.evaluate(phi, state, episode, generator))
         busy += time.perf_counter() - started
-        drawn.append(describe(sampled, index, learner))
-    return summarize(learner, split, drawn, outcomes, busy / max(len(outcomes), 1))
+        facts.append(describe(sampled, index, learner))
+    return _summarize(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
 
 
 def evaluate_trial(
@@ -145,46 +92,41 @@ def evaluate_trial(
     record: bool = True,
     trust_code: bool = False,
 ) -> Evaluation:
-    """Score what a trial has learned, on a split it was not chosen by.
+    """Score what the trial in ``directory``, finished or not, has learned, on a split that did not choose it.
 
     Args:
-        directory: The trial's; finished, stopped or still running.
-        cache: Where task sources keep what they have made.
+        directory: The trial's.
+        cache: Where task sources keep their prepared data.
         split: ``train``, ``validation`` or ``test``.
         episodes: How many.
         seed: Seed of the episodes; None takes the search's.
-        record: Whether test episodes become rows beside the trial's others, those that an earlier test has recorded
-            among them: the rows of one seed are those of its longest test.
+        record: Make test episodes rows of the trial's records; of the tests of one seed the longest is kept.
         trust_code: Whether a class that ``architecture.of`` names may be imported.
 
     Raises:
         CheckpointError: The trial has left nothing to evaluate.
         StorageError: The rows cannot be written.
     """
-    config = read_config(directory)
-    knowledge = load_knowledge(directory)
+    config, knowledge = read_config(directory), load_knowledge(directory)
     for note in knowledge.notes:
         _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge), trust_code=trust_code)
-    phi, state = parts.device.place(knowledge.phi), knowledge.state.mapped(parts.device.move)
-    evaluation = evaluate_learner(
-        parts.learner, phi, state, parts.source, split, episodes, device=parts.device, seeds=config.seeds
-    )
+    device, learner = parts.device, parts.learner
+    phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
+    evaluation = evaluate_learner(learner, phi, state, parts.source, split, episodes, device=device, seeds=config.seeds)
     if record and split == TEST:
         part = part_of_test(directory, config.seed if seed is None else seed)
-        if rows_of_test(part, knowledge.step) < len(evaluation.drawn):
-            seen = Seen(TEST, knowledge.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds)
-            write_part(part, parts.origin(config), [seen])
+        if rows_of_test(part, knowledge.step) < len(evaluation.facts):
+            batch = EpisodeBatch(TEST, knowledge.step, evaluation.facts, evaluation.outcomes, evaluation.seconds)
+            write_part(part, parts.origin(config), [batch])
     return evaluation
 
 
-def summarize(
-    learner: Learner, split: str, drawn: Sequence[Drawn], outcomes: Sequence[EpisodeOutcome], seconds: float
+def _summarize(
+    learner: Learner, split: str, facts: Sequence[EpisodeFacts], outcomes: Sequence[EpisodeOutcome], seconds: float
 ) -> Evaluation:
-    """Put the outcomes of a split's episodes together; raises ValueError if there are none."""
     metric = learner.task.task_kind.metric
     curves = [one.accuracies if metric == "accuracy" else one.losses for one in outcomes]
-    steps = [mean_interval(at_step) for at_step in zip(*curves, strict=True)]
     scores = tuple(curve[-1] for curve in curves)
     mean, low, high = mean_interval(scores)
     return Evaluation(
@@ -192,31 +134,79 @@ def summarize(
         mean=mean,
         interval=(low, high),
         episodes=len(scores),
-        per_step=tuple({"step": step, "mean": one[0], "low": one[1], "high": one[2]} for step, one in enumerate(steps)),
+        per_step=tuple(StepScore(step, *mean_interval(at)) for step, at in enumerate(zip(*curves, strict=True))),
         setting=learner.setting,
         batch_norm=learner.batch_norm,
         split=split,
         scores=scores,
-        losses=tuple(one.losses[-1] for one in outcomes),
-        drawn=tuple(drawn),
         seconds=seconds,
+        losses=tuple(one.losses[-1] for one in outcomes),
+        facts=tuple(facts),
         outcomes=tuple(outcomes),
     )
 
 
-def draw(source: TaskSource, split: str) -> Iterator[SampledEpisode]:
-    """Yield the episodes of a split in order; endless where the split is."""
+def _episodes(source: TaskSource, split: str) -> Iterator[SampledEpisode]:
     available = source.available(split)
-    index = 0
-    while available is None or index < available:
-        yield source.episode(split, index)
-        index += 1
+    return (source.episode(split, index) for index in (count() if available is None else range(available)))
 
 
-def describe(sampled: SampledEpisode, index: int, learner: Learner) -> Drawn:
-    """Say which episode it was, for its record."""
+def describe(sampled: SampledEpisode, index: int, learner: Learner) -> EpisodeFacts:
+    """Return the facts that identify an episode, for its record."""
     episode = sampled.episode
     support, queries = len(episode.support_y), len(episode.query_y)
     ways = learner.task.outputs if learner.task.task_kind.has_classes else 0
     each = max(ways, 1)
-    return Drawn(index, sampled.seed, sampled.class_ids, sampled.sample_ids, ways, support // each, queries // each)
+    ids = sampled.class_ids, sampled.sample_ids
+    return EpisodeFacts(index, sampled.seed, *ids, ways, support // each, queries // each)
+
+
+@dataclass(frozen=True)
+class PairedDifference(Plain):
+    """The mean difference on ``episodes`` pairs, of accuracy or of minus the loss, with its 95% interval."""
+
+    mean: float
+    interval: tuple[float, float]
+    episodes: int
+
+
+def paired_difference(directory: Path, other: Path) -> PairedDifference | None:
+    """Return by how much the trial in ``directory`` is better than ``other`` (above 0) on the same test episodes.
+
+    None if their test episodes are not the same ones, or fewer than two.
+    """
+    ours, theirs = _scores(directory), _scores(other)
+    if ours.keys() != theirs.keys() or len(ours) < 2:
+        return None
+    mean, low, high = mean_interval([ours[episode] - theirs[episode] for episode in ours])
+    return PairedDifference(mean, (low, high), len(ours))
+
+
+def _scores(directory: Path) -> dict[str, float]:
+    """Return a trial's score on each test episode, larger being better, by the episode's identity."""
+    config = read_config(directory)
+    part = part_of_test(directory, config.seed)
+    if not part.is_file():
+        return {}
+    try:
+        rows = parquet.read_table(str(part), columns=_COMPARED).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        _LOG.warning("%s cannot be read, so that no paired difference is shown: %s", part, error)
+        return {}
+    return {_identity(row, config.tasks): _score(row) for row in rows}
+
+
+def _identity(row: Mapping[str, Any], tasks: Mapping[str, Any]) -> str:
+    """Identify an episode by its queries, or by all settings of its source if these are not kept.
+
+    The support set need not be the same: a baseline may train on other samples and be asked the same queries.
+    """
+    queries = row["queries"] * max(row["ways"], 1)
+    asked = row["sample_ids"][-queries:] or sorted(tasks.items())
+    return repr((row["episode"], row["seed"], row["source"], row["class_ids"], row["ways"], asked))
+
+
+def _score(row: Mapping[str, Any]) -> float:
+    if row["accuracy_after"] is not None:
+        return float(row["accuracy_after"])
+    return math.nan if row["loss_after"] is None else -float(row["loss_after"])  # a loss of NaN is stored as null

@@ -1,12 +1,12 @@
-"""Every random draw of a trial, from what names it.
+"""Derives the generator of every random draw of a trial from the seed and the names of the draw.
 
-No generator lives longer than the draws of one purpose in one step, so none needs
-to be stored: a resumed trial derives the same generators as the uninterrupted one.
+No generator is used for more than the draws of one purpose in one step, so none needs to be stored: a resumed trial
+derives the same generators as the uninterrupted one.
 
-Two derivations exist, and a trial's configuration says which one is its own. Version 1
-seeded torch's CPU generator with 63 bits, of which ``manual_seed`` takes the low 32: two of
-about 77,000 generators share a stream with even odds. Version 2 derives all 19,968 bits of the
-generator's state. Trials that began with version 1 keep it, so that they resume bit for bit.
+Two derivations exist, and a trial's configuration names its own. Version 1 seeded torch's CPU generator with 63 bits,
+of which ``manual_seed`` takes the low 32: two of about 77,000 generators share a stream with even odds. Version 2
+derives all 19,968 bits of the generator's state. Trials that began with version 1 keep it, so that they resume bit for
+bit.
 """
 
 import hashlib
@@ -29,43 +29,29 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
     BLAKE2 rather than ``hash``: the same in every process and on every machine.
     """
-    return _seed_of(_named(seed, parts))
-
-
-def derive_generator(seed: int, *parts: int | str, version: int = SEEDS_VERSION) -> torch.Generator:
-    """Return a CPU generator for the draws that ``seed`` and ``parts`` name.
-
-    Args:
-        seed: The search's, or an episode's.
-        parts: What else names the draws; a trial uses (trial, step, purpose).
-        version: Which derivation, 1 or 2.
-
-    Raises:
-        ValueError: This version of metaloom does not have that derivation.
-    """
-    if version not in (FIRST_SEEDS_VERSION, SEEDS_VERSION):
-        raise ValueError(f"seeds: version {version} is of a newer metaloom; this one has 1 and {SEEDS_VERSION}")
-    named = _named(seed, parts)
-    generator = torch.Generator()
-    if version == FIRST_SEEDS_VERSION:
-        return generator.manual_seed(_seed_of(named))
-    state = bytearray(_SEEDED)
-    state[:8] = _seed_of(named).to_bytes(8, sys.byteorder)
-    np.frombuffer(state, np.uint64, _WORDS, _FIRST_WORD)[:] = np.frombuffer(_words_of(named, _WORDS), "<u4")
-    return generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
+    return int.from_bytes(hashlib.blake2b(_named(seed, parts), digest_size=8).digest(), "big") >> 1
 
 
 def derive_words(seed: int, *parts: int | str, count: int = _WORDS) -> bytes:
     """Return the first words of a Mersenne Twister's state, 32 bits each, little-endian."""
-    return _words_of(_named(seed, parts), count)
+    return hashlib.shake_128(_named(seed, parts)).digest(4 * count)
 
 
-def _seed_of(named: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
+def derive_generator(seed: int, *parts: int | str, version: int = SEEDS_VERSION) -> torch.Generator:
+    """Return a CPU generator for the draws that ``seed`` (the search's, or an episode's) and ``parts`` name.
 
-
-def _words_of(named: bytes, count: int) -> bytes:
-    return hashlib.shake_128(named).digest(4 * count)
+    A trial's parts are (trial, step, purpose). ``version`` is the derivation, 1 or 2; raises ValueError for a newer
+    one.
+    """
+    if version not in (FIRST_SEEDS_VERSION, SEEDS_VERSION):
+        raise ValueError(f"seeds: version {version} is of a newer metaloom; this one has 1 and {SEEDS_VERSION}")
+    generator, initial = torch.Generator(), derive_seed(seed, *parts)
+    if version == FIRST_SEEDS_VERSION:
+        return generator.manual_seed(initial)
+    state = bytearray(_SEEDED)
+    state[:8] = initial.to_bytes(8, sys.byteorder)
+    np.frombuffer(state, np.uint64, _WORDS, _FIRST_WORD)[:] = np.frombuffer(derive_words(seed, *parts), "<u4")
+    return generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
 
 
 def _named(seed: int, parts: tuple[int | str, ...]) -> bytes:

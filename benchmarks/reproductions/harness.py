@@ -21,8 +21,9 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.data.base import TaskSource
+from metaloom.workers.records.results import StepScore, mean_interval
 from metaloom.workers.records.trial import TrialConfig
-from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
+from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.trial.runner import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,7 +175,7 @@ def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping
     started = time.perf_counter()
     measured = Seed(measure(), time.perf_counter() - started)
     if commit is not None:
-        tests = {step: asdict(replace(one, drawn=())) for step, one in measured.tests.items()}
+        tests = {step: asdict(replace(one, facts=())) for step, one in measured.tests.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"tests": tests, "seconds": measured.seconds}))
     return measured
@@ -183,8 +184,9 @@ def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping
 def _evaluation(document: Mapping[str, Any]) -> Evaluation:
     outcomes = tuple(EpisodeOutcome(tuple(one["losses"]), tuple(one["accuracies"])) for one in document["outcomes"])
     low, high = document["interval"]
-    tuples = {name: tuple(document[name]) for name in ("per_step", "scores", "losses", "drawn")}
-    return Evaluation(**{**document, **tuples, "interval": (low, high), "outcomes": outcomes})
+    tuples = {name: tuple(document[name]) for name in ("scores", "losses", "facts")}
+    per_step = tuple(StepScore(**one) for one in document["per_step"])
+    return Evaluation(**{**document, **tuples, "per_step": per_step, "interval": (low, high), "outcomes": outcomes})
 
 
 def pooled(evaluations: Sequence[Evaluation], step: int = -1) -> tuple[float, float]:
@@ -202,7 +204,7 @@ def scores_at(evaluation: Evaluation, step: int) -> list[float]:
 
 def mean_at(evaluation: Evaluation, step: int) -> float:
     """Return the mean score after inner step ``step``."""
-    return float(evaluation.per_step[step]["mean"])
+    return float(evaluation.per_step[step].mean)
 
 
 def setting_of(evaluation: Evaluation) -> str:

@@ -9,7 +9,8 @@ import torch
 from benchmarks.reproductions.harness import TEST_SEED, Row, train
 from metaloom.learners import build_learner
 from metaloom.workers.data import open_source
-from metaloom.workers.scoring import Evaluation, evaluate_learner, mean_interval
+from metaloom.workers.records.results import mean_interval
+from metaloom.workers.scoring import Evaluation, evaluate_learner
 
 FUNCTIONS = 16  # in an episode, side by side
 EPISODES = 40  # of FUNCTIONS functions each, for choosing and for the test

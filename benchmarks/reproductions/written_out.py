@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from benchmarks.reproductions.harness import TEST_EPISODES, Row
 from metaloom.workers.data.base import TaskSource
-from metaloom.workers.scoring import mean_interval
+from metaloom.workers.records.results import mean_interval
 
 Scores = tuple[float, ...]  # of each test episode
 

@@ -1,21 +1,9 @@
 """Captioned pictures of what a trial has learned. Each file holds the drawers of one component.
 
-A drawer registers under ``SLOT.WHAT`` and returns None if it has nothing to draw::
-
-    @DRAWERS.register("weighting.curve")
-    def weight_curve(knowledge: TrialKnowledge) -> Picture | None:
-        for weighting, phi in knowledge.members("weighting"):
-            if isinstance(weighting, MetaWeightNet):
-                figure = canvas(5.0, 3.5)
-                axes = figure.add_subplot()
-                axes.plot(losses, weighting.weights(phi, Examples(losses, losses)))
-                name_axes(axes, "", "loss", "weight")
-                return Picture("weight-curve", "Examples of loss 0.1 weigh 0.9, those of loss 3 weigh 0.1.", figure)
-        return None
-
-A package adds a figure by naming such a module under the entry point group ``metaloom.figures``. ``canvas`` and
-``name_axes`` come from ``dashboards.canvas``. Pictures are drawn for the best trial of a search (as artifacts of its
-MLflow run) and for an exported bundle, whose card shows each with its caption.
+A drawer registers under ``SLOT.WHAT`` and returns None if it has nothing to draw. A package adds one by naming its
+module under the entry point group ``metaloom.figures`` (docs/extending.md has an example). Pictures are drawn for the
+best trial of a search (as artifacts of its MLflow run) and for an exported bundle, whose card shows each with its
+caption.
 """
 
 import pkgutil

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metaloom.dashboards.canvas import canvas
+from metaloom.dashboards.canvas import panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.cells import RelaxedCells, derive_genotype
 from metaloom.learners.knowledge.genotypes import OPERATIONS, DiscreteCells, edges_of, nodes_of, parse_genotype
@@ -50,13 +50,9 @@ def genotype_figure(genotype: str, shares: dict[int, float] | None = None) -> "F
     operations = parse_genotype(genotype)
     edges = edges_of(nodes_of(len(operations)))
     graph = networkx.DiGraph(edges)
-    for node in graph:
-        graph.nodes[node]["layer"] = node
-    places = {
-        node: (float(x), float(y)) for node, (x, y) in networkx.multipartite_layout(graph, subset_key="layer").items()
-    }
-    figure = canvas(2.2 * len(places), 1.0 + 0.9 * len(places))
-    axes = figure.add_subplot()
+    layout = networkx.multipartite_layout(graph, subset_key={node: [node] for node in graph})
+    places = {node: (float(x), float(y)) for node, (x, y) in layout.items()}
+    figure, axes = panel(2.2 * len(places), 1.0 + 0.9 * len(places))
     for index, (edge, operation) in enumerate(zip(edges, operations, strict=True)):
         share = (shares or {}).get(index)
         _arrow(axes, places[edge[0]], places[edge[1]], edge[1] - edge[0] - 1, operation, share)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.component import Component, Composite
@@ -12,13 +12,15 @@ from metaloom.learners.networks.reference import references_in
 from metaloom.learners.registry import Registry
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.bundle_writing import read_task
+from metaloom.workers.bundle_reading import read_task
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records.names import TASK_FILE
 from metaloom.workers.records.trial import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+C = TypeVar("C", bound=Component)
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,18 @@ class TrialKnowledge:
         if any(references_in(self.learner.get(slot))):
             return []
         default = {"kind": self.task.task_kind.default_loss} if slot == "loss" else {}
-        component, own = fill_slot(SLOTS[slot], self.learner.get(slot) or {}, default, self.task), self.part(slot)
+        component, own = (
+            fill_slot(SLOTS[slot], self.learner.get(slot) or {}, default, self.task),
+            knowledge_of(self.phi, slot),
+        )
         if isinstance(component, Composite):
             return list(zip(component.members, component.parts(own), strict=True))
         return [(component, own)]
+
+    def learned(self, slot: str, *kinds: type[C]) -> list[tuple[C, Tensors]]:
+        """Return the members of these classes that have learned something, in float32, the figures' precision."""
+        members = [(member, phi) for member, phi in self.members(slot) if isinstance(member, kinds) and phi]
+        return [(member, {name: value.float() for name, value in phi.items()}) for member, phi in members]
 
 
 @dataclass(frozen=True)

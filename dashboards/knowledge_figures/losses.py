@@ -1,16 +1,19 @@
-"""A learned loss against the prediction, and the shares of a learned mixture."""
+"""A learned loss against the prediction, and a learned potential that shapes a policy's reward."""
 
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, name_axes
+from metaloom.dashboards.canvas import name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
-from metaloom.dashboards.knowledge_figures.weights import floats
 from metaloom.learners.knowledge.learned_loss import ML3
 from metaloom.learners.knowledge.loss_mixture import Mixture, RegressionMixture
+from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient
 
 SMALLEST_PROBABILITY = 0.01  # of the right class
 LARGEST_ERROR = 3.0
+REACH = 1.5  # the largest distance drawn from the goal, the origin
+POINTS = 61
+START = 1.0  # the distance at which episodes start
 
 
 def _probabilities(ways: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,30 +24,52 @@ def _probabilities(ways: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @DRAWERS.register("loss.curve")
+@torch.no_grad()
 def loss_curve(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the learned loss of one example beside the task's own loss."""
-    for loss, phi in knowledge.members("loss"):
-        if not isinstance(loss, ML3 | Mixture | RegressionMixture) or not phi:
-            continue
+    """Draw the learned loss of one example and the task's own loss."""
+    for loss, phi in knowledge.learned("loss", ML3, Mixture, RegressionMixture):
         if knowledge.task.task_kind.has_classes:
             x, outputs, targets = _probabilities(knowledge.task.outputs)
-            hand, name = -x.log(), "probability of the right class"
+            own, name = -x.log(), "probability of the right class"
         else:
             x = torch.linspace(-LARGEST_ERROR, LARGEST_ERROR, 121)
             outputs = x[:, None].expand(-1, knowledge.task.outputs)
             targets = torch.zeros_like(outputs)
-            hand, name = x.square(), "prediction, where the target is 0"
-        with torch.no_grad():
-            values = loss.losses(floats(phi), outputs, targets)
-        figure = canvas(5.0, 3.5)
-        axes = figure.add_subplot()
+            own, name = x.square(), "prediction, where the target is 0"
+        values = loss.losses(phi, outputs, targets)
+        figure, axes = panel(5.0, 3.5)
         axes.plot(x, values - values.min(), label="learned")
-        axes.plot(x, hand - hand.min(), linestyle="--", label="the task's own")
+        axes.plot(x, own - own.min(), linestyle="--", label="the task's own")
         name_axes(axes, "", name, "loss above its least")
         axes.legend(fontsize=8)
         least = round(float(x[values.argmin()]), 2) + 0.0  # never -0.00
-        caption = (
-            f"The learned loss is least at {least:.2f} ({name}) and rises by {float(values.max() - values.min()):.3g}."
-        )
+        rise = float(values.max() - values.min())
+        caption = f"The learned loss is least at {least:.2f} ({name}) and rises by {rise:.3g}."
         return Picture("learned-loss", caption, figure)
+    return None
+
+
+@DRAWERS.register("loss.potential")
+@torch.no_grad()
+def learned_potential(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the learned potential of a mass at rest over the plane."""
+    for loss, phi in knowledge.learned("loss", ShapedPolicyGradient):
+        line = torch.linspace(-REACH, REACH, POINTS)
+        places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)  # [y, x, 2]
+        angles = torch.linspace(0, 2 * torch.pi, POINTS)
+        around = START * torch.stack([angles.cos(), angles.sin()], -1)
+        values, goal, start = (
+            loss.potential(phi, torch.cat([place, torch.zeros_like(place)], -1))
+            for place in (places, torch.zeros(1, 2), around)
+        )
+        figure, axes = panel(5.0, 4.2)
+        figure.colorbar(axes.contourf(line, line, values, levels=20), ax=axes, label="potential")
+        axes.plot([0], [0], "x", color="white")
+        name_axes(axes, "", "place", "place")
+        caption = (
+            f"The learned potential of a mass at rest is {float(goal):.3g} at the goal and on average "
+            f"{float(start.mean()):.3g} at distance {START:g}: coming closer is "
+            f"{'rewarded' if float(goal) > float(start.mean()) else 'punished'} on the way."
+        )
+        return Picture("potential", caption, figure)
     return None

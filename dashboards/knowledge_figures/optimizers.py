@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, name_axes
+from metaloom.dashboards.canvas import canvas, name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
-from metaloom.learners.knowledge.update_rules import UpdateRule
 from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
 from metaloom.learners.knowledge.update_rules.lstm import Memory
 from metaloom.learners.knowledge.update_rules.meta_lstm import MetaLSTM
@@ -18,17 +17,13 @@ STEPS_DRAWN = (1, 5, 20)  # steps with a constant gradient
 
 @DRAWERS.register("update.response")
 def response(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the move (L2L) or the rate (meta-learner LSTM) against the gradient."""
+    """Draw the move (L2L) or the rate (meta-learner LSTM) against gradients [POINTS] from -10 to 10, dense around 0."""
+    half = torch.logspace(-5, 1, POINTS // 2)
+    gradient = torch.cat([-half.flip(0), torch.zeros(1), half])
     ((rule, phi),) = knowledge.members("update")
     if isinstance(rule, LearnedOptimizer):
-        return _moves(rule, phi)
-    return _rates(rule, phi) if isinstance(rule, MetaLSTM) else None
-
-
-def gradients() -> Tensor:
-    """Return gradients [POINTS] from -10 to 10, dense around 0."""
-    half = torch.logspace(-5, 1, POINTS // 2)
-    return torch.cat([-half.flip(0), torch.zeros(1), half])
+        return _moves(rule, phi, gradient)
+    return _rates(rule, phi, gradient) if isinstance(rule, MetaLSTM) else None
 
 
 def moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor, steps: int) -> Tensor:
@@ -40,10 +35,8 @@ def moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor, steps: int) ->
     return moved
 
 
-def _moves(rule: LearnedOptimizer, phi: Tensors) -> Picture:
-    gradient = gradients()
-    figure = canvas(6.0, 4.0)
-    axes = figure.add_subplot()
+def _moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor) -> Picture:
+    figure, axes = panel(6.0, 4.0)
     for steps in STEPS_DRAWN:
         axes.plot(gradient, moves(rule, phi, gradient, steps), label=f"step {steps} with the same gradient")
     axes.axhline(0.0, color="black", lw=0.5)
@@ -58,17 +51,16 @@ def _moves(rule: LearnedOptimizer, phi: Tensors) -> Picture:
     return Picture("optimizer", caption, figure)
 
 
-def _rates(rule: UpdateRule, phi: Tensors) -> Picture:
-    gradient = gradients()
+def _rates(rule: MetaLSTM, phi: Tensors, gradient: Tensor) -> Picture:
     theta = {"x": torch.zeros_like(gradient)}
     buffers = rule.begin(theta) | {"loss": torch.ones(())}
     after = rule.step(phi, InnerState(theta, buffers), {"x": gradient}, 0).buffers
     figure = canvas(6.0, 4.0)
-    for number, (gate, what) in enumerate((("rate", "rate (input gate)"), ("keep", "kept (forget gate)"))):
+    for number, (gate, label) in enumerate((("rate", "rate (input gate)"), ("keep", "kept (forget gate)"))):
         axes = figure.add_subplot(2, 1, number + 1)
         axes.plot(gradient, after[gate])
         axes.set_xscale("symlog", linthresh=LINEAR)
-        name_axes(axes, "", "gradient, at a parameter of 0 and a loss of 1", what)
+        name_axes(axes, "", "gradient, at a parameter of 0 and a loss of 1", label)
     low, high = float(after["rate"].min()), float(after["rate"].max())
     caption = f"The meta-learner LSTM's first step: a rate from {low:.3g} to {high:.3g}, depending on the gradient."
     return Picture("optimizer", caption, figure)

@@ -1,44 +1,30 @@
 """Learned weights of examples: by loss, by class, or one weight per example."""
 
 import torch
-from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, name_axes
+from metaloom.dashboards.canvas import name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.class_ratios import ClassRatios
 from metaloom.learners.knowledge.per_sample_weights import PerSample
-from metaloom.learners.knowledge.sample_weights import Examples, Focal, MetaWeightNet, Weighting
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.knowledge.sample_weights import Examples, Focal, MetaWeightNet
 
 LARGEST_LOSS = 6.0  # the loss of an example that is almost surely misclassified
 BINS = 40
 
 
-def floats(phi: Tensors) -> Tensors:
-    """Return the values in float32, the precision of the figures."""
-    return {name: value.float() for name, value in phi.items()}
-
-
-def curve(weighting: Weighting, phi: Tensors) -> tuple[Tensor, Tensor]:
-    """Return losses from 0 to 6 and their weights, divided by the largest weight."""
-    losses = torch.linspace(0.0, LARGEST_LOSS, 121)
-    with torch.no_grad():
-        weights = weighting.weights(floats(phi), Examples(losses, losses))
-    return losses, weights / weights.max().clamp_min(torch.finfo(weights.dtype).tiny)
-
-
 @DRAWERS.register("weighting.curve")
+@torch.no_grad()
 def weight_curve(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw a learned weight against the loss."""
-    members = knowledge.members("weighting")
-    learned = [(member, phi) for member, phi in members if isinstance(member, Focal | MetaWeightNet) and phi]
+    """Draw a learned weight, divided by its largest value, against the loss."""
+    learned = knowledge.learned("weighting", Focal, MetaWeightNet)
     if not learned:
         return None
-    figure = canvas(5.0, 3.5)
-    axes = figure.add_subplot()
+    figure, axes = panel(5.0, 3.5)
     sentences = []
+    losses = torch.linspace(0.0, LARGEST_LOSS, 121)
     for weighting, phi in learned:
-        losses, weights = curve(weighting, phi)
+        weights = weighting.weights(phi, Examples(losses, losses))
+        weights = weights / weights.max().clamp_min(torch.finfo(weights.dtype).tiny)
         axes.plot(losses, weights)
         top, low, high = (float(losses[weights.argmax()]), *(float(weights[i]) for i in (2, 80)))
         sentences.append(
@@ -51,38 +37,34 @@ def weight_curve(knowledge: TrialKnowledge) -> Picture | None:
 
 
 @DRAWERS.register("weighting.classes")
+@torch.no_grad()
 def class_weights(knowledge: TrialKnowledge) -> Picture | None:
     """Draw the learned weight of each class."""
-    for weighting, phi in knowledge.members("weighting"):
-        if isinstance(weighting, ClassRatios) and phi:
-            with torch.no_grad():
-                weights = weighting.class_weights(floats(phi), torch.ones(1))
-            figure = canvas(5.0, 3.5)
-            axes = figure.add_subplot()
-            axes.bar(range(len(weights)), weights)
-            name_axes(axes, "", "class", "weight (mean over the examples = 1)")
-            least, most = int(weights.argmin()), int(weights.argmax())
-            caption = (
-                f"Class {most} has the largest weight ({float(weights[most]):.3g}), class {least} the smallest "
-                f"({float(weights[least]):.3g}); the mean over the training examples is 1."
-            )
-            return Picture("class-weights", caption, figure)
+    for weighting, phi in knowledge.learned("weighting", ClassRatios):
+        weights = weighting.class_weights(phi, torch.ones(1))
+        figure, axes = panel(5.0, 3.5)
+        axes.bar(range(len(weights)), weights)
+        name_axes(axes, "", "class", "weight (mean over the examples = 1)")
+        least, most = int(weights.argmin()), int(weights.argmax())
+        caption = (
+            f"Class {most} has the largest weight ({float(weights[most]):.3g}), class {least} the smallest "
+            f"({float(weights[least]):.3g}); the mean over the training examples is 1."
+        )
+        return Picture("class-weights", caption, figure)
     return None
 
 
 @DRAWERS.register("weighting.samples")
+@torch.no_grad()
 def sample_weights(knowledge: TrialKnowledge) -> Picture | None:
     """Draw the distribution of the training examples' weights."""
-    for weighting, phi in knowledge.members("weighting"):
-        if isinstance(weighting, PerSample):
-            with torch.no_grad():
-                weights = weighting.sample_weights(floats(phi))
-            relative = weights / weights.mean()
-            figure = canvas(5.0, 3.5)
-            axes = figure.add_subplot()
-            axes.hist(relative, bins=BINS)
-            name_axes(axes, "", "weight over the mean", "training examples")
-            small = int((relative < 0.5).sum())
-            caption = f"{small} of {len(relative)} training examples weigh less than half of the mean."
-            return Picture("sample-weights", caption, figure)
+    for weighting, phi in knowledge.learned("weighting", PerSample):
+        weights = weighting.sample_weights(phi)
+        relative = weights / weights.mean()
+        figure, axes = panel(5.0, 3.5)
+        axes.hist(relative, bins=BINS)
+        name_axes(axes, "", "weight over the mean", "training examples")
+        small = int((relative < 0.5).sum())
+        caption = f"{small} of {len(relative)} training examples weigh less than half of the mean."
+        return Picture("sample-weights", caption, figure)
     return None

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
 from metaloom.orchestrator.errors import TaskError
-from metaloom.workers.data.columns import ARROW, CSV, PARQUET, read_columns, read_table
 from metaloom.workers.data.folder import class_files
-from metaloom.workers.data.pictures import ENDINGS, read_picture
+from metaloom.workers.data.user_files import ARROW, CSV, ENDINGS, PARQUET, read_columns, read_picture, read_table
 
 DEFAULT_LABEL = "label"
 TABLES = (*CSV, *PARQUET, *ARROW)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from metaloom.learners.episode import TaskShape
 
 with deferred():
+    from metaloom.dashboards import rows
     from metaloom.orchestrator.command_line import new_task, tables
     from metaloom.workers import bundle as bundles
 
@@ -53,17 +54,21 @@ def adapt(
 
 def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
     """Return each query's prediction, and their score if the query is labelled."""
-    predicted = model.predict(asked.x)
-    rows = [{"query": name, "prediction": value} for name, value in zip(asked.names, predicted.tolist(), strict=True)]
-    if task.task_kind.has_classes:
-        for row, chances in zip(rows, model.probabilities(asked.x).tolist(), strict=True):
-            row["probabilities"] = dict(zip(map(str, model.labels.tolist()), chances, strict=True))
-    document: dict[str, Any] = {"predictions": rows}
-    if asked.y is not None and task.task_kind.has_classes:
-        document["accuracy"] = float((predicted.astype(str) == asked.y.astype(str)).mean())
-    elif asked.y is not None and task.task_kind.answers_outputs:
-        document["loss"] = task.task_kind.loss_of_answers(predicted, asked.y)
-    return document
+    predicted, kind, accuracy, loss = model.predict(asked.x), task.task_kind, None, None
+    probabilities: list[dict[str, float] | None] = [None] * len(predicted)
+    if kind.has_classes:
+        labels = list(map(str, model.labels.tolist()))
+        probabilities = [dict(zip(labels, each, strict=True)) for each in model.probabilities(asked.x).tolist()]
+    if asked.y is not None and kind.has_classes:
+        accuracy = float((predicted.astype(str) == asked.y.astype(str)).mean())
+    elif asked.y is not None and kind.answers_outputs:
+        loss = kind.loss_of_answers(predicted, asked.y)
+    predictions = tuple(
+        rows.PredictionRow(query=name, prediction=value, probabilities=each)
+        for name, value, each in zip(asked.names, predicted.tolist(), probabilities, strict=True)
+    )
+    document = rows.PredictionsRow(predictions=predictions, accuracy=accuracy, loss=loss)
+    return dict(rows.to_json(document))
 
 
 def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:

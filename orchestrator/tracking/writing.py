@@ -10,7 +10,7 @@ from metaloom.orchestrator.tracking.client import flattened
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
-from metaloom.workers.records.paths import parts_of, trial_directory, trial_label
+from metaloom.workers.records.names import parts_of, trial_directory, trial_label
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.tracking.runs import Runs

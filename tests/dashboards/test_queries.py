@@ -13,7 +13,7 @@ import pytest
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.filters import FilterError
-from metaloom.dashboards.liveness import is_alive
+from metaloom.dashboards.queries import is_alive
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import RecordsError

@@ -22,7 +22,7 @@ from metaloom.testing.problems import (
     positive_definite,
     seeded,
 )
-from metaloom.workers.live_bytes import LiveBytes, peak_bytes
+from metaloom.workers.device import LiveBytes
 
 SIZE = 40
 
@@ -124,7 +124,9 @@ def live_bytes(kind: str, steps: int, **settings: Any) -> int:
         estimator={"kind": kind, **settings},
     )
     phi, state = begun(learner)
-    return peak_bytes(lambda: learner.meta_step(phi, state, [episode_of(SINGLE, 1, support=60)], seeded(0)))
+    with (live := LiveBytes()):
+        learner.meta_step(phi, state, [episode_of(SINGLE, 1, support=60)], seeded(0))
+    return live.most
 
 
 @pytest.mark.parametrize("kind", ["forward", "neumann", "fixed_point", "normal_equations"])

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from metaloom.workers.data.base import SOURCES
-from metaloom.workers.data.sinusoid import SinusoidTasks
+from metaloom.workers.data.generated import SinusoidTasks
 
 
 @dataclass(frozen=True)

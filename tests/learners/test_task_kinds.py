@@ -32,7 +32,7 @@ from typing import ClassVar
 
 from metaloom.learners.episode import Episode, Support
 from metaloom.workers.data.base import SOURCES
-from metaloom.workers.data.sinusoid import SinusoidTasks
+from metaloom.workers.data.generated import SinusoidTasks
 
 
 @dataclass(frozen=True)

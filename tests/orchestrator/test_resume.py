@@ -21,9 +21,9 @@ from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event
+from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import read_config
-from metaloom.workers.scoring import mean_interval
 from tests.support import processes
 from tests.support.databases import copy_mlflow_database
 

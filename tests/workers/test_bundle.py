@@ -19,19 +19,19 @@ from metaloom.learners.outer import OuterConfig
 from metaloom.learners.state import LearnerState
 from metaloom.workers.assembly import Assembly
 from metaloom.workers.bundle import PyFunc
+from metaloom.workers.bundle_reading import FORMAT
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.card import CardPicture
 from metaloom.workers.data import open_source
 from metaloom.workers.device import CPU
-from metaloom.workers.durable import canonical, digest
+from metaloom.workers.durable import canonical, digest, file_facts
 from metaloom.workers.errors import BundleError, StorageError
-from metaloom.workers.manifest import FORMAT, sign
-from metaloom.workers.records.episode_files import read_episodes
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_learner, evaluate_trial
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import SIGN, Sines
+from tests.support.episodes import read_episodes
 from tests.support.limits import no_file_above
 
 SIGNS = {
@@ -296,7 +296,7 @@ def test_a_component_of_a_package_that_is_not_here_is_missed_by_name(copy):
     document = yaml.safe_load(config.read_text())
     document["trial"]["learner"]["weighting"] = {"kind": "tempered"}
     config.write_text(yaml.safe_dump(document))
-    resign(copy, lambda manifest: manifest["files"].update({"config.yaml": sign(config)}))
+    resign(copy, lambda manifest: manifest["files"].update({"config.yaml": file_facts(config.read_bytes())}))
     with pytest.raises(BundleError, match=r"no weighting is named 'tempered'.*install it") as refused:
         load_bundle(copy)
     assert str(refused.value).startswith(f"{copy}: ")

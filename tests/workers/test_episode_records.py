@@ -15,21 +15,21 @@ from metaloom.workers.errors import StorageError
 from metaloom.workers.records import episode_files as episode_records
 from metaloom.workers.records.episode_files import (
     EPISODE_SCHEMA,
-    Drawn,
+    EpisodeBatch,
+    EpisodeFacts,
     EpisodeRecorder,
     Origin,
-    Seen,
-    part_files,
-    read_episodes,
     to_table,
 )
+from metaloom.workers.records.names import part_name, parts_of
+from tests.support.episodes import read_episodes
 from tests.support.limits import no_file_above
 
 ORIGIN = Origin("größer", 7, "glyphs", "transductive", "batch")
 IDS = st.lists(st.integers(0, 2**40), max_size=5).map(tuple)
 LOSSES = st.lists(st.floats(-9, 9), min_size=1, max_size=4).map(tuple)
 EPISODES = st.tuples(
-    st.builds(Drawn, st.integers(0), st.integers(0, 2**63 - 1), IDS, IDS, *[st.integers(0, 100)] * 3),
+    st.builds(EpisodeFacts, st.integers(0), st.integers(0, 2**63 - 1), IDS, IDS, *[st.integers(0, 100)] * 3),
     st.builds(EpisodeOutcome, LOSSES, st.lists(st.floats(0, 1), max_size=4).map(tuple)),
 ).filter(lambda pair: pair[0].episode < 2**62)
 BATCHES = st.lists(
@@ -45,15 +45,15 @@ BATCHES = st.lists(
 
 
 def seen(step, episodes=2, phase="train"):
-    drawn = [Drawn(step * 10 + i, step, (1, 2), (3, 4, 5), 2, 1, 15) for i in range(episodes)]
+    drawn = [EpisodeFacts(step * 10 + i, step, (1, 2), (3, 4, 5), 2, 1, 15) for i in range(episodes)]
     outcomes = [EpisodeOutcome((2.0, 1.0), (0.5, 0.75))] * episodes
-    return Seen(phase, step, drawn, outcomes, 0.25, 1.5 if phase == "train" else None)
+    return EpisodeBatch(phase, step, drawn, outcomes, 0.25, 1.5 if phase == "train" else None)
 
 
 @given(BATCHES)
 def test_rows_say_what_was_seen(batches):
     given_seen = [
-        Seen(phase, step, [one for one, _ in pairs], [one for _, one in pairs], seconds, norm)
+        EpisodeBatch(phase, step, [one for one, _ in pairs], [one for _, one in pairs], seconds, norm)
         for phase, step, pairs, seconds, norm in batches
     ]
     table = to_table(ORIGIN, given_seen)
@@ -88,7 +88,7 @@ def test_rows_say_what_was_seen(batches):
 
 def test_what_was_not_measured_is_absent():
     outcome = EpisodeOutcome((math.nan, 1.0), (math.nan, 0.5))
-    table = to_table(ORIGIN, [Seen("train", 0, [Drawn(0, 0, (), (), 0, 1, 1)], [outcome], 0.1)])
+    table = to_table(ORIGIN, [EpisodeBatch("train", 0, [EpisodeFacts(0, 0, (), (), 0, 1, 1)], [outcome], 0.1)])
     (row,) = table.to_pylist()
     assert row["losses"] == [None, 1.0]
     assert (row["loss_before"], row["accuracy_before"], row["accuracy_after"]) == (None, None, 0.5)
@@ -105,7 +105,7 @@ def test_a_resumed_trial_writes_no_row_twice(tmp_path):
     whole = read_episodes(tmp_path)
     again = EpisodeRecorder(tmp_path, ORIGIN)
     again.resume(3)  # the checkpoint of step 6 was lost
-    assert [path.name for path, _, _ in part_files(tmp_path)] == ["part-00000000-00000003.parquet"]
+    assert [path.name for path in parts_of(tmp_path)] == ["part-00000000-00000003.parquet"]
     for step in range(3, 9):
         again.add(seen(step))
         if step in (5, 8):
@@ -121,7 +121,8 @@ def test_a_part_is_written_when_many_rows_wait(tmp_path, monkeypatch):
     for step in range(10):
         recorder.add(seen(step))
     recorder.write(10)
-    assert [(start, end) for _, start, end in part_files(tmp_path)] == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    names = [part_name(*ends) for ends in ((0, 3), (3, 6), (6, 9), (9, 10))]
+    assert [path.name for path in parts_of(tmp_path)] == names
     assert read_episodes(tmp_path)["episode"].to_pylist() == [s * 10 + i for s in range(10) for i in range(2)]
 
 
@@ -165,7 +166,7 @@ def test_recording_does_not_wait_for_pandas(tmp_path):
         "import sys; from pathlib import Path\n"
         "from metaloom.learners.base import EpisodeOutcome\n"
         "from metaloom.workers.records.episode_files import *\n"
-        "one = Seen('train', 0, [Drawn(0, 0, (), (), 0, 1, 1)], [EpisodeOutcome((1.0,))], 0.1)\n"
+        "one = EpisodeBatch('train', 0, [EpisodeFacts(0, 0, (), (), 0, 1, 1)], [EpisodeOutcome((1.0,))], 0.1)\n"
         "write_part(Path(sys.argv[1]) / 'part', Origin('s', 0, 'x', 'inductive', 'none'), [one])\n"
         "print('pandas' in sys.modules)"
     )

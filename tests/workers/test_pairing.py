@@ -10,31 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaloom.learners.base import EpisodeOutcome
-from metaloom.workers.pairing import PairedDifference, paired_difference
-from metaloom.workers.records.episode_files import Drawn, Origin, Seen, write_part
-from metaloom.workers.records.names import CONFIG_FILE, TEST
-from metaloom.workers.records.paths import part_of_test
+from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, Origin, write_part
+from metaloom.workers.records.names import CONFIG_FILE, TEST, part_of_test
+from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import TrialConfig
-from metaloom.workers.scoring import mean_interval
+from metaloom.workers.scoring import PairedDifference, paired_difference
 
 DIGITS = {"source": "digits", "queries": 2}
 SINES = {"source": "sinusoid", "shots": 5}
 
 
-def episodes(count: int, *, first: int = 0, support: int = 90, seed: int = 10) -> list[Drawn]:
+def episodes(count: int, *, first: int = 0, support: int = 90, seed: int = 10) -> list[EpisodeFacts]:
     """Return test episodes of two classes with one query each, of samples of their own."""
     return [
-        Drawn(n, seed + n, (0, 1), (support, support + 1, 2 * n, 2 * n + 1), 2, 1, 1)
+        EpisodeFacts(n, seed + n, (0, 1), (support, support + 1, 2 * n, 2 * n + 1), 2, 1, 1)
         for n in range(first, first + count)
     ]
 
 
-def generated(count: int) -> list[Drawn]:
+def generated(count: int) -> list[EpisodeFacts]:
     """Return episodes whose samples are not kept."""
-    return [Drawn(n, 10 + n, (n,), (), 0, 5, 5) for n in range(count)]
+    return [EpisodeFacts(n, 10 + n, (n,), (), 0, 5, 5) for n in range(count)]
 
 
-def scored_trial(folder: Path, drawn: list[Drawn], scores: list[float], tasks: dict[str, Any] = DIGITS) -> Path:
+def scored_trial(folder: Path, drawn: list[EpisodeFacts], scores: list[float], tasks: dict[str, Any] = DIGITS) -> Path:
     """Make the folder of a trial that has been tested: accuracies of the digits, losses of the sines."""
     folder.mkdir(parents=True)
     (folder / CONFIG_FILE).write_text(json.dumps(TrialConfig("s", 0, 3, tasks, {}).to_json()))
@@ -43,7 +42,7 @@ def scored_trial(folder: Path, drawn: list[Drawn], scores: list[float], tasks: d
     else:
         outcomes = [EpisodeOutcome((2.0, score)) for score in scores]
     origin = Origin("s", 0, tasks["source"], "inductive", "none")
-    write_part(part_of_test(folder, 3), origin, [Seen(TEST, 5, drawn, outcomes, 0.1)])
+    write_part(part_of_test(folder, 3), origin, [EpisodeBatch(TEST, 5, drawn, outcomes, 0.1)])
     return folder
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners.state import LearnerState
-from metaloom.workers.scoring import evaluate_learner, mean_interval
+from metaloom.workers.records.results import mean_interval
+from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.seeds import derive_generator
 from tests.support.closed_form import SIGN, SINE, Ridge, Sines
 
@@ -59,9 +60,9 @@ def test_an_evaluation_is_the_episodes_outcomes(task):
     assert evaluation.metric == ("loss" if regression else "accuracy")
     assert evaluation.scores == tuple((o.losses if regression else o.accuracies)[-1] for o in outcomes)
     assert (evaluation.mean, *evaluation.interval) == mean_interval(evaluation.scores)
-    assert [one["step"] for one in evaluation.per_step] == [0, 1]
-    assert evaluation.per_step[-1]["mean"] == evaluation.mean
-    assert [one.seed for one in evaluation.drawn] == [one.seed for one in sampled]
+    assert [one.step for one in evaluation.per_step] == [0, 1]
+    assert evaluation.per_step[-1].mean == evaluation.mean
+    assert [one.seed for one in evaluation.facts] == [one.seed for one in sampled]
     assert (evaluation.setting, evaluation.batch_norm, evaluation.split) == ("inductive", "none", "test")
     document = evaluation.to_json()
     assert document["interval"] == list(evaluation.interval)
@@ -74,13 +75,13 @@ def test_a_split_with_fewer_episodes_gives_all_it_has():
         learner, learner.init(derive_generator(0)), LearnerState(), Sines(0, limit=5), "test", 600
     )
     assert evaluation.episodes == 5
-    assert [one.episode for one in evaluation.drawn] == [0, 1, 2, 3, 4]
+    assert [one.episode for one in evaluation.facts] == [0, 1, 2, 3, 4]
 
 
 def test_shots_and_queries_are_counted_per_class():
     learner = Ridge(SIGN)
     evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), LearnerState(), Sines(0, SIGN), "test", 2)
-    assert (evaluation.drawn[0].ways, evaluation.drawn[0].shots, evaluation.drawn[0].queries) == (2, 5, 10)
+    assert (evaluation.facts[0].ways, evaluation.facts[0].shots, evaluation.facts[0].queries) == (2, 5, 10)
     learner = Ridge()
     evaluation = evaluate_learner(learner, learner.init(derive_generator(0)), LearnerState(), Sines(0), "test", 2)
-    assert (evaluation.drawn[0].ways, evaluation.drawn[0].shots, evaluation.drawn[0].queries) == (0, 10, 20)
+    assert (evaluation.facts[0].ways, evaluation.facts[0].shots, evaluation.facts[0].queries) == (0, 10, 20)

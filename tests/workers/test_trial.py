@@ -9,12 +9,12 @@ import torch
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.state import LearnerState
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
-from metaloom.workers.records.episode_files import read_episodes
 from metaloom.workers.records.names import TIMINGS
 from metaloom.workers.records.trial import TrialRunner, read_config
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import CACHE, SIGN, SINE, Ridge, Sines, assembly, config
+from tests.support.episodes import read_episodes
 from tests.support.limits import no_file_above
 
 

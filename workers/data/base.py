@@ -1,4 +1,4 @@
-"""What a task source is: a place that episodes come from, opened from one section of an experiment."""
+"""A task source: where episodes come from, opened from one section of an experiment."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class DataError(BadInput):
-    """The data, or what was asked of it, cannot make episodes."""
+    """The data, or the settings, cannot make episodes."""
 
 
 class CacheError(BadEnvironment):
@@ -24,14 +24,12 @@ class CacheError(BadEnvironment):
 
 @dataclass(frozen=True)
 class SampledEpisode:
-    """An episode, and what its record says of it.
+    """An episode with the facts that its record holds.
 
     Attributes:
-        seed: Below 2**63; where the episode itself needs randomness (a random head, a shuffled
-            inner loop), it is drawn from this.
+        seed: Below 2**63; the episode's own random draws (a random head, a shuffled inner loop) derive from it.
         class_ids: Source-wide id of each local label; in regression the one task's id.
-        sample_ids: Source-wide id of each example, the support's first; empty where examples are
-            generated and not kept.
+        sample_ids: Source-wide id of each example, support first; empty where examples are generated and not kept.
     """
 
     episode: Episode
@@ -40,86 +38,49 @@ class SampledEpisode:
     sample_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class SplitSummary:
-    """How much one split holds; ``None`` where it is endless."""
-
-    classes: int | None
-    samples: int | None
-    episodes: int | None
-
-
-@dataclass(frozen=True)
-class SourceSummary:
-    """What a source holds.
-
-    Attributes:
-        name: The source.
-        shape: Of its episodes.
-        splits: What each split holds.
-        notes: What of the user's data is not used.
-        digest: Of the source's data; empty where they are generated.
-    """
-
-    name: str
-    shape: TaskShape
-    splits: dict[str, SplitSummary]
-    notes: tuple[str, ...] = ()
-    digest: str = ""
-
-
 @runtime_checkable
 class TaskSource(Protocol):
-    """All that a trial knows of its data."""
+    """All that a trial uses of its data."""
 
     name: str
     shape: TaskShape
 
+    @abstractmethod
     def episode(self, split: str, index: int) -> SampledEpisode:
         """Return episode ``index`` of a split: a pure function of (seed, split, index)."""
-        ...
 
+    @abstractmethod
     def available(self, split: str) -> int | None:
-        """Return how many distinct episodes the split has; None if there is no end."""
-        ...
+        """Return how many distinct episodes the split has; None if it is endless."""
 
 
-class Source(ABC):
-    """Base of the registered sources; a subclass is a ``TaskSource`` that can be opened.
+class Source(TaskSource, ABC):
+    """Base of the registered sources.
 
     Attributes:
         Config: A frozen dataclass of the source's own fields of the ``tasks`` section.
         digest: Of the data; empty where they are generated, or come with the package.
-        packages: Names of the packages that reading the data takes, beside those of every bundle.
+        notes: Which of the user's data are not used.
+        packages: Packages that reading the data needs, in addition to those of every bundle.
     """
 
-    name: str
     digest: str = ""
+    notes: tuple[str, ...] = ()
     packages: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[Any]]
-    shape: TaskShape
 
     @classmethod
     @abstractmethod
     def open(cls, config: Any, *, seed: int, cache: Path) -> "Source":
         """Open the source, building its cache first if there is none.
 
-        Raises:
-            DataError: The data cannot make the episodes that are asked for.
-            CacheError: The cache folder is not usable.
+        Raises DataError if the data cannot make the episodes that are asked for, CacheError if the folder is unusable.
         """
 
-    @abstractmethod
-    def episode(self, split: str, index: int) -> SampledEpisode:
-        """Return episode ``index`` of a split: a pure function of (seed, split, index)."""
-
-    @abstractmethod
     def available(self, split: str) -> int | None:
-        """Return how many distinct episodes the split has; None if there is no end."""
-
-    @abstractmethod
-    def summary(self) -> SourceSummary:
-        """Say what each split holds."""
+        """Return how many distinct episodes the split has; None if it is endless, as here."""
+        check_split(split, 0)
+        return None
 
 
 class Sources(Registry[type[Source]]):
@@ -128,7 +89,7 @@ class Sources(Registry[type[Source]]):
     def add(self, name: str, entry: type[Source]) -> type[Source]:
         """Register a source and its settings; raises LearnerError if the name is taken."""
         super().add(name, entry)
-        if TASK_SOURCES.get(name) is not entry.Config:  # else a package of 0.1 did it
+        if TASK_SOURCES.get(name) is not entry.Config:  # a package of 0.1 has registered them itself
             TASK_SOURCES.add(name, entry.Config)
         return entry
 
@@ -137,30 +98,12 @@ SOURCES = Sources("task source")
 
 
 def check_split(split: str, index: int, available: int | None = None) -> None:
-    """Refuse an episode that does not exist.
-
-    Raises:
-        DataError: The split has no such name, or no such episode.
-    """
+    """Refuse a split or an episode that does not exist; raises DataError."""
     if split not in SPLITS:
         raise DataError(f"no split is named '{split}' (allowed: {', '.join(SPLITS)})")
     if index < 0 or (available is not None and index >= available):
         end = "" if available is None else f" to {available - 1}"
         raise DataError(f"{split} episode {index}: episodes are numbered from 0{end}")
-
-
-def check_at_least(source: str, least: int, **fields: int | float) -> None:
-    """Refuse fields below ``least``, naming each one."""
-    for field, value in fields.items():
-        if value < least:
-            raise DataError(f"tasks.{field}: {source} needs at least {least}, got {value}")
-
-
-def check_fraction(source: str, **fields: float) -> None:
-    """Refuse fields outside [0, 1]."""
-    for field, value in fields.items():
-        if not 0.0 <= value <= 1.0:
-            raise DataError(f"tasks.{field}: {source} needs a fraction from 0 to 1, got {value}")
 
 
 def some(names: Sequence[object], most: int = 5) -> str:

@@ -1,7 +1,6 @@
 """Fashion-MNIST, 70,000 pictures of clothes (Xiao et al. 2017, https://arxiv.org/abs/1708.07747), as one task.
 
-The official test set is the test split; meta and validation samples are taken out of
-the official training set.
+The official test set is the test split; meta and validation samples are taken out of the official training set.
 """
 
 import gzip
@@ -12,11 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.sections.tasks import Batch, Fraction, Imbalance, NoiseOver, TaskSettings, TrainOn
-from metaloom.workers.data.base import SOURCES, DataError, check_at_least
-from metaloom.workers.data.download import fetch
-from metaloom.workers.data.single_task import SingleTaskSource, divide
-from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.search_spaces.sections.tasks import Batch
+from metaloom.workers.data.base import SOURCES, DataError
+from metaloom.workers.data.single_task import SingleTaskSettings, SingleTaskSource, divide
+from metaloom.workers.data.store import Arrays, cached, fetch, file_facts
 
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 SHA256 = {
@@ -30,28 +28,21 @@ SIZE = 28
 
 
 @dataclass(frozen=True)
-class FashionMNISTTasks(TaskSettings):
+class FashionMNISTTasks(SingleTaskSettings):
     """Fashion-MNIST as one task, from local IDX files or a checked download.
 
     Attributes:
         path: Folder with the four IDX files (plain or .gz); None looks in the usual places.
         download: Fetch the files when they are not found.
-        batch, meta_batch, queries, label_noise, noise_over, imbalance, meta_size, train_on: As for ``digits``.
-        validation_size: Samples held out of the training set for meta-validation.
         flat: 784 features instead of an image.
     """
 
-    path: str | None = None
-    download: bool = False
-    batch: Batch = 100
     meta_batch: Batch = 100
     queries: Batch = 100
-    label_noise: Fraction = 0.0
-    noise_over: NoiseOver = "others"
-    imbalance: Imbalance = 1.0
     meta_size: Batch = 1000
-    train_on: TrainOn = "train"
     validation_size: Batch = 5000
+    path: str | None = None
+    download: bool = False
     flat: bool = False
 
 
@@ -65,7 +56,6 @@ class FashionMNIST(SingleTaskSource):
     @classmethod
     def open(cls, config: FashionMNISTTasks, *, seed: int, cache: Path) -> Self:
         """Map the images; read the IDX files first if they have not been read."""
-        check_at_least(cls.name, 1, meta_size=config.meta_size, validation_size=config.validation_size)
         files = _find(config, cache)
         key = {"source": cls.name, "files": [file_facts(path) for path in files]}
         arrays = cached(cache, cls.name, key, lambda: _load(files))
@@ -79,11 +69,7 @@ class FashionMNIST(SingleTaskSource):
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes, plain or gzipped.
-
-    Raises:
-        DataError: It is not one, or it is cut short.
-    """
+    """Read an IDX file of bytes, plain or gzipped; raises DataError if it is none, or cut short."""
     content = path.read_bytes()
     try:
         if content[:2] == b"\x1f\x8b":
@@ -96,9 +82,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = tuple(np.frombuffer(content[4:start], dtype=">u4").astype(int).tolist())
     values = np.frombuffer(content, dtype=np.uint8, offset=min(start, len(content)))
     if len(shape) != content[3] or values.size != np.prod(shape, dtype=np.int64):
-        raise DataError(
-            f"{path}: its header promises {shape} bytes, and {values.size} follow: it is cut short or damaged"
-        )
+        raise DataError(f"{path}: its header promises {shape} bytes, but {values.size} follow: cut short or damaged")
     return values.reshape(shape)
 
 
@@ -106,8 +90,9 @@ def _find(config: FashionMNISTTasks, cache: Path) -> list[Path]:
     """Return the four files: train images and labels, test images and labels."""
     places = (Path(config.path),) if config.path is not None else USUAL_PLACES
     for place in places:
-        if found := _files_in(place):
-            return found
+        existing = [[path for path in (place / name, place / f"{name}.gz") if path.is_file()] for name in SHA256]
+        if all(existing):
+            return [paths[0] for paths in existing]
     if config.download:
         folder = cache / "downloads" / "fashion_mnist"
         return [fetch(f"{MIRROR}/{name}.gz", sha256, folder) for name, sha256 in SHA256.items()]
@@ -118,22 +103,10 @@ def _find(config: FashionMNISTTasks, cache: Path) -> list[Path]:
     )
 
 
-def _files_in(place: Path) -> list[Path] | None:
-    found = []
-    for name in SHA256:
-        existing = [path for path in (place / name, place / f"{name}.gz") if path.is_file()]
-        if not existing:
-            return None
-        found.append(existing[0])
-    return found
-
-
 def _load(files: list[Path]) -> Arrays:
-    read = [read_idx(path) for path in files]
-    for images, labels, path in ((read[0], read[1], files[0]), (read[2], read[3], files[2])):
+    x, y, test_x, test_y = map(read_idx, files)
+    for images, labels, path in ((x, y, files[0]), (test_x, test_y, files[2])):
         if images.shape[1:] != (SIZE, SIZE) or labels.shape != images.shape[:1]:
-            raise DataError(
-                f"{path}: {images.shape} images and {labels.shape} labels; [n, 28, 28] and [n] were expected"
-            )
-    x, y = np.concatenate([read[0], read[2]]), np.concatenate([read[1], read[3]]).astype(np.int64)
-    return Arrays({"x": x, "y": y}, {"train": len(read[0])})
+            raise DataError(f"{path}: {images.shape} images, {labels.shape} labels; [n, 28, 28] and [n] were expected")
+    labels = np.concatenate([y, test_y]).astype(np.int64)
+    return Arrays({"x": np.concatenate([x, test_x]), "y": labels}, {"train": len(x)})

@@ -1,7 +1,6 @@
 """The user's own images: one folder per class."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from metaloom.learners.domains import Bounds, Int
 from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, Ways
-from metaloom.workers.data.base import SOURCES, DataError, SourceSummary, check_at_least, check_fraction, some
-from metaloom.workers.data.pictures import ENDINGS, read_picture
-from metaloom.workers.data.sampler import ClassTable, FewShotSource, check_episodes, spans_of, split_classes
+from metaloom.workers.data import sampler
+from metaloom.workers.data.base import SOURCES, DataError, some
 from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.user_files import ENDINGS, read_picture
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -44,50 +43,39 @@ class FolderTasks(TaskSettings):
 
 
 @SOURCES.register("folder")
-class Folder(FewShotSource):
+class Folder(sampler.FewShotSource):
     """Classes are the folder's subfolders; which split a class is in depends on the class names alone."""
 
     name = "folder"
     packages = ("pillow",)
     Config = FolderTasks
-    skipped: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, config: FolderTasks, *, seed: int, cache: Path) -> Self:
         """Map the images; read them first if they, or the settings, have changed."""
-        check_at_least(cls.name, 4, size=config.size)
-        check_fraction(cls.name, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
         files = class_files(Path(config.path))
-        found = spans_of({name: len(paths) for name, paths in files.items()})
-        check_episodes(cls.name, _divided(found, config), ways=config.ways, shots=config.shots, queries=config.queries)
+        fractions = config.validation_fraction, config.test_fraction
+        spans = sampler.spans_of({name: len(paths) for name, paths in files.items()})
+        table = sampler.ClassTable.divided(spans, *fractions)
+        sampler.check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
         key = {
             "source": cls.name,
             "files": [file_facts(path) for paths in files.values() for path in paths],
             "settings": [config.size, config.color, config.on_error],
         }
         arrays = cached(cache, cls.name, key, lambda: _load(files, config))
-        table = _divided(arrays.about["spans"], config)
+        table = sampler.ClassTable.divided(arrays.about["spans"], *fractions)
         inputs = (3 if config.color else 1, config.size, config.size)
         source = cls(arrays, table, config, seed=seed, scale=255.0, inputs=inputs)
-        source.skipped = tuple(arrays.about["skipped"])
+        if skipped := arrays.about["skipped"]:
+            source.notes = (f"{len(skipped)} unreadable images skipped: {some(skipped)}",)
         return source
-
-    def summary(self) -> SourceSummary:
-        """Count what was read, and what was not."""
-        summary = super().summary()
-        notes = (f"{len(self.skipped)} unreadable images skipped: {some(self.skipped)}",) if self.skipped else ()
-        return SourceSummary(summary.name, summary.shape, summary.splits, notes)
-
-
-def _divided(spans: Mapping[str, Sequence[int]], config: FolderTasks) -> ClassTable:
-    return ClassTable.from_splits(split_classes(list(spans), config.validation_fraction, config.test_fraction), spans)
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:
     """Return the image files of each class folder, both in name order.
 
-    Raises:
-        DataError: There is no such folder, no class folder in it, or no image in one of those.
+    Raises DataError if there is no such folder, no class folder in it, or no image in one of those.
     """
     if not folder.is_dir():
         raise DataError(f"tasks.path: there is no folder {folder}")
@@ -98,28 +86,21 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
         path.name: sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in ENDINGS)
         for path in classes
     }
-    if empty := [name for name, found in files.items() if not found]:
+    if empty := [name for name, images in files.items() if not images]:
         raise DataError(f"tasks.path: no {', '.join(ENDINGS)} file in {folder / empty[0]} ({len(empty)} such folders)")
     return files
 
 
 def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
-    """Decode every image.
-
-    Raises:
-        DataError: Some are unreadable, and ``on_error`` is ``refuse``: all are named at once.
-    """
+    """Decode every image; raises DataError that names all unreadable ones if ``on_error`` is ``refuse``."""
     images: list[NDArray[np.uint8]] = []
-    sizes: dict[str, int] = {}
-    problems: list[str] = []
-    for name, paths in files.items():
-        before = len(images)
-        for path in paths:
-            try:
-                images.append(read_picture(path, size=config.size, color=config.color, where=str(path)))
-            except DataError as error:
-                problems.append(str(error))
-        sizes[name] = len(images) - before
+    sizes, problems = dict.fromkeys(files, 0), list[str]()
+    for name, path in [(name, path) for name, paths in files.items() for path in paths]:
+        try:
+            images.append(read_picture(path, size=config.size, color=config.color, where=str(path)))
+            sizes[name] += 1
+        except DataError as error:
+            problems.append(str(error))
     if problems and config.on_error == "refuse":
         raise DataError(
             f"tasks.path: {len(problems)} of {len(images) + len(problems)} images cannot be read "
@@ -129,4 +110,4 @@ def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
         _LOG.info("skipped %s", problem)
     shape = (0, 3 if config.color else 1, config.size, config.size)
     x = np.stack(images) if images else np.empty(shape, dtype=np.uint8)
-    return Arrays({"x": x}, {"spans": spans_of(sizes), "skipped": problems})
+    return Arrays({"x": x}, {"spans": sampler.spans_of(sizes), "skipped": problems})

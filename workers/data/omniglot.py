@@ -1,10 +1,11 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, 20 drawers each.
 
-Lake, Salakhutdinov and Tenenbaum 2015, https://doi.org/10.1126/science.aab3050. Images
-are 28x28, ink = 1, made by Lanczos from the 105x105 originals.
+Lake, Salakhutdinov and Tenenbaum 2015, https://doi.org/10.1126/science.aab3050. Images are 28x28, ink = 1, made by
+Lanczos from the 105x105 originals.
 """
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,10 @@ from typing import Literal, Self
 import numpy as np
 
 from metaloom.search_spaces.sections.tasks import Queries, Shots, TaskSettings, Ways
-from metaloom.workers.data.base import SOURCES, DataError
-from metaloom.workers.data.download import fetch
-from metaloom.workers.data.pictures import read_picture
+from metaloom.workers.data.base import SOURCES, SPLITS, DataError
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, spans_of
-from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.store import Arrays, cached, fetch, file_facts
+from metaloom.workers.data.user_files import read_picture
 
 SIZE = 28
 PARTS = ("images_background", "images_evaluation")
@@ -26,28 +26,12 @@ SHA256 = {
     "images_background.zip": "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
     "images_evaluation.zip": "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
 }
-# Vinyals et al. 2016, https://arxiv.org/abs/1606.04080: 1,028 / 172 / 423 characters. Their files list
-# each character; they come to whole alphabets, all but Gurmukhi, which is cut after its 41st.
+# Vinyals et al. 2016, https://arxiv.org/abs/1606.04080: 1,028 / 172 / 423 characters. Their files list each character:
+# whole alphabets, except for Gurmukhi, which is cut after its 41st.
 VINYALS_VALIDATION = frozenset({"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"})
-VINYALS_TEST = frozenset(
-    {
-        "Kannada",
-        "Keble",
-        "Malayalam",
-        "Manipuri",
-        "Mongolian",
-        "Old_Church_Slavonic_(Cyrillic)",
-        "Oriya",
-        "Sylheti",
-        "Syriac_(Serto)",
-        "Tengwar",
-        "Tibetan",
-        "ULOG",
-    }
-)
+VINYALS_TEST = frozenset({"Kannada", "Keble", "Malayalam", "Manipuri", "Mongolian", "Old_Church_Slavonic_(Cyrillic)"})
+VINYALS_TEST |= {"Oriya", "Sylheti", "Syriac_(Serto)", "Tengwar", "Tibetan", "ULOG"}
 VINYALS_CUT = {"Gurmukhi": 41}
-# Lake's split has no validation part: these five of the 30 background alphabets serve as one
-LAKE_VALIDATION = VINYALS_VALIDATION
 
 
 @dataclass(frozen=True)
@@ -83,32 +67,30 @@ class Omniglot(FewShotSource):
         """Map the images; read the originals first if they have not been read."""
         origin = _find(config, cache)
         key = {"source": cls.name, "files": [file_facts(path) for path in origin]}
-        arrays = cached(cache, cls.name, key, lambda: _load(origin))
+        load = _load_npz if len(origin) == 1 else _load_originals
+        arrays = cached(cache, cls.name, key, lambda: load(origin))
         spans, evaluation = arrays.about["spans"], set(arrays.about["evaluation"])
-        splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+        splits: dict[str, list[str]] = {split: [] for split in SPLITS}
         for name in spans:
             splits[split_of(name, config.split, evaluation=name in evaluation)].append(name)
         table = ClassTable.from_splits(splits, spans)
-        if config.rotations:
-            table = table.with_rotations()
+        table = table.with_rotations() if config.rotations else table
         return cls(arrays, table, config, seed=seed, scale=255.0, inputs=(1, SIZE, SIZE))
 
 
 def split_of(name: str, split: str, *, evaluation: bool) -> str:
-    """Return the split that a character, such as ``Greek/character01``, belongs to.
+    """Return the split (``vinyals``'s or ``lake``'s) that a character, such as ``Greek/character01``, belongs to.
 
     Args:
-        name: Alphabet and character.
-        split: ``vinyals`` or ``lake``.
         evaluation: Whether the character is of Lake's evaluation set.
     """
     alphabet, character = name.split("/")
-    if split == "lake":
-        if evaluation:
-            return "test"
-        return "validation" if alphabet in LAKE_VALIDATION else "train"
-    if alphabet in VINYALS_VALIDATION:
+    if split == "lake" and evaluation:
+        return "test"
+    if alphabet in VINYALS_VALIDATION:  # also for Lake's split, which has no validation part of its own
         return "validation"
+    if split == "lake":
+        return "train"
     number = int(character.removeprefix("character"))
     return "test" if alphabet in VINYALS_TEST or number > VINYALS_CUT.get(alphabet, number) else "train"
 
@@ -136,16 +118,9 @@ def _find(config: OmniglotTasks, cache: Path) -> list[Path]:
     )
 
 
-def _load(origin: list[Path]) -> Arrays:
-    return _load_npz(origin[0]) if len(origin) == 1 else _load_originals(origin)
-
-
-def _load_npz(path: Path) -> Arrays:
-    """Read the packed layout: ``images28``, ``class_id``, ``class_names`` and ``evaluation``.
-
-    Raises:
-        DataError: A member is missing or has the wrong shape.
-    """
+def _load_npz(origin: list[Path]) -> Arrays:
+    """Read the packed layout: ``images28``, ``class_id``, ``class_names``, ``evaluation``; raises DataError."""
+    (path,) = origin
     try:
         with np.load(path, allow_pickle=False) as file:
             images, ids = file["images28"], file["class_id"].astype(np.int64)
@@ -158,24 +133,24 @@ def _load_npz(path: Path) -> Arrays:
         raise DataError(f"{path}: class_id does not fit the {len(names)} class_names")
     order = np.argsort(ids, kind="stable")
     sizes = dict(zip(names, np.bincount(ids, minlength=len(names)).tolist(), strict=True))
-    held = sorted({names[i] for i in ids[evaluation != 0]})
-    return Arrays({"x": images[order]}, {"spans": spans_of(sizes), "evaluation": held})
+    evaluated = sorted({names[i] for i in ids[evaluation != 0]})
+    return Arrays({"x": images[order]}, {"spans": spans_of(sizes), "evaluation": evaluated})
 
 
 def _load_originals(origin: list[Path]) -> Arrays:
     """Read the published PNG files, ``<part>/<alphabet>/<character>/*.png``."""
-    images, sizes, held = [], dict[str, int](), list[str]()
+    images, sizes, evaluated = [], Counter[str](), dict[str, None]()
     for part, path in zip(PARTS, origin, strict=True):
         for member, content in _members(path):
             name = "/".join(member.split("/")[-3:-1])
             black = read_picture(content, size=SIZE, color=False, where=f"{path}: {member}")[0]
             images.append(255 - black)
-            if name not in sizes and part == PARTS[1]:
-                held.append(name)
-            sizes[name] = sizes.get(name, 0) + 1
+            sizes[name] += 1
+            if part == PARTS[1]:
+                evaluated[name] = None
     if not images:
         raise DataError(f"tasks.path: no <alphabet>/<character>/*.png in {' or '.join(map(str, origin))}")
-    return Arrays({"x": np.stack(images)}, {"spans": spans_of(sizes), "evaluation": held})
+    return Arrays({"x": np.stack(images)}, {"spans": spans_of(sizes), "evaluation": list(evaluated)})
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,7 +1,9 @@
 """Draws episodes: episode i of a split depends on (seed, split, i) and on nothing else."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -11,30 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaloom.learners.episode import Episode, Support, TaskShape
-from metaloom.workers.data.base import (
-    SPLITS,
-    DataError,
-    SampledEpisode,
-    Source,
-    SourceSummary,
-    SplitSummary,
-    check_at_least,
-    check_split,
-)
+from metaloom.workers.data import base
+from metaloom.workers.data.base import SPLITS, DataError
 from metaloom.workers.data.store import Arrays
 
 Rows = NDArray[np.int64]
 _MASK = 2**64 - 1
-MOST_SHUFFLED = 256  # rows of a class up to which one vectorized shuffle beats a draw per class
+MOST_SHUFFLED = 256  # rows of a class up to which one vectorized shuffle is faster than a draw per class
 DIVISION, NOISE, IMBALANCE = 1, 2, 3  # purposes of the streams of `fixed_generator`
 
 
 def episode_generator(seed: int, split: str, index: int) -> Generator:
     """Return the random stream of one episode.
 
-    Philox is a counter-based generator: (seed, split) is its key and the index the
-    counter's highest word, so streams are 2**192 draws apart and none has to be
-    reached through another.
+    Philox is a counter-based generator: (seed, split) is its key and the index the counter's highest word, so streams
+    are 2**192 draws apart, and each is reached directly.
     """
     key = np.array([seed & _MASK, SPLITS.index(split)], dtype=np.uint64)
     counter = np.array([0, 0, 0, index], dtype=np.uint64)
@@ -42,7 +35,7 @@ def episode_generator(seed: int, split: str, index: int) -> Generator:
 
 
 def fixed_generator(seed: int, purpose: int) -> Generator:
-    """Return a stream for what is drawn once per data set: a split, the label noise."""
+    """Return the stream of the draws that are made once per data set, such as a split or the label noise."""
     return Generator(Philox(key=np.array([seed & _MASK, 1000 + purpose], dtype=np.uint64)))
 
 
@@ -52,7 +45,7 @@ def draw_seed(generator: Generator) -> int:
 
 
 def to_inputs(stored: NDArray[Any], scale: float) -> Tensor:
-    """Turn gathered rows into float32; ``scale`` divides bytes, so that 255 is 1."""
+    """Return gathered rows as float32, divided by ``scale`` (255 for bytes)."""
     inputs = torch.from_numpy(np.ascontiguousarray(stored)).to(torch.float32)
     return inputs if scale == 1.0 else inputs.div_(scale)
 
@@ -66,7 +59,6 @@ class ClassTable:
         counts: Rows of each class.
         turns: How many quarter turns each class applies to its images.
         ends: For each split, the source-wide ids [first, last) of its classes.
-        names: One per class.
     """
 
     starts: Rows
@@ -77,96 +69,76 @@ class ClassTable:
 
     @classmethod
     def from_splits(cls, splits: Mapping[str, Sequence[str]], spans: Mapping[str, Sequence[int]]) -> Self:
-        """Number the classes in the order of the splits.
+        """Number the classes in the order of the splits, given each class's first row and number of rows.
 
-        Args:
-            splits: Class names of each split.
-            spans: First row and number of rows of each class.
-
-        Raises:
-            DataError: A class stands in two splits.
+        Raises DataError if a class is in two splits.
         """
         names = [name for split in SPLITS for name in splits[split]]
-        if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise DataError(f"class '{twice[0]}' stands in more than one split")
         starts, counts = np.array([spans[name] for name in names], dtype=np.int64).reshape(-1, 2).T
-        ends = np.cumsum([len(splits[split]) for split in SPLITS]).tolist()
-        return cls(
-            starts=starts,
-            counts=counts,
-            turns=np.zeros(len(names), dtype=np.int64),
-            ends=dict(zip(SPLITS, zip([0, *ends[:-1]], ends, strict=True), strict=True)),
-            names=names,
-        )
+        ends = np.cumsum([0, *(len(splits[split]) for split in SPLITS)]).tolist()
+        spans_of_splits = dict(zip(SPLITS, pairwise(ends), strict=True))
+        return cls(starts, counts, np.zeros(len(names), dtype=np.int64), spans_of_splits, names)
+
+    @classmethod
+    def divided(cls, spans: Mapping[str, Sequence[int]], validation: float, test: float) -> Self:
+        """Divide classes among the splits by these fractions, as ``split_classes`` does."""
+        return cls.from_splits(split_classes(list(spans), validation, test), spans)
 
     def with_rotations(self) -> Self:
         """Turn each class into four, by quarter turns; a character's four stay in its split."""
-        quarters = np.tile(np.arange(4), len(self.names))
         return type(self)(
             starts=np.repeat(self.starts, 4),
             counts=np.repeat(self.counts, 4),
-            turns=quarters,
+            turns=np.tile(np.arange(4), len(self.names)),
             ends={split: (4 * first, 4 * last) for split, (first, last) in self.ends.items()},
             names=[f"{name} {90 * turn}°" if turn else name for name in self.names for turn in range(4)],
         )
 
 
-class FewShotSource(Source):
-    """N-way K-shot episodes over classes that no two splits share.
-
-    Subclasses only say where the arrays come from (``open``).
+class FewShotSource(base.Source):
+    """N-way K-shot episodes over classes that no two splits share. A subclass adds ``open``.
 
     Args:
         arrays: Column ``x`` [samples, *features], rows of a class contiguous, classes in the table's order.
         table: The classes.
-        scale: What divides stored values.
+        scale: Divisor of the stored values.
         inputs: Shape of one example as the learner sees it.
     """
 
     def __init__(
         self, arrays: Arrays, table: ClassTable, config: Any, *, seed: int, scale: float, inputs: tuple[int, ...]
     ) -> None:
-        self.ways, self.shots, self.queries = config.ways, config.shots, config.queries
-        self.table, self.seed, self.scale = table, seed, scale
+        self.config, self.table, self.seed, self.scale = config, table, seed, scale
         self._x, self.digest = arrays["x"], arrays.digest
-        first, last = table.ends["train"]
-        self.shape = TaskShape("classification", inputs, self.ways, classes=last - first)
-        check_at_least(self.name, 2, ways=self.ways)
-        check_episodes(self.name, table, ways=self.ways, shots=self.shots, queries=self.queries)
+        self.shape = self._shape(inputs)
+        check_episodes(self.name, table, ways=self.shape.outputs, shots=config.shots, queries=config.queries)
 
-    def episode(self, split: str, index: int) -> SampledEpisode:
+    def _shape(self, inputs: tuple[int, ...]) -> TaskShape:
+        first, last = self.table.ends["train"]
+        return TaskShape("classification", inputs, self.config.ways, classes=last - first)
+
+    def episode(self, split: str, index: int) -> base.SampledEpisode:
         """Draw ways, their order (which is their labels), and disjoint support and query rows."""
-        check_split(split, index)
+        base.check_split(split, index)
         generator = episode_generator(self.seed, split, index)
+        ways, shots, queries = self.config.ways, self.config.shots, self.config.queries
         first, last = self.table.ends[split]
-        ids = first + generator.choice(last - first, self.ways, replace=False)
-        each = self.shots + self.queries
+        ids = first + generator.choice(last - first, ways, replace=False)
         counts, starts = self.table.counts[ids], self.table.starts[ids]
-        rows = starts[:, None] + _draw_within(counts, each, generator)  # [ways, shots + queries]
+        rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
         x = self._gather(rows, self.table.turns[ids])
-        labels = torch.arange(self.ways)
+        labels = torch.arange(ways)
         episode = Episode(
-            Support(x[:, : self.shots].flatten(0, 1), labels.repeat_interleave(self.shots)),
-            x[:, self.shots :].flatten(0, 1),
-            labels.repeat_interleave(self.queries),
+            Support(x[:, :shots].flatten(0, 1), labels.repeat_interleave(shots)),
+            x[:, shots:].flatten(0, 1),
+            labels.repeat_interleave(queries),
             torch.from_numpy(ids - first),
         )
         sample_ids = rows + self.table.turns[ids][:, None] * len(self._x)
-        ordered = np.concatenate([sample_ids[:, : self.shots].ravel(), sample_ids[:, self.shots :].ravel()])
-        return SampledEpisode(episode, draw_seed(generator), tuple(ids.tolist()), tuple(ordered.tolist()))
-
-    def available(self, split: str) -> int | None:
-        """Episodes are combinations: there is no end to them."""
-        check_split(split, 0)
-        return None
-
-    def summary(self) -> SourceSummary:
-        """Count the classes and samples of each split."""
-        splits = {}
-        for split, (first, last) in self.table.ends.items():
-            splits[split] = SplitSummary(last - first, int(self.table.counts[first:last].sum()), None)
-        return SourceSummary(self.name, self.shape, splits)
+        ordered = np.concatenate([sample_ids[:, :shots].ravel(), sample_ids[:, shots:].ravel()])
+        return base.SampledEpisode(episode, draw_seed(generator), tuple(ids.tolist()), tuple(ordered.tolist()))
 
     def _gather(self, rows: Rows, turns: Rows) -> Tensor:
         """Return float32 [ways, shots + queries, *inputs], each way turned as its class says."""
@@ -189,7 +161,6 @@ def _draw_within(counts: Rows, each: int, generator: Generator) -> Rows:
 
 def check_episodes(source: str, table: ClassTable, *, ways: int, shots: int, queries: int) -> None:
     """Refuse episodes for which a split has too few classes, or a class too few samples; raises DataError."""
-    check_at_least(source, 1, shots=shots, queries=queries)
     each = shots + queries
     for split, (first, last) in table.ends.items():
         if last - first < ways:
@@ -212,22 +183,17 @@ def spans_of(sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
 
 
 def split_classes(names: Sequence[str], validation: float, test: float) -> dict[str, list[str]]:
-    """Share classes out at random, always alike for the same names.
+    """Divide classes among the splits at random, always equally for the same names in the same order.
 
-    Args:
-        names: All classes, in a fixed order.
-        validation: Fraction of the classes; at least one class where it is above 0.
-        test: The same for the test split; meta-train keeps the rest.
-
-    Raises:
-        DataError: No class is left to train on.
+    ``validation`` and ``test`` are fractions; above 0 they give at least one class. Meta-train keeps the rest; raises
+    DataError if it is empty.
     """
-    held = [max(1, round(len(names) * fraction)) if fraction > 0 else 0 for fraction in (validation, test)]
-    if sum(held) >= len(names):
+    first, tested = [max(1, round(len(names) * fraction)) if fraction > 0 else 0 for fraction in (validation, test)]
+    second = first + tested
+    if second >= len(names):
         raise DataError(
             f"tasks.validation_fraction, tasks.test_fraction: {validation} and {test} of {len(names)} classes leave "
             f"none to train on"
         )
     order = [names[place] for place in fixed_generator(0, DIVISION).permutation(len(names))]
-    first, second = held[0], sum(held)
     return {"train": sorted(order[second:]), "validation": sorted(order[:first]), "test": sorted(order[first:second])}

@@ -1,16 +1,16 @@
-"""One task for single-task meta-learning: noisy training batches in, clean meta batches to judge by.
+"""The base of sources for single-task meta-learning: noisy training batches, and clean meta batches to judge by.
 
-A meta-training episode pairs a batch of the training set (support) with a batch of
-the small clean meta set (query): what Meta-Weight-Net, distillation and DARTS learn
-from. The held-out splits are partitioned into episodes, so that together they score
-each sample once; their support is one fixed training batch.
+A meta-training episode pairs a batch of the training set (support) with a batch of the small clean meta set (query), as
+Meta-Weight-Net, distillation and DARTS need them. The held-out splits are partitioned into episodes, so that together
+they score each sample once; their support is one fixed training batch.
 
-How samples are shared out, and which labels are noisy, depends on the data and the
-settings alone, never on the seed of the episodes: no seed can leak the test set.
+The division into parts and the noisy labels depend on the data and the settings alone, never on the seed of the
+episodes: no seed can leak the test set.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,57 +18,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaloom.learners.episode import Episode, Support, TaskShape
-from metaloom.workers.data.base import (
-    DataError,
-    SampledEpisode,
-    Source,
-    SourceSummary,
-    SplitSummary,
-    check_at_least,
-    check_fraction,
-    check_split,
-)
-from metaloom.workers.data.sampler import (
-    DIVISION,
-    IMBALANCE,
-    NOISE,
-    Rows,
-    draw_seed,
-    episode_generator,
-    fixed_generator,
-    to_inputs,
-)
+from metaloom.search_spaces.sections.tasks import Batch, Fraction, Imbalance, NoiseOver, TaskSettings, TrainOn
+from metaloom.workers.data import base, sampler
+from metaloom.workers.data.base import DataError
+from metaloom.workers.data.sampler import Rows
 
 
-class SingleTaskConfig(Protocol):
-    """The settings that single-task sources share."""
+@dataclass(frozen=True)
+class SingleTaskSettings(TaskSettings):
+    """The settings that single-task sources share.
 
-    @property
-    def batch(self) -> int: ...
-    @property
-    def meta_batch(self) -> int: ...
-    @property
-    def queries(self) -> int: ...
-    @property
-    def label_noise(self) -> float: ...
-    @property
-    def noise_over(self) -> str: ...
-    @property
-    def imbalance(self) -> float: ...
-    @property
-    def train_on(self) -> str: ...
-    @property
-    def meta_size(self) -> int: ...
-    @property
-    def validation_size(self) -> int: ...
+    Attributes:
+        batch: Training samples in an episode's support set.
+        meta_batch: Clean samples in the query set of a meta-training episode.
+        queries: Samples in the query set of an evaluation episode. The episodes share the held-out samples out, so
+            that fewer samples make more episodes, and a surer interval.
+        label_noise: Fraction of training labels replaced by a uniformly drawn one.
+        noise_over: What it is drawn from: the ``others``, so that every replaced label is wrong, or ``all`` classes,
+            the right one among them, as "uniform noise" is in Zhang et al. 2017 and Shu et al. 2019: 36% wrong at 0.4.
+        imbalance: Size of the largest class over that of the smallest, in the training set.
+        meta_size: Clean samples held out for meta-training.
+        train_on: The (noisy) training set, the clean meta set alone, or both together: the controls that
+            meta-learning must beat.
+        validation_size: Samples held out for meta-validation.
+    """
+
+    batch: Batch = 100
+    meta_batch: Batch = 50
+    queries: Batch = 10
+    label_noise: Fraction = 0.0
+    noise_over: NoiseOver = "others"
+    imbalance: Imbalance = 1.0
+    meta_size: Batch = 50
+    train_on: TrainOn = "train"
+    validation_size: Batch = 200
 
 
 def divide(samples: int, sizes: Mapping[str, int], source: str) -> dict[str, Rows]:
-    """Share rows out at random: each part its size, ``train`` the rest.
-
-    Raises:
-        DataError: Nothing is left to train on.
-    """
+    """Divide rows at random: each part its size, ``train`` the rest; raises DataError if ``train`` is empty."""
     asked = sum(sizes.values())
     if asked >= samples:
         wanted = ", ".join(f"{part} {size}" for part, size in sizes.items())
@@ -76,7 +63,7 @@ def divide(samples: int, sizes: Mapping[str, int], source: str) -> dict[str, Row
             f"tasks.{', tasks.'.join(f'{part}_size' for part in sizes)}: {wanted} are {asked} samples, and {source} "
             f"has {samples}: none is left to train on"
         )
-    order = fixed_generator(0, DIVISION).permutation(samples)
+    order = sampler.fixed_generator(0, sampler.DIVISION).permutation(samples)
     parts = {}
     for part, size in sizes.items():
         parts[part], order = order[:size], order[size:]
@@ -89,13 +76,13 @@ def add_label_noise(labels: Rows, fraction: float, classes: int, over: str = "ot
     Args:
         labels: [samples].
         fraction: The probability.
-        classes: How many there are.
+        classes: The number of classes.
         over: ``others`` (Ren et al. 2018, https://arxiv.org/abs/1803.09050, section 4.2) or ``all``, the right
             one among them, so that fraction * (1 - 1 / classes) of the labels are wrong (Zhang et al. 2017,
             https://arxiv.org/abs/1611.03530, section 2.1; Shu et al. 2019, https://arxiv.org/abs/1902.07379,
             section 4.2).
     """
-    generator = fixed_generator(0, NOISE)
+    generator = sampler.fixed_generator(0, sampler.NOISE)
     replaced = generator.random(len(labels)) < fraction
     drawn = (labels + generator.integers(int(over == "others"), classes, len(labels))) % classes
     return np.where(replaced, drawn, labels)
@@ -109,28 +96,25 @@ def long_tail(labels: Rows, factor: float, classes: int) -> Rows:
     """
     if factor == 1.0:
         return np.arange(len(labels))
-    order = fixed_generator(0, IMBALANCE).permutation(len(labels))
+    order = sampler.fixed_generator(0, sampler.IMBALANCE).permutation(len(labels))
     largest = int(np.bincount(labels, minlength=classes).min())
-    kept = []
-    for label in range(classes):
-        size = max(1, round(largest * factor ** (-label / (classes - 1))))
-        kept.append(order[labels[order] == label][:size])
-    return np.sort(np.concatenate(kept))
+    sizes = [max(1, round(largest * factor ** (-label / (classes - 1)))) for label in range(classes)]
+    return np.sort(np.concatenate([order[labels[order] == label][:size] for label, size in enumerate(sizes)]))
 
 
-class SingleTaskSource(Source):
+class SingleTaskSource(base.Source):
     """Batches of one classification task.
 
     Args:
         x: Stored examples [samples, ...]; memory-mapped.
         y: True labels [samples].
         parts: Rows of ``train``, ``meta``, ``validation`` and ``test``.
-        scale: What divides stored values.
+        scale: Divisor of the stored values.
         inputs: Shape of one example as the learner sees it.
 
     Attributes:
         labels: Labels as given to the learner: noisy in the training set, true elsewhere. [samples]
-        noisy: Whether a sample's label is wrong, by sample id. [samples]
+        noisy: Whether a sample's label is wrong, by row. [samples]
         parts: The rows of each part, after the long tail has thinned ``train``; ``both`` is train and meta.
     """
 
@@ -139,17 +123,13 @@ class SingleTaskSource(Source):
         x: NDArray[Any],
         y: NDArray[Any],
         parts: Mapping[str, Rows],
-        config: SingleTaskConfig,
+        config: SingleTaskSettings,
         *,
         seed: int,
         scale: float,
         inputs: tuple[int, ...],
     ) -> None:
-        self.config, self.seed, self.scale = config, seed, scale
-        self._x = x
-        check_fraction(self.name, label_noise=config.label_noise)
-        check_at_least(self.name, 1, imbalance=config.imbalance, batch=config.batch)
-        check_at_least(self.name, 1, meta_batch=config.meta_batch, queries=config.queries)
+        self.config, self.seed, self.scale, self._x = config, seed, scale, x
         true = np.asarray(y, dtype=np.int64)
         classes = int(true.max()) + 1
         train = parts["train"]
@@ -159,63 +139,53 @@ class SingleTaskSource(Source):
         self.labels[train] = add_label_noise(true[train], config.label_noise, classes, config.noise_over)
         self.noisy = self.labels != true
         trained_on = self.parts[config.train_on]
-        counts = np.bincount(self.labels[trained_on], minlength=classes).tolist()
-        self.shape = TaskShape(
-            "classification", inputs, classes, classes=classes, single_task=True, counts=tuple(counts)
-        )
+        counts = tuple(np.bincount(self.labels[trained_on], minlength=classes).tolist())
+        self.shape = TaskShape("classification", inputs, classes, classes=classes, single_task=True, counts=counts)
         self._sample_ids = np.full(len(true), -1)
         self._sample_ids[trained_on] = np.arange(len(trained_on))
         self._check()
+        self.notes = tuple(self._notes())
 
-    def episode(self, split: str, index: int) -> SampledEpisode:
+    def episode(self, split: str, index: int) -> base.SampledEpisode:
         """Draw batches (train), or take the next part of a held-out split and the fixed batch."""
-        check_split(split, index, self.available(split))
-        generator = episode_generator(self.seed, split, index)
+        base.check_split(split, index, self.available(split))
+        config, generator = self.config, sampler.episode_generator(self.seed, split, index)
         if split == "train":
-            support = self._draw(self.config.train_on, self.config.batch, generator)
-            query = self._draw("meta", self.config.meta_batch, generator)
+            support = self._draw(config.train_on, config.batch, generator)
+            query = self._draw("meta", config.meta_batch, generator)
         else:
-            support = self._draw(self.config.train_on, self.config.batch, episode_generator(self.seed, split, 0))
-            first = index * self.config.queries
-            query = self.parts[split][first : first + self.config.queries]
+            support = self._draw(config.train_on, config.batch, sampler.episode_generator(self.seed, split, 0))
+            query = self.parts[split][index * config.queries : (index + 1) * config.queries]
         classes = self.shape.classes
         sample_ids = torch.from_numpy(self._sample_ids[support])
         episode = Episode(Support(*self.examples(support)), *self.examples(query), torch.arange(classes), sample_ids)
-        samples = (*support.tolist(), *query.tolist())
-        return SampledEpisode(episode, draw_seed(generator), tuple(range(classes)), samples)
+        rows = (*support.tolist(), *query.tolist())
+        return base.SampledEpisode(episode, sampler.draw_seed(generator), tuple(range(classes)), rows)
 
     def available(self, split: str) -> int | None:
-        """Training batches have no end; a held-out split has as many episodes as it fills."""
-        check_split(split, 0)
+        """Training batches are endless; a held-out split has as many episodes as it fills."""
+        base.check_split(split, 0)
         return None if split == "train" else len(self.parts[split]) // self.config.queries
 
     def examples(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return inputs, float32 [rows, *inputs], and labels as given, int64 [rows]."""
-        x = to_inputs(self._x[rows], self.scale).view(len(rows), *self.shape.inputs)
+        x = sampler.to_inputs(self._x[rows], self.scale).view(len(rows), *self.shape.inputs)
         return x, torch.from_numpy(self.labels[rows])
-
-    def summary(self) -> SourceSummary:
-        """Count the samples; say what the settings have made of them."""
-        splits = {
-            split: SplitSummary(self.shape.classes, len(self.parts[split]), self.available(split))
-            for split in ("train", "validation", "test")
-        }
-        wrong = int(self.noisy.sum())
-        notes = [f"{len(self.parts['meta'])} clean meta samples; {wrong} training labels are wrong"]
-        for split in ("validation", "test"):
-            if left := len(self.parts[split]) % self.config.queries:
-                notes.append(f"{split}: the last {left} samples fill no episode of {self.config.queries} queries")
-        return SourceSummary(self.name, self.shape, splits, tuple(notes))
 
     def _draw(self, part: str, size: int, generator: np.random.Generator) -> Rows:
         rows = self.parts[part]
         return rows[generator.choice(len(rows), size, replace=False)]
 
+    def _notes(self) -> Iterator[str]:
+        yield f"{len(self.parts['meta'])} clean meta samples; {int(self.noisy.sum())} training labels are wrong"
+        for split in ("validation", "test"):
+            if left := len(self.parts[split]) % self.config.queries:
+                yield f"{split}: the last {left} samples fill no episode of {self.config.queries} queries"
+
     def _check(self) -> None:
-        asked = (("batch", self.config.batch, self.config.train_on), ("meta_batch", self.config.meta_batch, "meta"))
-        held = tuple(("queries", self.config.queries, split) for split in ("validation", "test"))
-        for field, size, part in (*asked, *held):
-            if size > len(self.parts[part]):
+        held_out = (("queries", split) for split in ("validation", "test"))
+        for field, part in (("batch", self.config.train_on), ("meta_batch", "meta"), *held_out):
+            if (size := getattr(self.config, field)) > len(self.parts[part]):
                 raise DataError(
                     f"tasks.{field}: {size} samples asked for, but the {part} set of {self.name} has "
                     f"{len(self.parts[part])}"

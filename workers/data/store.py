@@ -1,16 +1,16 @@
-"""Arrays kept as one Arrow file and memory-mapped, so that all workers of a node share one copy.
+"""The files that sources keep on a machine: downloads, and arrays that all workers of a node share.
 
-A file holds named arrays of equal length, each as a column of fixed-size binary
-values in a single record batch; dtype, row shape, checksums and a JSON document
-(class names, splits) are the schema's metadata. Opened arrays are read-only
-views of the mapped pages: nothing is copied until an episode gathers its rows.
+Arrays are memory-mapped from one Arrow file. Each is a column of fixed-size binary values in a single record batch;
+dtype, row shape, checksums and a JSON document (class names, splits) are the schema's metadata. Opened arrays are
+read-only views of the mapped pages: nothing is copied until an episode gathers its rows.
 """
 
 import hashlib
 import json
 import logging
-import os
 import tempfile
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,9 +22,14 @@ import pyarrow as pa
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from metaloom.workers.data.base import CacheError
+from metaloom.learners.errors import BadEnvironment
+from metaloom.workers.data.base import CacheError, DataError
+from metaloom.workers.durable import digest, written_aside
+from metaloom.workers.errors import StorageError
 
 FORMAT = 1
+TIMEOUT_S = 60
+CHUNK_BYTES = 1 << 20
 _LOG = logging.getLogger("metaloom.data")
 _VERIFIED: set[tuple[str, int, int, int]] = set()
 
@@ -37,10 +42,7 @@ class DamagedStoreError(Exception):
 class Arrays:
     """Named arrays of equal length, and a JSON document about them.
 
-    Attributes:
-        columns: The arrays by name.
-        about: The document.
-        digest: Of all that is in the file they were opened from; empty before.
+    ``digest`` is of the contents of the file they were opened from; empty before.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -54,41 +56,34 @@ class Arrays:
 def cached(cache: Path, name: str, key: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
     """Open the arrays that ``key`` describes; build them first if they are absent or damaged.
 
-    Only one process of a machine builds; the others wait for it. The file appears
-    under its name only when it is whole (written aside, synced, renamed).
+    Only one process of a machine builds; the others wait for it. Raises CacheError if the folder cannot be written or
+    the file not read.
 
     Args:
         cache: Folder of the cache; made if absent.
         name: Source name, the file's first part.
-        key: All that the built arrays depend on; JSON-able.
-        build: Makes the arrays; what it raises passes through and leaves nothing behind.
-
-    Raises:
-        CacheError: The folder cannot be written or the file not read.
+        key: Everything that the built arrays depend on; JSON-able.
+        build: Makes the arrays; its exceptions pass through and leave no file.
     """
-    digest = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache / f"{name}-{digest}.arrow"
+    path = cache / f"{name}-{digest(json.dumps({'format': FORMAT, **key}, sort_keys=True).encode())[:16]}.arrow"
     try:
-        found = _open_if_whole(path)
-        if found is not None:
-            return found
+        if (arrays := _open_if_whole(path)) is not None:
+            return arrays
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            found = _open_if_whole(path)  # another process may have built it while this one waited
-            if found is not None:
-                return found
+            if (arrays := _open_if_whole(path)) is not None:  # built by another process while this one waited
+                return arrays
             _LOG.info("building the data cache of %s", name)
             write_arrays(path, build())
             return open_arrays(path)
-    except OSError as error:
-        raise CacheError(f"{path}: the data cache cannot be used: {error.strerror or error}") from error
+    except (OSError, StorageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CacheError(f"{path}: the data cache cannot be used: {reason}") from error
 
 
 def _open_if_whole(path: Path) -> Arrays | None:
-    if not path.exists():
-        return None
     try:
-        return open_arrays(path)
+        return open_arrays(path) if path.exists() else None
     except DamagedStoreError as damage:
         _LOG.warning("%s is damaged (%s); building it again", path, damage)
         return None
@@ -97,30 +92,14 @@ def _open_if_whole(path: Path) -> Arrays | None:
 def write_arrays(path: Path, arrays: Arrays) -> None:
     """Write the arrays atomically: a reader sees the old file, or the whole new one."""
     table = _to_table(arrays)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with written_aside(path) as aside, pa.ipc.new_file(str(aside), table.schema) as writer:
+        writer.write_table(table)
 
 
 def open_arrays(path: Path) -> Arrays:
     """Map a file that ``write_arrays`` made; its checksums are verified once per process.
 
-    Raises:
-        DamagedStoreError: The file is not whole.
-        OSError: The file cannot be opened.
+    Raises DamagedStoreError if it is not whole, OSError if it cannot be opened.
     """
     with pa.memory_map(str(path)) as mapped:
         try:
@@ -137,11 +116,11 @@ def open_arrays(path: Path) -> Arrays:
             if _checksum(columns[name]) != layout["crc32"]:
                 raise DamagedStoreError(f"the checksum of column '{name}' does not match")
         _VERIFIED.add(identity)
-    return Arrays(columns, about, hashlib.sha256(b"\n".join(documents)).hexdigest()[:16])
+    return Arrays(columns, about, digest(b"\n".join(documents))[:16])
 
 
 def file_facts(path: Path) -> list[Any]:
-    """Return what tells one version of an input file from the next, for a cache key."""
+    """Return path, size and time, which tell one version of an input file from the next, for a cache key."""
     state = path.stat()
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]
 
@@ -153,11 +132,9 @@ def _to_table(arrays: Arrays) -> Any:
         width = array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
         columns.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(array)]))
         layouts[name] = {"dtype": array.dtype.str, "shape": array.shape[1:], "crc32": _checksum(array)}
+    fields = [(name, column.type) for name, column in zip(layouts, columns, strict=True)]
     metadata = {"about": json.dumps(arrays.about), "layouts": json.dumps(layouts)}
-    schema = pa.schema(
-        [pa.field(name, column.type) for name, column in zip(layouts, columns, strict=True)], metadata=metadata
-    )
-    return pa.table(columns, schema=schema)
+    return pa.table(columns, schema=pa.schema(fields, metadata=metadata))
 
 
 def _to_array(column: Any, layout: Mapping[str, Any]) -> NDArray[Any]:
@@ -168,3 +145,43 @@ def _to_array(column: Any, layout: Mapping[str, Any]) -> NDArray[Any]:
 
 def _checksum(array: NDArray[Any]) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+class DownloadError(BadEnvironment):
+    """A file cannot be fetched from here."""
+
+
+def fetch(url: str, sha256: str, folder: Path) -> Path:
+    """Return the file, from ``folder`` if it is there with this checksum, else from the network.
+
+    Raises DownloadError if it cannot be fetched, DataError for another checksum.
+    """
+    path = folder / url.rsplit("/", 1)[-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{path.name}.lock"):
+        if not (path.exists() and _file_digest(path) == sha256):
+            _download(url, sha256, path)
+    return path
+
+
+def _download(url: str, sha256: str, path: Path) -> None:
+    aside = Path(tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")[1])
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, aside.open("wb") as file:
+            while chunk := answer.read(CHUNK_BYTES):
+                file.write(chunk)
+        if (given := _file_digest(aside)) != sha256:
+            raise DataError(
+                f"{url}: the download's SHA-256 is {given}, and {sha256} was expected; it was thrown away. "
+                f"Fetch the file yourself and give tasks.path"
+            )
+        aside.replace(path)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise DownloadError(f"{url}: cannot be downloaded ({error}). Fetch it yourself and give tasks.path") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """The user's own table: few-shot classes, or regression with one task per value of a column."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,29 +14,10 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
 from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, Ways
-from metaloom.workers.data.base import (
-    SOURCES,
-    DataError,
-    SampledEpisode,
-    Source,
-    SourceSummary,
-    check_at_least,
-    check_fraction,
-    check_split,
-    some,
-)
-from metaloom.workers.data.columns import read_columns
-from metaloom.workers.data.sampler import (
-    ClassTable,
-    FewShotSource,
-    check_episodes,
-    draw_seed,
-    episode_generator,
-    spans_of,
-    split_classes,
-    to_inputs,
-)
+from metaloom.workers.data import sampler
+from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split, some
 from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.user_files import read_columns
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -77,9 +58,14 @@ class TableTasks(TaskSettings):
         if self.kind not in labelled:
             raise LearnerError(f"tasks.kind: {unknown('kind of task in a table', self.kind, labelled)}")
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the label column holds classes."""
+        return TASK_KINDS[self.kind].has_classes
+
 
 @SOURCES.register("table")
-class Table(FewShotSource):
+class Table(sampler.FewShotSource):
     """Few-shot classification of the label column's values; ``open`` gives a ``TableOfTasks`` for numbers.
 
     Its ``shape`` names the feature columns, and the numbers by which a new table must be scaled.
@@ -87,7 +73,6 @@ class Table(FewShotSource):
 
     name = "table"
     Config = TableTasks
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, config: TableTasks, *, seed: int, cache: Path) -> Source:
@@ -100,65 +85,53 @@ class Table(FewShotSource):
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
         key = {"source": cls.name, "reader": 2, "file": file_facts(path), "settings": settings}
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
-        table = ClassTable.from_splits(arrays.about["splits"], arrays.about["spans"])
-        kind: type[Table] = cls if TASK_KINDS[config.kind].has_classes else TableOfTasks
-        inputs = (len(arrays.about["features"]),)
-        source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=inputs)
-        features, scaling = tuple(arrays.about["features"]), arrays.about["scaling"]
-        mean, deviation = (tuple(scaling.get(name, ())) for name in ("mean", "deviation"))
-        source.shape = replace(source.shape, features=features, mean=mean, deviation=deviation)
-        source.notes = tuple(_notes(arrays.about["skipped"], arrays.about["left_out"]))
+        about = arrays.about
+        table = sampler.ClassTable.from_splits(about["splits"], about["spans"])
+        kind: type[Table] = cls if config.has_classes else TableOfTasks
+        source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
+        mean, deviation = (tuple(about["scaling"].get(name, ())) for name in ("mean", "deviation"))
+        source.shape = replace(source.shape, features=tuple(about["features"]), mean=mean, deviation=deviation)
+        source.notes = tuple(_notes(about))
         return source
-
-    def summary(self) -> SourceSummary:
-        """Count what was read, and what was not."""
-        summary = super().summary()
-        return SourceSummary(summary.name, summary.shape, summary.splits, self.notes)
 
 
 class TableOfTasks(Table):
     """Targets that are numbers: an episode is rows of one task, which is in one split only."""
 
-    def __init__(
-        self, arrays: Arrays, table: ClassTable, config: TableTasks, *, seed: int, scale: float, inputs: tuple[int, ...]
-    ) -> None:
-        self.ways, self.shots, self.queries = 1, config.shots, config.queries
-        self.table, self.seed, self.scale = table, seed, scale
-        self._x, self._y, self.digest = arrays["x"], arrays["y"], arrays.digest
-        self.shape = TaskShape(config.kind, inputs, 1)
+    def __init__(self, arrays: Arrays, table: sampler.ClassTable, config: TableTasks, **facts: Any) -> None:
         for split, (first, last) in table.ends.items():
             if first == last:
                 raise DataError(f"tasks.{split}_fraction: the {split} split of {self.name} has no task")
-        check_episodes(self.name, table, ways=self.ways, shots=self.shots, queries=self.queries)
+        super().__init__(arrays, table, config, **facts)
+        self._y = arrays["y"]
+
+    def _shape(self, inputs: tuple[int, ...]) -> TaskShape:
+        return TaskShape(self.config.kind, inputs, 1)
 
     def episode(self, split: str, index: int) -> SampledEpisode:
         """Draw a task, and disjoint support and query rows of it."""
         check_split(split, index)
-        generator = episode_generator(self.seed, split, index)
+        generator = sampler.episode_generator(self.seed, split, index)
         first, last = self.table.ends[split]
-        task = first + int(generator.integers(last - first))
-        rows = generator.choice(int(self.table.counts[task]), self.shots + self.queries, replace=False)
+        task, shots = first + int(generator.integers(last - first)), self.config.shots
+        rows = generator.choice(int(self.table.counts[task]), shots + self.config.queries, replace=False)
         rows += self.table.starts[task]
-        x, y = to_inputs(self._x[rows], 1.0), torch.from_numpy(self._y[rows])
-        episode = Episode(Support(x[: self.shots], y[: self.shots]), x[self.shots :], y[self.shots :])
-        return SampledEpisode(episode, draw_seed(generator), (task,), tuple(rows.tolist()))
+        x, y = sampler.to_inputs(self._x[rows], 1.0), torch.from_numpy(self._y[rows])
+        episode = Episode(Support(x[:shots], y[:shots]), x[shots:], y[shots:])
+        return SampledEpisode(episode, sampler.draw_seed(generator), (task,), tuple(rows.tolist()))
 
 
-def _notes(skipped: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
-    """Say what of the table is not used."""
-    if skipped:
+def _notes(about: dict[str, Any]) -> Iterator[str]:
+    if skipped := about["skipped"]:
         yield f"{len(skipped)} values missing or no numbers, their rows skipped: {some(skipped)}"
-    if left_out:
+    if left_out := about["left_out"]:
         yield f"not used as features, since they hold no numbers: {some(list(map(repr, left_out)))}"
 
 
 def _check_settings(config: TableTasks) -> None:
-    check_fraction("table", validation_fraction=config.validation_fraction, test_fraction=config.test_fraction)
-    check_at_least("table", 1, shots=config.shots, queries=config.queries)
-    classes = TASK_KINDS[config.kind].has_classes
-    if not classes and config.task is None:
+    if not config.has_classes and config.task is None:
         raise DataError(f"tasks.task: a table for {config.kind} needs a column that says which task a row belongs to")
-    if classes and config.task is not None:
+    if config.has_classes and config.task is not None:
         able = " or ".join(name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.has_classes)
         raise DataError(f"tasks.task: only {able} has a task column; in {config.kind} the classes make the tasks")
     if overlap := {config.label, config.task} & set(config.features):
@@ -167,27 +140,21 @@ def _check_settings(config: TableTasks) -> None:
 
 def _load(path: Path, config: TableTasks) -> Arrays:
     """Read the table; group its rows by class or task; scale its features by the meta-train rows."""
-    read = read_columns(
-        path,
-        label=config.label,
-        task=config.task,
-        features=config.features,
-        skip_missing=config.on_error == "skip",
-    )
+    skip, features = config.on_error == "skip", config.features
+    read = read_columns(path, label=config.label, task=config.task, features=features, skip_missing=skip)
     for line in read.skipped:
         _LOG.info("%s: skipped %s: missing, no number or infinite", path, line)
     groups = read.label.astype(str) if config.task is None else read.task
-    names, group = np.unique(groups, return_inverse=True)
+    names, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(group, kind="stable")
-    spans = spans_of(dict(zip(names.tolist(), np.bincount(group, minlength=len(names)).tolist(), strict=True)))
-    splits = split_classes(list(spans), config.validation_fraction, config.test_fraction)
+    spans = sampler.spans_of(dict(zip(names.tolist(), sizes.tolist(), strict=True)))
+    splits = sampler.split_classes(list(spans), config.validation_fraction, config.test_fraction)
     x, scaling = _standardize(read.x[order], spans, splits["train"]) if config.standardize else (read.x[order], {})
     columns: dict[str, NDArray[Any]] = {"x": x}
-    if not TASK_KINDS[config.kind].has_classes:
+    if not config.has_classes:
         columns["y"] = _targets(read.label[order], config, path)
     about = {"spans": spans, "splits": splits, "features": read.features, "scaling": scaling}
-    about |= {"skipped": read.skipped, "left_out": read.left_out}
-    return Arrays(columns, about)
+    return Arrays(columns, about | {"skipped": read.skipped, "left_out": read.left_out})
 
 
 def _standardize(
@@ -202,8 +169,7 @@ def _standardize(
     return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
 
 
-def _targets(label: NDArray[Any], config: TableTasks, path: Path) -> NDArray[np.float32]:
-    """Return the targets, float32 [rows, 1]."""
+def _targets(label: NDArray[Any], config: TableTasks, path: Path) -> NDArray[np.float32]:  # [rows, 1]
     if label.dtype.kind not in "iufb":
         raise DataError(f"tasks.label: {path}: column '{config.label}' is not a number, and {config.kind} needs one")
     targets = label.astype(np.float32)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "int64", "int32", "float64", "int64 list", "float64 list"]
-
 
 @dataclass(frozen=True)
 class Column:
@@ -13,16 +11,18 @@ class Column:
     Attributes:
         name: As it is stored, and named in ``--where``.
         kind: Type of its values.
-        doc: What it holds.
+        doc: Its meaning.
         shown: Whether it is in the table that ``metaloom episodes`` prints.
     """
 
     name: str
-    kind: Kind
+    kind: Literal["text", "int64", "int32", "float64", "int64 list", "float64 list"]
     doc: str
     shown: bool = False
 
 
+_LOSSES = "query loss before adaptation and after each inner step; null if not measured (in training, all but the last)"
+_NORM = "norm of the outer step's hypergradient before clipping; null outside training"
 COLUMNS = (
     Column("search", "text", "name of the search"),
     Column("trial", "int64", "number of the trial", shown=True),
@@ -36,12 +36,7 @@ COLUMNS = (
     Column("ways", "int32", "number of classes, 0 in regression"),
     Column("shots", "int32", "support samples per class (all of them in regression)", shown=True),
     Column("queries", "int32", "query samples per class (all of them in regression)"),
-    Column(
-        "losses",
-        "float64 list",
-        "query loss before adaptation and after each inner step; null where it was not measured (in training, all but "
-        "the last)",
-    ),
+    Column("losses", "float64 list", _LOSSES),
     Column("accuracies", "float64 list", "query accuracy likewise; empty in regression"),
     Column("loss_before", "float64", "the first of `losses`", shown=True),
     Column("loss_after", "float64", "the last of `losses`", shown=True),
@@ -49,12 +44,7 @@ COLUMNS = (
     Column("accuracy_after", "float64", "the last of `accuracies`; null in regression", shown=True),
     Column("setting", "text", "`inductive` or `transductive`"),
     Column("batch_norm", "text", "batch-norm mode, or `none`"),
-    Column(
-        "hypergradient_norm",
-        "float64",
-        "norm of the outer step's hypergradient before clipping; null outside training",
-        shown=True,
-    ),
+    Column("hypergradient_norm", "float64", _NORM, shown=True),
     Column("seconds", "float64", "time for the episode: its share of a batch of episodes", shown=True),
 )
 EPISODE_COLUMNS = tuple(column.name for column in COLUMNS)

@@ -1,5 +1,6 @@
 """The events of a search, and reading them from its journal without writing."""
 
+import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -34,11 +35,7 @@ class Event:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read every event of the journal at ``path``, oldest first.
-
-    Raises:
-        RecordsError: There is no readable journal at ``path``.
-    """
+    """Read every event of the journal at ``path``, oldest first; raises RecordsError if it is unreadable."""
     query = f"SELECT id, time, trial, kind, payload FROM {EVENTS_TABLE} ORDER BY id"
     return [Event(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in _rows(path, query)]
 
@@ -52,20 +49,15 @@ def read_mark(path: Path, name: str) -> dict[str, Any]:
 
 def _rows(path: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
     """Run one reading query; a store on a read-only medium is opened as immutable."""
-    modes = ("mode=ro", "mode=ro&immutable=1")
-    for mode in modes:
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)
-        except sqlite3.Error as error:
-            raise RecordsError(f"{path}: {error}") from error
-        try:
-            return connection.execute(query, values).fetchall()
+            uri = f"{path.absolute().as_uri()}?{mode}"
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+                return connection.execute(query, values).fetchall()
         except sqlite3.OperationalError as error:
             # WAL needs its side file beside the database; where that cannot be made, nobody writes either.
-            if mode == modes[-1] or "unable to open" not in str(error):
+            if "immutable" in mode or "unable to open" not in str(error):
                 raise RecordsError(f"{path} cannot be read: {error}") from error
         except sqlite3.DatabaseError as error:
             raise RecordsError(f"{path} is no journal, or is damaged: {error}") from error
-        finally:
-            connection.close()
     raise AssertionError("unreachable: the last mode returns or raises")

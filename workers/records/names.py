@@ -1,18 +1,14 @@
-"""Every stored name, spelled once: tables, events, states, metrics, files and folders.
+"""Every stored name, spelled once: tables, events, states, metrics, files and folders, and the paths made of them.
 
-Trackers write these names, dashboards read them. Nothing here imports torch, so
-that reading records costs no more than the standard library.
+Trackers write these names, dashboards read them. Nothing here imports torch, so that reading records costs no more than
+the standard library.
 """
 
 import math
+import re
+from pathlib import Path
 
-from metaloom.search_spaces.metrics import ADAPT_SECONDS as ADAPT_SECONDS
-from metaloom.search_spaces.metrics import PARAMETERS as PARAMETERS
-from metaloom.search_spaces.metrics import SECONDS as SECONDS
-from metaloom.search_spaces.metrics import TRAIN_ACCURACY as TRAIN_ACCURACY
-from metaloom.search_spaces.metrics import TRAIN_LOSS as TRAIN_LOSS
-from metaloom.search_spaces.metrics import VALIDATION_ACCURACY as VALIDATION_ACCURACY
-from metaloom.search_spaces.metrics import VALIDATION_LOSS as VALIDATION_LOSS
+from metaloom.search_spaces import metrics
 
 # The journal: one SQLite database per search.
 JOURNAL_FILE = "journal.db"
@@ -50,7 +46,10 @@ TRIAL_STATES = (FINISHED, STOPPED, FAILED, RUNNING, WAITING)
 # States of a search: WAITING (created), RUNNING, FINISHED, FAILED, and:
 INTERRUPTED = "interrupted"
 
-# Metrics of a report, beside those that a search may be judged by (search_spaces/metrics.py).
+# Metrics of a report: those that a search may be judged by, and others.
+SECONDS, ADAPT_SECONDS, PARAMETERS = metrics.SECONDS, metrics.ADAPT_SECONDS, metrics.PARAMETERS
+TRAIN_LOSS, TRAIN_ACCURACY = metrics.TRAIN_LOSS, metrics.TRAIN_ACCURACY
+VALIDATION_LOSS, VALIDATION_ACCURACY = metrics.VALIDATION_LOSS, metrics.VALIDATION_ACCURACY
 HYPERGRADIENT_NORM = "hypergradient_norm"
 DIAGNOSTIC = "hypergradient_"  # before the name of what an estimator says of itself
 INNER_GRADIENT_NORM = f"{DIAGNOSTIC}inner_gradient_norm"
@@ -67,6 +66,7 @@ PHASES = (TRAIN, VALIDATION, TEST)
 
 # Inside a store: the searches' folders; inside a search's folder.
 SEARCHES_FOLDER = "searches"
+SEARCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 TRIALS_FOLDER = "trials"
 EXPERIMENT_FILE = "experiment.yaml"
 CACHE_FOLDER = "cache"  # of the task sources, beside the searches
@@ -87,9 +87,43 @@ Z_95 = 1.96  # normal quantile of a 95% interval, as the few-shot literature rep
 
 
 def is_better(metric: str, candidate: float, incumbent: float | None) -> bool:
-    """Say whether ``candidate`` improves on ``incumbent`` (None: nothing seen yet); NaN never does."""
-    if math.isnan(candidate):
-        return False
-    if incumbent is None:
-        return True
+    """Say whether ``candidate`` improves on ``incumbent`` (None: there is none yet); NaN never does."""
+    if math.isnan(candidate) or incumbent is None:
+        return not math.isnan(candidate)
     return candidate > incumbent if metric in MAXIMIZED else candidate < incumbent
+
+
+def search_names(store: Path) -> list[str]:
+    """Return the names of the searches of ``store`` that have a journal, sorted; empty where there is no store."""
+    return sorted(path.parent.name for path in (store / SEARCHES_FOLDER).glob(f"*/{JOURNAL_FILE}"))
+
+
+def trial_label(trial: int) -> str:
+    """Return the name of a trial's folder: ``0007``."""
+    return f"{trial:04d}"
+
+
+def trial_directory(search_folder: Path, trial: int) -> Path:
+    """Return the directory of a trial: ``trials/0007`` under its search."""
+    return search_folder / TRIALS_FOLDER / trial_label(trial)
+
+
+def trial_directories(search_folder: Path) -> dict[int, Path]:
+    """Return the directories of the trials that have begun, by number."""
+    found = (search_folder / TRIALS_FOLDER).glob("[0-9]*")
+    return {int(path.name): path for path in sorted(found, key=lambda path: int(path.name))}
+
+
+def part_name(start: int, end: int) -> str:
+    """Name the part of the outer steps from ``start`` to before ``end``, and of the validation at ``end``."""
+    return f"part-{start:08d}-{end:08d}.parquet"
+
+
+def part_of_test(directory: Path, seed: int) -> Path:
+    """Return the file with the rows of a trial's test on the episodes of a seed."""
+    return directory / EPISODES_FOLDER / f"part-test-{seed}.parquet"
+
+
+def parts_of(episodes: Path, *, tests_alone: bool = False) -> list[Path]:
+    """Return the Parquet parts in a trial's folder of episodes, sorted; none where there is no folder yet."""
+    return sorted(episodes.glob("part-test-*.parquet" if tests_alone else "part-*.parquet"))

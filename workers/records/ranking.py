@@ -1,7 +1,7 @@
 """Which trials of a search are the best: values, constraints, order and Pareto front, all by the last reports."""
 
 import math
-from collections.abc import Sequence
+import operator
 
 from metaloom.workers.records import names
 from metaloom.workers.records.search import SearchRecord, TrialRecord
@@ -38,22 +38,22 @@ def best(search: SearchRecord) -> TrialRecord | None:
 def ranked(search: SearchRecord, *states: str) -> list[TrialRecord]:
     """List the trials that have a value: feasible ones first, then by the first objective, then the earliest.
 
-    Args:
-        search: The search.
-        states: Those in any of these; by default the finished ones.
+    They are in any of ``states``; by default the finished ones.
     """
-
-    def order(pair: tuple[TrialRecord, Sequence[float]]) -> tuple[float, float, int]:
-        trial, scores = pair
-        return (violation(search, trial), -scores[0], trial.number)
-
-    return [trial for trial, _ in sorted(_scored(search, *(states or (names.FINISHED,))), key=order)]
+    scored = _scored(search, *(states or (names.FINISHED,)))
+    order = [(violation(search, trial), -scores[0], trial.number) for trial, scores in scored]
+    trials = {trial.number: trial for trial, _ in scored}
+    return [trials[number] for _, _, number in sorted(order)]
 
 
 def pareto_front(search: SearchRecord) -> list[TrialRecord]:
     """List the finished, feasible trials that no other such trial beats in every objective, by number."""
     scored = [pair for pair in _scored(search, names.FINISHED) if violation(search, pair[0]) == 0]
-    return [trial for trial, mine in scored if not any(_dominates(other, mine) for _, other in scored)]
+    return [
+        trial
+        for trial, mine in scored
+        if not any(other != mine and all(map(operator.ge, other, mine)) for _, other in scored)
+    ]
 
 
 def _scored(search: SearchRecord, *states: str) -> list[tuple[TrialRecord, list[float]]]:
@@ -66,7 +66,3 @@ def _scored(search: SearchRecord, *states: str) -> list[tuple[TrialRecord, list[
         if objectives and len(scores) == len(objectives) and not any(map(math.isnan, scores)):
             pairs.append((trial, scores))
     return pairs
-
-
-def _dominates(other: Sequence[float], mine: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine

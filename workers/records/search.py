@@ -1,10 +1,9 @@
-"""The one record of a search: what the events of its journal add up to.
+"""The one record of a search: the state that the events of its journal add up to.
 
-The Director decides by this record, and pages, figures and commands show it. Only
-``SearchRecord.apply`` gives an event its meaning.
+The Director decides by this record, and pages, figures and commands show it. Only ``apply`` gives an event its meaning.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +15,13 @@ from metaloom.workers.records.trial import Report, TrialConfig
 
 @dataclass
 class TrialRecord:
-    """What has become of one trial so far.
+    """The state of one trial.
 
     Attributes:
         number: Its number in the search, from 0.
         state: One of ``names.TRIAL_STATES``.
         knobs: The searched knobs that exist in this trial, by name.
-        params: The raw values suggested, by knob, as Optuna knows them.
+        params: The raw values suggested, by knob, as Optuna stores them.
         distributions: Their distributions, as Optuna's JSON.
         origin: The sampler, or the earlier trial the knobs were taken from.
         config: None if the knobs could not be put together (the trial has then failed).
@@ -31,8 +30,8 @@ class TrialRecord:
         lost: How often its worker was lost.
         reason: Why it was stopped, failed or waits.
         traceback: Where it failed.
-        values: The objectives that it ended with, which are those of its last report; empty before its end.
-        warnings: What went wrong and was put right, such as a damaged checkpoint.
+        values: The objectives of its last report; empty before its end.
+        warnings: Problems that were repaired, such as a damaged checkpoint.
         exploited: Payload of the last exchange of population-based training, until the trial is started again.
         generation: The last generation in which it took over another trial's checkpoint.
     """
@@ -56,7 +55,7 @@ class TrialRecord:
 
     @property
     def ended(self) -> bool:
-        """True if nothing will be done for it any more."""
+        """True if it has reached its final state."""
         return self.state in {names.FINISHED, names.STOPPED, names.FAILED}
 
     @property
@@ -66,8 +65,8 @@ class TrialRecord:
 
     @property
     def step(self) -> int:
-        """Outer steps that the journal knows of."""
-        return self.reports[-1].step if self.reports else 0
+        """Outer steps that are in the journal."""
+        return self.last.step if self.last else 0
 
     @property
     def error(self) -> str | None:
@@ -76,7 +75,7 @@ class TrialRecord:
 
     @property
     def notes(self) -> list[str]:
-        """What its reports say beside numbers, such as that it stopped early, and why it was stopped."""
+        """The remarks of its reports, such as that it stopped early, and why it was stopped."""
         notes = [note for report in self.reports for note in report.notes]
         if self.state == names.STOPPED:
             notes.append(f"stopped: {self.reason or 'no reason was given'}")
@@ -86,18 +85,53 @@ class TrialRecord:
         """Return the first report at or after ``step``."""
         return next((report for report in self.reports if report.step >= step), None)
 
+    def apply(self, kind: str, payload: Mapping[str, Any]) -> bool:
+        """Apply an event of this trial; return False for an unknown kind, which changes nothing."""
+        match kind:
+            case names.TRIAL_SUGGESTED:
+                self._take_knobs(payload)
+                self.origin = payload["sampler"]
+            case names.TRIAL_STARTED:
+                self.state, self.attempts, self.reason = names.RUNNING, payload["attempt"], None
+                self.exploited = None
+            case names.TRIAL_REPORTED:
+                report = Report.from_json(payload["report"])
+                if report.step <= self.step:
+                    self.reports = [earlier for earlier in self.reports if earlier.step < report.step]
+                self.reports.append(report)
+            case names.TRIAL_STOPPED:
+                self.state, self.reason, self.values = names.STOPPED, payload["reason"], payload["values"]
+            case names.TRIAL_FINISHED:
+                self.state, self.reason, self.values = names.FINISHED, None, payload["values"]
+            case names.TRIAL_FAILED:
+                self.state, self.reason, self.traceback = names.FAILED, payload["reason"], payload["traceback"]
+            case names.TRIAL_INTERRUPTED:
+                self.state, self.reason = names.WAITING, payload["reason"]
+                self.lost += bool(payload["lost"])
+            case names.TRIAL_EXPLOITED:  # population-based training has changed its knobs from here on
+                self.state, self.exploited, self.generation = names.WAITING, dict(payload), payload["generation"]
+                self._take_knobs(payload)
+            case names.TRIAL_WARNED:
+                self.warnings += payload["warnings"]
+            case _:
+                return False
+        return True
+
+    def _take_knobs(self, payload: Mapping[str, Any]) -> None:
+        self.knobs, self.params, self.distributions = payload["knobs"], payload["params"], payload["distributions"]
+        self.config = TrialConfig.from_json(payload["config"]) if payload["config"] else None
+
 
 @dataclass
 class SearchRecord:
-    """What has become of one search so far.
+    """The state of one search.
 
     Attributes:
         created: Payload of the event that created it: the experiment, the seed, the options.
         settings: Its search section; None before that event.
         trials: By number, from 0, without gaps.
         state: ``waiting``, ``running``, ``finished``, ``failed`` or ``interrupted``.
-        created_at: Time of the first event, in seconds since the epoch; None before it.
-        updated_at: Time of the last event.
+        created_at: Time of the first event, in seconds since the epoch; ``updated_at`` that of the last.
         process: PID, host and time of the driver that ran it last.
         elapsed_s: Time spent, over all sessions.
         tested: Payload of the test of the best trial, or None.
@@ -118,11 +152,7 @@ class SearchRecord:
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> "SearchRecord":
-        """Apply all events of a journal.
-
-        Raises:
-            RecordsError: An event does not hold what its kind promises.
-        """
+        """Apply all events of a journal; raises RecordsError for an event that lacks a part that its kind has."""
         search = cls()
         for event in events:
             try:
@@ -133,13 +163,27 @@ class SearchRecord:
         return search
 
     def apply(self, event: Event) -> None:
-        """Take one event into account; an event of an unknown kind (of a newer version) changes nothing."""
+        """Apply one event; an event of an unknown kind (of a newer version) changes nothing but the clock."""
         self._advance_clock(event)
-        if event.trial is not None and event.kind in ON_TRIAL:
-            trial = self.trials.setdefault(event.trial, TrialRecord(event.trial))
-            ON_TRIAL[event.kind](trial, event.payload)
-        elif event.kind in ON_SEARCH:
-            ON_SEARCH[event.kind](self, event)
+        payload = event.payload
+        if event.trial is not None:
+            trial = self.trials.get(event.trial) or TrialRecord(event.trial)
+            if trial.apply(event.kind, payload):
+                self.trials[event.trial] = trial
+                return
+        match event.kind:
+            case names.SEARCH_CREATED:
+                self.created, self.created_at = payload, event.time
+                self.settings = SearchSettings.from_document(payload["settings"])
+            case names.SEARCH_STARTED:
+                self.state, self.process = names.RUNNING, {**payload, "time": event.time}
+            case names.SEARCH_ENDED:
+                self.state = payload["state"]
+            case names.BASELINE:
+                others = [baseline for baseline in self.baselines if baseline["method"] != payload["method"]]
+                self.baselines = [*others, {"best_better_by": None, **payload}]  # absent in old records
+            case names.BEST_TESTED:
+                self.tested = payload
 
     def in_state(self, *states: str) -> list[TrialRecord]:
         """List the trials in any of ``states``, by number."""
@@ -159,91 +203,3 @@ class SearchRecord:
         self.elapsed_s = self.elapsed_at(event.time)
         if event.kind == names.SEARCH_ENDED:
             self._session = None
-
-
-def _search_created(search: SearchRecord, event: Event) -> None:
-    search.created, search.created_at = event.payload, event.time
-    search.settings = SearchSettings.from_document(event.payload["settings"])
-
-
-def _search_started(search: SearchRecord, event: Event) -> None:
-    search.state, search.process = names.RUNNING, {**event.payload, "time": event.time}
-
-
-def _search_ended(search: SearchRecord, event: Event) -> None:
-    search.state = event.payload["state"]
-
-
-def _best_tested(search: SearchRecord, event: Event) -> None:
-    search.tested = event.payload
-
-
-def _baseline(search: SearchRecord, event: Event) -> None:
-    others = [one for one in search.baselines if one["method"] != event.payload["method"]]
-    search.baselines = [*others, {"best_better_by": None, **event.payload}]  # absent in old records
-
-
-def _suggested(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.knobs, trial.params, trial.distributions = payload["knobs"], payload["params"], payload["distributions"]
-    trial.origin = payload["sampler"]
-    trial.config = TrialConfig.from_json(payload["config"]) if payload["config"] else None
-
-
-def _started(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.state, trial.attempts, trial.reason = names.RUNNING, payload["attempt"], None
-    trial.exploited = None
-
-
-def _reported(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    report = Report.from_json(payload["report"])
-    if report.step <= trial.step:
-        trial.reports = [earlier for earlier in trial.reports if earlier.step < report.step]
-    trial.reports.append(report)
-
-
-def _stopped(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.state, trial.reason, trial.values = names.STOPPED, payload["reason"], payload["values"]
-
-
-def _finished(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.state, trial.reason, trial.values = names.FINISHED, None, payload["values"]
-
-
-def _failed(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.state, trial.reason, trial.traceback = names.FAILED, payload["reason"], payload["traceback"]
-
-
-def _interrupted(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.state, trial.reason = names.WAITING, payload["reason"]
-    trial.lost += bool(payload["lost"])
-
-
-def _exploited(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    """Population-based training has moved the trial on: other knobs from here."""
-    trial.state, trial.exploited = names.WAITING, dict(payload)
-    trial.knobs, trial.params, trial.generation = payload["knobs"], payload["params"], payload["generation"]
-    trial.config, trial.distributions = TrialConfig.from_json(payload["config"]), payload["distributions"]
-
-
-def _warned(trial: TrialRecord, payload: Mapping[str, Any]) -> None:
-    trial.warnings += payload["warnings"]
-
-
-ON_SEARCH: dict[str, Callable[[SearchRecord, Event], None]] = {
-    names.SEARCH_CREATED: _search_created,
-    names.SEARCH_STARTED: _search_started,
-    names.SEARCH_ENDED: _search_ended,
-    names.BASELINE: _baseline,
-    names.BEST_TESTED: _best_tested,
-}
-ON_TRIAL: dict[str, Callable[[TrialRecord, Mapping[str, Any]], None]] = {
-    names.TRIAL_SUGGESTED: _suggested,
-    names.TRIAL_STARTED: _started,
-    names.TRIAL_REPORTED: _reported,
-    names.TRIAL_STOPPED: _stopped,
-    names.TRIAL_FINISHED: _finished,
-    names.TRIAL_FAILED: _failed,
-    names.TRIAL_INTERRUPTED: _interrupted,
-    names.TRIAL_EXPLOITED: _exploited,
-    names.TRIAL_WARNED: _warned,
-}

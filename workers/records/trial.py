@@ -1,23 +1,36 @@
-"""What a trial is given (``TrialConfig``), what it reports (``Report``), and what drives it (``TrialRunner``)."""
+"""A trial's input (``TrialConfig``), its results (``Report``), and the interface that drives it (``TrialRunner``)."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from metaloom.learners.errors import BadInput
-from metaloom.workers.records.names import (
-    CONFIG_FILE,
-    FIRST_SEEDS_VERSION,
-    SEEDS_VERSION,
-    VALIDATION_ACCURACY,
-    VALIDATION_LOSS,
-)
+from metaloom.workers.records import names
+
+
+def plain(value: Any) -> Any:
+    """Return JSON values: dataclasses and mappings as dictionaries, tuples as lists, all the way down."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+class Plain:
+    """Base of dataclasses that are stored as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary of JSON values."""
+        return dict(plain(self))
 
 
 @dataclass(frozen=True)
-class TrialConfig:
+class TrialConfig(Plain):
     """Everything that determines a trial: no knob is left to search.
 
     Attributes:
@@ -28,7 +41,7 @@ class TrialConfig:
         learner: Resolved slots.
         inner: Resolved inner section.
         outer: Resolved outer section.
-        resources: Device, threads and what the cluster is asked for.
+        resources: Device, threads and the resources asked of the cluster.
         seeds: Which derivation its generators have (``workers/seeds.py``); the first where a record names none.
     """
 
@@ -40,11 +53,11 @@ class TrialConfig:
     inner: Mapping[str, Any] = field(default_factory=dict)
     outer: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
-    seeds: int = SEEDS_VERSION
+    seeds: int = names.SEEDS_VERSION
 
     @property
     def retrain_steps(self) -> int:
-        """Steps after the outer ones: what is learned is an architecture, made discrete and trained from scratch."""
+        """Outer steps that train the discrete form of a learned architecture from scratch; 0 if none is learned."""
         steps = int(self.outer.get("retrain_steps", 0))
         if not steps:
             return 0
@@ -52,31 +65,27 @@ class TrialConfig:
 
         return steps if is_relaxed(self.learner) else 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary of JSON values."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "TrialConfig":
-        """Read what ``to_json`` wrote; raises TypeError if a field is missing or unknown."""
-        return cls(**{"seeds": FIRST_SEEDS_VERSION, **document})
+        """Read the values of ``to_json``; raises TypeError if a field is missing or unknown."""
+        return cls(**{"seeds": names.FIRST_SEEDS_VERSION, **document})
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a trial says each time it has validated.
+class Report(Plain):
+    """The results of a trial at a validation.
 
     Attributes:
         step: Outer steps done.
-        metrics: Metric name (spelt in this module) to value.
+        metrics: Metric name (``records/names.py``) to value.
         interval: 95% interval of the first validation metric (accuracy, or loss in regression).
         scores: That metric per validation episode; all trials of a search see the same episodes.
-        episodes: Episodes seen so far, of training and validation.
-        seconds: Time spent so far, all attempts of the trial together.
+        episodes: Episodes so far, of training and validation.
+        seconds: Time so far, all attempts of the trial together.
         finished: True if the trial has nothing left to do.
-        notes: What a reader should know, such as that it stopped early.
-        hypergradient: The estimator in use, and why where ``auto`` chose it.
-        warnings: What the user is told at once: a checkpoint that was found damaged, and from where it went on.
+        notes: Remarks for the reader, such as that it stopped early.
+        hypergradient: The estimator in use, and the reason if ``auto`` chose it.
+        warnings: Problems that the user sees at once, such as a damaged checkpoint.
     """
 
     step: int
@@ -90,18 +99,14 @@ class Report:
     hypergradient: str = ""
     warnings: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary of JSON values."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
-
     @property
     def scored(self) -> str:
-        """The metric that ``scores`` and ``interval`` are of: the accuracy where there is one, else the loss."""
-        return VALIDATION_ACCURACY if VALIDATION_ACCURACY in self.metrics else VALIDATION_LOSS
+        """The metric of ``scores`` and ``interval``: the accuracy where there is one, else the loss."""
+        return names.VALIDATION_ACCURACY if names.VALIDATION_ACCURACY in self.metrics else names.VALIDATION_LOSS
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Report":
-        """Read what ``to_json`` wrote; raises TypeError if a field is missing or unknown."""
+        """Read the values of ``to_json``; raises TypeError if a field is missing or unknown."""
         values = dict(document)
         low, high = values["interval"]
         values["interval"] = (float(low), float(high))
@@ -112,50 +117,33 @@ class Report:
 
 
 class TrialRunner(Protocol):
-    """What an executor drives: a trial that goes on by one report at a time."""
+    """The interface by which an executor drives a trial, one report at a time."""
 
     @property
     def step(self) -> int:
         """Outer steps done."""
-        ...
 
     @property
     def finished(self) -> bool:
         """True if there is nothing left to do; ``advance`` must then not be called."""
-        ...
 
     @property
     def last_report(self) -> Report | None:
         """The report of the checkpoint it stands at (None before the first), as ``advance`` returned it.
 
-        A driver killed between checkpoint and journal learns from here what the journal has not seen.
+        If a driver was killed between checkpoint and journal, its successor takes the missing report from here.
         """
-        ...
 
     def advance(self) -> Report:
         """Train to the next validation, validate, record, checkpoint, report."""
-        ...
 
     def close(self) -> None:
-        """Let go of files and memory."""
-        ...
+        """Release files and memory."""
 
 
 def read_config(directory: Path) -> TrialConfig:
     """Read the configuration of the trial in ``directory``; raises BadInput if there is none."""
     try:
-        document = json.loads((directory / CONFIG_FILE).read_text())
-        return TrialConfig.from_json(document)
+        return TrialConfig.from_json(json.loads((directory / names.CONFIG_FILE).read_text()))
     except (OSError, ValueError, TypeError) as problem:
         raise BadInput(f"{directory}: no trial is here ({problem})") from problem
-
-
-def _plain(value: Any) -> Any:
-    """Turn mappings and tuples into dictionaries and lists, all the way down."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        return _plain(asdict(value))
-    return value

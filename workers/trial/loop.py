@@ -3,7 +3,7 @@
     g   = dF/dphi at phi_k, the mean over the meta-batch, scaled down to the norm ``clip``
     phi_{k+1} = phi_k - rate_k * optimizer(g + weight_decay * phi_k)
 
-An inner loop that goes on from one outer step to the next then takes its own steps with phi_{k+1}.
+An inner loop that persists from one outer step to the next then takes its own steps with phi_{k+1}.
 ``runner.py`` runs it over a trial's episodes, and keeps the records.
 """
 
@@ -24,14 +24,7 @@ from metaloom.workers.outer import OPTIMIZERS, SCHEDULES, clipped, decayed, glob
 
 @dataclass(frozen=True)
 class TrialState:
-    """Everything that meta-training changes.
-
-    Attributes:
-        step: Outer steps done.
-        phi: The meta-knowledge.
-        learner: The learner's state: what persists from one outer step to the next.
-        optimizer: The outer optimizer's state.
-    """
+    """Everything that meta-training changes: outer steps done, phi, the learner's and the outer optimizer's state."""
 
     step: int = 0
     phi: Tensors = field(default_factory=dict)
@@ -46,14 +39,8 @@ class OuterStep(NamedTuple):
     norm: float
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of outer steps with a schedule of its own: learning, or retraining after it.
-
-    Attributes:
-        first: The outer step it begins with.
-        end: The outer step it ends before.
-    """
+class Stage(NamedTuple):
+    """The outer steps [first, end) with a schedule of their own: learning, or retraining after it."""
 
     first: int
     end: int
@@ -61,13 +48,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class OuterLoop:
-    """What stays the same over all outer steps of a trial.
+    """The parts that stay the same over all outer steps of a trial.
 
-    Attributes:
-        learner: The learner.
-        outer: The outer section.
-        precision: The context in which the learner computes, such as mixed precision.
-        generator: (purpose, outer step) to the generator of its draws.
+    ``precision`` is the context in which the learner computes, such as mixed precision; ``generator`` maps (purpose,
+    outer step) to the generator of its draws.
     """
 
     learner: Learner
@@ -92,7 +76,7 @@ class OuterLoop:
         return OuterStep(meta, global_norm(meta.gradient))
 
     def move(self, state: TrialState, taken: OuterStep, episodes: Sequence[Episode], stage: Stage) -> TrialState:
-        """Take the outer step along an estimate, and the inner steps of an inner loop that goes on."""
+        """Take the outer step along an estimate, and the inner steps of a persistent inner loop."""
         meta, outer = taken.meta, self.outer
         rate = outer.rate * SCHEDULES[outer.schedule](state.step - stage.first, stage.end - stage.first)
         gradient = decayed(clipped(meta.gradient, taken.norm, outer.clip), state.phi, outer.weight_decay)

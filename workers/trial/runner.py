@@ -1,4 +1,4 @@
-"""One trial: meta-train, validate, record, checkpoint, report; again, until there is nothing left to do."""
+"""One trial: meta-train, validate, record, checkpoint, report, until it is finished."""
 
 import time
 from collections.abc import Mapping
@@ -13,36 +13,34 @@ from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import discretized
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.assembly import Assembly, assemble, learner_of
-from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, check_same_leaves, settled, write_knowledge
+from metaloom.workers.assembly import Assembly, assemble, describe_trial, learner_of, own_start
+from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode
+from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.outer import OPTIMIZERS
 from metaloom.workers.progress import Progress, Tally, solution_text, with_validation_of
 from metaloom.workers.records import names
-from metaloom.workers.records.episode_files import EpisodeRecorder, Seen
+from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
+from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import Report, TrialConfig
-from metaloom.workers.scoring import Evaluation, describe, evaluate_learner, mean_interval
+from metaloom.workers.scoring import Evaluation, describe, evaluate_learner
 from metaloom.workers.seeds import derive_generator
-from metaloom.workers.trial.folder import count_parameters, describe_trial, described_estimator, own_start
-from metaloom.workers.trial.loop import OuterLoop, OuterStep, Stage, TrialState
+from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
 
 
 class Trial:
-    """The default ``TrialRunner``: learns phi in ``directory``, going on from its newest good checkpoint.
+    """The default ``TrialRunner``: learns phi in ``directory``, going on from its newest undamaged checkpoint.
 
-    Args:
-        config: Everything that determines the trial.
-        directory: Its own folder; created if absent.
-        cache: Where task sources keep what they have made.
-        assembly: Source, learner and device, if the caller holds them already.
-        mapper: Evaluates the perturbations of an estimator that has some; in this process, where nothing is said.
+    ``cache`` is where task sources keep their prepared data; ``mapper`` evaluates the perturbations of an estimator
+    that has some, by default in this process. A caller that has source, learner and device already gives them as
+    ``assembly``.
 
     Raises:
         BadInput: The configuration cannot work.
-        BadEnvironment: The device is not there, or the directory cannot be written.
+        BadEnvironment: The device is absent, or the directory cannot be written.
         CheckpointError: The directory belongs to a newer version of metaloom.
-        TrialFailed: There is not the memory to begin.
+        TrialFailed: There is not enough memory to begin.
     """
 
     def __init__(
@@ -55,18 +53,16 @@ class Trial:
         mapper: Mapper = one_by_one,
     ) -> None:
         with memory_advice(config):
-            start = own_start(directory)  # code that it names was admitted with its search
+            start = own_start(directory)  # code that it names was trusted when its search began
             parts = assembly or assemble(config, cache=cache, start=start, mapper=mapper, trust_code=True)
         self.config, self.directory, self._mapper = config, directory, mapper
-        self.source, self.learner = parts.source, parts.learner
-        self.device, self.outer = parts.device, parts.outer
+        self.source, self.learner, self.device, self.outer = parts.source, parts.learner, parts.device, parts.outer
         self.metric = f"{names.VALIDATION}_{self.learner.task.task_kind.metric}"
         self._recorder = EpisodeRecorder(directory / names.EPISODES_FOLDER, parts.origin(config))
         self._checkpoints = CheckpointFolder(directory / names.CHECKPOINTS_FOLDER)
-        self._progress = Progress()
-        self._state = TrialState()
+        self._progress, self._state = Progress(), TrialState()
         self._best: Knowledge | None = None
-        self._notes: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()  # of the next report
         self._warnings: tuple[str, ...] = ()
         with memory_advice(config):
             self._restore_or_begin()
@@ -89,7 +85,7 @@ class Trial:
 
     @property
     def phi(self) -> Tensors:
-        """The meta-knowledge as it stands; at the end, that which is kept."""
+        """The present meta-knowledge; at the end, the kept one."""
         return dict(self._state.phi)
 
     @property
@@ -111,7 +107,8 @@ class Trial:
         with memory_advice(self.config):
             if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
                 self._begin_retraining()
-            tally = self._train(self._next_validation())
+            every = self.outer.validate_every
+            tally = self._train(min(self.step - self.step % every + every, self._stage_end()))
             evaluation = self._validate()
         self._recorder.write(self.step)
         report = self._report(tally, evaluation, time.perf_counter() - started)
@@ -119,7 +116,7 @@ class Trial:
         return report
 
     def close(self) -> None:
-        """Let go of memory; the trial is in its directory."""
+        """Release memory; the trial is in its directory."""
         self._state, self._best = TrialState(), None
 
     @property
@@ -130,20 +127,22 @@ class Trial:
         tally, loop = Tally(), self._loop
         stage = Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
         while self.step < end:
-            started = time.perf_counter()
-            sampled = self._sample(loop.first_episode(self.step))
+            started, first = time.perf_counter(), loop.first_episode(self.step)
+            sampled = self._sample(first)
             episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
             taken = loop.estimate(self._state, episodes)
             check_finite(taken.meta, taken.norm, self.config, self.step)
             self._state = loop.move(self._state, taken, episodes, stage)
             tally.add(taken.meta, taken.norm)
-            self._record(sampled, taken, loop.first_episode(self.step), time.perf_counter() - started)
+            seconds = (time.perf_counter() - started) / len(sampled)
+            facts = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
+            self._recorder.add(EpisodeBatch(names.TRAIN, self.step, facts, taken.meta.outcomes, seconds, taken.norm))
             self._progress.step = self._state.step
             self._progress.episodes += len(sampled)
         return tally
 
     def _sample(self, first: int) -> list[SampledEpisode]:
-        """Draw the episodes of an outer step: which they are depends on nothing but the step."""
+        """Draw the episodes of an outer step, which depend on nothing but the step."""
         available = self.source.available(names.TRAIN)
         numbers = range(first, first + self.outer.meta_batch)
         return [self.source.episode(names.TRAIN, n if available is None else n % available) for n in numbers]
@@ -154,21 +153,12 @@ class Trial:
         split, device, seeds = names.VALIDATION, self.device, self.config.seeds
         evaluation = evaluate_learner(self.learner, phi, state, self.source, split, count, device=device, seeds=seeds)
         check_validation(evaluation.mean, self.config, self.step)
-        self._recorder.add(Seen(split, self.step, evaluation.drawn, evaluation.outcomes, evaluation.seconds))
+        self._recorder.add(EpisodeBatch(split, self.step, evaluation.facts, evaluation.outcomes, evaluation.seconds))
         self._progress.episodes += evaluation.episodes
         return evaluation
 
-    def _record(self, sampled: list[SampledEpisode], taken: OuterStep, first: int, seconds: float) -> None:
-        drawn = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
-        seen = Seen(names.TRAIN, self.step, drawn, taken.meta.outcomes, seconds / len(sampled), taken.norm)
-        self._recorder.add(seen)
-
-    def _next_validation(self) -> int:
-        every = self.outer.validate_every
-        return min(self.step - self.step % every + every, self._stage_end())
-
     def _last_step(self) -> int:
-        """Nothing is learned without phi or an inner state that persists: such a learner is only scored."""
+        """Return the last step: 0 for a learner without phi or a persistent inner state, which is only scored."""
         steps = self.outer.steps + self.config.retrain_steps
         return steps if self._state.phi or self.learner.online else 0
 
@@ -178,12 +168,11 @@ class Trial:
         return self.outer.steps if learning else self._last_step()
 
     def _begin_retraining(self) -> None:
-        """Go on with the network that the relaxed one has chosen, from new weights: it alone is validated."""
+        """Go on with the discrete form of the relaxed network, from new weights; only it is validated from here."""
         chosen = discretized(self.config.learner, self._state.phi)
         self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
-        self._best = None
-        self.learner = self._retrained(chosen)
-        self._begin(self.device.place(self.learner.init(self._generator("retrain", self.step))))
+        self.learner, self._best = self._retrained(chosen), None
+        self._begin(self.learner.init(self._generator("retrain", self.step)))
         described = ", ".join(f"{name} {value}" for name, value in chosen["architecture"].items() if name != "kind")
         self._notes = (f"retraining {chosen['architecture']['kind']}: {described}",)
         self._describe()
@@ -193,30 +182,40 @@ class Trial:
         return learner_of(config, self.source.shape, mapper=self._mapper, trust_code=True)
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
-        """Say how the trial stands, and whether it is over."""
-        progress = self._progress
+        """Report the validation, and whether the trial is finished."""
+        progress, reason = self._progress, self.learner.estimator_reason
         progress.seconds += seconds
         progress.recording_seconds += self._recorder.take_seconds()
         metrics = tally.metrics()
         self._warnings += progress.first_warnings(metrics)
+        leaves = (*self._state.phi.values(), *self._state.learner.moving().values())
+        validated = {
+            self.metric: evaluation.mean,
+            names.VALIDATION_LOSS: mean_interval(evaluation.losses)[0],
+            names.SECONDS: progress.seconds,
+            names.ADAPT_SECONDS: evaluation.seconds,
+            # whole numbers, such as a count of steps, are no parameters
+            names.PARAMETERS: float(sum(leaf.numel() for leaf in leaves if leaf.is_floating_point())),
+            names.RECORDING_SECONDS: progress.recording_seconds,
+        }
         report = Report(
             step=self.step,
-            metrics={**metrics, **self._validated(evaluation)},
+            metrics={**metrics, **validated},
             interval=evaluation.interval,
             scores=evaluation.scores,
             episodes=progress.episodes,
             seconds=progress.seconds,
             finished=False,
-            hypergradient=described_estimator(self.learner),
+            hypergradient=f"{self.learner.estimator} (auto: {reason})" if reason else self.learner.estimator,
         )
-        if progress.judge(self.metric, report) and self.outer.keeps_best:
+        if progress.is_best(self.metric, report) and self.outer.keeps_best:
             self._best = self._knowledge()
         return self._conclude(report)
 
     def _conclude(self, report: Report) -> Report:
         """Decide whether this was the last report, and with what meta-knowledge the trial ends."""
         progress, notes, warnings = self._progress, list(self._notes), self._warnings
-        self._notes, self._warnings = (), ()
+        self._notes = self._warnings = ()
         patience = self.outer.patience if self._stage_end() == self._last_step() else None
         if patience is not None and progress.stale >= patience and self.step < self._last_step():
             notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
@@ -231,20 +230,7 @@ class Trial:
             notes.append(solution)
         return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
 
-    def _validated(self, evaluation: Evaluation) -> dict[str, float]:
-        loss, _, _ = mean_interval(evaluation.losses)
-        tensors = (*self._state.phi.values(), *self._state.learner.moving().values())
-        return {
-            self.metric: evaluation.mean,
-            names.VALIDATION_LOSS: loss,
-            names.SECONDS: self._progress.seconds,
-            names.ADAPT_SECONDS: evaluation.seconds,
-            names.PARAMETERS: float(count_parameters(tensors)),
-            names.RECORDING_SECONDS: self._progress.recording_seconds,
-        }
-
     def _store(self, report: Report) -> None:
-        """Write the checkpoint, and at the end the meta-knowledge."""
         started = time.perf_counter()
         self._progress.last = report
         if self.finished:
@@ -256,7 +242,6 @@ class Trial:
         self._progress.seconds += time.perf_counter() - started
 
     def _groups(self) -> dict[str, Tensors]:
-        """Every tensor of the trial, by group."""
         best = {} if self._best is None else self._best.groups()
         kept = {f"best_{group}": tensors for group, tensors in best.items()}
         return {**self._knowledge().groups(), "optimizer": self._state.optimizer, **kept}
@@ -267,28 +252,31 @@ class Trial:
     def _place(self, groups: Mapping[str, Tensors]) -> None:
         """Go on from these tensors, as a process that read them from a file would."""
         placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
-        now = Knowledge.of(placed, self.step)
+        present = Knowledge.of(placed, self.step)
         best = {group.removeprefix("best_"): placed[group] for group in placed if group.startswith("best_")}
-        self._state = TrialState(self.step, now.phi, now.state, placed.get("optimizer", {}))
+        self._state = TrialState(self.step, present.phi, present.state, placed.get("optimizer", {}))
         self._best = Knowledge.of(best, self.step) if best else None
 
     def _restore_or_begin(self) -> None:
-        found, self._warnings = self._checkpoints.newest()
-        if found is not None and found.facts.get("retraining"):
-            self.learner = self._retrained(found.facts["retraining"])
+        stored, self._warnings = self._checkpoints.newest()
+        if stored is not None and stored.facts.get("retraining"):
+            self.learner = self._retrained(stored.facts["retraining"])
         phi = self.learner.init(self._generator("init", 0))
-        if found is None:
-            self._begin(self.device.place(phi))
+        if stored is None:
+            self._begin(phi)
         else:
-            check_same_leaves(phi, found.tensors.get("phi", {}), self.directory)
-            self._progress = Progress.from_json(found.facts)
-            self._place(found.tensors)
+            if odd := different_leaves(phi, stored.tensors.get("phi", {})):
+                another = f"what is stored is of another learner: {', '.join(odd[:5])} differ in shape"
+                raise CheckpointError(f"{self.directory}: {another}")
+            self._progress = Progress.from_json(stored.facts)
+            self._place(stored.tensors)
             fresh = OPTIMIZERS[self.outer.optimizer][0](self._state.phi)
             if fresh.keys() != self._state.optimizer.keys():  # taken over from a trial with another optimizer
                 self._state = replace(self._state, optimizer=fresh)
         self._recorder.resume(self.step)
 
     def _begin(self, phi: Tensors) -> None:
+        phi = self.device.place(phi)
         begun = self._loop.begin(phi)
         self._place({**Knowledge(phi, begun.learner, 0).groups(), "optimizer": begun.optimizer})
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from metaloom.workers.data import prepare
+from metaloom.workers.data import open_source
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    prepare({"source": "glyphs"}, cache=folder)
+    open_source({"source": "glyphs"}, seed=0, cache=folder)
     return folder
 
 

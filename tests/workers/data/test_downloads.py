@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from metaloom.learners.errors import BadEnvironment
-from metaloom.workers.data import DataError, fashion_mnist, prepare
-from metaloom.workers.data.download import fetch
+from metaloom.workers.data import DataError, fashion_mnist, open_source
+from metaloom.workers.data.store import fetch
 
 CONTENT = b"drawings"
 RIGHT = hashlib.sha256(CONTENT).hexdigest()
@@ -67,6 +67,6 @@ def test_a_source_whose_download_is_wrong_says_so(served: str, tmp_path: Path, m
     monkeypatch.setattr(fashion_mnist, "MIRROR", served)
     monkeypatch.setattr(fashion_mnist, "USUAL_PLACES", (tmp_path / "nowhere",))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: the download's SHA-256"):
-        prepare({"source": "fashion_mnist", "download": True}, cache=tmp_path / "cache")
+        open_source({"source": "fashion_mnist", "download": True}, seed=0, cache=tmp_path / "cache")
     with pytest.raises(DataError, match=r"or set tasks\.download: true"):
-        prepare({"source": "fashion_mnist"}, cache=tmp_path / "cache")
+        open_source({"source": "fashion_mnist"}, seed=0, cache=tmp_path / "cache")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 from metaloom.testing import TaskSourceContract
-from metaloom.workers.data import SOURCES, SPLITS, DataError, TaskSource, open_source, prepare
+from metaloom.workers.data import SOURCES, SPLITS, DataError, TaskSource, open_source
 from metaloom.workers.data.sampler import ClassTable, FewShotSource, episode_generator, split_classes
 
 MADE_HERE: dict[str, dict[str, Any]] = {
@@ -138,7 +138,7 @@ def test_a_class_in_two_splits_is_refused() -> None:
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_starts(fields: dict[str, Any], message: str, cache: Path) -> None:
     with pytest.raises(DataError, match=message):
-        prepare(fields, cache=cache)
+        open_source(fields, seed=0, cache=cache)
 
 
 def test_streams_of_neighbouring_episodes_are_unrelated() -> None:

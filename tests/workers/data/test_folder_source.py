@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaloom.workers.data import DataError, open_source, prepare
+from metaloom.workers.data import DataError, open_source
 
 CLASSES, EACH = 8, 4
 
@@ -85,7 +85,7 @@ def test_corrupt_images_are_all_named(pictures: Path, tmp_path: Path) -> None:
     (pictures / "class3" / "1.png").write_bytes(whole[: len(whole) // 2])
     (pictures / "class5" / "2.png").write_bytes(b"not a picture")
     with pytest.raises(DataError) as error:
-        prepare(tasks(pictures), cache=tmp_path / "cache")
+        open_source(tasks(pictures), seed=0, cache=tmp_path / "cache")
     message = str(error.value)
     assert "2 of 32 images cannot be read (tasks.on_error: skip leaves them out)" in message
     assert str(pictures / "class3" / "1.png") in message and str(pictures / "class5" / "2.png") in message
@@ -95,27 +95,27 @@ def test_corrupt_images_can_be_skipped_and_are_counted(pictures: Path, tmp_path:
     (pictures / "class3" / "1.png").write_bytes(b"not a picture")
     fields = tasks(pictures, on_error="skip", queries=2)
     for _ in range(2):  # built, then from the cache
-        summary = prepare(fields, cache=tmp_path / "cache")
-        assert "1 unreadable images skipped" in summary.notes[0] and "1.png" in summary.notes[0]
-        assert sum(split.samples or 0 for split in summary.splits.values()) == CLASSES * EACH - 1
+        source: Any = open_source(fields, seed=0, cache=tmp_path / "cache")
+        assert "1 unreadable images skipped" in source.notes[0] and "1.png" in source.notes[0]
+        assert source.table.counts.sum() == CLASSES * EACH - 1
 
 
 def test_too_few_images_name_the_class(pictures: Path, tmp_path: Path) -> None:
     (pictures / "class6" / "1.png").unlink()
     with pytest.raises(DataError, match=r"1 shots and 3 queries need 4 samples of each class, but 'class6' .* has 3"):
-        prepare(tasks(pictures), cache=tmp_path / "cache")
+        open_source(tasks(pictures), seed=0, cache=tmp_path / "cache")
 
 
 def test_skipping_may_leave_too_few(pictures: Path, tmp_path: Path) -> None:
     for file in (pictures / "class6").iterdir():
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"'class6' .* has 0"):
-        prepare(tasks(pictures, on_error="skip"), cache=tmp_path / "cache")
+        open_source(tasks(pictures, on_error="skip"), seed=0, cache=tmp_path / "cache")
 
 
 def test_too_few_classes_name_the_split(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"tasks\.ways: 3 ways .* the validation split of folder has 2"):
-        prepare(tasks(pictures, ways=3), cache=tmp_path / "cache")
+        open_source(tasks(pictures, ways=3), seed=0, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kind", ["absent", "file", "empty", "flat", "hollow"])
@@ -138,7 +138,7 @@ def test_folders_of_another_kind_are_refused(kind: str, pictures: Path, tmp_path
         "hollow": r"no .png, .jpg, .jpeg, .* file in .*nothing_here",
     }
     with pytest.raises(DataError, match=expected[kind]):
-        prepare(tasks(folder), cache=tmp_path / "cache")
+        open_source(tasks(folder), seed=0, cache=tmp_path / "cache")
 
 
 def test_a_changed_image_is_read_again(pictures: Path, tmp_path: Path) -> None:

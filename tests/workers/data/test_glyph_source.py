@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaloom.workers.data import glyph_drawing as drawing
+from metaloom.workers.data import glyphs as drawing
 from metaloom.workers.data import open_source
 from metaloom.workers.data.glyphs import Glyphs
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaloom.workers.data import DataError, open_source, prepare
+from metaloom.workers.data import DataError, open_source
 from metaloom.workers.data.omniglot import VINYALS_TEST, VINYALS_VALIDATION, Omniglot, split_of
 
 ALPHABETS = {
@@ -28,12 +28,10 @@ def opened(fields: dict[str, Any], cache: Path, seed: int = 0) -> Omniglot:
 def test_the_real_file_has_the_published_splits(
     omniglot: Path, cache: Path, split: str, classes: tuple[int, ...], turns: int
 ) -> None:
-    summary = prepare(
-        {"source": "omniglot", "path": str(omniglot), "split": split, "rotations": turns == 4}, cache=cache
-    )
-    assert tuple(part.classes for part in summary.splits.values()) == tuple(turns * count for count in classes)
-    assert summary.shape.classes == turns * classes[0]
-    assert sum(part.samples or 0 for part in summary.splits.values()) == turns * 32460
+    source = opened({"path": str(omniglot), "split": split, "rotations": turns == 4}, cache)
+    assert [last - first for first, last in source.table.ends.values()] == [turns * count for count in classes]
+    assert source.shape.classes == turns * classes[0]
+    assert source.table.counts.sum() == turns * 32460
 
 
 def test_the_vinyals_split_is_the_published_list(omniglot: Path, cache: Path) -> None:
@@ -142,14 +140,14 @@ def test_splits_follow_alphabets_and_characters() -> None:
 def test_damaged_originals_are_named(originals: Path, tmp_path: Path, damage: Any, message: str) -> None:
     damage(originals)
     with pytest.raises(DataError, match=message):
-        prepare({"source": "omniglot", "path": str(originals), **SMALL}, cache=tmp_path / "cache")
+        open_source({"source": "omniglot", "path": str(originals), **SMALL}, seed=0, cache=tmp_path / "cache")
 
 
 def test_a_damaged_zip_is_named(originals: Path, tmp_path: Path) -> None:
     for part in ALPHABETS:
         (tmp_path / f"{part}.zip").write_bytes(b"PK nonsense")
     with pytest.raises(DataError, match=r"images_background.zip: the zip file is damaged"):
-        prepare({"source": "omniglot", "path": str(tmp_path), **SMALL}, cache=tmp_path / "cache")
+        open_source({"source": "omniglot", "path": str(tmp_path), **SMALL}, seed=0, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("content", [b"nonsense", b""])
@@ -157,7 +155,7 @@ def test_another_npz_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "o.npz"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"o.npz: not an Omniglot file"):
-        prepare({"source": "omniglot", "path": str(path)}, cache=tmp_path / "cache")
+        open_source({"source": "omniglot", "path": str(path)}, seed=0, cache=tmp_path / "cache")
     np.savez(path, images=np.zeros(3))
     with pytest.raises(DataError, match="images28"):
-        prepare({"source": "omniglot", "path": str(path)}, cache=tmp_path / "cache")
+        open_source({"source": "omniglot", "path": str(path)}, seed=0, cache=tmp_path / "cache")

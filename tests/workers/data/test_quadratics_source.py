@@ -5,8 +5,8 @@ import torch
 
 from metaloom.learners import build_learner
 from metaloom.learners.errors import LearnerError
-from metaloom.workers.data import SPLITS, open_source, prepare
-from metaloom.workers.data.quadratics import QuadraticTasks
+from metaloom.workers.data import SPLITS, open_source
+from metaloom.workers.data.generated import QuadraticTasks
 
 
 def opened(tmp_path, **tasks):
@@ -56,9 +56,8 @@ def test_episodes_are_functions_of_seed_split_and_number(tmp_path):
 
 
 def test_it_is_endless_and_says_so(tmp_path):
-    summary = prepare({"source": "quadratics", "dimensions": 3}, cache=tmp_path)
-    assert set(summary.splits) == set(SPLITS)
-    assert all(split.episodes is None for split in summary.splits.values())
+    source = open_source({"source": "quadratics", "dimensions": 3}, seed=0, cache=tmp_path)
+    assert all(source.available(split) is None for split in SPLITS)
 
 
 def test_a_function_of_nothing_is_refused():

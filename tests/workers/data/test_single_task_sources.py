@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metaloom.workers.data import DataError, open_source, prepare
+from metaloom.workers.data import DataError, open_source
 from metaloom.workers.data.fashion_mnist import SHA256
 from metaloom.workers.data.single_task import SingleTaskSource, add_label_noise, long_tail
 
@@ -112,9 +112,9 @@ def test_evaluation_scores_each_sample_once(cache: Path) -> None:
 
 
 def test_what_fills_no_episode_is_said(cache: Path) -> None:
-    summary = prepare({"source": "digits", "queries": 60, "label_noise": 0.4}, cache=cache)
-    assert "validation: the last 20 samples fill no episode of 60 queries" in summary.notes
-    assert "training labels are wrong" in summary.notes[0]
+    source = open_source({"source": "digits", "queries": 60, "label_noise": 0.4}, seed=0, cache=cache)
+    assert "validation: the last 20 samples fill no episode of 60 queries" in source.notes
+    assert "training labels are wrong" in source.notes[0]
 
 
 def test_digits_are_flat_or_images(cache: Path) -> None:
@@ -177,5 +177,5 @@ def test_wrong_idx_files_are_named(idx_folder: Path, tmp_path: Path, damage: Any
     (path,) = idx_folder.glob("train-images-*")
     damage(path)
     with pytest.raises(DataError, match=message) as error:
-        prepare(fashion(idx_folder), cache=tmp_path / "cache")
+        open_source(fashion(idx_folder), seed=0, cache=tmp_path / "cache")
     assert str(idx_folder) in str(error.value)

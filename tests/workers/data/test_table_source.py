@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, feather, parquet
 
-from metaloom.workers.data import DataError, open_source, prepare
+from metaloom.workers.data import DataError, open_source
 
 CLASSES, EACH = 10, 6
 
@@ -109,37 +109,38 @@ def spoil(name: str, row: int, value: Any) -> dict[str, Any]:
 def test_missing_values_are_named_or_their_rows_skipped(changes: dict[str, Any], where: str, tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", **changes)
     with pytest.raises(DataError) as error:
-        prepare(tasks(path), cache=tmp_path / "cache")
+        open_source(tasks(path), seed=0, cache=tmp_path / "cache")
     assert where in str(error.value) and str(path) in str(error.value)
-    summary = prepare(tasks(path, on_error="skip", queries=2), cache=tmp_path / "cache")
-    assert where.split(",")[0] in summary.notes[0]
-    kept = sum(split.samples or 0 for split in summary.splits.values())
-    assert kept == CLASSES * EACH - len(changes)
+    source: Any = open_source(tasks(path, on_error="skip", queries=2), seed=0, cache=tmp_path / "cache")
+    assert where.split(",")[0] in source.notes[0]
+    assert source.table.counts.sum() == CLASSES * EACH - len(changes)
 
 
 def test_an_empty_cell_of_a_csv_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 4, column 'width'"):
-        prepare(tasks(write(tmp_path / "t.csv", **spoil("width", 4, None))), cache=tmp_path / "cache")
+        open_source(tasks(write(tmp_path / "t.csv", **spoil("width", 4, None))), seed=0, cache=tmp_path / "cache")
 
 
 def test_one_cell_of_text_does_not_take_its_column_away(tmp_path: Path) -> None:
     widths = [str(value) for value in columns()["width"]]
     path = write(tmp_path / "t.csv", width=[*widths[:4], "oops", *widths[5:]])
     with pytest.raises(DataError, match=r"not a number or infinite in row 4, column 'width' \('oops'\)"):
-        prepare(tasks(path), cache=tmp_path / "cache")
+        open_source(tasks(path), seed=0, cache=tmp_path / "cache")
     with pytest.raises(DataError, match="row 4, column 'width'"):
-        prepare(tasks(path, features=["width"]), cache=tmp_path / "cache")
-    summary = prepare(tasks(path, on_error="skip", queries=2), cache=tmp_path / "cache")
+        open_source(tasks(path, features=["width"]), seed=0, cache=tmp_path / "cache")
+    summary = open_source(tasks(path, on_error="skip", queries=2), seed=0, cache=tmp_path / "cache")
     assert "row 4, column 'width' ('oops')" in summary.notes[0]
     source = open_source(tasks(path, on_error="skip", queries=2), seed=0, cache=tmp_path / "cache")
     assert source.shape.features == ("width", "count", "price")
 
 
 def test_columns_without_numbers_are_named(tmp_path: Path) -> None:
-    (note,) = prepare(tasks(write(tmp_path / "t.parquet")), cache=tmp_path / "cache").notes
+    (note,) = open_source(tasks(write(tmp_path / "t.parquet")), seed=0, cache=tmp_path / "cache").notes
     assert note == "not used as features, since they hold no numbers: 'note'"
     features = ["width", "count"]
-    assert not prepare(tasks(write(tmp_path / "t.parquet"), features=features), cache=tmp_path / "cache").notes
+    assert not open_source(
+        tasks(write(tmp_path / "t.parquet"), features=features), seed=0, cache=tmp_path / "cache"
+    ).notes
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_columns_without_numbers_are_named(tmp_path: Path) -> None:
 )
 def test_settings_that_do_not_fit_the_table_are_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        prepare(tasks(write(tmp_path / "t.parquet"), **fields), cache=tmp_path / "cache")
+        open_source(tasks(write(tmp_path / "t.parquet"), **fields), seed=0, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -180,4 +181,4 @@ def test_files_that_are_no_tables_are_named(name: str, content: bytes | None, me
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
-        prepare(tasks(tmp_path / name), cache=tmp_path / "cache")
+        open_source(tasks(tmp_path / name), seed=0, cache=tmp_path / "cache")

@@ -1,5 +1,8 @@
-"""Reads a user's table and checks every cell that an episode would use."""
+"""Reads a user's files: images into bytes of one size, and tables, whose every used cell is checked."""
 
+import contextlib
+import io
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +17,42 @@ from metaloom.workers.data.base import DataError, some
 
 NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 CSV, PARQUET, ARROW = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) -> NDArray[np.uint8]:
+    """Return uint8 [1 or 3, size, size], resized without regard to proportions, on white where it is transparent.
+
+    Args:
+        source: An image file, or its content.
+        size: Side in pixels.
+        color: Three channels instead of one.
+        where: How a DataError about a file that is no image, cut short or damaged names it.
+    """
+    from PIL import Image, ImageOps
+
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with Image.open(opened) as image:
+            upright: Any = ImageOps.exif_transpose(image)
+            if upright.mode == "F":
+                raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits")
+            if upright.mode.startswith("I"):  # 16 bits: converting would clip, not scale
+                upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+            if upright.has_transparency_data:  # what is see-through has some colour too, often that of the strokes
+                upright = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+            mode = "RGB" if color else "L"
+            small = upright.convert(mode).resize((size, size), Image.Resampling.LANCZOS)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: not a readable image ({error})") from error
+    pixels = np.asarray(small, dtype=np.uint8)
+    return pixels.transpose(2, 0, 1) if color else pixels[None]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What was read of a table.
+    """The columns that were read of a table.
 
     Attributes:
         x: Features, float32 [rows, features].
@@ -38,11 +72,7 @@ class Columns:
 
 
 def read_table(path: Path) -> Any:
-    """Return the table as Arrow.
-
-    Raises:
-        DataError: There is no such file, its ending is unknown, or it cannot be read.
-    """
+    """Return the table as Arrow; raises DataError for a file that is absent, of an unknown ending, or unreadable."""
     if not path.is_file():
         raise DataError(f"tasks.path: there is no file {path}")
     ending = path.suffix.lower()
@@ -79,11 +109,10 @@ def read_columns(
         task: Name of the task column.
         features: Names of the feature columns; none takes every column of numbers that is neither label nor task.
         skip_missing: Leave out rows with a cell that is missing, no number or infinite, instead of refusing the table.
-        advice: What would help where such a value is refused.
+        advice: The remedy that an error about such a cell names.
 
     Raises:
-        DataError: A column is absent or not of numbers, or a cell is missing, no number or infinite; row and column
-            are named.
+        DataError: A column is absent or not of numbers, or a cell is such; row and column are named.
     """
     table = read_table(path)
     for field, names in (("label", [label]), ("task", [task]), ("features", features)):
@@ -105,7 +134,7 @@ def read_columns(
     for name, column in others.items():
         bad[name] = column.is_null(nan_is_null=True).to_numpy()
     problems = [(int(row), name) for name, marks in bad.items() for row in np.flatnonzero(marks)]
-    lines = tuple(f"row {row}, column '{name}'{_text(table, name, row)}" for row, name in sorted(problems))
+    lines = tuple(f"row {row}, column '{name}'{_quoted(table, name, row)}" for row, name in sorted(problems))
     if lines and not skip_missing:
         what = "a value that is missing, not a number or infinite"
         raise DataError(f"{path}: {what} in {some(lines)} (rows count from 0; {advice})")
@@ -142,13 +171,11 @@ def _numbers(column: Any) -> NDArray[np.float32] | None:
 
 
 def _number(cell: str | None) -> float:
-    try:
+    with contextlib.suppress(ValueError):
         return float(cell or "nan")
-    except ValueError:
-        return float("nan")
+    return float("nan")
 
 
-def _text(table: Any, name: str, row: int) -> str:
-    """Quote a cell that is text."""
+def _quoted(table: Any, name: str, row: int) -> str:
     cell = table.column(name)[row].as_py()
     return f" ('{cell[:40]}')" if isinstance(cell, str) else ""

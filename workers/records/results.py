@@ -1,0 +1,81 @@
+"""The results that commands print as JSON: an evaluation with its intervals, and the check of a hypergradient.
+
+Each field's annotation documents it; ``dashboards/json_page.py`` writes the tables of docs/json.md from these.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from metaloom.workers.records.names import Z_95
+
+
+@dataclass(frozen=True)
+class StepScore:
+    """The score after one number of inner steps."""
+
+    step: Annotated[int, "the number of inner steps; 0 is before adaptation"]
+    mean: Annotated[float, "over the episodes, after these steps"]
+    low: Annotated[float, "lower end of the mean's 95% interval"]
+    high: Annotated[float, "upper end of the mean's 95% interval"]
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """The scores of a learner on the episodes of a split."""
+
+    metric: Annotated[str, "`accuracy`, or `loss` in regression and control"]
+    mean: Annotated[float, "over the test episodes, after the last inner step"]
+    interval: Annotated[tuple[float, float], "[low, high], 95%, of the mean"]
+    episodes: Annotated[int, "their number"]
+    per_step: tuple[StepScore, ...]
+    setting: Annotated[str, "`inductive` or `transductive`"]
+    batch_norm: Annotated[str, "its mode, or `none`"]
+    split: Annotated[str, "`test`"]
+    scores: Annotated[tuple[float, ...], "the score of each episode after the last inner step"]
+    seconds: Annotated[float, "for an episode"]
+
+
+@dataclass(frozen=True)
+class KnobCheck:
+    """A knob's hypergradient compared with central differences."""
+
+    relative_error: Annotated[
+        float,
+        "distance of 4 directional derivatives from their central differences, relative to these, at the best "
+        "displacement; null where the objective does not move with the knob",
+    ]
+    norm: Annotated[float, "length of the knob's estimated hypergradient"]
+    numbers: Annotated[int, "how many numbers the knob learns"]
+    approximation: Annotated[str, "what the knob's own gradient leaves out by design, or empty"] = ""
+
+
+@dataclass(frozen=True)
+class EstimatorCheck:
+    """One estimator on the same problem."""
+
+    errors: Annotated[Mapping[str, float], "each learned knob's relative error"] = field(default_factory=dict)
+    seconds: Annotated[float | None, "time of one hypergradient; null where it is refused"] = None
+    peak_bytes: Annotated[int, "the most bytes of tensors that it kept at once"] = 0
+    refused: Annotated[str, "why it cannot be used, or empty"] = ""
+    diagnostics: Annotated[Mapping[str, float], "the estimator's diagnostics"] = field(default_factory=dict)
+
+
+def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean and its 95% interval, 1.96 s / sqrt(n) to either side; raises ValueError without scores.
+
+    ``s`` is the sample standard deviation (n - 1). The interval of one score is (mean, mean). The sums are exact before
+    rounding, so that the order of the episodes does not matter.
+    """
+    number = len(scores)
+    if not number:
+        raise ValueError("no scores to take the mean of")
+    if not all(map(math.isfinite, scores)):
+        return math.nan, math.nan, math.nan
+    mean = math.fsum(scores) / number
+    if number == 1:
+        return mean, mean, mean
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (number - 1))
+    half = Z_95 * deviation / math.sqrt(number)
+    return mean, mean - half, mean + half
