@@ -1,4 +1,4 @@
-"""What all tests share: one thread, helpers that other processes can import, MLflow's database, one Ray a process."""
+"""What all tests share: one thread, helpers that other processes can import, MLflow's database, one Ray a file."""
 
 import os
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH", "")]))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator["Connection"]:
-    """A Ray of two CPUs, for the whole session."""
+    """A Ray of two CPUs, for the tests of a file: its servers work as long as they are up, also for nobody."""
     from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 
     ray_environment.prepare()

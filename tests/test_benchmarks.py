@@ -1,8 +1,6 @@
 """The benchmark's page: measured in pieces, each with its command, and honest about what is not reached."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from benchmarks.workloads import WORKLOADS
 from metaloom.learners.episode import Episode, Support
 from metaloom.workers.assembly import assemble
 from metaloom.workers.scoring import Evaluation
+from tests.support import processes
 
 SETTING = Setting("a machine", "2.13", "cpu", 5, "vmap")
 OVERHEADS = {
@@ -172,8 +171,8 @@ def test_the_engine_computes_what_the_peers_do(name: str) -> None:
 
 
 def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.search_overhead", "--trials", "2", "--seconds", "0.1"]
-    subprocess.run([*command, "--out", str(tmp_path)], check=True, timeout=240, cwd=Path(__file__).parents[1])
+    command = ["-m", "benchmarks.search_overhead", "--trials", "2", "--seconds", "0.1", "--out", str(tmp_path)]
+    processes.run(*command, check=True, folder=Path(__file__).parents[1])
     measured = json.loads((tmp_path / RECORDS).read_text())[OVERHEAD]
     assert measured["trials"] == 2 and measured["bare_s"] >= 0.1 and measured["search_s"] > 0
     assert "benchmarks.search_overhead --trials 2" in (tmp_path / PAGE).read_text()

@@ -143,7 +143,7 @@ def test_a_registered_problem_is_named_in_an_experiment(page: dict[str, Any], tm
     assert PROBLEMS["ridge"]() is page["ridge"]
     trained = page["metaloom"].train(
         page["experiment"],
-        overrides=["outer.steps=2", "outer.validation_episodes=2", "outer.test_episodes=2"],
+        overrides=["outer.steps=2", "outer.validation_episodes=2", "outer.test_episodes=2", "outer.strategy=loop"],
         store=tmp_path,
     )
     assert trained.state == "finished"

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metaloom.learners.registry import Registry
-from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.hosting import OpenTrial
 from metaloom.orchestrator.interruption import Interruption
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.director import Director  # torch: 2 s, not to be paid by every worker of Ray
 
 
 class Executor(Protocol):
     """Runs trials; see inline.py for the simplest one."""
 
-    def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
+    def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
         """Run trials, ``concurrency`` at a time, until the Director has none left.
 
         Raises:

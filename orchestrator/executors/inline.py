@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.interruption import Interruption
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.director import Director
 
 NAME = "inline"
 logger = logging.getLogger("metaloom")
@@ -20,7 +23,7 @@ class InlineExecutor:
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
 
-    def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
+    def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
         """Run trials until the Director has none left; see ``Executor``. ``concurrency`` is ignored: it is one."""
         host = TrialHost(open_trial)
         try:

@@ -18,7 +18,7 @@ from metaloom.learners.networks.convolution import Convolution
 from metaloom.testing.problems import normal
 
 CHANNELS = 4
-SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (5, CHANNELS, 6, 6)]
+SHAPES = [(6, CHANNELS), (6, CHANNELS, 3), (3, CHANNELS, 4, 4)]
 
 
 def leaf(*shape: int, seed: int) -> Tensor:

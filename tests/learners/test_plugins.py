@@ -1,13 +1,12 @@
 """Installed packages bring methods, components and task sources of their own."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.packages import metaloom
 
 METHOD = '''
 from dataclasses import dataclass
@@ -75,13 +74,6 @@ def installed(folder: Path, *, method: str = "start_together", broken: str = "",
         "[metaloom.learners]\nours = bring_your_own.method\n\n[metaloom.task_sources]\nwaves = bring_your_own.source\n"
     )
     return folder
-
-
-def metaloom(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    path = os.pathsep.join([str(packages), *sys.path])
-    command = [sys.executable, "-m", "metaloom", *arguments]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=packages, check=False)
 
 
 def test_a_method_and_a_task_source_of_a_package_run_as_the_built_in_ones_do(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.registry import NotRegistered
 from metaloom.learners.task_kinds import TASK_KINDS
+from tests.support import processes
 
 KIND = '''
 import torch
@@ -92,9 +92,7 @@ def test_a_kind_of_task_of_a_package_is_one_object(tmp_path: Path) -> None:
     )
     (tmp_path / "counts.yaml").write_text(EXPERIMENT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", JOURNEY], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
-    )
+    done = processes.run("-c", JOURNEY, environment=environment, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     checked, _, scored, _, found = (json.loads(one) for one in done.stdout.strip().split("\n\n"))
     assert checked["knobs"]["learner.initialization"] < 1e-6

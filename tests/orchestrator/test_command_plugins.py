@@ -52,7 +52,7 @@ def test_the_help_names_the_package_and_does_not_import_it(packages: Path) -> No
         "cli.run(['--help'])\n"
         "print({'warm_welcome', 'numpy'} & set(sys.modules), file=sys.stderr)"
     )
-    answered = python(packages, "-c", code)
+    answered = python(packages, "-c", code, fresh=True)
     assert "  greet     from the package warm-welcome 1.2\n" in answered.stdout
     assert answered.stderr.strip() == "set()"
 

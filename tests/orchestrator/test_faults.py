@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from metaloom.orchestrator.journal import Journal
 from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records.search import SearchRecord
+from tests.support.processes import Process
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SECTION: dict[str, Any] = {
@@ -39,20 +39,14 @@ def start(
     section: dict[str, Any] = SECTION,
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
-) -> subprocess.Popen[str]:
+) -> Process:
     options = json.dumps({"outer": outer, "settings": section})
-    return subprocess.Popen(
-        [sys.executable, str(SUPPORT / "driver.py"), str(folder), executor, options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        start_new_session=True,
-    )
+    everything = {**os.environ, **(environment or {})}
+    driver = [str(SUPPORT / "driver.py"), str(folder), executor, options]
+    return Process(*driver, folder=cwd, environment=everything, new_session=True)
 
 
-def wait_for_steps(folder: Path, count: int, driver: subprocess.Popen[str]) -> None:
+def wait_for_steps(folder: Path, count: int, driver: Process) -> None:
     """Wait until the trials have computed ``count`` steps in all."""
     deadline = time.monotonic() + LIMIT_S
     while (
@@ -121,7 +115,7 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Pat
     for _ in range(3):
         driver = start(tmp_path / "s", "inline", outer)
         try:
-            driver.wait(draw.uniform(1.0, 2.0))  # the imports take about a second, the search another
+            driver.wait(draw.uniform(0.5, 1.5))  # the imports take about half a second, the search a second
         except subprocess.TimeoutExpired:
             driver.kill()
             kills += 1

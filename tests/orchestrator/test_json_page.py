@@ -3,8 +3,6 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,13 @@ import pytest
 
 from metaloom.dashboards import json_page
 from metaloom.orchestrator.command_line import cli, registry
+from tests.support.processes import Process
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
 SMALL = [
     *("--set", "outer.steps=4", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
     *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6"),
-    *("--set", "search.baselines=[fine_tuning]", "--executor", "inline"),
+    *("--set", "search.baselines=[fine_tuning]", "--set", "outer.strategy=loop", "--executor", "inline"),
 ]
 SEVERAL = "search.objectives=[validation_loss, adapt_seconds]"
 LIMIT = "search.constraints=[{metric: parameters, max: 1}]"
@@ -154,15 +153,14 @@ def test_an_error_is_told_as_documented(store: Path, capfd: pytest.CaptureFixtur
 
 
 def test_the_ui_is_told_as_documented(documented: dict[str, dict[str, bool]], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "metaloom", "ui", "--no-browser", "--json", "--store", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        text = ""
-        while not text.endswith("}\n"):
-            line = process.stdout.readline()
-            assert line, "the server has not started"
-            text += line
-        process.send_signal(signal.SIGINT)
+    process = Process("-m", "metaloom", "ui", "--no-browser", "--json", "--store", str(tmp_path))
+    text = ""
+    while not text.endswith("}\n"):
+        line = process.stdout.readline()
+        assert line, "the server has not started"
+        text += line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
     assert_told(json.loads(text), documented["ui"])
 
 

@@ -2,11 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
+
+from tests.support import processes
 
 SAMPLER = '''
 """A sampler that alternates between two seeds."""
@@ -129,9 +130,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     (folder / "given.json").write_text(json.dumps([EXPERIMENT, WRONG]))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD], capture_output=True, text=True, env=environment, cwd=folder, check=False
-    )
+    done = processes.run("-c", CHILD, environment=environment, folder=folder)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.partition("SHOWN")[2])
     return found

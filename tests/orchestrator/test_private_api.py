@@ -1,8 +1,6 @@
 """Private interfaces of Ray, Optuna and MLflow are used in one file, and each is there in the installed release."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 import metaloom.orchestrator.private_api as private_api
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator", "benchmarks", "examples")
@@ -95,7 +94,7 @@ def test_ray_is_as_it_is_expected(mode):
         "import inspect; from ray._private import worker\n"
         "assert '_temp_dir' in inspect.getsource(worker.init)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = processes.run("-c", code)
     assert done.returncode == 0, done.stderr
 
 

@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from metaloom.testing import toy
+from tests.support import processes
+from tests.support.processes import Process
 
 SUPPORT = Path(__file__).parents[1] / "support"
 LIMIT_S = 90.0
@@ -56,9 +58,8 @@ def _of(folder: Path) -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])]
 
 
-def start(folder: Path, options: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(SUPPORT / "driver.py"), str(folder), "ray", options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def start(folder: Path, options: str, environment: dict[str, str]) -> Process:
+    return Process(str(SUPPORT / "driver.py"), str(folder), "ray", options, environment=environment)
 
 
 def test_each_trial_sees_the_gpus_it_asked_for(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
@@ -114,6 +115,6 @@ with Interruption().installed() as interruption, ray_environment.private():
 
 
 def test_the_alarm_of_the_handler_that_ray_has_while_it_starts_is_stopped() -> None:
-    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=LIMIT_S)
+    done = processes.run("-c", SIGNALLED, timeout=LIMIT_S)
     assert "SIGTERM received" in done.stderr
     assert (done.stdout, done.returncode) == ("stopped 0\n", 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
+from tests.support import processes
 
 OWNER = """
 import sys, tempfile
@@ -73,7 +74,7 @@ with connected(Interruption(), address={address!r}):
     pass
 """
         started = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        done = processes.run("-c", code, timeout=120)
     assert done.returncode == 1 and time.monotonic() - started < 60
     assert f"cannot reach a Ray cluster at {address}" in done.stderr and "Connection refused" in done.stderr
 
@@ -138,7 +139,7 @@ assert child.poll() is None
 child.communicate()
 assert child.returncode == 0, child.returncode
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    processes.run("-c", code, check=True, timeout=120)
 
 
 def test_after_a_signal_to_end_a_process_is_refused_a_second_ray_at_once() -> None:
@@ -161,7 +162,7 @@ try:
 except Exception as error:
     print(type(error).__name__, error, round(time.monotonic() - started))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    done = processes.run("-c", code)
     assert done.stdout.startswith("ClusterError this process was told to end (SIGTERM)"), done.stderr
     assert done.stdout.split()[-1] == "0" and done.returncode == 143
 
@@ -190,4 +191,4 @@ with connected(Interruption(), cpus=1):
 assert not [one for one in gc.get_objects() if type(one).__name__ == "ActorHandle"]
 gc.enable()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    processes.run("-c", code, check=True, timeout=120)

@@ -5,8 +5,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -35,6 +33,8 @@ from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 from metaloom.orchestrator.tracking.runs import connect  # noqa: E402
+from tests.support.databases import prepare_database  # noqa: E402
+from tests.support.processes import Process  # noqa: E402
 
 STARTED = (records.SEARCH_STARTED, None, {"pid": os.getpid(), "host": socket.gethostname()})
 ENDED = (records.SEARCH_ENDED, None, {"state": "finished"})
@@ -285,7 +285,7 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
         "outboxes = start_projections(store / 'searches' / name, store=store, tracking={}, warn=print); "
         "sys.exit(len(outboxes.close(100.0)))"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in names]
+    running = [Process("-c", code, str(tmp_path), name) for name in names]
     assert [process.wait(120) for process in running] == [0, 0]
     client = MlflowClient(tracking_uri=tracking_client.tracking_uri(tmp_path, None))
     experiments = [client.get_experiment_by_name(name).experiment_id for name in names]
@@ -294,7 +294,10 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["with space ü #1", "50% sure?"])
-def test_a_store_of_any_name_holds_its_own_database(folder: str, tmp_path: Path) -> None:
+def test_a_store_of_any_name_holds_its_own_database(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metaloom.orchestrator.tracking.runs.prepare_database", prepare_database)  # MLflow makes it
     store = tmp_path / folder
     store.mkdir()
     connect(store, tracking_client.tracking_uri(store, None), "one", None)
@@ -303,7 +306,7 @@ def test_a_store_of_any_name_holds_its_own_database(folder: str, tmp_path: Path)
         assert [path.name for path in tmp_path.iterdir()] == [folder]
 
 
-Serve = Callable[[], "subprocess.Popen[bytes]"]
+Serve = Callable[[], Process]
 
 
 @pytest.fixture
@@ -312,14 +315,14 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Serve]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Process] = []
     environment = {**os.environ, **tracking_client.QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command = ["-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
     command += ["--artifacts-destination", str(tmp_path / "served")]
 
-    def serve() -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
+    def serve() -> Process:
+        process = Process(*command, environment=environment, folder=tmp_path, new_session=True)
         started.append(process)
         for _ in range(600):
             with socket.socket() as probe:
@@ -334,7 +337,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Serve]]:
         kill(process)
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
+def kill(process: Process) -> None:
     """End a server and its worker at once."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

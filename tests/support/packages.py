@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support import processes
+
 
 def install(folder: Path, name: str, modules: Mapping[str, str], entry_points: Mapping[str, Mapping[str, str]]) -> None:
     """Install a package of version 1.2 in ``folder``.
@@ -29,9 +31,16 @@ def install(folder: Path, name: str, modules: Mapping[str, str], entry_points: M
     (facts / "entry_points.txt").write_text("\n".join(groups))
 
 
-def python(packages: Path, *arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run Python in ``packages``, with what is installed there; it reads ``given`` as its standard input."""
+def python(packages: Path, *arguments: str, given: str = "", fresh: bool = False) -> "subprocess.CompletedProcess[str]":
+    """Run Python in ``packages``, with what is installed there.
+
+    Args:
+        given: Its standard input.
+        fresh: Begin without a library imported.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), *sys.path])}
+    if not fresh:
+        return processes.run(*arguments, folder=packages, environment=environment, given=given, timeout=None)
     command = [sys.executable, *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=packages, input=given, check=False

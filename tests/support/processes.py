@@ -7,6 +7,7 @@ import atexit
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -131,9 +132,13 @@ class Process:
         if self.returncode is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Tell it to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Kill it."""
-        self.send_signal(9)
+        self.send_signal(signal.SIGKILL)
 
 
 def run(

@@ -25,6 +25,10 @@ SMALL = {
     "gradient_matching": {"architecture": {"kind": "mlp", "hidden": [8]}},
     "distribution_matching": {"architecture": {"kind": "mlp", "hidden": [8]}},
     "reptile": {"update": {"steps": 3, "evaluation_steps": 3}},
+    "imaml": {"update": {"steps": 3, "evaluation_steps": 3}},
+    "learned_optimizer": {"update": {"steps": 3, "evaluation_steps": 3}},
+    "learned_reward": {"update": {"steps": 1, "evaluation_steps": 1}},
+    "policy_gradient": {"update": {"steps": 1, "evaluation_steps": 1}},
 }
 ON_DIGITS = (
     "distillation",

@@ -12,13 +12,15 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.messages import Message
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.director import Director
 
 NAME = "ray"
 ASSIGNMENT = "assignment"  # its value is a JSON text: Tune would flatten, copy and resolve a mapping
@@ -37,7 +39,7 @@ class TuneAdapter:
         error: The Director's error inside Tune's loop; Tune would turn it into a text.
     """
 
-    def __init__(self, director: Director, concurrency: int) -> None:
+    def __init__(self, director: "Director", concurrency: int) -> None:
         self.error: BaseException | None = None
         self._director, self._concurrency = director, concurrency
         self._reset()

@@ -9,16 +9,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.errors import TrialFailed
 from metaloom.workers.records import names as records
 from metaloom.workers.records.trial import Report, TrialConfig
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.director import Director
 
 TRUTH_FILE = "truth.jsonl"
 STATE_FILE = "state.json"
@@ -154,8 +156,10 @@ def create(folder: Path, *, seed: int = 0, warm_start: Sequence[Mapping[str, Any
     return journal
 
 
-def direct(folder: Path, space: ToySpace | None = None, **changes: Any) -> Director:
+def direct(folder: Path, space: ToySpace | None = None, **changes: Any) -> "Director":
     """Make a search and its Director, started."""
+    from metaloom.orchestrator.director import Director  # torch: 2 s, not to be paid by every worker of Ray
+
     director = Director(create(folder, **changes), space or ToySpace())
     director.start()
     return director
@@ -167,7 +171,7 @@ def truth(folder: Path, trial: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def outcome(director: Director) -> dict[int, tuple[Any, ...]]:
+def outcome(director: "Director") -> dict[int, tuple[Any, ...]]:
     """Sum up what the search has come to, for comparing two searches: all but times."""
     return {
         number: (
