@@ -16,7 +16,6 @@ import pyarrow.parquet as parquet
 import pytest
 
 from metaloom.orchestrator.journal import Journal, Mark
-from metaloom.orchestrator.store import prepare_database
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.outbox import Backlog, first_line
 from metaloom.orchestrator.tracking.projection import start_projections

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -22,7 +22,6 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.ray_cluster import environment
@@ -31,6 +30,9 @@ from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.messages import Assignment
 from metaloom.workers.records.trial import TrialRunner
+
+if TYPE_CHECKING:
+    from metaloom.orchestrator.director import Director
 
 MESSAGE, ACTOR = "message", "actor"
 IDLE_S = 0.05
@@ -146,7 +148,7 @@ class RayExecutor:
         self._interruption, self._connection = interruption, connection
         self._resources = resources or {}
 
-    def run(self, director: Director, open_trial: OpenTrial, *, concurrency: int = 1) -> None:
+    def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
         """Run trials as ``Executor`` says; raises ClusterError if the cluster has died or lacks the resources."""
         asked = request(self._resources)
         adapter = TuneAdapter(director, min(concurrency, slots(self._resources), director.settings.trials))
