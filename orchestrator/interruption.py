@@ -1,16 +1,14 @@
-"""Ctrl-C and SIGTERM in a search: the first ends it with complete records, the second ends the process at once."""
+"""Ctrl-C and SIGTERM: in a search the first ends it with complete records, the second ends the process at once."""
 
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-import psutil
-
-from metaloom.orchestrator.signals import SIGNALS, handled, in_main_thread
-
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STDERR, CURSOR = 2, "\x1b[?25h"
 
 
@@ -76,9 +74,47 @@ def end_at_once(number: int, advice: str = "") -> None:
     cursor = CURSOR if os.isatty(STDERR) else ""  # a live display has hidden the cursor
     with contextlib.suppress(OSError):  # stderr is closed
         os.write(STDERR, f"{cursor}\nmetaloom: ended at once{f'; {advice}' if advice else ''}\n".encode())
+    import psutil  # the command line's help does not need it
+
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()
         except psutil.NoSuchProcess:
             continue  # it has ended already
     os._exit(128 + number)
+
+
+class Ended(BaseException):
+    """Signal ``number`` has come while no search runs; not a KeyboardInterrupt, which typer handles itself."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None], *, ignored: bool = True) -> Iterator[None]:
+    """Handle the signals within this context, in the main thread only; with ``ignored`` those that are ignored too."""
+    before = {number: signal.getsignal(number) for number in SIGNALS} if in_main_thread() else {}
+    changed = {number: former for number, former in before.items() if ignored or former not in (signal.SIG_IGN, None)}
+    try:
+        for number in changed:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, former in changed.items():
+            signal.signal(number, former)
+
+
+def raised() -> AbstractContextManager[None]:
+    """Within this context a signal that is not ignored raises ``Ended``, in the main thread only."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(signal.Signals(number))
+
+    return handled(end, ignored=False)
+
+
+def in_main_thread() -> bool:
+    """Return whether Python handles signals in this thread."""
+    return threading.current_thread() is threading.main_thread()

@@ -74,7 +74,7 @@ def searched_knobs(experiment: Experiment) -> dict[str, Domain]:
 
 
 def baseline_name(asked: Baseline) -> str:
-    """Return what a baseline goes by: its method, with the slots that it fills; or the knobs that it sets."""
+    """Return the name of a baseline: its method, with the slots that it fills; or the knobs that it sets."""
     if isinstance(asked, str):
         return asked
     if METHOD in asked:

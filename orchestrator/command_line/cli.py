@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from metaloom.learners.errors import MetaloomError
 from metaloom.learners.plugins import package_of
-from metaloom.orchestrator import signals
+from metaloom.orchestrator import interruption
 from metaloom.orchestrator.command_line import registry
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -89,12 +89,12 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command; return its exit code. With ``debug``, its errors are raised."""
     as_json = "--json" in arguments
     try:
-        with signals.raised():
+        with interruption.raised():
             code = build_app()(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:  # a wrong command, option or argument
         return _refused(error, arguments)
-    except signals.Ended as ended:
+    except interruption.Ended as ended:
         return _fail(f"interrupted by {ended.number.name}", 128 + ended.number, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output has closed the pipe, as head does: send Python's final flush to nowhere.

@@ -20,7 +20,7 @@ from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
-from metaloom.orchestrator.signals import handled
+from metaloom.orchestrator.interruption import handled
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():

@@ -5,6 +5,7 @@ Call ``client.quieten`` before importing this module, because MLflow reads its e
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -74,56 +75,42 @@ class Runs:
 
     def __init__(self, client: MlflowClient, experiment: str) -> None:
         self.experiment = experiment
-        self._client = client
-        self._batches: dict[str, _Batch] = {}
+        self.client = client
+        self._batches: defaultdict[str, _Batch] = defaultdict(_Batch)
 
     def find(self, tag: str, value: str) -> dict[str, dict[str, str]]:
         """Return the runs whose ``tag`` is ``value``: run id to tags."""
-        runs: dict[str, dict[str, str]] = {}
-        token = None
-        while True:
+        runs, token, more = dict[str, dict[str, str]](), None, True
+        while more:
             query = f"tags.`{tag}` = '{value}'"
-            page = self._client.search_runs([self.experiment], query, max_results=1000, page_token=token)
+            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
             runs |= {str(run.info.run_id): dict(run.data.tags) for run in page}
-            token = page.token
-            if not token:
-                return runs
+            token, more = page.token, bool(page.token)
+        return runs
 
     def create(self, tags: Mapping[str, str], milliseconds: int) -> str:
         """Make a run, which begins as RUNNING, and return its id."""
-        run = self._client.create_run(self.experiment, start_time=milliseconds, tags=dict(tags))
+        run = self.client.create_run(self.experiment, start_time=milliseconds, tags=dict(tags))
         return str(run.info.run_id)
 
     def metric(self, run: str, name: str, value: float, milliseconds: int, step: int) -> None:
         """Log one value; the same value at the same time is stored once."""
-        self._batch(run).metrics.append((_key(name), float(value), milliseconds, step))
+        self._batches[run].metrics.append((_key(name), float(value), milliseconds, step))
 
     def params(self, run: str, values: Mapping[str, str]) -> None:
         """Log parameters, which must not change later."""
-        self._batch(run).params |= {_key(name): value[:LONGEST_PARAM] for name, value in values.items()}
+        self._batches[run].params |= {_key(name): value[:LONGEST_PARAM] for name, value in values.items()}
 
     def tag(self, run: str, name: str, value: str) -> None:
         """Set a tag."""
-        self._batch(run).tags[name] = value[:LONGEST_TAG]
-
-    def text(self, run: str, text: str, name: str) -> None:
-        """Store ``text`` as artifact ``name``."""
-        self._client.log_text(run, text, name)
+        self._batches[run].tags[name] = value[:LONGEST_TAG]
 
     def upload(self, run: str, path: Path, into: str | None = None) -> None:
         """Store a file in the folder ``into``, or a folder under its own name; do nothing if it does not exist."""
         if path.is_dir():
-            self._client.log_artifacts(run, str(path), path.name)
+            self.client.log_artifacts(run, str(path), path.name)
         elif path.is_file():
-            self._client.log_artifact(run, str(path), into)
-
-    def resume(self, run: str) -> None:
-        """Make a run RUNNING again."""
-        self._client.update_run(run, status="RUNNING")
-
-    def end(self, run: str, status: str, milliseconds: int) -> None:
-        """End a run as FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run, status, milliseconds)
+            self.client.log_artifact(run, str(path), into)
 
     def flush(self) -> None:
         """Send the kept values of each run, in one call if they fit."""
@@ -132,12 +119,9 @@ class Runs:
             params = [Param(*param) for param in batch.params.items()]
             tags = [RunTag(*tag) for tag in batch.tags.items()]
             while metrics or params or tags:
-                self._client.log_batch(run, metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags, synchronous=True)
+                self.client.log_batch(run, metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags, synchronous=True)
                 metrics, params, tags = metrics[METRICS_A_CALL:], params[PARAMS_A_CALL:], []
         self._batches.clear()
-
-    def _batch(self, run: str) -> _Batch:
-        return self._batches.setdefault(run, _Batch())
 
 
 def _key(name: str) -> str:

@@ -92,12 +92,12 @@ class RunWriter:
         parent = self.state.parent_run_id
         experiment = event.payload.get("experiment") or {}
         self.runs.params(parent, flattened(experiment))
-        self.runs.text(parent, json.dumps(experiment, indent=1), "experiment_resolved.json")
+        self.runs.client.log_text(parent, json.dumps(experiment, indent=1), "experiment_resolved.json")
         self.runs.upload(parent, self._folder / records.EXPERIMENT_FILE)
 
     def _on_search_started(self, event: Event) -> None:
         self.runs.tag(self.state.parent_run_id, STATE_TAG, records.RUNNING)
-        self.runs.resume(self.state.parent_run_id)
+        self.runs.client.update_run(self.state.parent_run_id, status="RUNNING")
 
     def _on_search_ended(self, event: Event) -> None:
         state = str(event.payload.get("state", records.FINISHED))
@@ -107,7 +107,7 @@ class RunWriter:
         self.runs.tag(parent, STATE_TAG, state)
         spare_s = min(DRAWING_SHARE * (event.time - self._created_at), MOST_DRAWING_S)
         self._figures(parent, 0.0 if state == records.INTERRUPTED else spare_s)
-        self.runs.end(parent, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
+        self.runs.client.set_terminated(parent, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
     def _figures(self, parent: str, spare_s: float) -> None:
         name = self._folder.name
@@ -136,7 +136,7 @@ class RunWriter:
         for run in (parent, self.state.runs.get(trial)):
             if run is not None:
                 self._scores(event, run, records.TEST, evaluation)
-        self.runs.text(parent, json.dumps(evaluation, indent=1), "test.json")
+        self.runs.client.log_text(parent, json.dumps(evaluation, indent=1), "test.json")
         if trial in self.state.runs and records.EPISODES_FOLDER in self._trial_artifacts:  # it had ended before
             episodes = trial_directory(self._folder, int(trial)) / records.EPISODES_FOLDER
             for part in parts_of(episodes, tests_alone=True):
@@ -167,7 +167,7 @@ class RunWriter:
         run, trial = self._trial_run(event), str(event.trial)
         self.runs.tag(run, STATE_TAG, records.RUNNING)
         if trial not in self.state.running:
-            self.runs.resume(run)
+            self.runs.client.update_run(run, status="RUNNING")
             self.state.running.append(trial)
 
     def _on_trial_reported(self, event: Event) -> None:
@@ -210,7 +210,7 @@ class RunWriter:
         run = self._trial_run(event)
         reason = str(event.payload.get("reason", ""))
         self.runs.tag(run, ERROR_TAG, reason)
-        self.runs.text(run, str(event.payload.get("traceback") or reason), "traceback.txt")
+        self.runs.client.log_text(run, str(event.payload.get("traceback") or reason), "traceback.txt")
         self._end_trial(event, str(event.trial), "FAILED", records.FAILED)
 
     def _on_trial_interrupted(self, event: Event) -> None:
@@ -244,7 +244,7 @@ class RunWriter:
         directory = trial_directory(self._folder, int(trial))
         for name in self._trial_artifacts:
             self.runs.upload(run, directory / name)
-        self.runs.end(run, status, _milliseconds(event))
+        self.runs.client.set_terminated(run, status, _milliseconds(event))
         if trial in self.state.running:
             self.state.running.remove(trial)
 

@@ -31,11 +31,11 @@ class Catalogue:
     Attributes:
         noun: What they are called in messages.
         configs: Kind to its configuration's dataclass.
-        fixed: The kind where nothing is said; None if it must be named.
+        fixed: The default kind; None if a kind must be named.
         learned: The kind that ``learn`` means; None if there is none.
         key: The key that names the kind; empty for a section of one kind.
         recipe: The method's own settings for this place.
-        also: Keys that may stand beside the settings, for the spelling of a wrong one.
+        also: Further allowed keys, for the nearest spelling of a wrong one.
         combined: Whether several may fill the place together, given as a list.
     """
 
@@ -77,7 +77,7 @@ def expand(raw: Any, key: str, place: Place, parse: Callable[[Any, Place], Node]
 
 
 def parse_component(catalogue: Catalogue, raw: Any, place: Place) -> Node:
-    """Parse what stands in a slot, under the recipe's settings; problems are noted."""
+    """Parse the component of a slot, over the recipe's settings; problems are noted."""
 
     def parse(member: Any, at: Place) -> Node:
         return parse_component(catalogue, member, at)

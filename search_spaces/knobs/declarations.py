@@ -74,7 +74,7 @@ def _parse_mapping(field: Field, raw: Any, place: Place) -> Node:
 
 
 def _as_written(raw: Any) -> Any:
-    """Write a default that is a domain object or a tuple as it would stand in a file."""
+    """Write a default that is a domain object or a tuple as in a file."""
     if isinstance(raw, Learned):
         return {LEARN: {key: value for key, value in vars(raw).items() if value is not None}}
     return list(raw) if isinstance(raw, tuple) else raw
@@ -94,11 +94,11 @@ def _middle(domain: Real | Int) -> float | int:
 
 
 def _searched(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
-    here = place.within(SEARCH)
+    below = place.within(SEARCH)
     if isinstance(raw, list):
         return _options(field, raw, {}, fallback, place)
     if not isinstance(raw, Mapping):
-        return here.wrong(f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
+        return below.wrong(f"got {shown(raw)}; give a range {{low: ..., high: ...}} or a list of options")
     if "options" in raw:
         return _options(field, raw["options"], raw, fallback, place)
     if field.domain is None and not raw and field.options:
@@ -106,20 +106,20 @@ def _searched(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
     if field.word is not None:
         return _spelling(field.word, raw, fallback, place)
     if not set(field.types) & {int, float} or field.options:
-        return here.wrong(f"{place.path[-1]} has no range: give a list of options, each {field.allowed()}")
+        return below.wrong(f"{place.path[-1]} has no range: give a list of options, each {field.allowed()}")
     return _range(field, raw, fallback, place)
 
 
 def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place) -> Node:
     """Parse ``{length: 6, parts: [skip, conv3]}``: so many choices in a row, each among the parts given."""
-    here, before = place.within(SEARCH), len(place.problems)
-    _refuse_others(raw, ("length", "parts", "default"), "part of a search", here, also=("options",))
+    below, before = place.within(SEARCH), len(place.problems)
+    _refuse_others(raw, ("length", "parts", "default"), "part of a search", below, also=("options",))
     length_field = Field("length", (int,), options=tuple(sorted(word.lengths)))
     parts_field = Field("parts", items=Field("parts", (str,), options=word.options))
-    length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), here.at("length"))
-    parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), here.at("parts"))
+    length = _literal_or_none(length_field, raw.get("length", word.lengths[0]), below.at("length"))
+    parts = _literal_or_none(parts_field, raw.get("parts", list(word.options)), below.at("parts"))
     if parts is not None and len(set(parts)) < max(len(parts), 1):
-        here.wrong(f"got {shown(parts)}; give at least one option, each once", "parts")
+        below.wrong(f"got {shown(parts)}; give at least one option, each once", "parts")
     if len(place.problems) > before:
         return Fixed(None)
     given = raw.get("default", fallback)
@@ -127,7 +127,7 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place) -
     fits = len(defaults) == length and set(defaults) <= set(parts)
     if "default" in raw and not fits:
         message = f"got {shown(given)}; give {length} of {', '.join(parts)} with '{word.separator}' between them"
-        return here.wrong(message, "default")
+        return below.wrong(message, "default")
     options = {part: Fixed(part) for part in parts}
     chosen = defaults if fits else [word.default if word.default in parts else parts[0]] * length
     names = [f"{place.name}.{word.part}{index}" for index in range(length)]
@@ -136,32 +136,32 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place) -
 
 
 def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place) -> Node:
-    here, before = place.within(SEARCH), len(place.problems)
-    _refuse_others(raw, ("low", "high", "log", "default"), "part of a range", here)
+    below, before = place.within(SEARCH), len(place.problems)
+    _refuse_others(raw, ("low", "high", "log", "default"), "part of a range", below)
     own = field.domain
     if own is None and not {"low", "high"} <= set(raw):
-        here.wrong(f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
+        below.wrong(f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
     plain = replace(field, options=(), nullable=False, learnable=False)
     ends = {
-        key: _literal_or_none(plain, raw.get(key, getattr(own, key, None)), here.at(key))
+        key: _literal_or_none(plain, raw.get(key, getattr(own, key, None)), below.at(key))
         for key in ("low", "high")
         if key in raw or own is not None
     }
-    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), here.at("log"))
+    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), below.at("log"))
     if len(place.problems) > before:
         return Fixed(None)
     low, high = ends["low"], ends["high"]
     if not low < high:
         advice = f"swap them: {{low: {high}, high: {low}}}" if high < low else "fix the value instead"
-        return here.wrong(f"low must be below high, got low {low} and high {high}; {advice}")
+        return below.wrong(f"low must be below high, got low {low} and high {high}; {advice}")
     if log and low <= 0:
         advice = "raise low or drop log: true"
-        return here.wrong(f"a log range must start above 0, got low {low}; {advice}")
+        return below.wrong(f"a log range must start above 0, got low {low}; {advice}")
     default = _number(fallback)
     if "default" in raw:
-        default = _literal_or_none(plain, raw["default"], here.at("default"))
+        default = _literal_or_none(plain, raw["default"], below.at("default"))
         if default is not None and not low <= default <= high:
-            here.wrong(f"got {default}; allowed: from {low} to {high}", "default")
+            below.wrong(f"got {default}; allowed: from {low} to {high}", "default")
     domain: Real | Int = Real(low, high, log=log) if float in field.types else Int(low, high, log=log)
     if default is None or not low <= default <= high:
         default = _middle(domain)
@@ -177,16 +177,16 @@ def _literal_or_none(field: Field, raw: Any, place: Place) -> Any:
 
 
 def _options(field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any, place: Place) -> Node:
-    here = place.within(SEARCH, "options") if settings else place.within(SEARCH)
+    below = place.within(SEARCH, "options") if settings else place.within(SEARCH)
     _refuse_others(settings, ("options", "default"), "part of a choice", place.within(SEARCH))
     if not isinstance(raw, list) or not raw:
-        return here.wrong(f"got {shown(raw)}; give a list of at least one option")
+        return below.wrong(f"got {shown(raw)}; give a list of at least one option")
     labels, before = labels_of(raw), len(place.problems)
     options = {
-        label: parse_knob(field, option, fallback, place.option((*here.path, index), label))
+        label: parse_knob(field, option, fallback, place.option((*below.path, index), label))
         for index, (option, label) in enumerate(zip(raw, labels, strict=True))
     }
-    note_repeated(raw, labels, here, tuple(options.values()) if len(place.problems) == before else ())
+    note_repeated(raw, labels, below, tuple(options.values()) if len(place.problems) == before else ())
     if "default" in settings:
         default = given_default(settings["default"], raw, labels, place)
     else:
@@ -205,17 +205,17 @@ def given_default(given: Any, options: list[Any], labels: list[str], place: Plac
 
 
 def _learned(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
-    here = place.within(LEARN)
+    below = place.within(LEARN)
     if not field.learnable or not isinstance(field.domain, Real):
         return place.wrong(field.why_not_learned(str(place.path[-1] if place.path else field.name)))
     settings = {} if raw is None else raw
     if not isinstance(settings, Mapping):
         settings = {"start": settings}
-        here = place
+        below = place
     for key in settings:
-        if key not in OF_LEARNED:  # ``--set ...rate.lern.per`` puts a misspelt mode here too
+        if key not in OF_LEARNED:  # ``--set ...rate.lern.per`` puts a misspelt mode below too
             noun, allowed = ("mode", (LEARN, SEARCH)) if meant_mode(key) else ("setting of a learned knob", OF_LEARNED)
-            here.wrong(unknown(noun, key, allowed), key)
+            below.wrong(unknown(noun, key, allowed), key)
     inherited = _as_written(fallback)
     inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
     start = next((one for one in map(_number, (fallback, field.default)) if one is not None), None)
@@ -223,9 +223,9 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
         start = _middle(field.domain)
     start_field = Field("start", (float,), domain=field.domain)
     per_field = Field("per", (str,), options=field.domain.per)
-    start_node = parse_knob(start_field, settings.get("start", MISSING), start, here.at("start"))
+    start_node = parse_knob(start_field, settings.get("start", MISSING), start, below.at("start"))
     per = inherited.get("per", field.domain.per[0])
-    per_node = parse_knob(per_field, settings.get("per", MISSING), per, here.at("per"))
+    per_node = parse_knob(per_field, settings.get("per", MISSING), per, below.at("per"))
     if field.domain.positive and isinstance(start_node, Fixed) and start_node.value == 0:
-        here.wrong(f"{place.path[-1]} is learned as a logarithm: start above 0", "start")
+        below.wrong(f"{place.path[-1]} is learned as a logarithm: start above 0", "start")
     return tree.LearnedKnob(place, start_node, per_node)

@@ -14,7 +14,7 @@ Domain = Real | Int | Choice
 
 
 def holds(domain: Domain, value: Value) -> bool:
-    """Return whether a knob of this domain may take a value; a choice's options go by their labels."""
+    """Return whether a knob of this domain may take a value; an option is given by its label."""
     if isinstance(domain, Choice):
         return str(value) in domain.options
     whole = isinstance(value, int) and not isinstance(value, bool)

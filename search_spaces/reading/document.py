@@ -65,7 +65,7 @@ class Document:
 
     Attributes:
         origins: Path to ``file:line`` or ``--set ...``.
-        source: The file's name, or what stands for it.
+        source: The file's name, or a description.
     """
 
     data: dict[str, Any]
@@ -209,9 +209,9 @@ class _Reader:
 
 
 def plain(value: Any) -> Any:
-    """Return Python objects as they stand in a file: a domain is a search, ``Learned`` a learned knob.
+    """Return Python objects as the values of a file: a domain is a search, ``Learned`` a learned knob.
 
-    Numbers of numpy become Python's; anything unknown is returned as it is, and refused where it stands.
+    Numbers of numpy become Python's; anything unknown is returned unchanged, and refused later with its place.
     """
     match value:
         case None | bool() | str():

@@ -120,7 +120,7 @@ def _differences(same: list[Any], key: str) -> list[tuple[str, ...]]:
 
 
 def _settings(member: Any, key: str) -> dict[str, Any]:
-    """Return what a member gives beside its name, by dotted paths."""
+    """Return the settings of a member other than its name, by dotted paths."""
     if not isinstance(member, Mapping):
         return {}
     if isinstance(member.get(key), str):

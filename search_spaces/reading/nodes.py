@@ -56,7 +56,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Alternatives:
-    """A choice that the sampler makes; its members may hold knobs, which exist only where they are chosen."""
+    """A choice that the sampler makes; its members may contain knobs, which exist only if they are chosen."""
 
     name: str
     options: Mapping[str, "Node"]
@@ -101,7 +101,7 @@ Node = Fixed | Searched | Alternatives | LearnedKnob | Section | Several | Spell
 
 
 def meaning(node: Node) -> tuple[Any, ...]:
-    """Return what a node says, without where it stands and what its knobs are called: equal where it is the same."""
+    """Return a node without its place and the names of its knobs, such that nodes of equal meaning are equal."""
     match node:
         case Fixed():
             return "fixed", repr(node.value)  # 1, 1.0 and True are equal in Python

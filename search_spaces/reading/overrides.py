@@ -15,7 +15,7 @@ from metaloom.search_spaces.reading.document import Document, read_value
 from metaloom.search_spaces.reading.labels import labels_of, members
 
 PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]+\])*)(?:\.|$)")
-# what a name alone stands for in a section: ``learner: maml`` is ``learner: {method: maml}``
+# the key of a name that is given alone for a section: ``learner: maml`` is ``learner: {method: maml}``
 SHORTHAND: dict[Path, str] = {("learner",): "method", ("tasks",): "source"}
 
 
@@ -80,20 +80,20 @@ def _apply(data: dict[str, Any], override: str) -> Path:
         raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4")
     names = _as_in_the_file(names, data)
     value = read_value(text)
-    here: Any = data
+    current: Any = data
     path: Path = ()
     for name, after in itertools.pairwise(names):
-        here, path = _step(here, path, name, after)
+        current, path = _step(current, path, name, after)
     last = names[-1]
     if isinstance(last, tuple):
-        here, path = _member(here, path, last[0])
-        here = data
+        current, path = _member(current, path, last[0])
+        current = data
         for part in path[:-1]:
-            here = here[part]
-        here[path[-1]] = value
+            current = current[part]
+        current[path[-1]] = value
         return path
-    here, path = _settings(here, path, last)
-    here[last] = value
+    current, path = _settings(current, path, last)
+    current[last] = value
     return (*path, last)
 
 
@@ -121,21 +121,21 @@ def _names(target: str) -> list[str | tuple[str]]:
     return names
 
 
-def _step(here: Any, path: Path, name: str | tuple[str], after: str | tuple[str]) -> tuple[Any, Path]:
+def _step(current: Any, path: Path, name: str | tuple[str], after: str | tuple[str]) -> tuple[Any, Path]:
     """Go one part down, making a mapping where there is none or only a name; ``after`` is the part that follows."""
     if isinstance(name, tuple):
-        return _member(here, path, name[0])
-    here, path = _settings(here, path, name)
-    below = here.get(name)
+        return _member(current, path, name[0])
+    current, path = _settings(current, path, name)
+    below = current.get(name)
     if below is None:
-        here[name] = {}
+        current[name] = {}
     elif isinstance(below, str):
         expanded: dict[str, Any] = {below: {}}
-        here[name] = expanded if below in (LEARN, SEARCH) else {SHORTHAND.get((*path, name), "kind"): below}
+        current[name] = expanded if below in (LEARN, SEARCH) else {SHORTHAND.get((*path, name), "kind"): below}
     elif not isinstance(below, dict | list):
         advice = _switch((*path, name), after)
         raise _fail((*path, name), f"is {shown(below)}, which has no settings of its own{advice}")
-    return here[name], (*path, name)
+    return current[name], (*path, name)
 
 
 def _switch(path: Path, after: str | tuple[str]) -> str:
@@ -147,19 +147,19 @@ def _switch(path: Path, after: str | tuple[str]) -> str:
     return f"; {near}switch it first, by --set {dotted(path)}={mode}"
 
 
-def _settings(here: Any, path: Path, name: str) -> tuple[dict[str, Any], Path]:
+def _settings(current: Any, path: Path, name: str) -> tuple[dict[str, Any], Path]:
     """Return the mapping in which ``name`` is to be found: the settings of a ``{learn: ...}`` lie inside it."""
-    if path and name != SEARCH and (found := members(here)) is not None:
+    if path and name != SEARCH and (found := members(current)) is not None:
         labels = labels_of([member for member, _ in found], _key(path))
         example = f"{path[-1]}[{labels[0]}].{name}"
         raise _fail(path, f"is a choice among {', '.join(labels)}; name a member, such as {example}")
-    if isinstance(here, dict) and set(here) == {LEARN} and name not in (LEARN, SEARCH):
-        if here[LEARN] is None:
-            here[LEARN] = {}
-        return here[LEARN], (*path, LEARN)
-    if not isinstance(here, dict):
-        raise _fail(path, f"is {shown(here)}, which has no '{name}'")
-    return here, path
+    if isinstance(current, dict) and set(current) == {LEARN} and name not in (LEARN, SEARCH):
+        if current[LEARN] is None:
+            current[LEARN] = {}
+        return current[LEARN], (*path, LEARN)
+    if not isinstance(current, dict):
+        raise _fail(path, f"is {shown(current)}, which has no '{name}'")
+    return current, path
 
 
 def _key(path: Path) -> str:
@@ -168,19 +168,19 @@ def _key(path: Path) -> str:
     return "method" if names == ["learner"] else "kind"
 
 
-def _member(here: Any, path: Path, label: str) -> tuple[Any, Path]:
-    if isinstance(here, list) and label.isdecimal() and int(label) < len(here):
-        return _item(here, int(label), path)
-    found = members(here)
+def _member(current: Any, path: Path, label: str) -> tuple[Any, Path]:
+    if isinstance(current, list) and label.isdecimal() and int(label) < len(current):
+        return _item(current, int(label), path)
+    found = members(current)
     if found is None:
-        raise _fail(path, f"is {shown(here)}, not a choice: there is no member '{label}'")
+        raise _fail(path, f"is {shown(current)}, not a choice: there is no member '{label}'")
     labels = labels_of([member for member, _ in found], _key(path))
     if label not in labels:
         raise _fail(path, unknown("member", label, labels))
     below = found[labels.index(label)][1]
     for part in below[:-1]:
-        here = here[part]
-    return _item(here, int(below[-1]), (*path, *below[:-1]))
+        current = current[part]
+    return _item(current, int(below[-1]), (*path, *below[:-1]))
 
 
 def _item(items: list[Any], index: int, path: Path) -> tuple[Any, Path]:

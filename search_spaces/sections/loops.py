@@ -88,7 +88,7 @@ def note_old_name(old: str, new: str) -> None:
 
 
 def under_searched_names(values: Mapping[str, T], knobs: Container[str]) -> dict[str, T]:
-    """Return values of knobs; a renamed knob goes by the one of its two names that is searched."""
+    """Return values of knobs; a renamed knob has the one of its two names that is searched."""
     other = {f"outer.{name}": f"outer.{twin}" for pair in OLD_NAMES.items() for name, twin in (pair, pair[::-1])}
     return {
         other[name] if name not in knobs and other.get(name, name) in knobs else name: value

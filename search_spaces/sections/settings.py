@@ -22,11 +22,6 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def best_direction(metric: Any) -> Literal["maximize", "minimize"]:
-    """Return which way a metric gets better."""
-    return "maximize" if str(metric).endswith("accuracy") else "minimize"
-
-
 class Objective(Settings):
     """What a trial is judged by."""
 
@@ -38,7 +33,9 @@ class Objective(Settings):
     def _direction(cls, raw: Any) -> Any:
         if isinstance(raw, str):
             raw = {"metric": raw}
-        return {"direction": best_direction(raw.get("metric")), **raw} if isinstance(raw, dict) else raw
+        if not isinstance(raw, dict):
+            return raw
+        return {"direction": "maximize" if str(raw.get("metric")).endswith("accuracy") else "minimize", **raw}
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the metric of a report, signed so that larger is better."""

@@ -1,7 +1,7 @@
 """What the settings of all task sources share. Each source declares its own in its file in ``metaloom.workers.data``.
 
-The sources stand above this folder; the plugin door brings them here, so that an experiment is checked before any
-data is opened.
+The sources are in a folder above this one and are loaded as plugins, so that an experiment is checked before any data
+is opened.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -25,7 +25,7 @@ TrainOn = Literal["train", "meta", "both"]
 
 
 class TaskSettings:
-    """Base of all: what no data could serve is refused at birth, before any data is opened.
+    """Base of all: settings that no data can satisfy are refused before any data is opened.
 
     Attributes:
         task_kind: The kind of task that it makes. A source that makes several has a field ``kind``.

@@ -24,7 +24,7 @@ def test_ray_is_started_for_real(tmp_path: Path) -> None:
 def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be written" in doctor._writing(tmp_path / "file" / "store").found
-    assert not doctor._package("no-such-package")().good
+    assert not doctor._package("no-such-package").good
     monkeypatch.setattr(doctor, "RAY_TRIAL", "raise SystemExit('no port is free')")
     assert "no port is free" in doctor._ray().found
 

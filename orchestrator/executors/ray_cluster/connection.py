@@ -107,7 +107,8 @@ class Connection:
             try:
                 ray.shutdown()
             finally:
-                (gc.enable if enabled else gc.disable)()
+                if enabled:
+                    gc.enable()
         if broken:
             _kill([*self._started, *self._family()])
 
