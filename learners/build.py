@@ -13,14 +13,13 @@ from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.fields import make_config
 from metaloom.learners.hypergradients.auto import AUTO
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
-from metaloom.learners.knowledge.augmentation import AUGMENTATIONS
-from metaloom.learners.knowledge.composition import ChainOfAugmentations, ProductOfWeights, SumOfLosses
+from metaloom.learners.knowledge.augmentation import AUGMENTATIONS, ChainOfAugmentations
 from metaloom.learners.knowledge.distilled_data import DATA
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
-from metaloom.learners.knowledge.loss import LOSSES
-from metaloom.learners.knowledge.sample_weights import WEIGHTINGS
+from metaloom.learners.knowledge.loss import LOSSES, SumOfLosses
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, ProductOfWeights
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES
-from metaloom.learners.networks.base import ARCHITECTURES, Network, is_relaxed
+from metaloom.learners.networks.base import ARCHITECTURES, Network, relaxed_network
 from metaloom.learners.networks.reference import check_trusted, references_in
 from metaloom.learners.outer import under_new_names
 from metaloom.learners.plugins import LEARNERS, load_plugins
@@ -166,4 +165,4 @@ def only_read(learner: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[dic
 
 load_plugins(LEARNERS)  # at the end: a plugin may build on anything here
 
-__all__ = ["METHODS", "SLOTS", "build_learner", "fill_slot", "is_relaxed", "make_component", "make_config"]
+__all__ = ["METHODS", "SLOTS", "build_learner", "fill_slot", "make_component", "make_config", "relaxed_network"]

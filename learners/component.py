@@ -11,14 +11,16 @@ step by step.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from inspect import get_annotations
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.domains import Learned, Real
+from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.fields import fields_of
+from metaloom.learners.fields import check_values, fields_of
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import Tensors, part, under
 
@@ -35,7 +37,7 @@ class Component:
 
     Class attributes:
         slot: The name of the slot it fills.
-        Config: Its frozen dataclass.
+        Config: Its frozen dataclass, read from the annotation of ``config`` where it has one.
         learns: Whether it has meta-knowledge of its own, besides knobs given as ``Learned``.
         needs_task: Whether it is built from the shape of the task too: ``(config, task)``.
         reaches_losses: Whether the inner losses at a given theta depend on its part of phi.
@@ -49,9 +51,16 @@ class Component:
     reaches_losses: ClassVar[bool] = True
     solver: ClassVar[str] = ""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        declared = get_annotations(cls).get("config")
+        if isinstance(declared, type) and is_dataclass(declared) and "Config" not in vars(cls):
+            cls.Config = declared
+
     def __init__(self, config: Any) -> None:
         if not (is_dataclass(config) and isinstance(config, self.Config)):
             raise LearnerError(f"{self.slot}: expected a {self.Config.__name__}, got {type(config).__name__}")
+        check_values(config, f"learner.{self.slot}")
         self.config = config
 
     def learned_knobs(self) -> dict[str, Learned]:
@@ -128,6 +137,16 @@ class Component:
     def has_knowledge(self) -> bool:
         """Whether anything of this component is learned by hypergradient."""
         return self.learns or bool(self.learned_knobs())
+
+
+class TaskComponent(Component):
+    """A component that is built from the shape of the task too."""
+
+    needs_task = True
+
+    def __init__(self, config: Any, task: TaskShape) -> None:
+        super().__init__(config)
+        self.task = task
 
 
 class Composite(Component):

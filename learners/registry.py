@@ -27,6 +27,9 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[name] = entry
         return entry
 
+    def __setitem__(self, name: str, entry: T) -> None:
+        self.add(name, entry)
+
     def remove(self, name: str) -> None:
         """Take an entry out again, such as one that a test has added; raises NotRegistered."""
         del self._entries[self._checked(name)]

@@ -21,8 +21,7 @@ from torch import Tensor
 from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.augmentation import Augmentation
-from metaloom.learners.knowledge.policies import Policy, apply_policies, from_document, to_document
+from metaloom.learners.knowledge.augmentation import Augmentation, Policy, apply_policies, from_document, to_document
 from metaloom.learners.state import knowledge_of
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.durable import write_text

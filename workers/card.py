@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.policies import Policy
+from metaloom.learners.knowledge.augmentation import Policy
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.records.trial import TrialConfig

@@ -2,8 +2,7 @@
 
 from metaloom.dashboards.canvas import panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
-from metaloom.learners.knowledge.augmentation import Augmentation
-from metaloom.learners.knowledge.policies import Policy
+from metaloom.learners.knowledge.augmentation import Augmentation, Policy
 
 SHOWN = 10  # sub-policies
 COLUMNS, WIDTHS = ("share", "operation", "probability", "magnitude", "meaning"), (0.1, 0.2, 0.14, 0.14, 0.42)

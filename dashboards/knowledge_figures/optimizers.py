@@ -5,9 +5,7 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import canvas, name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
-from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
-from metaloom.learners.knowledge.update_rules.lstm import Memory
-from metaloom.learners.knowledge.update_rules.meta_lstm import MetaLSTM
+from metaloom.learners.knowledge.update_rules.learned_optimizers import LearnedOptimizer, Memory, MetaLSTM
 from metaloom.learners.tensors import InnerState, Tensors
 
 POINTS = 201

@@ -4,9 +4,7 @@ import torch
 
 from metaloom.dashboards.canvas import name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
-from metaloom.learners.knowledge.class_ratios import ClassRatios
-from metaloom.learners.knowledge.per_sample_weights import PerSample
-from metaloom.learners.knowledge.sample_weights import Examples, Focal, MetaWeightNet
+from metaloom.learners.knowledge.sample_weights import ClassRatios, Examples, Focal, MetaWeightNet, PerSample
 
 LARGEST_LOSS = 6.0  # the loss of an example that is almost surely misclassified
 BINS = 40

@@ -2,14 +2,14 @@ r"""A core-set: a part of the support set, chosen by a rule, so that training on
 
 * ``random``: drawn evenly.
 * ``herding`` (Welling, 2009, https://doi.org/10.1145/1553374.1553517; as in iCaRL, Rebuffi et al., 2017,
-  https://arxiv.org/abs/1611.07725, algorithm 4): one after another, whatever brings the mean of those chosen
+  https://arxiv.org/abs/1611.07725, algorithm 4): one after another, the example that brings the mean of those chosen
   nearest to the class mean.
-* ``k_center`` (Sener and Savarese, 2018, https://arxiv.org/abs/1708.00489, algorithm 1): first the one nearest
-  to the class mean, then always the one farthest from those chosen: none is left farther from them than twice what
-  the best choice would leave.
+* ``k_center`` (Sener and Savarese, 2018, https://arxiv.org/abs/1708.00489, algorithm 1): first the example nearest to
+  the class mean, then always the one farthest from those chosen. The largest distance to the nearest chosen example is
+  at most twice the smallest possible.
 
-Distances are between inputs as they are, class by class; classes share the size as evenly as they can. Nothing
-is learned: the rule and the size are for the search.
+Distances are between inputs as they are, class by class; the size is divided among the classes as evenly as possible.
+Nothing is learned: the rule and the size are for the search.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,6 @@ from torch import Generator, Tensor
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import Episode
 from metaloom.learners.knowledge.distilled_data import DATA, TrainingData
-from metaloom.learners.tensors import Tensors
 
 Rule = Callable[[Tensor, int, Generator], Tensor]
 
@@ -34,28 +33,26 @@ def random_rows(x: Tensor, count: int, generator: Generator) -> Tensor:
 
 def herded_rows(x: Tensor, count: int, generator: Generator) -> Tensor:
     """Choose ``count`` rows of x [n, d] whose mean stays near the mean of all: [count]."""
-    wanted, total = x.mean(0), torch.zeros_like(x[0])
-    free = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    mean, total = x.mean(0), torch.zeros_like(x[0])
+    taken = torch.zeros(len(x), dtype=x.dtype, device=x.device)  # infinite once a row is chosen
     chosen: list[Tensor] = []
-    for taken in range(1, count + 1):
-        gaps = (wanted - (total + x) / taken).square().sum(-1) + free
-        best = gaps.argmin()
+    for size in range(1, count + 1):
+        best = ((mean - (total + x) / size).square().sum(-1) + taken).argmin()
         chosen.append(best)
-        free[best], total = torch.inf, total + x[best]
+        taken[best], total = torch.inf, total + x[best]
     return torch.stack(chosen)
 
 
 def central_rows(x: Tensor, count: int, generator: Generator) -> Tensor:
     """Choose ``count`` rows of x [n, d] that cover the others: [count]."""
     chosen = [(x - x.mean(0)).square().sum(-1).argmin()]
-    reach = (x - x[chosen[0]]).square().sum(-1)  # to the nearest one chosen
-    reach[chosen[0]] = -1.0  # equal rows are chosen one after another, not one of them twice
-    while len(chosen) < count:
-        farthest = reach.argmax()
-        chosen.append(farthest)
-        reach = torch.minimum(reach, (x - x[farthest]).square().sum(-1))
-        reach[farthest] = -1.0
-    return torch.stack(chosen)
+    distance = torch.full_like(x[:, 0], torch.inf)  # to the nearest one chosen
+    while True:
+        distance = torch.minimum(distance, (x - x[chosen[-1]]).square().sum(-1))
+        distance[chosen[-1]] = -1.0  # equal rows are chosen one after another, not one of them twice
+        if len(chosen) == count:
+            return torch.stack(chosen)
+        chosen.append(distance.argmax())
 
 
 RULES: dict[str, Rule] = {"random": random_rows, "herding": herded_rows, "k_center": central_rows}
@@ -63,7 +60,7 @@ RULES: dict[str, Rule] = {"random": random_rows, "herding": herded_rows, "k_cent
 
 @dataclass(frozen=True)
 class CoreSetConfig:
-    """How many examples are kept, of all classes together, and by which rule.
+    """What is kept.
 
     Attributes:
         size: How many examples are kept, of all classes together.
@@ -75,15 +72,10 @@ class CoreSetConfig:
 
 
 def shares(counts: list[int], size: int) -> list[int]:
-    """Divide ``size`` among classes of ``counts`` examples, one each in turn; a class that is used up gives way."""
-    taken = [0] * len(counts)
-    left = min(size, sum(counts))
-    while left:
-        for label, count in enumerate(counts):
-            if left and taken[label] < count:
-                taken[label] += 1
-                left -= 1
-    return taken
+    """Divide ``size`` among classes of ``counts`` examples, one each in turn until a class is used up."""
+    turns = sorted((turn, label) for label, count in enumerate(counts) for turn in range(min(count, size)))
+    labels = [label for _, label in turns[:size]]
+    return [labels.count(label) for label in range(len(counts))]
 
 
 def core_set(x: Tensor, y: Tensor, *, size: int, rule: str, generator: Generator) -> Tensor:
@@ -92,35 +84,21 @@ def core_set(x: Tensor, y: Tensor, *, size: int, rule: str, generator: Generator
     Regression targets (floating, or of more than one dimension) count as one class.
     """
     flat = x.detach().flatten(1)
-    whole = y.is_floating_point() or y.ndim > 1
-    labels = torch.zeros(len(x), dtype=torch.int64, device=x.device) if whole else y
+    labels = torch.zeros_like(flat[:, 0], dtype=torch.int64) if y.is_floating_point() or y.ndim > 1 else y
     groups = [(labels == label).nonzero()[:, 0] for label in range(int(labels.max()) + 1)]
-    chosen = [
-        group[RULES[rule](flat[group], count, generator)]
-        for group, count in zip(groups, shares([len(group) for group in groups], size), strict=True)
-        if count
-    ]
-    return torch.cat(chosen)
+    counts = zip(groups, shares([len(group) for group in groups], size), strict=True)
+    return torch.cat([group[RULES[rule](flat[group], count, generator)] for group, count in counts if count])
 
 
 @DATA.register("core_set")
 class CoreSet(TrainingData):
     """A part of the support set, chosen before the inner loop begins."""
 
-    Config = CoreSetConfig
     config: CoreSetConfig
     numbered = True
 
     def select(self, episode: Episode, generator: Generator) -> Episode:
-        rows = core_set(
-            episode.support_x, episode.support_y, size=self.config.size, rule=self.config.rule, generator=generator
-        )
-        ids = None if episode.sample_ids is None else episode.sample_ids[rows]
-        support = replace(episode.support, x=episode.support_x[rows], y=episode.support_y[rows])
-        return replace(episode, support=support, sample_ids=ids)
-
-    def batch(self, phi: Tensors, episode: Episode) -> tuple[Tensor, Tensor]:
-        return episode.support_x, episode.support_y
-
-    def sample_ids(self, phi: Tensors, episode: Episode) -> Tensor | None:
-        return episode.sample_ids
+        x, y, ids = episode.support_x, episode.support_y, episode.sample_ids
+        rows = core_set(x, y, size=self.config.size, rule=self.config.rule, generator=generator)
+        support = replace(episode.support, x=x[rows], y=y[rows])
+        return replace(episode, support=support, sample_ids=None if ids is None else ids[rows])

@@ -1,11 +1,12 @@
-"""Genotypes: one operation for each edge of a cell, and the network that it describes.
+"""Genotypes: one operation for each edge of a cell, and the network that they describe.
 
-The five operations are those of NAS-Bench-201 (Dong and Yang, 2020, https://arxiv.org/abs/2001.00326);
-three nodes have three edges and so 125 genotypes.
+The five operations are those of NAS-Bench-201 (Dong and Yang, 2020, https://arxiv.org/abs/2001.00326); a cell of three
+nodes has three edges and so 125 genotypes.
 """
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,15 +17,8 @@ from torch import Generator, Tensor
 from metaloom.learners.domains import Int, Word
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.networks.base import (
-    ARCHITECTURES,
-    Network,
-    affine_parameters,
-    conv_parameters,
-    linear_parameters,
-)
-from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.networks.convolution import Convolution
+from metaloom.learners.networks import base
+from metaloom.learners.networks.batch_norm import Normalization, normalized_convolution
 from metaloom.learners.tensors import Tensors
 
 KERNELS = {"conv1": 1, "conv3": 3}  # the operations that have parameters, and their kernels' size
@@ -39,22 +33,13 @@ def edges_of(nodes: int) -> list[tuple[int, int]]:
 
 
 def parse_genotype(genotype: str) -> tuple[str, ...]:
-    """Split ``conv3|skip|avg3`` into one operation an edge.
-
-    Raises:
-        LearnerError: An operation is unknown, or no number of nodes has so many edges.
-    """
-    operations = tuple(genotype.split(SEPARATOR))
+    """Split ``conv3|skip|avg3`` into one operation per edge; raises LearnerError for any other text."""
+    operations, where = tuple(genotype.split(SEPARATOR)), f"learner.architecture.genotype: '{genotype}'"
     for operation in operations:
         if operation not in OPERATIONS:
-            where = f"learner.architecture.genotype: '{genotype}'"
             raise LearnerError(f"{where}: {unknown('operation', operation, OPERATIONS)}")
-    nodes = nodes_of(len(operations))
-    if len(edges_of(nodes)) != len(operations):
-        raise LearnerError(
-            f"learner.architecture.genotype: '{genotype}' has {len(operations)} edges; a cell has 1, 3, 6 or 10 "
-            "(of 2, 3, 4 or 5 nodes)"
-        )
+    if len(edges_of(nodes_of(len(operations)))) != len(operations):
+        raise LearnerError(f"{where} has {len(operations)} edges; a cell has 1, 3, 6 or 10 (of 2, 3, 4 or 5 nodes)")
     return operations
 
 
@@ -65,7 +50,7 @@ def nodes_of(edges: int) -> int:
 
 @dataclass(frozen=True)
 class GenotypeConfig:
-    """One operation an edge, as in ``conv3|skip|avg3``, and the size of the network; searched edge by edge.
+    """One operation per edge, as in ``conv3|skip|avg3``, and the network's size; searched edge by edge.
 
     Attributes:
         genotype: The operation of each edge, joined by `|`.
@@ -81,41 +66,24 @@ class GenotypeConfig:
         parse_genotype(self.genotype)
 
 
-class CellNetwork(Network):
-    """A stem, cells with a halving between them, and the mean over space: what mixture and genotype share."""
+class CellNetwork(base.Network):
+    """A stem, cells with a halving between them, and the mean over space; ``candidates`` are each edge's operations."""
 
     config: Any  # of cells or of one genotype: both have cells and channels
     affine = True
 
-    def __init__(self, config: Any, task: TaskShape) -> None:
+    def __init__(self, config: Any, task: TaskShape, candidates: Sequence[tuple[str, ...]]) -> None:
         super().__init__(config, task)
-        self.image = self._image(task)
-
-    def _image(self, task: TaskShape) -> tuple[int, int, int]:
-        """Return channels, height, width; flat examples are square images of one channel."""
-        if len(task.inputs) == 3:
-            channels, height, width = task.inputs
-        elif len(task.inputs) == 1 and math.isqrt(task.inputs[0]) ** 2 == task.inputs[0]:
-            channels, height, width = 1, math.isqrt(task.inputs[0]), math.isqrt(task.inputs[0])
-        else:
+        image, halvings = base.image_shape(task), self.config.cells - 1
+        if image is None:
             raise LearnerError(
                 "learner.architecture: cells read images [channels, height, width] or flattened square ones, "
                 f"but this task's examples have shape {task.inputs}; use mlp"
             )
-        if min(height, width) >> (self.config.cells - 1) == 0:
-            raise LearnerError(
-                f"learner.architecture.cells: {self.config.cells - 1} halvings leave nothing of "
-                f"{height}x{width} images; use fewer"
-            )
-        return channels, height, width
-
-    @abstractmethod
-    def candidates(self, edge: int) -> tuple[str, ...]:
-        """Return the operations of an edge."""
-
-    @abstractmethod
-    def edges(self) -> list[tuple[int, int]]:
-        """Return the cell's edges."""
+        base.check_halvings("cells", halvings, image[1:], min(image[1:]) >> halvings)
+        self.image, self.candidates = image, candidates
+        self.active = int(self.config.channels)  # channels that go through an edge's operations
+        self.edges = edges_of(nodes_of(len(candidates)))
 
     def norm_layers(self) -> list[str]:
         return ["stem.norm", *(f"{name}.norm" for name in self._convolutions())]
@@ -125,25 +93,19 @@ class CellNetwork(Network):
         return [
             f"cell{cell}.edge{edge}.{operation}"
             for cell in range(self.config.cells)
-            for edge in range(len(self.edges()))
-            for operation in self.candidates(edge)
+            for edge, operations in enumerate(self.candidates)
+            for operation in operations
             if operation in KERNELS
         ]
 
-    @property
-    def active(self) -> int:
-        """How many channels go through an edge's operations."""
-        return int(self.config.channels)
-
     def parameters(self, generator: Generator) -> Tensors:
         channels, active = self.config.channels, self.active
-        theta = conv_parameters("stem.conv", self.image[0], channels, 3, generator)
-        theta |= affine_parameters("stem.norm", channels)
+        theta = base.conv_norm_parameters("stem", self.image[0], channels, 3, generator)
         for name in self._convolutions():
             size = KERNELS[name.rpartition(".")[2]]
-            theta |= conv_parameters(f"{name}.conv", active, active, size, generator)
-            theta |= affine_parameters(f"{name}.norm", active) if self.affine else {}
-        return theta | linear_parameters("head", channels, self.task.outputs, generator)
+            theta |= base.conv_parameters(f"{name}.conv", active, active, size, generator)
+            theta |= base.affine_parameters(f"{name}.norm", active) if self.affine else {}
+        return theta | base.linear_parameters("head", channels, self.task.outputs, generator)
 
     def operate(self, theta: Tensors, name: str, operation: str, x: Tensor, norm: Normalization) -> Tensor:
         """Apply an operation to [n, channels, height, width]; the shape stays."""
@@ -166,34 +128,26 @@ class CellNetwork(Network):
         """Map a node along an edge; the shape stays."""
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
-        stem = Convolution(norm.arrange(x.reshape(-1, *self.image)), theta["stem.conv.weight"])
-        x = norm("stem.norm", stem, theta["stem.norm.weight"], theta["stem.norm.bias"])
+        x = normalized_convolution(theta, "stem", norm.arrange(x.reshape(-1, *self.image)), norm)
         for cell in range(self.config.cells):
             x = F.avg_pool2d(x, 2) if cell else x
             nodes = [x]
-            for index, (source, target) in enumerate(self.edges()):
+            for index, (source, target) in enumerate(self.edges):
                 sent = self.edge(theta, f"cell{cell}.edge{index}", index, nodes[source], norm, phi)
                 nodes[target:] = [nodes[target] + sent] if target < len(nodes) else [sent]
             x = nodes[-1]
         return F.relu(x).mean((2, 3))
 
 
-@ARCHITECTURES.register("genotype")
+@base.ARCHITECTURES.register("genotype")
 class DiscreteCells(CellNetwork):
     """The network of one genotype; nothing of it is learned by hypergradient."""
 
-    Config = GenotypeConfig
     config: GenotypeConfig
 
-    def __init__(self, config: Any, task: TaskShape) -> None:
-        super().__init__(config, task)
-        self.operations = parse_genotype(self.config.genotype)
-
-    def edges(self) -> list[tuple[int, int]]:
-        return edges_of(nodes_of(len(self.operations)))
-
-    def candidates(self, edge: int) -> tuple[str, ...]:
-        return (self.operations[edge],)
+    def __init__(self, config: GenotypeConfig, task: TaskShape) -> None:
+        self.operations = parse_genotype(config.genotype)
+        super().__init__(config, task, [(operation,) for operation in self.operations])
 
     def edge(self, theta: Tensors, name: str, edge: int, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         return self.operate(theta, name, self.operations[edge], x, norm)

@@ -1,83 +1,67 @@
-r"""Augmentation of images: a policy that is given, RandAugment, or a learned policy.
+r"""Augmentation of images: a given policy, RandAugment, or a learned policy.
 
 * ``policy``: sub-policies as in AutoAugment (Cubuk et al., 2019, https://arxiv.org/abs/1805.09501).
-* ``rand_augment``: Cubuk et al., 2020, https://arxiv.org/abs/1909.13719: N operations out of K, each
-  uniformly, all at one magnitude.
-* ``dada``: a learned policy (``metaloom.learners.knowledge.dada``); ``policy`` stands in ``given_policy``.
+* ``rand_augment``: Cubuk et al., 2020, https://arxiv.org/abs/1909.13719: N operations out of K, each uniformly, all at
+  one magnitude.
+* ``dada``: a learned policy, in ``augmentation_policies.py`` as ``policy`` is.
 
 The random numbers of all images and steps are drawn before the inner loop, and the inner loop's gradient is
-differentiated through the varied images. ``straight_through`` applies the most likely pair, whole or not at all, and
-differentiates c and b as if they were soft: what is trained is what is exported, and the hypergradient is biased (its
-derivative disagrees with central differences by definition). ``soft`` mixes images in proportion: the
-hypergradient is exact for what is done, as far as the operations' own derivatives are.
+differentiated through the varied images. ``straight_through`` applies the most likely pair, as a whole or not at all,
+and differentiates the choices c and b as if they were soft: what is trained is what is exported, and the hypergradient
+is biased (its derivative disagrees with central differences by definition). ``soft`` mixes images in proportion: the
+hypergradient is as exact as the operations' own derivatives.
 
-Cost: every image goes through every operation that could meet it, K per operation applied, because which it is is data.
+Cost: every image goes through all K operations for each one that is applied, because the choice depends on data.
 """
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.domains import Bounds, Int, Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.augmentation import AUGMENTATIONS, Augmentation
+from metaloom.learners.knowledge.augmentation import AUGMENTATIONS, Augmentation, Policy, SubPolicy, Use
 from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance
-from metaloom.learners.knowledge.policies import Policy, SubPolicy, Use
+from metaloom.learners.networks.base import image_shape
 from metaloom.learners.tensors import Tensors
 
 RELAXATIONS = ("straight_through", "soft")
 UNIT = Real(0.0, 1.0, bounded=True)
 
 
-def check_unit(kind: str, **values: object) -> None:
-    """Refuse a fixed number outside of [0, 1]; raises LearnerError."""
-    for name, value in values.items():
-        if isinstance(value, int | float) and not 0 <= value <= 1:
-            raise LearnerError(f"learner.augmentation.{name} must be in [0, 1], got {value} ({kind})")
+WITHIN = Bounds(at_least=0, at_most=1)
 
 
-@contextmanager
-def item(field: str, index: int) -> Iterator[None]:
-    """Let a LearnerError begin with the place of a list's item."""
-    try:
-        yield
-    except LearnerError as error:
-        raise LearnerError(f"learner.augmentation.{field}[{index}]: {error}") from None
-
-
-def check_operations(names: Sequence[str]) -> None:
-    """Refuse an operation that there is not; raises LearnerError with its place in the list."""
-    for index, name in enumerate(names):
-        with item("operations", index):
-            OPERATIONS[name]
+def check_items(field: str, items: Sequence[str], read: Callable[[str], object]) -> None:
+    """Read each item of a list; its LearnerError is raised with the item's place in front."""
+    for index, item in enumerate(items):
+        try:
+            read(item)
+        except LearnerError as error:
+            raise LearnerError(f"learner.augmentation.{field}[{index}]: {error}") from None
 
 
 def uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Draw from (0, 1), so that logarithms of it and of its rest are finite."""
+    """Draw u from (0, 1), so that log u and log(1 - u) are finite."""
     tiny = torch.finfo(torch.float32).eps
     return torch.rand(shape, generator=generator).clamp(tiny, 1 - tiny)
 
 
 def one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
-    """Return [..., size] of the precision of ``like``; torch's own looks at the values, which vmap cannot."""
+    """Return [..., size] of the precision of ``like``; torch's own reads the values, which vmap does not allow."""
     return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(like.dtype)
 
 
 def gate(probability: Tensor, logistic: Tensor, temperature: float, relaxation: str) -> Tensor:
-    """Draw whether an operation is applied, as a number in [0, 1]; the shapes broadcast.
+    """Draw whether an operation is applied, as a number in [0, 1], by its probability and logistic noise.
 
-    Args:
-        probability: That it is.
-        logistic: Logistic noise.
-        temperature: tau.
-        relaxation: ``straight_through``, ``soft``, or ``none`` for a probability that is not learned.
+    The shapes broadcast. The relaxation is ``none`` for a probability that is not learned.
     """
     score = torch.logit(probability) + logistic
     hard = (score > 0).to(logistic.dtype)
@@ -98,14 +82,9 @@ def choice(logits: Tensor, gumbel: Tensor, temperature: float, relaxation: str) 
 
 
 def vary(x: Tensor, names: Sequence[str], weights: Tensor, magnitudes: Tensor, chance: Chance) -> Tensor:
-    """Apply a mixture of operations: x + sum_k w_k (op_k(x, m_k) - x).
+    """Apply a mixture of K operations: x + sum_k w_k (op_k(x, m_k) - x), with the same chance for each.
 
-    Args:
-        x: [n, channels, height, width].
-        names: K operations.
-        weights: How much of each, [n, K]; zero leaves the image as it is.
-        magnitudes: [n, K].
-        chance: What is random in them, the same for each.
+    x is [n, channels, height, width], ``weights`` and ``magnitudes`` are [n, K].
     """
     total = x
     for index, name in enumerate(names):
@@ -115,34 +94,24 @@ def vary(x: Tensor, names: Sequence[str], weights: Tensor, magnitudes: Tensor, c
 
 
 class ImageAugmentation(Augmentation):
-    """What the kinds share: images in and out, and the random numbers of their operations."""
+    """What the kinds share: images, and the random numbers of their operations."""
 
-    @property
-    def random(self) -> bool:
-        return True
-
-    @property
-    def approximation(self) -> str:
-        return "hard choices, and operations that are steps, count by a smooth stand-in's derivative"
-
-    @property
-    @abstractmethod
-    def stages(self) -> int:
-        """How many operations may follow one another."""
+    stages: int  # how many operations may follow one another
+    random = True
+    approximation = "hard choices, and operations that are steps, count by the derivative of a smooth approximation"
 
     @abstractmethod
     def varied(self, phi: Tensors, x: Tensor, noise: Tensors) -> Tensor:
         """Return the varied images, [n, channels, height, width]."""
 
     def check(self, task: TaskShape) -> None:
-        """Refuse what is not images in [0, 1]; raises LearnerError."""
+        """Refuse examples that are not images in [0, 1]; raises LearnerError."""
         if task.mean:
             raise LearnerError(
                 "learner.augmentation: images in [0, 1] are varied, and this task's examples are a table's rows, "
                 "standardized; use kind: none"
             )
-        square = len(task.inputs) == 1 and math.isqrt(task.inputs[0]) ** 2 == task.inputs[0]
-        if not (len(task.inputs) == 3 or square) or not task.task_kind.has_classes:
+        if image_shape(task) is None or not task.task_kind.has_classes:
             raise LearnerError(
                 "learner.augmentation: images [channels, height, width] or flattened square ones are varied, but this "
                 f"{task.kind} task's examples have shape {task.inputs}; use kind: none"
@@ -171,7 +140,7 @@ class ImageAugmentation(Augmentation):
 
 @dataclass(frozen=True)
 class RandAugmentConfig:
-    """How many operations, how strong, and out of which.
+    """What is applied to an image.
 
     Attributes:
         number: How many operations are applied to an image.
@@ -180,26 +149,24 @@ class RandAugmentConfig:
     """
 
     number: Annotated[int, Int(1, 4)] = 2
-    magnitude: Annotated[float | Learned, UNIT] = 0.3
+    magnitude: Annotated[float | Learned, UNIT, WITHIN] = 0.3
     operations: tuple[str, ...] = STANDARD
 
     def __post_init__(self) -> None:
-        check_unit("rand_augment", magnitude=self.magnitude)
-        if self.number < 1 or not self.operations:
-            raise LearnerError(f"learner.augmentation.number must be at least 1, got {self.number}")
-        check_operations(self.operations)
+        if not self.operations:
+            raise LearnerError("learner.augmentation.operations: at least one is needed")
+        check_items("operations", self.operations, OPERATIONS.__getitem__)
 
 
 @AUGMENTATIONS.register("rand_augment")
 class RandAugment(ImageAugmentation):
     """``number`` operations, each drawn uniformly for each image, at one magnitude: fixed, searched or learned."""
 
-    Config = RandAugmentConfig
     config: RandAugmentConfig
 
-    @property
-    def stages(self) -> int:
-        return self.config.number
+    def __init__(self, config: RandAugmentConfig) -> None:
+        super().__init__(config)
+        self.stages = config.number
 
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
         noise = super().draw_noise(examples, steps, generator, training=training)

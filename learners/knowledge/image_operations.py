@@ -5,45 +5,40 @@ The fifteen of AutoAugment (Cubuk et al., 2019, https://arxiv.org/abs/1805.09501
 https://arxiv.org/abs/1708.04896).
 
 Images are [n, channels, height, width] in [0, 1], magnitudes [n] in [0, 1] with 0 for no change. An operation is
-differentiable in the image and, where it has one, in its magnitude, in one of two declared ways:
-
-* ``exact``: the derivative is that of the function, wherever it has one;
-* ``straight_through``: the function is a step (solarize, posterize) or sorts pixels (equalize). Forward it is
-  exact, backward it is a smooth stand-in. Its derivative disagrees with central differences by definition.
+differentiable in the image and in its magnitude if it has one: exactly, or ``straight_through``, where the function is
+a step (solarize, posterize) or sorts pixels (equalize): forward it is exact, backward a smooth approximation, so that
+its derivative disagrees with central differences by definition.
 
 All randomness comes as numbers (``Chance``), so that an operation may be computed again, batched and traced.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metaloom.learners.knowledge.image_geometry import affine
 from metaloom.learners.registry import Registry
 
+UNMOVED = (1.0, 0.0, 0.0, 1.0)  # the matrix of no change
 LEVELS = 255.0  # of an 8-bit image, which posterize and equalize count in
 SHEAR, SHIFT, DEGREES = 0.3, 0.45, 30.0  # at magnitude 1; AutoAugment's ranges (150 of 331 pixels are 0.45)
 ENHANCE = 0.9  # factors run from 0.1 to 1.9
 POSTERIZE_BITS = 4.0  # taken away at magnitude 1: 4 of 8 remain
 PAIRING, CUT = 0.4, 0.5  # the partner's share, and the square's side as a share of the image's, at magnitude 1
-SOFTNESS = 0.1  # width of the sigmoid that stands in for solarize's threshold when differentiating
+SOFTNESS = 0.1  # width of the sigmoid that replaces solarize's threshold when differentiating
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL converts to grey
 
 
 class Chance(NamedTuple):
-    """What chance decides about one operation on each image.
+    """What chance decides about one operation on each image."""
 
-    sign: [n], -1 or 1, the direction    place: [n, 2] in [0, 1), a point    partner: [n] int64, another image
-    """
-
-    sign: Tensor
-    place: Tensor
-    partner: Tensor
+    sign: Tensor  # [n], -1 or 1, the direction
+    place: Tensor  # [n, 2] in [0, 1), a point
+    partner: Tensor  # [n] int64, another image
 
 
 Function = Callable[[Tensor, Tensor, Chance], Tensor]
@@ -56,44 +51,68 @@ class Operation:
     Attributes:
         function: (x [n, channels, height, width], magnitudes [n], chance) to the changed images.
         derivative: ``exact`` or ``straight_through``.
-        amount: What a magnitude of 1 means, for people; a format of the magnitude; empty if it has none.
-        signed: Whether it goes in either direction, at random.
+        amount: What a magnitude means, for people: a format of magnitude times ``scale``; empty if it has none.
+        scale: The amount at a magnitude of 1.
     """
 
     function: Function
     derivative: Literal["exact", "straight_through"] = "exact"
     amount: str = ""
     scale: float = 0.0
-    signed: bool = False
-
-    @property
-    def has_magnitude(self) -> bool:
-        """Whether its magnitude changes anything."""
-        return bool(self.amount)
 
     def describe(self, magnitude: float) -> str:
         """Say what a magnitude means, such as ``up to +-9 degrees``."""
-        return self.amount.format(self.scale * magnitude) if self.amount else ""
+        return self.amount.format(self.scale * magnitude)
 
 
 OPERATIONS: Registry[Operation] = Registry("image operation")
 
 
-def operation(
-    name: str,
-    *,
-    amount: str = "",
-    scale: float = 0.0,
-    signed: bool = False,
-    derivative: Literal["exact", "straight_through"] = "exact",
-) -> Callable[[Function], Function]:
-    """Register a function as the operation ``name``."""
+def operation(name: str, **facts: Any) -> Callable[[Function], Function]:
+    """Register a function as the operation ``name``, with these attributes of ``Operation``."""
 
     def register(function: Function) -> Function:
-        OPERATIONS.add(name, Operation(function, derivative, amount, scale, signed))
+        OPERATIONS.add(name, Operation(function, **facts))
         return function
 
     return register
+
+
+def bilinear(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Read images x [n, channels, height, width] at real positions, zero outside; differentiable to any order.
+
+    ``rows`` and ``columns`` [n, height, width] count pixels from the middle of the first. These are plain gathers:
+    torch's ``grid_sample`` has no double backward and no forward mode.
+    """
+    n, channels, height, width = x.shape
+    flat = x.reshape(n, channels, height * width)
+    top, left = rows.detach().floor(), columns.detach().floor()
+    total = torch.zeros_like(x)
+    for row_step in (0, 1):
+        for column_step in (0, 1):
+            row, column = top + row_step, left + column_step
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            weight = (1 - (rows - row).abs()) * (1 - (columns - column).abs()) * inside
+            index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+            index = index.reshape(n, 1, height * width).expand(n, channels, height * width)
+            total = total + flat.gather(2, index).reshape(x.shape) * weight.unsqueeze(1)
+    return total
+
+
+def affine(x: Tensor, matrix: Sequence[Tensor | float], shift: Sequence[Tensor | float] = (0.0, 0.0)) -> Tensor:
+    """Read each image [n, channels, height, width] at positions moved by a linear map about its middle, and a shift.
+
+    ``matrix`` is (row by row, row by column, column by row, column by column), ``shift`` the pixels added to (row,
+    column), each [n] or one number.
+    """
+    n, _, height, width = x.shape
+    rows = torch.arange(height, dtype=x.dtype, device=x.device).reshape(1, -1, 1) - (height - 1) / 2
+    columns = torch.arange(width, dtype=x.dtype, device=x.device).reshape(1, 1, -1) - (width - 1) / 2
+    tensors = (one if isinstance(one, Tensor) else x.new_full((n,), one) for one in (*matrix, *shift))
+    rr, rc, cr, cc, down, right = (one.reshape(-1, 1, 1) for one in tensors)
+    read_rows = rr * rows + rc * columns + down + (height - 1) / 2
+    read_columns = cr * rows + cc * columns + right + (width - 1) / 2
+    return bilinear(x, read_rows, read_columns)
 
 
 def _per_image(value: Tensor) -> Tensor:
@@ -101,14 +120,14 @@ def _per_image(value: Tensor) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """Return the grey image [n, 1, height, width]; what has not three channels is averaged over them."""
+    """Return the grey image [n, 1, height, width]; other than three channels are averaged."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return (x * x.new_tensor(GREY).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def _enhanced(x: Tensor, plain: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    """Move from a plainer image through x and beyond it: factor 1 + 0.9 m with the sign of chance."""
+    """Move from a plainer image towards x and beyond: factor 1 + 0.9 m with the sign of chance."""
     factor = _per_image(1 + ENHANCE * magnitude * chance.sign)
     return (plain + factor * (x - plain)).clamp(0, 1)
 
@@ -117,40 +136,36 @@ def _straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
     return exact.detach() + smooth - smooth.detach()
 
 
-@operation("shear_x", amount="sheared by up to +-{:.2f}", scale=SHEAR, signed=True)
+@operation("shear_x", amount="sheared by up to +-{:.2f}", scale=SHEAR)
 def shear_x(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    one, zero = torch.ones_like(magnitude), torch.zeros_like(magnitude)
-    return affine(x, (one, zero, SHEAR * magnitude * chance.sign, one), (zero, zero))
+    return affine(x, (1.0, 0.0, SHEAR * magnitude * chance.sign, 1.0))
 
 
-@operation("shear_y", amount="sheared by up to +-{:.2f}", scale=SHEAR, signed=True)
+@operation("shear_y", amount="sheared by up to +-{:.2f}", scale=SHEAR)
 def shear_y(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    one, zero = torch.ones_like(magnitude), torch.zeros_like(magnitude)
-    return affine(x, (one, SHEAR * magnitude * chance.sign, zero, one), (zero, zero))
+    return affine(x, (1.0, SHEAR * magnitude * chance.sign, 0.0, 1.0))
 
 
-@operation("translate_x", amount="shifted by +-{:.0%} of the width", scale=SHIFT, signed=True)
+@operation("translate_x", amount="shifted by +-{:.0%} of the width", scale=SHIFT)
 def translate_x(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    one, zero = torch.ones_like(magnitude), torch.zeros_like(magnitude)
-    return affine(x, (one, zero, zero, one), (zero, SHIFT * x.shape[-1] * magnitude * chance.sign))
+    return affine(x, UNMOVED, (0.0, SHIFT * x.shape[-1] * magnitude * chance.sign))
 
 
-@operation("translate_y", amount="shifted by +-{:.0%} of the height", scale=SHIFT, signed=True)
+@operation("translate_y", amount="shifted by +-{:.0%} of the height", scale=SHIFT)
 def translate_y(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    one, zero = torch.ones_like(magnitude), torch.zeros_like(magnitude)
-    return affine(x, (one, zero, zero, one), (SHIFT * x.shape[-2] * magnitude * chance.sign, zero))
+    return affine(x, UNMOVED, (SHIFT * x.shape[-2] * magnitude * chance.sign, 0.0))
 
 
-@operation("rotate", amount="turned by +-{:.0f} degrees", scale=DEGREES, signed=True)
+@operation("rotate", amount="turned by +-{:.0f} degrees", scale=DEGREES)
 def rotate(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
     angle = math.radians(DEGREES) * magnitude * chance.sign
-    cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return affine(x, (cosine, sine, -sine, cosine), (zero, zero))
+    cosine, sine = angle.cos(), angle.sin()
+    return affine(x, (cosine, sine, -sine, cosine))
 
 
 @operation("auto_contrast")
 def auto_contrast(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    """Stretch each channel to [0, 1]; one of a single value stays."""
+    """Stretch each channel to [0, 1]; a channel of a single value stays."""
     low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
     flat = high <= low
     return torch.where(flat, x, (x - low) / torch.where(flat, torch.ones_like(low), high - low))
@@ -196,24 +211,24 @@ def posterize(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
     return _straight_through(torch.where(step > 1, coarse, x), smooth)
 
 
-@operation("contrast", amount="factor 1 +- {:.2f}", scale=ENHANCE, signed=True)
+@operation("contrast", amount="factor 1 +- {:.2f}", scale=ENHANCE)
 def contrast(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
     return _enhanced(x, _grey(x).mean((1, 2, 3), keepdim=True), magnitude, chance)
 
 
-@operation("color", amount="factor 1 +- {:.2f} (no change to grey images)", scale=ENHANCE, signed=True)
+@operation("color", amount="factor 1 +- {:.2f} (no change to grey images)", scale=ENHANCE)
 def color(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
     return _enhanced(x, _grey(x), magnitude, chance) if x.shape[1] == 3 else x
 
 
-@operation("brightness", amount="factor 1 +- {:.2f}", scale=ENHANCE, signed=True)
+@operation("brightness", amount="factor 1 +- {:.2f}", scale=ENHANCE)
 def brightness(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
     return _enhanced(x, torch.zeros_like(x), magnitude, chance)
 
 
-@operation("sharpness", amount="factor 1 +- {:.2f}", scale=ENHANCE, signed=True)
+@operation("sharpness", amount="factor 1 +- {:.2f}", scale=ENHANCE)
 def sharpness(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
-    """Against PIL's smoothing kernel, 5 in the middle of ones; the border has nothing to smooth with and stays."""
+    """Against PIL's smoothing kernel, 5 in the middle of ones; the border stays as it is."""
     n, channels, height, width = x.shape
     if min(height, width) < 3:
         return x
@@ -260,20 +275,6 @@ def flip(x: Tensor, magnitude: Tensor, chance: Chance) -> Tensor:
     return x.flip(-1)
 
 
-STANDARD = (
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "auto_contrast",
-    "invert",
-    "equalize",
-    "solarize",
-    "posterize",
-    "contrast",
-    "color",
-    "brightness",
-    "sharpness",
-    "cutout",
-)
+GEOMETRY = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+TONES = ("auto_contrast", "invert", "equalize", "solarize", "posterize", "contrast", "color", "brightness", "sharpness")
+STANDARD = (*GEOMETRY, *TONES, "cutout")

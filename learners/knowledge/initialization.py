@@ -1,7 +1,7 @@
-"""Where the inner loop starts: learned by the outer loop, random, or where an exported bundle has arrived.
+"""Where the inner loop starts: learned by the outer loop, random, or at the weights of an exported bundle.
 
-Finn, Abbeel and Levine, 2017, https://arxiv.org/abs/1703.03400: the start is phi itself, so
-the outer loop reaches it through every inner step. Costs nothing beyond the estimator.
+Finn, Abbeel and Levine, 2017, https://arxiv.org/abs/1703.03400: the start is phi itself, so the outer gradient
+reaches it through every inner step. Costs nothing beyond the estimator.
 """
 
 from dataclasses import dataclass
@@ -34,16 +34,8 @@ class FixedInitialization(Component):
 
     slot = "initialization"
     reaches_losses = False
-
-    @property
-    def resamples(self) -> bool:
-        """Whether each outer step draws its own start."""
-        return False
-
-    @property
-    def resamples_evaluated(self) -> bool:
-        """Whether each evaluated task draws its own start."""
-        return False
+    resamples = False  # whether each outer step draws its own start
+    resamples_evaluated = False  # whether each evaluated task draws its own start
 
     def draw(self, network: Network, generator: Generator) -> Tensors:
         """Return starting weights."""
@@ -52,11 +44,11 @@ class FixedInitialization(Component):
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """Who draws new starting weights; all others share one draw.
+    """What draws its own starting weights; all others share one draw.
 
     Attributes:
         resample: Every outer step.
-        resample_evaluated: Every task that is evaluated or adapted to, so that no start is one that was learned from.
+        resample_evaluated: Every task that is evaluated or adapted to, so that its start was not trained on.
     """
 
     resample: bool = False
@@ -67,25 +59,16 @@ class RandomConfig:
 class RandomInitialization(FixedInitialization):
     """The network's own draw, from the trial's seed; nothing is learned."""
 
-    Config = RandomConfig
     config: RandomConfig
 
-    @property
-    def resamples(self) -> bool:
-        return self.config.resample
-
-    @property
-    def resamples_evaluated(self) -> bool:
-        return self.config.resample_evaluated
+    def __init__(self, config: RandomConfig) -> None:
+        super().__init__(config)
+        self.resamples, self.resamples_evaluated = config.resample, config.resample_evaluated
 
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """Where the starting weights are.
-
-    Attributes:
-        bundle: Folder of an exported bundle of the same network.
-    """
+    """Folder of an exported bundle of the same network."""
 
     bundle: str
 
@@ -94,15 +77,13 @@ class PretrainedConfig:
 class PretrainedInitialization(FixedInitialization):
     """The weights that a bundle starts from; nothing is learned. ``Network.starting_at`` holds them."""
 
-    Config = PretrainedConfig
     config: PretrainedConfig
 
 
 @INITIALIZATIONS.register("fine_tuned")
 class FineTunedInitialization(LearnedInitialization):
-    """Learned, from where a bundle starts on."""
+    """Learned, from the start of a bundle."""
 
-    Config = PretrainedConfig
     config: PretrainedConfig
 
 

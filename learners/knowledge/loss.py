@@ -1,15 +1,33 @@
-"""What the inner loop minimizes on the support set; per example, so that weights can multiply it."""
+r"""What the inner loop minimizes on the support set; per example, so that weights can multiply it.
+
+``mixture`` and ``regression_mixture`` are sums of known losses, each times a number that is fixed, searched or learned.
+With p_k the predicted probability of class k and y the label:
+
+    cross_entropy  -log p_y
+    focal          -(1 - p_y)^gamma log p_y           Lin et al., 2017, https://arxiv.org/abs/1708.02002, equation 4
+    squared        sum_k (p_k - [k = y])^2            Brier's score
+    absolute       sum_k |p_k - [k = y]| = 2 - 2 p_y  Ghosh et al., 2017, https://arxiv.org/abs/1712.09482
+    generalized    (1 - p_y^q) / q                    Zhang and Sabuncu, 2018, https://arxiv.org/abs/1805.07836, eq. 6
+
+``cross_entropy`` with ``absolute`` is the symmetric cross entropy of Wang et al., 2019
+(https://arxiv.org/abs/1908.06112): its reverse part is -A (1 - p_y). ``generalized`` lies between cross entropy (q to
+0) and half of ``absolute`` (q = 1): the larger q, the less a wrong label pulls, and the more slowly a hard example is
+learned. In regression the losses are ``squared``, ``absolute`` and log cosh of the error, which is like the first near
+0 and like the second far from it.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 
-from metaloom.learners.component import Component
-from metaloom.learners.domains import Learned, Real
-from metaloom.learners.episode import TaskShape
+from metaloom.learners.component import Component, Composite, TaskComponent
+from metaloom.learners.domains import Bounds, Int, Learned, Real
+from metaloom.learners.errors import LearnerError
+from metaloom.learners.networks.base import linear_layers
 from metaloom.learners.registry import Registry
 from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import Tensors
@@ -17,7 +35,7 @@ from metaloom.learners.tensors import Tensors
 LOSSES: Registry[type[Component]] = Registry("loss")
 
 
-class Loss(Component, ABC):
+class Loss(TaskComponent, ABC):
     """A loss per example.
 
     Class attributes:
@@ -25,31 +43,30 @@ class Loss(Component, ABC):
     """
 
     slot = "loss"
-    needs_task = True
     serves: ClassVar[frozenset[str]]
-
-    def __init__(self, config: object, task: TaskShape) -> None:
-        super().__init__(config)
-        self.task = task
 
     @abstractmethod
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return one loss per example.
+        """Return one loss per example, [n].
 
-        Args:
-            phi: This slot's part of phi.
-            outputs: [n, ways] logits, or [n, targets] predictions.
-            targets: [n] int64 labels, [n, ways] label distributions, or [n, targets] values.
+        ``outputs`` are [n, ways] logits or [n, targets] predictions; ``targets`` are [n] int64 labels, [n, ways] label
+        distributions, or [n, targets] values.
         """
 
 
-def expected(values: Tensor, targets: Tensor) -> Tensor:
-    """Return each example's value at its label, [n], or the mean over its label distribution.
+class SumOfLosses(Composite, Loss):
+    """l = l_1 + l_2 + ...; a member's share is set by its own scale."""
 
-    Args:
-        values: [n, ways].
-        targets: [n] int64 labels, or [n, ways] label distributions.
-    """
+    members: tuple[Loss, ...]
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        parts = zip(self.members, self.parts(phi), strict=True)
+        each = [member.losses(own, outputs, targets) for member, own in parts]
+        return sum(each[1:], start=each[0])
+
+
+def expected(values: Tensor, targets: Tensor) -> Tensor:
+    """Return each example's value [n, ways] at its label ([n] int64), or the mean over its distribution [n, ways]."""
     if targets.is_floating_point():
         return (targets * values).sum(-1)
     return values.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -66,7 +83,6 @@ class CrossEntropyConfig:
 class CrossEntropy(Loss):
     """-(1 - s) log p_target - (s / ways) sum_k log p_k, with s the label smoothing."""
 
-    Config = CrossEntropyConfig
     config: CrossEntropyConfig
     serves = frozenset({"classification"})
 
@@ -97,3 +113,175 @@ class TaskLoss(Loss):
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.task.task_kind.losses(outputs, targets)
+
+
+KINDS = ("cross_entropy", "focal", "squared", "absolute", "generalized")
+# searched from just above 0: where all searched coefficients are 0 there is no loss
+Coefficient = Annotated[float | Learned, Real(0.01, 2.0, positive=True)]
+
+
+def check_coefficients(config: object, names: tuple[str, ...]) -> None:
+    """Refuse a mixture of nothing, and a learned coefficient that starts at 0; raises LearnerError."""
+    values = {name: getattr(config, name) for name in names}
+    for name, value in values.items():
+        if isinstance(value, Learned) and not (getattr(type(config), name) if value.start is None else value.start) > 0:
+            raise LearnerError(f"learner.loss.{name} is learned as its logarithm; give it a start above 0, such as 0.1")
+    if not any(isinstance(value, Learned) or value > 0 for value in values.values()):
+        raise LearnerError(f"learner.loss: every coefficient of the mixture is 0; raise one of {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How much of each loss.
+
+    Attributes:
+        cross_entropy, focal, squared, absolute, generalized: The coefficient of this loss.
+        gamma: Exponent of the focal loss.
+        q: Exponent of the generalized cross-entropy; cross entropy is its limit at 0.
+    """
+
+    cross_entropy: Coefficient = 1.0
+    focal: Coefficient = 0.0
+    squared: Coefficient = 0.0
+    absolute: Coefficient = 0.0
+    generalized: Coefficient = 0.0
+    gamma: Annotated[float | Learned, Real(0.0, 5.0)] = 2.0
+    q: Annotated[float | Learned, Real(0.05, 1.0, positive=True), Bounds(above=0)] = 0.7
+
+    def __post_init__(self) -> None:
+        check_coefficients(self, KINDS)
+
+
+@LOSSES.register("mixture")
+class Mixture(Loss):
+    """Cross entropy, focal, squared, absolute and generalized cross entropy."""
+
+    config: MixtureConfig
+    serves = frozenset({"classification"})
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        log_p = F.log_softmax(outputs, dim=-1)
+        total = torch.zeros_like(log_p[:, 0])
+        for name in KINDS:
+            if getattr(self.config, name) != 0.0:
+                total = total + self.knob(phi, name) * self._one(name, phi, log_p, targets)
+        return total
+
+    def _one(self, name: str, phi: Tensors, log_p: Tensor, targets: Tensor) -> Tensor:
+        p = log_p.exp()
+        match name:
+            case "focal":
+                # the smallest base is 1e-6: below it the power's gradient in gamma would be infinite
+                missed = torch.pow((1 - p).clamp_min(1e-6), self.knob(phi, "gamma"))
+                return -expected(missed * log_p, targets)
+            case "squared":
+                certain = targets.square().sum(-1) if targets.is_floating_point() else 1.0
+                return p.square().sum(-1) - 2 * expected(p, targets) + certain
+            case "absolute":
+                return 2 - 2 * expected(p, targets)
+            case "generalized":
+                q = self.knob(phi, "q")
+                return (1 - expected(torch.exp(q * log_p), targets)) / q
+        return -expected(log_p, targets)
+
+
+@dataclass(frozen=True)
+class RegressionMixtureConfig:
+    """How much of each loss of the error.
+
+    Attributes:
+        squared, absolute, log_cosh: The coefficient of this loss of the error.
+    """
+
+    squared: Coefficient = 1.0
+    absolute: Coefficient = 0.0
+    log_cosh: Coefficient = 0.0
+
+    def __post_init__(self) -> None:
+        check_coefficients(self, ("squared", "absolute", "log_cosh"))
+
+
+@LOSSES.register("regression_mixture")
+class RegressionMixture(Loss):
+    """Squared, absolute and log cosh of the error, each averaged over the target's dimensions."""
+
+    config: RegressionMixtureConfig
+    serves = frozenset({"regression"})
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        error = outputs - targets
+        size = error.abs()
+        # log cosh e = |e| + log(1 + exp(-2 |e|)) - log 2, which does not overflow; even in e, so smooth at 0
+        parts = {"squared": error.square(), "absolute": size, "log_cosh": F.softplus(-2 * error) + error}
+        total = torch.zeros_like(error[:, 0])
+        for name, part in parts.items():
+            if getattr(self.config, name) != 0.0:
+                level = torch.log(torch.tensor(2.0)).to(error) if name == "log_cosh" else 0.0
+                total = total + self.knob(phi, name) * (part - level).mean(-1)
+        return total
+
+
+FLOOR = -10.0  # the smallest log probability that the network reads
+
+
+@dataclass(frozen=True)
+class ML3Config:
+    """The loss network's size, and what is added to its output.
+
+    Attributes:
+        hidden: Width of each hidden layer.
+        layers: Hidden layers.
+        hand: Coefficient of cross entropy, or of the squared error.
+    """
+
+    hidden: Annotated[int, Int(4, 256, log=True)] = 40
+    layers: Annotated[int, Int(1, 4)] = 2
+    hand: Annotated[float | Learned, Real(0.0, 2.0)] = 0.0
+
+
+@LOSSES.register("ml3")
+class ML3(Loss):
+    r"""ML3: the loss of the inner loop is a network, learned from what its steps do to the true loss.
+
+    Bechtle, Molchanov, Chebotar, Grefenstette, Righetti, Sukhatme and Meier, 2021, https://arxiv.org/abs/1906.05374,
+    equations 1 to 3 and algorithm 1:
+
+        theta_t+1 = theta_t - rate * grad_theta mean_i M_phi(f_theta(x_i), y_i)
+        phi      <- phi - beta * grad_phi L_task(theta_T)
+
+    M ends in a softplus, so that it is bounded below. Here one small network is shared by all coordinates of an output:
+    M = mean_k m_phi(a_k, b_k), in regression of a target's dimension (prediction, target), in classification of a class
+    (its log probability, its share of the label), so that a loss learned on one number of classes serves any other, and
+    all classes are treated alike. ``hand`` adds the task's own loss, so that learning starts from a loss that works.
+    Any error in M is an error in the direction of every step: M is as good as the outer loop that trained it, and only
+    near the tasks and the steps that it was trained on.
+    """
+
+    config: ML3Config
+    learns = True
+    serves = frozenset({LABELLED})
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        """Draw the network; its first layer reads the two numbers and a third made of them."""
+        widths = [3, *[self.config.hidden] * self.config.layers, 1]
+        return linear_layers("layer", widths, generator) | super().init(theta, generator)
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        if not self.task.task_kind.has_classes:
+            given, wanted = outputs, targets
+            features = torch.stack([given, wanted, given - wanted], -1)
+            hand = (outputs - targets).square().mean(-1)
+        else:
+            given = F.log_softmax(outputs, dim=-1)
+            share = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs)
+            features = torch.stack([given.clamp_min(FLOOR), share, given.exp()], -1)
+            hand = -expected(given, targets)
+        learned = self._network(phi, features).mean(-1)
+        return learned if self.config.hand == 0.0 else learned + self.knob(phi, "hand") * hand
+
+    def _network(self, phi: Tensors, features: Tensor) -> Tensor:
+        """Map [n, outputs, 3] to [n, outputs]; smooth, because its third derivative is needed."""
+        for index in range(self.config.layers):
+            features = F.silu(F.linear(features, phi[f"layer{index}.weight"], phi[f"layer{index}.bias"]))
+        last = self.config.layers
+        return F.softplus(F.linear(features, phi[f"layer{last}.weight"], phi[f"layer{last}.bias"])).squeeze(-1)

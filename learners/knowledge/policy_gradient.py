@@ -9,15 +9,15 @@ baseline the mean over the trajectories. Ng, Harada and Russell, 1999, theorem 1
 
     F(s, s') = gamma Phi(s') - Phi(s)
 
-to the reward leaves the best policy what it was, for any potential Phi that is 0 where a trajectory ends; a good
-one makes the next steps tell what otherwise only the end would. Nothing holds this Phi to 0 after the last of H steps:
-gamma^H Phi(s_H) remains, a learned reward of where a trajectory has come to.
+to the reward does not change the best policy, for any potential Phi that is 0 where a trajectory ends; with a good one
+the next steps carry information that otherwise only the end has. This Phi is not fixed to 0 after the last of H steps:
+gamma^H Phi(s_H) remains, a learned reward for the final state.
 
-Phi is a network, and the hypergradient of the true return after the inner loop teaches it (as the learned rewards of
+Phi is a network that the hypergradient of the true return after the inner loop trains (as the learned rewards of
 Bechtle et al., 2021, https://arxiv.org/abs/1906.05374, section 4.3, and of Zheng, Oh and Singh, 2018,
-https://arxiv.org/abs/1804.06459). It passes through the trajectories too, which the noise and the differentiable task
-make functions of theta: it is exact for what is done. Costs the horizon's policy evaluations for every inner step, one
-after another.
+https://arxiv.org/abs/1804.06459). The hypergradient passes through the trajectories too, which are functions of theta
+by the noise and the differentiable task: it is exact. Costs as many sequential policy evaluations per inner step as the
+horizon has steps.
 """
 
 import math
@@ -28,64 +28,50 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.domains import Bounds, Int, Learned, Real
 from metaloom.learners.environments import ENVIRONMENTS, Environment
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss
-from metaloom.learners.networks.base import linear_parameters
+from metaloom.learners.networks.base import linear_layers
 from metaloom.learners.tensors import Tensors
 
 
 class Trajectories(NamedTuple):
-    """What a policy did: n trajectories of H steps.
+    """n trajectories of H steps."""
 
-    states: [n, H + 1, states], the start first    actions: [n, H, actions]    rewards: [n, H], true ones
-    """
-
-    states: Tensor
-    actions: Tensor
-    rewards: Tensor
+    states: Tensor  # [n, H + 1, states], the start first
+    actions: Tensor  # [n, H, actions]
+    rewards: Tensor  # [n, H], true ones
 
 
 @dataclass(frozen=True)
 class PolicyGradientConfig:
-    """How the policy explores, and how far it looks ahead.
+    """How the policy explores, and how it values later rewards.
 
     Attributes:
         deviation: Standard deviation of the actions about the policy's mean.
         discount: gamma.
     """
 
-    deviation: Annotated[float | Learned, Real(0.01, 2.0, log=True, positive=True)] = 0.5
-    discount: Annotated[float, Real(0.5, 1.0, per=())] = 0.95
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.deviation, Learned) and self.deviation <= 0:
-            raise LearnerError(f"learner.loss.deviation must be above 0, got {self.deviation}")
-        if not 0 <= self.discount <= 1:
-            raise LearnerError(f"learner.loss.discount must be in [0, 1], got {self.discount}")
+    deviation: Annotated[float | Learned, Real(0.01, 2.0, log=True, positive=True), Bounds(above=0)] = 0.5
+    discount: Annotated[float, Real(0.5, 1.0, per=()), Bounds(at_least=0, at_most=1)] = 0.95
 
 
 @LOSSES.register("policy_gradient")
 class PolicyGradient(Loss):
     """REINFORCE with a time-dependent baseline, from the true reward."""
 
-    Config = PolicyGradientConfig
     config: PolicyGradientConfig
     serves = frozenset({"control"})
+    random = True
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config, task)
         self.environment: Environment | None = ENVIRONMENTS[task.environment]() if task.environment else None
 
-    @property
-    def random(self) -> bool:
-        """Whether chance plays a part: it explores."""
-        return True
-
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
-        """Return what the actions deviate by, in standard deviations: [steps + 1, n, H, actions]."""
+        """Return the actions' exploration, in standard deviations: [steps + 1, n, H, actions]."""
         environment = self._environment()
         shape = (steps + 1, len(examples), environment.horizon, environment.actions)
         return {"exploration": torch.randn(shape, generator=generator, device=generator.device)}
@@ -95,10 +81,6 @@ class PolicyGradient(Loss):
             raise LearnerError("learner.loss: a policy gradient needs a control task, such as point_mass")
         return self.environment
 
-    def deviation(self, phi: Tensors) -> float | Tensor:
-        """Return the standard deviation of the actions."""
-        return self.knob(phi, "deviation")
-
     def shaped(self, phi: Tensors, path: Trajectories) -> Tensor:
         """Return the rewards that the policy learns from, [n, H]."""
         return path.rewards
@@ -107,30 +89,23 @@ class PolicyGradient(Loss):
         """Return A_t, [n, H]."""
         rewards = self.shaped(phi, path)
         steps = torch.arange(rewards.shape[1], device=rewards.device)
-        ahead = steps[None, :] - steps[:, None]
-        powers = torch.where(ahead >= 0, self.config.discount ** ahead.clamp_min(0).to(rewards.dtype), 0.0)
+        later = steps[None, :] - steps[:, None]
+        powers = torch.where(later >= 0, self.config.discount ** later.clamp_min(0).to(rewards.dtype), 0.0)
         to_go = rewards @ powers.T.to(rewards)
         return to_go - to_go.mean(0)
 
     def policy_losses(self, phi: Tensors, means: Tensor, path: Trajectories) -> Tensor:
         """Return the surrogate loss of each trajectory, [n].
 
-        Args:
-            phi: This slot's part of phi.
-            means: The policy's mean action in every state but the last, [n, H, actions].
-            path: What was done.
+        ``means`` [n, H, actions] are the policy's mean actions in all states of the path but the last.
         """
-        scale = self.deviation(phi)
-        unlikely = 0.5 * ((path.actions - means) / scale).square().sum(-1)
+        unlikely = 0.5 * ((path.actions - means) / self.knob(phi, "deviation")).square().sum(-1)
         return (unlikely * self.advantages(phi, path)).mean(-1)
 
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the surrogate of one-step trajectories.
+        """Return the surrogate of one-step trajectories, from mean actions [n, actions].
 
-        Args:
-            phi: This slot's part of phi.
-            outputs: [n, actions] mean actions.
-            targets: [n, states + actions + states + 1]: state, action, next state and true reward.
+        ``targets`` [n, states + actions + states + 1] are state, action, next state and true reward.
         """
         environment = self._environment()
         widths = [environment.states, environment.actions, environment.states, 1]
@@ -141,7 +116,7 @@ class PolicyGradient(Loss):
 
 @dataclass(frozen=True)
 class ShapedPolicyGradientConfig(PolicyGradientConfig):
-    """The potential network besides.
+    """The potential network, beside the policy's settings.
 
     Attributes:
         hidden: Width of its two hidden layers.
@@ -156,16 +131,13 @@ class ShapedPolicyGradientConfig(PolicyGradientConfig):
 class ShapedPolicyGradient(PolicyGradient):
     """REINFORCE from the true reward plus gamma Phi(s') - Phi(s), with Phi learned."""
 
-    Config = ShapedPolicyGradientConfig
     config: ShapedPolicyGradientConfig
     learns = True
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
         """Draw the potential network; it starts small, so that learning starts near the true reward."""
         widths = [self._environment().states, self.config.hidden, self.config.hidden, 1]
-        net: Tensors = {}
-        for index in range(3):
-            net |= linear_parameters(f"potential{index}", widths[index], widths[index + 1], generator)
+        net = linear_layers("potential", widths, generator)
         net["potential2.weight"] = 0.1 * net["potential2.weight"]
         del net["potential2.bias"]  # a constant potential shapes nothing but discounting
         return net | super().init(theta, generator)

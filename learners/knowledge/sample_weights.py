@@ -1,24 +1,23 @@
 r"""How much each example of the inner loop counts: fixed, by its loss, its class or its number, or by a learned net.
 
-The inner gradient is sum_i w_i grad l_i / n: the weight multiplies the example's
-gradient and is not differentiated inside the step, as all these papers define it. The
-hypergradient does see the weight, and how it depends on theta through the loss, so it
-stays exact when weights are combined with other learned components over several steps
-(the usual ``.detach()`` on the loss makes it wrong there by 2% to 76%).
+The inner gradient is sum_i w_i grad l_i / n: the weight multiplies the example's gradient and is not differentiated
+inside the step, as the papers define it. The hypergradient includes the weight, and its dependence on theta through the
+loss, so it stays exact over several steps together with other learned components (with the usual ``.detach()`` on the
+loss it is wrong there by 2% to 76%).
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.component import Component
-from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.component import Component, Composite, TaskComponent
+from metaloom.learners.domains import Bounds, Int, Learned, Real
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import linear_parameters
@@ -30,14 +29,14 @@ WEIGHTINGS: Registry[type[Component]] = Registry("weighting")
 
 
 class Examples(NamedTuple):
-    """What a weighting may see of the inner loop's examples.
+    """What a weighting may read of the inner loop's examples.
 
     Attributes:
         losses: [n].
         targets: [n] int64 labels, [n, ways] label distributions, or [n, targets] values.
         sample_ids: [n] int64, each example's id in the training set; None where they have none.
         alignment: Returns <grad l_i, grad L_query> of each example, [n], differentiable in phi and theta; None
-            where the query set may not be looked at, as in evaluation.
+            where the query set may not be used, as in evaluation.
     """
 
     losses: Tensor
@@ -46,7 +45,7 @@ class Examples(NamedTuple):
     alignment: Callable[[], Tensor] | None = None
 
 
-class Weighting(Component, ABC):
+class Weighting(TaskComponent, ABC):
     """A weight per example.
 
     Class attributes:
@@ -55,14 +54,9 @@ class Weighting(Component, ABC):
     """
 
     slot = "weighting"
-    needs_task = True
     reaches_losses = False
     numbered: ClassVar[bool] = False
     serves: ClassVar[frozenset[str]] = frozenset({LABELLED})
-
-    def __init__(self, config: object, task: TaskShape) -> None:
-        super().__init__(config)
-        self.task = task
 
     @property
     def normalizes(self) -> bool:
@@ -72,24 +66,37 @@ class Weighting(Component, ABC):
     def scaled(self, phi: Tensors, examples: Examples) -> Tensor:
         """Return the factor of each example's gradient, [n]: its weight over n, or over the sum of the weights."""
         weights = self.checked_weights(phi, examples)
-        if not self.normalizes:
-            return weights / examples.losses.shape[0]
-        return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+        total = weights.sum().clamp_min(torch.finfo(weights.dtype).tiny) if self.normalizes else weights.shape[0]
+        return weights / total
 
     def checked_weights(self, phi: Tensors, examples: Examples) -> Tensor:
         """Return ``weights``; raises LearnerError if they are not one number per example."""
         weights = self.weights(phi, examples)
         if weights.shape != examples.losses.shape:
-            kind = next((kind for kind, entry in WEIGHTINGS.items() if entry is type(self)), type(self).__name__)
+            kind, given, wanted = WEIGHTINGS.name_of(type(self)), list(weights.shape), list(examples.losses.shape)
             raise LearnerError(
-                f"learner.{self.slot}: {kind} returned weights of shape {list(weights.shape)}; "
-                f"wanted {list(examples.losses.shape)}, one per example"
+                f"learner.weighting: {kind} returned weights of shape {given}; wanted {wanted}, one per example"
             )
         return weights
 
     @abstractmethod
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
         """Return one weight per example, [n]."""
+
+
+class ProductOfWeights(Composite, Weighting):
+    """w = w_1 w_2 ...; divided by the batch's sum where a member divides its own."""
+
+    members: tuple[Weighting, ...]
+
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        parts = zip(self.members, self.parts(phi), strict=True)
+        each = (member.checked_weights(own, examples) for member, own in parts)
+        return math.prod(each, start=examples.losses.new_ones(()))
+
+    @property
+    def normalizes(self) -> bool:
+        return any(member.normalizes for member in self.members)
 
 
 @WEIGHTINGS.register("uniform")
@@ -113,11 +120,10 @@ class FocalConfig:
 class Focal(Weighting):
     """(1 - p)^gamma with p = exp(-loss): Lin et al., 2017, https://arxiv.org/abs/1708.02002, equation 4.
 
-    The weight stands in front of the gradient and is held constant within the step, where
-    the paper differentiates through it: the same fixed points, a slightly smaller step.
+    The weight multiplies the gradient and is constant within the step, where the paper differentiates through it: the
+    same fixed points, a slightly smaller step.
     """
 
-    Config = FocalConfig
     config: FocalConfig
 
     def weights(self, phi: Tensors, examples: Examples) -> Tensor:
@@ -128,14 +134,12 @@ class Focal(Weighting):
 
 @dataclass(frozen=True)
 class MetaWeightNetConfig:
-    """Width of the weight net's hidden layer, and whether a batch's weights are divided by their mean.
-
-    Without the division every weight can grow together, which early in training lowers the clean loss;
-    the sigmoid then saturates at 1 and never comes back.
+    """Size and scale of the weight net.
 
     Attributes:
-        hidden: Width of the weight net's hidden layer.
-        normalize: Whether a batch's weights are divided by their mean.
+        hidden: Width of its hidden layer.
+        normalize: Whether a batch's weights are divided by their mean. Otherwise all weights can grow together, which
+            early in training lowers the clean loss; the sigmoid then saturates at 1 and stays there.
     """
 
     hidden: Annotated[int, Int(4, 512, log=True)] = 100
@@ -146,7 +150,6 @@ class MetaWeightNetConfig:
 class MetaWeightNet(Weighting):
     """V(loss) = sigmoid(W2 relu(W1 loss)): Shu et al., 2019, https://arxiv.org/abs/1902.07379, section 3.1."""
 
-    Config = MetaWeightNetConfig
     config: MetaWeightNetConfig
     learns = True
 
@@ -165,3 +168,130 @@ class MetaWeightNet(Weighting):
     @property
     def normalizes(self) -> bool:
         return self.config.normalize
+
+
+@dataclass(frozen=True)
+class ClassRatiosConfig:
+    """How much each class counts.
+
+    Attributes:
+        ratios: One number per class; empty for all equal.
+        balance: The power of the class size that is divided by, where the source counts its classes.
+        ratio: A factor on every class; learned per class, it is one number for each of them.
+    """
+
+    ratios: tuple[Annotated[float, Bounds(at_least=0)], ...] = ()
+    balance: Annotated[float | Learned, Real(0.0, 1.5)] = 1.0
+    ratio: Annotated[float | Learned, Real(0.01, 100.0, log=True, per=("class",), positive=True)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.ratios and not sum(self.ratios):
+            raise LearnerError("learner.weighting.ratios must not all be 0")
+
+
+@WEIGHTINGS.register("class_ratios")
+class ClassRatios(Weighting):
+    """One weight per class: given, from the class sizes, or learned.
+
+        w_i = v_{y_i},    v_c = r_c * rho_c * N_c^-balance / mean over the training examples
+
+    with N_c the training examples labelled c, r_c the ratios given by hand, and rho_c the learned ones. With
+    ``balance`` 1 all classes count alike (inverse frequency), with 0 all examples do; in between are the smoothed
+    weights of Cui et al., 2019, https://arxiv.org/abs/1901.05555, section 3. Dividing by the mean keeps the size of the
+    inner step. Learned ratios have the hypergradient that a net of the loss lacks where a rare class is not a hard one.
+    """
+
+    config: ClassRatiosConfig
+    serves = frozenset({"classification"})
+
+    def __init__(self, config: object, task: TaskShape) -> None:
+        super().__init__(config, task)
+        given = len(self.config.ratios)
+        if given not in (0, task.outputs):
+            raise LearnerError(f"learner.weighting.ratios: {given} given, but the task has {task.outputs} classes")
+
+    def init_knob(self, name: str, theta: Tensors, generator: Generator) -> Tensor:
+        start = super().init_knob(name, theta, generator)
+        return start.repeat(self.task.outputs) if name == "ratio" else start
+
+    def class_weights(self, phi: Tensors, like: Tensor) -> Tensor:
+        """Return one weight per class, [ways], of the dtype and device of ``like``."""
+        ways = self.task.outputs
+        counts = torch.tensor(self.task.counts if len(self.task.counts) == ways else (1,) * ways).to(like).clamp_min(1)
+        ratios = torch.tensor(self.config.ratios or (1.0,) * ways).to(like)
+        raw = ratios * self.knob(phi, "ratio") * torch.exp(-self.knob(phi, "balance") * torch.log(counts))
+        return raw * counts.sum() / (raw * counts).sum()
+
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        each, targets = self.class_weights(phi, examples.losses), examples.targets
+        return targets @ each if targets.is_floating_point() else each[targets]
+
+
+@dataclass(frozen=True)
+class PerSampleConfig:
+    """What bounds the weights, and how a batch's are scaled.
+
+    Attributes:
+        squash: ``sigmoid`` keeps a weight in (0, 1), from 1/2; ``softplus`` above 0, from log 2.
+        normalize: Divide a batch's weights by their sum, so that they cannot all shrink together.
+    """
+
+    squash: Literal["sigmoid", "softplus"] = "sigmoid"
+    normalize: bool = True
+
+
+@WEIGHTINGS.register("per_sample")
+class PerSample(Weighting):
+    """One learned weight for each training example: data cleaning.
+
+    Maclaurin, Duvenaud and Adams pose the bilevel problem; Franceschi et al., 2017, https://arxiv.org/abs/1703.01785,
+    section 5.1 (data hyper-cleaning), learn a weight per example of a noisy training set from a clean one:
+
+        w_i = squash(lambda_i)    with lambda one number per training example
+
+    An example gets a hypergradient of zero from a batch without it, so this needs many more outer steps, or a larger
+    outer rate, than a net of the loss; unlike that net it can weigh two examples of equal loss differently. An example
+    without a number (a new task's) has the weight that all have at the start.
+    """
+
+    config: PerSampleConfig
+    learns = True
+    numbered = True
+
+    def init(self, theta: Tensors, generator: Generator) -> Tensors:
+        return {"sample": torch.zeros(sum(self.task.counts))}
+
+    def sample_weights(self, phi: Tensors) -> Tensor:
+        """Return the weight of every training example, [examples]."""
+        return torch.sigmoid(phi["sample"]) if self.config.squash == "sigmoid" else F.softplus(phi["sample"])
+
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        ids = examples.sample_ids
+        return torch.ones_like(examples.losses) if ids is None else self.sample_weights(phi)[ids]
+
+    @property
+    def normalizes(self) -> bool:
+        return self.config.normalize
+
+
+@WEIGHTINGS.register("reweight")
+class Reweight(Weighting):
+    """L2RW, learning to reweight: weigh an example by the agreement of its gradient with the clean samples'.
+
+    Ren, Zeng, Yang and Urtasun, 2018, https://arxiv.org/abs/1803.09050, equations 4 to 9 and algorithm 1. With one
+    virtual step theta^(eps) = theta - rate * sum_i eps_i grad l_i(theta) from eps = 0:
+
+        u_i = -d L_clean(theta^(eps)) / d eps_i at 0 = rate * <grad l_i(theta), grad L_clean(theta)>
+        w_i = max(u_i, 0) / sum_j max(u_j, 0)
+
+    The rate cancels, and the inner products of all examples are one transposed vector-Jacobian product: no virtual step
+    is taken and no per-example gradient made. Nothing persists: the weights are computed again for each batch from the
+    episode's query set, which serves as the clean samples. An evaluated task's query set may not be used: all its
+    examples count alike. Costs about three more passes a step. Where no example of a batch helps, the step is zero.
+    """
+
+    normalizes = True
+
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        alignment = examples.alignment
+        return torch.ones_like(examples.losses) if alignment is None else alignment().clamp_min(0)

@@ -1,4 +1,4 @@
-r"""What every claim is measured against.
+r"""What the claims are compared with.
 
 * ``nearest_neighbour``: cosine nearest neighbour on the raw inputs; nothing is learned.
 * ``fine_tuning``: the same network and inner loop from random weights.
@@ -9,50 +9,38 @@ r"""What every claim is measured against.
 
 from metaloom.learners.base import METHODS, Recipe
 
-NEAREST_NEIGHBOUR = METHODS.add(
-    "nearest_neighbour",
-    Recipe(
-        summary="baseline: cosine nearest neighbour on the raw inputs",
-        paper="the floor that any learner must beat",
-        learner={"prediction": {"kind": "nearest_neighbour"}},
-        outer={"steps": 0},
-    ),
+METHODS["nearest_neighbour"] = Recipe(
+    summary="baseline: cosine nearest neighbour on the raw inputs",
+    paper="the floor that any learner must beat",
+    learner={"prediction": {"kind": "nearest_neighbour"}},
+    outer={"steps": 0},
 )
 
-FINE_TUNING = METHODS.add(
-    "fine_tuning",
-    Recipe(
-        summary="baseline: gradient steps from random weights",
-        paper="the same network and inner loop with nothing meta-learned",
-        learner={"initialization": {"kind": "random"}, "update": {"kind": "sgd", "rate": 0.1, "steps": 10}},
-        outer={"steps": 0},
-    ),
+METHODS["fine_tuning"] = Recipe(
+    summary="baseline: gradient steps from random weights",
+    paper="the same network and inner loop with nothing meta-learned",
+    learner={"initialization": {"kind": "random"}, "update": {"kind": "sgd", "rate": 0.1, "steps": 10}},
+    outer={"steps": 0},
 )
 
-JOINT_PRETRAINING = METHODS.add(
-    "joint_pretraining",
-    Recipe(
-        summary="baseline: train on all meta-train classes or tasks jointly, then fine-tune",
-        paper="transfer learning, as in Chen et al., 2019, https://arxiv.org/abs/1904.04232",
-        learner={
-            "initialization": {"kind": "learned"},
-            "update": {"kind": "sgd", "rate": 0.02, "steps": 10},
-            "prediction": {"kind": "joint"},
-        },
-    ),
+METHODS["joint_pretraining"] = Recipe(
+    summary="baseline: train on all meta-train classes or tasks jointly, then fine-tune",
+    paper="transfer learning, as in Chen et al., 2019, https://arxiv.org/abs/1904.04232",
+    learner={
+        "initialization": {"kind": "learned"},
+        "update": {"kind": "sgd", "rate": 0.02, "steps": 10},
+        "prediction": {"kind": "joint"},
+    },
 )
 
-CROSS_ENTROPY = METHODS.add(
-    "cross_entropy",
-    Recipe(
-        summary="baseline: plain training of a single task, without meta-knowledge",
-        paper="empirical risk minimization",
-        learner={
-            "initialization": {"kind": "random"},
-            "update": {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "steps": 1},
-            "weighting": {"kind": "uniform"},
-        },
-        inner={"mode": "online"},
-        outer={"meta_batch": 1},
-    ),
+METHODS["cross_entropy"] = Recipe(
+    summary="baseline: plain training of a single task, without meta-knowledge",
+    paper="empirical risk minimization",
+    learner={
+        "initialization": {"kind": "random"},
+        "update": {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "steps": 1},
+        "weighting": {"kind": "uniform"},
+    },
+    inner={"mode": "online"},
+    outer={"meta_batch": 1},
 )

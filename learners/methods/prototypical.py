@@ -9,13 +9,10 @@ No inner steps: the embedding is all that is learned.
 
 from metaloom.learners.base import METHODS, Recipe
 
-PROTOTYPICAL = METHODS.add(
-    "prototypical",
-    Recipe(
-        summary="learns an embedding in which classes gather around their means",
-        paper="Snell, Swersky and Zemel, 2017, https://arxiv.org/abs/1703.05175",
-        learner={"initialization": {"kind": "learned"}, "prediction": {"kind": "prototypes"}},
-        inner={"batch_norm": "frozen"},
-        outer={"meta_batch": 1},
-    ),
+METHODS["prototypical"] = Recipe(
+    summary="learns an embedding in which classes gather around their means",
+    paper="Snell, Swersky and Zemel, 2017, https://arxiv.org/abs/1703.05175",
+    learner={"initialization": {"kind": "learned"}, "prediction": {"kind": "prototypes"}},
+    inner={"batch_norm": "frozen"},
+    outer={"meta_batch": 1},
 )

@@ -1,22 +1,22 @@
 """Networks as pure functions of a parameter dictionary.
 
-The head is the last linear layer, named ``head``; everything else is the body.
-Convolutions before a batch norm have no bias: the mean would take it away again.
-Max-pooling stands before the ReLU, with which it commutes (both are monotone), so
-that the ReLU sees a quarter of the values.
+The head is the last linear layer, named ``head``; everything else is the body. Convolutions before a batch norm have no
+bias: subtracting the mean would remove it. Max-pooling comes before the ReLU, with which it commutes (both are
+monotone), so that the ReLU sees a quarter of the values.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.component import Component
+from metaloom.learners.component import Component, TaskComponent
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.batch_norm import Normalization
@@ -35,11 +35,19 @@ def linear_parameters(name: str, inputs: int, outputs: int, generator: Generator
     return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
+def linear_layers(name: str, widths: Sequence[int], generator: Generator) -> Tensors:
+    """Draw linear layers that follow one another, ``NAME0``, ``NAME1`` ..., between layers of these widths."""
+    theta: Tensors = {}
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        theta |= linear_parameters(f"{name}{index}", inputs, outputs, generator)
+    return theta
+
+
 def conv_parameters(name: str, inputs: int, outputs: int, size: int, generator: Generator) -> Tensors:
     """Draw a convolution kernel, uniform in +-1/sqrt(fan-in) as torch does.
 
-    Batch norm takes the scale away but not its effect on speed: He's kernels are 2.4 times as long, and
-    Adam then turns them 2.4 times as slowly.
+    Batch norm removes the scale but not its effect on speed: He's kernels are 2.4 times as long, and Adam then rotates
+    them 2.4 times as slowly.
     """
     bound = 1 / math.sqrt(inputs * size * size)
     return {f"{name}.weight": torch.empty(outputs, inputs, size, size).uniform_(-bound, bound, generator=generator)}
@@ -50,42 +58,30 @@ def affine_parameters(name: str, channels: int) -> Tensors:
     return {f"{name}.weight": torch.ones(channels), f"{name}.bias": torch.zeros(channels)}
 
 
-class Network(Component, ABC):
-    """An architecture: ``init`` brings what of it is meta-knowledge, ``parameters`` what the inner loop moves.
+def conv_norm_parameters(name: str, inputs: int, outputs: int, size: int, generator: Generator) -> Tensors:
+    """Draw the convolution ``NAME.conv`` and the normalization ``NAME.norm`` after it."""
+    convolution = conv_parameters(f"{name}.conv", inputs, outputs, size, generator)
+    return convolution | affine_parameters(f"{name}.norm", outputs)
 
-    Its facts are declared here and asked nowhere else: where it has batch norm, which strategies can run it, what of
-    it is worth batching over tasks, and the discrete network that a relaxed one is replaced by.
 
-    Class attributes:
-        relaxed: Whether phi holds a relaxed architecture, which ``discretized`` makes discrete.
+class Network(TaskComponent, ABC):
+    """An architecture: ``init`` gives its meta-knowledge, ``parameters`` what the inner loop moves.
+
+    Here it declares where it has batch norm, which strategies can run it, and what is worth batching over tasks.
     """
 
     slot = "architecture"
-    needs_task = True
-    relaxed: ClassVar[bool] = False
-
-    def __init__(self, config: object, task: TaskShape) -> None:
-        super().__init__(config)
-        self.task = task
-        self.given: Tensors | None = None
+    relaxed: ClassVar[bool] = False  # whether phi holds a relaxed architecture, which ``discretized`` makes discrete
+    given: Tensors | None = None  # parameters to start from
 
     def setting(self, batch_norm: str) -> str:
-        """Return whether a query's outputs depend on the other queries under a batch-norm mode.
-
-        Args:
-            batch_norm: The mode, or ``none``.
-
-        Returns:
-            ``transductive`` if they do, else ``inductive``.
-        """
-        shared = self.has_batch_norm and batch_norm in ("batch", "per_step")
-        return "transductive" if shared else "inductive"
+        """Return ``transductive`` if a query's outputs depend on others under a batch-norm mode, else ``inductive``."""
+        return "transductive" if self.has_batch_norm and batch_norm in ("batch", "per_step") else "inductive"
 
     def starting_at(self, start: Tensors) -> Self:
-        """Return the same network with these parameters to start from; without a head it starts from a head of zeros.
+        """Return the network with these parameters to start from, a head of zeros if they have none.
 
-        Raises:
-            LearnerError: They are of another network.
+        Raises LearnerError for the parameters of another network.
         """
         drawn = self.parameters(Generator())
         body = {name: value for name, value in drawn.items() if name in start or not name.startswith(HEAD)}
@@ -128,32 +124,24 @@ class Network(Component, ABC):
 
     @property
     def draws_layers(self) -> bool:
-        """Whether chance decides which layers a pass runs, so that no running average covers them all."""
+        """Whether each pass draws the layers that it runs, so that no running average covers them all."""
         return False
 
     def refuses(self, strategy: str) -> str:
-        """Return why ``vmap``, ``traced`` or an estimator in ``forward`` mode cannot run it; empty where they can.
-
-        Operations on tensors alone, without choices by a tensor's value, can be run by all.
-        """
+        """Return why ``vmap``, ``traced`` or ``forward`` mode cannot run it; empty if all three can."""
         return ""
 
     def batched_width(self) -> int | None:
-        """Return the widest layer of a network of matrix products, worth tracing while narrow; None if it is none."""
+        """Return the widest layer of a network of matrix products, to be traced if narrow; None for other networks."""
         return None
 
     def largest_map(self, images: int) -> int | None:
-        """Return how many values the largest feature map of so many images has; None if batching never pays."""
+        """Return how many values the largest feature map of ``images`` has; None if batching is never faster."""
         return None
 
     @classmethod
     def discretized(cls, settings: Mapping[str, Any], phi: Tensors) -> dict[str, Any] | None:
-        """Return the settings (with ``kind``) of the discrete architecture that phi has chosen; None if not relaxed.
-
-        Args:
-            settings: The settings of this architecture.
-            phi: Its own part of phi.
-        """
+        """Return the settings (with ``kind``) of the discrete architecture that phi has chosen; None if not relaxed."""
         return None
 
     @abstractmethod
@@ -162,22 +150,10 @@ class Network(Component, ABC):
 
     @abstractmethod
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
-        """Map [n, *inputs] to [n, features].
-
-        Args:
-            theta: The parameters.
-            x: The examples.
-            norm: Where batch norm finds its statistics.
-            phi: The architecture's own part of phi (relaxed cells), as ``sampled`` returns it; empty otherwise.
-        """
+        """Map x [n, *inputs] to [n, features], with batch norm by ``norm``; phi is what ``sampled`` returned."""
 
     def sampled(self, phi: Tensors, noise: Tensors) -> Tensors:
-        """Return what ``features`` reads of phi in one pass: phi itself, or what chance has made of it.
-
-        Args:
-            phi: The architecture's own part of phi.
-            noise: This pass's row of what ``draw_noise`` gave; empty where nothing was drawn.
-        """
+        """Return what ``features`` reads of phi: phi itself, or a sample by this pass's row of the noise."""
         return phi
 
     def outputs(
@@ -191,10 +167,10 @@ class Network(Component, ABC):
 def check_same_network(where: str, stored: Tensors, own: Tensors) -> None:
     """Refuse stored tensors of another network than the one that they are for; raises LearnerError."""
     for name in (*own, *stored):
-        there, here = (tuple(one[name].shape) if name in one else "absent" for one in (stored, own))
-        if there != here:
+        given, wanted = (tuple(one[name].shape) if name in one else "absent" for one in (stored, own))
+        if given != wanted:
             raise LearnerError(
-                f"{where}: it holds another network: {name} is {there} there and {here} here; "
+                f"{where}: it holds another network: {name} is {given} there and {wanted} here; "
                 "give the architecture, the ways and the inputs that the bundle was trained with"
             )
 
@@ -209,29 +185,35 @@ def image_channels(task: TaskShape, network: str) -> int:
     return task.inputs[0]
 
 
-def is_relaxed(learner: Mapping[str, Any]) -> bool:
-    """Whether the architecture of a resolved learner section is relaxed, so that it can be made discrete."""
+def image_shape(task: TaskShape) -> tuple[int, int, int] | None:
+    """Return channels, height and width of an image task; flat examples may be square images of one channel."""
+    match task.inputs:
+        case (channels, height, width):
+            return channels, height, width
+        case (size,) if math.isqrt(size) ** 2 == size:
+            return 1, math.isqrt(size), math.isqrt(size)
+    return None
+
+
+def check_halvings(field: str, halvings: int, image: Sequence[int], pixels: int) -> None:
+    """Refuse as many halvings of an image (height, width) as leave no pixels; raises LearnerError for the field."""
+    if pixels == 0:
+        size = f"{image[0]}x{image[1]}"
+        raise LearnerError(
+            f"learner.architecture.{field}: {halvings} halvings leave nothing of {size} images; use fewer"
+        )
+
+
+def relaxed_network(learner: Mapping[str, Any]) -> type[Network] | None:
+    """Return the architecture of a resolved learner section if it is relaxed, so that it can be made discrete."""
     network = ARCHITECTURES.get(learner.get("architecture", {}).get("kind", ""))
-    return network is not None and issubclass(network, Network) and network.relaxed
+    return network if network is not None and issubclass(network, Network) and network.relaxed else None
 
 
 def discretized(learner: Mapping[str, Any], phi: Tensors) -> dict[str, Any]:
-    """Return a resolved learner section with its relaxed architecture made the discrete one that phi has chosen.
-
-    Args:
-        learner: The section.
-        phi: The whole of the meta-knowledge that it learned.
-
-    Raises:
-        LearnerError: Its architecture is not relaxed.
-    """
-    settings = learner.get("architecture", {})
-    network = ARCHITECTURES[settings["kind"]] if is_relaxed(learner) else Network
-    found = (
-        network.discretized(settings, part(phi, "architecture", optional=True))
-        if issubclass(network, Network)
-        else None
-    )
+    """Return a resolved learner section with the discrete architecture that phi has chosen; raises LearnerError."""
+    settings, network = learner.get("architecture", {}), relaxed_network(learner)
+    found = network.discretized(settings, part(phi, "architecture", optional=True)) if network else None
     if found is None:
         raise LearnerError("outer.retrain_steps: only a relaxed architecture (such as cells) is made discrete")
     return {**learner, "architecture": found}

@@ -4,30 +4,21 @@ Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167, algorithm 1:
 
     y = gamma * (x - mean) / sqrt(var + eps) + beta,    mean, var over the batch and space
 
-torch 2.13's own is silently wrong under ``grad(vmap(grad))`` (off by 0.5-5%), and on
-CPU about 500 times less accurate in channels_last than in NCHW. Here are two that are neither:
+torch 2.13's own is silently wrong under ``grad(vmap(grad))`` (off by 0.5-5%), and on CPU about 500 times less accurate
+in channels_last than in NCHW. Here the statistics are primitive operations where a transform of torch.func
+differentiates them. Elsewhere statistics and map are one function of autograd (``Normalized``, and ``Mapped`` for given
+statistics), accurate and exact to any order.
 
-* the statistics are primitive operations where a transform of torch.func differentiates them;
-* ``Normalized`` outside of transforms: statistics and map in one function of autograd, accurate and exact to any
-  order; ``Mapped`` is the map by statistics that are given.
+Max-pooling commutes with an increasing map, so where every gamma is positive the pooling comes first and the map has a
+quarter of the values. The first convolution of grey images is not computed as a whole: its statistics follow from the
+images, and its outputs are computed and pooled in one pass (``pooled_convolution.py``).
 
-Max-pooling commutes with a map that grows, so where every gamma is positive the pooling comes first and
-the map sees a quarter of the values.
+Where a query pass finds its statistics is a declared mode, because it decides whether a number is transductive:
 
-The first convolution of grey images is never written down whole: its statistics follow from the images, and its
-outputs are made and pooled in one pass (``convolution.py``).
-
-Where the statistics come from is a declared mode, because it decides whether a number
-is transductive:
-
-=============  ================================================  ==============
-mode           statistics of a query pass                        setting
-=============  ================================================  ==============
-``batch``      the query batch itself (MAML's own protocol)      transductive
-``support``    the support set, at the same parameters           inductive
-``frozen``     running averages of meta-training                 inductive
-``per_step``   the query batch; gamma and beta learned per step  transductive
-=============  ================================================  ==============
+* ``batch``: the query batch itself (MAML's own protocol): transductive;
+* ``support``: the support set, at the same parameters: inductive;
+* ``frozen``: running averages of meta-training: inductive;
+* ``per_step``: the query batch; gamma and beta are learned per step: transductive.
 """
 
 from collections.abc import Sequence
@@ -37,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metaloom.learners.networks.convolution import Convolution
+from metaloom.learners.networks.pooled_convolution import Convolution
 from metaloom.learners.tensors import Tensors
 
 EPSILON = 1e-5
@@ -46,10 +37,10 @@ SMALL = 2**18  # values of which two passes cost less than the kernel's detour
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Lay images [n, channels, height, width] out with the channels innermost; the rest as they are.
+    """Lay images [n, channels, height, width] out with the channels innermost; others stay as they are.
 
-    torch's CPU convolutions and pooling are 1.5 and 10 times faster so. ``contiguous(memory_format=...)``
-    would leave a single channel as it is, and every layer after it would follow: the strides are set by hand.
+    torch's CPU convolutions and pooling are then 1.5 and 10 times faster. ``contiguous(memory_format=...)`` would leave
+    a single channel as it is, and all later layers with it: the strides are set by hand.
     """
     if x.ndim != 4 or x.device.type != "cpu":
         return x
@@ -61,8 +52,8 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the uncorrected variance of every channel of [n, channels, *space].
 
     On CPU ``var_mean`` is many times slower than two passes, and torch's kernel adds up a channel in one float32
-    (error 7e-6). Of large tensors, where a pass costs, the kernel takes every pixel as a channel of its own, and the
-    pixels are put together exactly: the mean of the variances plus the variance of the means (error 2e-7).
+    (error 7e-6). For large tensors the kernel takes every pixel as a channel, and the pixels are combined exactly: the
+    mean of the variances plus the variance of the means (error 2e-7).
     """
     axes = _but_channels(x)
     if x.device.type != "cpu":
@@ -80,69 +71,62 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 class Mapped(torch.autograd.Function):
     """Map x [n, channels, *space] by given statistics, gamma and beta, each [channels]; exact to any order.
 
-    One function, because autograd's own cost of its dozen small operations is above their work.
+    One function, because autograd's overhead for its dozen small operations exceeds their work.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return y as x."""
         ctx.save_for_backward(x, mean, var, weight)
         ctx.save_for_forward(x, mean, var, weight)
         return _affine(x, (mean, var), weight, bias)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        """Return how y moves with x, the statistics, gamma and beta."""
         x, mean, var, weight = ctx.saved_tensors
         by_x, by_mean, by_var, by_weight, by_bias = _filled(tangents, (x, mean, var, weight, weight))
         return _moved((x, by_x), (mean, by_mean), (var, by_var), (weight, by_weight), by_bias)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
-        """Pull the slope of y back to x, the statistics, gamma and beta."""
         x, mean, var, weight = ctx.saved_tensors
         scale, *slopes = _slopes(x, mean, var, weight, slope)
         return slope * scale.reshape(_channel_shape(x)), *slopes
 
 
 class Normalized(torch.autograd.Function):
-    """``Mapped`` by the batch's own statistics, which are results as well.
+    """``Mapped`` by the statistics of x: (x, pooled or None, gamma, beta) to y, mean and variance, each [channels].
 
-    Where ``seen`` is not None, it is what the map is of, and x what the statistics are of; otherwise both are x, and
-    the slopes by x through y and through the statistics meet here in one tensor. The backward pass is written in the
-    outputs ``mean`` and ``var``: exact to any order.
+    y is the map of ``pooled``, or of x where that is None; the slopes by x through y and through the statistics are
+    then one tensor. The backward pass is written in the outputs ``mean`` and ``var``: exact to any order.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, seen: Tensor | None, weight: Tensor, bias: Tensor
+        ctx: Any, x: Tensor, pooled: Tensor | None, weight: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return y as what is seen, and mean and variance, each [channels]."""
         ctx.set_materialize_grads(False)  # the statistics are seldom differentiated
         mean, var = batch_statistics(x)
-        ctx.save_for_backward(x, seen, weight, mean, var)
-        ctx.save_for_forward(x, seen, weight, mean, var)
-        return _affine(x if seen is None else seen, (mean, var), weight, bias), mean, var
+        ctx.save_for_backward(x, pooled, weight, mean, var)
+        ctx.save_for_forward(x, pooled, weight, mean, var)
+        return _affine(x if pooled is None else pooled, (mean, var), weight, bias), mean, var
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
-        """Return how y, mean and variance move with x, what is seen, gamma and beta."""
-        x, seen, weight, mean, var = ctx.saved_tensors
-        target = x if seen is None else seen
+        x, pooled, weight, mean, var = ctx.saved_tensors
+        target = x if pooled is None else pooled
         tangent, moved, by_weight, by_bias = _filled(tangents, (x, target, weight, weight))
         axes = _but_channels(x)
         mean_tangent = tangent.mean(axes)
         var_tangent = 2 * ((x * tangent).mean(axes) - mean * mean_tangent)
-        pairs = (target, tangent if seen is None else moved), (mean, mean_tangent), (var, var_tangent)
+        pairs = (target, tangent if pooled is None else moved), (mean, mean_tangent), (var, var_tangent)
         return _moved(*pairs, (weight, by_weight), by_bias), mean_tangent, var_tangent
 
     @staticmethod
     def backward(
         ctx: Any, slope: Tensor | None, mean_slope: Tensor | None, var_slope: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """Pull the slopes of y, mean and variance back to x, what is seen, gamma and beta."""
-        x, seen, weight, mean, var = ctx.saved_tensors
-        target = x if seen is None else seen
+        x, pooled, weight, mean, var = ctx.saved_tensors
+        target = x if pooled is None else pooled
         slope = torch.zeros_like(target) if slope is None else slope
         scale, by_mean, by_var, by_weight, by_bias = _slopes(target, mean, var, weight, slope)
         by_mean = by_mean if mean_slope is None else by_mean + mean_slope
@@ -151,11 +135,11 @@ class Normalized(torch.autograd.Function):
         spread = 2 / count * by_var
         shift = by_mean / count - mean * spread
         by_x = torch.addcmul(shift.reshape(shape), x, spread.reshape(shape))
-        if seen is not None:
-            by_seen = slope * scale.reshape(shape)
-            if by_seen.requires_grad:
-                by_seen.register_hook(_laid_out)  # type: ignore[no-untyped-call]
-            return by_x, by_seen, by_weight, by_bias
+        if pooled is not None:
+            by_pooled = slope * scale.reshape(shape)
+            if by_pooled.requires_grad:
+                by_pooled.register_hook(_laid_out)  # type: ignore[no-untyped-call]
+            return by_x, by_pooled, by_weight, by_bias
         if torch.is_grad_enabled():  # it will be differentiated again
             by_x = torch.addcmul(by_x, slope, scale.reshape(shape))
         else:
@@ -167,7 +151,6 @@ Moving = tuple[Tensor, Tensor]  # a value and its tangent
 
 
 def _filled(tangents: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """Return the tangents, zeros for one that is not there."""
     return [torch.zeros_like(x) if one is None else one for one, x in zip(tangents, like, strict=True)]
 
 
@@ -185,7 +168,7 @@ def _slopes(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, slope: Tensor)
 
 
 def _moved(x: Moving, mean: Moving, var: Moving, weight: Moving, bias_tangent: Tensor) -> Tensor:
-    """Return how ``_affine`` moves."""
+    """Return the tangent of ``_affine``."""
     shape, root = _channel_shape(x[0]), torch.rsqrt(var[0] + EPSILON)
     scale = weight[0] * root
     scale_tangent = weight[1] * root - 0.5 * scale * root.square() * var[1]
@@ -216,38 +199,33 @@ class Normalization:
         self.collected: Tensors = {}
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Lay images out as the fused kernels like them."""
+        """Lay images out for the fused kernels."""
         return channels_last(x) if self.fused else x
 
     def __call__(
         self, layer: str, x: Tensor | Convolution, weight: Tensor, bias: Tensor, *, pool: bool = False
     ) -> Tensor:
-        """Normalize [n, channels, *space] over everything but the channels.
+        """Normalize x [n, channels, *space], or a convolution's outputs, over everything but the channels.
 
-        Args:
-            layer: Its name.
-            x: The values, or the convolution that makes them.
-            weight: gamma, [channels].
-            bias: beta, [channels].
-            pool: Then max-pool 2x2: [n, channels, height, width] to a quarter of it.
+        ``weight`` (gamma) and ``bias`` (beta) are [channels]; ``pool`` max-pools 2x2 afterwards.
         """
         if pool and not (self.fused and float(weight.detach().amin()) > 0):
             return F.max_pool2d(self(layer, x, weight, bias), 2)
-        known = self._known(layer, x)
-        if known is not None and self.fused:
-            return Mapped.apply(_values(x, pool), *known, weight, bias)  # type: ignore[no-untyped-call, no-any-return]
+        statistics = self._without_pass(layer, x)
+        if statistics is not None and self.fused:
+            return Mapped.apply(_values(x, pool), *statistics, weight, bias)  # type: ignore[no-untyped-call, no-any-return]
         values = _values(x, False)
         if self.fused:
             pooled = F.max_pool2d(values, 2) if pool else None
-            y, *statistics = Normalized.apply(values, pooled, weight, bias)  # type: ignore[no-untyped-call]
-            self._collect(layer, *statistics)
+            y, mean, var = Normalized.apply(values, pooled, weight, bias)  # type: ignore[no-untyped-call]
+            self._collect(layer, mean, var)
             return y  # type: ignore[no-any-return]
-        if known is None:
+        if statistics is None:
             var, mean = torch.var_mean(values, _but_channels(values), correction=0)
-            known = self._collect(layer, mean, var)
-        return _affine(values, known, weight, bias)
+            statistics = self._collect(layer, mean, var)
+        return _affine(values, statistics, weight, bias)
 
-    def _known(self, layer: str, x: Tensor | Convolution) -> tuple[Tensor, Tensor] | None:
+    def _without_pass(self, layer: str, x: Tensor | Convolution) -> tuple[Tensor, Tensor] | None:
         """Return the mean and variance of a layer that need no pass over its values; None where they do."""
         if self.given is not None:
             return self.given[f"{layer}.mean"], self.given[f"{layer}.var"]
@@ -273,8 +251,14 @@ def _affine(x: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor, bias: 
     return torch.addcmul(shift.reshape(shape), x, scale.reshape(shape))
 
 
+def normalized_convolution(theta: Tensors, name: str, x: Tensor, norm: Normalization, stride: int = 1) -> Tensor:
+    """Apply the convolution ``NAME.conv``, padded to keep the size at a stride of 1, and its norm ``NAME.norm``."""
+    kernel, gamma, beta = (theta[f"{name}.{one}"] for one in ("conv.weight", "norm.weight", "norm.bias"))
+    return norm(f"{name}.norm", Convolution(x, kernel, stride, kernel.shape[-1] // 2), gamma, beta)
+
+
 def running_average(old: Tensors, new: Tensors) -> Tensors:
-    """Move running statistics towards a batch's; takes the batch's own where there are none yet."""
+    """Move running statistics towards a batch's; where there are none yet, return the batch's."""
     if not old:
         return {name: value.detach().clone() for name, value in new.items()}
     return {name: torch.lerp(old[name], new[name].detach(), MOMENTUM) for name in old}

@@ -3,46 +3,37 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.domains import Choice
-from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks.base import ARCHITECTURES, Network, linear_parameters
+from metaloom.learners.domains import Bounds, Choice
+from metaloom.learners.networks.base import ARCHITECTURES, Network, linear_layers, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.tensors import Tensors
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}
 
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """Widths of the hidden layers; none at all is a linear model.
+    """The hidden layers.
 
     Attributes:
         hidden: Widths of the hidden layers; an empty list is a linear model.
         activation: The function after each hidden layer.
     """
 
-    hidden: tuple[int, ...] = (40, 40)
-    activation: Annotated[str, Choice(("relu", "tanh", "silu"))] = "relu"
-
-    def __post_init__(self) -> None:
-        for index, width in enumerate(self.hidden):
-            if width < 1:
-                raise LearnerError(f"learner.architecture.hidden[{index}] must be at least 1, got {width}")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}
+    hidden: tuple[Annotated[int, Bounds(at_least=1)], ...] = (40, 40)
+    activation: Annotated[str, Choice(tuple(ACTIVATIONS))] = "relu"
 
 
 @ARCHITECTURES.register("mlp")
 class MLP(Network):
     """A multi-layer perceptron; images are flattened."""
 
-    Config = MLPConfig
     config: MLPConfig
 
     def batched_width(self) -> int | None:
@@ -50,10 +41,9 @@ class MLP(Network):
 
     def parameters(self, generator: Generator) -> Tensors:
         widths = [math.prod(self.task.inputs), *self.config.hidden]
-        theta: Tensors = {}
-        for index, (inputs, outputs) in enumerate(pairwise(widths)):
-            theta |= linear_parameters(f"layer{index}", inputs, outputs, generator)
-        return theta | linear_parameters("head", widths[-1], self.task.outputs, generator)
+        return linear_layers("layer", widths, generator) | linear_parameters(
+            "head", widths[-1], self.task.outputs, generator
+        )
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         activation = ACTIVATIONS[self.config.activation]

@@ -3,16 +3,14 @@
 theta holds the parameters that require a gradient under the names of ``named_parameters`` (a tied weight once); those
 of the head begin with ``head.``. Parameters that require none, and buffers, are as the class makes them under a fixed
 seed, or as a checkpoint or bundle holds them; every call has copies of the buffers, so that nothing moves from one task
-to the next. Chance, such as
-dropout's, is drawn once per episode as a seed for each inner step, so that a step that is computed again is the same.
-What is evaluated runs in eval mode; batch norm follows ``inner.batch_norm`` in both modes.
+to the next. Chance, such as dropout's, is drawn once per episode as a seed for each inner step, so that a step that is
+computed again is the same. What is evaluated runs in eval mode; batch norm follows ``inner.batch_norm`` in both modes.
 """
 
 import inspect
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -21,21 +19,12 @@ from torch.func import functional_call
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.networks import prepared
 from metaloom.learners.networks.base import ARCHITECTURES, HEAD, Network
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.networks.effects import check_effects
-from metaloom.learners.networks.prepared import (
-    WHERE,
-    BatchNorm,
-    detach_graph,
-    differentiable_attention,
-    graph_tensors,
-    places,
-    prepared,
-    seeded,
-)
+from metaloom.learners.networks.prepared import WHERE
+from metaloom.learners.networks.probes import check_effects, why_not
 from metaloom.learners.networks.reference import MODULE, imported, split_reference
-from metaloom.learners.networks.strategies import why_not
 from metaloom.learners.tensors import Tensors, as_leaves
 
 SEED, TRAINING = "seed", "training"  # the entries of an episode's noise
@@ -50,8 +39,8 @@ class ModuleConfig:
 
     Attributes:
         of: Import path ``package.module:Name`` of a class, of a function that makes a module, or of a module itself.
-        settings: Keyword arguments of the class or function; one that has an argument ``task`` is given the
-            ``TaskShape`` too, with the shape of an example and the number of outputs.
+        settings: Keyword arguments of the class or function. If it has an argument ``task``, that is the ``TaskShape``,
+            with the shape of an example and the number of outputs.
         head: Name of the submodule that is the head (``update.adapt: head``); None takes the last linear layer.
     """
 
@@ -65,14 +54,13 @@ class ModuleConfig:
 
 @ARCHITECTURES.register(MODULE)
 class ModuleNetwork(Network):
-    """A user's own module; ``effects.py`` has seen to it that every parameter has its gradient."""
+    """A user's own module; ``probes.py`` checks that every parameter has its gradient."""
 
-    Config = ModuleConfig
     config: ModuleConfig
 
     def __init__(self, config: Any, task: TaskShape) -> None:
         super().__init__(config, task)
-        self.module = prepared(self.build(FIXED_SEED))
+        self.module = prepared.prepared(self.build(FIXED_SEED))
         layers = dict(self.module.named_modules())
         self.head = find_head(layers, self.config.head)
         own = {} if self.head is None else {id(one): HEAD + name for name, one in layers[self.head].named_parameters()}
@@ -80,22 +68,20 @@ class ModuleNetwork(Network):
         self.names = {own.get(id(one)) or _of_body(name): name for name, one in _learned(self.module)}
         if not self.names:
             raise LearnerError(f"{WHERE}: {self.config.of} has no parameter that requires a gradient: nothing can move")
-        self._norms = {name: layer for name, layer in layers.items() if isinstance(layer, BatchNorm)}
+        self._norms = {name: layer for name, layer in layers.items() if isinstance(layer, prepared.BatchNorm)}
         self._buffers = {name: one.detach() for name, one in self.module.named_buffers()}
         fixed = {name: one.detach() for name, one in self.module.named_parameters() if not one.requires_grad}
         self._fixed: Tensors = fixed | self._buffers
-        self._places = places(self.module)
+        self._places = prepared.places(self.module)
         self._leftovers: list[tuple[nn.Module, str]] = []
+        self._reasons: dict[str, str] = {}  # by strategy, why it cannot run the module
+        self.stochastic = True  # until the probe has run
         self._bind()
 
     def build(self, seed: int) -> nn.Module:
-        """Make the module, its draws beginning at a seed.
-
-        Raises:
-            LearnerError: The class does not take the settings, or makes no module.
-        """
+        """Make the module from this seed; raises LearnerError if the class does not take the settings."""
         made = imported(self.config.of)
-        with seeded(seed, torch.device("cpu")):
+        with prepared.seeded(seed, torch.device("cpu")):
             if not isinstance(made, nn.Module):
                 takes_task = callable(made) and "task" in inspect.signature(made).parameters
                 given = {**self.config.settings, **({"task": self.task} if takes_task else {})}
@@ -108,7 +94,7 @@ class ModuleNetwork(Network):
         return made
 
     def _bind(self) -> None:
-        """Run the module once, see that its outputs fit the task, and that every parameter has its effect."""
+        """Run the module once, and check that its outputs fit the task and that every parameter has its effect."""
         theta = {key: dict(_learned(self.module))[name].detach() for key, name in self.names.items()}
         found = self._run(as_leaves(theta), torch.zeros(2, *self.task.inputs), Normalization(), {})
         if not isinstance(found, Tensor) or found.shape != (2, self.task.outputs):
@@ -117,8 +103,8 @@ class ModuleNetwork(Network):
                 f"{WHERE}: {self.config.of} maps 2 examples of shape {self.task.inputs} to {given}; the task needs a "
                 f"tensor of shape (2, {self.task.outputs})"
             )
-        self._leftovers = graph_tensors(self.module)
-        detach_graph(self._leftovers)
+        self._leftovers = prepared.graph_tensors(self.module)
+        prepared.detach_graph(self._leftovers)
         self.stochastic = check_effects(self, theta, self.names)
 
     def norm_layers(self) -> list[str]:
@@ -134,7 +120,7 @@ class ModuleNetwork(Network):
         return {key: drawn[name].detach().clone() for key, name in self.names.items()}
 
     def draw_noise(self, examples: Tensor, steps: int, generator: Generator, *, training: bool) -> Tensors:
-        """Return a seed for each pass, and in training a mark, which sets train mode: [steps + 1] each."""
+        """Return a seed for each pass, and in training a flag, which sets train mode: [steps + 1] each."""
         seeds = torch.randint(MAX_SEED, (steps + 1,), generator=generator, device=generator.device)
         return {SEED: seeds, **({TRAINING: torch.ones(steps + 1)} if training else {})}
 
@@ -174,14 +160,12 @@ class ModuleNetwork(Network):
         return outputs
 
     def _run(self, theta: Tensors, x: Tensor, norm: Normalization, noise: Tensors) -> Any:
-        """Call the module; its own parameters serve where theta has none, such as the head of an embedding."""
-        odd = next((key for key in theta if key not in self.names), None)
-        if odd is not None:
-            raise LearnerError(f"{WHERE}: {unknown('parameter', odd, self.names)}")  # functional_call would ignore it
+        """Call the module; where theta lacks a parameter, such as an embedding's head, the module's own is used."""
+        for extra in theta.keys() - self.names.keys():  # functional_call would ignore them
+            raise LearnerError(f"{WHERE}: {unknown('parameter', extra, self.names)}")
         given = {name: _like(one, x) for name, one in self._fixed.items()}
         given |= {name: given[name].clone() for name in self._buffers}  # which a call may write into
-        missing = self.names.keys() - theta.keys()
-        if missing:
+        if missing := self.names.keys() - theta.keys():
             own = dict(_learned(self.module))
             given |= {self.names[key]: _like(own[self.names[key]].detach(), x) for key in missing}
         given |= {self.names[key]: value for key, value in theta.items()}
@@ -190,19 +174,12 @@ class ModuleNetwork(Network):
             self.module.train(training)
         for layer in self._norms.values():
             layer.enter(norm)
-        seed = int(noise[SEED]) if SEED in noise else FIXED_SEED if self._is_random() else None
-        with differentiable_attention(), seeded(seed, x.device):
+        seed = int(noise[SEED]) if SEED in noise else FIXED_SEED if self.stochastic else None
+        with prepared.differentiable_attention(), prepared.seeded(seed, x.device):
             everywhere = {place: value for name, value in given.items() for place in self._places[name]}
             outputs = functional_call(self.module, everywhere, (x,), tie_weights=False)
-        detach_graph(self._leftovers)
+        prepared.detach_graph(self._leftovers)
         return outputs
-
-    def _is_random(self) -> bool:
-        return getattr(self, "stochastic", True)
-
-    @cached_property
-    def _reasons(self) -> dict[str, str]:
-        return {}
 
     def refuses(self, strategy: str) -> str:
         if strategy not in self._reasons:
@@ -215,12 +192,10 @@ def _learned(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _like(value: Tensor, x: Tensor) -> Tensor:
-    """Move a tensor to where the examples are, in their precision."""
     return value.to(x.device, x.dtype if value.is_floating_point() else None)
 
 
 def _of_body(name: str) -> str:
-    """Return what theta calls a parameter, or a layer, that is none of the head's."""
     return BODY + name if name.startswith(HEAD) else name
 
 
@@ -230,10 +205,9 @@ def able_heads(layers: Mapping[str, nn.Module]) -> list[str]:
 
 
 def find_head(layers: Mapping[str, nn.Module], wanted: str | None) -> str | None:
-    """Return the name of the head: the one that is asked for, or the last linear layer; None if there is none.
+    """Return the name of the head: ``wanted``, or the last linear layer; None if there is none.
 
-    Raises:
-        LearnerError: There is no such submodule, or none of its parameters is learned; the message names the nearest.
+    Raises LearnerError, which names the nearest, if no submodule of that name has something to learn.
     """
     able = able_heads(layers)
     if wanted is not None and wanted not in able:

@@ -1,7 +1,7 @@
 """A user's ``nn.Module`` made ready to be called as a pure function of its parameters.
 
-What torch 2.13 would compute wrongly, or by itself keep from one call to the next, is exchanged in a copy of the module
-or refused by name: batch norm and weight norm are ours, right at second order; gradients of embeddings are dense.
+Layers that torch 2.13 computes wrongly, or that keep state from one call to the next, are replaced in a copy of the
+module, or refused by name: batch norm and weight norm are ours, right at second order; embeddings have dense gradients.
 """
 
 from collections.abc import Iterator
@@ -23,12 +23,7 @@ WHERE = "learner.architecture"
 
 
 class BatchNorm(nn.Module):
-    """Takes the place of torch's batch norm: its statistics are given, or collected, by the pass it is in.
-
-    Args:
-        layer: The layer it replaces, whose parameters it holds.
-        name: That layer's name.
-    """
+    """Replaces a layer of torch's batch norm: its statistics are given, or collected, by the current pass."""
 
     def __init__(self, layer: nn.Module, name: str) -> None:
         super().__init__()
@@ -47,15 +42,14 @@ class BatchNorm(nn.Module):
         self._calls += 1
         weight = self.weight if isinstance(self.weight, Tensor) else x.new_ones(self.channels)
         bias = self.bias if isinstance(self.bias, Tensor) else x.new_zeros(self.channels)
-        # scaled so that our epsilon has the effect of the layer's own: both scale x, its mean and its deviation alike
+        # scaled so that our epsilon has the effect of the layer's own: x, its mean and its deviation scale alike
         return self._norm(name, x if self.eps == EPSILON else x * (EPSILON / self.eps) ** 0.5, weight, bias)
 
 
 def prepared(module: nn.Module) -> nn.Module:
     """Return a copy in which batch norm is ours and no gradient is sparse.
 
-    Raises:
-        LearnerError: Something in it cannot be a pure function; the message names it and says what to do.
+    Raises LearnerError for a layer that cannot be a pure function, with its name and what to do.
     """
     refuse_impure(module)
     detach_graph(graph_tensors(module))  # which deepcopy refuses
@@ -72,7 +66,7 @@ def prepared(module: nn.Module) -> nn.Module:
                 )
     for layer in copy.modules():
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-            layer.sparse = False  # an update rule, a norm and a clip want dense gradients
+            layer.sparse = False  # update rules, norms and clipping need dense gradients
         if isinstance(layer, parametrizations._WeightNorm):
             layer.forward = partial(weight_normalized, dim=layer.dim)  # type: ignore[method-assign]
         for hook in layer._forward_pre_hooks.values():
@@ -84,7 +78,7 @@ def prepared(module: nn.Module) -> nn.Module:
 def weight_normalized(magnitude: Tensor, direction: Tensor, *, dim: int) -> Tensor:
     """Return magnitude * direction / |direction|, the norm taken over all axes but ``dim`` (-1: over all).
 
-    torch 2.13's own takes the norm for a constant in its second derivative, which is then wrong without a word.
+    torch 2.13's own takes the norm as a constant in its second derivative, which is then silently wrong.
     """
     axes = [axis for axis in range(direction.ndim) if dim == -1 or axis != dim % direction.ndim]
     return direction * (magnitude / direction.square().sum(axes, keepdim=True).sqrt())
@@ -107,16 +101,14 @@ def refuse_impure(module: nn.Module) -> None:
         if getattr(layer, "merged_adapters", None):
             raise LearnerError(f"{at} has merged adapters, which get no gradient; call unmerge_adapter() first")
         if any(nn.parameter.is_lazy(one) for one in layer.parameters(recurse=False)):
-            raise LearnerError(
-                f"{at} has lazy parameters without a shape; give its sizes, or take the class without Lazy"
-            )
+            raise LearnerError(f"{at} has lazy parameters, without a shape; give sizes, or use the class without Lazy")
 
 
 def places(module: nn.Module) -> dict[str, list[str]]:
     """Map each parameter and buffer, by the first of its names, to one name for each layer that holds it.
 
-    A weight that is tied has several. A layer that is listed twice counts once: torch 2.13's ``functional_call`` given
-    both of its names leaves the tensor of the call in the module.
+    A tied weight has several. A layer that is listed twice counts once: torch 2.13's ``functional_call`` with both of
+    its names leaves the tensor of the call in the module.
     """
     found: dict[int, list[str]] = {}
     for prefix, layer in module.named_modules():
@@ -127,7 +119,7 @@ def places(module: nn.Module) -> dict[str, list[str]]:
 
 
 def graph_tensors(module: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return the plain attributes in which a call has left a tensor of its graph, as the old ``weight_norm`` does."""
+    """Return the attributes in which a call has left a tensor of its graph, as the old ``weight_norm`` does."""
     return [
         (layer, name)
         for layer in module.modules()
@@ -137,7 +129,7 @@ def graph_tensors(module: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def detach_graph(places: list[tuple[nn.Module, str]]) -> None:
-    """Free the graphs that ``graph_tensors`` has found: the next call computes those tensors again."""
+    """Free the graphs that ``graph_tensors`` found: the next call computes those tensors again."""
     for layer, name in places:
         setattr(layer, name, getattr(layer, name).detach())
 
@@ -156,7 +148,7 @@ def differentiable_attention() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Let torch's own generators begin at a seed within, and be as they were afterwards; None leaves them alone."""
+    """Seed torch's own generators within, and restore them afterwards; None leaves them as they are."""
     if seed is None:
         yield
         return

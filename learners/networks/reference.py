@@ -1,14 +1,14 @@
-"""Import paths of a user's own code, such as ``package.module:Class``: written down, checked, imported once trusted.
+"""Import paths of a user's own code, such as ``package.module:Class``: written, checked, imported once trusted.
 
-Importing a path runs the code of its package, so that a file of someone else's could run code of its choice. It is
-therefore done only where the user says so, or where an installed package names itself under our entry points.
+Importing a path runs the code of its package, so that an experiment's file could run any code. It is therefore done
+only where the user allows it, or where an installed package names itself under our entry points.
 """
 
 import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -31,24 +31,14 @@ def split_reference(reference: str) -> tuple[str, str]:
     return module, name
 
 
-def is_trusted(reference: str) -> bool:
-    """Whether an installed package that names itself under our entry points is the one that holds the reference."""
-    packages = {one.module.partition(".")[0] for one in entry_points(group=LEARNERS)}
-    return split_reference(reference)[0].partition(".")[0] in packages
-
-
 def check_trusted(references: Sequence[str], trust_code: bool) -> None:
-    """Refuse to import what nobody has vouched for.
+    """Refuse import paths outside of packages under our entry points, unless the user trusts all code.
 
-    Args:
-        references: Import paths.
-        trust_code: Whether the user has said that their code may run.
-
-    Raises:
-        LearnerError: The message names the path and the two ways to trust it.
+    Raises LearnerError, which names the path and the two ways to trust it.
     """
-    for reference in dict.fromkeys(references):
-        if not trust_code and not is_trusted(reference):
+    for reference in dict.fromkeys([] if trust_code else references):
+        packages = {one.module.partition(".")[0] for one in entry_points(group=LEARNERS)}
+        if split_reference(reference)[0].partition(".")[0] not in packages:
             raise LearnerError(
                 f"{OF}: {reference} is code that would run on this machine; if you trust it, pass --trust-code "
                 f"(trust_code=True in Python), or have its package declare an entry point in the group {LEARNERS}"
@@ -58,36 +48,28 @@ def check_trusted(references: Sequence[str], trust_code: bool) -> None:
 def references_in(document: Any) -> Iterator[str]:
     """Yield every import path of an architecture that a document may choose, searched ones among them."""
     if isinstance(document, Mapping):
-        if document.get("kind") == MODULE or "of" in document:
-            yield from _texts(document.get("of"))
-        for value in document.values():
-            yield from references_in(value)
-    elif isinstance(document, list | tuple):
-        for value in document:
-            yield from references_in(value)
+        yield from _texts(document.get("of"))
+    for value in _members(document):
+        yield from references_in(value)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
+    for member in _members(value):
+        yield from _texts(member)
 
 
 def imported(reference: str) -> Any:
-    """Import what a path names.
-
-    Raises:
-        LearnerError: There is no such module or name; the message has the nearest name.
-    """
+    """Import what a path names; raises LearnerError with the nearest name if there is no such module or name."""
     module, name = split_reference(reference)
     try:
         found: Any = import_module(module)
-    except Exception as error:  # whatever a user's own code raises is reported with the path that was asked for
+    except Exception as error:  # a user's own code may raise anything
         raise LearnerError(f"{OF}: cannot import {module}: {type(error).__name__}: {error}") from error
     for part in name.split("."):
         names = [one for one in dir(found) if not one.startswith("_")]
@@ -100,12 +82,9 @@ def imported(reference: str) -> Any:
 def settings_of(network: Any) -> dict[str, Any]:
     """Write a network that was given from Python as settings of ``learner.architecture``.
 
-    Args:
-        network: An import path; a class of ``nn.Module`` or a function that makes one, or either in a
-            ``functools.partial`` with keyword arguments; or a module that stands at the top level of a Python file.
-
-    Raises:
-        LearnerError: No other process could import it.
+    It is an import path; a class of ``nn.Module`` or a function that makes one, or either in a ``functools.partial``
+    with keyword arguments; or a module at the top level of a Python file. Raises LearnerError if no other process could
+    import it.
     """
     if isinstance(network, str):
         split_reference(network)
@@ -127,7 +106,7 @@ def settings_of(network: Any) -> dict[str, Any]:
 
 
 def _place_of(network: nn.Module) -> str:
-    """Return the import path of a module that is bound to a name at the top level of a Python file."""
+    """Return the import path of a module object that has a name at the top level of a Python file."""
     for module, contents in list(sys.modules.items()):
         if module != "__main__":
             for name, value in list(getattr(contents, "__dict__", {}).items()):

@@ -46,7 +46,7 @@ class ControlLoop(InnerLoop):
             index: The inner step, for parameters that each step has of its own.
         """
         environment = ENVIRONMENTS[self.task.environment]()
-        deviation = self._policy_loss.deviation(knowledge_of(phi, "loss"))
+        deviation = self._policy_loss.knob(knowledge_of(phi, "loss"), "deviation")
         states, actions, rewards = [start], [], []
         for step in range(environment.horizon):
             action = self._act(phi, theta, states[-1], index)

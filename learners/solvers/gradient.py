@@ -13,7 +13,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, solution
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
-from metaloom.learners.networks.derivatives import named_operation
+from metaloom.learners.networks.probes import named_operation
 from metaloom.learners.solvers.base import INDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.episode import Episode, Episodes
 from metaloom.learners.hypergradients.problem import Estimator, Problem, solution
-from metaloom.learners.knowledge.matched_data import MatchedData
+from metaloom.learners.knowledge.distilled_data import MatchedData
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.base import SOLVERS, Parts
 from metaloom.learners.solvers.gradient import GradientLearner, counted

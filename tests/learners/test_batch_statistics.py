@@ -14,7 +14,7 @@ from metaloom.learners.networks.batch_norm import (
     batch_statistics,
     channels_last,
 )
-from metaloom.learners.networks.convolution import Convolution
+from metaloom.learners.networks.pooled_convolution import Convolution
 from metaloom.testing.problems import normal
 
 CHANNELS = 4

@@ -1,16 +1,19 @@
 """From settings to a learner: what is built, and every way in which it is refused."""
 
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pytest
 import torch
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS, build_learner
 from metaloom.learners.build import make_component
-from metaloom.learners.component import NoConfig
+from metaloom.learners.component import Component, NoConfig
+from metaloom.learners.domains import Int
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.update_rules.optimizers import SGDConfig
 from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.amortized import AmortizedLearner
@@ -179,7 +182,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "negative ratios",
         {"learner": {"weighting": {"kind": "class_ratios", "ratios": [1.0, -2.0, 1.0]}}},
         {},
-        r"learner\.weighting\.ratios\[1\] must be at least 0, got -2\.0",
+        r"learner\.weighting\.ratios\[1\]: got -2\.0; allowed: a number, at least 0",
     ),
     (
         "numbers of learned data",
@@ -385,3 +388,27 @@ def test_a_recipe_names_only_what_exists(name: str) -> None:
     for slot, settings in METHODS[name].learner.items():
         task = IMAGES if settings.get("kind") in ("cells", "conv4", "resnet12") else SINGLE
         make_component(SLOTS[slot], settings, task)
+
+
+@dataclass(frozen=True)
+class WidthConfig:
+    """How wide."""
+
+    width: Annotated[int, Int(1, 9)] = 3
+
+
+def test_a_component_names_its_configuration_once_and_checks_its_values() -> None:
+    class Inferred(Component):
+        slot = "loss"
+        config: WidthConfig
+
+    class Inherited(Inferred):
+        pass
+
+    class Named(Inferred):
+        Config = SGDConfig
+        config: WidthConfig
+
+    assert Inferred.Config is WidthConfig is Inherited.Config and Named.Config is SGDConfig
+    with pytest.raises(LearnerError, match=r"learner\.loss\.width: got 0; allowed: a whole number, at least 1"):
+        Inferred(WidthConfig(0))

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.networks.batch_norm import channels_last
-from metaloom.learners.networks.convolution import FEW_THREADS, Convolution
-from metaloom.learners.networks.pooled_convolution import PooledConvolution
+from metaloom.learners.networks.pooled_convolution import FEW_THREADS, Convolution, PooledConvolution
 from metaloom.testing.problems import normal
 
 CHANNELS = 4

@@ -7,11 +7,14 @@ import torch
 
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.update_rules.learned_optimizer import (
+from metaloom.learners.knowledge.update_rules.learned_optimizers import (
     LearnedOptimizer,
     LearnedOptimizerConfig,
+    Memory,
+    log_and_sign,
+    lstm,
+    lstm_parameters,
 )
-from metaloom.learners.knowledge.update_rules.lstm import Memory, log_and_sign, lstm, lstm_parameters
 from metaloom.learners.tensors import InnerState, as_leaves, derivative
 from metaloom.testing.problems import (
     SINGLE,
@@ -103,7 +106,7 @@ def test_a_gradient_held_constant_has_no_second_derivative() -> None:
     [
         ({"hidden": 0}, r"learner\.update\.hidden: got 0; allowed: a whole number, at least 1"),
         ({"layers": 0}, r"learner\.update\.layers: got 0; allowed: a whole number, at least 1"),
-        ({"p": 0.0}, r"learner\.update\.p must be above 0, got 0\.0"),
+        ({"p": 0.0}, r"learner\.update\.p: got 0\.0; allowed: a number, above 0"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, float], message: str) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from metaloom.learners.build import make_config
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.matched_data import cosines
+from metaloom.learners.knowledge.distilled_data import cosines
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.networks.convnet import ConvNet, ConvNetConfig, instance_norm
+from metaloom.learners.networks.convolutional import ConvNet, ConvNetConfig, instance_norm
 from metaloom.learners.solvers.matching import MatchingLearner
 from metaloom.learners.tensors import InnerState, Tensors
 from metaloom.testing.problems import (

@@ -86,11 +86,11 @@ def test_it_reads_the_loss_at_the_parameters_it_moves() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"keep": 1.0}, r"learner\.update\.keep must be a number above 0 and below 1, got 1\.0"),
-        ({"rate": 1.5}, r"learner\.update\.rate must be a number above 0 and below 1, got 1\.5"),
+        ({"keep": 1.0}, r"learner\.update\.keep: got 1\.0; allowed: a number, above 0 and below 1"),
+        ({"rate": 1.5}, r"learner\.update\.rate: got 1\.5; allowed: a number, above 0 and below 1"),
         ({"hidden": 0}, r"learner\.update\.hidden: got 0; allowed: a whole number, at least 1"),
         ({"gate_spread": -1.0}, r"learner\.update\.gate_spread: got -1\.0; allowed: a number, at least 0"),
-        ({"p": 0.0}, r"learner\.update\.p must be above 0, got 0\.0"),
+        ({"p": 0.0}, r"learner\.update\.p: got 0\.0; allowed: a number, above 0"),
         ({"rate": {"learn": {}}}, r"learner\.update\.rate: rate cannot be learned: it does not enter the inner loop"),
     ],
 )

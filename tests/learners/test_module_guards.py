@@ -15,8 +15,8 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.networks.derivatives import named_operation
 from metaloom.learners.networks.module import ModuleConfig, ModuleNetwork
+from metaloom.learners.networks.probes import named_operation
 from metaloom.learners.tensors import Tensors, as_leaves, derivative, flatten
 from metaloom.testing.problems import seeded
 from metaloom.workers.checking import check_hypergradient

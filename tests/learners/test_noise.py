@@ -10,8 +10,7 @@ from torch import Generator, Tensor
 from metaloom.learners import build_learner
 from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import stack_episodes
-from metaloom.learners.knowledge.augmentation import Augmentation
-from metaloom.learners.knowledge.composition import ChainOfAugmentations
+from metaloom.learners.knowledge.augmentation import Augmentation, ChainOfAugmentations
 from metaloom.learners.networks.mlp import MLP
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors

@@ -111,7 +111,10 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: sinusoid\nlearner: {method: maml, update: search}", "a whole component has no range: list the kinds"),
         ("tasks: sinusoid\nlearner: {method: maml, prediction: learn}", "learn one of its settings (prototypes.temp"),
         ("tasks: sinusoid\nlearner: {method: maml, update: [1]}", "got the list [1]; give the update's name"),
-        ("tasks: sinusoid\nlearner: {method: maml, update: {rate: 0}}", "learner.update.rate: must be above 0, got 0"),
+        (
+            "tasks: sinusoid\nlearner: {method: maml, update: {rate: 0}}",
+            "learner.update.rate: got 0.0; allowed: a number, above 0",
+        ),
         ("tasks: glyphs\nlearner: {method: prototypical, update: sgd}", "prototypical takes no inner steps"),
         ("tasks: sinusoid\nlearner: maml\nouter: 4", "outer: got 4; give a mapping of settings"),
         ("tasks: sinusoid\nlearner: maml\nouter: {rate: learn}", "outer.rate: rate cannot be learned"),
@@ -359,9 +362,15 @@ def test_a_wrong_item_of_a_list_is_reported_at_its_own_place(complaints, kind, s
 @pytest.mark.parametrize(
     ("slot", "message"),
     [
-        ("architecture: {kind: mlp, hidden: [8, 0]}", "learner.architecture.hidden[1]: must be at least 1, got 0"),
+        (
+            "architecture: {kind: mlp, hidden: [8, 0]}",
+            "learner.architecture.hidden[1]: got 0; allowed: a whole number,",
+        ),
         ("architecture: {kind: mlp, hidden: [a, 8]}", "learner.architecture.hidden[0]: got the text 'a'; allowed:"),
-        ("weighting: {kind: class_ratios, ratios: [1, -1]}", "learner.weighting.ratios[1]: must be at least 0, got"),
+        (
+            "weighting: {kind: class_ratios, ratios: [1, -1]}",
+            "learner.weighting.ratios[1]: got -1.0; allowed: a number, at",
+        ),
         ("weighting: {kind: class_ratios, ratios: [0, 0]}", "learner.weighting.ratios: must not all be 0"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from metaloom import load_policy
 from metaloom.learners.build import build_learner
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.policies import Policy, SubPolicy, Use
+from metaloom.learners.knowledge.augmentation import Policy, SubPolicy, Use
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.errors import BundleError

@@ -61,9 +61,9 @@ class TrialConfig(Plain):
         steps = int(self.outer.get("retrain_steps", 0))
         if not steps:
             return 0
-        from metaloom.learners.build import is_relaxed  # torch: only where a search retrains
+        from metaloom.learners.build import relaxed_network  # torch: only where a search retrains
 
-        return steps if is_relaxed(self.learner) else 0
+        return steps if relaxed_network(self.learner) else 0
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "TrialConfig":

@@ -1,11 +1,10 @@
 r"""How the inner loop moves: functional optimizers whose rates may be learned, at any granularity.
 
-``torch.optim`` cannot be unrolled (in-place updates), so these are pure functions. A rate
-learned per ``parameter`` is Meta-SGD's (Li et al., 2017, https://arxiv.org/abs/1707.09835,
-equation 3: theta - alpha o grad); per ``layer_step`` it is MAML++'s LSLR (Antoniou et al.,
-2019, https://arxiv.org/abs/1810.09502, section 4), where, as in its reference, every tensor
-has its own. Momentum, the betas and the decay are learned alike, per layer and step. What is
-learned per step holds its last value beyond the steps it was trained for.
+``torch.optim`` cannot be unrolled (in-place updates), so these are pure functions. A rate learned per ``parameter`` is
+Meta-SGD's (Li et al., 2017, https://arxiv.org/abs/1707.09835, equation 3: theta - alpha o grad); per ``layer_step`` it
+is MAML++'s LSLR (Antoniou et al., 2019, https://arxiv.org/abs/1810.09502, section 4), where, as in its reference code,
+each tensor has its own. Momentum, the betas and the decay are learned in the same way, per layer and step. What is
+learned per step keeps its last value beyond the steps it was trained for.
 """
 
 from abc import ABC, abstractmethod
@@ -16,19 +15,16 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.component import Component
-from metaloom.learners.domains import Int, Learned, Real
+from metaloom.learners.domains import Bounds, Int, Learned, Real
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import InnerState, Tensors
 
 UPDATE_RULES: Registry[type[Component]] = Registry("update rule")
-GRANULARITIES = ("scalar", "layer", "parameter", "step", "layer_step")
-NETWORK = "network"  # under which a rule that is a network holds its weights in phi
-OF_LAYERS = ("scalar", "layer", "step", "layer_step")  # what stays one number for all of a tensor
-
-
-RUNNING_MEANS = ("beta1", "beta2", "smoothing")  # settings, where a rule has them, that a running mean keeps
+RATES = ("scalar", "layer", "parameter", "step", "layer_step")  # granularities of a rate
+OF_LAYERS = ("scalar", "layer", "step", "layer_step")  # granularities of what is one number for a whole tensor
+NETWORK = "network"  # the place in phi of the weights of a rule that is a network
 
 
 @dataclass(frozen=True)
@@ -43,23 +39,11 @@ class UpdateConfig:
         start_spread: The first learned rates are drawn from (1 - this) to (1 + this) times the start.
     """
 
-    rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=GRANULARITIES)] = 0.01
-    start_spread: float = 0.0
+    rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=RATES), Bounds(above=0)] = 0.01
+    start_spread: Annotated[float, Bounds(at_least=0, below=1)] = 0.0
     steps: Annotated[int, Int(1, 100)] = 5
     evaluation_steps: Annotated[int | None, Int(1, 1000)] = None
     adapt: Literal["all", "head"] = "all"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise LearnerError(f"learner.update.steps must be at least 1, got {self.steps}")
-        if isinstance(self.rate, float | int) and self.rate <= 0:
-            raise LearnerError(f"learner.update.rate must be above 0, got {self.rate}")
-        if not 0 <= self.start_spread < 1:
-            raise LearnerError(f"learner.update.start_spread must be in [0, 1), got {self.start_spread}")
-        for name in RUNNING_MEANS:
-            share = getattr(self, name, 0.0)
-            if isinstance(share, float | int) and not 0 <= share < 1:
-                raise LearnerError(f"learner.update.{name} must be in [0, 1), got {share}")
 
 
 class UpdateRule(Component, ABC):
@@ -71,14 +55,12 @@ class UpdateRule(Component, ABC):
 
     slot = "update"
     reaches_losses = False
-    Config = UpdateConfig
     config: UpdateConfig
     reads_loss: ClassVar[bool] = False
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
-        """Start every learned knob at its granularity; the rate may be spread evenly about its start.
+        """Start every learned knob at its granularity; ``start_spread`` s draws rates from U[(1 - s), (1 + s)] start.
 
-        ``start_spread`` s draws each element of the rate from U[(1 - s) start, (1 + s) start]:
         Meta-SGD's U[0.005, 0.1] is start 0.0525 with spread 0.905.
         """
         phi: Tensors = {}
@@ -94,8 +76,7 @@ class UpdateRule(Component, ABC):
 
     def _shapes(self, knob: str, theta: Tensors) -> dict[str, tuple[int, ...]]:
         """Return the leaves of phi that a learned knob has at its granularity, and their shapes."""
-        steps = self.config.steps
-        adapted = self.adapted(theta)
+        steps, adapted = self.config.steps, self.adapted(theta)
         by_granularity: dict[str, dict[str, tuple[int, ...]]] = {
             "scalar": {knob: ()},
             "step": {knob: (steps,)},
@@ -144,21 +125,14 @@ class UpdateRule(Component, ABC):
     def regularization(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
         """Return the gradient of the penalty that ``step`` itself adds to the inner loss; absent entries are zero.
 
-        The implicit estimators add it to the inner gradient, whose root the inner solution then is. They refuse a
-        rule that moves theta although gradient and penalty cancel, such as decoupled weight decay.
+        The implicit estimators add it to the inner gradient, whose root is the inner solution. They refuse a rule that
+        moves theta although gradient and penalty cancel, such as decoupled weight decay.
         """
         return {}
 
     @abstractmethod
     def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
-        """Move the adapted parameters along their gradient; differentiable in everything.
-
-        Args:
-            phi: This slot's part of phi.
-            state: theta and buffers before the step.
-            gradient: One tensor per adapted parameter.
-            index: The inner step's number from 0.
-        """
+        """Move the adapted parameters by inner step ``index`` (from 0), given their gradient; differentiable."""
 
     def adapted(self, theta: Tensors) -> Tensors:
         """Return the parameters that the inner loop moves."""

@@ -11,7 +11,7 @@ from metaloom.dashboards.knowledge_figures import DRAWERS, TrialKnowledge, pictu
 from metaloom.dashboards.knowledge_figures.optimizers import moves
 from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.knowledge.update_rules.learned_optimizer import LearnedOptimizer
+from metaloom.learners.knowledge.update_rules.learned_optimizers import LearnedOptimizer
 from metaloom.learners.tensors import InnerState
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.trial.runner import Trial

@@ -8,10 +8,8 @@ import torch
 from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.composition import ChainOfAugmentations
-from metaloom.learners.knowledge.image_augmentation import ImageAugmentation, choice, gate
-from metaloom.learners.knowledge.image_operations import OPERATIONS
-from metaloom.learners.knowledge.policies import (
+from metaloom.learners.knowledge.augmentation import (
+    ChainOfAugmentations,
     Policy,
     SubPolicy,
     Use,
@@ -20,6 +18,8 @@ from metaloom.learners.knowledge.policies import (
     parse_sub_policy,
     to_document,
 )
+from metaloom.learners.knowledge.image_augmentation import ImageAugmentation, choice, gate
+from metaloom.learners.knowledge.image_operations import OPERATIONS
 from metaloom.learners.tensors import Tensors
 from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, errors_by_slot, seeded
 
@@ -222,7 +222,10 @@ def test_a_sub_policy_that_cannot_be_read_says_why(text: str, message: str) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "rand_augment", "magnitude": 1.5}, "learner.augmentation.magnitude must be in [0, 1], got 1.5"),
+        (
+            {"kind": "rand_augment", "magnitude": 1.5},
+            "learner.augmentation.magnitude: got 1.5; allowed: a number, at least 0 and at most 1",
+        ),
         ({"kind": "dada", "operations": ["rotate"]}, "needs at least two, got rotate"),
         ({"kind": "rand_augment", "operations": ["rotat"]}, "did you mean 'rotate'?"),
         ({"kind": "policy", "sub_policies": []}, "at least one is needed"),

@@ -9,8 +9,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from metaloom.learners.knowledge.image_geometry import affine
-from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance, covered
+from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance, affine, covered
 
 DOUBLE = torch.float64
 AFFINE = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -147,14 +146,14 @@ def test_magnitude_0_changes_nothing_and_shapes_stay(name: str) -> None:
         found = apply(name, x, 0.0)
         assert found.shape == x.shape
         assert found.dtype == x.dtype
-        if OPERATIONS[name].has_magnitude:
+        if OPERATIONS[name].amount:
             torch.testing.assert_close(found, x, rtol=0, atol=1e-12)
         strong = apply(name, x, 1.0, -1.0)
         assert float(strong.min()) >= -1e-12
         assert float(strong.max()) <= 1 + 1e-12
 
 
-@pytest.mark.parametrize("name", [n for n in OPERATIONS if OPERATIONS[n].has_magnitude and n not in STEPPED])
+@pytest.mark.parametrize("name", [n for n in OPERATIONS if OPERATIONS[n].amount and n not in STEPPED])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_the_derivative_by_the_magnitude_is_exact(name: str, sign: float) -> None:
     """By central differences, and again of the derivative: a learned policy needs no more than the first."""
@@ -194,7 +193,7 @@ def test_a_stepped_operation_declares_its_stand_in(name: str) -> None:
     total = one.function(x, m, chance(2)).sum()
     by_x, by_m = torch.autograd.grad(total, (x, m), allow_unused=True)
     assert float(by_x.abs().sum()) > 0
-    if one.has_magnitude:
+    if one.amount:
         assert torch.isfinite(by_m).all()
         assert float(by_m.abs().min()) > 0
     else:

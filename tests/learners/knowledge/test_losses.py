@@ -71,7 +71,7 @@ def test_the_regression_mixture_and_its_log_cosh_far_out() -> None:
         ({"cross_entropy": 0.0}, "every coefficient of the mixture is 0; raise one of cross_entropy, focal"),
         ({"focal": -1.0}, r"learner\.loss\.focal: got -1\.0; allowed: a number, at least 0"),
         ({"focal": {"learn": {}}}, r"learner\.loss\.focal is learned as its logarithm; give it a start above 0"),
-        ({"q": 0.0}, r"learner\.loss\.q must be above 0"),
+        ({"q": 0.0}, r"learner\.loss\.q: got 0\.0; allowed: a number, above 0"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
