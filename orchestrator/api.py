@@ -14,7 +14,7 @@ from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.orchestrator.session import SearchSummary, run_session
-from metaloom.orchestrator.store import DEFAULT_STORE, Store, checked_name, explained
+from metaloom.orchestrator.store import DEFAULT_STORE, Store, explained
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.knobs.sampling import holds
 from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
@@ -145,11 +145,9 @@ def _create_and_run(
     trust_code: bool,
 ) -> SearchSummary:
     if name is not None:
-        checked_name(name)
+        home.check_free(name)
     with home.taken_back():
         home.create()
-        if name is not None and home.has(name):
-            home.new_folder(name)  # raises, before the data are prepared
         data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone, trust_code=trust_code)
     file = created["file"]  # a name that comes from it gets a number if it is in use; a chosen name must be free
     numbered = name is None and (file is None or Path(file).stem == experiment.name)
@@ -195,7 +193,6 @@ def _left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:
                 why[name] = "no searched knob here"
             elif not holds(knobs[name], value):
                 why[name] = f"{value} is outside its range here"
-    if not why:
-        return []
     values = ", ".join(f"{name} ({reason})" for name, reason in why.items())
-    return [f"warm_start leaves out values that this search cannot take, and draws its own instead: {values}"]
+    note = f"warm_start leaves out values that this search cannot take, and draws its own instead: {values}"
+    return [note] if why else []

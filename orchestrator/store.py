@@ -95,10 +95,6 @@ class Store:
                     folder.rmdir()
             raise
 
-    def has(self, name: str) -> bool:
-        """Return whether a search has this name."""
-        return (self.folder(name) / JOURNAL_FILE).exists()
-
     def folder(self, name: str) -> Path:
         """Return the folder of a search, existing or not; raises SearchError for a name that leaves the store."""
         return self.searches / checked_name(name)
@@ -118,11 +114,16 @@ class Store:
             try:
                 folder.mkdir(mode=0o700)
             except FileExistsError:
-                if (folder / JOURNAL_FILE).exists():
-                    exists = f"a search named '{name}' exists already in {self.path}"
-                    again = f"go on with it by '{command('resume', folder)}'"
-                    raise SearchError(f"{exists}; {again}, or give this one another name with --name") from None
+                self.check_free(name)
         return folder
+
+    def check_free(self, name: str) -> None:
+        """Raise SearchError if ``name`` is in use, or cannot name a search."""
+        folder = self.folder(name)
+        if (folder / JOURNAL_FILE).exists():
+            exists = f"a search named '{name}' exists already in {self.path}"
+            again = f"go on with it by '{command('resume', folder)}'"
+            raise SearchError(f"{exists}; {again}, or give this one another name with --name")
 
     def free_name(self, stem: str) -> str:
         """Return ``stem``, or ``stem-2``, ``stem-3`` ...: the first that no search has."""

@@ -51,13 +51,9 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
             for name, value in under_searched_names(asked, knobs).items():
                 if name not in knobs:
                     problems.add(path, unknown("searched knob", name, knobs))
-                elif not holds(domain := knobs[name], value):
-                    allowed = (
-                        ", ".join(domain.options)
-                        if isinstance(domain, Choice)
-                        else f"[{domain.low:g}, {domain.high:g}]"
-                    )
-                    problems.add(path, f"{name} cannot be {value}: it is searched in {allowed}")
+                elif not holds(one := knobs[name], value):
+                    valid = ", ".join(one.options) if isinstance(one, Choice) else f"[{one.low:g}, {one.high:g}]"
+                    problems.add(path, f"{name} cannot be {value}: it is searched in {valid}")
 
 
 def _learned_slots(learner: Section) -> Iterator[tuple[str, str]]:

@@ -1,16 +1,8 @@
 """The commands of ``metaloom``: each is one file, in ``commands/`` or in an installed package.
 
-The file, or the entry point under ``metaloom.commands``, has the command's name. The module holds ``COMMAND``::
-
-    def greet(name: str, as_json: JsonOption = False) -> None:
-        \"\"\"Greet a search.\"\"\"
-        with answering(as_json) as answer:
-            answer.give({"greeted": name}, lambda screen: screen.print(f"hello, {name}"))
-
-    COMMAND = Command(greet, examples=("metaloom greet first",))
-
-A command's module is imported when the command is called or its help is shown. Imports that only its body needs stand
-in ``with deferred():``, so that the help is fast.
+The file, or the entry point under ``metaloom.commands``, has the command's name, and the module defines ``COMMAND``
+(docs/extending.md has an example). It is imported when the command is called or its help is shown. Imports that only
+its body needs are in ``with deferred():``, so that the help is fast.
 """
 
 import pkgutil

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.dashboards import text
-from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, TrustOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, Screen, StoreOption, TrustOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from metaloom.learners.episode import TaskShape
 
 with deferred():
@@ -71,7 +69,7 @@ def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
     return dict(rows.to_json(document))
 
 
-def _show_predictions(console: "Console", document: Mapping[str, Any]) -> None:
+def _show_predictions(console: Screen, document: Mapping[str, Any]) -> None:
     has_probabilities = any("probabilities" in row for row in document["predictions"])
     shown = tables.table("query", "prediction", *(["probability"] if has_probabilities else []))
     for row in document["predictions"][:PREDICTIONS_SHOWN]:

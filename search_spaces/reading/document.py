@@ -83,39 +83,37 @@ def read_yaml(text: str, source: str) -> Document:
     Raises:
         ExperimentError: It is not YAML, not a mapping, has a key twice, or exceeds a limit.
     """
-    data, origins, problems = parse(text, source)
+    data, problems = parse(text, source)
     if not problems.found and not isinstance(data, dict):
         expected = "expected a mapping of sections (tasks, learner, ...), got"
         # an empty file has no line to point at
         problems.add((), f"{source}: {expected} nothing" if data is None else f"{expected} {shown(data)}")
     if problems.found:
         raise ExperimentError(problems.found, source)
-    return Document(data, origins, source, text)
+    return Document(data, problems.origins, source, text)
 
 
 def read_value(text: str) -> Any:
     """Parse one YAML value, such as the right side of ``--set PATH=VALUE``; raises ExperimentError."""
-    data, _, problems = parse(text, "")
+    data, problems = parse(text, "")
     if problems.found:
         raise ExperimentError([InputProblem((), problem.message) for problem in problems.found])
     return data
 
 
-def parse(text: str, source: str) -> tuple[Any, dict[Path, str], Problems]:
-    """Parse any YAML value; return it, the origin of each path, and what is wrong."""
+def parse(text: str, source: str) -> tuple[Any, Problems]:
+    """Parse any YAML value; return it, and what is wrong, with the origin of each path."""
     problems = Problems()
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         problems.add((), f"{source or 'the value'} is larger than {MAX_BYTES >> 20} MiB: an experiment is a few kB")
-        return None, {}, problems
+        return None, problems
     try:
         _check_limits(text)
         node = CoreLoader(text).get_single_node()
     except yaml.YAMLError as error:
         problems.found.append(_syntax_problem(error, source))
-        return None, {}, problems
-    reader = _Reader(source, problems)
-    value = None if node is None else reader.value(node, ())
-    return value, reader.origins, problems
+        return None, problems
+    return None if node is None else _Reader(source, problems).value(node, ()), problems
 
 
 def _check_limits(text: str) -> None:
@@ -145,16 +143,14 @@ class _Reader:
 
     def __init__(self, source: str, problems: Problems) -> None:
         self.source, self.problems, self.nodes = source, problems, 0
-        self.origins = problems.origins = dict[Path, str]()
 
     def value(self, node: yaml.Node, path: Path, key: yaml.Node | None = None) -> Any:
         """Return the node's value; ``key`` is the node of its key, whose line is the field's line."""
         if self.source:
-            self.origins[path] = f"{self.source}:{(key or node).start_mark.line + 1}"
+            self.problems.origins[path] = f"{self.source}:{(key or node).start_mark.line + 1}"
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            if self.nodes == MAX_NODES + 1 or len(path) > MAX_DEPTH:
-                self.problems.add((), f"more than {MAX_NODES} values or {MAX_DEPTH} levels, once aliases are expanded")
+            self.problems.add((), f"more than {MAX_NODES} values or {MAX_DEPTH} levels, once aliases are expanded")
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
