@@ -137,11 +137,7 @@ def build_learner(
 
 
 def solver_kind(settings: Mapping[str, Any]) -> str:
-    """Return the solver of a learner section: the one that ``prediction`` names, or that a component needs.
-
-    Raises:
-        LearnerError: Two solvers are needed at once.
-    """
+    """Return the solver that ``prediction`` names, or that a component needs; raises LearnerError if two are needed."""
     chosen: str = settings.get("prediction", {}).get("kind", DEFAULT_SOLVER)
     for name, given in settings.items():
         members: Sequence[Mapping[str, Any]] = [given] if isinstance(given, Mapping) else given

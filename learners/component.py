@@ -84,12 +84,7 @@ class Component:
         return float(start)
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
-        """Return this component's part of phi, without the slot's name in front.
-
-        Args:
-            theta: The network's parameters, for their shapes.
-            generator: Source of randomness.
-        """
+        """Return this component's part of phi, without the slot's name; ``theta`` gives the parameters' shapes."""
         return {name: self.init_knob(name, theta, generator) for name in self.learned_knobs()}
 
     def init_knob(self, name: str, theta: Tensors, generator: Generator) -> Tensor:

@@ -84,7 +84,7 @@ OPTIONAL_PARTS = tuple(one.name for one in fields(Support) if one.default is Non
 
 @dataclass(frozen=True)
 class Episode:
-    """A task, or one pair of batches of a single task.
+    """A task, or one pair of batches of a single task; raises LearnerError if inputs and targets differ in number.
 
     Several episodes of equal shape stack into one with a leading [tasks] dimension (``stack_episodes``).
 
@@ -99,9 +99,6 @@ class Episode:
             learner sets it in ``meta_step``, never in ``evaluate``.
         noise: The random numbers of its inner loop, which the learner draws before the first step (see
             ``Component.draw_noise``): a step that is computed again, batched or traced then sees the same ones.
-
-    Raises:
-        LearnerError: The number of inputs and targets differ.
     """
 
     support: Support

@@ -37,14 +37,11 @@ class Field:
     """One field of a configuration.
 
     Attributes:
-        name: Its name.
         types: The scalar types it takes, among bool, int, float and str.
         options: All its values, where they are few and named; empty otherwise.
         domain: The range it is searched in, if it declares one.
         bounds: What a fixed value must keep to, which a domain's range only suggests.
         word: How it is searched part by part, if it is written as several choices in a row.
-        learnable: Whether it may be learned.
-        nullable: Whether it takes null.
         items: The field of each item, where it is a list.
         mapping: Whether it is a mapping of names to values, each of any type and mode.
         default: Its default, or MISSING where it must be given.

@@ -94,8 +94,8 @@ def pullbacks(
         allow_unused=True,
         materialize_grads=True,
     )
-    rest = iter(grads)
-    return [{name: next(rest) for name in group} for group in inputs]
+    rest = iter(grads)  # each group takes its share of them
+    return [dict(zip(group, rest, strict=False)) for group in inputs]
 
 
 def add(left: Tensors, right: Tensors) -> Tensors:

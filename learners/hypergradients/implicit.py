@@ -34,18 +34,7 @@ from torch import Tensor
 from metaloom.learners.domains import Bounds, Int
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator, Hypergradient, Problem, solution
-from metaloom.learners.tensors import (
-    InnerState,
-    Tensors,
-    as_leaves,
-    detach,
-    dot,
-    norm,
-    part,
-    pullback,
-    pullbacks,
-    under,
-)
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, dot, norm, part, pullback, pullbacks, under
 
 GROWING = 1.001  # a power iteration's last growth above which the series does not converge; below is rounding
 DIVERGED = 1e6  # a term this many times as long as the first: no need to go on
@@ -105,7 +94,7 @@ class Implicit(Estimator):
         adjoint, diagnostics = self.solve(curvature, right, problem)
         residual = {name: right[name] - value for name, value in curvature.transposed(adjoint).items()}
         diagnostics |= {
-            "inner_gradient_norm": float(norm(detach(inner_gradient))),
+            "inner_gradient_norm": float(norm(inner_gradient).detach()),
             "residual": float(norm(residual) / norm(right).clamp_min(torch.finfo(outer.loss.dtype).tiny)),
             UNSOLVED: unsolved(outer.loss, dot(inner_gradient, adjoint)),
         }

@@ -210,11 +210,7 @@ class Estimator(ABC):
         return ESTIMATORS.name_of(type(self))
 
     def __call__(self, problem: Problem, phi: Tensors) -> Hypergradient:
-        """Return dF/dphi, one tensor per leaf of ``phi``.
-
-        Raises:
-            LearnerError: It is blind to what a tensor of phi does, or its result would be wrong.
-        """
+        """Return dF/dphi, one tensor per leaf of ``phi``; raises LearnerError where the result would be wrong."""
         self.check(problem)
         return self.estimate(problem, phi)
 

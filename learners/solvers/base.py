@@ -23,15 +23,7 @@ EVERY_SLOT = frozenset({"architecture", "initialization", "update", "weighting",
 
 @dataclass(frozen=True)
 class Parts:
-    """What a learner is put together from.
-
-    Attributes:
-        components: What fills each slot that the solver reads.
-        inner: The inner section.
-        outer: The outer section, as resolved.
-        task: The shape of the episodes.
-        mapper: Evaluates the perturbations of an estimator that has some.
-    """
+    """What a learner is put together from; ``components`` fill the slots that the solver reads."""
 
     components: Mapping[str, Component]
     inner: InnerConfig

@@ -80,12 +80,7 @@ class Bilevel:
         return () if self.sample is None else (self.sample(generator),)
 
     def problem(self, data: tuple[Any, ...] = (), *, functional: bool = False) -> Problem:
-        """Pose one episode.
-
-        Args:
-            data: What ``Bilevel.data`` drew.
-            functional: Differentiate by ``torch.func``, as an estimator with ``functional`` needs.
-        """
+        """Pose one episode of this data, differentiated by ``torch.func`` if ``functional``."""
         rule = self.rule
 
         def linearize(phi: Tensors, theta: Tensors) -> ExampleGradients:
@@ -136,11 +131,7 @@ class Bilevel:
 
     @cached_property
     def routes(self) -> Mapping[str, frozenset[Route]]:
-        """The routes by which each tensor of phi reaches the outer loss: each part is differentiated by phi.
-
-        Raises:
-            LearnerError: A tensor reaches nothing, the inner loss does not depend on theta, or a loss is not a number.
-        """
+        """The routes by which each tensor of phi reaches the outer loss; raises LearnerError for unfit losses."""
         generator = torch.Generator().manual_seed(0)
         phi, data = self.initial(generator), self.data(generator)
         leaves, theta = as_leaves(phi), detach(self.theta(detach(phi)))
@@ -169,12 +160,7 @@ class Bilevel:
         return routes
 
     def estimator(self, kind: str | Mapping[str, Any], phi: Tensors) -> tuple[Estimator, str]:
-        """Build an estimator from its name, or its ``kind`` and settings; return it with why ``auto`` chose it.
-
-        Raises:
-            LearnerError: It is blind to what some tensor of phi does, needs an inner loop that persists, or would
-                be wrong under the update rule.
-        """
+        """Build an estimator, with why ``auto`` chose it; raises LearnerError if it would be wrong for this problem."""
 
         def facts() -> Facts:
             size = sum(value.numel() * value.element_size() for value in self.theta(phi).values())
@@ -195,10 +181,10 @@ class Bilevel:
         """Return dF/dphi, one tensor per tensor of phi, with the outer loss and the estimator's diagnostics.
 
         Args:
-            phi: Where; None is the start. What the update rule learns stands under ``update/``.
+            phi: Where; None is the start. What the update rule learns is under ``update/``.
             estimator: Its name, ``auto``, or its name (``kind``) with its settings.
             seed: Of the data that ``sample`` draws, and of an estimator that draws.
-            settings: The estimator's settings, beside its name.
+            settings: The estimator's settings, besides its name.
 
         Raises:
             LearnerError: The estimator is refused here, or diverges; a name in phi is unknown or missing.

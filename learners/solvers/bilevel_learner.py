@@ -81,11 +81,7 @@ def posed_learner(
     slots: Mapping[str, Slot],
     mapper: Mapper,
 ) -> BilevelLearner:
-    """Build the learner of the problem that ``task`` names, from an experiment's sections.
-
-    Raises:
-        LearnerError: A slot other than ``update``, or an inner setting, is not at its default: it plays no part.
-    """
+    """Build the learner of a task's problem; raises LearnerError for a slot or an inner setting that plays no part."""
     for name, slot in slots.items():
         if name != UPDATE and not _is_default(slot, learner.get(name, {}), task):
             raise LearnerError(f"learner.{name}: plays no part in a bilevel problem of one's own; remove it")

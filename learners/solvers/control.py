@@ -36,14 +36,9 @@ class ControlLoop(InnerLoop):
         return flat.reshape(*states.shape[:-1], flat.shape[-1])
 
     def rollout(self, phi: Tensors, theta: Tensors, start: Tensor, noise: Tensor | None, index: int) -> Trajectories:
-        """Follow the policy at theta.
+        """Follow the policy at theta from ``start`` [n, states] at inner step ``index``.
 
-        Args:
-            phi: The meta-knowledge.
-            theta: The policy.
-            start: [n, states].
-            noise: [n, H, actions] in standard deviations; None acts without exploration.
-            index: The inner step, for parameters that each step has of its own.
+        ``noise`` is the exploration, [n, H, actions] in standard deviations; None acts without exploration.
         """
         environment = ENVIRONMENTS[self.task.environment]()
         deviation = self._policy_loss.knob(knowledge_of(phi, "loss"), "deviation")

@@ -75,9 +75,9 @@ def autograd_gradients(
         leaves = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in fast.items()}
         losses = losses_at(leaves)
 
-    @torch.enable_grad()
     def gradient(total: Tensor, weights: Tensor, *, again: bool) -> Tensors:
-        return pullback({"": total}, {"": weights}, leaves, keep=True, differentiable=again)
+        with torch.enable_grad():
+            return pullback({"": total}, {"": weights}, leaves, keep=True, differentiable=again)
 
     def measure(weights: Tensor) -> Tensors:
         return gradient(losses, weights.detach(), again=False)

@@ -55,12 +55,8 @@ class Execution(ABC):
     def run(self, pose: Pose, phi: Tensors, state: LearnerState, episodes: Episodes, key: Hashable) -> Result:
         """Return the mean hypergradient, the outer evaluations stacked over tasks, mean diagnostics, and the memory.
 
-        Args:
-            pose: (state, episode) to the bilevel problem.
-            phi: The meta-knowledge.
-            state: The learner's state.
-            episodes: Episodes of equal shape.
-            key: What else the computation depends on; the computation is traced again when it changes.
+        ``pose`` gives the problem of a state and an episode, all of equal shape. ``key`` is what else the computation
+        depends on: it is traced again when that changes.
         """
 
 

@@ -48,7 +48,6 @@ class GradientLearner(Learner):
         task: TaskShape,
         estimator: Estimator,
         strategy: str = "auto",
-        *,
         reason: str = "",
     ) -> None:
         self.slots, self.inner, self.task = slots, inner, task

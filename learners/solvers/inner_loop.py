@@ -129,9 +129,6 @@ class InnerLoop:
     The query set is judged by the outer loss of the kind of task (``TaskKind.outer``), whatever the inner loss.
 
     Attributes:
-        slots: The components.
-        config: The inner section.
-        task: The shape of its episodes.
         functional: Differentiate by ``torch.func`` (inside vmap or a trace) rather than by autograd's own graph.
         running: Batch norm's running statistics, where every pass is given them.
     """

@@ -137,9 +137,6 @@ def check_stationary(estimator: Estimator, rule: UpdateRule) -> None:
 
     Such a rule (with decoupled weight decay, for one) has no fixed point at a root of the inner gradient. Nothing of it
     is learned, because these estimators are blind to it, so that one step from made-up parameters shows it.
-
-    Raises:
-        LearnerError: The message names the rule.
     """
     if not estimator.stationary:
         return
@@ -169,13 +166,9 @@ def start_unseen(name: str) -> str:
 def no_signal(
     kind: str, learned: Sequence[tuple[str, str]], settings: Mapping[str, Any], *, episodic: bool = False
 ) -> str:
-    """Say that an estimator leaves something learned without a gradient; empty if it does not.
+    """Say that an estimator leaves something learned (slot and name) without a gradient; empty if it does not.
 
-    Args:
-        kind: The estimator.
-        learned: Of everything learned the slot and the name.
-        settings: The estimator's.
-        episodic: Whether the inner loop restarts in each outer step, so that no online estimator is advised.
+    If the inner loop is ``episodic``, which restarts in each outer step, no online estimator is advised.
     """
     unseen = [name for slot, name in learned if not ESTIMATORS[kind].gives_signal(slot, settings)]
     if not unseen:
