@@ -49,12 +49,9 @@ class Mark:
 
 
 class Journal:
-    """The journal of one search, open for reading, and for appending unless ``read_only``.
+    """The journal of one search, open for reading, and for appending unless ``read_only`` (it must then exist).
 
     Any thread may use it. Append only while holding ``writer_lock``. Leaving it as a context closes it.
-
-    Args:
-        read_only: Open without the right to write; the journal must exist.
 
     Raises:
         StoreError: It cannot be opened or written.

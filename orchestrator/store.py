@@ -50,11 +50,7 @@ def explained(where: Path) -> Iterator[None]:
 
 
 class Store:
-    """The paths of one store folder.
-
-    Args:
-        path: The folder; it need not exist before ``create``.
-    """
+    """The paths of one store folder, which need not exist before ``create``."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()

@@ -87,11 +87,7 @@ class Problems:
 def validation_problems(
     error: ValidationError, document: Mapping[str, Any], model: type[BaseModel], problems: Problems
 ) -> None:
-    """Note each of pydantic's errors.
-
-    Args:
-        model: The model it checked them against, for the spelling of unknown keys.
-    """
+    """Note each of pydantic's errors; ``model`` gives the nearest spelling of unknown keys."""
     for one in error.errors(include_url=False):
         problems.add(_path_in(document, one["loc"]), _message(dict(one), model))
 

@@ -52,8 +52,7 @@ def defaults(experiment: Experiment) -> Suggest:
 def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
     """Choose a value for every searched knob that is active under the choices made so far.
 
-    Args:
-        suggest: Asked once per knob, in the file's order: tasks, learner, inner, outer.
+    ``suggest`` is asked once per knob, in the file's order: tasks, learner, inner, outer.
     """
     space, knobs = experiment.space, dict[str, Value]()
     tasks = resolve_node(space.tasks, suggest, knobs)

@@ -66,11 +66,7 @@ Render = Callable[[Screen], None]
 
 
 class Answer:
-    """A command's answer: a document for programs, a rendering for people.
-
-    Attributes:
-        as_json: Whether the answer is JSON.
-    """
+    """A command's answer: a document for programs (``as_json``), a rendering for people."""
 
     def __init__(self, as_json: bool, stdout: int) -> None:
         self.as_json = as_json

@@ -27,11 +27,7 @@ TRIAL_LOCK = "lock"
 
 
 class TrialHost:
-    """Holds one trial at a time.
-
-    Args:
-        open_trial: Makes the runner; a module-level function, or a partial of one.
-    """
+    """Runs one trial at a time; ``open_trial``, a module-level function or a partial of one, makes its runner."""
 
     def __init__(self, open_trial: OpenTrial) -> None:
         self._open_trial = open_trial

@@ -94,11 +94,7 @@ class TrialMirror:
 
 
 class OptunaProjection:
-    """Copies the journal to an Optuna database, where ``optuna.load_study`` finds the search by its name.
-
-    Args:
-        database: The SQLite file, shared by all searches of a store.
-    """
+    """Copies the journal to a store's Optuna database, where ``optuna.load_study`` finds the search by its name."""
 
     state = ""  # nothing is stored with its mark
 

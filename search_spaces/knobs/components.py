@@ -208,11 +208,7 @@ def _placed(complaint: str, section: Section) -> tuple[Path, str]:
 
 
 def learned_parts(section: Section, learns: Mapping[str, bool]) -> list[str]:
-    """Name what a component learns: itself, where its kind does, and its learned knobs.
-
-    Args:
-        learns: Kind to whether it brings meta-knowledge of its own.
-    """
+    """Name what a component learns: itself, if ``learns`` is true of its kind, and its learned knobs."""
     whole = [section.place.name] if learns.get(section.kind, False) else []
     return whole + [node.place.name for node in tree.walk_nodes(section) if isinstance(node, tree.LearnedKnob)]
 

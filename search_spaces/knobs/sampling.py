@@ -73,11 +73,9 @@ CORNERS: tuple[Suggest | None, ...] = (None, _Corner(0), _Corner(-1))  # every d
 
 
 def resolve_node(node: Node, suggest: Suggest | None, knobs: dict[str, Value]) -> Any:
-    """Return a node's plain value.
+    """Return a node's plain value; ``suggest`` None takes every default.
 
-    Args:
-        suggest: Chooses the searched ones; None takes every default.
-        knobs: Receives each searched knob that exists under the choices made, by its name.
+    ``knobs`` receives each searched knob that exists under the choices made, by its name.
     """
     match node:
         case Fixed():

@@ -68,11 +68,7 @@ def label_of_default(given: Any, options: list[Any], labels: list[str], key: str
 
 
 def note_repeated(options: list[Any], labels: list[str], place: Place, nodes: Sequence[Node] = ()) -> None:
-    """Note every member of a choice that is given twice, in one spelling or in two.
-
-    Args:
-        nodes: What the members were read as; empty where they could not be read.
-    """
+    """Note every member of a choice that is given twice, in one spelling or, by their ``nodes``, in two."""
     written, meant = dict[str, int](), dict[tuple[Any, ...], int]()
     for index, option in enumerate(options):
         before = written.setdefault(_written(option), index)

@@ -42,8 +42,7 @@ def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue
 def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, stored: bool = False) -> Node:
     """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
 
-    Args:
-        stored: Whether it is read as version 0.1 did: by its recipes, and with the slots that the solver does not use.
+    If ``stored`` it is read as by version 0.1: by its recipes, and with the slots that the solver does not use.
     """
 
     def parse(member: Any, at: Place) -> Node:
@@ -157,9 +156,7 @@ class Space:
 def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool = False) -> Space:
     """Parse the four sections; where problems are noted, stand-ins are in the trees.
 
-    Args:
-        document: The raw experiment; a section that is absent is taken as empty.
-        stored: See ``parse_learner``.
+    A section that is absent is empty. For ``stored`` see ``parse_learner``.
     """
     places = {name: Place((name,), name, problems) for name in ("tasks", "learner", "inner", "outer")}
     tasks: Node = Fixed(None)
@@ -196,18 +193,14 @@ def _outer_by_method(learner: Node, outer: Any) -> dict[str, Any]:
 
 def describe(space: Space) -> Any:
     """Write the trees as JSON values, for a digest: what they mean, not where it was written."""
+    old = {new: old for old, new in OLD_NAMES.items()}  # as version 0.1 wrote them, so that stored digests stay
+    outer = {method: _described(node) for method, node in space.outer.items()}
     return {
         "tasks": _described(space.tasks),
         "learner": _described(space.learner),
         "inner": {method: _described(node) for method, node in space.inner.items()},
-        "outer": {method: _under_old_names(_described(node)) for method, node in space.outer.items()},
+        "outer": {method: {old.get(name, name): one[name] for name in one} for method, one in outer.items()},
     }
-
-
-def _under_old_names(outer: Any) -> Any:
-    """Return an outer section as version 0.1 wrote it, so that a stored search has the digest that it began with."""
-    old = {new: old for old, new in OLD_NAMES.items()}
-    return {old.get(name, name): value for name, value in outer.items()} if isinstance(outer, dict) else outer
 
 
 def _described(node: Node) -> Any:

@@ -89,8 +89,7 @@ class TuneAdapter:
     def out_of_memory(self, text: str) -> None:
         """Pass on that Ray has killed a worker for its memory, and that the others have ended with Tune.
 
-        Args:
-            text: Ray's message, which names the worker; a worker without a report yet is assumed to be the one.
+        Ray's message names the worker; otherwise a worker without a report yet is assumed to be the one.
         """
         killed = re.search(r"Selected to kill: \(Actor\((\w+)\)", text)
         named = {tune_id for tune_id in self._running if killed and self._actors.get(tune_id) == killed[1]}
