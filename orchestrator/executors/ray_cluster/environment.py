@@ -54,15 +54,18 @@ def private() -> Iterator[None]:
 
     Restores the environment, so that a cluster joined later keeps the user's own authentication.
     """
-    set_here = {name: value for name, value in LOCAL.items() if name not in os.environ}
-    os.environ.update(set_here)
+    before = {name: os.environ.get(name) for name in (*LOCAL, PATH)}
+    for name, value in LOCAL.items():
+        os.environ.setdefault(name, value)
     if os.environ[MODE] == "token" and "RAY_AUTH_TOKEN" not in os.environ and PATH not in os.environ:
-        set_here[PATH] = os.environ[PATH] = str(_token())
+        os.environ[PATH] = str(_token())
     try:
         yield
     finally:
-        for name in set_here:
+        for name, given in before.items():
             os.environ.pop(name, None)
+            if given is not None:
+                os.environ[name] = given
 
 
 def private_folder() -> Path:
