@@ -21,6 +21,7 @@ BLOCKS = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", (ROOT / "docs" / "
 IGNORED = [
     option for kind in ("Deprecation", "PendingDeprecation", "Resource") for option in ("-W", f"ignore::{kind}Warning")
 ]
+IGNORED += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # the process has imported the libraries already
 OUTER: dict[str, Any] = {
     "strategy": "loop",  # tracing takes longer than two steps
     "steps": 2,
