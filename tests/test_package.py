@@ -16,12 +16,6 @@ import pytest
 from packaging.requirements import Requirement
 
 import metaloom
-from metaloom.orchestrator.messages import trial_config
-from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import defaults, resolve
-from metaloom.workers.bundle_writing import write_bundle
-from metaloom.workers.scoring import evaluate_trial
-from metaloom.workers.trial.runner import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("learners", "search_spaces", "workers", "dashboards", "orchestrator")
@@ -209,13 +203,10 @@ def test_a_bundle_is_served_by_the_packages_that_it_names(installed, tmp_path):
     The packages are not downloaded: the files of those that pip would choose are linked from the running
     environment. So it is tested that nothing else is imported, and that the versions here are in the ranges.
     """
-    changes = ["outer.steps=2", "outer.validate_every=2", "outer.validation_episodes=4"]
-    experiment = load_experiment("quick", overrides=changes)
-    config = trial_config(resolve(experiment, defaults(experiment)), search="first", trial=0, seed=0)
-    trial = Trial(config, tmp_path / "trial", cache=tmp_path / "cache")
-    trial.advance()
-    evaluation = evaluate_trial(tmp_path / "trial", cache=tmp_path / "cache", episodes=4)
-    bundle = write_bundle(tmp_path / "trial", tmp_path / "bundle", origin={}, evaluation=evaluation)
+    outer = {"steps": 2, "validate_every": 2, "validation_episodes": 4, "test_episodes": 4, "strategy": "loop"}
+    changes = [f"outer.{name}={value}" for name, value in outer.items()]
+    metaloom.train("quick", overrides=changes, name="first", store=tmp_path / "store")
+    bundle = metaloom.export("first", tmp_path / "bundle", episodes=4, store=tmp_path / "store")
     lines = (bundle / "requirements.txt").read_text().splitlines()
     assert [re.split("[<>=]", line)[0] for line in lines] == [
         "filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch",
