@@ -10,6 +10,7 @@ those of one process bit for bit.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ class Evaluator:
     """Evaluates items in an actor as the trial itself would."""
 
     def __init__(self, resources: Mapping[str, Any]) -> None:
+        import_module("metaloom.learners.build")  # fills every registry, as in the trial's own process
         self._resources = resources
 
     def evaluate(self, function: Callable[[Item], Answer], items: Sequence[Item], precision: str) -> list[Answer]:
