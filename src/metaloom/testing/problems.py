@@ -147,7 +147,7 @@ def estimator(kind: str, **settings: Any) -> Estimator:
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
     """Return |found - exact| / |exact|."""
-    return float((found - exact).norm() / exact.norm())
+    return float(((found - exact).norm() / exact.norm()).detach())
 
 
 def double(tensors: Tensors) -> Tensors:
