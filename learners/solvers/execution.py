@@ -166,6 +166,7 @@ class Traced(VMap):
         with torch.no_grad(), warnings.catch_warnings():
             # torch recommends torch.compile instead, which takes a minute and a C++ compiler here
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.14's class for the same
             replay: Replay = torch.jit.trace(graph, tuple(leaves), check_trace=False)  # type: ignore[no-untyped-call]
             for _ in range(WARM_UPS):
                 replay(*leaves)

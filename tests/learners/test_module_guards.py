@@ -167,8 +167,13 @@ def test_an_operation_without_a_second_derivative_is_named(name: str) -> None:  
         slopes = torch.autograd.grad(value, list(theta.values()), create_graph=True)
         torch.autograd.grad(flatten(dict(zip(theta, slopes, strict=True))).square().sum(), list(theta.values()))
 
-    with pytest.raises(LearnerError, match=f"{name} has no second derivative.*first_order"), named_operation():
+    try:
         twice()
+    except RuntimeError:
+        with pytest.raises(LearnerError, match=f"{name} has no second derivative.*first_order"), named_operation():
+            twice()
+    else:
+        pytest.skip(f"torch {torch.__version__} has the second derivative of {name}")  # pdist: from 2.14
 
 
 def test_a_learner_names_the_operation_and_first_order_runs_it() -> None:  # 9
