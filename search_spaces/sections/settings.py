@@ -12,7 +12,7 @@ from metaloom.search_spaces.errors import ExperimentError, Problems, validation_
 from metaloom.search_spaces.metrics import Metric
 
 Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$")]
+Name = Annotated[str, Field(pattern=r"^[_A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
