@@ -147,7 +147,11 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "episodic": ({"source": "sinusoid"}, {"method": "maml"}, {"meta_batch": 2}),
     "online": ({"source": "digits", "label_noise": 0.4}, {"method": "meta_weight_net", "architecture": SMALL}, {}),
     "retrained": ({"source": "digits"}, {"method": "darts", "architecture": CELLS}, {"retrain_steps": 2}),
-    "distilled": ({"source": "digits"}, {"method": "distillation", "architecture": {"kind": "linear"}}, {}),
+    "distilled": (
+        {"source": "digits"},
+        {"method": "distillation", "architecture": {"kind": "linear"}, "update": {"steps": 4}},
+        {},
+    ),
 }
 
 

@@ -63,7 +63,7 @@ START: dict[str, Any] = {"initialization": {"kind": "random", "resample": True}}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_networks_networks_are_constants(kind: str) -> None:
+def test_the_networks_along_the_way_are_constants(kind: str) -> None:
     """With two steps the second network depends on the examples, and the gradient holds it where it is."""
     learner = matching(kind, update={"steps": 2, "rate": 0.2})
     phi, state = begun(learner)
