@@ -1,6 +1,7 @@
 """Records survive JSON, and names that are stored agree with each other."""
 
 import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -88,4 +89,4 @@ def test_reading_records_needs_no_torch():
 def test_a_records_fields_are_documented():
     for one in (TrialConfig, Report, TrialRecord, Event, SearchSettings, Column):
         for name in one.model_fields if one is SearchSettings else (field.name for field in dataclasses.fields(one)):
-            assert f"        {name}: " in (one.__doc__ or ""), (one, name)
+            assert f"    {name}: " in (inspect.getdoc(one) or ""), (one, name)
