@@ -9,6 +9,7 @@ derivative of J^T w by w along v is J v itself: one forward-mode pass, and no gr
 (``Pull``).
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ from torch.autograd import forward_ad
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.tensors import Tensors, pullback
 
-with forward_ad.dual_level():
+with forward_ad.dual_level(), warnings.catch_warnings():
     # The first dual number of a process makes torch compile scripts. On Python 3.11 that fails if another
     # thread parses Python meanwhile ("AST constructor recursion depth mismatch"), as a search's own threads may.
-    # An import happens before they run.
+    # An import happens before they run. From torch 2.14 on torch deprecates what it does here itself.
+    warnings.simplefilter("ignore", FutureWarning)
     forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
 
 
@@ -115,7 +117,7 @@ class Jacobian(NamedTuple):
     @torch.no_grad()
     def push(self, direction: Tensors) -> Tensor:
         """Return J v, by one pass of dual numbers."""
-        with forward_ad.dual_level():
+        with forward_ad.dual_level(), warnings.catch_warnings():
             dual = {name: forward_ad.make_dual(value.detach(), direction[name]) for name, value in self.at.items()}  # type: ignore[no-untyped-call]
             tangent: Tensor | None = forward_ad.unpack_dual(self.losses_at(dual)).tangent  # type: ignore[no-untyped-call]
         if tangent is None:
