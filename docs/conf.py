@@ -35,6 +35,7 @@ apidoc_modules = [
 ]
 autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # torch's own texts have links that lead nowhere here
 autodoc_typehints = "description"
 autodoc_class_signature = "separated"
 napoleon_google_docstring = True
