@@ -70,7 +70,7 @@ def test_each_trial_sees_the_gpus_it_asked_for(head: tuple[str, dict[str, str]],
         driver = start(folder, json.dumps({**options, "resources": {"gpus": share}}), environment)
         _, errors = driver.communicate(timeout=LIMIT_S)
         assert driver.returncode == 0, errors
-        # without a GPU Ray leaves the variable unset; before 2.60 it was empty
+        # without a GPU Ray leaves the variable unset; Ray 2.52 makes it empty
         seen = {(line["pid"], str(line["gpus"] or None)) for trial in range(4) for line in toy.truth(folder, trial)}
         assert sorted(gpus for _, gpus in seen) == expected, seen
 
