@@ -1,15 +1,23 @@
-"""Ctrl-C and SIGTERM: in a search the first ends it with complete records, the second ends the process at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: in a search the first ends it with complete records, another ends the process at once.
+
+A closed terminal sends SIGHUP, often twice and followed by SIGTERM. So a SIGHUP ends nothing at once and does not count
+as the first of two. Where it is ignored, as under nohup, it stays ignored.
+"""
 
 import contextlib
+import errno
 import os
 import signal
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STDERR, CURSOR = 2, "\x1b[?25h"
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Stopped(BaseException):
@@ -32,7 +40,7 @@ class Interruption:
     def __init__(self, advice: str = "") -> None:
         self.advice = advice
         self.signal_number: int | None = None
-        self._raising = False
+        self._raising, self._told = False, False
 
     @contextmanager
     def installed(self) -> Iterator["Interruption"]:
@@ -43,8 +51,8 @@ class Interruption:
     def install(self) -> None:
         """Install the handlers; needed again after ``ray.init``, whose SIGTERM handler aborts the process."""
         if in_main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._caught)
+            for number in _taken(ignored=True):
+                signal.signal(number, _with_terminal(self._caught))
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -62,11 +70,13 @@ class Interruption:
             raise Stopped
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None:
-            end_at_once(self.signal_number, self.advice)
-        self.signal_number = number
-        if self._raising:
-            raise Stopped
+        if self._told and number != signal.SIGHUP:
+            end_at_once(self.signal_number or number, self.advice)
+        self._told = self._told or number != signal.SIGHUP
+        if self.signal_number is None:
+            self.signal_number = number
+            if self._raising:
+                raise Stopped
 
 
 def end_at_once(number: int, advice: str = "") -> None:
@@ -93,17 +103,58 @@ class Ended(BaseException):
 
 
 @contextmanager
-def handled(handler: Callable[[int, FrameType | None], None], *, ignored: bool = True) -> Iterator[None]:
-    """Handle the signals within this context, in the main thread only; with ``ignored`` those that are ignored too."""
-    before = {number: signal.getsignal(number) for number in SIGNALS} if in_main_thread() else {}
-    changed = {number: former for number, former in before.items() if ignored or former not in (signal.SIG_IGN, None)}
+def handled(handler: Handler, *, ignored: bool = True) -> Iterator[None]:
+    """Handle the signals within this context, in the main thread only.
+
+    Args:
+        handler: For all of them.
+        ignored: Handle SIGINT and SIGTERM even where they are ignored, as a shell makes its background jobs.
+    """
+    changed = {number: signal.getsignal(number) for number in _taken(ignored)} if in_main_thread() else {}
     try:
         for number in changed:
-            signal.signal(number, handler)
+            signal.signal(number, _with_terminal(handler))
         yield
     finally:
         for number, former in changed.items():
             signal.signal(number, former)
+
+
+def _taken(ignored: bool) -> list[signal.Signals]:
+    """Return the signals to be handled; None is a handler that Python did not install."""
+    passed = (signal.SIG_IGN, None)
+    return [
+        number for number in SIGNALS if (ignored and number != signal.SIGHUP) or signal.getsignal(number) not in passed
+    ]
+
+
+def _with_terminal(handler: Handler) -> Handler:
+    """Return a handler that leaves a closed terminal first."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
+        handler(number, frame)
+
+    return handle
+
+
+def leave_closed_terminal() -> bool:
+    """Send what this process writes to a terminal that is gone to nowhere: writing would raise. Return if any is."""
+    gone = [file for file in (int(one.name) for one in Path("/dev/fd").iterdir()) if _is_gone(file)]
+    for file in gone:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, file, inheritable=file <= STDERR)
+        os.close(nowhere)
+    return bool(gone)
+
+
+def _is_gone(file: int) -> bool:
+    try:
+        termios.tcgetattr(file)
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)  # ENOTTY: it is no terminal
+    return False
 
 
 def raised() -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from metaloom.dashboards import queries
 from metaloom.dashboards.text import knobs_text, number, scored, span
 from metaloom.orchestrator.command_line import tables
 from metaloom.orchestrator.command_line.answers import Answer
+from metaloom.orchestrator.interruption import leave_closed_terminal
 from metaloom.orchestrator.session import SearchSummary
 from metaloom.orchestrator.store import command, private_umask
 from metaloom.workers.records import names as records
@@ -45,7 +46,7 @@ class LineProgress:
         line = self._line(event, state)
         if line:
             self._printed_at = time.monotonic()
-            self._console.print(line, markup=False)
+            _print(self._console, line)
 
     def _line(self, event: Event, state: SearchRecord) -> str:
         trial = None if event.trial is None else state.trials.get(event.trial)
@@ -147,7 +148,16 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        self._console.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False, style="yellow")
+        _print(self._console, f"{record.levelname.lower()}: {record.getMessage()}", style="yellow")
+
+
+def _print(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line; a search goes on without its terminal if it is told to by no signal (``disown``)."""
+    try:
+        console.print(line, markup=False, style=style)
+    except OSError:
+        if not leave_closed_terminal():
+            raise
 
 
 @contextmanager

@@ -147,7 +147,7 @@ def _kill_leftovers(pids: list[int]) -> None:
             continue
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_an_inline_search_at_once_with_complete_records(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
