@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SPARED: set[int] = set()  # PIDs of children that end by themselves after this process
 STDERR, CURSOR = 2, "\x1b[?25h"
 Handler = Callable[[int, FrameType | None], None]
 
@@ -87,10 +88,9 @@ def end_at_once(number: int, advice: str = "") -> None:
     import psutil  # the command line's help does not need it
 
     for child in psutil.Process().children(recursive=True):
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue  # it has ended already
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+            if child.pid not in SPARED:
+                child.kill()
     os._exit(128 + number)
 
 

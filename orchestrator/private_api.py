@@ -4,6 +4,9 @@ A release of these packages may change them without notice. ``tests/orchestrator
 each, and finds uses in other files. Each function imports its package itself, so that neither package loads the other.
 """
 
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +53,34 @@ def disconnect_ray() -> None:
 def ray_folder(path: str) -> dict[str, Any]:
     """Return ``ray.init``'s argument for the folder of its sockets and logs; it has no public one."""
     return {"_temp_dir": path}
+
+
+@contextmanager
+def ray_servers(change: Callable[[Mapping[str, str]], dict[str, str]], workers: int) -> Iterator[None]:
+    """Within this context start Ray's servers in a changed environment, with so many first workers, deaf to SIGHUP.
+
+    ``ray.init`` gives them the whole environment of its process, which its workers inherit, and starts one worker a
+    CPU. Changing ``os.environ`` meanwhile would take the variables from the threads of this process. A closed terminal
+    signals the servers too, which then could not be shut down in order.
+    """
+    from ray._private import services
+
+    usual: Any = services.ConsolePopen
+    flag = "--num_prestart_python_workers="
+
+    def start(command: list[str], *, env: Mapping[str, str], preexec_fn: Callable[[], None], **more: Any) -> Any:
+        def prepare() -> None:
+            preexec_fn()
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        command = [f"{flag}{workers}" if one.startswith(flag) else one for one in command]
+        return usual(command, env=change(env), preexec_fn=prepare, **more)
+
+    services.ConsolePopen = start
+    try:
+        yield
+    finally:
+        services.ConsolePopen = usual
 
 
 def trial_id(trial: "FrozenTrial | Trial") -> int:

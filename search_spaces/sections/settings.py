@@ -165,6 +165,7 @@ class Resources(Settings):
         memory: Bytes, or a size such as 2GB.
         perturbation_workers: Processes beside the trial's own, each with the same resources, that share the
             perturbations of evolution strategies.
+        env: Names of environment variables that the workers get beside the usual ones (`docs/reliability.md`).
     """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")] = "auto"
@@ -173,6 +174,7 @@ class Resources(Settings):
     threads: Count = 1
     memory: Count | None = None
     perturbation_workers: Annotated[int, Field(ge=0)] = 0
+    env: Annotated[tuple[str, ...], Strict(False)] = ()
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -183,6 +185,15 @@ class Resources(Settings):
         if found is None or found[2].upper() not in UNITS:
             raise ValueError(f"give bytes or a size such as 500MB, 2GB or 2GiB, not '{raw}'")
         return int(float(found[1]) * UNITS[found[2].upper()])
+
+    @field_validator("env")
+    @classmethod
+    def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                begun = name.partition("=")[0]  # a value may be a secret
+                raise ValueError(f"give names alone, not '{begun}...': a value is taken from your environment")
+        return names
 
     @model_validator(mode="after")
     def _agree(self) -> "Resources":

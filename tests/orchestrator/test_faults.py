@@ -14,6 +14,7 @@ import pytest
 
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.testing import toy
@@ -127,24 +128,21 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Pat
 
 def test_a_ray_driver_killed_is_gone_on_with_by_ray(tmp_path: Path) -> None:
     outer = {"seconds": 0.1}
-    driver = start(tmp_path / "s", "ray", outer)
+    driver = start(tmp_path / "s", "ray", outer, environment={"METALOOM_TEST_TOKEN": "planted", "PLANTED": "planted"})
     wait_for_steps(tmp_path / "s", 8, driver)
-    children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
+    children = psutil.Process(driver.pid).children(recursive=True)
+    inherited = [one.environ() for one in children]
+    assert {"gcs_server", "raylet"} < {one.name() for one in children}
+    assert not [one for one in inherited if "planted" in one.values()]
+    (folder,) = {one[ray_environment.MARK] for one in inherited if ray_environment.MARK in one}
+    assert len([one for one in inherited if ray_environment.MARK in one]) == len(children) - 1  # all but the guard
     driver.kill()
     driver.communicate()
+    assert_nothing_is_left_of([child.pid for child in children])  # Ray's agents would live for a minute
+    assert not Path(folder).exists()
     finish(tmp_path / "s", "ray", outer)
     assert summed_up(state_of(tmp_path / "s")) == summed_up(uninterrupted(tmp_path / "whole", {"seconds": 0}))
     assert repeated_steps(tmp_path / "s") <= 1
-    _kill_leftovers(children)
-
-
-def _kill_leftovers(pids: list[int]) -> None:
-    """End what Ray leaves behind after kill -9 of its driver: agents that would end by themselves, later."""
-    for pid in pids:
-        try:
-            psutil.Process(pid).kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -164,7 +162,10 @@ def test_a_signal_ends_an_inline_search_at_once_with_complete_records(
     assert summed_up(state_of(tmp_path / "s")) == summed_up(uninterrupted(tmp_path / "whole", {"seconds": 0}))
 
 
-def test_sigterm_ends_a_ray_search_in_a_folder_with_packages_of_our_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_all_ends_a_ray_search_in_a_folder_with_packages_of_our_names(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     """Ray's own handler would abort with -6; the working directory shadows our folders' bare names."""
     cwd = tmp_path / "user's folder"
     for package in ("workers", "learners", "orchestrator", "search_spaces", "dashboards"):
@@ -174,9 +175,9 @@ def test_sigterm_ends_a_ray_search_in_a_folder_with_packages_of_our_names(tmp_pa
     driver = start(tmp_path / "s", "ray", outer, cwd=cwd)
     wait_for_steps(tmp_path / "s", 3, driver)
     children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
-    os.killpg(driver.pid, signal.SIGTERM)  # as systemd and Slurm do: to Ray's servers too
+    os.killpg(driver.pid, number)  # as systemd, Slurm and a closed terminal do: to Ray's servers too
     _, errors = driver.communicate(timeout=20)
-    assert driver.returncode == 143, errors
+    assert driver.returncode == code, errors
     assert "Traceback" not in errors and "SIGTERM" not in errors
     state = state_of(tmp_path / "s")
     assert state.state == "interrupted" and len(state.in_state(records.WAITING)) == 1

@@ -80,7 +80,7 @@ def test_each_function_says_why():
     functions = [
         one for one in ast.parse(Path(private_api.__file__).read_text()).body if isinstance(one, ast.FunctionDef)
     ]
-    assert len(functions) == 8
+    assert len(functions) == 9
     assert all(len(ast.get_docstring(one) or "") > 60 for one in functions)
 
 
@@ -92,7 +92,15 @@ def test_ray_is_as_it_is_expected(mode):
         f"os.environ['RAY_AUTH_MODE'] = {mode!r}; read_ray_environment()\n"
         "disconnect_ray(); assert not ray.is_initialized()\n"
         "import inspect; from ray._private import worker\n"
-        "assert '_temp_dir' in inspect.getsource(worker.init)"
+        "assert '_temp_dir' in inspect.getsource(worker.init)\n"
+        "from ray._private import services\n"
+        "assert '--num_prestart_python_workers=' in inspect.getsource(services.start_raylet)\n"
+        "usual = services.ConsolePopen\n"
+        "with ray_servers(lambda given: {'GIVEN': given['GIVEN']}, 3):\n"
+        "    started = services.start_ray_process(['/usr/bin/env'], 'env', False, {'GIVEN': 'yes', 'LEFT': 'out'},\n"
+        "        stdout_file=open('/dev/null', 'w'), pipe_stdin=True).process\n"
+        "    assert started.wait() == 0 and services.ConsolePopen is not usual\n"
+        "assert services.ConsolePopen is usual\n"
     )
     done = processes.run("-c", code)
     assert done.returncode == 0, done.stderr

@@ -62,7 +62,7 @@ def start(folder: Path, options: str, environment: dict[str, str]) -> Process:
     return Process(str(SUPPORT / "driver.py"), str(folder), "ray", options, environment=environment)
 
 
-def test_each_trial_sees_the_gpus_it_asked_for(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+def test_each_trial_sees_the_gpus_and_variables_it_asked_for(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     address, environment = head
     for share, expected in {1.0: ["0", "1"], 0.5: ["0", "0"], 0.0: ["None", "None"]}.items():
         options = {"outer": {"seconds": 0.05}, "settings": {"trials": 4}, "address": address, "concurrency": 2}
@@ -73,6 +73,26 @@ def test_each_trial_sees_the_gpus_it_asked_for(head: tuple[str, dict[str, str]],
         # without a GPU Ray leaves the variable unset; Ray 2.52 makes it empty
         seen = {(line["pid"], str(line["gpus"] or None)) for trial in range(4) for line in toy.truth(folder, trial)}
         assert sorted(gpus for _, gpus in seen) == expected, seen
+    _sees_what_was_asked_for(address, environment)
+
+
+VARIABLES = """
+import os, sys
+from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
+ray_environment.prepare()
+import ray
+from metaloom.orchestrator.executors.ray_cluster.connection import connected
+from metaloom.orchestrator.interruption import Interruption
+os.environ.update(ASKED="yes", OTHER="no")
+with connected(Interruption(), address=sys.argv[1], variables=("ASKED", "ABSENT")):
+    seen = ray.get(ray.remote(lambda: dict(os.environ)).remote())
+print([seen.get(name) for name in ("ASKED", "ABSENT", "OTHER")])
+"""
+
+
+def _sees_what_was_asked_for(address: str, environment: dict[str, str]) -> None:
+    done = processes.run("-c", VARIABLES, address, environment=environment, check=True, timeout=LIMIT_S)
+    assert done.stdout == "['yes', None, None]\n"
 
 
 def test_a_cluster_whose_head_has_died_ends_the_search(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
@@ -96,19 +116,18 @@ import os, signal, time
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
 ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster import connection as ray_connection
+from metaloom.orchestrator.executors.ray_cluster.starting import Wanted
 from metaloom.orchestrator.interruption import Interruption, Stopped
 
-start_ray = ray_connection._start
+class Signalled(Wanted):
+    def start(self):
+        super().start()
+        os.kill(os.getpid(), signal.SIGTERM)  # Ray's handler is in force: it sets an alarm, then calls ours
+        time.sleep(10)
 
-def start(address, cpus):
-    start_ray(address, cpus)
-    os.kill(os.getpid(), signal.SIGTERM)  # Ray's handler is in force: it sets an alarm, then calls ours
-    time.sleep(10)
-
-ray_connection._start = start
 with Interruption().installed() as interruption, ray_environment.private():
     try:
-        ray_connection._start_or_stop(interruption, None, 1, set())
+        ray_connection._start_or_stop(interruption, Signalled(None, 1, 1, ()), set())
     except Stopped:
         print("stopped", signal.alarm(0), flush=True)
         os._exit(0)

@@ -1,6 +1,7 @@
 """Ray's session folders: private, and gone with their process, however it ended."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -111,6 +112,21 @@ assert answers()
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=240, env=environment)
+
+
+def test_workers_get_the_usual_variables_and_those_that_are_asked_for() -> None:
+    usual = {"PATH", "LC_ALL", "CUDA_HOME", "RAY_AUTH_TOKEN", "OMP_NUM_THREADS"}
+    secret = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "NVIDIA_API_KEY", "TORCH_TOKEN", "HTTPS_PROXY")
+    given = dict.fromkeys((*usual, *secret, "MY_DATA", ray_environment.MARK), "given")
+    assert set(ray_environment.worker_environment(given)) == usual
+    asked = ("MY_DATA", "TORCH_TOKEN", "ABSENT")
+    assert set(ray_environment.worker_environment(given, asked)) == usual | {"MY_DATA", "TORCH_TOKEN"}
+
+
+def test_the_page_lists_the_usual_variables() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    lines = page.partition("stands for all that begin so):")[2].partition("Of these")[0]
+    assert re.findall("`(.+?)`", lines) == list(ray_environment.PASSED)
 
 
 def test_what_the_user_has_set_of_tokens_stays(monkeypatch: pytest.MonkeyPatch) -> None:

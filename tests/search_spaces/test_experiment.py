@@ -162,6 +162,10 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: sinusoid\nlearner: maml\nresources: {device: cuda}", "device cuda with gpus 0; give gpus: 1"),
         ("tasks: sinusoid\nlearner: maml\nresources: {memory: lots}", "give bytes or a size such as 500MB"),
         (
+            "tasks: sinusoid\nlearner: maml\nresources: {env: [TOKEN=a]}",
+            "resources.env: give names alone, not 'TOKEN...'",
+        ),
+        (
             "tasks: sinusoid\nlearner: maml\nresources: {perturbation_workers: 2}",
             "nothing here has perturbations",
         ),

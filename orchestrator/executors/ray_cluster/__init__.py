@@ -23,7 +23,12 @@ def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
     resources, wanted = request.resources, request.concurrency
     asked = math.ceil((wanted or 1) * float(resources.get("cpus") or 1))
     cpus = None if request.address else max(len(os.sched_getaffinity(0)), asked)  # of a Ray of our own
-    with connection.connected(request.interruption, address=request.address, cpus=cpus) as joined:
+    variables = resources.get("env") or ()
+    for name in (name for name in variables if name not in os.environ):
+        logger.warning("resources.env: there is no variable %s here, so the workers get none", name)
+    with connection.connected(
+        request.interruption, address=request.address, cpus=cpus, workers=cpus or 1, variables=variables
+    ) as joined:
         room, helpers = tune.slots(resources), tune.helpers(resources)
         if wanted and helpers and wanted > room:
             logger.warning(

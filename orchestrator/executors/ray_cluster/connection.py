@@ -8,33 +8,30 @@ kills it silently a minute later. Therefore Tune's loop watches both, and so doe
 import atexit
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psutil
 import ray
 
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.ray_cluster import environment
-from metaloom.orchestrator.interruption import Interruption
-from metaloom.orchestrator.private_api import disconnect_ray, ray_folder, ray_is_held, read_ray_environment
+from metaloom.orchestrator.executors.ray_cluster.guard import guarded
+from metaloom.orchestrator.executors.ray_cluster.starting import Wanted, host_and_port
+from metaloom.orchestrator.interruption import SPARED, Interruption
+from metaloom.orchestrator.private_api import disconnect_ray, ray_is_held, read_ray_environment
 
 SERVERS = ("gcs_server", "raylet")
 LOOK_S = 1.0  # between two checks of the servers
-ANSWER_S = 10.0  # for the head node to accept a connection
 NOTICE_S = 10.0  # for the loop to notice a dead server; it takes a second unless it blocks inside Ray
 SIGNALLED_S = 3.0  # the same, after a signal
 UNANSWERED = 30  # failed checks of a cluster before the search ends; Ray itself ends this process after 60 s
 DEATH = "a server of Ray on this machine has died (it was killed, or the machine ran out of memory)"
 SILENCE = "the Ray cluster at {address} no longer answers"
-LOOPBACK = ("127.", "::1", "::ffff:127.")
-_LOGGING = {"log_to_driver": False, "logging_level": logging.ERROR}
-logger = logging.getLogger("metaloom.cluster")
 
 
 class Connection:
@@ -48,7 +45,7 @@ class Connection:
 
     def __init__(self, interruption: Interruption, others: set[int], *, own: bool, address: str | None = None) -> None:
         self._interruption, self._own = interruption, own
-        self._head, self._unanswered = _host_and_port(address or ""), 0
+        self._head, self._unanswered = host_and_port(address or ""), 0
         self._reason = SILENCE.format(address=address) if address else DEATH
         self._roots = _children(others) if own else []
         self._started = self._family()
@@ -122,9 +119,21 @@ class Connection:
 
 @contextlib.contextmanager
 def connected(
-    interruption: Interruption, *, address: str | None = None, cpus: int | None = None
+    interruption: Interruption,
+    *,
+    address: str | None = None,
+    cpus: int | None = None,
+    workers: int = 1,
+    variables: Sequence[str] = (),
 ) -> Iterator[Connection]:
-    """Start Ray for this process only, or join the cluster at ``address``; use a Ray that runs already.
+    """Start Ray for this process only, or join a cluster; use a Ray that runs already.
+
+    Args:
+        interruption: Of the search.
+        address: Of a cluster to be joined; None starts Ray.
+        cpus: Of a Ray that is started; None: all of this machine.
+        workers: The processes that such a Ray starts at once.
+        variables: Names of this process's variables that the workers get beside ``environment.PASSED``.
 
     Raises:
         ClusterError: Ray does not start, there is no cluster at the address, or SIGTERM has come to this process.
@@ -139,10 +148,11 @@ def connected(
             "search in a new one, or with the executor 'inline'"
         )
     gc.collect()  # actor handles of an earlier Ray, which would call the new one
-    others = {child.pid for child in psutil.Process().children(recursive=True)}  # the caller's own
-    with environment.private() if address is None else contextlib.nullcontext():
-        _start_or_stop(interruption, address, cpus, others)
-        connection = Connection(interruption, others, own=address is None, address=address)
+    own, wanted = address is None, Wanted(address, cpus, workers, variables)
+    with _guarded() if own else contextlib.nullcontext():
+        others = {child.pid for child in psutil.Process().children(recursive=True)}  # the guard and the caller's own
+        _start_or_stop(interruption, wanted, others)
+        connection = Connection(interruption, others, own=own, address=address)
         try:
             yield connection
         finally:
@@ -152,15 +162,23 @@ def connected(
         read_ray_environment()  # for a Ray that the caller starts next
 
 
-def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | None, others: set[int]) -> None:
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Restrict a Ray that is started within to this user, and have nothing left of it if this process is killed."""
+    folder, mine = environment.private_folder(), environment.worker_environment(os.environ)
+    with environment.private(), guarded(f"{environment.MARK}={folder}", folder, mine, SPARED):
+        yield
+
+
+def _start_or_stop(interruption: Interruption, wanted: Wanted, others: set[int]) -> None:
     """Start Ray; if a signal or an error interrupts the start, end the processes that it has made."""
     try:
         with interruption.raising():
-            _start(address, cpus)
+            wanted.start()
     except BaseException as error:
         if isinstance(error, SystemExit):  # from Ray's own handler, which replaces ours while Ray starts
             interruption.signal_number = interruption.signal_number or signal.SIGTERM
-        if address is None:
+        if wanted.address is None:
             atexit.unregister(ray.shutdown)
             _kill(_children(others))
         interruption.check()
@@ -169,33 +187,6 @@ def _start_or_stop(interruption: Interruption, address: str | None, cpus: int | 
         interruption.install()  # ray.init's handler aborts the process on SIGTERM
         if interruption.signal_number == signal.SIGTERM:
             signal.alarm(0)  # the alarm with which Ray's handler aborts the process after three seconds
-
-
-def _start(address: str | None, cpus: int | None) -> None:
-    umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
-    read_ray_environment()
-    try:
-        with environment.quiet():
-            if address is None:
-                folder = str(environment.private_folder() / "ray")  # Ray makes it 0777; its parent is 0700
-                ray.init("local", num_cpus=cpus, include_dashboard=False, **ray_folder(folder), **_LOGGING)
-                _warn_of_open_ports()
-            else:
-                if head := _host_and_port(address):
-                    socket.create_connection(head, timeout=ANSWER_S).close()  # Ray itself would try for five minutes
-                ray.init(address, **_LOGGING)
-    except Exception as error:
-        where = f"reach a Ray cluster at {address}" if address else "start Ray on this machine"
-        lines = str(error).strip().splitlines()
-        hint = "check the address and RAY_AUTH_TOKEN" if address else "try --executor inline, which needs no Ray"
-        raise ClusterError(f"cannot {where}: {lines[0] if lines else type(error).__name__}; {hint}") from error
-    finally:
-        os.umask(umask)
-
-
-def _host_and_port(address: str) -> tuple[str, int] | None:
-    host, _, port = address.rpartition(":")
-    return (host, int(port)) if host and port.isdigit() else None
 
 
 def _children(others: set[int]) -> list[psutil.Process]:
@@ -239,12 +230,3 @@ def _end(exit_code: int) -> None:
         sys.stderr.flush()
     finally:  # the reader of our output may be gone
         os._exit(exit_code)
-
-
-def _warn_of_open_ports() -> None:
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
-            for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.startswith(LOOPBACK):
-                    logger.warning("Ray's %s listens on %s, beyond this machine", process.name(), connection.laddr.ip)
-                    return

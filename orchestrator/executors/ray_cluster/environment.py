@@ -9,11 +9,12 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 QUIET = {
@@ -35,6 +36,17 @@ LOCAL = {
     MODE: "token",
     "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets almost no time beside another busy process
 }
+# The environment of Ray's processes, and so of the trials: these names, and those that begin with one ending in *.
+PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "XDG_*"),
+    *("PYTHON*", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*", "NUMEXPR_*", "NUMBA_*", "MALLOC_*", "MPLBACKEND"),
+    *("MPLCONFIGDIR", "TORCH*", "PYTORCH_*", "TRITON_*", "CUDA_*", "CUDNN_*", "CUBLAS_*", "NVIDIA_*", "NCCL_*"),
+    *("GLOO_*", "HIP_*", "HSA_*", "ROCR_*", "RAY_*", "TUNE_*", "DO_NOT_TRACK", "METALOOM_*"),
+)
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY(_|$)")  # in a name: not passed unless it is asked for
+MARK = "METALOOM_RAY"  # in Ray's processes: the private folder of the process that has started them
+VISIBLE = {"SPT_NOENV": "1"}  # or the titles that Ray's agents give themselves overwrite what /proc shows of it
 TOKEN_FILE = "token"
 FOLDER_PREFIX = "metaloom-"
 OWNER_FILE = "owner"  # in a private folder; its process holds a lock on it
@@ -66,6 +78,18 @@ def private() -> Iterator[None]:
             os.environ.pop(name, None)
             if given is not None:
                 os.environ[name] = given
+
+
+def worker_environment(given: Mapping[str, str], asked: Sequence[str] = ()) -> dict[str, str]:
+    """Return the variables that Ray's processes get: those in ``PASSED`` and those asked for, no others."""
+    prefixes = tuple(name.removesuffix("*") for name in PASSED if name.endswith("*"))
+    return {
+        name: value
+        for name, value in given.items()
+        if name in asked
+        or name.startswith("RAY_AUTH_")
+        or ((name in PASSED or name.startswith(prefixes)) and not SECRET.search(name) and name != MARK)
+    }
 
 
 def private_folder() -> Path:
