@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from metaloom.learners.redaction import on_one_line, redacted
+
 
 class MetaloomError(Exception):
     """Base of all errors that are shown to users as a message, without a stack."""
@@ -30,8 +32,8 @@ class LearnerError(BadInput):
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Describe an unknown name of a kind, such as ``"update rule"``: its nearest right spelling, and all allowed."""
-    names = sorted(allowed)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    names, name = sorted(allowed), on_one_line(redacted(str(name)))
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"no {kind} is named '{name}'{hint} (allowed: {', '.join(names)})"
 
@@ -39,12 +41,12 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
 def shown(value: Any) -> str:
     """Show a given value in a message, shortened: texts in quotes, the rest as YAML writes it."""
     if isinstance(value, dict):
-        keys = ", ".join(list(map(str, value))[:4])
+        keys = ", ".join(on_one_line(str(key)) for key in list(value)[:4])
         return f"a mapping with {keys}" if value else "an empty mapping"
     if isinstance(value, list | tuple):
         return f"the list [{_cut(', '.join(shown(item) for item in value))}]"
     if isinstance(value, str):
-        return f"the text '{_cut(value)}'"
+        return f"the text '{_cut(on_one_line(redacted(value)))}'"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metaloom.orchestrator import credentials
 from metaloom.orchestrator.director import SearchProgress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
@@ -144,6 +145,8 @@ def _create_and_run(
     defaults_alone: bool = False,
     trust_code: bool,
 ) -> SearchSummary:
+    uri = experiment.tracking.uri
+    credentials.resolved(home.path, uri or "")  # what is missing is said before anything begins
     if name is not None:
         home.check_free(name)
     with home.taken_back():
@@ -153,6 +156,7 @@ def _create_and_run(
     numbered = name is None and (file is None or Path(file).stem == experiment.name)
     folder = home.new_folder(home.free_name(experiment.name) if numbered else name or experiment.name)
     with writer_lock(folder):
+        credentials.keep(home.path, uri)
         with explained(folder):
             (folder / records.EXPERIMENT_FILE).write_text(experiment.source_text)
         with Journal(folder) as journal:

@@ -19,9 +19,10 @@ from typing import Any
 
 import filelock
 
+from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.errors import SearchError, StoreError
 from metaloom.orchestrator.store import explained
-from metaloom.workers.records.journal import Event
+from metaloom.workers.records.journal import Event, payload_of
 from metaloom.workers.records.names import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
 
 SCHEMA = f"""
@@ -85,7 +86,7 @@ class Journal:
         query, stored = f"INSERT INTO {EVENTS_TABLE} (time, trial, kind, payload) VALUES (?, ?, ?, ?)", []
         with self._explained(), self._transaction() as connection:
             for event in events:
-                payload = json.dumps(event.payload)
+                payload = redacted(json.dumps(event.payload))
                 cursor = connection.execute(query, (event.time, event.trial, event.kind, payload))
                 # Return what a replay will read: JSON has no tuples and no integer keys.
                 stored.append(replace(event, id=int(cursor.lastrowid or 0), payload=json.loads(payload)))
@@ -96,7 +97,7 @@ class Journal:
         query = f"SELECT id, time, trial, kind, payload FROM {EVENTS_TABLE} WHERE id > ? ORDER BY id LIMIT ?"
         with self._explained():
             rows = self._connection.execute(query, (after, limit)).fetchall()
-        return [Event(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
+        return [Event(row[0], row[1], row[2], row[3], payload_of(row[4])) for row in rows]
 
     def mark(self, name: str) -> Mark:
         """Return the mark of the projection ``name``."""

@@ -41,6 +41,22 @@ def read_ray_environment() -> None:
     )
 
 
+@contextmanager
+def without_ray_messages() -> Iterator[None]:
+    """Let a Ray that is connected within print no messages of its servers on the terminal.
+
+    ``log_to_driver=False`` leaves them: a worker that has died costs 1 kB in colour. Our own line names it.
+    """
+    from ray._private import worker
+
+    before = worker.listen_error_messages
+    worker.listen_error_messages = lambda *_: None  # ray.init starts it as a thread
+    try:
+        yield
+    finally:
+        worker.listen_error_messages = before
+
+
 def disconnect_ray() -> None:
     """Mark this process as disconnected from Ray, because ``ray.shutdown`` would wait for dead servers."""
     from ray._private import worker

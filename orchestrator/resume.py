@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metaloom.orchestrator import credentials
 from metaloom.orchestrator.director import SearchProgress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
@@ -57,7 +58,9 @@ def resume(
         return summarize(folder, state, notes=[done])
     home.create()
     with writer_lock(folder):
+        warning = credentials.adopt(home.path, folder)
         experiment = _unchanged(folder, state.created)
+        credentials.resolved(home.path, experiment.tracking.uri or "")  # what is missing is said at once
         admit(experiment, trust_code)
         if data := state.created.get("data"):
             check_data(data, name, cache=home.cache)
@@ -68,8 +71,9 @@ def resume(
             concurrency or before.get("concurrency"),
             insecure_cluster or bool(before.get("insecure_cluster")),
         )
+        notes = [warning] if warning else []
         with Journal(folder) as journal:
-            return run_session(experiment, journal, store=home, options=options, progress=progress)
+            return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
 
 
 def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:

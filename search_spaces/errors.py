@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from metaloom.learners.errors import BadInput, shown, unknown
+from metaloom.learners.redaction import redacted
 
 Path = tuple[str | int, ...]
 
@@ -42,7 +43,7 @@ class InputProblem:
         return int(last) if last.isdecimal() else sys.maxsize
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.origin, dotted(self.path), self.message) if part)
+        return redacted(": ".join(part for part in (self.origin, dotted(self.path), self.message) if part))
 
 
 class ExperimentError(BadInput):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
+from metaloom.learners.redaction import redacted, secret_places
 from metaloom.search_spaces.consistency import check_consistency
 from metaloom.search_spaces.errors import ExperimentError, Path, Problems, validation_problems
 from metaloom.search_spaces.reading.document import CoreDumper, Document, plain
@@ -59,6 +60,7 @@ class Experiment(Settings):
         except ValidationError as error:
             validation_problems(error, data, type(self), problems)
             valid = False
+        check_secrets(data, problems)
         space = parse_space(data, problems, stored=version == FIRST_FINGERPRINT_VERSION)
         if valid:
             check_consistency(space, self.search, self.resources, problems)
@@ -90,8 +92,8 @@ class Experiment(Settings):
 
     @property
     def source_text(self) -> str:
-        """The file's text as given, or YAML of what was given from Python."""
-        return self._document.text or self.to_yaml()
+        """The file's text as given, or YAML of what was given from Python; without the password of an address."""
+        return redacted(self._document.text or self.to_yaml())
 
     def origin(self, path: Path) -> str:
         """Return where a field, or its nearest parent, was given: ``search.yaml:12``; empty for Python objects."""
@@ -115,6 +117,17 @@ class Experiment(Settings):
         search = self.search.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         meaning = {"seed": self.seed, "space": describe(self._space), "search": search}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def check_secrets(document: Mapping[str, Any], problems: Problems) -> None:
+    """Refuse passwords and tokens where they would be recorded; that of ``tracking.uri`` is kept aside."""
+    for path in secret_places(document):
+        if path == ("tracking", "artifacts"):
+            advice = "MLflow shows this address to its readers: leave them out, and set the variables of the storage"
+            problems.add(path, f"holds a password or a token. {advice} (such as AWS_SECRET_ACCESS_KEY)")
+        elif path != ("tracking", "uri"):
+            advice = "let the code that needs it read an environment variable"
+            problems.add(path, f"holds a password or a token, which MLflow would show as a parameter: {advice}")
 
 
 def _with_strategies(document: Mapping[str, Any], problems: Problems) -> dict[str, Any]:

@@ -9,8 +9,8 @@ safetensors, and runs no code: a network of a user's own class, which its config
 ``trust_code=True`` or where its package is an installed plugin.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
+
+_ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -145,23 +147,29 @@ def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = Fa
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    try:
+    with _understood(folder, manifest["metaloom"]):
         document = _read_yaml((folder / BUNDLE_CONFIG_FILE).read_text())
         config = TrialConfig.from_json(document["trial"])
         task = task_of(document["task"])
         knowledge = Knowledge.read(folder / META_KNOWLEDGE_FILE)
-    except (CheckpointError, KeyError, TypeError, ValueError, yaml.YAMLError) as problem:
-        raise BundleError(f"{folder}: not what this metaloom can read ({problem})") from problem
-    try:
         learner = learner_of(config, task, start=parameters_of(knowledge), trust_code=trust_code)
-    except LearnerError as problem:
-        advice = f"{NEEDED}, or the metaloom that wrote the bundle ({manifest.get('metaloom', 'unknown')})"
-        raise BundleError(f"{folder}: {problem}; {advice}") from problem
-    if odd := different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi):
-        raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")
-    place = prepare_device({**config.resources, "device": device}, OuterConfig.of(config.outer).precision)
-    card = (folder / CARD_FILE).read_text()
+        if odd := different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi):
+            raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")
+        place = prepare_device({**config.resources, "device": device}, OuterConfig.of(config.outer).precision)
+        card = (folder / CARD_FILE).read_text()
     return Bundle(folder, config, task, manifest, card, learner, knowledge, place)
+
+
+@contextmanager
+def _understood(folder: Path, version: str) -> Iterator[None]:
+    """Turn what signed but odd contents of a bundle cause into a BundleError; the cause is in the stack (--debug)."""
+    try:
+        yield
+    except LearnerError as problem:
+        raise BundleError(f"{folder}: {problem}; {NEEDED}, or the metaloom that wrote it ({version})") from problem
+    except (*_ODD, CheckpointError, yaml.YAMLError) as problem:
+        what = str(problem) if isinstance(problem, CheckpointError) else f"{type(problem).__name__}: {problem}"
+        raise BundleError(f"{folder}: not what this metaloom can read ({what})") from problem
 
 
 @dataclass(frozen=True)

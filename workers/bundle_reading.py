@@ -4,57 +4,156 @@ A new search starts from the network in a bundle with ``initialization: {kind: p
 """
 
 import json
+import logging
+import os
+import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metaloom.learners.build import SLOTS
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import shown
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
+from metaloom.learners.redaction import on_one_line
 from metaloom.learners.state import FIXED, knowledge_of
 from metaloom.learners.tensors import Tensors, under
-from metaloom.workers.checkpoint import Knowledge
-from metaloom.workers.durable import file_facts, is_signed
+from metaloom.workers.checkpoint import Knowledge, check_header
+from metaloom.workers.durable import ASIDE, facts_of_file, is_signed
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE
 
 FORMAT = 1
 BUNDLE_CONFIG_FILE = "config.yaml"
 CARD_FILE = "card.md"
+TIMINGS_FILE = "timings.json"  # measured seconds, which no manifest signs
 FIELD = "learner.initialization.bundle"
 _REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)
 _AGAIN = "is damaged; get the bundle again from where it was exported"
+MOST_TEXT_BYTES = 4 << 20  # of the manifest and other texts, which are a few kB
+_LARGE = (".safetensors", ".parquet", ".png")
+# Everything that export writes beside the manifest. Whatever else is signed, such as a pickle, is refused.
+_ALLOWED = re.compile(
+    r"config\.yaml|card\.md|meta_knowledge\.safetensors|augmentation\.json|test_episodes\.parquet|MLmodel|"
+    r"requirements\.txt|figure-[a-z0-9-]{1,80}\.png"
+)
+_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "metaloom": ((str,), "a version"),
+    "origin": ((dict,), "a mapping"),
+    "evaluation": ((dict, type(None)), "a mapping or null"),
+    "notes": ((list,), "a list of texts"),
+    "files": ((dict,), "a mapping of files"),
+}
+logger = logging.getLogger("metaloom.bundle")
 
 
 def read_manifest(folder: Path, checked: Sequence[str] = ()) -> dict[str, Any]:
     """Read a bundle's manifest, and check these files, by default all, against it.
 
-    Raises BundleError if something is absent, damaged or newer.
+    A file is opened only if it is a regular one of the size that the manifest names. Files that the manifest does not
+    name are reported as a warning, and never opened.
+
+    Raises BundleError if something is absent, damaged, newer, or nothing that a bundle may hold.
     """
     if not folder.is_dir():
         raise BundleError(f"there is no folder {folder}; a bundle is the folder that 'metaloom export' has written")
-    try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text())
-    except (OSError, ValueError) as problem:
-        raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} cannot be read ({problem})") from problem
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise BundleError(f"{folder}: not a bundle: its {MANIFEST_FILE} names no format")
-    if manifest["format"] > FORMAT:
-        raise BundleError(f"{folder}: bundle format {manifest['format']}; this metaloom reads up to {FORMAT}")
-    if not is_signed(manifest):
-        raise BundleError(f"{folder}: {MANIFEST_FILE} {_AGAIN}")
+    present = _present(folder)
+    manifest = _manifest(folder / MANIFEST_FILE)
     if absent := [name for name in _REQUIRED if name not in manifest["files"]]:
         raise BundleError(f"{folder}: not a bundle: it has no {', '.join(absent)}")
-    for name in checked or manifest["files"]:
-        if Path(name).name != name:
-            raise BundleError(f"{folder}: {MANIFEST_FILE} names a file outside of it: {name}")
-        try:
-            facts = file_facts((folder / name).read_bytes())
-        except OSError as problem:
-            raise BundleError(f"{folder}: {name} is missing ({problem.strerror})") from problem
-        if facts != manifest["files"][name]:
-            raise BundleError(f"{folder}: {name} {_AGAIN}")
+    for name, facts in manifest["files"].items():
+        if not checked or name in checked:
+            _check_file(folder, name, facts, present.get(name))
+    if extra := sorted(
+        on_one_line(name) for name in present.keys() - {MANIFEST_FILE, TIMINGS_FILE, *manifest["files"]}
+    ):
+        logger.warning("%s holds what its manifest does not name, and is not read: %s", folder, ", ".join(extra[:5]))
+    return manifest
+
+
+def _present(folder: Path) -> dict[str, os.stat_result]:
+    """Return what is in the folder; raises BundleError for a symbolic link, which could lead out of it."""
+    found: dict[str, os.stat_result] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise BundleError(f"{folder}: {on_one_line(entry.name)} is a symbolic link; a bundle holds files alone")
+            found[entry.name] = entry.stat(follow_symlinks=False)
+    return found
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest and check each field's type; raises BundleError with the field."""
+    where = path.parent
+    try:
+        if path.stat().st_size > MOST_TEXT_BYTES:
+            raise ValueError(f"it is larger than {MOST_TEXT_BYTES >> 20} MiB")
+        manifest = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as problem:
+        raise BundleError(f"{where}: not a bundle: its {MANIFEST_FILE} cannot be read ({problem})") from problem
+    given = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise BundleError(f"{where}: not a bundle: its {MANIFEST_FILE} names no format (format: a number from 1)")
+    if given > FORMAT:
+        raise BundleError(f"{where}: bundle format {given}; this metaloom reads up to {FORMAT}")
+    if not is_signed(manifest):
+        raise BundleError(f"{where}: {MANIFEST_FILE} {_AGAIN}")
+    for field, (kinds, allowed) in _FIELDS.items():
+        if not isinstance(manifest.get(field), kinds):
+            raise BundleError(
+                f"{where}: {MANIFEST_FILE}: {field}: got {shown(manifest.get(field))}; allowed: {allowed}"
+            )
+    if any(not isinstance(note, str) for note in manifest["notes"]):
+        raise BundleError(f"{where}: {MANIFEST_FILE}: notes: got {shown(manifest['notes'])}; allowed: a list of texts")
+    for name, facts in manifest["files"].items():
+        _check_entry(where, name, facts)
     return dict(manifest)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := sorted({on_one_line(name) for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} is given twice")
+    return dict(pairs)
+
+
+def may_be_in_bundle(name: str) -> bool:
+    """Return whether export writes a file of this name, or has it aside while it writes."""
+    plain = re.sub(rf"^{re.escape(ASIDE)}[0-9]+-", "", name)
+    return plain in (MANIFEST_FILE, TIMINGS_FILE) or _ALLOWED.fullmatch(plain) is not None
+
+
+def _check_entry(where: Path, name: str, facts: Any) -> None:
+    """Refuse a name that no bundle has, and facts that are no digest and size."""
+    field = f"{where}: {MANIFEST_FILE}: files: {on_one_line(name)}"
+    if not _ALLOWED.fullmatch(name):
+        is_outside = Path(name).name != name
+        reason = "names a file outside of it" if is_outside else "a file that a bundle does not hold"
+        raise BundleError(f"{field}: {reason}; get the bundle again from where it was exported")
+    size = facts.get("bytes") if isinstance(facts, dict) else None
+    if not isinstance(size, int) or isinstance(size, bool) or not isinstance(facts.get("sha256"), str):
+        raise BundleError(f"{field}: got {shown(facts)}; allowed: its sha256 and its number of bytes")
+    if size > MOST_TEXT_BYTES and not name.endswith(_LARGE):
+        raise BundleError(f"{field}: {size} bytes; allowed: up to {MOST_TEXT_BYTES >> 20} MiB")
+
+
+def _check_file(folder: Path, name: str, facts: Mapping[str, Any], state: os.stat_result | None) -> None:
+    """Compare a file with its facts, its size first; raises BundleError."""
+    if state is None:
+        raise BundleError(f"{folder}: {name} is missing")
+    if not stat.S_ISREG(state.st_mode):
+        raise BundleError(f"{folder}: {name} is no file; get the bundle again from where it was exported")
+    if state.st_size != facts["bytes"]:
+        raise BundleError(f"{folder}: {name} {_AGAIN}")
+    try:
+        if name == META_KNOWLEDGE_FILE:
+            check_header(folder / name)
+        found = facts_of_file(folder / name)
+    except (OSError, CheckpointError) as problem:
+        raise BundleError(f"{folder}: {name} cannot be read ({problem})") from problem
+    if found != facts:
+        raise BundleError(f"{folder}: {name} {_AGAIN}")
 
 
 def read_task(path: Path) -> TaskShape:

@@ -1,7 +1,10 @@
 """Writes a bundle: all files into a temporary folder first, and last the manifest that signs them."""
 
+import contextlib
+import fcntl
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +17,14 @@ import yaml
 from metaloom.learners.episode import TaskShape
 from metaloom.workers import durable
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
-from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, FORMAT, read_task
+from metaloom.workers.bundle_reading import (
+    BUNDLE_CONFIG_FILE,
+    CARD_FILE,
+    FORMAT,
+    TIMINGS_FILE,
+    may_be_in_bundle,
+    read_task,
+)
 from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, load_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
@@ -28,7 +38,6 @@ from metaloom.workers.scoring import Evaluation
 
 TEST_EPISODES_FILE = "test_episodes.parquet"
 MLMODEL_FILE = "MLmodel"
-TIMINGS_FILE = "timings.json"
 REQUIREMENTS_FILE = "requirements.txt"
 PACKAGES = ("filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch")  # that every bundle needs
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
@@ -59,9 +68,14 @@ def write_bundle(
     config, task = read_config(trial_directory), read_task(trial_directory / TASK_FILE)
     knowledge = load_knowledge(trial_directory)
     aside = out.with_name(f"{durable.ASIDE}{out.name}")
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(out.parent)
+        aside.mkdir()
+    except OSError as problem:
+        raise durable.storage_error(out, problem) from problem
+    owner = _owned(aside)
+    try:
         for picture in pictures:
             (aside / picture.file).write_bytes(picture.png)
         write_text(aside / CARD_FILE, write_card(config, task, knowledge, origin, evaluation, pictures))
@@ -72,7 +86,31 @@ def write_bundle(
         raise durable.storage_error(out, problem) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        os.close(owner)
     return out
+
+
+def _owned(folder: Path) -> int:
+    """Lock a folder until its descriptor is closed, or this process is killed; raises OSError if it is locked."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the unfinished bundles that killed exports have left in a folder."""
+    for aside in parent.glob(f"{durable.ASIDE}*"):
+        with contextlib.suppress(OSError):  # it is no folder, or its export goes on
+            owner = _owned(aside)
+            try:
+                if all(may_be_in_bundle(path.name) for path in aside.iterdir()):
+                    shutil.rmtree(aside)
+            finally:
+                os.close(owner)
 
 
 def _fill(

@@ -6,7 +6,9 @@ safetensors alone would load a flipped byte without an error. Nothing is ever un
 """
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from metaloom.learners.errors import LearnerError
+from metaloom.learners.errors import LearnerError, shown
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers import durable
@@ -27,6 +29,7 @@ from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FI
 
 FORMAT = 1
 KNOWLEDGE_FORMAT = 2
+MOST_HEADER_BYTES = 32 << 20  # some 100 bytes a tensor
 _ENTRY = "metaloom"  # the one metadata entry of a file of knowledge: canonical JSON
 _FILES = re.compile(r"checkpoint-(\d+)\.(json|safetensors)")
 
@@ -120,20 +123,40 @@ def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
 
     Raises CheckpointError if the file is missing, damaged, or of a newer format.
     """
+    check_header(path)
     try:
         content = path.read_bytes()
         flat = _from_bytes(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (OSError, ValueError) as problem:
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        if _ENTRY in metadata:  # format 1 has an entry for each fact
+            metadata = json.loads(metadata[_ENTRY])
+    except (OSError, ValueError, RecursionError) as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from problem
-    metadata: dict[str, str] = header.get("__metadata__", {})
-    if _ENTRY in metadata:  # format 1 has an entry for each fact
-        metadata = json.loads(metadata[_ENTRY])
+    if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):
+        raise CheckpointError(f"{path}: its facts are no texts")
     if metadata.pop("sha256", None) != _digest_of(flat, metadata):
         raise CheckpointError(f"{path}: does not have the digest it was written with")
+    for name in ("format", "step"):
+        if not metadata.get(name, "").isdecimal():
+            raise CheckpointError(f"{path}: {name}: got {shown(metadata.get(name))}; allowed: a whole number")
     if int(metadata["format"]) > KNOWLEDGE_FORMAT:
         raise CheckpointError(f"{path}: format {metadata['format']}; this metaloom reads up to {KNOWLEDGE_FORMAT}")
-    return _grouped(flat, json.loads(metadata["names"])), metadata
+    try:
+        return _grouped(flat, json.loads(metadata["names"])), metadata
+    except (KeyError, ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{path}: names: they are not those of its tensors ({problem})") from problem
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file whose header cannot be one, before any of it is read; raises CheckpointError."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            state, length = os.fstat(file.fileno()), int.from_bytes(file.read(8), "little")
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
+    most = min(MOST_HEADER_BYTES, state.st_size - 8)
+    if not stat.S_ISREG(state.st_mode) or length > most:
+        raise CheckpointError(f"{path}: cannot be read (its header has {length} bytes; allowed: up to {max(most, 0)})")
 
 
 @dataclass(frozen=True)
@@ -213,7 +236,12 @@ def _names(tensors: Mapping[str, Tensors]) -> dict[str, list[str]]:
     return {group: list(part) for group, part in tensors.items()}
 
 
-def _grouped(flat: Tensors, names: Mapping[str, list[str]]) -> dict[str, Tensors]:
+def _grouped(flat: Tensors, names: Any) -> dict[str, Tensors]:
+    """Return the tensors by group, in the order of ``names``; raises ValueError or KeyError if they do not fit."""
+    if not isinstance(names, dict) or not all(isinstance(part, list) for part in names.values()):
+        raise ValueError("a mapping of groups to lists of names is needed")
+    if sum(map(len, names.values())) != len(flat):
+        raise ValueError(f"{sum(map(len, names.values()))} names for {len(flat)} tensors")
     return {group: {name: flat[f"{group}/{name}"] for name in part} for group, part in names.items()}
 
 
@@ -230,25 +258,33 @@ def _rows(tensor: Tensor) -> Tensor:
 def _read(manifest_path: Path, stored: Path) -> Checkpoint:
     """Read one generation; raises _Damaged or CheckpointError."""
     manifest, content = _read_manifest(manifest_path), _content(stored)
-    expected = manifest["files"].get(stored.name, {})
+    expected = manifest["files"].get(stored.name)
+    if not isinstance(expected, dict):
+        raise _Damaged("its manifest does not name its tensors")
     if len(content) != expected.get("bytes"):
         raise _Damaged(f"{len(content)} bytes of tensors instead of {expected.get('bytes')}")
     if digest(content) != expected.get("sha256"):
         raise _Damaged("its tensors do not have the digest they were written with")
-    return Checkpoint(_grouped(_from_bytes(content), manifest["names"]), manifest["facts"])
+    try:
+        return Checkpoint(_grouped(_from_bytes(content), manifest["names"]), manifest["facts"])
+    except (KeyError, ValueError) as problem:
+        raise _Damaged(f"its names are not those of its tensors: {problem}") from problem
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     content = _content(path)
     try:
         manifest = json.loads(content)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise _Damaged("its manifest is not JSON") from problem
     if not isinstance(manifest, dict):
         raise _Damaged("its manifest is not a JSON object")
     as_written = canonical(manifest) == content  # another spelling of the same values is damage too
     if not durable.is_signed(manifest) or not as_written:
         raise _Damaged("its manifest does not have the digest it was written with")
+    kinds = {"format": int, "facts": dict, "names": dict, "files": dict}
+    if odd := [name for name, kind in kinds.items() if not isinstance(manifest.get(name), kind)]:
+        raise _Damaged(f"its manifest has no {' and no '.join(odd)} that can be one")
     if manifest["format"] > FORMAT:
         raise CheckpointError(f"{path}: checkpoint format {manifest['format']}; this metaloom reads up to {FORMAT}")
     return manifest

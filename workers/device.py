@@ -3,14 +3,19 @@
 All settings that reach the whole process are made here and nowhere below.
 """
 
+import atexit
 import contextlib
 import ctypes
+import getpass
 import os
 import platform
+import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,6 +69,22 @@ class Device:
 CPU = Device(torch.device("cpu"), torch.float32)
 
 
+@cache
+def leave_no_empty_cache() -> None:
+    """Remove at exit the folder in TMPDIR that torch's tracing makes for a compiler that is not used, if it is empty.
+
+    Seen with torch 2.13: ``make_fx`` imports ``torch._inductor.compiler_bisector``, which makes its cache.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        with contextlib.suppress(KeyError, OSError):  # this user has no name
+            atexit.register(_remove_if_empty, Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not there, or in use
+        folder.rmdir()
+
+
 def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> Device:
     """Set this process up for a trial and return its device.
 
@@ -78,6 +99,7 @@ def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> 
         )
     torch.set_num_threads(int(resources.get("threads") or 1))  # other counts add up in another order
     keep_pages()
+    leave_no_empty_cache()
     if device.type == "cuda":
         _make_deterministic()
         torch.cuda.set_device(device)

@@ -110,6 +110,12 @@ def file_facts(content: bytes) -> dict[str, Any]:
     return {"sha256": digest(content), "bytes": len(content)}
 
 
+def facts_of_file(path: Path) -> dict[str, Any]:
+    """Return the digest and the size of a regular file, read piece by piece; raises OSError for a symbolic link."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": file.tell()}
+
+
 def signed(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document with its own digest."""
     return {**document, "sha256": digest(canonical(document))}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.store import STORE_VARIABLE
 
@@ -76,7 +77,7 @@ class Answer:
         """Print ``document`` as JSON, or let ``render`` print on the console."""
         with os.fdopen(os.dup(self._stdout), "w", encoding="utf-8") as stdout:
             if self.as_json:
-                stdout.write(json.dumps(document, indent=2, allow_nan=False, default=str) + "\n")
+                stdout.write(redacted(json.dumps(document, indent=2, allow_nan=False, default=str)) + "\n")
             else:
                 render(tables.console(stdout))
 

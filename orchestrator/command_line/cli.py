@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from metaloom.learners.errors import MetaloomError
 from metaloom.learners.plugins import package_of
+from metaloom.learners.redaction import clean, redacted
 from metaloom.orchestrator import interruption
 from metaloom.orchestrator.command_line import registry
 
@@ -78,8 +79,23 @@ def build_app() -> Any:
     return get_command(app)
 
 
+class RedactedStream:
+    """A text stream that writes no secret: for what libraries print, log and warn of, and for tracebacks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text`` without its secrets."""
+        return self._stream.write(redacted(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     sys.exit(run([argument for argument in given if argument != "--debug"], debug=debug))
@@ -111,6 +127,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
 
 def _fail(text: str, code: int, *, as_json: bool, hint: str = "") -> int:
     """Print an error, on stdout too with ``as_json``; return the exit code."""
+    text = clean(text)
     print(f"metaloom: {text}{hint}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": text, "exit_code": code}))

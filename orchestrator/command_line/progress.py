@@ -16,6 +16,7 @@ from rich.text import Text
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.text import knobs_text, number, scored, span
+from metaloom.learners.redaction import clean
 from metaloom.orchestrator.command_line import tables
 from metaloom.orchestrator.command_line.answers import Answer
 from metaloom.orchestrator.interruption import leave_closed_terminal
@@ -99,9 +100,9 @@ class LiveProgress(LineProgress):
         head, lines = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
         bar = ProgressBar(total=max(self._asked, 1), completed=self._ended, width=30)
         passed = span(time.monotonic() - self._begun)
-        head.add_row(bar, f"{self._ended}/{self._asked} trials", passed, Text(self._best))
+        head.add_row(bar, f"{self._ended}/{self._asked} trials", passed, Text(clean(self._best)))
         for trial, steps, value, knobs in self._running:
-            lines.add_row(f"trial {trial}", steps, value, Text(knobs, overflow="ellipsis", no_wrap=True))
+            lines.add_row(f"trial {trial}", steps, value, Text(clean(knobs), overflow="ellipsis", no_wrap=True))
         return Group(head, lines)
 
 

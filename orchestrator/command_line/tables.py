@@ -13,6 +13,7 @@ from rich.text import Text
 
 from metaloom.dashboards.queries import takes_images
 from metaloom.dashboards.text import better_by, knobs_text, number, scored, span, without_best
+from metaloom.learners.redaction import clean
 from metaloom.orchestrator.store import store_option
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS_SHOWN
@@ -26,11 +27,19 @@ STATE_STYLES = {
 }
 
 
+class CleanConsole(Console):
+    """Prints texts without secrets, and their control characters as escapes."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does."""
+        super().print(*(clean(one) if isinstance(one, str) else one for one in objects), **options)
+
+
 def console(stream: TextIO) -> Console:
     """Return a console: colours and live display on a terminal, plain text elsewhere."""
     # Programs read a file or a pipe line by line, so lines are not wrapped there.
     width = None if stream.isatty() else max(int(os.environ.get("COLUMNS", "0") or 0), 160)
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
+    return CleanConsole(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
 def table(*columns: str) -> Table:
@@ -40,7 +49,7 @@ def table(*columns: str) -> Table:
 
 def row(*cells: str) -> tuple[Text, ...]:
     """Return cells as plain text: square brackets, as in learner[maml].update.rate, are no markup."""
-    return tuple(Text(cell) for cell in cells)
+    return tuple(Text(clean(cell)) for cell in cells)
 
 
 def styled(state: str) -> Text:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
+    from metaloom.orchestrator import security
     from metaloom.orchestrator.command_line import tables
 
 PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "pyarrow", "pydantic", "safetensors")
@@ -32,8 +33,9 @@ ray_environment.prepare()
 from metaloom.orchestrator.executors.ray_cluster import connection as ray_connection
 from metaloom.orchestrator.interruption import Interruption
 import ray
-with ray_connection.connected(Interruption(), cpus=1):
+with ray_connection.connected(Interruption(), cpus=1) as connection:
     assert ray.get(ray.remote(lambda: 42).remote()) == 42
+    print(connection.security())
 """
 
 
@@ -48,7 +50,12 @@ def doctor(
         shown = tables.table("", "check", "found")
         for one in findings:
             shown.add_row("[green]ok[/]" if one.good else "[red]no[/]", *tables.row(one.check, one.found))
-        answer.give({"findings": list(map(asdict, findings))}, lambda screen: screen.print(shown))
+        table = tables.table("security", "state", "advice")
+        closed = security.examine_security(store, next((one.security for one in findings if one.security), None))
+        for state in closed:
+            table.add_row(*tables.row(state.what, state.state, state.advice))
+        document = {"findings": [_row(one) for one in findings], "security": list(map(asdict, closed))}
+        answer.give(document, lambda screen: screen.print(shown, table))
         return 0 if all(one.good for one in findings) else BadEnvironment.exit_code
 
 
@@ -59,11 +66,17 @@ class Finding:
     Attributes:
         found: The result, or the problem and what helps.
         good: False if a search would fail because of it.
+        security: What a Ray that was started said of its sockets and its token; else empty.
     """
 
     check: str
     found: str
     good: bool = True
+    security: str = ""
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {"check": finding.check, "found": finding.found, "good": finding.good}
 
 
 def examine(store: Path, *, try_ray: bool = True) -> list[Finding]:
@@ -139,7 +152,8 @@ def _ray() -> Finding:
     except subprocess.TimeoutExpired:
         return Finding("ray starts", f"not within {RAY_TIMEOUT_S:.0f} s; --executor inline needs no Ray", False)
     if ended.returncode == 0:
-        return Finding("ray starts", f"and runs a task, in {time.monotonic() - begun:.1f} s")
+        security = (ended.stdout.strip().splitlines() or [""])[-1]
+        return Finding("ray starts", f"and runs a task, in {time.monotonic() - begun:.1f} s", security=security)
     last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
     return Finding("ray starts", f"no: {last}; --executor inline needs no Ray", False)
 

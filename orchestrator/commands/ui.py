@@ -30,8 +30,6 @@ with deferred():
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 5000, 50
 START_S, STOP_S = 120.0, 10.0
-# These override the user's environment: no job execution, no unpickling.
-CLOSED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 
 
 def ui(
@@ -91,7 +89,7 @@ def served(store: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **client.QUIET, **CLOSED},
+            env={**os.environ, **client.QUIET, **client.FORCED_ON_SERVERS},
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

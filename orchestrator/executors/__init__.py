@@ -9,6 +9,7 @@ from importlib import import_module
 
 from metaloom.learners.errors import unknown
 from metaloom.learners.plugins import load_plugins
+from metaloom.learners.redaction import secrets_in
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
 
@@ -43,5 +44,9 @@ class RunOptions:
             raise SearchError(unknown("executor", self.executor, EXECUTORS))
         if self.concurrency is not None and self.concurrency < 1:
             raise SearchError(f"concurrency must be at least 1, got {self.concurrency}")
+        if secrets_in(self.address or ""):
+            raise SearchError(
+                "address: holds a password, which Ray does not read; leave it out, and set RAY_AUTH_TOKEN"
+            )
         if self.address:
             EXECUTORS[self.executor].check_address(self.address, self.insecure_cluster)

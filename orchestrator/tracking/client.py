@@ -7,7 +7,6 @@ import logging
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "mlartifacts"
@@ -24,6 +23,13 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "GIT_PYTHON_REFRESH": "quiet",
+}
+
+# For the servers that we start, whatever the user has set.
+FORCED_ON_SERVERS = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
 }
 
 
@@ -43,15 +49,6 @@ def tracking_uri(store: Path, uri: str | None) -> str:
     """
     database = str(store.absolute() / MLFLOW_DATABASE)
     return uri or f"sqlite:///{database.replace('%', '%25').replace('?', '%3F')}"
-
-
-def shown(uri: str) -> str:
-    """Return ``uri`` without its password, for messages."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
 
 
 def is_refusal(error: Exception) -> bool:

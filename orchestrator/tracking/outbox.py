@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.orchestrator.store import command
 from metaloom.workers.records.journal import Event
@@ -128,7 +129,7 @@ class Outbox:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, without SQLAlchemy's line about the autoflush."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
-    return (lines or [type(error).__name__])[0][:300]
+    return redacted((lines or [type(error).__name__])[0])[:300]
 
 
 class Outboxes:

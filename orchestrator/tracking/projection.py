@@ -14,10 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from metaloom.learners.redaction import redacted
+from metaloom.orchestrator import credentials
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.tracking import client
-from metaloom.orchestrator.tracking.outbox import Backlog, Outbox, Outboxes, Projection, Warn
+from metaloom.orchestrator.tracking.outbox import Backlog, Outbox, Outboxes, Projection, Warn, first_line
 from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter, TrackingState
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
@@ -61,7 +63,9 @@ class MlflowProjection:
             except Exception as error:
                 if not client.is_refusal(error):
                     raise
-                self._warn(f"mlflow refused event {event.id} ({event.kind}) of '{self._folder.name}': {error}")
+                self._warn(
+                    f"mlflow refused event {event.id} ({event.kind}) of '{self._folder.name}': {first_line(error)}"
+                )
         writer.runs.flush()
         self._writer = writer
 
@@ -73,13 +77,14 @@ class MlflowProjection:
         with Journal(self._folder, read_only=True) as journal:
             created = journal.events(0, 1)[0]
             search_id = hashlib.sha256(f"{self._folder.name} {created.time!r}".encode()).hexdigest()[:16]
-            connection, experiment = connect(self._store, self._uri, self._experiment, self._artifacts)
+            uri = credentials.resolved(self._store, self._uri)
+            connection, experiment = connect(self._store, uri, self._experiment, self._artifacts)
             runs = Runs(connection, experiment)
             run_tags = runs.find(SEARCH_ID_TAG, search_id)
             trials = {tags[TRIAL_TAG]: run for run, tags in run_tags.items() if TRIAL_TAG in tags}
             parent = next((run for run, tags in run_tags.items() if TRIAL_TAG not in tags), "")
             sent = TrackingState(**json.loads(journal.mark(records.MLFLOW_MARK).state or "{}"))
-            self._state = TrackingState(client.shown(self._uri), experiment, parent, trials)
+            self._state = TrackingState(redacted(self._uri), experiment, parent, trials)
             is_whole = sent.parent_run_id == parent and set(sent.runs.values()) <= set(trials.values())
             if is_whole:
                 self._state.steps, self._state.running = sent.steps, sent.running
@@ -128,8 +133,11 @@ def synchronize(store: Path, name: str, *, warn: Warn, timeout_s: float = PATIEN
     """
     folder = Store(store).existing_folder(name)
     with writer_lock(folder):
+        if told := credentials.adopt(store, folder):
+            warn(told)
         with Journal(folder) as journal:
             tracking = _end_if_killed(journal)
+        credentials.resolved(store, tracking.get("uri") or "")  # what is missing is said at once
         return start_projections(folder, store=store, tracking=tracking, warn=warn).close(timeout_s)
 
 

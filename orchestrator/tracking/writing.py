@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.tracking.client import flattened
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.workers.records import names as records
@@ -93,7 +94,9 @@ class RunWriter:
         experiment = event.payload.get("experiment") or {}
         self.runs.params(parent, flattened(experiment))
         self.runs.client.log_text(parent, json.dumps(experiment, indent=1), "experiment_resolved.json")
-        self.runs.upload(parent, self._folder / records.EXPERIMENT_FILE)
+        file = self._folder / records.EXPERIMENT_FILE
+        if file.is_file():  # version 0.2 and earlier wrote a password into it
+            self.runs.client.log_text(parent, redacted(file.read_text()), file.name)
 
     def _on_search_started(self, event: Event) -> None:
         self.runs.tag(self.state.parent_run_id, STATE_TAG, records.RUNNING)
@@ -203,7 +206,7 @@ class RunWriter:
 
             return draw(figures)
         except Exception as error:
-            self._warn(f"{what} could not be drawn: {error}")
+            self._warn(f"{what} could not be drawn: {redacted(str(error))}")
             return None
 
     def _on_trial_failed(self, event: Event) -> None:

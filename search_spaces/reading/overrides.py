@@ -10,6 +10,7 @@ from typing import Any
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, SEARCH, meant_mode
 from metaloom.learners.outer import OLD_NAMES
+from metaloom.learners.redaction import redacted
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, dotted
 from metaloom.search_spaces.reading.document import Document, read_value
 from metaloom.search_spaces.reading.labels import labels_of, members
@@ -33,7 +34,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     data, origins = copy.deepcopy(document.data), dict(document.origins)
     problems: list[InputProblem] = []
     for override in overrides:
-        origin = f"--set {override}"
+        origin = f"--set {redacted(override)}"
         before = copy.deepcopy(data)
         try:
             path = _apply(data, override)
@@ -47,7 +48,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         raise ExperimentError(problems, document.source)
     text = document.text
     if overrides and text:
-        text = text.rstrip("\n") + "\n" + "".join(f"# --set {' '.join(override.split())}\n" for override in overrides)
+        text = text.rstrip("\n") + "\n" + "".join(f"# --set {' '.join(one.split())}\n" for one in overrides)
     return replace(document, data=data, origins=origins, text=text)
 
 

@@ -208,9 +208,10 @@ class Tracking(Settings):
     """Where the records go.
 
     Attributes:
-        uri: Of MLflow; null is SQLite in the store.
+        uri: Of MLflow; null is SQLite in the store. `${NAME}` stands for an environment variable, which is read when
+            MLflow is connected. A password in it is moved to the store's file `credentials`.
         experiment: MLflow's name for it; null is the search's.
-        artifacts: Where artifacts go; null is a folder in the store.
+        artifacts: Where artifacts go, without a password; null is a folder in the store.
         episodes: Whether the episodes' Parquet parts are logged as artifacts.
     """
 

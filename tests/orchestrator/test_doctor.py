@@ -19,6 +19,7 @@ def test_everything_is_looked_at(tmp_path: Path) -> None:
 def test_ray_is_started_for_real(tmp_path: Path) -> None:
     finding = doctor._ray()
     assert finding.good, finding.found
+    assert "ports on 127.0.0.1 only; a random token (0600 in a folder 0700)" in finding.security
 
 
 def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_each_function_says_why():
     functions = [
         one for one in ast.parse(Path(private_api.__file__).read_text()).body if isinstance(one, ast.FunctionDef)
     ]
-    assert len(functions) == 9
+    assert len(functions) == 10
     assert all(len(ast.get_docstring(one) or "") > 60 for one in functions)
 
 
@@ -101,6 +101,8 @@ def test_ray_is_as_it_is_expected(mode):
         "        stdout_file=open('/dev/null', 'w'), pipe_stdin=True).process\n"
         "    assert started.wait() == 0 and services.ConsolePopen is not usual\n"
         "assert services.ConsolePopen is usual\n"
+        "assert 'target=listen_error_messages' in inspect.getsource(worker.connect)\n"
+        "with without_ray_messages(): assert worker.listen_error_messages(None, None) is None"
     )
     done = processes.run("-c", code)
     assert done.returncode == 0, done.stderr

@@ -382,14 +382,3 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-
-
-@pytest.mark.parametrize(
-    ("uri", "told"),
-    [
-        ("postgresql://me:secret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
-    ],
-)
-def test_an_address_is_shown_without_its_password(uri: str, told: str) -> None:
-    assert tracking_client.shown(uri) == told

@@ -107,13 +107,13 @@ def open_arrays(path: Path) -> Arrays:
             documents = batch.schema.metadata[b"about"], batch.schema.metadata[b"layouts"]  # checksums among the latter
             about, layouts = map(json.loads, documents)
             columns = {name: _to_array(batch.column(name), layout) for name, layout in layouts.items()}
-        except (pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
+        except (pa.ArrowException, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise DamagedStoreError(str(error)) from error
     state = path.stat()
     identity = (str(path.resolve()), state.st_ino, state.st_mtime_ns, state.st_size)
     if identity not in _VERIFIED:
         for name, layout in layouts.items():
-            if _checksum(columns[name]) != layout["crc32"]:
+            if _checksum(columns[name]) != layout.get("crc32"):
                 raise DamagedStoreError(f"the checksum of column '{name}' does not match")
         _VERIFIED.add(identity)
     return Arrays(columns, about, digest(b"\n".join(documents))[:16])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadEnvironment
+from metaloom.learners.redaction import redacted
 from metaloom.workers.records.names import EVENTS_TABLE, MARKS_TABLE
 
 
@@ -37,7 +38,18 @@ class Event:
 def read_events(path: Path) -> list[Event]:
     """Read every event of the journal at ``path``, oldest first; raises RecordsError if it is unreadable."""
     query = f"SELECT id, time, trial, kind, payload FROM {EVENTS_TABLE} ORDER BY id"
-    return [Event(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in _rows(path, query)]
+    return [Event(row[0], row[1], row[2], row[3], payload_of(row[4])) for row in _rows(path, query)]
+
+
+def payload_of(text: str) -> dict[str, Any]:
+    """Read a stored payload, without the passwords that version 0.2 and earlier wrote."""
+    return dict(json.loads(redacted(text)))
+
+
+def first_payload(path: Path, *, as_stored: bool = False) -> dict[str, Any]:
+    """Return the payload of the first event, with its passwords if it is given as stored; empty without events."""
+    rows = _rows(path, f"SELECT payload FROM {EVENTS_TABLE} ORDER BY id LIMIT 1")
+    return {} if not rows else dict(json.loads(rows[0][0])) if as_stored else payload_of(rows[0][0])
 
 
 def read_mark(path: Path, name: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ JOURNAL_FILE = "journal.db"
 EVENTS_TABLE = "events"  # id, time, trial, kind, payload
 MARKS_TABLE = "marks"  # name, event, state
 
+CREDENTIALS_FILE = "credentials"  # of the store: the addresses that have a password
+
 # Kinds of event.
 SEARCH_CREATED = "search_created"
 SEARCH_STARTED = "search_started"

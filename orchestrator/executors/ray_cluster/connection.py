@@ -21,7 +21,7 @@ import ray
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.ray_cluster import environment
 from metaloom.orchestrator.executors.ray_cluster.guard import guarded
-from metaloom.orchestrator.executors.ray_cluster.starting import Wanted, host_and_port
+from metaloom.orchestrator.executors.ray_cluster.starting import LOOPBACK, Wanted, host_and_port
 from metaloom.orchestrator.interruption import SPARED, Interruption
 from metaloom.orchestrator.private_api import disconnect_ray, ray_is_held, read_ray_environment
 
@@ -84,6 +84,18 @@ class Connection:
     def may_be_asked(self) -> bool:
         """Whether its servers answer. Our own servers do not after a SIGTERM, which they have received too."""
         return self.is_whole and not (self._own and self._interruption.signal_number == signal.SIGTERM)
+
+    def security(self) -> str:
+        """Return in a line where our own Ray listens, and who may read its token."""
+        ports, beyond = 0, set[str]()
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                for one in process.net_connections(kind="tcp"):
+                    if one.status == psutil.CONN_LISTEN:
+                        ports += 1
+                        beyond |= set() if one.laddr.ip.startswith(LOOPBACK) else {one.laddr.ip}
+        heard = f"also on {', '.join(sorted(beyond))}, beyond this machine" if beyond else "on 127.0.0.1 only"
+        return f"{ports} ports {heard}; {environment.token_state()}"
 
     def close(self) -> None:
         """Leave Ray; end our own Ray, but no other child of this process.

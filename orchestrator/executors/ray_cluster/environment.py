@@ -145,6 +145,13 @@ def _token() -> Path:
     return path
 
 
+def token_state() -> str:
+    """Return in a few words how this process's Ray asks for a token, and who may read it."""
+    if _private_folder is None or not (path := _private_folder / TOKEN_FILE).exists():
+        return "a token of the user's own" if os.environ.get(MODE, "token") == "token" else "no token"
+    return f"a random token ({path.stat().st_mode & 0o777:04o} in a folder {path.parent.stat().st_mode & 0o777:04o})"
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hide Ray's banners; its errors are still raised, and logged in its session folder."""

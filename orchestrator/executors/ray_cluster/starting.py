@@ -12,7 +12,7 @@ import ray
 
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.ray_cluster import environment
-from metaloom.orchestrator.private_api import ray_folder, ray_servers, read_ray_environment
+from metaloom.orchestrator.private_api import ray_folder, ray_servers, read_ray_environment, without_ray_messages
 
 ANSWER_S = 10.0  # for the head node to accept a connection
 LOOPBACK = ("127.", "::1", "::ffff:127.")
@@ -34,7 +34,7 @@ class Wanted:
         umask = os.umask(0o077)  # for the files of Ray's processes, which inherit it
         read_ray_environment()
         try:
-            with environment.quiet():
+            with environment.quiet(), without_ray_messages():
                 self._start_own() if self.address is None else self._join(self.address)
         except Exception as error:
             where = f"reach a Ray cluster at {self.address}" if self.address else "start Ray on this machine"
