@@ -150,9 +150,23 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         trials=tuple(trials.values()),
         constraints=tuple(rows.ConstraintRow(**constraint) for constraint in constraints) or None,
         infeasible={number: by for number, by in sorted(broken.items()) if by > 0} if constraints else None,
+        time_budget=time_budget(search),
         pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
     return dict(rows.to_json(row))
+
+
+def time_budget(search: SearchRecord) -> rows.TimeBudgetRow | None:
+    """Return the time budget of a search and what is spent of it; None if it has none."""
+    if search.settings is None or search.settings.time_budget_s is None:
+        return None
+    return rows.TimeBudgetRow(
+        seconds=search.settings.time_budget_s,
+        spent=search.elapsed_s,
+        has_ended_search=search.out_of_time,
+        tried=sum(trial.attempts > 0 for trial in search.trials.values()),
+        asked=search.settings.trials,
+    )
 
 
 def _objectives(search: SearchRecord) -> tuple[rows.ObjectiveRow, ...]:

@@ -85,6 +85,17 @@ class LearnedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimeBudgetRow:
+    """The time budget of a search."""
+
+    seconds: Annotated[float, "only with a time budget: it, in seconds of trials over all sessions"]
+    spent: Annotated[float, "only with a time budget: the seconds spent up to the last record"]
+    has_ended_search: Annotated[bool, "only with a time budget: whether it has ended the search; `resume` extends it"]
+    tried: Annotated[int, "only with a time budget: the number of trials begun"]
+    asked: Annotated[int, "only with a time budget: the number of trials asked for"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchRow:
     """Everything about one search: the document of ``metaloom show --json``."""
 
@@ -109,6 +120,7 @@ class SearchRow:
     infeasible: Annotated[
         Mapping[int, float] | None, "only with constraints: each trial that breaks them, to the sum of its violations"
     ] = None
+    time_budget: TimeBudgetRow | None = None
     pareto: Annotated[tuple[int, ...] | None, "only with several objectives: the trials that no other dominates"] = None
 
 

@@ -6,12 +6,12 @@ over the same journal continues where a killed one stopped.
 
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator.clock import note_time, noted_time, steady_clock
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import Assignment, Message, problem_of, result_of, trial_config
@@ -41,7 +41,7 @@ class Director:
     Args:
         journal: Open for appending, with its ``search_created`` event; the caller holds the writer's lock.
         define: Resolves the experiment through a ``Suggest``.
-        clock: Seconds since the epoch.
+        clock: Seconds since the epoch; by default a steady clock, so that the session's own time counts.
 
     Attributes:
         exhausted: Whether the grid has no further point.
@@ -56,14 +56,14 @@ class Director:
         define: Define,
         *,
         progress: SearchProgress | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         events = journal.events()
         self.state = SearchRecord.replay(events)
         if self.state.settings is None:
             raise SearchError(f"{journal.path} holds no search: it was killed while it was being made; remove it")
         self.settings = self.state.settings
-        self.journal, self._progress, self._clock = journal, progress, clock
+        self.journal, self._progress, self._clock = journal, progress, clock or steady_clock()
         self.seed = int(self.state.created["seed"])
         self.seeds = int(self.state.created.get("seeds", records.FIRST_SEEDS_VERSION))
         self.scheduler: Scheduler = build_scheduler(self.settings.scheduler)
@@ -75,14 +75,15 @@ class Director:
 
     def start(self) -> None:
         """Begin a session; trials that the last session left running wait to be resumed."""
-        begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname())
+        spent = max(self.state.elapsed_s, noted_time(self.journal.folder, self.state.session))
+        begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname(), spent_s=spent)
         self._record(*self._interrupted("the search was killed"), begun)
         self._copy_checkpoints()
 
     def next_trial(self, *, worker: str = "") -> Assignment | None:
         """Return the trial to run next, journalled as started; None if there is none now (see ``is_over``)."""
-        if self._time_is_up():
-            self._stop_waiting("the time budget is spent")
+        if self.time_is_up():
+            self._stop_for_time(self.state.in_state(records.WAITING))
             return None
         self._exchange()
         ready = next(self._ready(), None)
@@ -98,7 +99,7 @@ class Director:
     def is_over(self) -> bool:
         """True if no trial runs, waits, or is still to be suggested."""
         ended = all(trial.ended for trial in self.state.trials.values())
-        return ended and (self._time_is_up() or not self._may_propose())
+        return ended and (self.time_is_up() or not self._may_propose())
 
     @property
     def has_waiting(self) -> bool:
@@ -108,7 +109,17 @@ class Director:
     @property
     def may_begin(self) -> bool:
         """True if ``next_trial`` would return a trial now."""
-        return not self._time_is_up() and (self._may_propose() or any(self._ready()))
+        return not self.time_is_up() and (self._may_propose() or any(self._ready()))
+
+    def time_is_up(self) -> bool:
+        """Return whether the time budget is spent."""
+        budget = self.settings.time_budget_s
+        return budget is not None and self.state.elapsed_at(self._clock()) >= budget
+
+    def tick(self) -> None:
+        """Note the time spent, of which a kill then loses a second at most; an executor calls it every second."""
+        if self.settings.time_budget_s is not None:
+            note_time(self.journal.folder, self.state.session, self.state.elapsed_at(self._clock()))
 
     def hear(self, message: Message) -> bool:
         """Take a worker's message; return whether its trial goes on; raises BadEnvironment for a machine fault."""
@@ -162,6 +173,13 @@ class Director:
         else:
             self.note(records.TRIAL_INTERRUPTED, trial, reason=reason, lost=True)
 
+    def hangs(self, trial: int, reason: str) -> None:
+        """Journal that a trial shows no progress, before its worker is killed: as a lost worker, or as out of time."""
+        if reason == records.OUT_OF_TIME:
+            self._stop_for_time([self.state.trials[trial]])
+        else:
+            self.lost(trial, reason)
+
     def set_aside(self, trial: int, reason: str) -> None:
         """Journal that a trial was interrupted through no fault of its own, and waits to be resumed."""
         if self.state.trials[trial].state == records.RUNNING:
@@ -175,9 +193,10 @@ class Director:
         self._record(*self._interrupted(reason), ended)
 
     def end(self) -> None:
-        """End the search: ``finished``, or ``failed`` if every trial has failed."""
-        state = records.FINISHED if self.state.in_state(records.FINISHED, records.STOPPED) else records.FAILED
-        self.note(records.SEARCH_ENDED, state=state)
+        """End the search: ``finished``, or ``failed`` if no trial has a result."""
+        valued = [trial for trial in self.state.in_state(records.FINISHED, records.STOPPED) if trial.reports]
+        cut = bool(self.state.cut_off()) or (self.settings.time_budget_s is not None and self._may_propose())
+        self.note(records.SEARCH_ENDED, state=records.FINISHED if valued else records.FAILED, out_of_time=cut)
 
     def note(self, kind: str, trial: int | None = None, /, **payload: Any) -> None:
         """Journal one event, of a trial or of the search."""
@@ -234,19 +253,16 @@ class Director:
             verdict = self.scheduler.judge(self.state, record)
         finally:
             record.reports.pop()
-        if verdict.action == CONTINUE and self._time_is_up():
-            return Verdict(STOP, "the time budget is spent")
+        if verdict.action == CONTINUE and self.time_is_up():
+            return Verdict(STOP, records.OUT_OF_TIME)
         return verdict
 
-    def _time_is_up(self) -> bool:
-        budget = self.settings.time_budget_s
-        return budget is not None and self.state.elapsed_at(self._clock()) >= budget
-
-    def _stop_waiting(self, reason: str) -> None:
-        """Stop the waiting trials; a trial without a report has no value."""
-        for trial in self.state.in_state(records.WAITING):
+    def _stop_for_time(self, trials: Sequence[TrialRecord]) -> None:
+        """Stop trials because the budget is spent; a trial without a report has no value."""
+        for trial in trials:
             result = result_of(trial.last, self.settings) if trial.last else {"value": None, "values": {}}
-            self.note(records.TRIAL_STOPPED, trial.number, step=trial.step, reason=reason, **result)
+            ending = {"step": trial.step, "reason": records.OUT_OF_TIME, **result}
+            self.note(records.TRIAL_STOPPED, trial.number, **ending)
 
     def _exchange(self) -> None:
         """Exchange checkpoints in the scheduler's population if a generation is complete."""

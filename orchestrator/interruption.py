@@ -10,6 +10,7 @@ import os
 import signal
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -164,6 +165,26 @@ def raised() -> AbstractContextManager[None]:
         raise Ended(signal.Signals(number))
 
     return handled(end, ignored=False)
+
+
+@contextmanager
+def every_second(look: Callable[[], None] | None) -> Iterator[None]:
+    """Within this context call ``look``, which may raise, once a second, in the main thread only; None: do nothing.
+
+    The alarm signal does it, since only a signal leaves a wait of the system; a caller's own alarm is put off.
+    """
+    if look is None or not in_main_thread():
+        yield
+        return
+    begun, former = time.monotonic(), signal.signal(signal.SIGALRM, lambda number, frame: look())
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, former)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 0.001), interval)
 
 
 def in_main_thread() -> bool:

@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.orchestrator import credentials
+from metaloom.orchestrator.clock import noted_time
 from metaloom.orchestrator.director import SearchProgress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.reading import admit, load_search
 from metaloom.orchestrator.rehearsal import check_data
-from metaloom.orchestrator.session import SearchSummary, run_session, summarize
+from metaloom.orchestrator.session import SearchSummary, run_session, summarize, time_note
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, NOT_IN_FINGERPRINT, Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
+from metaloom.workers.records.search import SearchRecord
 
 # Settings outside the experiment's fingerprint, which may change between sessions.
 FREE = ("name", "resources", "tracking", *(f"search.{name}" for name in NOT_IN_FINGERPRINT))
@@ -31,10 +33,14 @@ def resume(
     address: str | None = None,
     insecure_cluster: bool = False,
     concurrency: int | None = None,
+    time_budget_s: float | None = None,
     progress: SearchProgress | None = None,
     trust_code: bool = False,
 ) -> SearchSummary:
     """Resume a search. If it has ended, do nothing; the summary says so.
+
+    A search that its time budget has ended goes on with a larger one: the trials that the budget has stopped from
+    their checkpoints, then those that were not begun. The result is that of a search with the larger budget.
 
     Args:
         name: The search.
@@ -43,6 +49,7 @@ def resume(
         address: Instead of the search's first one.
         insecure_cluster: Join the cluster though ``RAY_AUTH_MODE`` is not ``token``; kept from the first session.
         concurrency: Instead of the search's first one.
+        time_budget_s: Instead of the search's; above the time that it has spent.
         progress: Receives every event.
         trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
@@ -53,9 +60,10 @@ def resume(
     home = Store(store)
     folder = home.existing_folder(name)
     state = load_search(name, store=store)
-    if state.state in (records.FINISHED, records.FAILED):
-        done = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
-        return summarize(folder, state, notes=[done])
+    goes_on = state.out_of_time and time_budget_s is not None
+    if state.state in (records.FINISHED, records.FAILED) and not goes_on:
+        nothing = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
+        return summarize(folder, state, notes=[time_note(folder, state) or nothing])
     home.create()
     with writer_lock(folder):
         warning = credentials.adopt(home.path, folder)
@@ -73,7 +81,22 @@ def resume(
         )
         notes = [warning] if warning else []
         with Journal(folder) as journal:
+            if time_budget_s is not None:
+                _extend(journal, time_budget_s)
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
+
+
+def _extend(journal: Journal, time_budget_s: float) -> None:
+    """Journal a new time budget; raises SearchError if it is spent already."""
+    state = SearchRecord.replay(journal.events())
+    spent = max(state.elapsed_s, noted_time(journal.folder, state.session))
+    if time_budget_s <= spent:
+        name = journal.folder.name
+        raise SearchError(
+            f"search '{name}' has spent {spent:.1f} s, so --time-budget {time_budget_s:g} is no more time"
+        )
+    extension = {"time_budget_s": time_budget_s, "trials": [trial.number for trial in state.cut_off()]}
+    journal.append(records.SEARCH_EXTENDED, extension)
 
 
 def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:

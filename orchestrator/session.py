@@ -131,6 +131,7 @@ def run_session(
                     all_notes.append(f"the grid has no further combination: {tried} trials, of the {asked} asked for")
                 all_notes += compare_on_test(experiment, director, store, interruption)
                 director.end()
+                all_notes += [note] if (note := time_note(journal.folder, director.state)) else []
             except Stopped:
                 _journal_signal(director, interruption)
             except BadEnvironment as error:
@@ -142,6 +143,15 @@ def run_session(
     finally:
         outboxes.close(0.0)
     return summarize(journal.folder, director.state, interruption.signal_number, notes=all_notes, backlogs=backlogs)
+
+
+def time_note(folder: Path, state: SearchRecord) -> str:
+    """Return that the time budget has ended a search, and how to extend it; empty if it has not."""
+    if not state.out_of_time or state.settings is None or state.settings.time_budget_s is None:
+        return ""
+    budget, tried = state.settings.time_budget_s, sum(trial.attempts > 0 for trial in state.trials.values())
+    spent = f"the time budget of {budget:g} s is spent: {tried} of {state.settings.trials} trials were tried"
+    return f"{spent}; extend it by: {command('resume', folder)} --time-budget {2 * budget:g}"
 
 
 def _start_projections(experiment: Experiment, journal: Journal, store: Store, director: Director) -> Outboxes:

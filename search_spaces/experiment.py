@@ -19,7 +19,13 @@ from metaloom.search_spaces.sections.settings import Name, Objective, Resources,
 from metaloom.search_spaces.sections.space import Space, describe, parse_space
 from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
 
-NOT_IN_FINGERPRINT = {"trials", "time_budget_s", "concurrency", "retries"}  # they change no trial's result
+NOT_IN_FINGERPRINT = {
+    "trials",
+    "time_budget_s",
+    "trial_timeout_s",
+    "concurrency",
+    "retries",
+}  # they change no trial's result
 DEFAULT_NAME = "search"
 # Version 1, of metaloom 0.1, keeps the slots that a solver does not use; version 2 leaves them out.
 FIRST_FINGERPRINT_VERSION, FINGERPRINT_VERSION = 1, 2

@@ -7,7 +7,7 @@ difficulty of the episodes, which is the same for both trials and cancels in the
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import count, islice
 from pathlib import Path
@@ -60,10 +60,12 @@ def evaluate_learner(
     *,
     device: Device = CPU,
     seeds: int = SEEDS_VERSION,
+    done: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Adapt to the first ``episodes`` episodes of a split (fewer if it has fewer) and score their query sets.
 
-    ``phi`` and ``state`` are on ``device``; ``seeds`` is the trial's derivation of generators. Random draws in an
+    ``phi`` and ``state`` are on ``device``; ``seeds`` is the trial's derivation of generators; ``done`` is called after
+    each episode. Random draws in an
     episode come from the episode's own seed: the numbers do not depend on the trial, on the step, or on earlier
     evaluations.
     """
@@ -79,6 +81,7 @@ def evaluate_learner(
             outcomes.append(learner.evaluate(phi, state, episode, generator))
         busy += time.perf_counter() - started
         facts.append(describe(sampled, index, learner))
+        done()
     return _summarize(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
 
 

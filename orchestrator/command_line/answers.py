@@ -56,7 +56,7 @@ BudgetOption = Annotated[
         "--time-budget",
         metavar="S",
         min=0.0,
-        help="After S seconds start no trial, and stop running ones at their next validation.",
+        help="After S seconds of trials start none, and stop running ones at their next report.",
     ),
 ]
 TrialOption = Annotated[str, typer.Option("--trial", metavar="T", help="A trial's number, or 'best'.")]

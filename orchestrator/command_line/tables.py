@@ -102,6 +102,11 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
         lines += [(f": {line}", "dim") for line in trial["notes"] if notes]
         for line, style in lines:
             console.print(f"trial {trial['id']}{line}", style=style, markup=False)
+    budget = summary.get("time_budget")
+    if budget is not None and budget["has_ended_search"]:
+        spent = f"{span(budget['spent'])} of {span(budget['seconds'])} are spent"
+        tried = f"{budget['tried']} of {budget['asked']} trials were tried"
+        console.print(f"The time budget has ended the search: {spent}, {tried}", style="yellow", markup=False)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)

@@ -22,6 +22,12 @@ def resume(
     address: answers.AddressOption = None,
     insecure_cluster: answers.InsecureOption = False,
     concurrency: answers.ConcurrencyOption = None,
+    time_budget_s: Annotated[
+        float | None,
+        typer.Option(
+            "--time-budget", metavar="S", min=0.0, help="A larger time budget, also of a search that its own has ended."
+        ),
+    ] = None,
     trust_code: answers.TrustOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
@@ -38,7 +44,8 @@ def resume(
             insecure_cluster=insecure_cluster,
             trust_code=trust_code,
             concurrency=concurrency,
+            time_budget_s=time_budget_s,
         )
 
 
-COMMAND = Command(resume, examples=("metaloom resume first",))
+COMMAND = Command(resume, examples=("metaloom resume first", "metaloom resume first --time-budget 3600"))

@@ -1,6 +1,7 @@
 """The worker's side of an executor: it opens a trial, advances it and reports. Inline and Ray workers share it."""
 
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.store import explained
+from metaloom.workers.heartbeat import Heartbeat, process_of
 from metaloom.workers.records.trial import Report, TrialConfig, TrialRunner
 
 if TYPE_CHECKING:
@@ -66,11 +68,15 @@ class TrialHost:
     def _advance(self, assignment: Assignment) -> Report:
         if self._runner is None:
             self._lock = _lock_directory(assignment.directory)
+            with explained(assignment.directory):
+                Heartbeat(assignment.directory).begin()
             self._runner = self._open_trial(assignment.config, assignment.directory)
             last = self._runner.last_report
             if last is not None and last.step > assignment.known_step:
                 return last  # the driver died between this report's checkpoint and the journal
-        return self._runner.advance()
+        report = self._runner.advance()
+        Heartbeat(assignment.directory).beat()
+        return report
 
 
 def _lock_directory(directory: Path) -> filelock.BaseFileLock:
@@ -83,6 +89,18 @@ def _lock_directory(directory: Path) -> filelock.BaseFileLock:
         except filelock.Timeout:
             raise StoreError(f"another process has been at work in {directory} for {LOCK_TIMEOUT_S:.0f} s") from None
     return lock
+
+
+def end_process(directory: Path) -> None:
+    """Kill the process on this host that runs the trial in ``directory``, if one does.
+
+    It holds the trial's lock, so the number that it has noted is its own, and not one that was used again.
+    """
+    try:
+        with filelock.FileLock(directory / TRIAL_LOCK, timeout=0):
+            return
+    except filelock.Timeout:
+        os.kill(process_of(directory).pid, signal.SIGKILL)
 
 
 def open_trial(config: TrialConfig, directory: Path, *, cache: Path, spread: Spread | None = None) -> TrialRunner:

@@ -22,7 +22,8 @@ class TrialMirror:
     """Writes the journal's events of trials into an Optuna storage; repeated events change nothing.
 
     A stopped trial becomes PRUNED with its last value, a failed one (NaN included) FAIL with its reason, both as user
-    attributes too. An interrupted trial stays RUNNING, because the search is not over.
+    attributes too. An interrupted trial stays RUNNING, because the search is not over, and so does one that the time
+    budget has stopped, because it goes on if the budget is extended.
     """
 
     def __init__(self, storage: optuna.storages.BaseStorage, study: optuna.Study, settings: SearchSettings) -> None:
@@ -43,7 +44,7 @@ class TrialMirror:
                 self.suggested(number, payload)
             case records.TRIAL_REPORTED:
                 self._reported(number, payload["report"])
-            case records.TRIAL_STOPPED:
+            case records.TRIAL_STOPPED if payload["reason"] != records.OUT_OF_TIME:
                 attributes = {"stopped_at_step": payload["step"], "reason": payload["reason"]}
                 self._end(number, TrialState.PRUNED, payload, attributes)
             case records.TRIAL_FINISHED:

@@ -112,6 +112,10 @@ class RunWriter:
         self._figures(parent, 0.0 if state == records.INTERRUPTED else spare_s)
         self.runs.client.set_terminated(parent, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
+    def _on_search_extended(self, event: Event) -> None:
+        for trial in event.payload["trials"]:  # which the former time budget had stopped
+            self.runs.tag(self.state.runs[str(trial)], NOTE_TAG, "")
+
     def _figures(self, parent: str, spare_s: float) -> None:
         name = self._folder.name
         drawn = self._drawn(

@@ -112,10 +112,13 @@ class SearchSettings(Settings):
             trial and the schedulers go by the first.
         constraints: Metrics with a `min`, a `max` or both, which the best trial must keep.
         warm_start: An earlier search in the same store; its name alone, or the mapping below.
-        time_budget_s: Seconds after which no trial is begun, and running ones end at their next report.
+        time_budget_s: Seconds of trials, over all sessions, after which none is begun. Running ones end at their next
+            report, or after 10 s without progress. `metaloom resume --time-budget` extends it.
+        trial_timeout_s: Seconds without progress (an outer step, an episode of a validation) after which a trial's
+            worker is killed, as one that was lost (see `retries`); null is no limit.
         concurrency: Trials at a time; null is as many as the resources allow.
         baselines: Methods, learners or values of searched knobs, tested beside the best trial.
-        retries: How often a trial whose worker was lost is resumed.
+        retries: How often a trial whose worker was lost, or showed no progress, is resumed.
     """
 
     trials: Count = 12
@@ -125,6 +128,7 @@ class SearchSettings(Settings):
     constraints: Annotated[tuple[Constraint, ...], Strict(False)] = ()
     warm_start: WarmStart | None = None
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
+    trial_timeout_s: Annotated[float, Field(ge=2)] | None = None
     concurrency: Count | None = None
     baselines: Annotated[tuple[Baseline, ...], Strict(False)] = ()
     retries: Annotated[int, Field(ge=0, le=10)] = 2

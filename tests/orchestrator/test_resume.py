@@ -110,6 +110,28 @@ def test_a_search_whose_time_was_too_short_tests_the_best_of_what_it_stopped(tmp
     assert (summary.best, summary.value) == (shown["best"]["id"], shown["best"]["value"])
     assert summary.tested is not None and summary.tested["trial"] == summary.best
     assert summary.baselines[0]["best_better_by"] is not None
+    done = processes.run("-m", "metaloom", "show", "sine", "--store", str(tmp_path / "store"), check=True)
+    assert re.search(r"The time budget has ended the search: .* of .* are spent, 1 of 2 trials were tried", done.stdout)
+
+
+def test_a_search_that_its_budget_ended_is_told_and_extended(tmp_path: Path, file: Path, finished: Path) -> None:
+    store, baselines = tmp_path / "store", ["search.baselines=[fine_tuning]"]
+    cut = search(file, store=store, executor="inline", overrides=baselines, time_budget_s=1e-3)
+    (note,) = cut.notes
+    said = "the time budget of 0.001 s is spent: 1 of 2 trials were tried; extend it by: metaloom resume sine"
+    assert note == f"{said} --store {store} --time-budget 0.002"
+    assert (cut.state, cut.exit_code) == ("finished", 0) and cut.tested is not None
+    assert resume("sine", store).notes == (note,)
+    with pytest.raises(BadInput, match=r"has spent [0-9.]+ s, so --time-budget 0.001 is no more time"):
+        resume("sine", store, time_budget_s=1e-3)
+    command = ["-m", "metaloom", "resume", "sine", "--time-budget", "600", "--store", str(store)]
+    shown = processes.run(*command, check=True)
+    assert "sine finished" in shown.stdout and "time budget" not in shown.stdout + shown.stderr
+    extended = state_of(store, "sine")
+    assert values(extended) == values(state_of(finished, "first")) and not extended.out_of_time
+    assert extended.tested is not None and [one["method"] for one in extended.baselines] == ["fine_tuning"]
+    again = resume("sine", store, time_budget_s=700.0)
+    assert "has ended already (finished); there is nothing to resume" in again.notes[0]
 
 
 def test_the_searched_experiment_with_some_knobs_given_is_a_baseline(tmp_path: Path, file: Path) -> None:

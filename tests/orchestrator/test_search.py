@@ -168,11 +168,15 @@ def test_time_between_sessions_does_not_count(tmp_path: Path) -> None:
     journal = toy.create(tmp_path / "s", time_budget_s=10.0)
     first = Director(journal, toy.ToySpace(), clock=lambda: now[0])
     first.start()
+    now[0] += 70  # Ray starts
+    assert first.next_trial() is not None
     now[0] += 4
     first.interrupt("SIGINT")
     now[0] += 500
     second = Director(journal, toy.ToySpace(), clock=lambda: now[0])
     second.start()
+    now[0] += 80
+    assert second.next_trial() is not None
     now[0] += 5
     assert second.next_trial() is not None
     now[0] += 2

@@ -21,6 +21,7 @@ CREDENTIALS_FILE = "credentials"  # of the store: the addresses that have a pass
 SEARCH_CREATED = "search_created"
 SEARCH_STARTED = "search_started"
 SEARCH_ENDED = "search_ended"
+SEARCH_EXTENDED = "search_extended"
 TRIAL_SUGGESTED = "trial_suggested"
 TRIAL_STARTED = "trial_started"
 TRIAL_REPORTED = "trial_reported"
@@ -44,6 +45,8 @@ FAILED = "failed"
 RUNNING = "running"
 WAITING = "waiting"
 TRIAL_STATES = (FINISHED, STOPPED, FAILED, RUNNING, WAITING)
+
+OUT_OF_TIME = "the time budget is spent"  # the reason of a trial that the budget has stopped
 
 # States of a search: WAITING (created), RUNNING, FINISHED, FAILED, and:
 INTERRUPTED = "interrupted"
@@ -71,10 +74,12 @@ SEARCHES_FOLDER = "searches"
 SEARCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 TRIALS_FOLDER = "trials"
 EXPERIMENT_FILE = "experiment.yaml"
+CLOCK_FILE = "clock.json"  # the time spent in the present session, noted every second
 CACHE_FOLDER = "cache"  # of the task sources, beside the searches
 
 # Inside a trial's directory.
 CONFIG_FILE = "config.json"
+HEARTBEAT_FILE = "heartbeat.json"  # who runs the trial; its time of change is the last sign of life
 TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself would have to be opened
 CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"

@@ -133,7 +133,10 @@ class SearchRecord:
         state: ``waiting``, ``running``, ``finished``, ``failed`` or ``interrupted``.
         created_at: Time of the first event, in seconds since the epoch; ``updated_at`` that of the last.
         process: PID, host and time of the driver that ran it last.
-        elapsed_s: Time spent, over all sessions.
+        session: Id of the event that began the last session; 0 before the first.
+        elapsed_s: Time spent on trials, over all sessions, up to the last event: what the time budget limits. A
+            session's time begins with its first trial, so that the start of Ray does not count.
+        out_of_time: Whether the time budget has ended it before all trials were done.
         tested: Payload of the test of the best trial, or None.
         baselines: Payloads of the baselines' tests; a method that is tested again replaces its earlier test.
     """
@@ -145,10 +148,13 @@ class SearchRecord:
     created_at: float | None = None
     updated_at: float | None = None
     process: dict[str, Any] = field(default_factory=dict)
+    session: int = 0
     elapsed_s: float = 0.0
+    out_of_time: bool = False
     tested: dict[str, Any] | None = None
     baselines: list[dict[str, Any]] = field(default_factory=list)
-    _session: tuple[float, float] | None = None  # elapsed before it, its start
+    _clock: tuple[float, float] | None = None  # elapsed when it began, and that time; None while it stands still
+    _counts_all: bool = False  # whether all events count, as in sessions before 0.3: from its start to its last event
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> "SearchRecord":
@@ -177,8 +183,12 @@ class SearchRecord:
                 self.settings = SearchSettings.from_document(payload["settings"])
             case names.SEARCH_STARTED:
                 self.state, self.process = names.RUNNING, {**payload, "time": event.time}
+                self.session, self.out_of_time = event.id, False
             case names.SEARCH_ENDED:
                 self.state = payload["state"]
+                self.out_of_time = self.state != names.INTERRUPTED and payload.get("out_of_time", self._is_cut())
+            case names.SEARCH_EXTENDED:
+                self._extend(payload["time_budget_s"])
             case names.BASELINE:
                 others = [baseline for baseline in self.baselines if baseline["method"] != payload["method"]]
                 self.baselines = [*others, {"best_better_by": None, **payload}]  # absent in old records
@@ -189,17 +199,42 @@ class SearchRecord:
         """List the trials in any of ``states``, by number."""
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
+    def cut_off(self) -> list[TrialRecord]:
+        """List the trials that the time budget has stopped."""
+        return [trial for trial in self.in_state(names.STOPPED) if trial.reason == names.OUT_OF_TIME]
+
     def elapsed_at(self, now: float) -> float:
         """Return the time spent up to ``now``, over all sessions; the time between sessions does not count."""
-        if self._session is None:
+        if self._clock is None:
             return self.elapsed_s
-        before, began = self._session
+        before, began = self._clock
         return before + max(0.0, now - began)  # a clock set back must not add to the budget
 
     def _advance_clock(self, event: Event) -> None:
+        """Count the session's time; the events of a session carry the times of one steady clock."""
         self.updated_at = event.time
         if event.kind == names.SEARCH_STARTED:
-            self._session = (self.elapsed_s, event.time)
-        self.elapsed_s = self.elapsed_at(event.time)
+            self.elapsed_s = event.payload.get("spent_s", self.elapsed_s)  # exact, also after a kill
+            self._counts_all = "spent_s" not in event.payload
+            self._clock = (self.elapsed_s, event.time) if self._counts_all else None
+        elif event.kind == names.TRIAL_STARTED and self._clock is None:
+            self._clock = (self.elapsed_s, event.time)
+        if event.trial is not None or self._counts_all:
+            self.elapsed_s = self.elapsed_at(event.time)
         if event.kind == names.SEARCH_ENDED:
-            self._session = None
+            self._clock = None
+
+    def _is_cut(self) -> bool:
+        """Return whether the time budget has ended the search, where its last event does not say so (before 0.3)."""
+        if self.settings is None or self.settings.time_budget_s is None:
+            return False
+        return len(self.trials) < self.settings.trials or bool(self.cut_off())
+
+    def _extend(self, time_budget_s: float) -> None:
+        """Take a new budget; the trials that the old one has stopped go on, and the best is tested again."""
+        if self.settings is not None:
+            self.settings = self.settings.model_copy(update={"time_budget_s": time_budget_s})
+        for trial in self.cut_off():
+            trial.state, trial.reason, trial.values = names.WAITING, None, {}
+        if self.out_of_time:
+            self.tested, self.baselines = None, []

@@ -18,6 +18,7 @@ from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_l
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
+from metaloom.workers.heartbeat import Heartbeat
 from metaloom.workers.outer import OPTIMIZERS
 from metaloom.workers.progress import Progress, Tally, solution_text, with_validation_of
 from metaloom.workers.records import names
@@ -60,7 +61,7 @@ class Trial:
         self.metric = f"{names.VALIDATION}_{self.learner.task.task_kind.metric}"
         self._recorder = EpisodeRecorder(directory / names.EPISODES_FOLDER, parts.origin(config))
         self._checkpoints = CheckpointFolder(directory / names.CHECKPOINTS_FOLDER)
-        self._progress, self._state = Progress(), TrialState()
+        self._progress, self._state, self._heartbeat = Progress(), TrialState(), Heartbeat(directory)
         self._best: Knowledge | None = None
         self._notes: tuple[str, ...] = ()  # of the next report
         self._warnings: tuple[str, ...] = ()
@@ -139,6 +140,7 @@ class Trial:
             self._recorder.add(EpisodeBatch(names.TRAIN, self.step, facts, taken.meta.outcomes, seconds, taken.norm))
             self._progress.step = self._state.step
             self._progress.episodes += len(sampled)
+            self._heartbeat.beat()
         return tally
 
     def _sample(self, first: int) -> list[SampledEpisode]:
@@ -151,7 +153,9 @@ class Trial:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
         phi, state, count = self._state.phi, self._state.learner, self.outer.validation_episodes
         split, device, seeds = names.VALIDATION, self.device, self.config.seeds
-        evaluation = evaluate_learner(self.learner, phi, state, self.source, split, count, device=device, seeds=seeds)
+        evaluation = evaluate_learner(
+            self.learner, phi, state, self.source, split, count, device=device, seeds=seeds, done=self._heartbeat.beat
+        )
         check_validation(evaluation.mean, self.config, self.step)
         self._recorder.add(EpisodeBatch(split, self.step, evaluation.facts, evaluation.outcomes, evaluation.seconds))
         self._progress.episodes += evaluation.episodes

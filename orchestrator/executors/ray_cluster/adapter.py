@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from metaloom.orchestrator.errors import ClusterError
+from metaloom.orchestrator.executors.ray_cluster import workers
+from metaloom.orchestrator.executors.watching import Watch
 from metaloom.orchestrator.messages import Message
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class TuneAdapter:
 
     def __init__(self, director: "Director", concurrency: int) -> None:
         self.error: BaseException | None = None
-        self._director, self._concurrency = director, concurrency
+        self._director, self._concurrency, self._watch = director, concurrency, Watch(director)
         self._reset()
 
     def _reset(self) -> None:
@@ -62,6 +64,7 @@ class TuneAdapter:
             assignment = self._director.next_trial(worker=NAME)
             if assignment is not None:
                 self._running[tune_id] = assignment.config.trial
+                self._watch.begin(assignment.config.trial)
                 return {ASSIGNMENT: assignment.to_json()}
             if self._director.is_over:
                 return str(Searcher.FINISHED)
@@ -107,7 +110,13 @@ class TuneAdapter:
         self._reset()
 
     def look(self) -> None:
-        """Warn while no worker has started: Ray waits for room or memory silently and without a limit."""
+        """End the trials that hang; warn while no worker has started, for which Ray waits silently and for ever."""
+        with self._keeping_errors():
+            for trial, reason in self._watch.look():
+                self._director.hangs(trial, reason)
+                # Forgotten first: that its worker is lost must not be taken for a loss of its next attempt.
+                self.ended(next(tune_id for tune_id, number in self._running.items() if number == trial))
+                workers.end(self._director.directory(trial))
         if time.monotonic() - self._silent_since >= SILENCE_S:
             self._silent_since = time.monotonic()
             reason = "the cluster may be busy, or short of memory"
@@ -117,7 +126,8 @@ class TuneAdapter:
     def ended(self, tune_id: str) -> None:
         """Forget a trial that Tune has ended."""
         self._actors.pop(tune_id, None)
-        self._running.pop(tune_id, None)
+        if (trial := self._running.pop(tune_id, None)) is not None:
+            self._watch.end(trial)
         self._idle.discard(tune_id)
 
     def _be_idle(self, tune_id: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TRUTH_FILE = "truth.jsonl"
 STATE_FILE = "state.json"
 STEPS, EVERY, EPISODES = 9, 1, 8
+HANGS_AT = 3  # the step that a trial never ends in so many of its attempts as ``outer.hanging`` has for it
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class ToyTrial:
         self.last_report = None if state["last"] is None else Report.from_json(state["last"])
         self.finished = self.step >= int(self._outer["steps"])
         self._tell("opened")
+        opened = sum('"opened"' in line for line in (directory / TRUTH_FILE).read_text().splitlines())
+        self._hangs = opened <= self._outer.get("hanging", {}).get(str(config.trial), 0)
 
     def advance(self) -> Report:
         """Take steps to the next report."""
@@ -64,6 +67,8 @@ class ToyTrial:
             self._weight -= float(self._knobs["rate"]) * self._weight
             self._weight += 1e-3 * float(self._knobs.get("width", 8))
             self._tell("step")
+        while self._hangs and self.step >= HANGS_AT:
+            time.sleep(60)
         if self._hoards and self.step >= 2:
             self._hoard(float(self._outer["hoard"]))
         if self.step >= int(self._outer.get("fail_at", self.step + 1)):
