@@ -1,6 +1,7 @@
 """Figures of a search as PNG files: its history, each knob against the value, adaptation step by step."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ COLOURS = {
 }
 EPISODES_OF_A_CURVE = 2000  # the newest; more change the curve by less than the width of its line
 KNOBS_A_FIGURE = 12
+logger = logging.getLogger("metaloom.figures")
 
 
 class DrawnFigures(NamedTuple):
@@ -150,11 +152,14 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     """
     where = None if step is None else f"step == {step}"
     for phase in (records.TEST, records.VALIDATION):
-        rows = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=None).rows
+        episodes = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=None)
+        rows = episodes.rows
         if rows:
             break
     else:
         return {"metric": "accuracy", "phase": records.TEST, "episodes": 0, "mean": [], "low": [], "high": []}
+    for part in episodes.damaged:
+        logger.warning("the figure of '%s' is drawn of other episodes: %s", name, part)
     newest = max(row["step"] for row in rows)
     rows = [row for row in rows if row["step"] == newest][-EPISODES_OF_A_CURVE:]
     metric, column = ("accuracy", "accuracies") if rows[0]["accuracies"] else ("loss", "losses")

@@ -19,7 +19,8 @@ from metaloom.learners.errors import BadInput, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.episode import EPISODE_COLUMNS
-from metaloom.workers.records.journal import RecordsError, read_events, read_mark
+from metaloom.workers.records.journal import read_events, read_mark
+from metaloom.workers.records.parts import DamagedPart, damaged_parts, unreadable_parts
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report
 
@@ -35,12 +36,14 @@ class QueryError(BadInput):
 class EpisodeRows:
     """At most ``limit`` rows, by trial and in the order of the episodes, and the total number of matching rows.
 
-    If there are none, ``empty`` are the condition's columns that are null in every row that its other parts keep.
+    ``damaged`` are the parts whose rows are left out. If there are no rows, ``empty`` are the condition's columns that
+    are null in every row that its other parts keep.
     """
 
     rows: list[dict[str, Any]]
     total: int
     empty: tuple[str, ...] = ()
+    damaged: tuple[DamagedPart, ...] = ()
 
 
 def search_folder(store: Path, name: str) -> Path:
@@ -226,15 +229,24 @@ def episode_rows(
     if trial is not None and trial not in trials:
         spans = f"{min(trials)} to {max(trials)}" if trials else "none yet"
         raise QueryError(f"search '{folder.name}' has no records of trial {trial} (it has {spans})")
-    directories = trials.values() if trial is None else [trials[trial]]
-    parts = [part for directory in directories for part in records.parts_of(directory / records.EPISODES_FOLDER)]
+    asked = trials if trial is None else {trial: trials[trial]}
     condition = _in_phase(phase)
     if where:  # parsed before the parts are read, so that a typo is an error even without records
         condition &= parse_filter(where, EPISODE_COLUMNS)
-    if not parts:
-        return EpisodeRows([], 0)
+    known = SearchRecord.replay(read_events(folder / records.JOURNAL_FILE)).trials
+    damaged = [part for one, path in asked.items() if one in known for part in damaged_parts(path, known[one])]
+    left_out = {part.path for part in damaged}
+    parts = {
+        part: one
+        for one, directory in asked.items()
+        for part in records.parts_of(directory / records.EPISODES_FOLDER)
+        if part not in left_out
+    }
     episodes, dataset = _scan(parts, condition, limit)
-    return episodes if episodes.total or not where else replace(episodes, empty=_empty_columns(dataset, where, phase))
+    episodes = replace(episodes, damaged=(*damaged, *episodes.damaged))
+    if dataset is None or episodes.total or not where:
+        return episodes
+    return replace(episodes, empty=_empty_columns(dataset, where, phase))
 
 
 def _in_phase(phase: str | None) -> Any:
@@ -260,18 +272,25 @@ def _empty_columns(dataset: "ds.Dataset", where: str, phase: str | None) -> tupl
     return tuple(empty)
 
 
-def _scan(parts: list[Path], condition: Any, limit: int | None) -> "tuple[EpisodeRows, ds.Dataset]":
-    """Read the rows that meet a condition; return them and the data set."""
+def _scan(parts: Mapping[Path, int], condition: Any, limit: int | None) -> "tuple[EpisodeRows, ds.Dataset | None]":
+    """Read the rows that meet a condition; return them and the data set. ``parts`` are of trials, by number."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    if not parts:
+        return EpisodeRows([], 0), None
+    verified = ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
     try:
-        dataset = ds.dataset([str(part) for part in parts], format="parquet")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordsError(f"episode records cannot be read: {error}") from error
-    try:
+        dataset = ds.dataset([str(part) for part in parts], format=verified)
         total = dataset.count_rows(filter=condition)
         table = dataset.to_table(filter=condition) if limit is None else dataset.head(limit, filter=condition)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise QueryError(f"--where compares values of different kinds: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        damaged = [one for part, trial in parts.items() for one in unreadable_parts(trial, [part])]
+        if not damaged:  # the files are whole, so it is the condition
+            raise QueryError(f"--where compares values of different kinds: {error}") from error
+        whole = {part: trial for part, trial in parts.items() if part not in {one.path for one in damaged}}
+        episodes, left = _scan(whole, condition, limit)
+        return replace(episodes, damaged=tuple(damaged)), left
     return EpisodeRows(rows.to_json(table.to_pylist()), total), dataset

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.orchestrator import credentials
-from metaloom.orchestrator.director import SearchProgress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.proposing.study import build_sampler
 from metaloom.orchestrator.reading import Source, load_search, read_experiment, with_network
 from metaloom.orchestrator.rehearsal import rehearse

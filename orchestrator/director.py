@@ -8,31 +8,24 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.clock import note_time, noted_time, steady_clock
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.messages import Assignment, Message, problem_of, result_of, trial_config
+from metaloom.orchestrator.messages import Assignment, Message, SearchProgress, problem_of, result_of, trial_config
 from metaloom.orchestrator.proposing.samplers.base import Define
 from metaloom.orchestrator.proposing.study import Proposer
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, Exploit, Scheduler, Verdict, build_scheduler
 from metaloom.orchestrator.scheduling.population import take_over
 from metaloom.search_spaces.resolve import Resolved
+from metaloom.workers.part_mending import mend_trials
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import trial_directory
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report, TrialConfig
-
-
-class SearchProgress(Protocol):
-    """Receives every event after it is in the journal."""
-
-    def update(self, event: Event, state: SearchRecord) -> None:
-        """Show the event; ``state`` includes it."""
-        ...
 
 
 class Director:
@@ -79,6 +72,8 @@ class Director:
         begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname(), spent_s=spent)
         self._record(*self._interrupted("the search was killed"), begun)
         self._copy_checkpoints()
+        for trial, warnings in mend_trials(self.journal.folder, self.state.in_state(records.WAITING)).items():
+            self.note(records.TRIAL_WARNED, trial, warnings=warnings)
 
     def next_trial(self, *, worker: str = "") -> Assignment | None:
         """Return the trial to run next, journalled as started; None if there is none now (see ``is_over``)."""
@@ -139,7 +134,9 @@ class Director:
         if report.warnings:  # a separate event, because the report itself may be in the journal already
             self.note(records.TRIAL_WARNED, trial, warnings=list(report.warnings))
         if record.reports and report.step <= record.step:
-            return CONTINUE  # repeated after a damaged checkpoint: the journal has it already
+            if not report.parts.items() <= record.parts.items():
+                self.note(records.TRIAL_REWROTE, trial, parts=report.parts)
+            return CONTINUE  # repeated after a damaged checkpoint or part: the journal has it already
         problem = problem_of(report, self.settings)
         if problem:
             self.failed(trial, problem, "")

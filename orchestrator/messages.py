@@ -1,13 +1,13 @@
 """The Director sends a worker an assignment; the worker answers with messages. Both travel as JSON.
 
-Also a trial's configuration, and the journal's payload for its result.
+Also a trial's configuration, the journal's payload for its result, and what receives the events of a search.
 """
 
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metaloom.workers.records.names import SEEDS_VERSION
 from metaloom.workers.records.trial import Report, TrialConfig
@@ -15,6 +15,16 @@ from metaloom.workers.records.trial import Report, TrialConfig
 if TYPE_CHECKING:  # they are not needed to run a trial
     from metaloom.search_spaces.resolve import Resolved
     from metaloom.search_spaces.sections.settings import SearchSettings
+    from metaloom.workers.records.journal import Event
+    from metaloom.workers.records.search import SearchRecord
+
+
+class SearchProgress(Protocol):
+    """Receives every event after it is in the journal."""
+
+    def update(self, event: "Event", state: "SearchRecord") -> None:
+        """Show the event; ``state`` includes it."""
+        ...
 
 
 @dataclass(frozen=True)

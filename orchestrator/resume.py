@@ -6,10 +6,10 @@ from typing import Any
 
 from metaloom.orchestrator import credentials
 from metaloom.orchestrator.clock import noted_time
-from metaloom.orchestrator.director import SearchProgress
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit, load_search
 from metaloom.orchestrator.rehearsal import check_data
 from metaloom.orchestrator.session import SearchSummary, run_session, summarize, time_note

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadEnvironment, MetaloomError
-from metaloom.orchestrator.director import Director, SearchProgress
+from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest, RunOptions
 from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.tracking.outbox import Backlog, Outboxes

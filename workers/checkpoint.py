@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,12 @@ class CheckpointFolder:
             notes.append("no checkpoint is left: started again from step 0")
         return None, tuple(notes)
 
-    def write(self, tensors: Mapping[str, Tensors], facts: Mapping[str, Any]) -> None:
+    def write(
+        self, tensors: Mapping[str, Tensors], facts: Mapping[str, Any], *, first: Callable[[], None] = lambda: None
+    ) -> None:
         """Write the next generation, then remove all others but the last good one before it.
 
+        ``first`` waits for what must be on the disk before the generation is.
         Raises StorageError if it could not be written; the earlier generations are then unchanged.
         """
         durable.remove_asides(self.folder)
@@ -79,7 +82,7 @@ class CheckpointFolder:
         (manifest, stored), content = self._paths(number), _to_bytes(_flat(tensors))
         files = {stored.name: durable.file_facts(content)}
         document = durable.signed({"format": FORMAT, "facts": facts, "names": _names(tensors), "files": files})
-        durable.write_files(self.folder, {stored.name: content, manifest.name: canonical(document)})
+        durable.write_files(self.folder, {stored.name: content, manifest.name: canonical(document)}, first=first)
         for path, other in self._files().items():
             if other not in (number, self._good):
                 path.unlink(missing_ok=True)

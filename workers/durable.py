@@ -8,7 +8,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,20 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield aside
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, contents: Mapping[str, bytes], *, first: Callable[[], None] = lambda: None) -> None:
     """Write several files of one folder durably, waiting for the folder once; raises StorageError.
 
     All are written before the first is renamed, so that a full disk changes nothing. They are renamed in the order
-    given.
+    given, after ``first``, which waits for what must be on the disk before them.
     """
-    with _asides([folder / name for name in contents]) as asides:
+    with _asides([folder / name for name in contents], first) as asides:
         for aside, content in zip(asides, contents.values(), strict=True):
             aside.write_bytes(content)
 
 
 @contextlib.contextmanager
-def _asides(paths: list[Path]) -> Iterator[list[Path]]:
-    """Give a temporary path for each path of one folder; rename them all at the end."""
+def _asides(paths: list[Path], first: Callable[[], None] = lambda: None) -> Iterator[list[Path]]:
+    """Give a temporary path for each path of one folder; rename them all at the end, after ``first``."""
     asides = [path.with_name(f"{ASIDE}{os.getpid()}-{path.name}") for path in paths]
     folder = paths[0].parent
     try:
@@ -49,6 +49,7 @@ def _asides(paths: list[Path]) -> Iterator[list[Path]]:
         yield asides
         for aside in asides:
             sync(aside)
+        first()
         for aside, path in zip(asides, paths, strict=True):
             aside.replace(path)
         sync(folder)

@@ -29,10 +29,12 @@ def episodes(
     """Print the records of single episodes, from training, validation and test."""
     with answering(as_json) as answer:
         episodes = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
+        for part in episodes.damaged:
+            tables.console(sys.stderr).print(f"warning: {part}", style="yellow", markup=False)
         for column in episodes.empty:
             message = f"--where: {column} is empty (null) in every row that the other conditions keep"
             tables.console(sys.stderr).print(message, markup=False)
-        document = {"rows": episodes.rows, "total": episodes.total}
+        document = {"rows": episodes.rows, "total": episodes.total, "damaged": list(map(str, episodes.damaged))}
         answer.give(document, lambda screen: tables.show_episodes(screen, episodes.rows, episodes.total))
 
 

@@ -41,7 +41,7 @@ def documented() -> dict[str, dict[str, bool]]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a plain search, ``first``, and one with all that is optional, ``second``."""
     folder = tmp_path_factory.mktemp("store")
-    for name, more in (("first", []), ("second", ["--set", SEVERAL, "--set", LIMIT])):
+    for name, more in (("first", []), ("second", ["--set", SEVERAL, "--set", LIMIT, "--time-budget", "600"])):
         command = ["search", "quick", "--name", name, "--trials", "2", *SMALL, *more, "--store", str(folder)]
         assert cli.run(command) == 0
     return folder

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaloom.learners.base import EpisodeOutcome
+from metaloom.workers.durable import file_facts
 from metaloom.workers.errors import StorageError
 from metaloom.workers.records import episode_files as episode_records
 from metaloom.workers.records.episode_files import (
@@ -42,6 +43,12 @@ BATCHES = st.lists(
     ),
     max_size=3,
 )
+
+
+def written(recorder, end):
+    facts = recorder.begin_part(end)
+    recorder.wait()
+    return facts
 
 
 def seen(step, episodes=2, phase="train"):
@@ -101,7 +108,7 @@ def test_a_resumed_trial_writes_no_row_twice(tmp_path):
         for step in range(end - 3, end):
             recorder.add(seen(step))
         recorder.add(seen(end, phase="validation"))
-        recorder.write(end)
+        written(recorder, end)
     whole = read_episodes(tmp_path)
     again = EpisodeRecorder(tmp_path, ORIGIN)
     again.resume(3)  # the checkpoint of step 6 was lost
@@ -110,7 +117,7 @@ def test_a_resumed_trial_writes_no_row_twice(tmp_path):
         again.add(seen(step))
         if step in (5, 8):
             again.add(seen(step + 1, phase="validation"))
-            again.write(step + 1)
+            written(again, step + 1)
     assert read_episodes(tmp_path).equals(whole)
 
 
@@ -120,7 +127,7 @@ def test_a_part_is_written_when_many_rows_wait(tmp_path, monkeypatch):
     recorder.resume(0)
     for step in range(10):
         recorder.add(seen(step))
-    recorder.write(10)
+    written(recorder, 10)
     names = [part_name(*ends) for ends in ((0, 3), (3, 6), (6, 9), (9, 10))]
     assert [path.name for path in parts_of(tmp_path)] == names
     assert read_episodes(tmp_path)["episode"].to_pylist() == [s * 10 + i for s in range(10) for i in range(2)]
@@ -129,7 +136,7 @@ def test_a_part_is_written_when_many_rows_wait(tmp_path, monkeypatch):
 def test_time_spent_recording_is_known(tmp_path):
     recorder = EpisodeRecorder(tmp_path, ORIGIN)
     recorder.add(seen(0))
-    recorder.write(1)
+    written(recorder, 1)
     assert recorder.take_seconds() > 0
     assert recorder.take_seconds() == 0
 
@@ -137,14 +144,29 @@ def test_time_spent_recording_is_known(tmp_path):
 def test_a_full_disk_leaves_the_parts_before(tmp_path):
     recorder = EpisodeRecorder(tmp_path, ORIGIN)
     recorder.add(seen(0))
-    recorder.write(1)
+    written(recorder, 1)
     recorder.add(seen(1))
     with no_file_above(500), pytest.raises(StorageError, match="free some space"):
-        recorder.write(2)
+        written(recorder, 2)
     assert read_episodes(tmp_path).num_rows == 2
     assert len(list(tmp_path.iterdir())) == 1
-    recorder.write(2)  # the rows still wait
+    again = EpisodeRecorder(tmp_path, ORIGIN)
+    again.resume(1)  # as the trial does, from its checkpoint
+    again.add(seen(1))
+    written(again, 2)
     assert read_episodes(tmp_path).num_rows == 4
+
+
+def test_the_digests_are_those_of_the_files_and_name_each_part_once(tmp_path):
+    recorder = EpisodeRecorder(tmp_path, ORIGIN)
+    facts = []
+    for end in (1, 2):
+        recorder.add(seen(end - 1))
+        facts.append(written(recorder, end))
+    assert [list(one) for one in facts] == [[part_name(0, 1)], [part_name(1, 2)]]
+    for one in facts:
+        for name, fact in one.items():
+            assert fact == file_facts((tmp_path / name).read_bytes())
 
 
 def test_no_rows_are_an_empty_table(tmp_path):
@@ -155,7 +177,7 @@ def test_no_rows_are_an_empty_table(tmp_path):
 def test_columns_are_readable_by_anyone(tmp_path):
     recorder = EpisodeRecorder(tmp_path, ORIGIN)
     recorder.add(seen(0))
-    recorder.write(1)
+    written(recorder, 1)
     (path,) = tmp_path.iterdir()
     assert parquet.read_schema(path).equals(EPISODE_SCHEMA)
     assert parquet.read_table(path).to_pandas()["losses"][0].tolist() == [2.0, 1.0]

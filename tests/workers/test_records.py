@@ -58,7 +58,7 @@ def test_every_kind_of_event_has_a_meaning():
     texts = {name: value for name, value in vars(records).items() if isinstance(value, str)}
     kinds = {value for name, value in texts.items() if name.startswith(("SEARCH_", "TRIAL_")) and "_" in value}
     kinds |= {records.BASELINE, records.BEST_TESTED}
-    assert len(kinds) == 14
+    assert len(kinds) == 16
     for kind in kinds - {records.BEST_TESTED}:  # a known kind reads its payload
         with pytest.raises(RecordsError, match=kind):
             SearchRecord.replay([Event(1, 0.0, 0 if kind.startswith("trial") else None, kind, None)])

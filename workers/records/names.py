@@ -31,6 +31,7 @@ TRIAL_FAILED = "trial_failed"
 TRIAL_INTERRUPTED = "trial_interrupted"
 TRIAL_EXPLOITED = "trial_exploited"
 TRIAL_WARNED = "trial_warned"
+TRIAL_REWROTE = "trial_rewrote"  # episode parts, after it went back to an earlier checkpoint
 BASELINE = "baseline"
 BEST_TESTED = "best_tested"
 
@@ -83,6 +84,7 @@ HEARTBEAT_FILE = "heartbeat.json"  # who runs the trial; its time of change is t
 TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself would have to be opened
 CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"
+PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
 FIGURES_FOLDER = "figures"
 LEARNED_FILE = "learned.json"  # among the figures: the name and the caption of each that shows what was learned
 FIRST_SEEDS_VERSION = 1  # what a record without a number was made with
@@ -124,6 +126,14 @@ def trial_directories(search_folder: Path) -> dict[int, Path]:
 def part_name(start: int, end: int) -> str:
     """Name the part of the outer steps from ``start`` to before ``end``, and of the validation at ``end``."""
     return f"part-{start:08d}-{end:08d}.parquet"
+
+
+def steps_of_part(name: str) -> tuple[int, int]:
+    """Return the outer steps (start, end) that a part is named by; raises ValueError for the part of a test."""
+    match = PART.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name} is not named by outer steps")
+    return int(match[1]), int(match[2])
 
 
 def part_of_test(directory: Path, seed: int) -> Path:

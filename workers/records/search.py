@@ -3,6 +3,7 @@
 The Director decides by this record, and pages, figures and commands show it. Only ``apply`` gives an event its meaning.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ class TrialRecord:
         values: The objectives of its last report; empty before its end.
         warnings: Problems that were repaired, such as a damaged checkpoint.
         exploited: Payload of the last exchange of population-based training, until the trial is started again.
+        parts: Size and digest of each episode part, by its file name, in the order of the outer steps.
         generation: The last generation in which it took over another trial's checkpoint.
     """
 
@@ -51,6 +53,7 @@ class TrialRecord:
     values: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     exploited: dict[str, Any] | None = None
+    parts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     generation: int = 0
 
     @property
@@ -99,6 +102,7 @@ class TrialRecord:
                 if report.step <= self.step:
                     self.reports = [earlier for earlier in self.reports if earlier.step < report.step]
                 self.reports.append(report)
+                self._take_parts(report.parts)
             case names.TRIAL_STOPPED:
                 self.state, self.reason, self.values = names.STOPPED, payload["reason"], payload["values"]
             case names.TRIAL_FINISHED:
@@ -111,11 +115,20 @@ class TrialRecord:
             case names.TRIAL_EXPLOITED:  # population-based training has changed its knobs from here on
                 self.state, self.exploited, self.generation = names.WAITING, dict(payload), payload["generation"]
                 self._take_knobs(payload)
+            case names.TRIAL_REWROTE:
+                self._take_parts(payload["parts"])
             case names.TRIAL_WARNED:
                 self.warnings += payload["warnings"]
             case _:
                 return False
         return True
+
+    def _take_parts(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take new parts; of the earlier ones, those that reach beyond their first outer step are gone."""
+        first = min((names.steps_of_part(name)[0] for name in parts), default=math.inf)
+        while self.parts and names.steps_of_part(last := next(reversed(self.parts)))[1] > first:
+            del self.parts[last]
+        self.parts.update(parts)
 
     def _take_knobs(self, payload: Mapping[str, Any]) -> None:
         self.knobs, self.params, self.distributions = payload["knobs"], payload["params"], payload["distributions"]
@@ -214,8 +227,8 @@ class SearchRecord:
         """Count the session's time; the events of a session carry the times of one steady clock."""
         self.updated_at = event.time
         if event.kind == names.SEARCH_STARTED:
-            self.elapsed_s = event.payload.get("spent_s", self.elapsed_s)  # exact, also after a kill
             self._counts_all = "spent_s" not in event.payload
+            self.elapsed_s = self.elapsed_s if self._counts_all else event.payload["spent_s"]  # exact after a kill too
             self._clock = (self.elapsed_s, event.time) if self._counts_all else None
         elif event.kind == names.TRIAL_STARTED and self._clock is None:
             self._clock = (self.elapsed_s, event.time)

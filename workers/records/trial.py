@@ -86,6 +86,8 @@ class Report(Plain):
         notes: Remarks for the reader, such as that it stopped early.
         hypergradient: The estimator in use, and the reason if ``auto`` chose it.
         warnings: Problems that the user sees at once, such as a damaged checkpoint.
+        parts: The episode parts since the report before: by file name, its size and digest. They hold measured times,
+            so that equal trials have other ones.
     """
 
     step: int
@@ -98,6 +100,7 @@ class Report(Plain):
     notes: tuple[str, ...] = ()
     hypergradient: str = ""
     warnings: tuple[str, ...] = ()
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
 
     @property
     def scored(self) -> str:

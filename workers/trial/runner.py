@@ -111,13 +111,14 @@ class Trial:
             every = self.outer.validate_every
             tally = self._train(min(self.step - self.step % every + every, self._stage_end()))
             evaluation = self._validate()
-        self._recorder.write(self.step)
-        report = self._report(tally, evaluation, time.perf_counter() - started)
+        parts = self._recorder.begin_part(self.step)
+        report = replace(self._report(tally, evaluation, time.perf_counter() - started), parts=parts)
         self._store(report)
         return report
 
     def close(self) -> None:
-        """Release memory; the trial is in its directory."""
+        """Release memory and the thread that writes; the trial is in its directory."""
+        self._recorder.close()
         self._state, self._best = TrialState(), None
 
     @property
@@ -241,9 +242,11 @@ class Trial:
             best = self._progress.best if self.outer.keeps_best else None
             path = self.directory / names.META_KNOWLEDGE_FILE
             write_knowledge(path, self._knowledge().groups(), {"step": str((best or report).step)})
-        self._checkpoints.write(self._groups(), self._progress.to_json())
+        # The parts and the checkpoint are written at the same time; the checkpoint is put in place after the parts.
+        self._checkpoints.write(self._groups(), self._progress.to_json(), first=self._recorder.wait)
         self._place(self._groups())
         self._progress.seconds += time.perf_counter() - started
+        self._progress.recording_seconds += self._recorder.take_seconds()
 
     def _groups(self) -> dict[str, Tensors]:
         best = {} if self._best is None else self._best.groups()

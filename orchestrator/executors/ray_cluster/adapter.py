@@ -110,7 +110,7 @@ class TuneAdapter:
         self._reset()
 
     def look(self) -> None:
-        """End the trials that hang; warn while no worker has started, for which Ray waits silently and for ever."""
+        """End the trials that hang; warn while no worker has started, for which Ray waits without a limit."""
         with self._keeping_errors():
             for trial, reason in self._watch.look():
                 self._director.hangs(trial, reason)
