@@ -5,7 +5,7 @@ each, and finds uses in other files. Each function imports its package itself, s
 """
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +78,15 @@ def ray_servers(change: Callable[[Mapping[str, str]], dict[str, str]], workers: 
     ``ray.init`` gives them the whole environment of its process, which its workers inherit, and starts one worker a
     CPU. Changing ``os.environ`` meanwhile would take the variables from the threads of this process. A closed terminal
     signals the servers too, which then could not be shut down in order.
+
+    Three servers are not started, which take half of the time of Ray's start: the dashboard's (``include_dashboard``
+    leaves out its pages only), the autoscaler's monitor, and the forwarder of logs to a driver that does not show them.
     """
     from ray._private import services
+    from ray._private.node import Node
 
-    usual: Any = services.ConsolePopen
     flag = "--num_prestart_python_workers="
+    popen: Any = services.ConsolePopen
 
     def start(command: list[str], *, env: Mapping[str, str], preexec_fn: Callable[[], None], **more: Any) -> Any:
         def prepare() -> None:
@@ -90,13 +94,40 @@ def ray_servers(change: Callable[[Mapping[str, str]], dict[str, str]], workers: 
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
         command = [f"{flag}{workers}" if one.startswith(flag) else one for one in command]
-        return usual(command, env=change(env), preexec_fn=prepare, **more)
+        return popen(command, env=change(env), preexec_fn=prepare, **more)
 
-    services.ConsolePopen = start
+    def leave_out(node: Node, **settings: Any) -> None:
+        node._webui_url = None
+
+    left_out = ("start_api_server", "start_monitor", "start_log_monitor")
+    usual = {name: getattr(Node, name) for name in left_out}
+    try:
+        services.ConsolePopen = start
+        for name in left_out:
+            setattr(Node, name, leave_out)
+        yield
+    finally:
+        services.ConsolePopen = popen
+        for name, method in usual.items():
+            setattr(Node, name, method)
+
+
+@contextmanager
+def tune_variables(kept: Container[str]) -> Iterator[None]:
+    """Within this context let Tune send its workers only the kept ones of this process's environment variables.
+
+    Among those that it sends are the AWS secrets. Ray also starts a process of its own for each worker that is sent
+    any, in place of one that has imported everything.
+    """
+    from ray.tune.execution import class_cache
+
+    usual: Any = (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
+    class_cache.DEFAULT_ENV_VARS = {}
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in usual[1] if name in kept}
     try:
         yield
     finally:
-        services.ConsolePopen = usual
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = usual
 
 
 def trial_id(trial: "FrozenTrial | Trial") -> int:

@@ -177,6 +177,7 @@ def _run_trials(
         interruption,
         resources=experiment.resources.model_dump(mode="json"),
         concurrency=options.concurrency or experiment.search.concurrency,
+        trials=director.settings.trials,
         address=options.address,
     )
     with EXECUTORS[options.executor].open(request) as (executor, concurrency):

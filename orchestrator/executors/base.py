@@ -33,12 +33,14 @@ class ExecutorRequest:
     Attributes:
         resources: Of each trial: ``cpus``, ``gpus`` (fractions allowed), ``memory`` (bytes), ``perturbation_workers``.
         concurrency: Trials at a time; None: as many as the resources hold.
+        trials: At most so many are run.
         address: Of a cluster; None: on this machine.
     """
 
     interruption: Interruption
     resources: Mapping[str, Any] = field(default_factory=dict)
     concurrency: int | None = None
+    trials: int | None = None
     address: str | None = None
 
 

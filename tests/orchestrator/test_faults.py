@@ -30,6 +30,7 @@ SECTION: dict[str, Any] = {
 }
 LIMIT_S = 90.0
 GIB = 2**30
+PLANTED = ("MY_SECRET", "METALOOM_TOKEN", "AWS_SECRET_ACCESS_KEY")  # Tune would send its workers the last one
 
 
 def start(
@@ -128,7 +129,7 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Pat
 
 def test_a_ray_driver_killed_is_gone_on_with_by_ray(tmp_path: Path) -> None:
     outer = {"seconds": 0.1}
-    driver = start(tmp_path / "s", "ray", outer, environment={"METALOOM_TEST_TOKEN": "planted", "PLANTED": "planted"})
+    driver = start(tmp_path / "s", "ray", outer, environment=dict.fromkeys(PLANTED, "planted"))
     wait_for_steps(tmp_path / "s", 8, driver)
     children = psutil.Process(driver.pid).children(recursive=True)
     inherited = [one.environ() for one in children]
@@ -171,6 +172,8 @@ def test_a_signal_to_all_ends_a_ray_search_in_a_folder_with_packages_of_our_name
     for package in ("workers", "learners", "orchestrator", "search_spaces", "dashboards"):
         (cwd / package).mkdir(parents=True)
         (cwd / package / "__init__.py").write_text("raise ImportError('the package of the user')\n")
+    for module in ("metaloom", "torch", "pandas", "random", "filelock"):
+        (cwd / f"{module}.py").write_text("raise ImportError('the module of the user')\n")
     outer = {"seconds": 0.1}
     driver = start(tmp_path / "s", "ray", outer, cwd=cwd)
     wait_for_steps(tmp_path / "s", 3, driver)

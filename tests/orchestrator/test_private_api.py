@@ -20,6 +20,7 @@ PRIVATE = {
     "_internal_kv_reset",
     "_temp_dir",
     "_trial_id",
+    "_webui_url",
     "_contains",
 }
 OUR_OWN = {"_replace", "_fields", "_asdict"}  # the public methods of Python's named tuples
@@ -80,7 +81,7 @@ def test_each_function_says_why():
     functions = [
         one for one in ast.parse(Path(private_api.__file__).read_text()).body if isinstance(one, ast.FunctionDef)
     ]
-    assert len(functions) == 10
+    assert len(functions) == 11
     assert all(len(ast.get_docstring(one) or "") > 60 for one in functions)
 
 
@@ -102,7 +103,19 @@ def test_ray_is_as_it_is_expected(mode):
         "    assert started.wait() == 0 and services.ConsolePopen is not usual\n"
         "assert services.ConsolePopen is usual\n"
         "assert 'target=listen_error_messages' in inspect.getsource(worker.connect)\n"
-        "with without_ray_messages(): assert worker.listen_error_messages(None, None) is None"
+        "with without_ray_messages(): assert worker.listen_error_messages(None, None) is None\n"
+        "from ray._private.node import Node\n"
+        "started = inspect.getsource(Node.start_head_processes) + inspect.getsource(Node.start_ray_processes)\n"
+        "left_out = ('start_api_server', 'start_monitor', 'start_log_monitor')\n"
+        "assert all(f'self.{name}(' in started for name in left_out)\n"
+        "from ray.tune.execution import class_cache\n"
+        "os.environ['AWS_SECRET_ACCESS_KEY'] = 'planted'; os.environ['RAY_CHDIR_TO_TRIAL_DIR'] = '0'\n"
+        "sent = lambda: class_cache._ActorClassCache().get(type('T', (), {}))._default_options['runtime_env']\n"
+        "assert sent()['env_vars']['AWS_SECRET_ACCESS_KEY'] == 'planted'\n"
+        "with tune_variables({'RAY_CHDIR_TO_TRIAL_DIR'}):\n"
+        "    assert sent() == {'env_vars': {'RAY_CHDIR_TO_TRIAL_DIR': '0'}}, sent()\n"
+        "with tune_variables(()):\n"
+        "    assert not any(sent().values()), sent()\n"
     )
     done = processes.run("-c", code)
     assert done.returncode == 0, done.stderr

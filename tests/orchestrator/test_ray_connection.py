@@ -127,7 +127,7 @@ class Signalled(Wanted):
 
 with Interruption().installed() as interruption, ray_environment.private():
     try:
-        ray_connection._start_or_stop(interruption, Signalled(None, 1, 1, ()), set())
+        ray_connection._start_or_stop(interruption, Signalled(None, 1, 1, 1, ()), set())
     except Stopped:
         print("stopped", signal.alarm(0), flush=True)
         os._exit(0)

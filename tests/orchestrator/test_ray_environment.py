@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.orchestrator.executors.ray_cluster import environment as ray_environment
+from metaloom.orchestrator.executors.ray_cluster import worker_start
 from tests.support import processes
 
 OWNER = """
@@ -121,6 +122,29 @@ def test_workers_get_the_usual_variables_and_those_that_are_asked_for() -> None:
     assert set(ray_environment.worker_environment(given)) == usual
     asked = ("MY_DATA", "TORCH_TOKEN", "ABSENT")
     assert set(ray_environment.worker_environment(given, asked)) == usual | {"MY_DATA", "TORCH_TOKEN"}
+
+
+def test_a_worker_finds_installed_packages_before_what_is_in_the_current_folder(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(parent)
+    monkeypatch.setattr(sys, "argv", [str(parent / "scripts" / "search.py")])
+    here, scripts = worker_start.driver_folders()
+    assert (here, scripts) == (str(Path.cwd()), str(Path.cwd() / "scripts"))
+    for given, expected in {
+        (here, scripts, "site"): ["site", here, scripts],  # as Ray makes it
+        (here, here, "site"): [here, "site", here],  # PYTHONPATH names it too
+        ("site", here): ["site", here],
+    }.items():
+        monkeypatch.setattr(sys, "path", list(given))
+        worker_start.put_last((here, scripts))
+        assert sys.path == expected
+
+
+def test_a_spare_worker_needs_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker_start.with_spares(2) == 3
+    monkeypatch.setattr(worker_start, "EACH_BYTES", 2**60)
+    assert worker_start.with_spares(2) == 2
 
 
 def test_the_page_lists_the_usual_variables() -> None:

@@ -18,17 +18,26 @@ logger = logging.getLogger("metaloom")
 def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
     """Start or join Ray; raises ClusterError or Stopped as ``connection.connected`` does."""
     environment.prepare()
-    from metaloom.orchestrator.executors.ray_cluster import connection, tune  # ray: 1.6 s, for this alone
+    from metaloom.orchestrator.executors.ray_cluster import connection  # ray: 0.6 s, for this alone
 
     resources, wanted = request.resources, request.concurrency
-    asked = math.ceil((wanted or 1) * float(resources.get("cpus") or 1))
-    cpus = None if request.address else max(len(os.sched_getaffinity(0)), asked)  # of a Ray of our own
+    each = float(resources.get("cpus") or 1)
+    cpus = max(len(os.sched_getaffinity(0)), math.ceil((wanted or 1) * each))
+    family = 1 + int(resources.get("perturbation_workers") or 0)
+    workers = min(int(cpus / each), family * min(wanted or cpus, request.trials or cpus))
     variables = resources.get("env") or ()
     for name in (name for name in variables if name not in os.environ):
         logger.warning("resources.env: there is no variable %s here, so the workers get none", name)
     with connection.connected(
-        request.interruption, address=request.address, cpus=cpus, workers=cpus or 1, variables=variables
+        request.interruption,
+        address=request.address,
+        cpus=cpus,
+        workers=max(1, workers),
+        threads=max(1, int(each)),
+        variables=variables,
     ) as joined:
+        from metaloom.orchestrator.executors.ray_cluster import tune  # 1.2 s, in which the workers import torch
+
         room, helpers = tune.slots(resources), tune.helpers(resources)
         if wanted and helpers and wanted > room:
             logger.warning(

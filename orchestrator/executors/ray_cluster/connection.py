@@ -41,10 +41,13 @@ class Connection:
         others: PIDs of this process's children that do not belong to Ray.
         own: Whether Ray was started for this process only, as its children.
         address: Of the cluster that was joined.
+
+    Attributes:
+        own: As given.
     """
 
     def __init__(self, interruption: Interruption, others: set[int], *, own: bool, address: str | None = None) -> None:
-        self._interruption, self._own = interruption, own
+        self._interruption, self.own = interruption, own
         self._head, self._unanswered = host_and_port(address or ""), 0
         self._reason = SILENCE.format(address=address) if address else DEATH
         self._roots = _children(others) if own else []
@@ -83,7 +86,7 @@ class Connection:
     @property
     def may_be_asked(self) -> bool:
         """Whether its servers answer. Our own servers do not after a SIGTERM, which they have received too."""
-        return self.is_whole and not (self._own and self._interruption.signal_number == signal.SIGTERM)
+        return self.is_whole and not (self.own and self._interruption.signal_number == signal.SIGTERM)
 
     def security(self) -> str:
         """Return in a line where our own Ray listens, and who may read its token."""
@@ -105,7 +108,7 @@ class Connection:
         """
         self._left.set()
         broken = not self.is_whole
-        if self._own and self._interruption.signal_number == signal.SIGTERM:
+        if self.own and self._interruption.signal_number == signal.SIGTERM:
             _abandon(signal.SIGTERM)
             broken = True
         else:
@@ -136,6 +139,7 @@ def connected(
     address: str | None = None,
     cpus: int | None = None,
     workers: int = 1,
+    threads: int = 1,
     variables: Sequence[str] = (),
 ) -> Iterator[Connection]:
     """Start Ray for this process only, or join a cluster; use a Ray that runs already.
@@ -145,6 +149,7 @@ def connected(
         address: Of a cluster to be joined; None starts Ray.
         cpus: Of a Ray that is started; None: all of this machine.
         workers: The processes that such a Ray starts at once.
+        threads: The OMP_NUM_THREADS of each, which Ray itself sets after torch is imported.
         variables: Names of this process's variables that the workers get beside ``environment.PASSED``.
 
     Raises:
@@ -160,7 +165,7 @@ def connected(
             "search in a new one, or with the executor 'inline'"
         )
     gc.collect()  # actor handles of an earlier Ray, which would call the new one
-    own, wanted = address is None, Wanted(address, cpus, workers, variables)
+    own, wanted = address is None, Wanted(address, cpus, workers, threads, variables)
     with _guarded() if own else contextlib.nullcontext():
         others = {child.pid for child in psutil.Process().children(recursive=True)}  # the guard and the caller's own
         _start_or_stop(interruption, wanted, others)

@@ -35,6 +35,7 @@ LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray use 127.0.0.1 on Linux too
     MODE: "token",
     "RAY_worker_niceness": "0",  # at Ray's 15 a trial gets almost no time beside another busy process
+    "RAY_preload_python_modules": f"{__package__}.preload",  # by each worker when it starts
 }
 # The environment of Ray's processes, and so of the trials: these names, and those that begin with one ending in *.
 PASSED = (

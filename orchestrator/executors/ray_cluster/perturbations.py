@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.outer import OuterConfig
 from metaloom.orchestrator.errors import ClusterError
+from metaloom.orchestrator.executors.ray_cluster.worker_start import put_last
 from metaloom.workers.device import prepare_device
 from metaloom.workers.records.trial import TrialConfig
 
@@ -32,7 +33,8 @@ logger = logging.getLogger("metaloom.cluster")
 class Evaluator:
     """Evaluates items in an actor as the trial itself would."""
 
-    def __init__(self, resources: Mapping[str, Any]) -> None:
+    def __init__(self, resources: Mapping[str, Any], folders: Sequence[str]) -> None:
+        put_last(folders)
         import_module("metaloom.learners.build")  # fills every registry, as in the trial's own process
         self._resources = resources
 
@@ -48,14 +50,17 @@ class PerturbationWorkers:
     Args:
         resources: The resources section with ``perturbation_workers``.
         request: The resources of each actor (``cpu``, ``gpu``, ``memory``): a bundle of the placement group.
+        folders: Those of the driver, see ``worker_start.put_last``.
 
     Attributes:
         count: The number of actors beside the trial's own process.
         actors: Those that were started, by number.
     """
 
-    def __init__(self, resources: Mapping[str, Any], request: Mapping[str, float]) -> None:
-        self._resources, self._request = dict(resources), dict(request)
+    def __init__(
+        self, resources: Mapping[str, Any], request: Mapping[str, float], *, folders: Sequence[str] = ()
+    ) -> None:
+        self._resources, self._request, self._folders = dict(resources), dict(request), tuple(folders)
         self.count = int(resources["perturbation_workers"])
         self.actors: dict[int, Any] = {}
 
@@ -71,7 +76,7 @@ class PerturbationWorkers:
             evaluator = ray.remote(Evaluator).options(
                 num_cpus=cpus, num_gpus=gpus, memory=memory, scheduling_strategy=strategy
             )
-            self.actors[number] = evaluator.remote(self._resources)
+            self.actors[number] = evaluator.remote(self._resources, self._folders)
         return self.actors[number]
 
 

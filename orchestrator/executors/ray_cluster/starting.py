@@ -12,6 +12,7 @@ import ray
 
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.ray_cluster import environment
+from metaloom.orchestrator.executors.ray_cluster.worker_start import with_spares
 from metaloom.orchestrator.private_api import ray_folder, ray_servers, read_ray_environment, without_ray_messages
 
 ANSWER_S = 10.0  # for the head node to accept a connection
@@ -27,6 +28,7 @@ class Wanted:
     address: str | None
     cpus: int | None
     workers: int
+    threads: int
     variables: Sequence[str]
 
     def start(self) -> None:
@@ -46,13 +48,14 @@ class Wanted:
             os.umask(umask)
 
     def _start_own(self) -> None:
-        folder = environment.private_folder()
+        folder, workers = environment.private_folder(), with_spares(self.workers)
 
         def change(given: Mapping[str, str]) -> dict[str, str]:
             passed = environment.worker_environment(given, self.variables)
-            return {**passed, **environment.VISIBLE, environment.MARK: str(folder)}
+            usual = {"OMP_NUM_THREADS": str(self.threads), "RAY_num_workers_soft_limit": str(workers)}
+            return {**usual, **passed, **environment.VISIBLE, environment.MARK: str(folder)}
 
-        with ray_servers(change, self.workers):
+        with ray_servers(change, workers):
             temporary = ray_folder(str(folder / "ray"))  # Ray makes it 0777; its parent is 0700
             ray.init("local", num_cpus=self.cpus, include_dashboard=False, **temporary, **_LOGGING)
         _warn_of_open_ports()

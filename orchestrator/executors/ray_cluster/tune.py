@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,10 @@ from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.ray_cluster import environment
 from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
+from metaloom.orchestrator.executors.ray_cluster.worker_start import driver_folders, put_last
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.messages import Assignment
+from metaloom.orchestrator.private_api import tune_variables
 from metaloom.workers.records.trial import TrialRunner
 
 if TYPE_CHECKING:
@@ -41,13 +43,15 @@ KEYS = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # Tune's names to those
 
 def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:
     """Return the class of the object in each of Tune's workers."""
+    folders = driver_folders()
 
     class MetaloomTrial(tune.Trainable):  # type: ignore[misc]
         """Hosts a trial in a worker."""
 
         def setup(self, config: dict[str, Any]) -> None:
             """Take the first trial."""
-            self._host = TrialHost(_spreading(open_trial, resources) if helpers(resources) else open_trial)
+            put_last(folders)
+            self._host = TrialHost(_spreading(open_trial, resources, folders) if helpers(resources) else open_trial)
             self._actor = str(ray.get_runtime_context().get_actor_id())
             self.reset_config(config)
 
@@ -74,10 +78,13 @@ def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.
     return MetaloomTrial
 
 
-def _spreading(open_trial: Callable[..., TrialRunner], resources: Mapping[str, Any]) -> OpenTrial:
+def _spreading(
+    open_trial: Callable[..., TrialRunner], resources: Mapping[str, Any], folders: Sequence[str]
+) -> OpenTrial:
     from metaloom.orchestrator.executors.ray_cluster import perturbations  # torch, which only the workers need
 
-    return functools.partial(open_trial, spread=perturbations.PerturbationWorkers(resources, bundle(resources)))
+    workers = perturbations.PerturbationWorkers(resources, bundle(resources), folders=folders)
+    return functools.partial(open_trial, spread=workers)
 
 
 class JournalSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
@@ -164,7 +171,7 @@ class RayExecutor:
         """Run Tune; return False if it failed because Ray killed a worker for its memory."""
         scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=environment.private_folder()))
         try:
-            with environment.quiet():
+            with environment.quiet(), tune_variables(() if self._connection.own else environment.QUIET):
                 tune.run(  # not tune.Tuner: that pickles the searcher, and with it the journal
                     trainable(open_trial, self._resources),
                     name="search",
