@@ -26,7 +26,7 @@ from metaloom.orchestrator.executors.ray_cluster import environment as ray_envir
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.proposing.mirror import OptunaProjection
-from metaloom.orchestrator.tracking.projection import start_projections
+from metaloom.orchestrator.tracking.outboxes import start_projections
 from metaloom.workers.records import names as records
 from metaloom.workers.records.trial import Report, TrialConfig
 

@@ -1,15 +1,18 @@
-"""Every use of a private interface of Ray and Optuna, with the reason. MLflow needs its public interface only.
+"""Every use of a private interface of Ray, Optuna and MLflow, with the reason.
 
 A release of these packages may change them without notice. ``tests/orchestrator/test_private_api.py`` lists and calls
 each, and finds uses in other files. Each function imports its package itself, so that neither package loads the other.
 """
 
 import signal
+import sqlite3
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
@@ -154,3 +157,31 @@ def set_parameter(trial: "Trial", name: str, domain: "BaseDistribution", value: 
 def domain_contains(domain: "BaseDistribution", internal: float) -> bool:
     """Return whether a value in Optuna's representation is in a domain; no public method does so."""
     return bool(domain._contains(internal))
+
+
+def mlflow_schemas() -> list[str]:
+    """Return the names of all versions of MLflow's tables, the newest first: it compares with the newest only."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def mlflow_points(database: "Path", experiment: str) -> dict[str, int]:
+    """Return how many metric points each run of an experiment has; MLflow's interface reads them all, one by one."""
+    query = (
+        "SELECT metrics.run_uuid, COUNT(*) FROM metrics JOIN runs ON runs.run_uuid = metrics.run_uuid "
+        "WHERE runs.experiment_id = ? GROUP BY metrics.run_uuid"
+    )
+    with closing(sqlite3.connect(database)) as connection:
+        return dict(connection.execute(query, (int(experiment),)).fetchall())
+
+
+def forget_mlflow_connections(uri: str) -> None:
+    """Close the idle connections that MLflow keeps to a database: its file may have been replaced since."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = SqlAlchemyStore._engine_map.get(uri)
+    if engine is not None:
+        engine.dispose()

@@ -14,6 +14,7 @@ from metaloom.orchestrator.reading import admit, load_search
 from metaloom.orchestrator.rehearsal import check_data
 from metaloom.orchestrator.session import SearchSummary, run_session, summarize, time_note
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
+from metaloom.orchestrator.tracking.outbox import Backlog, waiting
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, NOT_IN_FINGERPRINT, Experiment
 from metaloom.search_spaces.loading import load_experiment
@@ -63,7 +64,9 @@ def resume(
     goes_on = state.out_of_time and time_budget_s is not None
     if state.state in (records.FINISHED, records.FAILED) and not goes_on:
         nothing = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
-        return summarize(folder, state, notes=[time_note(folder, state) or nothing])
+        behind = [Backlog(mark, waiting(folder, mark), "") for mark in (records.MLFLOW_MARK, records.OPTUNA_MARK)]
+        notes, backlogs = [time_note(folder, state) or nothing], [one for one in behind if one.events]
+        return summarize(folder, state, notes=notes, backlogs=backlogs)
     home.create()
     with writer_lock(folder):
         warning = credentials.adopt(home.path, folder)

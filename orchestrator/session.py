@@ -21,10 +21,10 @@ from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import SearchProgress
-from metaloom.orchestrator.proposing.mirror import OptunaProjection
+from metaloom.orchestrator.proposing import mirror
 from metaloom.orchestrator.store import Store, command
-from metaloom.orchestrator.tracking.outbox import Backlog, Outboxes
-from metaloom.orchestrator.tracking.projection import start_projections
+from metaloom.orchestrator.tracking.outbox import Backlog
+from metaloom.orchestrator.tracking.outboxes import PATIENCE_S, Outboxes, start_projections
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name, resolve
 from metaloom.workers.records import names as records
@@ -33,8 +33,9 @@ from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial, paired_difference
 
-DRAIN_S = 60.0  # for MLflow and Optuna's database; 'metaloom sync' sends the rest
-DRAIN_INTERRUPTED_S = 10.0  # a scheduler that sends SIGTERM sends SIGKILL half a minute later
+DRAIN_INTERRUPTED_S = (
+    10.0  # for MLflow and Optuna's database: a scheduler that sends SIGTERM sends SIGKILL half a minute later
+)
 BASELINES_FOLDER = "baselines"
 REFUSED_IN_FOLDERS = re.compile(r"[^\w.=()\[\]-]")
 logger = logging.getLogger("metaloom")
@@ -56,6 +57,7 @@ class SearchSummary:
             trial is better, episode by episode (``best_better_by``; None if the episodes are not the same).
         failed: The reasons of failed trials, by number.
         backlogs: The events that have not reached MLflow or Optuna's database yet.
+        rebuilt: Which of these databases were missing or damaged, and what was done, in one line each.
     """
 
     name: str
@@ -70,6 +72,7 @@ class SearchSummary:
     failed: Mapping[int, str]
     notes: Sequence[str] = ()
     backlogs: Sequence[Backlog] = ()
+    rebuilt: Sequence[str] = ()
 
 
 def summarize(
@@ -79,6 +82,7 @@ def summarize(
     *,
     notes: Sequence[str] = (),
     backlogs: Sequence[Backlog] = (),
+    rebuilt: Sequence[str] = (),
 ) -> SearchSummary:
     """Return the summary of a search's present state."""
     best = ranking.best(state)
@@ -99,6 +103,7 @@ def summarize(
         failed=failed,
         notes=tuple(notes),
         backlogs=tuple(backlogs),
+        rebuilt=tuple(rebuilt),
     )
 
 
@@ -121,7 +126,7 @@ def run_session(
     director = Director(journal, functools.partial(resolve, experiment), progress=progress)
     advice = f"what was recorded is intact; go on with: {command('resume', journal.folder)}"
     interruption, all_notes = Interruption(advice), list(notes)
-    outboxes = _start_projections(experiment, journal, store, director)
+    outboxes = _start_projections(experiment, journal, store)
     try:
         with interruption.installed():
             try:
@@ -140,10 +145,17 @@ def run_session(
                     director.interrupt(str(error))
                 error.add_note(advice)
                 raise
-            backlogs = outboxes.close(DRAIN_S if interruption.signal_number is None else DRAIN_INTERRUPTED_S)
+            backlogs = _drained(outboxes, interruption)
     finally:
         outboxes.close(0.0)
-    return summarize(journal.folder, director.state, interruption.signal_number, notes=all_notes, backlogs=backlogs)
+    return summarize(
+        journal.folder,
+        director.state,
+        interruption.signal_number,
+        notes=all_notes,
+        backlogs=backlogs,
+        rebuilt=outboxes.rebuilt,
+    )
 
 
 def time_note(folder: Path, state: SearchRecord) -> str:
@@ -155,16 +167,21 @@ def time_note(folder: Path, state: SearchRecord) -> str:
     return f"{spent}; extend it by: {command('resume', folder)} --time-budget {2 * budget:g}"
 
 
-def _start_projections(experiment: Experiment, journal: Journal, store: Store, director: Director) -> Outboxes:
-    name, database = journal.folder.name, store.optuna_database
-    optuna = functools.partial(OptunaProjection, database, search=name, settings=director.settings)
+def _start_projections(experiment: Experiment, journal: Journal, store: Store) -> Outboxes:
     return start_projections(
         journal.folder,
         store=store.path,
         tracking=experiment.tracking.model_dump(mode="json"),
         warn=logger.warning,
-        others={records.OPTUNA_MARK: optuna},
+        others=mirror.projections(journal.folder),
     )
+
+
+def _drained(outboxes: Outboxes, interruption: Interruption) -> list[Backlog]:
+    """Deliver what waits, as long as the other systems answer and no signal comes."""
+    if interruption.signal_number is not None:
+        return outboxes.close(DRAIN_INTERRUPTED_S)
+    return outboxes.close(PATIENCE_S, stop=lambda: interruption.signal_number is not None)
 
 
 def _run_trials(

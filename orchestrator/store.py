@@ -12,10 +12,9 @@ import errno
 import os
 import shlex
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metaloom.learners.errors import unknown
@@ -143,13 +142,3 @@ def store_option(store: Path) -> str:
 def private_umask() -> None:
     """Make files that are created from now on unreadable for other users."""
     os.umask(0o077)
-
-
-def prepare_database(database: Path) -> None:
-    """Make a projection's SQLite file with a write-ahead log, which it keeps; leave an existing file unchanged.
-
-    A commit then waits for the disk once instead of three times, which were most of MLflow's and Optuna's cost.
-    """
-    if not database.exists():
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")

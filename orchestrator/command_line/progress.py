@@ -21,7 +21,7 @@ from metaloom.orchestrator.command_line import tables
 from metaloom.orchestrator.command_line.answers import Answer
 from metaloom.orchestrator.interruption import leave_closed_terminal
 from metaloom.orchestrator.session import SearchSummary
-from metaloom.orchestrator.store import command, private_umask
+from metaloom.orchestrator.store import private_umask
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.journal import Event
@@ -186,10 +186,10 @@ def run_shown(answer: Answer, run: Callable[..., SearchSummary], given: str, *, 
     for note in ended.notes:
         stderr.print(note, markup=False)
     for backlog in ended.backlogs:
-        send = command("sync", store / records.SEARCHES_FOLDER / ended.name)
-        text = f"{backlog.events} events have not reached {backlog.name} yet; '{send}' sends them"
-        stderr.print(text, markup=False)
+        stderr.print(backlog.told(store / records.SEARCHES_FOLDER / ended.name), markup=False)
     summary = queries.search_summary(store, ended.name)
+    summary["behind"] = {backlog.name: backlog.events for backlog in ended.backlogs}
+    summary["rebuilt"] = list(ended.rebuilt)
     if answer.as_json and summary["state"] == records.INTERRUPTED:
         stderr.print(tables.interrupted_line(summary, store), markup=False)
     answer.give(summary, lambda screen: tables.show_outcome(screen, summary, store))

@@ -1,4 +1,4 @@
-"""``metaloom sync``: sends MLflow the events that it missed while a search ran."""
+"""``metaloom sync``: sends MLflow and Optuna's database whatever they lack of a search."""
 
 import sys
 
@@ -9,16 +9,21 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
     from metaloom.orchestrator.command_line import tables
-    from metaloom.orchestrator.tracking import projection
+    from metaloom.orchestrator.proposing import mirror
+    from metaloom.orchestrator.tracking import outboxes
 
 
 def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> int:
-    """Send MLflow the events that it missed while a search ran. Exits with code 1 if some are left."""
+    """Send MLflow and Optuna's database what they lack of a search. Exits with code 1 if some is left."""
     with answering(as_json) as answer:
         screen = tables.console(sys.stderr)
-        left = projection.synchronize(store, name, warn=lambda line: screen.print(line, markup=False))
-        document = {"name": name, "left": {backlog.name: backlog.events for backlog in left}}
-        text = "; ".join(f"{backlog.events} events are left for {backlog.name}: {backlog.reason}" for backlog in left)
+
+        def warn(line: str) -> None:
+            screen.print(line, markup=False)
+
+        left, rebuilt = outboxes.synchronize(store, name, warn=warn, others=mirror.projections)
+        document = {"name": name, "left": {one.name: one.events for one in left}, "rebuilt": rebuilt}
+        text = "; ".join(f"{one.events} events are left for {one.name}: {one.reason}" for one in left)
         answer.give(document, lambda screen: screen.print(text or f"{name}: everything is sent", markup=False))
         return int(bool(left))
 

@@ -37,7 +37,6 @@ from metaloom.workers.records.journal import Event
 if TYPE_CHECKING:  # resolve imports torch, which only running trials needs
     from metaloom.search_spaces.resolve import Resolved
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 logger = logging.getLogger("metaloom.study")
 
 
@@ -104,7 +103,7 @@ class Proposer:
             sampler=optuna.samplers.RandomSampler(seed=seed),
             pruner=optuna.pruners.NopPruner(),
         )
-        self._mirror = TrialMirror(self._storage, self._study, settings)
+        self._mirror = TrialMirror(self._storage, self._study.study_name, settings)
 
     def propose(self, number: int) -> Proposal | None:
         """Return the proposal of trial ``number``, or None if the grid has no such point."""

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from metaloom.orchestrator.tracking.databases import sqlite_uri
+
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "mlartifacts"
 
@@ -42,13 +44,8 @@ def quieten() -> None:
 
 
 def tracking_uri(store: Path, uri: str | None) -> str:
-    """Return ``uri``, or that of the store's own SQLite database.
-
-    Only ``%`` and ``?`` in a folder's name are quoted: SQLAlchemy unquotes the path, but MLflow makes the folder from
-    the address without unquoting.
-    """
-    database = str(store.absolute() / MLFLOW_DATABASE)
-    return uri or f"sqlite:///{database.replace('%', '%25').replace('?', '%3F')}"
+    """Return ``uri``, or that of the store's own SQLite database."""
+    return uri or sqlite_uri(store / MLFLOW_DATABASE)
 
 
 def is_refusal(error: Exception) -> bool:

@@ -1,24 +1,27 @@
-"""The runs of one MLflow experiment, written in as few calls as possible.
+"""The runs of one search in an MLflow experiment, written in as few calls as possible.
 
 Call ``client.quieten`` before importing this module, because MLflow reads its environment at import. Measured on MLflow
-3.17: of eight processes that open a new SQLite file, seven die in its migrations, so a lock guards the first contact.
+3.17: a call on its SQLite costs 5 to 15 ms however little it writes, so a run that began and ended since the last time
+is made with its last tags, written once and ended: three calls.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
-from metaloom.orchestrator.store import prepare_database
-from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, tracking_uri
+from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batch, Batches
+from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, is_refusal
+from metaloom.orchestrator.tracking.outbox import Pulse, Warn, first_line
 
+PARENT_TAG = "mlflow.parentRunId"
 LONGEST_PARAM = 6000  # longer ones are cut by MLflow itself, with a warning each
 LONGEST_KEY = 250
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
@@ -27,9 +30,7 @@ REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
 
 
 def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, str]:
-    """Return a client of ``uri`` and the id of the experiment, made if it is missing.
-
-    Takes 2 s on a fresh database; raises MLflow's own errors.
+    """Return a client of ``uri`` and the id of the experiment, made if it is missing; raises MLflow's own errors.
 
     Args:
         artifacts: Folder or URI for the experiment's files; None: the store's folder with the store's database, else
@@ -37,14 +38,10 @@ def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tu
     """
     if artifacts is not None and "://" not in artifacts:
         artifacts = Path(artifacts).expanduser().absolute().as_uri()
-    local = uri.startswith("sqlite:")
-    if local and artifacts is None:
+    if uri.startswith("sqlite:") and artifacts is None:
         artifacts = (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
-    with filelock.FileLock(store / "mlflow.lock", timeout=120) if local else nullcontext():
-        if uri == tracking_uri(store, None):
-            prepare_database(store / MLFLOW_DATABASE)
-        client = MlflowClient(tracking_uri=uri)
-        return client, _experiment_id(client, experiment, artifacts)
+    client = MlflowClient(tracking_uri=uri)
+    return client, _experiment_id(client, experiment, artifacts)
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
@@ -61,69 +58,107 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
     return str(experiment.experiment_id)
 
 
-@dataclass
-class _Batch:
-    """The unsent values of one run."""
+class Runs(Batches):
+    """The runs of one search.
 
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # name, value, milliseconds, step
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    Args:
+        pulse: Learns of every answer of MLflow.
+        warn: Receives a line for what MLflow refuses.
 
+    Attributes:
+        ids: The run of each key.
+    """
 
-class Runs:
-    """The runs of one MLflow experiment. ``flush`` sends metrics, parameters and tags."""
+    def __init__(self, client: MlflowClient, experiment: str, *, uri: str, pulse: Pulse, warn: Warn) -> None:
+        super().__init__()
+        self.ids: dict[str, str] = {}
+        self._client, self._experiment, self._uri, self._pulse, self._warn = client, experiment, uri, pulse, warn
+        self._places: dict[str, str] = {}  # of the artifacts: MLflow would look each up in its database
 
-    def __init__(self, client: MlflowClient, experiment: str) -> None:
-        self.experiment = experiment
-        self.client = client
-        self._batches: defaultdict[str, _Batch] = defaultdict(_Batch)
+    def __contains__(self, key: str) -> bool:
+        return key in self.ids or super().__contains__(key)
 
-    def find(self, tag: str, value: str) -> dict[str, dict[str, str]]:
-        """Return the runs whose ``tag`` is ``value``: run id to tags."""
-        runs, token, more = dict[str, dict[str, str]](), None, True
+    def find(self, tag: str, value: str, *, key_tag: str) -> dict[str, MlflowRun]:
+        """Find the search's runs, those whose ``tag`` is ``value``, by their key, the value of ``key_tag``."""
+        runs, token, more = dict[str, MlflowRun](), None, True
         while more:
             query = f"tags.`{tag}` = '{value}'"
-            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
-            runs |= {str(run.info.run_id): dict(run.data.tags) for run in page}
+            with self._pulse.waiting():
+                page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            runs |= {run.data.tags.get(key_tag, PARENT): run for run in page}
             token, more = page.token, bool(page.token)
+        self.ids = {key: str(run.info.run_id) for key, run in runs.items()}
+        self._places = {key: str(run.info.artifact_uri) for key, run in runs.items()}
         return runs
 
-    def create(self, tags: Mapping[str, str], milliseconds: int) -> str:
-        """Make a run, which begins as RUNNING, and return its id."""
-        run = self.client.create_run(self.experiment, start_time=milliseconds, tags=dict(tags))
-        return str(run.info.run_id)
-
-    def metric(self, run: str, name: str, value: float, milliseconds: int, step: int) -> None:
-        """Log one value; the same value at the same time is stored once."""
-        self._batches[run].metrics.append((_key(name), float(value), milliseconds, step))
-
-    def params(self, run: str, values: Mapping[str, str]) -> None:
-        """Log parameters, which must not change later."""
-        self._batches[run].params |= {_key(name): value[:LONGEST_PARAM] for name, value in values.items()}
-
-    def tag(self, run: str, name: str, value: str) -> None:
-        """Set a tag."""
-        self._batches[run].tags[name] = value[:LONGEST_TAG]
-
-    def upload(self, run: str, path: Path, into: str | None = None) -> None:
-        """Store a file in the folder ``into``, or a folder under its own name; do nothing if it does not exist."""
-        if path.is_dir():
-            self.client.log_artifacts(run, str(path), path.name)
-        elif path.is_file():
-            self.client.log_artifact(run, str(path), into)
-
     def flush(self) -> None:
-        """Send the kept values of each run, in one call if they fit."""
-        for run, batch in self._batches.items():
-            metrics = [Metric(*metric) for metric in batch.metrics]
-            params = [Param(*param) for param in batch.params.items()]
-            tags = [RunTag(*tag) for tag in batch.tags.items()]
-            while metrics or params or tags:
-                self.client.log_batch(run, metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags, synchronous=True)
-                metrics, params, tags = metrics[METRICS_A_CALL:], params[PARAMS_A_CALL:], []
-        self._batches.clear()
+        """Send all batches, without what MLflow refuses; raises its other errors."""
+        for key in sorted(self.batches):  # the parent first
+            batch = self.batches[key]
+            if batch.begun is not None and key not in self.ids:
+                self._make(key, batch)
+            for metrics, params, tags in _calls(batch):
+                with self._told(key):
+                    self._client.log_batch(self.ids[key], metrics, params, tags, synchronous=True)
+            self._store(key, batch)
+            if batch.status is not None:
+                status, milliseconds = batch.status
+                with self._told(key):
+                    if status == RUNNING:
+                        self._client.update_run(self.ids[key], status=status)
+                    else:
+                        self._client.set_terminated(self.ids[key], status, milliseconds)
+        self.batches.clear()
+
+    def _make(self, key: str, batch: Batch) -> None:
+        tags = {name: value[:LONGEST_TAG] for name, value in batch.tags.items()}
+        if key != PARENT:
+            tags[PARENT_TAG] = self.ids[PARENT]
+        with self._pulse.waiting():
+            run = self._client.create_run(self._experiment, start_time=batch.begun, tags=tags)
+        self.ids[key], self._places[key] = str(run.info.run_id), str(run.info.artifact_uri)
+        batch.tags = {}
+
+    def _store(self, key: str, batch: Batch) -> None:
+        """Store the files of a batch."""
+        files = [(path, into) for path, into in batch.files if path.exists()]
+        if not files and not batch.texts:
+            return
+        repository = get_artifact_repository(self._places[key], tracking_uri=self._uri)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in batch.texts.items():
+                (Path(folder) / name).write_text(content)
+                files.append((Path(folder) / name, None))
+            for path, into in files:
+                with self._told(key):
+                    if path.is_dir():
+                        repository.log_artifacts(str(path), path.name)
+                    else:
+                        repository.log_artifact(str(path), into)
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Call MLflow within this context; what it refuses becomes a warning."""
+        try:
+            with self._pulse.waiting():
+                yield
+        except MlflowException as error:
+            if not is_refusal(error):
+                raise
+            run = f"trial {key}" if key else "the search"
+            self._warn(f"mlflow refused a part of the run of {run}: {first_line(error)}")
 
 
-def _key(name: str) -> str:
+def _calls(batch: Batch) -> Iterator[tuple[list[Metric], list[Param], list[RunTag]]]:
+    """Divide a batch into calls that MLflow accepts; one, if it fits."""
+    metrics = [Metric(accepted_key(name), *rest) for name, *rest in batch.metrics]
+    params = [Param(accepted_key(name), value[:LONGEST_PARAM]) for name, value in batch.params.items()]
+    tags = [RunTag(name, value[:LONGEST_TAG]) for name, value in batch.tags.items()]
+    while metrics or params or tags:
+        yield metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags
+        metrics, params, tags = metrics[METRICS_A_CALL:], params[PARAMS_A_CALL:], []
+
+
+def accepted_key(name: str) -> str:
     """Return ``name`` as MLflow accepts it for a metric or parameter."""
     return REFUSED_IN_KEYS.sub("_", name)[:LONGEST_KEY]

@@ -4,17 +4,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaloom.learners.redaction import redacted
+from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batches
 from metaloom.orchestrator.tracking.client import flattened
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import parts_of, trial_directory, trial_label
-
-if TYPE_CHECKING:
-    from metaloom.orchestrator.tracking.runs import Runs
 
 SEARCH_TAG = "metaloom.search"
 SEARCH_ID_TAG = "metaloom.search_id"  # distinguishes two searches of one name on one server
@@ -24,7 +22,6 @@ ERROR_TAG = "metaloom.error"
 NOTE_TAG = "metaloom.note"
 WARNING_TAG = "metaloom.warning"
 HYPERGRADIENT_TAG = "metaloom.hypergradient"
-PARENT_TAG = "mlflow.parentRunId"
 # Recording may cost 3% of the time: a long trial is drawn when it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
@@ -54,16 +51,18 @@ class RunWriter:
     """Writes the events of one search to its runs; the method ``_on_KIND`` writes those of a kind.
 
     Args:
+        runs: Receives what is to be written.
         warn: Receives a line for each figure that cannot be drawn.
         search_id: Distinguishes two searches of one name on one server.
         created_at: When the search was created, in seconds since the epoch.
         episodes: Whether the episodes' records are artifacts of their trial.
         state: What was sent before; the writer updates it.
+        draws: Whether figures are drawn.
     """
 
     def __init__(
         self,
-        runs: "Runs",
+        runs: Batches,
         folder: Path,
         *,
         store: Path,
@@ -72,10 +71,11 @@ class RunWriter:
         created_at: float,
         episodes: bool,
         state: TrackingState,
+        draws: bool = True,
     ) -> None:
         self.state, self.runs = state, runs
         self._folder, self._store, self._warn = folder, store, warn
-        self._search_id, self._created_at = search_id, created_at
+        self._search_id, self._created_at, self._draws = search_id, created_at, draws
         self._trial_artifacts = (*TRIAL_ARTIFACTS, *((records.EPISODES_FOLDER,) if episodes else ()))
 
     def write(self, event: Event) -> None:
@@ -87,67 +87,64 @@ class RunWriter:
     # The search's own events.
 
     def _on_search_created(self, event: Event) -> None:
-        if not self.state.parent_run_id:
-            tags = self._tags(self._folder.name)
-            self.state.parent_run_id = self.runs.create(tags, _milliseconds(event))
-        parent = self.state.parent_run_id
+        if PARENT not in self.runs:
+            self.runs.begin(PARENT, self._tags(self._folder.name), _milliseconds(event))
         experiment = event.payload.get("experiment") or {}
-        self.runs.params(parent, flattened(experiment))
-        self.runs.client.log_text(parent, json.dumps(experiment, indent=1), "experiment_resolved.json")
+        self.runs.params(PARENT, flattened(experiment))
+        self.runs.text(PARENT, "experiment_resolved.json", json.dumps(experiment, indent=1))
         file = self._folder / records.EXPERIMENT_FILE
         if file.is_file():  # version 0.2 and earlier wrote a password into it
-            self.runs.client.log_text(parent, redacted(file.read_text()), file.name)
+            self.runs.text(PARENT, file.name, redacted(file.read_text()))
 
     def _on_search_started(self, event: Event) -> None:
-        self.runs.tag(self.state.parent_run_id, STATE_TAG, records.RUNNING)
-        self.runs.client.update_run(self.state.parent_run_id, status="RUNNING")
+        self.runs.tag(PARENT, STATE_TAG, records.RUNNING)
+        self.runs.status(PARENT, RUNNING)
 
     def _on_search_ended(self, event: Event) -> None:
         state = str(event.payload.get("state", records.FINISHED))
         for trial in list(self.state.running):
             self._end_trial(event, trial, "KILLED", records.WAITING)
-        parent = self.state.parent_run_id
-        self.runs.tag(parent, STATE_TAG, state)
+        self.runs.tag(PARENT, STATE_TAG, state)
         spare_s = min(DRAWING_SHARE * (event.time - self._created_at), MOST_DRAWING_S)
-        self._figures(parent, 0.0 if state == records.INTERRUPTED else spare_s)
-        self.runs.client.set_terminated(parent, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
+        self._figures(0.0 if state == records.INTERRUPTED else spare_s)
+        self.runs.status(PARENT, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
     def _on_search_extended(self, event: Event) -> None:
         for trial in event.payload["trials"]:  # which the former time budget had stopped
-            self.runs.tag(self.state.runs[str(trial)], NOTE_TAG, "")
+            self.runs.tag(str(trial), NOTE_TAG, "")
 
-    def _figures(self, parent: str, spare_s: float) -> None:
+    def _figures(self, spare_s: float) -> None:
         name = self._folder.name
         drawn = self._drawn(
             f"the figures of '{name}'", lambda draw: draw.draw_search(self._store, name, spare_s=spare_s)
         )
         if drawn is not None:
-            self.runs.upload(parent, drawn.folder)
+            self.runs.upload(PARENT, drawn.folder)
             for trial, folder in drawn.trials.items():
-                if str(trial) in self.state.runs:
-                    self.runs.upload(self.state.runs[str(trial)], folder)
+                if str(trial) in self.runs:
+                    self.runs.upload(str(trial), folder)
 
     def _on_baseline(self, event: Event) -> None:
         evaluation = event.payload["evaluation"]
-        prefix, parent = f"baseline.{event.payload['method']}", self.state.parent_run_id
-        self._scores(event, parent, prefix, evaluation)
+        prefix = f"baseline.{event.payload['method']}"
+        self._scores(event, PARENT, prefix, evaluation)
         difference = event.payload.get("best_better_by")
         if difference is not None:
             name, (low, high) = f"{prefix}.best_better_by", difference["interval"]
-            self._metrics(event, parent, {name: difference["mean"], f"{name}_low": low, f"{name}_high": high})
+            self._metrics(event, PARENT, {name: difference["mean"], f"{name}_low": low, f"{name}_high": high})
 
     def _on_best_tested(self, event: Event) -> None:
         evaluation = event.payload["evaluation"]
-        parent, trial = self.state.parent_run_id, str(event.payload.get("trial", event.trial))
-        self.runs.tag(parent, "metaloom.best", trial)
-        for run in (parent, self.state.runs.get(trial)):
-            if run is not None:
+        trial = str(event.payload.get("trial", event.trial))
+        self.runs.tag(PARENT, "metaloom.best", trial)
+        for run in (PARENT, trial):
+            if run in self.runs:
                 self._scores(event, run, records.TEST, evaluation)
-        self.runs.client.log_text(parent, json.dumps(evaluation, indent=1), "test.json")
-        if trial in self.state.runs and records.EPISODES_FOLDER in self._trial_artifacts:  # it had ended before
+        self.runs.text(PARENT, "test.json", json.dumps(evaluation, indent=1))
+        if trial in self.runs and records.EPISODES_FOLDER in self._trial_artifacts:  # it had ended before
             episodes = trial_directory(self._folder, int(trial)) / records.EPISODES_FOLDER
             for part in parts_of(episodes, tests_alone=True):
-                self.runs.upload(self.state.runs[trial], part, episodes.name)
+                self.runs.upload(trial, part, episodes.name)
 
     def _scores(self, event: Event, run: str, prefix: str, evaluation: Mapping[str, Any]) -> None:
         low, high = evaluation["interval"]
@@ -171,25 +168,25 @@ class RunWriter:
             self.state.running.append(str(event.trial))
 
     def _on_trial_started(self, event: Event) -> None:
-        run, trial = self._trial_run(event), str(event.trial)
-        self.runs.tag(run, STATE_TAG, records.RUNNING)
+        trial = self._trial_run(event)
+        self.runs.tag(trial, STATE_TAG, records.RUNNING)
         if trial not in self.state.running:
-            self.runs.client.update_run(run, status="RUNNING")
+            self.runs.status(trial, RUNNING)
             self.state.running.append(trial)
 
     def _on_trial_reported(self, event: Event) -> None:
-        run, trial = self._trial_run(event), str(event.trial)
+        trial = self._trial_run(event)
         report = event.payload["report"]
         step = int(report["step"])
         if step <= self.state.steps.get(trial, -1):
             return
         if trial not in self.state.steps and report.get("hypergradient"):
-            self.runs.tag(run, HYPERGRADIENT_TAG, str(report["hypergradient"]))
+            self.runs.tag(trial, HYPERGRADIENT_TAG, str(report["hypergradient"]))
         self.state.steps[trial] = step
         low, high = report["interval"]
-        self._metrics(event, run, {**report["metrics"], "validation_low": low, "validation_high": high}, step)
+        self._metrics(event, trial, {**report["metrics"], "validation_low": low, "validation_high": high}, step)
         if report.get("notes"):
-            self.runs.tag(run, NOTE_TAG, "; ".join(report["notes"]))
+            self.runs.tag(trial, NOTE_TAG, "; ".join(report["notes"]))
 
     def _on_trial_stopped(self, event: Event) -> None:
         self.runs.tag(self._trial_run(event), NOTE_TAG, str(event.payload.get("reason", "")))
@@ -205,6 +202,8 @@ class RunWriter:
 
     def _drawn(self, what: str, draw: Callable[[Any], Any]) -> Any:
         """Return what ``draw`` makes with the module ``figures``; None and a warning if it fails."""
+        if not self._draws:
+            return None
         try:
             from metaloom.dashboards import figures  # torch and matplotlib: only if there is something to draw
 
@@ -217,7 +216,7 @@ class RunWriter:
         run = self._trial_run(event)
         reason = str(event.payload.get("reason", ""))
         self.runs.tag(run, ERROR_TAG, reason)
-        self.runs.client.log_text(run, str(event.payload.get("traceback") or reason), "traceback.txt")
+        self.runs.text(run, "traceback.txt", str(event.payload.get("traceback") or reason))
         self._end_trial(event, str(event.trial), "FAILED", records.FAILED)
 
     def _on_trial_interrupted(self, event: Event) -> None:
@@ -238,20 +237,18 @@ class RunWriter:
 
     def _trial_run(self, event: Event) -> str:
         trial = str(event.trial)
-        if trial not in self.state.runs:
+        if trial not in self.runs:
             tags = self._tags(f"{self._folder.name}-{trial_label(int(trial))}")
-            tags |= {PARENT_TAG: self.state.parent_run_id, TRIAL_TAG: trial}
-            self.state.runs[trial] = self.runs.create(tags, _milliseconds(event))
+            self.runs.begin(trial, {**tags, TRIAL_TAG: trial}, _milliseconds(event))
             self.state.running.append(trial)  # MLflow makes every run RUNNING
-        return self.state.runs[trial]
+        return trial
 
     def _end_trial(self, event: Event, trial: str, status: str, state: str) -> None:
-        run = self.state.runs[trial]
-        self.runs.tag(run, STATE_TAG, state)
+        self.runs.tag(trial, STATE_TAG, state)
         directory = trial_directory(self._folder, int(trial))
         for name in self._trial_artifacts:
-            self.runs.upload(run, directory / name)
-        self.runs.client.set_terminated(run, status, _milliseconds(event))
+            self.runs.upload(trial, directory / name)
+        self.runs.status(trial, status, _milliseconds(event))
         if trial in self.state.running:
             self.state.running.remove(trial)
 

@@ -22,6 +22,8 @@ PRIVATE = {
     "_trial_id",
     "_webui_url",
     "_contains",
+    "mlflow.store.db.utils._get_alembic_config",
+    "_engine_map",
 }
 OUR_OWN = {"_replace", "_fields", "_asdict"}  # the public methods of Python's named tuples
 
@@ -81,7 +83,7 @@ def test_each_function_says_why():
     functions = [
         one for one in ast.parse(Path(private_api.__file__).read_text()).body if isinstance(one, ast.FunctionDef)
     ]
-    assert len(functions) == 11
+    assert len(functions) == 14
     assert all(len(ast.get_docstring(one) or "") > 60 for one in functions)
 
 

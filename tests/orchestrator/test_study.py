@@ -116,9 +116,16 @@ def test_running_trials_are_running_in_the_study(tmp_path: Path) -> None:
     assert len({one["rate"] for one in params(director)}) == 3
 
 
+def connected(folder: Path, director: Director) -> OptunaProjection:
+    projection = OptunaProjection(folder / "optuna.db", search="s", settings=director.settings)
+    assert projection.database.prepare() == ""
+    assert projection.connect(director.journal, thorough=False) == []
+    return projection
+
+
 def database(tmp_path: Path, director: Director, events: list[Event]) -> list[optuna.trial.FrozenTrial]:
     path = tmp_path / "optuna.db"
-    OptunaProjection(path, search="s", settings=director.settings).apply(events)
+    connected(tmp_path, director).apply(events)
     return optuna.load_study(study_name="s", storage=f"sqlite:///{path}").trials
 
 
@@ -146,7 +153,7 @@ def test_the_databases_path_may_hold_any_character(tmp_path: Path) -> None:
     folder = tmp_path / "a b%20#?"
     folder.mkdir()
     director = run(toy.direct(tmp_path / "s", trials=1))
-    OptunaProjection(folder / "optuna.db", search="s", settings=director.settings).apply(director.journal.events())
+    connected(folder, director).apply(director.journal.events())
     assert (folder / "optuna.db").stat().st_size > 0
 
 
@@ -154,7 +161,7 @@ def test_events_projected_twice_and_in_pieces_change_nothing(tmp_path: Path) -> 
     director = run(toy.direct(tmp_path / "s", scheduler={"kind": "asha", "grace_steps": 2}, trials=3))
     events = director.journal.events()
     once = database(tmp_path, director, events)
-    again = OptunaProjection(tmp_path / "optuna.db", search="s", settings=director.settings)
+    again = connected(tmp_path, director)
     for first in range(0, len(events), 4):
         again.apply(events[first : first + 7])
     twice = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
@@ -165,7 +172,7 @@ def test_events_projected_twice_and_in_pieces_change_nothing(tmp_path: Path) -> 
 
 def test_a_full_disk_is_called_so_and_not_invalid_data(tmp_path: Path) -> None:
     director = run(toy.direct(tmp_path / "s", trials=2))
-    projection = OptunaProjection(tmp_path / "optuna.db", search="s", settings=director.settings)
+    projection = connected(tmp_path, director)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:

@@ -1,43 +1,33 @@
 """MLflow follows the journal: every run once, ended truthfully, whatever the server does."""
 
 import json
-import os
-import signal
-import socket
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from metaloom.orchestrator.journal import Journal, Mark
+from metaloom.orchestrator.journal import Mark
 from metaloom.orchestrator.tracking import client as tracking_client
-from metaloom.orchestrator.tracking.outbox import Backlog, first_line
-from metaloom.orchestrator.tracking.projection import start_projections
-from metaloom.orchestrator.tracking.writing import SEARCH_TAG, STATE_TAG, TRIAL_TAG
+from metaloom.orchestrator.tracking.outbox import first_line
+from metaloom.orchestrator.tracking.outboxes import start_projections
+from metaloom.orchestrator.tracking.writing import SEARCH_TAG, STATE_TAG
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
-from metaloom.workers.records.journal import Event
 from metaloom.workers.records.trial import TrialConfig
 from tests.dashboards.conftest import episode, report, story
 
 tracking_client.quieten()
 
-from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 from metaloom.orchestrator.tracking.runs import connect  # noqa: E402
-from tests.support.databases import prepare_database  # noqa: E402
+from tests.support.databases import make_mlflow_tables  # noqa: E402
 from tests.support.processes import Process  # noqa: E402
-
-STARTED = (records.SEARCH_STARTED, None, {"pid": os.getpid(), "host": socket.gethostname()})
-ENDED = (records.SEARCH_ENDED, None, {"state": "finished"})
-Told = tuple[str, int | None, dict[str, Any]]
+from tests.support.tracked import ENDED, STARTED, Search  # noqa: E402
+from tests.support.tracking_servers import Serve, kill, tracking_server, wait_until  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -46,77 +36,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("a store %20 é#1")
 
 
-class Search:
-    """A search that this test writes the journal of."""
-
-    def __init__(self, store: Path, name: str, uri: str | None = None) -> None:
-        self.store, self.uri, self.folder = store, uri, store / "searches" / name
-        self.folder.mkdir(parents=True)
-        self.journal = Journal(self.folder)
-        self.warnings: list[str] = []
-        self.now = 1_700_000_000.0
-        settings = {"trials": 3, "objectives": [{"metric": records.VALIDATION_ACCURACY, "direction": "maximize"}]}
-        (self.folder / "experiment.yaml").write_text("name: given\n")
-        experiment = {"seed": 3, "learner": {"method": "maml", "update": {"rate": {"learn": {"start": 0.1}}}}}
-        self.tell((records.SEARCH_CREATED, None, {"settings": settings, "experiment": experiment, "seed": 3}))
-
-    def tell(self, *events: Told) -> None:
-        self.now += 1.0
-        self.journal.append_all([Event(0, self.now, trial, kind, payload) for kind, trial, payload in events])
-
-    def arguments(self) -> dict[str, Any]:
-        return {"store": self.store, "tracking": {"uri": self.uri}, "warn": self.warnings.append}
-
-    def drain(self, timeout_s: float = 60.0) -> list[Backlog]:
-        return start_projections(self.folder, **self.arguments()).close(timeout_s)
-
-    def runs(self) -> tuple[Run, dict[str, Run]]:
-        """Return the parent run and the trials' runs; asserts that none is there twice."""
-        client = self.client()
-        experiment = client.get_experiment_by_name(self.folder.name)
-        found = client.search_runs([experiment.experiment_id], f"tags.`{SEARCH_TAG}` = '{self.folder.name}'")
-        parents = [run for run in found if TRIAL_TAG not in run.data.tags]
-        assert len(parents) == 1
-        trials = {run.data.tags[TRIAL_TAG]: run for run in found if TRIAL_TAG in run.data.tags}
-        assert len(trials) == len(found) - 1
-        assert all(run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id for run in trials.values())
-        return parents[0], trials
-
-    def client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=tracking_client.tracking_uri(self.store, self.uri))
-
-    def content(self) -> dict[str, Any]:
-        """Return everything MLflow holds of this search, but for the run ids."""
-        parent, trials = self.runs()
-        client = self.client()
-        content = {}
-        for name, run in {"parent": parent, **trials}.items():
-            points = {
-                key: [(one.value, one.step, one.timestamp) for one in client.get_metric_history(run.info.run_id, key)]
-                for key in run.data.metrics
-            }
-            times = (run.info.status, run.info.start_time, run.info.end_time)
-            files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
-            content[name] = (times, run.data.params, points, files)
-        return content
-
-
 @pytest.fixture
 def search(store: Path, request: pytest.FixtureRequest) -> Iterator[Search]:
     made = Search(store, request.node.name[:60].strip("_[]"))
     yield made
     made.journal.close()
-
-
-def test_the_databases_wait_for_the_disk_once_a_commit(tmp_path: Path) -> None:
-    database = tmp_path / "fresh.db"
-    prepare_database(database)
-    with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    old = tmp_path / "old.db"
-    old.write_text("of somebody else")
-    prepare_database(old)
-    assert old.read_text() == "of somebody else"
 
 
 def test_a_finished_search_is_all_there(search: Search) -> None:
@@ -279,7 +203,7 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
         search.journal.close()
     code = (
         "import sys; from pathlib import Path; "
-        "from metaloom.orchestrator.tracking.projection import start_projections; "
+        "from metaloom.orchestrator.tracking.outboxes import start_projections; "
         "store, name = Path(sys.argv[1]), sys.argv[2]; "
         "outboxes = start_projections(store / 'searches' / name, store=store, tracking={}, warn=print); "
         "sys.exit(len(outboxes.close(100.0)))"
@@ -293,54 +217,22 @@ def test_two_searches_at_once_share_a_fresh_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["with space ü #1", "50% sure?"])
-def test_a_store_of_any_name_holds_its_own_database(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("metaloom.orchestrator.tracking.runs.prepare_database", prepare_database)  # MLflow makes it
+def test_a_store_of_any_name_holds_its_own_database(folder: str, tmp_path: Path) -> None:
     store = tmp_path / folder
     store.mkdir()
+    made = store / tracking_client.MLFLOW_DATABASE
+    make_mlflow_tables(made)  # as in a user's store
     connect(store, tracking_client.tracking_uri(store, None), "one", None)
-    assert (store / tracking_client.MLFLOW_DATABASE).is_file()
+    assert made.is_file()
     if "%" not in folder:  # MLflow makes the folder of the quoted name too
         assert [path.name for path in tmp_path.iterdir()] == [folder]
-
-
-Serve = Callable[[], Process]
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Serve]]:
     """Yield the address of an MLflow server, and what starts it there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    started: list[Process] = []
-    environment = {**os.environ, **tracking_client.QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    command = ["-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "served")]
-
-    def serve() -> Process:
-        process = Process(*command, environment=environment, folder=tmp_path, new_session=True)
-        started.append(process)
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return process
-            assert process.poll() is None
-            time.sleep(0.1)
-        raise AssertionError("the server did not start within 60 s")
-
-    yield f"http://127.0.0.1:{port}", serve
-    for process in started:
-        kill(process)
-
-
-def kill(process: Process) -> None:
-    """End a server and its worker at once."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with tracking_server(tmp_path) as address_and_start:
+        yield address_and_start
 
 
 def test_an_absent_server_is_caught_up_with(tmp_path: Path, server: tuple[str, Serve]) -> None:
@@ -375,10 +267,3 @@ def test_an_absent_server_is_caught_up_with(tmp_path: Path, server: tuple[str, S
     for trial, value in (("0", 0.7), ("1", 0.8)):
         history = search.client().get_metric_history(trials[trial].info.run_id, records.VALIDATION_ACCURACY)
         assert [(one.step, one.value) for one in history] == [(10, value / 2), (20, value)]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

@@ -11,10 +11,9 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from metaloom.orchestrator import store
-from metaloom.orchestrator.tracking import client
+from metaloom.orchestrator.tracking import tables
 
-prepare_database = store.prepare_database
+make_mlflow_tables = tables.make_mlflow_tables
 
 
 def copy_mlflow_database(database: Path) -> None:
@@ -23,27 +22,16 @@ def copy_mlflow_database(database: Path) -> None:
 
 
 def share_mlflow_database() -> None:
-    """Let every store of this process that has no database yet begin with a copy; call before MLflow is imported."""
-
-    def prepare(database: Path) -> None:
-        if database.name == client.MLFLOW_DATABASE and not database.exists():
-            copy_mlflow_database(database)
-        prepare_database(database)
-
-    store.prepare_database = prepare
+    """Let every store of this process that has no database yet begin with a copy."""
+    tables.make_mlflow_tables = copy_mlflow_database
 
 
 @cache
 def _made_by_mlflow() -> Path:
-    client.quieten()
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     folder = Path(tempfile.mkdtemp(prefix="metaloom-mlflow-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made, whole = folder / "made.db", folder / "whole.db"
-    prepare_database(made)
-    SqlAlchemyStore(f"sqlite:///{made}", str(folder)).engine.dispose()
-    with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(whole)) as target:
-        source.backup(target)  # with what is in the write-ahead log
-        target.execute("PRAGMA journal_mode=WAL")
-    return whole
+    made = folder / "made.db"
+    make_mlflow_tables(made)
+    with closing(sqlite3.connect(made)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return made
