@@ -1,6 +1,6 @@
 """A store's own SQLite databases, MLflow's and Optuna's: made aside, checked, set aside if damaged, and made again.
 
-A database that a killed process or a full disk left half-made would fail for ever, so its tables are made in a file
+A database that a killed process or a full disk left half-made would always fail, so its tables are made in a file
 beside it, which is then renamed. Beside a database that was made again, a list names the searches whose journals are
 still to be sent to it; it survives a kill. A process notices by the file's identity that another one has replaced it.
 """
@@ -199,18 +199,20 @@ def examined(path: Path) -> tuple[str, str]:
     """Return why an SQLite file is damaged, or nothing, and its schema's version; raises sqlite3.OperationalError."""
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
-            connection.text_factory = lambda text: text.decode(errors="replace")  # a flipped byte in a name
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 return str(found).splitlines()[-1], ""
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            tables = {name for name, _ in connection.execute("SELECT name, sql FROM sqlite_master")}
             if "alembic_version" not in tables:
                 return HALF_MADE, ""
             versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
     except sqlite3.DatabaseError as error:
-        if not error.sqlite_errorname.startswith(DAMAGES):
+        name = getattr(error, "sqlite_errorname", DAMAGES[0])  # Python's own error, of a text, has none
+        if not name.startswith(DAMAGES):
             raise
         return str(error), ""
+    except UnicodeDecodeError:  # in a name of the schema, or in SQLite's message about it
+        return "a name in its schema is damaged", ""
     return ("", versions[0]) if versions else (HALF_MADE, "")
 
 

@@ -93,9 +93,12 @@ class MlflowProjection:
             scribe.write(event)
         points = None if self.database is None else mlflow_points(self.database.path, experiment)
         lost = lacking(expected.batches, found, points)
+        if PARENT in lost:  # its events change the trials' runs too
+            self._state.steps = {}
+            return events
         for key in lost:  # what is sent again must not be taken for repeated
             self._state.steps.pop(key, None)
-        return [event for event in events if (PARENT if event.trial is None else str(event.trial)) in lost]
+        return [event for event in events if str(event.trial) in lost]
 
     def apply(self, events: Sequence[Event]) -> None:
         """Bring MLflow up to date, without what it refuses; raises its errors if it cannot be reached."""

@@ -47,7 +47,7 @@ def outboxes(search: Search) -> Outboxes:
 
 def synchronized(search: Search) -> list[str]:
     """Bring both databases up to date, and return what was done about them."""
-    name, warn = search.folder.name, search.warnings.append
+    name, warn = search.folder.name, search.warn
     left, rebuilt = synchronize(search.store, name, warn=warn, others=mirror.projections)
     assert left == []
     return rebuilt
