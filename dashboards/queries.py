@@ -5,21 +5,20 @@ and MLflow.
 """
 
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from metaloom.dashboards import rows
+from metaloom.dashboards.drivers import is_alive
 from metaloom.dashboards.filters import parse_conditions, parse_filter
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.episode import EPISODE_COLUMNS
-from metaloom.workers.records.journal import read_events, read_mark
+from metaloom.workers.records.journal import RecordsError, read_mark
+from metaloom.workers.records.journal_sources import emptiness, is_empty
 from metaloom.workers.records.parts import DamagedPart, damaged_parts, unreadable_parts
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.trial import Report
@@ -49,7 +48,7 @@ class EpisodeRows:
 def search_folder(store: Path, name: str) -> Path:
     """Return the folder of search ``name``; raises QueryError if ``store`` has no such search."""
     folder = store / records.SEARCHES_FOLDER / name
-    if not records.SEARCH_NAME.fullmatch(name) or not (folder / records.JOURNAL_FILE).is_file():
+    if not records.SEARCH_NAME.fullmatch(name) or not folder.is_dir():
         if names := records.search_names(store):
             raise QueryError(f"{unknown('search', name, names)} in the store {store}")
         raise QueryError(f"no search is named '{name}': the store {store} has none yet")
@@ -68,28 +67,20 @@ def takes_images(store: Path, name: str, trial: int) -> bool:
 
 
 def search_record(store: Path, name: str) -> SearchRecord:
-    """Return the record of search ``name``; if its driver is dead, it is interrupted and its trials wait."""
-    search = SearchRecord.replay(read_events(search_folder(store, name) / records.JOURNAL_FILE))
+    """Return the record of search ``name``; if its driver is dead, it is interrupted and its trials wait.
+
+    Raises QueryError if it has no records, and RecordsError if they cannot be read.
+    """
+    folder = search_folder(store, name)
+    if is_empty(folder):
+        raise QueryError(emptiness(name))
+    search = SearchRecord.read(folder)
     if search.state == records.RUNNING and not is_alive(search.process):
         search.state = records.INTERRUPTED
     if search.state != records.RUNNING:
         for trial in search.in_state(records.RUNNING):
             trial.state = records.WAITING  # until a resume
     return search
-
-
-def is_alive(process: Mapping[str, Any]) -> bool:
-    """Return whether the driver of ``search_started`` still runs; a driver on another host counts as alive."""
-    if process.get("host") not in (None, socket.gethostname()):
-        return True
-    pid = process.get("pid")
-    try:
-        driver = psutil.Process(int(pid or 0))
-        # A process that began after the event has reused the number; a zombie has ended.
-        reused = driver.create_time() > float(process["time"]) + 1.0
-        return pid is not None and not reused and driver.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def is_drawn(store: Path, name: str, trial: int) -> bool:
@@ -110,11 +101,17 @@ def _learned_file(store: Path, name: str, trial: int) -> Path:
 
 def list_searches(store: Path) -> list[dict[str, Any]]:
     """Return the searches of ``store``, newest first: the list of ``metaloom runs --json``."""
-    searches = [_listed(name, search_record(store, name)) for name in records.search_names(store)]
+    searches = [_listed(store, name) for name in records.search_names(store)]
     return [rows.to_json(row) for row in sorted(searches, key=lambda row: -(row.created or 0.0))]
 
 
-def _listed(name: str, search: SearchRecord) -> rows.ListedSearch:
+def _listed(store: Path, name: str) -> rows.ListedSearch:
+    """Return the row of a search; one that cannot be read has a row too, which says why."""
+    try:
+        search = search_record(store, name)
+    except (QueryError, RecordsError) as problem:
+        state = records.EMPTY if isinstance(problem, QueryError) else records.UNREADABLE
+        search = SearchRecord(state=state, warnings=[str(problem)])
     best = ranking.best(search)
     return rows.ListedSearch(
         name=name,
@@ -126,6 +123,7 @@ def _listed(name: str, search: SearchRecord) -> rows.ListedSearch:
         value=None if best is None else ranking.value(search, best),
         created=search.created_at,
         updated=search.updated_at,
+        warnings=tuple(search.warnings),
     )
 
 
@@ -150,6 +148,7 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         baselines=tuple(rows.BaselineRow(**baseline) for baseline in search.baselines),
         test=None if search.tested is None else rows.BestTestRow(**search.tested),
         learned=() if best is None else learned(store, name, best.number),
+        warnings=tuple(search.warnings),
         trials=tuple(trials.values()),
         constraints=tuple(rows.ConstraintRow(**constraint) for constraint in constraints) or None,
         infeasible={number: by for number, by in sorted(broken.items()) if by > 0} if constraints else None,
@@ -233,7 +232,7 @@ def episode_rows(
     condition = _in_phase(phase)
     if where:  # parsed before the parts are read, so that a typo is an error even without records
         condition &= parse_filter(where, EPISODE_COLUMNS)
-    known = SearchRecord.replay(read_events(folder / records.JOURNAL_FILE)).trials
+    known = SearchRecord.read(folder).trials
     damaged = [part for one, path in asked.items() if one in known for part in damaged_parts(path, known[one])]
     left_out = {part.path for part in damaged}
     parts = {

@@ -115,6 +115,7 @@ class SearchRow:
     baselines: tuple[BaselineRow, ...]
     test: BestTestRow | None
     learned: tuple[LearnedRow, ...]
+    warnings: Annotated[tuple[str, ...], "damage to the search's records: what to do, or how it was repaired"]
     trials: tuple[TrialRow, ...]
     constraints: tuple[ConstraintRow, ...] | None = None
     infeasible: Annotated[
@@ -129,7 +130,7 @@ class ListedSearch:
     """One search in the list of ``metaloom runs``."""
 
     name: Annotated[str, "of the search"]
-    state: Annotated[str, "as in `show`"]
+    state: Annotated[str, "as in `show`; or `empty` (no record yet), or `unreadable`"]
     trials: Annotated[Mapping[str, int], "the number of trials in each state"]
     asked: Annotated[int | None, "the number of trials asked for"]
     objectives: tuple[ObjectiveRow, ...]
@@ -137,6 +138,7 @@ class ListedSearch:
     value: Annotated[float | None, "its first objective, or null"]
     created: Annotated[float | None, "seconds since 1970, of the first record"]
     updated: Annotated[float | None, "seconds since 1970, of the last record"]
+    warnings: Annotated[tuple[str, ...], "as in `show`; or why the search is `empty` or `unreadable`"]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.proposing.study import build_sampler
 from metaloom.orchestrator.reading import Source, load_search, read_experiment, with_network
 from metaloom.orchestrator.rehearsal import rehearse
+from metaloom.orchestrator.repair import clear
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.orchestrator.session import SearchSummary, run_session
@@ -156,6 +157,8 @@ def _create_and_run(
     numbered = name is None and (file is None or Path(file).stem == experiment.name)
     folder = home.new_folder(home.free_name(experiment.name) if numbered else name or experiment.name)
     with writer_lock(folder):
+        home.check_free(folder.name)  # another process may have taken the name since
+        clear(folder)
         credentials.keep(home.path, uri)
         with explained(folder):
             (folder / records.EXPERIMENT_FILE).write_text(experiment.source_text)

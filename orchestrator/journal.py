@@ -1,8 +1,9 @@
 """The journal of a search: an append-only SQLite database that holds every decision and result.
 
 It is the only source of truth: the state of Ray Tune, Optuna and MLflow is rebuilt from it. SQLite in WAL mode with
-``synchronous=FULL`` loses no acknowledged event to ``kill -9``, a full disk or a power cut. A lock allows one writer
-per search; any number of processes may read.
+``synchronous=FULL`` loses no acknowledged event to ``kill -9``, a full disk or a power cut. Each event has a checksum
+that is chained to the one before; reading verifies it. A lock allows one writer per search; any number of processes may
+read.
 """
 
 import json
@@ -13,24 +14,40 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from metaloom.learners.redaction import redacted
+from metaloom.orchestrator.copies import Copies
 from metaloom.orchestrator.errors import SearchError, StoreError
-from metaloom.orchestrator.store import explained
-from metaloom.workers.records.journal import Event, payload_of
+from metaloom.orchestrator.store import command, explained
+from metaloom.workers.records.journal import (
+    DIGEST,
+    GOES_ON,
+    Damaged,
+    Event,
+    Row,
+    break_in,
+    chained,
+    give_digests,
+    has_digests,
+    mark_digest,
+    read_database,
+    select_mark,
+)
 from metaloom.workers.records.names import EVENTS_TABLE, JOURNAL_FILE, MARKS_TABLE
 
 SCHEMA = f"""
 PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
 CREATE TABLE IF NOT EXISTS {EVENTS_TABLE} (
-    id INTEGER PRIMARY KEY, time REAL NOT NULL, trial INTEGER, kind TEXT NOT NULL, payload TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS {MARKS_TABLE} (name TEXT PRIMARY KEY, event INTEGER NOT NULL, state TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, trial INTEGER, kind TEXT NOT NULL, payload TEXT NOT NULL, digest TEXT);
+CREATE TABLE IF NOT EXISTS {MARKS_TABLE} (
+    name TEXT PRIMARY KEY, event INTEGER NOT NULL, state TEXT NOT NULL, digest TEXT);
 """
+ROWS = f"SELECT id, time, trial, kind, payload, {DIGEST} FROM {EVENTS_TABLE}"
 BUSY_TIMEOUT_S = 20.0  # another connection of this process keeps the write lock for milliseconds only
 LOCK_FILE = "lock"
 OWNER_FILE = "owner.json"
@@ -60,6 +77,7 @@ class Journal:
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder, self.path, self._lock = folder, folder / JOURNAL_FILE, threading.RLock()
+        self._copies = None if read_only else Copies(folder)
         with self._explained():
             self._connection = sqlite3.connect(
                 f"{self.path.as_uri()}?mode={'ro' if read_only else 'rwc'}",
@@ -70,6 +88,8 @@ class Journal:
             )
             if not read_only:
                 self._connection.executescript(SCHEMA)
+                self._add_digests()
+            self._is_chained = has_digests(self._connection, EVENTS_TABLE)
 
     def __enter__(self) -> "Journal":
         return self
@@ -83,40 +103,74 @@ class Journal:
 
     def append_all(self, events: Sequence[Event]) -> list[Event]:
         """Append all events in one transaction and return them with ids; raises StoreError with nothing appended."""
-        query, stored = f"INSERT INTO {EVENTS_TABLE} (time, trial, kind, payload) VALUES (?, ?, ?, ?)", []
-        with self._explained(), self._transaction() as connection:
-            for event in events:
-                payload = redacted(json.dumps(event.payload))
-                cursor = connection.execute(query, (event.time, event.trial, event.kind, payload))
-                # Return what a replay will read: JSON has no tuples and no integer keys.
-                stored.append(replace(event, id=int(cursor.lastrowid or 0), payload=json.loads(payload)))
-        return stored
+        query, rows = f"INSERT INTO {EVENTS_TABLE} VALUES (?, ?, ?, ?, ?, ?)", []
+        with self._explained():
+            with self._transaction() as connection:
+                last = connection.execute(f"SELECT id, {DIGEST} FROM {EVENTS_TABLE} ORDER BY id DESC LIMIT 1")
+                number, digest = last.fetchone() or (0, "")
+                for left, event in zip(range(len(events))[::-1], events, strict=True):
+                    number += 1
+                    payload = redacted(json.dumps(event.payload))
+                    row = Row(number, float(event.time), event.trial, event.kind, payload)
+                    digest = chained(digest, row) + (GOES_ON if left else "")
+                    rows.append(row._replace(digest=digest))
+                    connection.execute(query, rows[-1])
+            if self._copies is not None:
+                self._copies.add(rows, connection)
+        return [row.event for row in rows]  # what a replay will read: JSON has no tuples and no integer keys
 
     def events(self, after: int = 0, limit: int = -1) -> list[Event]:
-        """Return the events whose id exceeds ``after``, oldest first, at most ``limit`` of them."""
-        query = f"SELECT id, time, trial, kind, payload FROM {EVENTS_TABLE} WHERE id > ? ORDER BY id LIMIT ?"
+        """Return the events whose id exceeds ``after``, oldest first, at most ``limit`` of them.
+
+        Raises:
+            StoreError: Their checksums do not follow that of event ``after``: the journal is damaged.
+        """
         with self._explained():
-            rows = self._connection.execute(query, (after, limit)).fetchall()
-        return [Event(row[0], row[1], row[2], row[3], payload_of(row[4])) for row in rows]
+            if not self._is_chained:  # of an earlier version, open for reading alone
+                legacy = [row for row in read_database(self.path).rows if row.id > after]
+                return [row.event for row in (legacy if limit < 0 else legacy[:limit])]
+            rows = list(map(Row._make, self._execute(f"{ROWS} WHERE id > ? ORDER BY id LIMIT ?", after, limit)))
+            before = self._execute(f"SELECT {DIGEST} FROM {EVENTS_TABLE} WHERE id = ?", after)
+            if problem := break_in(rows, after=after, digest=before[0][0] if before else ""):
+                raise Damaged(problem)
+        return [row.event for row in rows]
 
     def mark(self, name: str) -> Mark:
-        """Return the mark of the projection ``name``."""
-        query = f"SELECT event, state FROM {MARKS_TABLE} WHERE name = ?"
+        """Return the mark of the projection ``name``; that of a projection which never ran if it is damaged."""
         with self._explained():
-            return Mark(*(self._connection.execute(query, (name,)).fetchone() or ()))
+            return Mark(*(select_mark(self._connection, name) or ()))
 
     def set_mark(self, name: str, mark: Mark) -> None:
         """Store the mark of the projection ``name``."""
         with self._explained(), self._transaction() as connection:
-            connection.execute(
-                f"INSERT INTO {MARKS_TABLE} (name, event, state) VALUES (?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET event = excluded.event, state = excluded.state",
-                (name, mark.event, mark.state),
-            )
+            values = (name, mark.event, mark.state, mark_digest(name, mark.event, mark.state))
+            connection.execute(f"INSERT OR REPLACE INTO {MARKS_TABLE} VALUES (?, ?, ?, ?)", values)
 
     def close(self) -> None:
         """Close the connection; no thread may use the journal afterwards."""
-        self._connection.close()
+        with self._lock:
+            if self._copies is not None:
+                self._copies.close(self._connection)
+            self._connection.close()
+
+    def _execute(self, query: str, *values: int) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    def _add_digests(self) -> None:
+        """Give the events and marks of an earlier version's journal their digests, all in one transaction."""
+        if has_digests(self._connection, EVENTS_TABLE):
+            return
+        with self._transaction() as connection:
+            for table in (EVENTS_TABLE, MARKS_TABLE):
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT")
+            rows = [Row(*values) for values in connection.execute(f"{ROWS} ORDER BY id")]
+            if problem := give_digests(rows):
+                raise Damaged(problem)
+            digests = [(row.digest, row.id) for row in rows]
+            connection.executemany(f"UPDATE {EVENTS_TABLE} SET {DIGEST} = ? WHERE id = ?", digests)
+            marks = connection.execute(f"SELECT name, event, state FROM {MARKS_TABLE}").fetchall()
+            digests_of_marks = [(mark_digest(*mark), mark[0]) for mark in marks]
+            connection.executemany(f"UPDATE {MARKS_TABLE} SET {DIGEST} = ? WHERE name = ?", digests_of_marks)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -136,14 +190,15 @@ class Journal:
         try:
             with self._lock:
                 yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Damaged) as error:
             text = str(error)
             if "full" in text or "disk I/O" in text:
                 problem = f"the disk of {self.folder} is full ({text}): free some space"
             elif "readonly" in text or "unable to open" in text:
                 problem = f"cannot write to {self.path}: {text}; choose another folder with --store"
             else:
-                problem = f"the journal {self.path} cannot be used: {text}"
+                mended = f"mend it with: {command('repair', self.folder)}"
+                problem = f"the journal {self.path} cannot be used: {text}; if it is damaged, {mended}"
             raise StoreError(problem) from error
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 from metaloom.learners.errors import BadInput
 from metaloom.learners.networks.reference import check_trusted, references_in, settings_of
 from metaloom.learners.solvers.bilevel import Bilevel, document_of
-from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
@@ -29,16 +28,17 @@ def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
 def load_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchRecord:
     """Read a search from its journal: its settings, trials, reports, tests; it may be running.
 
+    Where the journal is damaged, its copies are read too, and ``warnings`` of the result says so.
+
     Args:
         name: The search.
         store: Folder of all records.
 
     Raises:
         SearchError: There is no such search; with the nearest name.
-        StoreError: Its journal cannot be read.
+        RecordsError: Its journal cannot be read.
     """
-    with Journal(Store(store).existing_folder(name), read_only=True) as journal:
-        return SearchRecord.replay(journal.events())
+    return SearchRecord.read(Store(store).existing_folder(name))
 
 
 def admit(experiment: Experiment, trust_code: bool) -> None:

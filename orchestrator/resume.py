@@ -1,6 +1,6 @@
 """Resumes a search that was stopped or killed, from its journal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit, load_search
 from metaloom.orchestrator.rehearsal import check_data
+from metaloom.orchestrator.repair import recover
 from metaloom.orchestrator.session import SearchSummary, run_session, summarize, time_note
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.tracking.outbox import Backlog, waiting
@@ -61,14 +62,14 @@ def resume(
     home = Store(store)
     folder = home.existing_folder(name)
     state = load_search(name, store=store)
-    goes_on = state.out_of_time and time_budget_s is not None
-    if state.state in (records.FINISHED, records.FAILED) and not goes_on:
-        nothing = f"search '{name}' has ended already ({state.state}); there is nothing to resume"
-        behind = [Backlog(mark, waiting(folder, mark), "") for mark in (records.MLFLOW_MARK, records.OPTUNA_MARK)]
-        notes, backlogs = [time_note(folder, state) or nothing], [one for one in behind if one.events]
-        return summarize(folder, state, notes=notes, backlogs=backlogs)
+    if not state.warnings and (ended := _ended(folder, state, time_budget_s)):
+        return ended
     home.create()
     with writer_lock(folder):
+        notes = recover(folder).lines
+        state = load_search(name, store=store)
+        if ended := _ended(folder, state, time_budget_s, notes):
+            return ended
         warning = credentials.adopt(home.path, folder)
         experiment = _unchanged(folder, state.created)
         credentials.resolved(home.path, experiment.tracking.uri or "")  # what is missing is said at once
@@ -82,11 +83,24 @@ def resume(
             concurrency or before.get("concurrency"),
             insecure_cluster or bool(before.get("insecure_cluster")),
         )
-        notes = [warning] if warning else []
+        notes += [warning] if warning else []
         with Journal(folder) as journal:
             if time_budget_s is not None:
                 _extend(journal, time_budget_s)
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
+
+
+def _ended(
+    folder: Path, state: SearchRecord, time_budget_s: float | None, notes: Sequence[str] = ()
+) -> SearchSummary | None:
+    """Return the summary of a search that has ended; None if it has not, or goes on with a new time budget."""
+    goes_on = state.out_of_time and time_budget_s is not None
+    if state.state not in (records.FINISHED, records.FAILED) or goes_on:
+        return None
+    nothing = f"search '{folder.name}' has ended already ({state.state}); there is nothing to resume"
+    behind = [Backlog(mark, waiting(folder, mark), "") for mark in (records.MLFLOW_MARK, records.OPTUNA_MARK)]
+    backlogs = [one for one in behind if one.events]
+    return summarize(folder, state, notes=[*notes, time_note(folder, state) or nothing], backlogs=backlogs)
 
 
 def _extend(journal: Journal, time_budget_s: float) -> None:

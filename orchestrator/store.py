@@ -19,7 +19,8 @@ from pathlib import Path
 
 from metaloom.learners.errors import unknown
 from metaloom.orchestrator.errors import SearchError, StoreError
-from metaloom.workers.records.names import CACHE_FOLDER, JOURNAL_FILE, SEARCH_NAME, SEARCHES_FOLDER, search_names
+from metaloom.workers.records.journal_sources import emptiness, holds_records, is_empty
+from metaloom.workers.records.names import CACHE_FOLDER, SEARCH_NAME, SEARCHES_FOLDER, search_names
 
 DEFAULT_STORE = Path("metaloom-store")
 STORE_VARIABLE = "METALOOM_STORE"  # the environment variable with --store's default
@@ -95,15 +96,17 @@ class Store:
         return self.searches / checked_name(name)
 
     def existing_folder(self, name: str) -> Path:
-        """Return the folder of an existing search; raises SearchError with the nearest name."""
+        """Return the folder of an existing search; raises SearchError if there is none, or it is empty."""
         folder = self.folder(name)
-        if not (folder / JOURNAL_FILE).exists():
+        if is_empty(folder):
+            raise SearchError(emptiness(name))
+        if not folder.is_dir():
             names = search_names(self.path)
             raise SearchError(unknown("search", name, names) if names else f"there is no search yet in {self.path}")
         return folder
 
     def new_folder(self, name: str) -> Path:
-        """Make the folder of a new search; raises SearchError if the name is in use."""
+        """Make the folder of a new search, or take one that has no records; raises SearchError for a name in use."""
         folder = self.folder(name)
         with explained(self.path):
             try:
@@ -115,7 +118,7 @@ class Store:
     def check_free(self, name: str) -> None:
         """Raise SearchError if ``name`` is in use, or cannot name a search."""
         folder = self.folder(name)
-        if (folder / JOURNAL_FILE).exists():
+        if holds_records(folder):
             exists = f"a search named '{name}' exists already in {self.path}"
             again = f"go on with it by '{command('resume', folder)}'"
             raise SearchError(f"{exists}; {again}, or give this one another name with --name")
@@ -123,7 +126,7 @@ class Store:
     def free_name(self, stem: str) -> str:
         """Return ``stem``, or ``stem-2``, ``stem-3`` ...: the first that no search has."""
         name, number = checked_name(stem), 2
-        while (self.searches / name / JOURNAL_FILE).exists():
+        while holds_records(self.searches / name):
             name, number = checked_name(f"{stem}-{number}"), number + 1
         return name
 

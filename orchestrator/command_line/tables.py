@@ -69,19 +69,28 @@ def show_searches(console: Console, rows: Sequence[Mapping[str, Any]], store: Pa
         shown.add_row(
             search["name"],
             styled(search["state"]),
-            f"{ended}/{search['asked']}",
+            f"{ended}/{'-' if search['asked'] is None else search['asked']}",
             "-" if search["best"] is None else str(search["best"]),
             number(search["value"]),
-            search["objectives"][0]["metric"],
+            search["objectives"][0]["metric"] if search["objectives"] else "-",
             when,
         )
     console.print(shown)
+    for search in rows:
+        show_warnings(console, search)
+
+
+def show_warnings(console: Console, search: Mapping[str, Any]) -> None:
+    """Print what is wrong with a search's records."""
+    for line in search["warnings"]:
+        console.print(f"{search['name']}: {line}", style="yellow", markup=False)
 
 
 def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = False) -> None:
     """Print a search and its trials; with ``notes`` also the notes of single trials."""
     aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
     console.print(summary["name"], styled(summary["state"]), aims)
+    show_warnings(console, summary)
     others = [aim["metric"] for aim in summary["objectives"][1:]]
     shown = table("trial", "state", "value [95% interval]", *others, "steps", "time", "knobs")
     best = summary["best"]

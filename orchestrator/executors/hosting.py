@@ -1,10 +1,12 @@
 """The worker's side of an executor: it opens a trial, advances it and reports. Inline and Ray workers share it."""
 
+import itertools
 import os
 import signal
 import socket
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.store import explained
 from metaloom.workers.heartbeat import Heartbeat, process_of
+from metaloom.workers.records.names import REPORTS_FILE
+from metaloom.workers.records.report_log import ReportLog
 from metaloom.workers.records.trial import Report, TrialConfig, TrialRunner
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ class TrialHost:
         self._assignment: Assignment | None = None
         self._runner: TrialRunner | None = None
         self._lock: filelock.BaseFileLock | None = None
+        self._log: ReportLog | None = None
+        self._missing: list[Report] = []  # that the journal lacks
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
 
     def begin(self, assignment: Assignment) -> None:
@@ -63,20 +69,49 @@ class TrialHost:
             self._runner.close()
         if self._lock is not None:
             self._lock.release()
-        self._assignment, self._runner, self._lock = None, None, None
+        self._assignment, self._runner, self._lock, self._log, self._missing = None, None, None, None, []
 
     def _advance(self, assignment: Assignment) -> Report:
-        if self._runner is None:
+        warnings: tuple[str, ...] = ()
+        if self._runner is None or self._log is None:
             self._lock = _lock_directory(assignment.directory)
             with explained(assignment.directory):
+                self._log, warnings = _own_records(assignment)
                 Heartbeat(assignment.directory).begin()
             self._runner = self._open_trial(assignment.config, assignment.directory)
             last = self._runner.last_report
             if last is not None and last.step > assignment.known_step:
-                return last  # the driver died between this report's checkpoint and the journal
+                # the driver died between a report's checkpoint and the journal, or the journal was damaged
+                self._missing = self._log.between(assignment.known_step, last)
+        if self._missing:
+            return self._missing.pop(0)
         report = self._runner.advance()
         Heartbeat(assignment.directory).beat()
-        return report
+        with explained(assignment.directory):
+            self._log.add(report)
+        return replace(report, warnings=(*warnings, *report.warnings))
+
+
+def _own_records(assignment: Assignment) -> tuple[ReportLog, tuple[str, ...]]:
+    """Return the trial's log of reports, and a warning if the directory held the records of another configuration.
+
+    A search whose journal has lost events proposes some trials again; with several at a time their knobs may differ.
+    """
+    directory = assignment.directory
+    warnings: tuple[str, ...] = ()
+    log = ReportLog(directory, assignment.config)
+    if assignment.known_step < 0 and log.is_of_another:
+        numbers = itertools.count(1)
+        aside = next(p for n in numbers if not (p := directory.parent / f"aside-{directory.name}-{n}").exists())
+        aside.mkdir(mode=0o700)
+        # the log last: after a kill it tells again whose records these are
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == REPORTS_FILE):
+            if path.name != TRIAL_LOCK:
+                path.rename(aside / path.name)
+        warnings = (f"its directory held the records of other knobs; they are kept in {aside}",)
+        log = ReportLog(directory, assignment.config)
+    log.begin()
+    return log, warnings
 
 
 def _lock_directory(directory: Path) -> filelock.BaseFileLock:

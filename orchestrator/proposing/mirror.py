@@ -230,10 +230,10 @@ def _searches(store: Path, *, held: bool) -> list[str]:
     for name in records.search_names(store):
         try:
             with Journal(store / records.SEARCHES_FOLDER / name, read_only=True) as journal:
-                mark = journal.mark(records.OPTUNA_MARK)
+                mark, begun = journal.mark(records.OPTUNA_MARK), bool(journal.events(0, 1))
         except StoreError:  # a damaged journal: it can be sent when it is repaired
             continue
-        if mark.event or not held:
+        if begun and (mark.event or not held):
             found.append(name)
     return found
 

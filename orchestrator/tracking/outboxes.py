@@ -10,6 +10,7 @@ from typing import Any
 
 from metaloom.orchestrator import credentials
 from metaloom.orchestrator.journal import Journal, writer_lock
+from metaloom.orchestrator.repair import recover
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.tracking.outbox import Backlog, Outbox, Projection, Warn
 from metaloom.orchestrator.tracking.projection import MlflowProjection, tracking_of
@@ -177,6 +178,8 @@ def synchronize(
     """
     folder = Store(store).existing_folder(name)
     with writer_lock(folder):
+        for line in recover(folder).lines:
+            warn(line)
         if told := credentials.adopt(store, folder):
             warn(told)
         with Journal(folder) as journal:

@@ -133,8 +133,9 @@ def tracking_of(folder: Path) -> dict[str, Any]:
     """Return the tracking section of a search, by its journal; raises StoreError."""
     with Journal(folder, read_only=True) as journal:
         created = journal.events(0, 1)
-    experiment = created[0].payload.get("experiment") if created else None
-    return dict((experiment or {}).get("tracking") or {})
+    if not created:
+        raise StoreError(f"{folder} holds no search yet")
+    return dict((created[0].payload.get("experiment") or {}).get("tracking") or {})
 
 
 def _searches(store: Path, *, held: bool) -> list[str]:

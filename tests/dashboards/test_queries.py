@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from metaloom.dashboards import queries
+from metaloom.dashboards.drivers import is_alive
 from metaloom.dashboards.filters import FilterError
-from metaloom.dashboards.queries import is_alive
 from metaloom.orchestrator.journal import Journal, Mark
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import RecordsError
@@ -149,11 +149,36 @@ def test_an_unknown_name_is_refused_and_never_leaves_the_store(tmp_path: Path, w
         queries.search_summary(tmp_path, name)
 
 
-def test_a_damaged_journal_is_named(tmp_path: Path, write_search: Write) -> None:
-    folder = write_search("first", [])
+def test_a_damaged_journal_is_read_from_its_copies_with_a_warning(tmp_path: Path, write_search: Write) -> None:
+    folder = write_search("first", [STARTED, *story({0: 0.7}), ENDED])
+    whole = queries.search_summary(tmp_path, "first")
     (folder / records.JOURNAL_FILE).write_bytes(b"not a database, and long enough to be looked at" * 100)
-    with pytest.raises(RecordsError, match="no journal, or is damaged"):
-        queries.search_summary(tmp_path, "first")
+    shown = queries.search_summary(tmp_path, "first")
+    (warning,) = shown.pop("warnings")
+    assert "is not a database" in warning and warning.endswith("mend it with: metaloom repair first")
+    assert whole.pop("warnings") == [] and shown == whole
+
+
+def test_a_journal_of_which_nothing_is_left_hides_no_other_search(tmp_path: Path, write_search: Write) -> None:
+    write_search("good", [STARTED, *story({0: 0.7}), ENDED])
+    bad = write_search("bad", [STARTED, *story({0: 0.7}), ENDED])
+    (bad / records.TRIALS_FOLDER / "0000").mkdir(parents=True)
+    for name in (records.JOURNAL_LOG, *records.JOURNAL_BACKUPS):
+        (bad / name).unlink(missing_ok=True)
+    (bad / records.JOURNAL_FILE).write_bytes(b"")
+    (tmp_path / "searches" / "begun").mkdir()
+    with pytest.raises(RecordsError, match="no event of search 'bad' can be read; see: metaloom repair bad"):
+        queries.search_summary(tmp_path, "bad")
+    with pytest.raises(queries.QueryError, match=r"search 'begun' has no records.*begin it by the same command"):
+        queries.search_summary(tmp_path, "begun")
+    listed = {row["name"]: row for row in queries.list_searches(tmp_path)}
+    assert {name: row["state"] for name, row in listed.items()} == {
+        "good": "finished",
+        "bad": "unreadable",
+        "begun": "empty",
+    }
+    assert listed["good"]["value"] == 0.7 and listed["good"]["warnings"] == []
+    assert all("metaloom repair bad" in line for line in listed["bad"]["warnings"])
 
 
 def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, write_search: Write) -> None:

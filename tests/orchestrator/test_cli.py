@@ -19,6 +19,7 @@ from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS
+from tests.support.journals import rewrite
 from tests.support.processes import Process
 
 SMALL = [
@@ -350,11 +351,8 @@ def test_what_libraries_print_is_kept_off_stdout(run: Run, store: Path, monkeypa
 
 def test_sync_gives_a_killed_search_its_end(run: Run, tmp_path: Path) -> None:
     run("search", "quick", "--trials", "1", "--executor", "inline", *SMALL, "--store", tmp_path)
-    journal = Journal(tmp_path / "searches" / "quick")
-    with journal._transaction() as connection:  # as a kill -9 would have left it
-        connection.execute(f"DELETE FROM {records.EVENTS_TABLE} WHERE kind IN ('search_ended', 'trial_finished')")
-        connection.execute(f"DELETE FROM {records.MARKS_TABLE}")
-    journal.close()
+    ends = ("search_ended", "trial_finished")  # as a kill -9 would have left it
+    rewrite(tmp_path / "searches" / "quick", lambda events: [event for event in events if event.kind not in ends])
     ended = run("sync", "quick", "--store", tmp_path, "--json")
     assert (ended.code, ended.document) == (0, {"name": "quick", "left": {}})
     document = run("show", "quick", "--store", tmp_path, "--json").document

@@ -1,11 +1,11 @@
 """search, train and resume from Python, on the real sine tasks, without Ray; and what they refuse."""
 
-import json
 import os
 import re
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import read_config
 from tests.support import processes
 from tests.support.databases import copy_mlflow_database
+from tests.support.journals import remove_copies, rewrite
 
 FILE = """\
 tasks: {source: sinusoid, shots: 5, queries: 5}
@@ -207,6 +208,33 @@ def test_a_search_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path
     assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(finished, "first"))
 
 
+@pytest.mark.parametrize("copies", [True, False], ids=["with copies", "without"])
+def test_a_search_whose_journal_was_cut_is_resumed_to_the_same_end(
+    tmp_path: Path, file: Path, finished: Path, copies: bool
+) -> None:
+    with pytest.raises(KilledError):
+        search(file, store=tmp_path / "cut", executor="inline", progress=CutAfter(3))
+    folder = Store(tmp_path / "cut").folder("sine")
+    if copies:
+        os.truncate(folder / records.JOURNAL_FILE, 0)
+    else:
+        remove_copies(folder)
+        with closing(sqlite3.connect(folder / records.JOURNAL_FILE)) as database, database:
+            database.execute("UPDATE events SET payload = payload || ' ' WHERE kind = 'trial_reported'")
+    done = processes.run("-m", "metaloom", "resume", "sine", "--store", str(tmp_path / "cut"), check=True)
+    assert "the journal was damaged: " in done.stdout and ("lost: event " in done.stdout) != copies
+    assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(finished, "first"))
+
+
+def test_a_search_that_left_no_record_is_begun_by_the_same_command(tmp_path: Path, file: Path) -> None:
+    folder = Store(tmp_path / "store").create().new_folder("mine")
+    (folder / records.JOURNAL_FILE).write_bytes(b"SQLite format 3" + bytes(100))
+    with pytest.raises(BadInput, match=r"search 'mine' has no records: .*begin it by the same command"):
+        resume("mine", tmp_path / "store")
+    assert search(file, store=tmp_path / "store", name="mine", executor="inline").state == "finished"
+    assert (folder / f"{records.JOURNAL_FILE}.damaged-1").is_file()
+
+
 @pytest.mark.parametrize("executor", ["inline", "ray"])
 def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, finished: Path, executor: str) -> None:
     with pytest.raises(KilledError):
@@ -265,14 +293,13 @@ def test_a_search_begun_when_labels_were_others_is_refused(
     rate = "learner.update.rate={search: [{learn: {per: layer}}, {learn: {per: scalar}}]}"
     with pytest.raises(KilledError):
         search(file, store=tmp_path / "store", executor="inline", overrides=[rate], progress=CutAfter(1))
-    journal = sqlite3.connect(tmp_path / "store" / "searches" / "sine" / records.JOURNAL_FILE)
-    (payload,) = journal.execute(f"SELECT payload FROM {records.EVENTS_TABLE} WHERE id = 1").fetchone()
-    created = json.loads(payload)
-    created["experiment"]["search"]["baselines"] = baselines
-    created["fingerprint"] = "of a version in which they were learn and learn-2"
-    with journal:
-        journal.execute(f"UPDATE {records.EVENTS_TABLE} SET payload = ? WHERE id = 1", (json.dumps(created),))
-    journal.close()
+
+    def changed(events: list[Event]) -> list[Event]:
+        events[0].payload["experiment"]["search"]["baselines"] = baselines
+        events[0].payload["fingerprint"] = "of a version in which they were learn and learn-2"
+        return events
+
+    rewrite(tmp_path / "store" / "searches" / "sine", changed)
     with pytest.raises(BadInput, match=f"was begun by another version of metaloom.*{message}"):
         resume("sine", tmp_path / "store")
 

@@ -12,8 +12,10 @@ from metaloom.search_spaces import metrics
 
 # The journal: one SQLite database per search.
 JOURNAL_FILE = "journal.db"
-EVENTS_TABLE = "events"  # id, time, trial, kind, payload
-MARKS_TABLE = "marks"  # name, event, state
+JOURNAL_LOG = "journal.log"  # the same rows as lines, for recovery
+JOURNAL_BACKUPS = ("journal.backup-1.db", "journal.backup-2.db")  # the newest first
+EVENTS_TABLE = "events"  # id, time, trial, kind, payload, digest
+MARKS_TABLE = "marks"  # name, event, state, digest
 
 CREDENTIALS_FILE = "credentials"  # of the store: the addresses that have a password
 
@@ -34,6 +36,7 @@ TRIAL_WARNED = "trial_warned"
 TRIAL_REWROTE = "trial_rewrote"  # episode parts, after it went back to an earlier checkpoint
 BASELINE = "baseline"
 BEST_TESTED = "best_tested"
+JOURNAL_REPAIRED = "journal_repaired"
 
 # Projections of the journal, each with a high-water mark.
 MLFLOW_MARK = "mlflow"
@@ -51,6 +54,8 @@ OUT_OF_TIME = "the time budget is spent"  # the reason of a trial that the budge
 
 # States of a search: WAITING (created), RUNNING, FINISHED, FAILED, and:
 INTERRUPTED = "interrupted"
+EMPTY = "empty"  # it has no record yet: it is being made, or was stopped before its first one
+UNREADABLE = "unreadable"
 
 # Metrics of a report: those that a search may be judged by, and others.
 SECONDS, ADAPT_SECONDS, PARAMETERS = metrics.SECONDS, metrics.ADAPT_SECONDS, metrics.PARAMETERS
@@ -85,6 +90,7 @@ TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself w
 CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"
 PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
+REPORTS_FILE = "reports.log"  # every report, as the worker made it
 FIGURES_FOLDER = "figures"
 LEARNED_FILE = "learned.json"  # among the figures: the name and the caption of each that shows what was learned
 FIRST_SEEDS_VERSION = 1  # what a record without a number was made with
@@ -103,8 +109,9 @@ def is_better(metric: str, candidate: float, incumbent: float | None) -> bool:
 
 
 def search_names(store: Path) -> list[str]:
-    """Return the names of the searches of ``store`` that have a journal, sorted; empty where there is no store."""
-    return sorted(path.parent.name for path in (store / SEARCHES_FOLDER).glob(f"*/{JOURNAL_FILE}"))
+    """Return the names of the searches of ``store``, sorted; empty where there is no store."""
+    found = (store / SEARCHES_FOLDER).glob("*")
+    return sorted(path.name for path in found if path.is_dir() and SEARCH_NAME.fullmatch(path.name))
 
 
 def trial_label(trial: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from metaloom.workers.durable import file_facts
 from metaloom.workers.records import names
-from metaloom.workers.records.journal import read_events
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 
@@ -39,7 +38,7 @@ def check_parts(folder: Path, search: SearchRecord | None = None) -> list[Damage
     Raises:
         RecordsError: The journal cannot be read.
     """
-    search = search or SearchRecord.replay(read_events(folder / names.JOURNAL_FILE))
+    search = search or SearchRecord.read(folder)
     found = []
     for number, directory in names.trial_directories(folder).items():
         trial = search.trials.get(number) or TrialRecord(number)

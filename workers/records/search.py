@@ -6,11 +6,13 @@ The Director decides by this record, and pages, figures and commands show it. On
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names
 from metaloom.workers.records.journal import Event, RecordsError
+from metaloom.workers.records.journal_sources import read_journal
 from metaloom.workers.records.trial import Report, TrialConfig
 
 
@@ -152,6 +154,7 @@ class SearchRecord:
         out_of_time: Whether the time budget has ended it before all trials were done.
         tested: Payload of the test of the best trial, or None.
         baselines: Payloads of the baselines' tests; a method that is tested again replaces its earlier test.
+        warnings: Damage to its journal, repaired or not.
     """
 
     created: dict[str, Any] = field(default_factory=dict)
@@ -166,6 +169,7 @@ class SearchRecord:
     out_of_time: bool = False
     tested: dict[str, Any] | None = None
     baselines: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     _clock: tuple[float, float] | None = None  # elapsed when it began, and that time; None while it stands still
     _counts_all: bool = False  # whether all events count, as in sessions before 0.3: from its start to its last event
 
@@ -179,6 +183,21 @@ class SearchRecord:
             except (KeyError, TypeError, ValueError) as problem:
                 place = f"event {event.id} ({event.kind}) of the journal cannot be read"
                 raise RecordsError(f"{place}: {problem!r}; was it written by another version of metaloom?") from problem
+        return search
+
+    @classmethod
+    def read(cls, folder: Path) -> "SearchRecord":
+        """Read the search in ``folder`` from its journal, and where that is damaged from its copies too.
+
+        Raises:
+            RecordsError: No event can be read.
+        """
+        found = read_journal(folder)
+        if not found.rows:
+            nothing = f"no event of search '{folder.name}' can be read"
+            raise RecordsError(f"{found.problem}: {nothing}; see: metaloom repair {folder.name}")
+        search = cls.replay(found.events)
+        search.warnings += found.warnings(folder)
         return search
 
     def apply(self, event: Event) -> None:
@@ -207,6 +226,8 @@ class SearchRecord:
                 self.baselines = [*others, {"best_better_by": None, **payload}]  # absent in old records
             case names.BEST_TESTED:
                 self.tested = payload
+            case names.JOURNAL_REPAIRED:
+                self.warnings += payload["lines"]
 
     def in_state(self, *states: str) -> list[TrialRecord]:
         """List the trials in any of ``states``, by number."""
