@@ -90,7 +90,7 @@ def first_payload(path: Path, *, as_stored: bool = False) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """The rows that one file holds.
 
     Attributes:
@@ -136,7 +136,7 @@ def break_in(rows: Iterable[Row], *, after: int = 0, digest: str = "") -> str:
     return ""
 
 
-def read_database(path: Path, *, is_copy: bool = False) -> Source:
+def read_database(path: Path, *, is_copy: bool = False) -> RowSource:
     """Read the rows of a journal's database or, with ``is_copy``, of a backup of one.
 
     A database of an earlier version has no digests: its rows get theirs, and are taken for whole if they follow each
@@ -155,7 +155,7 @@ def read_database(path: Path, *, is_copy: bool = False) -> Source:
             problem = problem or "it does not begin as a journal does"
     except Damaged as damage:
         problem = str(damage)
-    return Source(path, rows, problem or break_in(rows))
+    return RowSource(path, rows, problem or break_in(rows))
 
 
 def _read_rows(connection: sqlite3.Connection, rows: list[Row], chain: bool) -> str:

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.workers.records import names
-from metaloom.workers.records.journal import GOES_ON, Event, RecordsError, Row, Source, break_in, follows, read_database
+from metaloom.workers.records.journal import (
+    GOES_ON,
+    Event,
+    RecordsError,
+    Row,
+    RowSource,
+    break_in,
+    follows,
+    read_database,
+)
 
 TAIL_BYTES = 2**16
 
@@ -31,7 +40,7 @@ class Reading:
 
     rows: list[Row]
     problem: str
-    sources: tuple[Source, ...]
+    sources: tuple[RowSource, ...]
 
     @property
     def events(self) -> list[Event]:
@@ -81,7 +90,7 @@ def read_journal(folder: Path) -> Reading:
     return Reading(rows, database.problem or missing, sources)
 
 
-def copies(folder: Path) -> list[Source]:
+def copies(folder: Path) -> list[RowSource]:
     """Read the log and the backups that exist."""
     paths = [folder / backup for backup in names.JOURNAL_BACKUPS]
     backups = [read_database(path, is_copy=True) for path in paths if path.exists()]
@@ -89,17 +98,17 @@ def copies(folder: Path) -> list[Source]:
     return [read_log(log), *backups] if log.exists() else backups
 
 
-def read_log(path: Path) -> Source:
+def read_log(path: Path) -> RowSource:
     """Read the rows of a journal's log; a last line without its end is one that was being written."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return Source(path, [], f"{path.name} is missing")
+        return RowSource(path, [], f"{path.name} is missing")
     except OSError as error:
         raise RecordsError(f"{path} cannot be read: {error.strerror}") from error
     rows = [row for line in lines[:-1] if (row := parse_line(line)) is not None]
     problem = "" if len(rows) == len(lines) - 1 else "a line is damaged"
-    return Source(path, rows, problem or break_in(rows))
+    return RowSource(path, rows, problem or break_in(rows))
 
 
 def parse_line(line: bytes) -> Row | None:
@@ -111,7 +120,7 @@ def parse_line(line: bytes) -> Row | None:
         return None
 
 
-def union(sources: Sequence[Source]) -> list[Row]:
+def union(sources: Sequence[RowSource]) -> list[Row]:
     """Return the longest unbroken chain of whole transactions, each row from any source."""
     held = _by_id(sources)
     rows: list[Row] = []
@@ -124,7 +133,7 @@ def union(sources: Sequence[Source]) -> list[Row]:
     return rows
 
 
-def _by_id(sources: Sequence[Source]) -> dict[int, list[Row]]:
+def _by_id(sources: Sequence[RowSource]) -> dict[int, list[Row]]:
     held: dict[int, list[Row]] = {}
     for source in sources:
         for row in source.rows:
