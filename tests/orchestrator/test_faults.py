@@ -187,6 +187,16 @@ def test_a_signal_to_all_ends_a_ray_search_in_a_folder_with_packages_of_our_name
     assert_nothing_is_left_of(children)
 
 
+def test_a_worker_that_cannot_import_ends_the_search_with_its_error(tmp_path: Path) -> None:
+    """Left to itself Tune starts such workers without end. The imports at a worker's start would hide the file."""
+    (tmp_path / "pandas.py").write_text("raise ImportError('the pandas of the user')\n")
+    driver = start(tmp_path / "s", "ray", {"seconds": 0}, cwd=tmp_path, environment={"RAY_preload_python_modules": ""})
+    _, errors = driver.communicate(timeout=LIMIT_S)
+    assert driver.returncode == 3, errors
+    told = f"a Ray worker could not start: ImportError: the pandas of the user ({tmp_path / 'pandas.py'}, line 1)"
+    assert errors.strip().endswith(told)
+
+
 def test_sigterm_ends_a_ray_search_whose_server_hangs(tmp_path: Path) -> None:
     """A crowded machine's servers answer late; Ray would wait for them, for a minute and more."""
     driver = start(tmp_path / "s", "ray", {"seconds": 0.1})

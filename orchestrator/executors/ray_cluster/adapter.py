@@ -30,6 +30,7 @@ ASSIGNMENT = "assignment"  # its value is a JSON text: Tune would flatten, copy 
 WORKERS_START_S = 60.0
 SILENCE_S = 60.0  # without any worker, between two warnings
 OUT_OF_MEMORY = "it was killed because the machine ran out of memory; try fewer trials at a time"
+CHAINED = ("The above exception was", "During handling of the above")  # in a traceback, before its next error
 CREATION = "in its creation task"  # Ray's text for a worker that failed before its first trial
 logger = logging.getLogger("metaloom.cluster")
 
@@ -85,7 +86,7 @@ class TuneAdapter:
         """Pass on that a worker has died."""
         with self._keeping_errors():
             if CREATION in reason:  # every other trial would fail so too
-                raise ClusterError(f"a Ray worker could not start: {reason.strip().splitlines()[-1].strip()}")
+                raise ClusterError(f"a Ray worker could not start: {_first_error(reason)}")
             if tune_id in self._running:
                 self._director.lost(self._running[tune_id], _loss(reason))
 
@@ -156,3 +157,12 @@ def _loss(text: str) -> str:
     if "memory" in text.lower():
         return OUT_OF_MEMORY
     return next((line.strip() for line in text.splitlines() if "exit" in line or "died" in line), "its worker died")
+
+
+def _first_error(text: str) -> str:
+    """Return the error that a traceback begins with, and the line of code that has raised it."""
+    for mark in CHAINED:
+        text = text.partition(mark)[0]
+    *_, error = text.strip().splitlines()
+    places = re.findall(r'File "(.+?)", line (\d+)', text)
+    return f"{error.strip()} ({places[-1][0]}, line {places[-1][1]})" if places else error.strip()

@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
 from metaloom.orchestrator.executors.ray_cluster import environment
-from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, TuneAdapter
+from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, CREATION, TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 from metaloom.orchestrator.executors.ray_cluster.worker_start import driver_folders, put_last
 from metaloom.orchestrator.interruption import Interruption
@@ -123,7 +123,11 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Report a lost worker to the Director; a trial's own errors come as messages."""
-        self._adapter.lost(trial.trial_id, str(trial.get_pickled_error() or ""))
+        text = (
+            Path(trial.error_file).read_text() if trial.error_file else ""
+        )  # Tune's accessor reads where it is not yet
+        failed = CREATION in text
+        self._adapter.lost(trial.trial_id, text if failed else str(trial.get_pickled_error() or ""))
 
 
 class StopCallback(tune.Callback):  # type: ignore[misc]
