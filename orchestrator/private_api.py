@@ -159,6 +159,15 @@ def domain_contains(domain: "BaseDistribution", internal: float) -> bool:
     return bool(domain._contains(internal))
 
 
+def set_intermediate_values(storage: Any, trial: int, values: Mapping[int, float]) -> None:
+    """Set a trial's intermediate values in an Optuna database, in one transaction; the public method takes one each."""
+    from optuna.storages._rdb.storage import _create_scoped_session
+
+    with _create_scoped_session(storage.scoped_session, True) as session, session.no_autoflush:
+        for step, value in values.items():
+            storage._set_trial_intermediate_value_without_commit(session, trial, step, value)
+
+
 def mlflow_schemas() -> list[str]:
     """Return the names of all versions of MLflow's tables, the newest first: it compares with the newest only."""
     from alembic.script import ScriptDirectory

@@ -1,7 +1,7 @@
 """Copies the journal's trials to an Optuna storage: the proposer's own in memory, and a database for users."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.private_api import trial_id
+from metaloom.orchestrator.private_api import set_intermediate_values, trial_id
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.tracking.databases import OwnDatabase, Tables, sqlite_uri
 from metaloom.orchestrator.tracking.outbox import DATABASE_SILENCE_S, Projection, Pulse
@@ -64,17 +64,21 @@ class TrialMirror:
         }
 
     def apply_all(self, events: Sequence[Event]) -> None:
-        """Write events; trials that begin among them are written once, as they are at the end, in one transaction."""
+        """Write events to Optuna's database in few transactions.
+
+        Trials that begin among them are written once, as they are at the end; the reports of others together.
+        """
         suggested = [event.trial for event in events if event.kind == records.TRIAL_SUGGESTED]
         new = {number: [0.0, 0.0] for number in suggested if number is not None and number not in self._ids}
         memory = optuna.storages.InMemoryStorage()
         memory.create_new_study(self._storage.get_study_directions(self._study_id), DRAFTS)
         drafts = TrialMirror(memory, DRAFTS, self._settings)
+        self._report_all([event for event in events if event.trial not in new])
         for event in events:
             if event.trial in new:
                 drafts.apply(event)
                 new[event.trial] = [new[event.trial][0] or event.time, event.time]
-            else:
+            elif event.kind != records.TRIAL_REPORTED:
                 self.apply(event)
         for number, times in new.items():
             draft = drafts.stored(number)
@@ -83,6 +87,17 @@ class TrialMirror:
                 draft.datetime_complete = last
                 self._ended.add(number)
             self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=draft)
+
+    def _report_all(self, events: Sequence[Event]) -> None:
+        """Write the intermediate values of trials that are in the database."""
+        reports: defaultdict[int, dict[int, float]] = defaultdict(dict)
+        for event in events:
+            if event.kind == records.TRIAL_REPORTED and event.trial is not None and event.trial not in self._ended:
+                value = self._value(event)
+                if value is not None:
+                    reports[self._id(event.trial)][event.payload["report"]["step"]] = value
+        for trial, values in reports.items():
+            set_intermediate_values(self._storage, trial, values)
 
     def stored(self, number: int) -> optuna.trial.FrozenTrial:
         """Return a trial as the storage has it."""

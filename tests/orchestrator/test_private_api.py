@@ -24,6 +24,8 @@ PRIVATE = {
     "_contains",
     "mlflow.store.db.utils._get_alembic_config",
     "_engine_map",
+    "optuna.storages._rdb",
+    "_set_trial_intermediate_value_without_commit",
 }
 OUR_OWN = {"_replace", "_fields", "_asdict"}  # the public methods of Python's named tuples
 
@@ -83,7 +85,7 @@ def test_each_function_says_why():
     functions = [
         one for one in ast.parse(Path(private_api.__file__).read_text()).body if isinstance(one, ast.FunctionDef)
     ]
-    assert len(functions) == 14
+    assert len(functions) == 15
     assert all(len(ast.get_docstring(one) or "") > 60 for one in functions)
 
 
