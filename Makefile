@@ -1,6 +1,7 @@
 # make search   set everything up and run the main job on the embedded data
 # make test     set everything up and pass the checks and tests
 # make docs     build the pages and the API reference in docs/_build/html; a warning is an error
+# make audit    look for weaknesses in the source (bandit) and in the tested packages (pip-audit)
 # make reproduce, make bench   the published numbers, and the timings beside the peers (long)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ READY  := $(VENV)/.ready
 # one thread a process: trials run side by side, and results do not depend on the thread count
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup search test lint docs reproduce bench clean
+.PHONY: setup search test lint docs audit reproduce bench clean
 
 setup: $(READY)
 
@@ -41,6 +42,10 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
 	rm -rf docs/_api
 	$(BIN)/sphinx-build -W --keep-going -q -j 2 -b html docs docs/_build/html
+
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[audit]' -c constraints.txt
+	$(BIN)/python .ci/audit.py
 
 reproduce: $(READY)
 	$(BIN)/python -m pytest -m slow tests/reproductions -s -n 0

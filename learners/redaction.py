@@ -17,7 +17,10 @@ SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "RAY_AU
 SECRET_KEYS = frozenset(
     {"password", "passwd", "secret", "api_key", "apikey", "access_key", "secret_key", "access_token", "auth_token"}
 )
-SHORTEST = 4  # a shorter value is hidden only where an address shows that it is a password
+SHORTEST = 6
+# A plain word or number is hidden only where an address shows that it is a secret: records are made of such words.
+_PLAIN = re.compile(r"[a-z_.-]*|[0-9.eE+-]*")
+_REFERENCE = re.compile(r"\$\{\w+\}")  # to an environment variable
 
 _WORDS = r"(?:passw|pwd|token|secret|key|sig|credential|auth)"
 # The password of an address, with or without its scheme. What follows ``host:`` and is a number up to the path or the
@@ -42,7 +45,7 @@ _remembered: set[str] = set()
 def remember(secret: str) -> None:
     """Hide ``secret`` in every text of this process from now on, as it is and as addresses and JSON write it."""
     for form in (secret, unquote(secret), json.dumps(unquote(secret))[1:-1]):
-        if len(form) >= SHORTEST and form != HIDDEN:
+        if _is_distinct(form):
             _remembered.add(form)
 
 
@@ -57,19 +60,23 @@ def redacted(text: str) -> str:
 
 
 def _hidden(found: re.Match[str]) -> str:
-    if found["secret"].startswith("${"):  # the name of an environment variable
+    if _REFERENCE.fullmatch(found["secret"]):
         return found[0]
     return found["head"] + HIDDEN + found[0][len(found["head"]) + len(found["secret"]) :]
 
 
 def _from_environment() -> Iterator[str]:
-    return (os.environ[name] for name in SECRET_VARIABLES if len(os.environ.get(name, "")) >= SHORTEST)
+    return (value for name in SECRET_VARIABLES if _is_distinct(value := os.environ.get(name, "")))
+
+
+def _is_distinct(secret: str) -> bool:
+    return len(secret) >= SHORTEST and _PLAIN.fullmatch(secret) is None
 
 
 def secrets_in(text: str) -> list[str]:
     """Return the secrets that ``text`` itself shows, without those that are hidden or refer to a variable."""
     found = [match["secret"] for needed, pattern in _PATTERNS if needed in text for match in pattern.finditer(text)]
-    return [secret for secret in found if secret != HIDDEN and not secret.startswith("${")]
+    return [secret for secret in found if secret != HIDDEN and not _REFERENCE.fullmatch(secret)]
 
 
 def secret_places(value: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[int | str, ...]]:

@@ -21,6 +21,7 @@ from metaloom.workers.records.names import CREDENTIALS_FILE, EXPERIMENT_FILE, JO
 
 FIELD = "tracking.uri"
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 BY_ENVIRONMENT = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -49,6 +50,15 @@ def resolved(store: Path, uri: str) -> str:
     for secret in secrets_in(full):
         remember(secret)
     return full
+
+
+def unencrypted(uri: str) -> str:
+    """Return a warning if a connection would show a password to the network; empty if it would not."""
+    parts = urlsplit(uri)
+    has_password = bool(secrets_in(uri)) or any(os.environ.get(name) for name in BY_ENVIRONMENT)
+    if parts.scheme != "http" or not has_password or (parts.hostname or "") in LOCAL_HOSTS:
+        return ""
+    return f"{redacted(uri)} is not encrypted, and the password is sent to it; use https://"
 
 
 def _with_password(path: Path, uri: str) -> str:

@@ -6,6 +6,7 @@
       searches/<name>/           journal.db, lock, owner.json, experiment.yaml, trials/0007/...
       cache/                     the task sources' Arrow files
       mlflow.db  mlartifacts/    optuna.db
+      credentials                the addresses that have a password (0600)
 """
 
 import errno

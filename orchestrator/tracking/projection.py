@@ -68,6 +68,8 @@ class MlflowProjection:
         from metaloom.orchestrator.tracking.runs import Runs, connect  # mlflow: 2 s, in the outbox's thread
 
         uri = credentials.resolved(self._store, self._uri)
+        if told := credentials.unencrypted(uri):
+            self._warn(told)
         forget_mlflow_connections(uri)  # the file may be another one than theirs
         created, mark = journal.events(0, 1)[0], journal.mark(records.MLFLOW_MARK)
         search_id = hashlib.sha256(f"{self._folder.name} {created.time!r}".encode()).hexdigest()[:16]

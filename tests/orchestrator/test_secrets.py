@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.orchestrator.command_line import cli
-from metaloom.orchestrator.credentials import keep, resolved
+from metaloom.orchestrator.credentials import keep, resolved, unencrypted
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.resume import resume
@@ -77,11 +78,12 @@ def run(folder: Path, *arguments: str, **environment: str) -> "subprocess.Comple
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("secrets")
-    (made / "tmp").mkdir()
-    (made / "experiment.yaml").write_text(EXPERIMENT)
-    return made
+def folder() -> Iterator[Path]:
+    """A folder whose path is short, so that Ray's sockets and logs are in it, too."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as made:
+        (Path(made) / "tmp").mkdir()
+        (Path(made) / "experiment.yaml").write_text(EXPERIMENT)
+        yield Path(made)
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +227,19 @@ def test_a_variable_is_quoted_unless_it_is_the_address(tmp_path: Path, monkeypat
     monkeypatch.setenv("ALL", "http://u:pw%401@h")
     assert resolved(tmp_path, "http://u:${ONE}@h/${ONE}") == "http://u:p%2Fw%401@h/p%2Fw%401"
     assert resolved(tmp_path, "${ALL}") == "http://u:pw%401@h"
+
+
+def test_a_password_that_would_cross_a_network_in_the_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    assert unencrypted("http://bob:PLANTED@host:5000").startswith("http://bob:***@host:5000 is not encrypted")
+    for uri in (
+        "https://bob:pw@host",
+        "http://bob:pw@127.0.0.1:1",
+        "http://bob:pw@localhost",
+        "http://host",
+        "sqlite:///x",
+    ):
+        assert unencrypted(uri) == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
+    assert "https://" in unencrypted("http://host")

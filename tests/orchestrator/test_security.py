@@ -10,9 +10,11 @@ import re
 import shutil
 import sqlite3
 import stat
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +58,36 @@ def open_to_others(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A search on Ray, looked at while it ran, in a folder for temporary files of its own and under an open umask."""
-    folder = tmp_path_factory.mktemp("searched")
+def searched() -> Iterator[dict[str, Any]]:
+    """A search on Ray, looked at while it ran. Its path is short, so that Ray's sockets and logs are in it, too."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as folder:
+        yield looked_at(Path(folder))
+
+
+def looked_at(folder: Path) -> dict[str, Any]:
     (temporary := folder / "tmp").mkdir()
     command = ["-m", "metaloom.orchestrator.command_line.cli", "search", "quick", "--name", "one", "--trials", "2"]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     process = Process(*command, *SMALL, "--store", str(folder / "store"), environment=environment, folder=folder)
     heard: dict[str, set[int]] = {}
     killed = False
+    temporaries: set[str] = set()
     while process.poll() is None:
         for address, ports in listening(psutil.Process(process.pid)).items():
             heard.setdefault(address, set()).update(ports)
+        temporaries |= {path.name for path in temporary.iterdir()}
         killed = killed or kill_a_worker(process.pid, folder / "store")
         time.sleep(0.3)
     out, err = process.communicate()
-    return {"folder": folder, "heard": heard, "killed": killed, "code": process.wait(), "out": out, "err": err}
+    return {
+        "folder": folder,
+        "heard": heard,
+        "killed": killed,
+        "temporaries": temporaries,
+        "code": process.wait(),
+        "out": out,
+        "err": err,
+    }
 
 
 def kill_a_worker(driver: int, store: Path) -> bool:
@@ -116,6 +132,7 @@ def test_a_killed_worker_is_a_line_of_ours_without_colours(searched: dict[str, A
 
 
 def test_nothing_is_left_among_the_temporary_files(searched: dict[str, Any]) -> None:
+    assert any(name.startswith("metaloom-") for name in searched["temporaries"])  # Ray's, while it ran
     assert list((searched["folder"] / "tmp").iterdir()) == []
 
 

@@ -17,7 +17,7 @@ from safetensors import torch as safetensors
 
 from metaloom import load_bundle
 from metaloom.orchestrator.command_line import cli
-from metaloom.workers import checkpoint
+from metaloom.workers import bundle_writing, checkpoint
 from metaloom.workers.bundle_reading import read_manifest
 from metaloom.workers.durable import canonical, digest, file_facts, signed
 from metaloom.workers.errors import BundleError, CheckpointError
@@ -241,3 +241,34 @@ def test_a_huge_file_is_refused_before_it_is_read(bundle: Path, signed_too: bool
     assert ("its header has 299999992 bytes" if signed_too else "is damaged") in told
     assert "its header has 299999992 bytes; allowed: up to 33554432" in of_file
     assert max(int(kilobytes), int(at_last)) < 50_000
+
+
+def test_what_a_killed_export_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """The next export of any name; not what is being written, and not what is none of ours."""
+    killed, going, others = tmp_path / ".aside-killed", tmp_path / ".aside-going", tmp_path / ".aside-others"
+    for folder in (killed, going, others):
+        folder.mkdir()
+        (folder / "card.md").write_text("half")
+    (killed / ".aside-123-config.yaml").write_text("")
+    (others / "thesis.tex").write_text("")
+    owner = bundle_writing._owned(going)
+    bundle_writing.remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [going, others]
+    os.close(owner)
+    bundle_writing.remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [others]
+
+
+def test_an_export_that_is_killed_leaves_a_folder_that_can_be_removed(tmp_path: Path) -> None:
+    """A real one: its process dies while it writes, and with it its lock."""
+    code = (
+        "import os, sys; from pathlib import Path; from metaloom.workers import bundle_writing\n"
+        "bundle_writing._fill = lambda *_: os.kill(os.getpid(), 9)\n"
+        "bundle_writing.write_bundle(Path(sys.argv[1]), Path(sys.argv[2]) / 'one', origin={}, evaluation=None)"
+    )
+    trial = STORED.parents[1] / "store" / "searches" / "finished" / "trials" / "0002"
+    assert run("-c", code, str(trial), str(tmp_path)).returncode == -9
+    assert [path.name for path in tmp_path.iterdir()] == [".aside-one"]
+    bundle_writing.write_bundle(trial, tmp_path / "two", origin={}, evaluation=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+    load_bundle(tmp_path / "two")
