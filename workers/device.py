@@ -75,9 +75,10 @@ def leave_no_empty_cache() -> None:
 
     Seen with torch 2.13: ``make_fx`` imports ``torch._inductor.compiler_bisector``, which makes its cache.
     """
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        with contextlib.suppress(KeyError, OSError):  # this user has no name
-            atexit.register(_remove_if_empty, Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")
+    with contextlib.suppress(KeyError, OSError):  # this user has no name
+        usual = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
+        if os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(usual)) == str(usual):  # torch sets it to where it is
+            atexit.register(_remove_if_empty, usual)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,6 +1,9 @@
 """The device asked for is there or refused, and equal seeds give equal numbers on it."""
 
+import os
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -50,3 +53,15 @@ def test_whole_numbers_keep_their_type():
     placed = prepare_device({"device": "cpu"}, "float64").place({"w": torch.ones(2), "count": torch.tensor(3)})
     assert placed["w"].dtype == torch.float64
     assert placed["count"].dtype == torch.int64
+
+
+def test_tracing_leaves_no_empty_folder_among_the_temporary_files(tmp_path):
+    code = (
+        "import torch; from torch.fx.experimental.proxy_tensor import make_fx\n"
+        "from metaloom.workers.device import prepare_device\n"
+        "make_fx(lambda x: torch.nn.functional.linear(x, x))(torch.ones(2, 2)); prepare_device({})"
+    )
+    environment = {name: one for name, one in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env={**environment, "TMPDIR": str(tmp_path)}, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []
