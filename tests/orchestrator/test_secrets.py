@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -71,7 +72,12 @@ class Seen:
 
 def run(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = ["-m", "metaloom.orchestrator.command_line.cli", *arguments, "--store", str(folder / "store")]
-    process = Process(*command, folder=folder, environment={**PLAIN, "TMPDIR": str(folder / "tmp"), **environment})
+    given = {**PLAIN, "TMPDIR": str(folder / "tmp"), **environment}
+    if "inline" in arguments or arguments[0] != "search":
+        process: Process | subprocess.Popen[str] = Process(*command, folder=folder, environment=given)
+    else:  # a new interpreter, which reads TMPDIR
+        line, pipe = [sys.executable, *command], subprocess.PIPE
+        process = subprocess.Popen(line, cwd=folder, env=given, text=True, stdout=pipe, stderr=pipe)
     out, err = process.communicate(timeout=240)
     assert not any(secret.decode() in out + err for secret in SECRETS), out + err
     return subprocess.CompletedProcess(arguments, process.wait(), out, err)

@@ -10,6 +10,8 @@ import re
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -28,7 +30,6 @@ from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.tracking import client
 from tests.support.databases import copy_mlflow_database
-from tests.support.processes import Process
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "tests" / "fixtures" / "stored_0_1" / "store"
@@ -68,7 +69,9 @@ def looked_at(folder: Path) -> dict[str, Any]:
     (temporary := folder / "tmp").mkdir()
     command = ["-m", "metaloom.orchestrator.command_line.cli", "search", "quick", "--name", "one", "--trials", "2"]
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    process = Process(*command, *SMALL, "--store", str(folder / "store"), environment=environment, folder=folder)
+    line = [sys.executable, *command, *SMALL, "--store", str(folder / "store")]  # a new interpreter reads TMPDIR
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, env=environment, cwd=folder, text=True, stdout=pipe, stderr=pipe)
     heard: dict[str, set[int]] = {}
     killed = False
     temporaries: set[str] = set()
