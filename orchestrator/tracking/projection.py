@@ -68,7 +68,7 @@ class MlflowProjection:
         from metaloom.orchestrator.tracking.runs import Runs, connect  # mlflow: 2 s, in the outbox's thread
 
         uri = credentials.resolved(self._store, self._uri)
-        if told := credentials.unencrypted(uri):
+        if (told := credentials.unencrypted(uri)) and self._runs is None:  # once, not at each connection
             self._warn(told)
         forget_mlflow_connections(uri)  # the file may be another one than theirs
         created, mark = journal.events(0, 1)[0], journal.mark(records.MLFLOW_MARK)
