@@ -16,7 +16,7 @@ import filelock
 from metaloom.learners.redaction import HIDDEN, redacted, remember, secrets_in
 from metaloom.orchestrator.errors import SearchError
 from metaloom.workers.durable import written_aside
-from metaloom.workers.records.journal import first_payload
+from metaloom.workers.records.journal import RecordsError, first_payload
 from metaloom.workers.records.names import CREDENTIALS_FILE, EXPERIMENT_FILE, JOURNAL_FILE
 
 FIELD = "tracking.uri"
@@ -107,8 +107,11 @@ def _read(path: Path) -> dict[str, str]:
 
 def adopt(store: Path, folder: Path) -> str:
     """Keep the password that version 0.2 or earlier wrote into a journal; return a warning, empty without one."""
-    created = first_payload(folder / JOURNAL_FILE, as_stored=True)
-    if created == first_payload(folder / JOURNAL_FILE):
+    try:
+        created = first_payload(folder / JOURNAL_FILE, as_stored=True)
+        if created == first_payload(folder / JOURNAL_FILE):
+            return ""
+    except (RecordsError, ValueError):  # a damaged journal is mended by who opens it; the next session adopts
         return ""
     uri = ((created.get("experiment") or {}).get("tracking") or {}).get("uri")
     keep(store, uri)
