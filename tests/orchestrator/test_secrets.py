@@ -46,7 +46,7 @@ class Seen:
 
     def look(self) -> None:
         for folder in self.folders:
-            for path in folder.rglob("*"):
+            for path in (Path(place) / name for place, _, names in os.walk(folder) for name in names):
                 try:
                     content = path.read_bytes() if path.is_file() else b""
                 except OSError:  # it is gone
@@ -98,6 +98,7 @@ def door(folder: Path) -> Iterator[Door]:
         yield opened
 
 
+@pytest.mark.timeout(600)  # a server, a Ray, and three commands
 def test_a_search_on_ray_writes_the_password_nowhere(folder: Path, door: Door) -> None:
     """The server refuses the first calls, and so the whole search; ``sync`` finds the password again, and sends."""
     uri, door.refusing = f"http://bob:{SECRET}@127.0.0.1:{door.port}", 1_000_000
