@@ -1,0 +1,158 @@
+"""kill -9 of workers, drivers, servers and groups, at instants that are drawn, and at those that can be named."""
+
+import os
+import random
+import signal
+import statistics
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from metaloom.workers.records import names
+from tests.faults.conftest import Compare
+from tests.faults.driver import Place, family, left_of, server, wait_until, workers
+
+ARM = "from tests.faults.instants import arm\narm({at!r}, {action!r}, {counted!r}, seed={seed})"
+
+
+def struck_at(place: Place, verb: str, executor: str, at: int | None, action: str, counted: Path) -> tuple[int, str]:
+    """Run a search up to an instant of its writing; return its exit code and what it told."""
+    before = ARM.format(at=at, action=action, counted=str(counted), seed=at or 0)
+    process = place.start(verb, "--executor", executor, before=before)
+    _, errors = process.communicate(timeout=240)
+    return process.returncode or 0, errors
+
+
+def go_on(place: Place, executor: str = "inline") -> str:
+    """Resume the search to its end, or begin it if it has not begun; return what was told."""
+    verb = "resume" if place.count(names.SEARCH_CREATED) else "search"
+    code, _, errors = place.run(verb, "--executor", executor)
+    assert code == 0, errors
+    return errors
+
+
+@pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.faults)])
+def test_a_kill_between_checkpoint_and_report_loses_and_repeats_nothing(
+    place: Place, assert_equal: Compare, number: int
+) -> None:
+    before = f"from tests.faults.instants import kill_after_checkpoint\nkill_after_checkpoint({number})"
+    process = place.start("search", "--executor", "inline", before=before)
+    process.communicate(timeout=240)
+    assert process.returncode == -signal.SIGKILL and place.count() == number - 1
+    go_on(place)
+    assert_equal(place)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(1, 4))])
+def test_killed_again_and_again_at_instants_of_its_writing(
+    place: Place, assert_equal: Compare, tmp_path: Path, seed: int
+) -> None:
+    """Each session is killed within its first writes, or later: a chain on one search, in a fresh store."""
+    draw, kills = random.Random(seed), 0
+    for _ in range(3 if seed == 0 else 20):
+        verb = "resume" if place.count(names.SEARCH_CREATED) else "search"
+        at = int(10 ** draw.uniform(0, 2.3))
+        code, errors = struck_at(place, verb, "inline", at, draw.choice(["kill", "kill soon"]), tmp_path / "count")
+        assert code in (0, -signal.SIGKILL), errors
+        kills += code != 0
+    go_on(place)
+    place.run("sync")
+    assert_equal(place)
+    print(f"\n{kills} kills of one search: no difference")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("action", ["kill", "no room"])
+def test_every_instant_of_the_first_writes_of_a_fresh_store(
+    tmp_path: Path, assert_equal: Compare, executor: str, action: str
+) -> None:
+    counted = tmp_path / "count"
+    code, errors = struck_at(Place(tmp_path / "counted"), "search", executor, None, action, counted)
+    assert code == 0, errors
+    number = int(counted.read_text())
+    step = 1 if executor == "inline" else 8  # Ray's start takes ten seconds each time
+    tried = [*range(1, min(number, 24), step), *range(24, number, max(step, number // 24))]
+    for at in tried:
+        place = Place(tmp_path / f"at {at}" / "store")
+        place.store.parent.mkdir()
+        code, errors = struck_at(place, "search", executor, at, action, counted)
+        assert code in (0, -signal.SIGKILL if action == "kill" else 3), f"instant {at}: {errors}"
+        go_on(place)
+        place.run("sync")
+        assert_equal(place)
+    print(f"\n{action} at {len(tried)} of {number} instants ({executor}): no difference")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(4))
+def test_workers_killed_at_random_instants(place: Place, assert_equal: Compare, seed: int) -> None:
+    draw, waits = random.Random(seed), list[float]()
+    process = place.start("search", "--executor", "ray")
+    for kill in range(5):
+        wanted = draw.randrange(4 * kill, 4 * kill + 4)
+        if not wait_until(lambda wanted=wanted: place.count() > wanted and bool(workers(process)), process):
+            break
+        time.sleep(draw.uniform(0, 0.2))
+        found, killed, reports = workers(process), time.monotonic(), place.count()
+        for worker in found:
+            worker.kill()
+        wait_until(lambda reports=reports: place.count() > reports, process)
+        waits.append(time.monotonic() - killed)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert_equal(place)
+    print(f"\n{len(waits)} kills of workers: next report after {statistics.median(waits):.1f} s (median)")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_driver_on_ray_killed_at_random_instants(place: Place, assert_equal: Compare, seed: int) -> None:
+    draw, waits, starts = random.Random(seed), list[float](), list[float]()
+    for kill in range(5):
+        begun, reports = time.monotonic(), place.count()
+        verb = "resume" if place.count(names.SEARCH_CREATED) else "search"
+        process = place.start(verb, "--executor", "ray")
+        if wait_until(lambda one=process: server(one, "raylet") is not None, process):
+            starts.append(time.monotonic() - begun)
+        if not wait_until(lambda reports=reports: place.count() > reports, process):
+            break
+        if kill:
+            waits.append(time.monotonic() - begun)
+        time.sleep(draw.uniform(0, 2))
+        relatives = family(process)
+        process.kill()
+        process.communicate()
+        assert left_of(relatives) == []
+    else:
+        go_on(place, "ray")
+    assert_equal(place)
+    print(f"\n{len(waits)} resumed: first new report after {statistics.median(waits):.1f} s (median)")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("victim", ["raylet", "gcs_server", "group"])
+def test_a_server_of_ray_or_the_whole_group_killed(place: Place, assert_equal: Compare, victim: str) -> None:
+    process = place.start("search", "--executor", "ray")
+    wait_until(lambda: place.count() > 5, process)
+    relatives = family(process)
+    if victim == "group":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        found = server(process, victim)
+        assert isinstance(found, psutil.Process)
+        found.kill()
+    killed = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if victim == "group" else 3), errors
+    ended = time.monotonic() - killed
+    assert left_of(relatives) == []
+    go_on(place, "ray")
+    assert_equal(place)
+    print(f"\nkill -9 of {victim}: ended after {ended:.1f} s, nothing left after {time.monotonic() - killed:.1f} s")
