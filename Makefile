@@ -2,6 +2,8 @@
 # make test     set everything up and pass the checks and tests
 # make docs     build the pages and the API reference in docs/_build/html; a warning is an error
 # make audit    look for weaknesses in the source (bandit) and in the tested packages (pip-audit)
+# make faults   strike searches with every fault, with real processes and disks (an hour)
+# make soak     200 trials under random faults, compared with the undisturbed search (half an hour)
 # make reproduce, make bench   the published numbers, and the timings beside the peers (long)
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ READY  := $(VENV)/.ready
 # one thread a process: trials run side by side, and results do not depend on the thread count
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup search test lint docs audit reproduce bench clean
+.PHONY: setup search test lint docs audit faults soak reproduce bench clean
 
 setup: $(READY)
 
@@ -49,6 +51,13 @@ audit: $(READY)
 
 reproduce: $(READY)
 	$(BIN)/python -m pytest -m slow tests/reproductions -s -n 0
+
+faults: $(READY)
+	$(BIN)/python -m pytest -m faults tests/faults -s -n 0
+
+SEED ?= 0
+soak: $(READY)
+	PYTHONPATH=. $(BIN)/python -m tests.faults.soak --trials 200 --seed $(SEED)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt

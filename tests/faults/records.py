@@ -18,6 +18,8 @@ from metaloom.workers.records.search import SearchRecord, TrialRecord
 from tests.support.episodes import read_episodes
 
 SECONDS = {*names.TIMINGS, "test_seconds"}
+# what a test of a fault may set: where the search is tracked, and for how long it may go on
+SET_BY_TESTS = ("tracking.", "search.time_budget_s", "search.trial_timeout_s")
 TAGS = ("metaloom.trial", "metaloom.state", "metaloom.error")
 
 
@@ -112,7 +114,7 @@ def _mlflow(database: Path, name: str) -> dict[str, Any]:
             runs[label] = {
                 "status": status,
                 "tags": {key: own[key] for key in TAGS if key in own},
-                "params": dict(params.fetchall()),
+                "params": {key: value for key, value in params if not key.startswith(SET_BY_TESTS)},
                 "points": _points(points.fetchall()),
             }
     return runs
