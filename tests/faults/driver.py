@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from metaloom.workers.records import names
+from metaloom.workers.records.journal_sources import read_journal
 from tests.support.processes import Process
 
 EXPERIMENT = Path(__file__).with_name("reference.yaml")
@@ -46,6 +47,11 @@ class Place:
         code = f"{before}\nimport sys\nfrom metaloom.__main__ import main\nsys.exit(main())"
         environment = {**_own_environment(), **self.environment}
         return Process("-c", code, *arguments, folder=self.store.parent, environment=environment, new_session=True)
+
+    @property
+    def verb(self) -> str:
+        """The command that goes on: ``search`` if nothing is recorded yet."""
+        return "resume" if read_journal(self.folder).rows else "search"
 
     def run(self, verb: str, *options: str) -> tuple[int, str, str]:
         """Run ``metaloom VERB`` to its end; return its exit code and what it printed."""

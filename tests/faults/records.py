@@ -13,7 +13,7 @@ from typing import Any
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.records import names
-from metaloom.workers.records.journal import read_events
+from metaloom.workers.records.journal_sources import read_journal
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from tests.support.episodes import read_episodes
 
@@ -26,7 +26,7 @@ TAGS = ("metaloom.trial", "metaloom.state", "metaloom.error")
 def records(store: Path, name: str, *, tracking_database: Path | None = None) -> dict[str, Any]:
     """Return the records of a search as nested dictionaries: journal, files, MLflow's and Optuna's."""
     folder = store / names.SEARCHES_FOLDER / name
-    search = SearchRecord.replay(read_events(folder / names.JOURNAL_FILE))
+    search = SearchRecord.replay(read_journal(folder).events)
     directories = {number: names.trial_directory(folder, number) for number in search.trials}
     return {
         "state": search.state,

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import psutil
 
 from metaloom.workers.records import names
-from metaloom.workers.records.journal import read_events
+from metaloom.workers.records.journal_sources import read_journal
 from metaloom.workers.records.search import SearchRecord
 from tests.faults.driver import Place, family, left_of, wait_until, workers
 from tests.faults.faults import FAULTS, cut
@@ -144,13 +144,13 @@ class Ours:
         """Return the journal's reports."""
         if not self._place.count():
             return []
-        events = read_events(self._place.journal)
+        events = read_journal(self._place.folder).events
         reported = [one for one in events if one.kind == names.TRIAL_REPORTED]
         return [(str(one.trial), one.payload["report"]["step"]) for one in reported]
 
     def results(self) -> list[tuple[float, float]]:
         """Return the trials' records."""
-        trials = SearchRecord.replay(read_events(self._place.journal)).trials.values()
+        trials = SearchRecord.replay(read_journal(self._place.folder).events).trials.values()
         return [(one.knobs["learner.update.rate"], next(iter(one.values.values()))) for one in trials if one.values]
 
     def newest_checkpoint(self) -> Path | None:

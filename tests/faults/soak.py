@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaloom.workers.records.journal import read_events
+from metaloom.workers.records.journal_sources import read_journal
 from metaloom.workers.records.search import SearchRecord
 from tests.faults.driver import LIMIT_S, Place, family, left_of, wait_until
 from tests.faults.faults import DAMAGES, DAY_S, FAULTS, Damage, Fault
@@ -66,14 +66,13 @@ def endure(
 ) -> list[Strike]:
     """Run a search to its end under at most ``most`` faults; return those that struck."""
     strikes: list[Strike] = []
-    verb = "search"
     while True:
+        verb = place.verb
         executor = "inline" if draw.random() < INLINE_SHARE else "ray"
         jump = draw.choice([0, 0, 0, DAY_S, -DAY_S])
         process = place.start(verb, "--executor", executor, before=jumped(jump))
         struck = len(strikes) < most and _strike(place, process, executor, draw, faults, strikes)
         out, errors = process.communicate(timeout=LIMIT_S)
-        verb = "resume" if place.journal.exists() else "search"
         if not struck:
             assert process.returncode == 0, f"{verb} ended with {process.returncode}: {out[-500:]}{errors[-2000:]}"
             return strikes
@@ -137,7 +136,7 @@ def main() -> int:
         strikes = endure(struck, draw, most=options.faults, tell=lambda text: print(text, flush=True))
         struck.run("sync")
         found = differences(records(whole.store, whole.name), records(struck.store, struck.name))
-        attempts = sum(one.attempts for one in SearchRecord.replay(read_events(struck.journal)).trials.values())
+        attempts = sum(one.attempts for one in SearchRecord.replay(read_journal(struck.folder).events).trials.values())
     counts = collections.Counter(strike.fault for strike in strikes)
     damages = collections.Counter(strike.damage for strike in strikes if strike.damage)
     table = {

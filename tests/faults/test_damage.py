@@ -37,8 +37,7 @@ def test_a_killed_search_goes_on_after_damage(place: Place, assert_equal: Compar
     killed(place, draw.randrange(8, 16))
     if not damage.do(place, draw):
         pytest.skip(f"{damage.name}: there was no such file")
-    verb = "resume" if place.journal.exists() or any(place.folder.glob("trials/*")) else "search"
-    code, _, errors = place.run(verb, "--executor", "inline")
+    code, _, errors = place.run(place.verb, "--executor", "inline")
     assert code == 0, errors
     place.run("sync")
     assert_equal(place)

@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metaloom.workers.records import names
 from tests.faults.conftest import Compare
 from tests.faults.driver import Place, family, left_of, server, wait_until, workers
 
@@ -27,8 +26,7 @@ def struck_at(place: Place, verb: str, executor: str, at: int | None, action: st
 
 def go_on(place: Place, executor: str = "inline") -> str:
     """Resume the search to its end, or begin it if it has not begun; return what was told."""
-    verb = "resume" if place.count(names.SEARCH_CREATED) else "search"
-    code, _, errors = place.run(verb, "--executor", executor)
+    code, _, errors = place.run(place.verb, "--executor", executor)
     assert code == 0, errors
     return errors
 
@@ -52,9 +50,10 @@ def test_killed_again_and_again_at_instants_of_its_writing(
     """Each session is killed within its first writes, or later: a chain on one search, in a fresh store."""
     draw, kills = random.Random(seed), 0
     for _ in range(3 if seed == 0 else 20):
-        verb = "resume" if place.count(names.SEARCH_CREATED) else "search"
         at = int(10 ** draw.uniform(0, 2.3))
-        code, errors = struck_at(place, verb, "inline", at, draw.choice(["kill", "kill soon"]), tmp_path / "count")
+        code, errors = struck_at(
+            place, place.verb, "inline", at, draw.choice(["kill", "kill soon"]), tmp_path / "count"
+        )
         assert code in (0, -signal.SIGKILL), errors
         kills += code != 0
     go_on(place)
@@ -116,8 +115,7 @@ def test_a_driver_on_ray_killed_at_random_instants(place: Place, assert_equal: C
     draw, waits, starts = random.Random(seed), list[float](), list[float]()
     for kill in range(5):
         begun, reports = time.monotonic(), place.count()
-        verb = "resume" if place.count(names.SEARCH_CREATED) else "search"
-        process = place.start(verb, "--executor", "ray")
+        process = place.start(place.verb, "--executor", "ray")
         if wait_until(lambda one=process: server(one, "raylet") is not None, process):
             starts.append(time.monotonic() - begun)
         if not wait_until(lambda reports=reports: place.count() > reports, process):
