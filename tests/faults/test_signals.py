@@ -26,9 +26,9 @@ def test_a_signal(place: Place, assert_equal: Compare, executor: str, number: si
     assert wait_until(lambda: place.count() > 3, process)
     relatives, began = family(process), time.monotonic()
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == ONCE[number], errors
-    assert "metaloom resume" in errors and place.count(names.SEARCH_ENDED) == 1
+    told = "".join(process.communicate(timeout=60))
+    assert process.returncode == ONCE[number], told
+    assert "metaloom resume" in told and place.count(names.SEARCH_ENDED) == 1
     ended = time.monotonic() - began
     assert left_of(relatives) == []
     code, _, errors = place.run("resume", "--executor", executor)
