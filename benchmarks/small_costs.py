@@ -7,12 +7,14 @@ Shares are of one thread's wall time, side by side, so that a busy machine slows
 
 import argparse
 import json
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,21 @@ import torch
 
 from benchmarks.report import COSTS, DOCS, keep, machine
 from benchmarks.reproductions.harness import configured
+from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.repair import recover
 from metaloom.workers.assembly import Assembly, assemble
 from metaloom.workers.device import keep_pages
+from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event, read_database
+from metaloom.workers.records.journal_sources import read_journal
+from metaloom.workers.records.trial import Report
 from metaloom.workers.trial.runner import Trial
 
 LARGEST_SHARE = 0.03
 TASKS = ((5, 1, 15), (20, 1, 5), (20, 5, 15))  # ways, shots, queries
 STEPS = 30
-HELP_S, GLYPHS_S = 0.5, 60.0
+HELP_S, GLYPHS_S, VERIFYING_S = 0.5, 60.0, 0.5
+JOURNAL_TRIALS, JOURNAL_REPORTS = 10_000, 5
 RECORDING = ((20, 160, 0.01), (3, 60, 0.02))  # steps from report to report, steps of the trial, largest share
 
 
@@ -79,6 +88,41 @@ def recording_share(asked: dict[str, Any], parts: Assembly, cache: Path) -> floa
         return report.metrics["recording_seconds"] / report.seconds
 
 
+def write_journal(folder: Path) -> None:
+    """Write the journal of a search of many trials."""
+    report = Report(1, dict.fromkeys(map(str, range(7)), 1 / 3), (0.1, 0.2), (1 / 3,) * 20, 10, 1.0, False)
+    config = configured(experiment(5, 1, 15), 0).to_json()
+    suggested = {"knobs": {}, "params": {}, "distributions": {}, "sampler": "tpe", "config": config}
+    story: list[tuple[str, dict[str, Any]]] = [
+        (records.TRIAL_SUGGESTED, suggested),
+        (records.TRIAL_STARTED, {"attempt": 1, "worker": ""}),
+        *[(records.TRIAL_REPORTED, {"report": report.to_json(), "worker": ""})] * JOURNAL_REPORTS,
+        (records.TRIAL_FINISHED, {"values": {}}),
+    ]
+    with Journal(folder) as journal:
+        for trial in range(JOURNAL_TRIALS):
+            journal.append_all([Event(0, float(trial), trial, kind, payload) for kind, payload in story])
+
+
+def verifying_seconds(folder: Path) -> float:
+    """Return what the checksums add to reading a long journal's rows at the opening of a resume; the least of five."""
+    write_journal(folder)
+    found, path = read_journal(folder), folder / records.JOURNAL_FILE
+
+    def plain() -> None:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(
+                f"SELECT id, time, trial, kind, payload FROM {records.EVENTS_TABLE} ORDER BY id"
+            ).fetchall()
+
+    def verified() -> None:
+        read_database(path)
+        recover(folder, found)
+
+    with_checksums, without = (min(seconds(work) for _ in range(5)) for work in (verified, plain))
+    return with_checksums - without
+
+
 def costs(cache: Path) -> Iterator[dict[str, Any]]:
     """Measure one after the other: what it is, its value as words, and whether it is as low as promised."""
     drawn = seconds(lambda: assemble(configured(experiment(*TASKS[0]), 0), cache=cache))
@@ -88,6 +132,10 @@ def costs(cache: Path) -> Iterator[dict[str, Any]]:
         seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5)
     )
     yield cost("`metaloom --help`", f"{helped:.2f} s", f"under {HELP_S:g} s", helped < HELP_S)
+    with tempfile.TemporaryDirectory() as folder:
+        verifying = verifying_seconds(Path(folder))
+    what = f"verifying a journal of {JOURNAL_TRIALS:,} trials with {JOURNAL_REPORTS} reports each, at its opening"
+    yield cost(what, f"{verifying:.2f} s", f"under {VERIFYING_S:g} s", verifying < VERIFYING_S)
     for ways, shots, queries in TASKS:
         asked = experiment(ways, shots, queries)
         parts = assemble(configured(asked, 0), cache=cache)

@@ -12,8 +12,8 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.copies import Copies
 from metaloom.orchestrator.errors import SearchError, StoreError
 from metaloom.orchestrator.store import command, explained
+from metaloom.workers import durable
 from metaloom.workers.records.journal import (
     DIGEST,
     GOES_ON,
@@ -32,6 +33,7 @@ from metaloom.workers.records.journal import (
     Row,
     break_in,
     chained,
+    event_of,
     give_digests,
     has_digests,
     mark_digest,
@@ -71,16 +73,22 @@ class Journal:
 
     Any thread may use it. Append only while holding ``writer_lock``. Leaving it as a context closes it.
 
+    Args:
+        verified: The events up to this id have been verified by the caller, and are not verified again.
+
     Raises:
         StoreError: It cannot be opened or written.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, verified: int = 0) -> None:
         self.folder, self.path, self._lock = folder, folder / JOURNAL_FILE, threading.RLock()
+        self._verified = verified
         self._copies = None if read_only else Copies(folder)
-        with self._explained():
+        with self._explained(), explained(folder):
+            if not read_only and not self.path.exists():
+                make_database(self.path)
             self._connection = sqlite3.connect(
-                f"{self.path.as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                f"{self.path.as_uri()}?mode={'ro' if read_only else 'rw'}",
                 uri=True,
                 timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,
@@ -117,7 +125,7 @@ class Journal:
                     connection.execute(query, rows[-1])
             if self._copies is not None:
                 self._copies.add(rows, connection)
-        return [row.event for row in rows]  # what a replay will read: JSON has no tuples and no integer keys
+        return [event_of(row) for row in rows]  # what a replay will read: JSON has no tuples and no integer keys
 
     def events(self, after: int = 0, limit: int = -1) -> list[Event]:
         """Return the events whose id exceeds ``after``, oldest first, at most ``limit`` of them.
@@ -127,13 +135,14 @@ class Journal:
         """
         with self._explained():
             if not self._is_chained:  # of an earlier version, open for reading alone
-                legacy = [row for row in read_database(self.path).rows if row.id > after]
-                return [row.event for row in (legacy if limit < 0 else legacy[:limit])]
-            rows = list(map(Row._make, self._execute(f"{ROWS} WHERE id > ? ORDER BY id LIMIT ?", after, limit)))
-            before = self._execute(f"SELECT {DIGEST} FROM {EVENTS_TABLE} WHERE id = ?", after)
-            if problem := break_in(rows, after=after, digest=before[0][0] if before else ""):
+                legacy = [row for row in read_database(self.path).rows if row[0] > after]
+                return [event_of(row) for row in (legacy if limit < 0 else legacy[:limit])]
+            rows = self._execute(f"{ROWS} WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+            start = max(after, self._verified)
+            before = self._execute(f"SELECT {DIGEST} FROM {EVENTS_TABLE} WHERE id = ?", start)
+            if problem := break_in(rows[start - after :], after=start, digest=before[0][0] if before else ""):
                 raise Damaged(problem)
-        return [row.event for row in rows]
+        return [event_of(row) for row in rows]
 
     def mark(self, name: str) -> Mark:
         """Return the mark of the projection ``name``; that of a projection which never ran if it is damaged."""
@@ -163,10 +172,10 @@ class Journal:
         with self._transaction() as connection:
             for table in (EVENTS_TABLE, MARKS_TABLE):
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT")
-            rows = [Row(*values) for values in connection.execute(f"{ROWS} ORDER BY id")]
+            rows = self._execute(f"{ROWS} ORDER BY id")
             if problem := give_digests(rows):
                 raise Damaged(problem)
-            digests = [(row.digest, row.id) for row in rows]
+            digests = [(row[5], row[0]) for row in rows]
             connection.executemany(f"UPDATE {EVENTS_TABLE} SET {DIGEST} = ? WHERE id = ?", digests)
             marks = connection.execute(f"SELECT name, event, state FROM {MARKS_TABLE}").fetchall()
             digests_of_marks = [(mark_digest(*mark), mark[0]) for mark in marks]
@@ -200,6 +209,21 @@ class Journal:
                 mended = f"mend it with: {command('repair', self.folder)}"
                 problem = f"the journal {self.path} cannot be used: {text}; if it is damaged, {mended}"
             raise StoreError(problem) from error
+
+
+def make_database(path: Path, fill: Callable[[sqlite3.Connection], None] = lambda connection: None) -> None:
+    """Make a journal's database with the rows that ``fill`` writes: whole, or not at all.
+
+    Raises:
+        StorageError, sqlite3.Error: It cannot be written.
+    """
+    for left in path.parent.glob(f"{durable.ASIDE}*-{path.name}*"):  # by a killed process
+        left.unlink(missing_ok=True)
+    with durable.written_aside(path) as aside:
+        aside.touch(0o600)
+        with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+            connection.executescript(SCHEMA)
+            fill(connection)
 
 
 @contextmanager

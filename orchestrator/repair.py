@@ -13,11 +13,10 @@ from pathlib import Path
 
 from metaloom.orchestrator.copies import set_aside, write_backup
 from metaloom.orchestrator.errors import StoreError
-from metaloom.orchestrator.journal import SCHEMA, Journal, Mark, writer_lock
+from metaloom.orchestrator.journal import SCHEMA, Journal, Mark, make_database, writer_lock
 from metaloom.orchestrator.store import explained
-from metaloom.workers import durable
 from metaloom.workers.records import names as records
-from metaloom.workers.records.journal import Damaged, Event, Row, mark_digest, reading, select_mark
+from metaloom.workers.records.journal import Damaged, Event, Row, Values, event_of, mark_digest, reading, select_mark
 from metaloom.workers.records.journal_sources import Reading, copies, holds_records, read_journal, union
 from metaloom.workers.records.report_log import proven_step
 from metaloom.workers.records.search import SearchRecord
@@ -78,7 +77,7 @@ def recover(folder: Path, known: Reading | None = None, *, thorough: bool = Fals
         StoreError: No event is left, or the folder cannot be written.
         RecordsError: A file cannot be read, for a reason that is not damage.
     """
-    found = known if known and _is_current(folder, known) else read_journal(folder)
+    found = known if known and is_current(folder, known) else read_journal(folder)
     problem = found.problem or _unusable(folder / records.JOURNAL_FILE)
     if not problem and not thorough:
         return Repair(events=len(found.rows))
@@ -97,11 +96,11 @@ def recover(folder: Path, known: Reading | None = None, *, thorough: bool = Fals
     repair = replace(repair, set_aside=tuple(path.name for path in moved))
     with Journal(folder) as journal:  # at the time of the last event: time between sessions is not spent
         payload = {**asdict(repair), "lines": repair.lines}
-        journal.append_all([Event(0, found.rows[-1].time, None, records.JOURNAL_REPAIRED, payload)])
+        journal.append_all([Event(0, found.rows[-1][1], None, records.JOURNAL_REPAIRED, payload)])
     return repair
 
 
-def _is_current(folder: Path, known: Reading) -> bool:
+def is_current(folder: Path, known: Reading) -> bool:
     """Return whether a journal that was whole has had no event since."""
     if known.problem or not known.rows:
         return False
@@ -148,18 +147,15 @@ def _rebuild(folder: Path, found: Reading) -> list[Path]:
     path = folder / records.JOURNAL_FILE
     marks = _marks(folder, len(found.rows))
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+        memory.executescript(SCHEMA)
         _fill(memory, found.rows, marks)
         write_backup(folder, memory)
     moved = set_aside(_database_files(folder))
-    with durable.written_aside(path) as aside:
-        aside.touch(0o600)
-        with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as new:
-            _fill(new, found.rows, marks)
+    make_database(path, lambda new: _fill(new, found.rows, marks))
     return moved
 
 
-def _fill(connection: sqlite3.Connection, rows: Sequence[Row], marks: Sequence[tuple[str, Mark]]) -> None:
-    connection.executescript(SCHEMA)
+def _fill(connection: sqlite3.Connection, rows: Sequence[Values], marks: Sequence[tuple[str, Mark]]) -> None:
     connection.execute("BEGIN")
     connection.executemany(f"INSERT INTO {records.EVENTS_TABLE} VALUES (?, ?, ?, ?, ?, ?)", rows)
     values = [(name, mark.event, mark.state, mark_digest(name, mark.event, mark.state)) for name, mark in marks]
@@ -203,7 +199,7 @@ def _named(row: Row) -> str:
     step = ""
     if row.kind == records.TRIAL_REPORTED:
         with contextlib.suppress(ValueError, KeyError, TypeError):  # the damage may be here
-            step = f" at step {row.event.payload['report']['step']}"
+            step = f" at step {event_of(row).payload['report']['step']}"
     return f"event {row.id}, {row.kind} of {about}{step}"
 
 

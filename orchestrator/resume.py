@@ -10,9 +10,9 @@ from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.messages import SearchProgress
-from metaloom.orchestrator.reading import admit, load_search
+from metaloom.orchestrator.reading import admit
 from metaloom.orchestrator.rehearsal import check_data
-from metaloom.orchestrator.repair import recover
+from metaloom.orchestrator.repair import is_current, recover
 from metaloom.orchestrator.session import SearchSummary, run_session, summarize, time_note
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.tracking.outbox import Backlog, waiting
@@ -20,6 +20,7 @@ from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION, NOT_IN_FINGERPRINT, Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal_sources import read_journal
 from metaloom.workers.records.search import SearchRecord
 
 # Settings outside the experiment's fingerprint, which may change between sessions.
@@ -61,13 +62,16 @@ def resume(
     """
     home = Store(store)
     folder = home.existing_folder(name)
-    state = load_search(name, store=store)
+    found = read_journal(folder)
+    state = SearchRecord.read(folder, found)
     if not state.warnings and (ended := _ended(folder, state, time_budget_s)):
         return ended
     home.create()
     with writer_lock(folder):
-        notes = recover(folder).lines
-        state = load_search(name, store=store)
+        notes = recover(folder, found).lines
+        if not is_current(folder, found):  # it was repaired, or another process has run the search
+            found = read_journal(folder)
+            state = SearchRecord.read(folder, found)
         if ended := _ended(folder, state, time_budget_s, notes):
             return ended
         warning = credentials.adopt(home.path, folder)
@@ -84,7 +88,7 @@ def resume(
             insecure_cluster or bool(before.get("insecure_cluster")),
         )
         notes += [warning] if warning else []
-        with Journal(folder) as journal:
+        with Journal(folder, verified=len(found.rows)) as journal:
             if time_budget_s is not None:
                 _extend(journal, time_budget_s)
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)

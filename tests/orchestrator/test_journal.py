@@ -12,6 +12,8 @@ from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.errors import SearchError, StoreError
 from metaloom.orchestrator.journal import Journal, Mark, writer_lock
 from metaloom.workers.records.journal import Event
+from metaloom.workers.records.journal_sources import is_empty, read_journal
+from metaloom.workers.records.names import JOURNAL_FILE
 
 WRITER = """
 import sys
@@ -102,3 +104,67 @@ def test_a_reader_reads_while_a_writer_writes(tmp_path: Path) -> None:
     assert len(reader.events()) == 1
     with pytest.raises(StoreError):
         reader.append("search_created")
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator.journal import Journal
+for size in range(0, 60_000, 1500):
+    folder = Path(sys.argv[1]) / str(size)
+    folder.mkdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        Journal(folder).append("search_created", {"text": "x" * 30_000})
+    except BadEnvironment as error:
+        assert "free some space" in str(error), error
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from metaloom.orchestrator.journal import Journal
+for call in range(200):
+    folder = Path(sys.argv[1]) / str(call)
+    folder.mkdir()
+    child = os.fork()
+    if child == 0:
+        left = call
+        def count(event, arguments):
+            global left
+            if event.split(".")[0] in ("open", "os", "sqlite3"):
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(count)
+        Journal(folder)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+print(call)
+"""
+
+
+def test_a_disk_that_is_full_while_a_journal_is_made_leaves_an_empty_search_or_a_whole_event(tmp_path: Path) -> None:
+    """At every size of a file at which its making may be cut off."""
+    subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True)
+    outcomes = {is_empty(folder) for folder in tmp_path.iterdir()}
+    assert outcomes == {True, False}
+    for folder in tmp_path.iterdir():
+        if is_empty(folder):
+            Journal(folder).append("search_created")
+        assert [row[0] for row in read_journal(folder).rows] == [1]
+
+
+def test_a_kill_at_any_call_of_its_making_leaves_no_half_made_journal(tmp_path: Path) -> None:
+    """The process kills itself before each call of the system that opens, renames, removes or connects."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 5
+    for folder in tmp_path.iterdir():
+        if (folder / JOURNAL_FILE).exists():
+            assert Journal(folder, read_only=True).events() == []
+        assert is_empty(folder)
+        Journal(folder).append("search_created")
+        assert len(read_journal(folder).rows) == 1
+        assert not list(folder.glob(".aside-*"))

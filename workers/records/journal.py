@@ -7,11 +7,11 @@ breaks the chain. Three kinds of file hold rows: the journal's database, its log
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from metaloom.learners.errors import BadEnvironment
 from metaloom.learners.redaction import redacted
@@ -49,6 +49,9 @@ class Event:
     payload: dict[str, Any]
 
 
+Values: TypeAlias = tuple[Any, ...]  # of a row as SQLite gives them: Python's collector follows no plain tuples
+
+
 class Row(NamedTuple):
     """An event as it is stored: its payload as JSON text, and its digest."""
 
@@ -60,14 +63,14 @@ class Row(NamedTuple):
     digest: str = ""
 
     @property
-    def event(self) -> Event:
-        """The event."""
-        return Event(*self[:4], payload_of(self.payload))
-
-    @property
     def line(self) -> str:
         """The row as a line of the log."""
         return f"{self.digest} {_content(*self[:5])}\n"
+
+
+def event_of(row: Values) -> Event:
+    """Return the event of a row."""
+    return Event(row[0], row[1], row[2], row[3], payload_of(row[4]))
 
 
 def payload_of(text: str) -> dict[str, Any]:
@@ -99,7 +102,7 @@ class RowSource:
     """
 
     path: Path
-    rows: list[Row]
+    rows: Sequence[Values]
     problem: str = ""
 
 
@@ -120,7 +123,7 @@ def follows(previous: str, row: Row) -> bool:
     return row.digest in (digest, digest + GOES_ON)
 
 
-def break_in(rows: Iterable[Row], *, after: int = 0, digest: str = "") -> str:
+def break_in(rows: Iterable[Values], *, after: int = 0, digest: str = "") -> str:
     """Return where the chain of ``rows``, which follow event ``after`` of a digest, breaks; empty if it does not."""
     for number, time, trial, kind, payload, stored in rows:
         if number != after + 1:
@@ -145,7 +148,7 @@ def read_database(path: Path, *, is_copy: bool = False) -> RowSource:
     Raises:
         RecordsError: The file exists and cannot be read, for a reason that is not damage.
     """
-    rows: list[Row] = []
+    rows: list[Values] = []
     try:
         header = _header(path)
         with reading(path, is_copy=is_copy) as connection:
@@ -158,26 +161,26 @@ def read_database(path: Path, *, is_copy: bool = False) -> RowSource:
     return RowSource(path, rows, problem or break_in(rows))
 
 
-def _read_rows(connection: sqlite3.Connection, rows: list[Row], chain: bool) -> str:
+def _read_rows(connection: sqlite3.Connection, rows: list[Values], chain: bool) -> str:
     """Append all readable rows; return why some are not readable."""
     digest = DIGEST if chain else "''"
     query = f"SELECT id, time, trial, kind, payload, {digest} FROM {EVENTS_TABLE} ORDER BY id"
     try:
-        rows.extend(map(Row._make, connection.execute(query)))  # those before an error are kept
+        rows.extend(connection.execute(query))  # those before an error are kept
     except sqlite3.Error as error:
-        rows += _rows_from_the_end(connection, query, rows[-1].id if rows else 0)
+        rows += _rows_from_the_end(connection, query, rows[-1][0] if rows else 0)
         return _damage(error)
     return "" if chain else give_digests(rows)
 
 
-def _rows_from_the_end(connection: sqlite3.Connection, query: str, after: int) -> list[Row]:
+def _rows_from_the_end(connection: sqlite3.Connection, query: str, after: int) -> list[Values]:
     """Return the rows behind damage that a reading from the last row reaches."""
-    rows: list[Row] = []
+    rows: list[Values] = []
     with contextlib.suppress(sqlite3.Error):  # the same damage, from the other side
         for values in connection.execute(f"{query} DESC"):
             if values[0] <= after:
                 break
-            rows.append(Row(*values))
+            rows.append(values)
     return rows[::-1]
 
 
@@ -189,10 +192,10 @@ def has_digests(connection: sqlite3.Connection, table: str) -> bool:
     return DIGEST in found
 
 
-def give_digests(rows: list[Row]) -> str:
+def give_digests(rows: list[Values]) -> str:
     """Chain the rows of an earlier version in place; return which row cannot be one, and drop it and the later ones."""
     digest = ""
-    for index, row in enumerate(rows):
+    for index, row in enumerate(map(Row._make, rows)):
         try:
             whole = isinstance(json.loads(row.payload), dict) and isinstance(row.kind, str)
         except (TypeError, ValueError):

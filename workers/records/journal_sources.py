@@ -11,7 +11,9 @@ from metaloom.workers.records.journal import (
     RecordsError,
     Row,
     RowSource,
+    Values,
     break_in,
+    event_of,
     follows,
     read_database,
 )
@@ -38,14 +40,14 @@ class Reading:
         sources: All files that hold rows, the database first; the database alone if it is whole.
     """
 
-    rows: list[Row]
+    rows: Sequence[Values]
     problem: str
     sources: tuple[RowSource, ...]
 
     @property
     def events(self) -> list[Event]:
         """The events."""
-        return [row.event for row in self.rows]
+        return [event_of(row) for row in self.rows]
 
     @property
     def lost(self) -> list[tuple[int, Row | None]]:
@@ -136,7 +138,7 @@ def union(sources: Sequence[RowSource]) -> list[Row]:
 def _by_id(sources: Sequence[RowSource]) -> dict[int, list[Row]]:
     held: dict[int, list[Row]] = {}
     for source in sources:
-        for row in source.rows:
+        for row in map(Row._make, source.rows):
             held.setdefault(row.id, []).append(row)
     return held
 

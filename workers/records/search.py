@@ -12,7 +12,7 @@ from typing import Any
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names
 from metaloom.workers.records.journal import Event, RecordsError
-from metaloom.workers.records.journal_sources import read_journal
+from metaloom.workers.records.journal_sources import Reading, read_journal
 from metaloom.workers.records.trial import Report, TrialConfig
 
 
@@ -186,13 +186,17 @@ class SearchRecord:
         return search
 
     @classmethod
-    def read(cls, folder: Path) -> "SearchRecord":
+    def read(cls, folder: Path, found: Reading | None = None) -> "SearchRecord":
         """Read the search in ``folder`` from its journal, and where that is damaged from its copies too.
+
+        Args:
+            folder: The search's.
+            found: Its journal, if it has just been read.
 
         Raises:
             RecordsError: No event can be read.
         """
-        found = read_journal(folder)
+        found = found or read_journal(folder)
         if not found.rows:
             nothing = f"no event of search '{folder.name}' can be read"
             raise RecordsError(f"{found.problem}: {nothing}; see: metaloom repair {folder.name}")
