@@ -53,10 +53,10 @@ class Place:
         """The command that goes on: ``search`` if nothing is recorded yet."""
         return "resume" if read_journal(self.folder).rows else "search"
 
-    def run(self, verb: str, *options: str) -> tuple[int, str, str]:
+    def run(self, verb: str, *options: str, limit_s: float = LIMIT_S) -> tuple[int, str, str]:
         """Run ``metaloom VERB`` to its end; return its exit code and what it printed."""
         process = self.start(verb, *options)
-        out, errors = process.communicate(timeout=LIMIT_S)
+        out, errors = process.communicate(timeout=limit_s)
         return process.returncode or 0, out, errors
 
     def count(self, kind: str = names.TRIAL_REPORTED) -> int:

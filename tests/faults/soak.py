@@ -25,6 +25,7 @@ from tests.faults.records import differences, records
 from tests.support.processes import Process
 
 MOST_REPORTS = 12  # between two faults
+LONGEST_S = 3600.0  # of one session
 INLINE_SHARE = 0.6  # of the sessions; the others run on Ray, whose start takes seconds
 
 
@@ -72,7 +73,7 @@ def endure(
         jump = draw.choice([0, 0, 0, DAY_S, -DAY_S])
         process = place.start(verb, "--executor", executor, before=jumped(jump))
         struck = len(strikes) < most and _strike(place, process, executor, draw, faults, strikes)
-        out, errors = process.communicate(timeout=LIMIT_S)
+        out, errors = process.communicate(timeout=LONGEST_S)
         if not struck:
             assert process.returncode == 0, f"{verb} ended with {process.returncode}: {out[-500:]}{errors[-2000:]}"
             return strikes
@@ -128,10 +129,10 @@ def main() -> int:
     options = parser.parse_args()
     draw, started = random.Random(options.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        overrides = (f"search.trials={options.trials}",)
+        overrides = (f"search.trials={options.trials}", "outer.steps=80")
         whole = Place(Path(temporary) / "whole", overrides=overrides)
         struck = Place(Path(temporary) / "struck", overrides=overrides)
-        code, _, errors = whole.run("search", "--executor", "inline")
+        code, _, errors = whole.run("search", "--executor", "inline", limit_s=LONGEST_S)
         assert code == 0, errors
         strikes = endure(struck, draw, most=options.faults, tell=lambda text: print(text, flush=True))
         struck.run("sync")
