@@ -33,8 +33,6 @@ from metaloom.workers.records.trial import Report, TrialConfig
 if TYPE_CHECKING:
     from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
-TURNS = 5  # of which the median is taken: the start of the workers varies by more than a trial costs
-
 
 def work(seconds: float, kind: str) -> None:
     """Take ``seconds``, asleep or computing."""
@@ -149,6 +147,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--work", choices=("sleep", "busy"), default="sleep")
+    parser.add_argument("--turns", type=int, default=5, help="measurements of a trial of no work; the median is kept")
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -168,7 +167,7 @@ def main() -> None:
         store = Path(temporary)
         plain = timed_search(ray, store, "timed", options.trials, outer, record=False)
         recorded = timed_search(ray, store, "recorded", options.trials, outer, record=True)
-        no_work = [time_of_no_work(ray, store, str(turn)) for turn in range(TURNS)]
+        no_work = [time_of_no_work(ray, store, str(turn)) for turn in range(options.turns)]
     result |= {
         "bare_s": round(bare, 2),
         "search_s": round(plain.trials, 2),

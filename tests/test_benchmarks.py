@@ -171,7 +171,8 @@ def test_the_engine_computes_what_the_peers_do(name: str) -> None:
 
 
 def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
-    command = ["-m", "benchmarks.search_overhead", "--trials", "2", "--seconds", "0.1", "--out", str(tmp_path)]
+    short = ["--trials", "2", "--seconds", "0.1", "--turns", "1"]
+    command = ["-m", "benchmarks.search_overhead", *short, "--out", str(tmp_path)]
     processes.run(*command, check=True, folder=Path(__file__).parents[1])
     measured = json.loads((tmp_path / RECORDS).read_text())[OVERHEAD]
     assert measured["trials"] == 2 and measured["bare_s"] >= 0.1 and measured["search_s"] > 0

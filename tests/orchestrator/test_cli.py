@@ -354,7 +354,7 @@ def test_sync_gives_a_killed_search_its_end(run: Run, tmp_path: Path) -> None:
     ends = ("search_ended", "trial_finished")  # as a kill -9 would have left it
     rewrite(tmp_path / "searches" / "quick", lambda events: [event for event in events if event.kind not in ends])
     ended = run("sync", "quick", "--store", tmp_path, "--json")
-    assert (ended.code, ended.document) == (0, {"name": "quick", "left": {}})
+    assert (ended.code, ended.document) == (0, {"name": "quick", "left": {}, "rebuilt": []})
     document = run("show", "quick", "--store", tmp_path, "--json").document
     assert (document["state"], document["trials"][0]["state"]) == ("interrupted", "waiting")
 
