@@ -82,7 +82,7 @@ def ray_servers(change: Callable[[Mapping[str, str]], dict[str, str]], workers: 
     CPU. Changing ``os.environ`` meanwhile would take the variables from the threads of this process. A closed terminal
     signals the servers too, which then could not be shut down in order.
 
-    Three servers are not started, which take half of the time of Ray's start: the dashboard's (``include_dashboard``
+    Three servers are not started, which would delay Ray's start: the dashboard's (``include_dashboard``
     leaves out its pages only), the autoscaler's monitor, and the forwarder of logs to a driver that does not show them.
     """
     from ray._private import services
