@@ -35,6 +35,11 @@ def name_axes(axes: "Axes", title: str, across: str, up: str) -> None:
     axes.grid(alpha=0.3)
 
 
+def legend(axes: "Axes", *, columns: int = 1) -> None:
+    """Put the legend beside the axes: within, it hides points, and looking for room takes seconds with many of them."""
+    axes.legend(fontsize=8, ncols=columns, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
+
+
 def png(figure: "Figure") -> bytes:
     """Return a figure as the content of a PNG file."""
     content = BytesIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaloom.dashboards import queries
-from metaloom.dashboards.canvas import canvas, name_axes, panel, png
+from metaloom.dashboards.canvas import canvas, legend, name_axes, panel, png
 from metaloom.workers.durable import write_text
 from metaloom.workers.records import names as records
 from metaloom.workers.records.results import mean_interval
@@ -104,7 +104,7 @@ def history_figure(summary: Mapping[str, Any]) -> "Figure":
         axes.step([row["id"] for row in finished], steps, where="post", color="black", lw=1, label="best so far")
     name_axes(axes, f"search {summary['name']}", "trial", aim["metric"])
     if axes.has_data():
-        axes.legend(fontsize=8)
+        legend(axes)
     return figure
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import name_axes, panel
+from metaloom.dashboards.canvas import legend, name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.loss import ML3, Mixture, RegressionMixture
 from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient
@@ -40,7 +40,7 @@ def loss_curve(knowledge: TrialKnowledge) -> Picture | None:
         axes.plot(x, values - values.min(), label="learned")
         axes.plot(x, own - own.min(), linestyle="--", label="the task's own")
         name_axes(axes, "", name, "loss above its least")
-        axes.legend(fontsize=8)
+        legend(axes)
         least = round(float(x[values.argmin()]), 2) + 0.0  # never -0.00
         rise = float(values.max() - values.min())
         caption = f"The learned loss is least at {least:.2f} ({name}) and rises by {rise:.3g}."

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, name_axes, panel
+from metaloom.dashboards.canvas import canvas, legend, name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.knowledge.update_rules.learned_optimizers import LearnedOptimizer, Memory, MetaLSTM
 from metaloom.learners.tensors import InnerState, Tensors
@@ -36,11 +36,11 @@ def moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor, steps: int) ->
 def _moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor) -> Picture:
     figure, axes = panel(6.0, 4.0)
     for steps in STEPS_DRAWN:
-        axes.plot(gradient, moves(rule, phi, gradient, steps), label=f"step {steps} with the same gradient")
+        axes.plot(gradient, moves(rule, phi, gradient, steps), label=f"step {steps}")
     axes.axhline(0.0, color="black", lw=0.5)
     axes.set_xscale("symlog", linthresh=LINEAR)
     name_axes(axes, "", "gradient", "the learned optimizer's move, before the rate")
-    axes.legend(fontsize=8)
+    legend(axes)
     small, large = moves(rule, phi, torch.tensor([0.01, 1.0]), STEPS_DRAWN[-1]).tolist()
     caption = (
         f"The learned optimizer's {STEPS_DRAWN[-1]}th move with a constant gradient: {small:.3g} for a gradient of "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, name_axes, panel
+from metaloom.dashboards.canvas import canvas, legend, name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
 from metaloom.learners.component import Component
 from metaloom.learners.knowledge.update_rules import UpdateRule
@@ -37,7 +37,7 @@ def learned_settings(slot: str, knowledge: TrialKnowledge) -> Picture | None:
     axes.set_yticks(range(len(settings)), list(settings))
     axes.invert_yaxis()
     name_axes(axes, "", "value", "")
-    axes.legend(fontsize=8)
+    legend(axes)
     caption = " ".join(_change(name, start, values) for name, (start, values) in settings.items())
     return Picture(f"{slot}-settings", caption, figure)
 
@@ -94,7 +94,7 @@ def _draw_by_layer(axes: "Axes", knob: str, values: dict[str, Tensor], *, per: s
         for layer, value in values.items():
             axes.plot(range(1, len(value) + 1), value, marker="o", label=layer)
         name_axes(axes, "", "inner step", knob)
-        axes.legend(fontsize=7, ncols=2)
+        legend(axes, columns=1 + len(values) // 16)
         return
     means = torch.stack([value.mean() for value in values.values()])
     # The bar is the mean over a layer's parameters; the whisker spans their middle 90%.
