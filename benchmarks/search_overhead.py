@@ -134,11 +134,11 @@ def timed_search(
     return Times(times[-1] - times[0], ran, time.perf_counter() - started)
 
 
-def time_of_no_work(connection: "Connection", store: Path, name: str) -> float:
-    """Return the seconds of a fully recorded trial of no work, from a short search and a long one."""
-    outer = {"seconds": 0.0, "work": "sleep"}
-    few, many = (timed_search(connection, store, f"{name}-{n}", n, outer, record=True).delivered for n in (10, 110))
-    return (many - few) / 100
+def time_of_no_work(connection: "Connection", store: Path, name: str, trials: int) -> float:
+    """Return the seconds of a fully recorded trial of no work, from searches of 10 and of ``trials`` more."""
+    outer, numbers = {"seconds": 0.0, "work": "sleep"}, (10, 10 + trials)
+    few, many = (timed_search(connection, store, f"{name}-{n}", n, outer, record=True).delivered for n in numbers)
+    return (many - few) / trials
 
 
 def main() -> None:
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--work", choices=("sleep", "busy"), default="sleep")
     parser.add_argument("--turns", type=int, default=5, help="measurements of a trial of no work; the median is kept")
+    parser.add_argument("--idle-trials", type=int, default=100, help="trials of no work in a measurement")
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -167,7 +168,7 @@ def main() -> None:
         store = Path(temporary)
         plain = timed_search(ray, store, "timed", options.trials, outer, record=False)
         recorded = timed_search(ray, store, "recorded", options.trials, outer, record=True)
-        no_work = [time_of_no_work(ray, store, str(turn)) for turn in range(options.turns)]
+        no_work = [time_of_no_work(ray, store, str(turn), options.idle_trials) for turn in range(options.turns)]
     result |= {
         "bare_s": round(bare, 2),
         "search_s": round(plain.trials, 2),

@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 
 ROOT = str(Path(__file__).resolve().parents[1])
+MANY_SHORT_TESTS = ("learners", "search_spaces", "workers")
 
 torch.set_num_threads(1)
 share_mlflow_database()
 if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     # the scripts that the fault tests start, and Ray's workers, import tests.support by name
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH", "")]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of few and long tests first, so that at the end both processes of `make test` have work."""
+    items.sort(key=lambda item: item.nodeid.split("/")[1] in MANY_SHORT_TESTS)
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_the_engine_computes_what_the_peers_do(name: str) -> None:
 
 
 def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
-    short = ["--trials", "2", "--seconds", "0.1", "--turns", "1"]
+    short = ["--trials", "2", "--seconds", "0.1", "--turns", "1", "--idle-trials", "5"]
     command = ["-m", "benchmarks.search_overhead", *short, "--out", str(tmp_path)]
     processes.run(*command, check=True, folder=Path(__file__).parents[1])
     measured = json.loads((tmp_path / RECORDS).read_text())[OVERHEAD]

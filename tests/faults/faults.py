@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from metaloom.workers.records import names
+from metaloom.workers.records.journal_sources import read_journal
+from metaloom.workers.records.search import SearchRecord
 from tests.faults.driver import Place, server, workers
 from tests.support.processes import Process
 
@@ -133,10 +135,16 @@ HARM = {"flipped": flipped, "cut": cut, "zeroed": zeroed, "deleted": deleted}
 
 
 def _newest(pattern: str, harm: str) -> Callable[[Place, random.Random], bool]:
-    """Harm the file that was written last among those that match."""
+    """Harm the file that was written last among those that match, of the trials that go on.
+
+    An ended trial is not computed again: what reads it goes back to the checkpoint before, and tells so.
+    """
 
     def do(place: Place, draw: random.Random) -> bool:
+        trials = SearchRecord.replay(read_journal(place.folder).events).trials
+        ended = {number for number, trial in trials.items() if trial.ended}
         files = sorted(place.folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns)
+        files = [path for path in files if int(path.parents[1].name) not in ended]
         return bool(files) and HARM[harm](files[-1], draw)
 
     return do

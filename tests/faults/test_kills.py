@@ -45,20 +45,20 @@ def test_a_kill_between_checkpoint_and_report_loses_and_repeats_nothing(
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(1, 4))])
 def test_killed_again_and_again_at_instants_of_its_writing(
-    place: Place, assert_equal: Compare, tmp_path: Path, seed: int
+    fresh: Place, assert_equal: Compare, tmp_path: Path, seed: int
 ) -> None:
     """Each session is killed within its first writes, or later: a chain on one search, in a fresh store."""
     draw, kills = random.Random(seed), 0
     for _ in range(3 if seed == 0 else 20):
         at = int(10 ** draw.uniform(0, 2.3))
         code, errors = struck_at(
-            place, place.verb, "inline", at, draw.choice(["kill", "kill soon"]), tmp_path / "count"
+            fresh, fresh.verb, "inline", at, draw.choice(["kill", "kill soon"]), tmp_path / "count"
         )
         assert code in (0, -signal.SIGKILL), errors
         kills += code != 0
-    go_on(place)
-    place.run("sync")
-    assert_equal(place)
+    go_on(fresh)
+    fresh.run("sync")
+    assert_equal(fresh)
     print(f"\n{kills} kills of one search: no difference")
 
 

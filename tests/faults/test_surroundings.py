@@ -22,9 +22,9 @@ def interrupted(place: Place, before: str = "") -> None:
 
 @pytest.mark.parametrize("seconds", [DAY_S, pytest.param(-DAY_S, marks=pytest.mark.faults)])
 def test_a_clock_that_jumps_between_two_sessions_spends_no_budget(
-    tmp_path: Path, assert_equal: Compare, seconds: int
+    place: Place, assert_equal: Compare, seconds: int
 ) -> None:
-    place = Place(tmp_path / "store", overrides=("search.time_budget_s=3600",))
+    place.overrides = ("search.time_budget_s=3600",)
     interrupted(place)
     process = place.start("resume", "--executor", "inline", before=jumped(seconds))
     _, errors = process.communicate(timeout=240)

@@ -24,14 +24,17 @@ Told = tuple[str, int | None, dict[str, Any]]
 
 
 class Search:
-    """A search that a test writes the journal of."""
+    """A search that a test writes the journal of; ``begun``: it has one already."""
 
-    def __init__(self, store: Path, name: str, uri: str | None = None) -> None:
+    def __init__(self, store: Path, name: str, uri: str | None = None, *, begun: bool = False) -> None:
         self.store, self.uri, self.folder = store, uri, store / "searches" / name
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=begun)
         self.journal = Journal(self.folder)
         self.warnings: list[str] = []
         self.now = 1_700_000_000.0
+        if begun:
+            self.now += len(self.journal.events())
+            return
         settings = {"trials": 3, "objectives": [{"metric": records.VALIDATION_ACCURACY, "direction": "maximize"}]}
         (self.folder / "experiment.yaml").write_text("name: given\n")
         experiment = {"seed": 3, "learner": {"method": "maml", "update": {"rate": {"learn": {"start": 0.1}}}}}
