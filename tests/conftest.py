@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.support.databases import share_mlflow_database
+from tests.support.processes import PRELOADED
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.executors.ray_cluster.connection import Connection
@@ -17,6 +18,8 @@ ROOT = str(Path(__file__).resolve().parents[1])
 MANY_SHORT_TESTS = ("learners", "search_spaces", "workers")
 
 torch.set_num_threads(1)
+# Ray's workers import torch when a trial needs it, which a toy trial does not. As for users: tests/faults.
+os.environ.setdefault(PRELOADED, "metaloom.orchestrator.executors.ray_cluster.tune")
 share_mlflow_database()
 if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     # the scripts that the fault tests start, and Ray's workers, import tests.support by name

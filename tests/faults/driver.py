@@ -11,7 +11,7 @@ import psutil
 
 from metaloom.workers.records import names
 from metaloom.workers.records.journal_sources import read_journal
-from tests.support.processes import Process
+from tests.support.processes import PRELOADED, Process
 
 EXPERIMENT = Path(__file__).with_name("reference.yaml")
 LIMIT_S = 240.0
@@ -72,7 +72,7 @@ class Place:
 def _own_environment() -> dict[str, str]:
     import os
 
-    return {name: value for name, value in os.environ.items() if name not in ("METALOOM_STORE",)}
+    return {name: value for name, value in os.environ.items() if name not in ("METALOOM_STORE", PRELOADED)}
 
 
 def wait_until(condition: Callable[[], bool], process: Process, *, limit_s: float = LIMIT_S) -> bool:

@@ -20,7 +20,7 @@ from metaloom.orchestrator.journal import Journal
 from metaloom.testing import toy
 from metaloom.workers.records import names as records
 from metaloom.workers.records.search import SearchRecord
-from tests.support.processes import Process
+from tests.support.processes import PRELOADED, Process
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SECTION: dict[str, Any] = {
@@ -175,7 +175,7 @@ def test_a_signal_to_all_ends_a_ray_search_in_a_folder_with_packages_of_our_name
     for module in ("metaloom", "torch", "pandas", "random", "filelock"):
         (cwd / f"{module}.py").write_text("raise ImportError('the module of the user')\n")
     outer = {"seconds": 0.1}
-    driver = start(tmp_path / "s", "ray", outer, cwd=cwd)
+    driver = start(tmp_path / "s", "ray", outer, cwd=cwd, environment={PRELOADED: ray_environment.LOCAL[PRELOADED]})
     wait_for_steps(tmp_path / "s", 3, driver)
     children = [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
     os.killpg(driver.pid, number)  # as systemd, Slurm and a closed terminal do: to Ray's servers too
@@ -190,7 +190,7 @@ def test_a_signal_to_all_ends_a_ray_search_in_a_folder_with_packages_of_our_name
 def test_a_worker_that_cannot_import_ends_the_search_with_its_error(tmp_path: Path) -> None:
     """Left to itself Tune starts such workers without end. The imports at a worker's start would hide the file."""
     (tmp_path / "pandas.py").write_text("raise ImportError('the pandas of the user')\n")
-    driver = start(tmp_path / "s", "ray", {"seconds": 0}, cwd=tmp_path, environment={"RAY_preload_python_modules": ""})
+    driver = start(tmp_path / "s", "ray", {"seconds": 0}, cwd=tmp_path, environment={PRELOADED: ""})
     _, errors = driver.communicate(timeout=LIMIT_S)
     assert driver.returncode == 3, errors
     told = f"a Ray worker could not start: ImportError: the pandas of the user ({tmp_path / 'pandas.py'}, line 1)"

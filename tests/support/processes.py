@@ -19,6 +19,7 @@ from pathlib import Path
 
 import filelock
 
+PRELOADED = "RAY_preload_python_modules"  # what a worker of Ray imports when it starts
 SERVER = Path(__file__).with_name("fork_server.py")
 
 
