@@ -1,5 +1,6 @@
 """Drives a search as its user does, by commands in processes of their own, and waits for instants in it."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import psutil
 
 from metaloom.workers.records import names
 from metaloom.workers.records.journal_sources import read_journal
-from tests.support.processes import PRELOADED, Process
+from tests.support.processes import OWN_TABLES, PRELOADED, Process
 
 EXPERIMENT = Path(__file__).with_name("reference.yaml")
 LIMIT_S = 240.0
@@ -70,9 +71,9 @@ class Place:
 
 
 def _own_environment() -> dict[str, str]:
-    import os
-
-    return {name: value for name, value in os.environ.items() if name not in ("METALOOM_STORE", PRELOADED)}
+    """Return the environment of a user's process: what tests otherwise spare is done."""
+    usual = {name: value for name, value in os.environ.items() if name not in ("METALOOM_STORE", PRELOADED)}
+    return usual | OWN_TABLES
 
 
 def wait_until(condition: Callable[[], bool], process: Process, *, limit_s: float = LIMIT_S) -> bool:

@@ -1,6 +1,7 @@
 """A store's own databases of MLflow and Optuna: whatever becomes of their files, the journals fill them again."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -21,7 +22,7 @@ from metaloom.orchestrator.tracking.outboxes import Outboxes, start_projections,
 from metaloom.orchestrator.tracking.tables import MLFLOW
 from metaloom.workers.records import names as records
 from tests.dashboards.conftest import story
-from tests.support.processes import Process
+from tests.support.processes import OWN_TABLES, Process
 from tests.support.tracked import ENDED, STARTED, Search
 from tests.support.tracking_servers import wait_until
 
@@ -316,7 +317,7 @@ SEARCH = [
 def test_a_search_killed_while_the_tables_are_made_loses_nothing(seed: int, tmp_path: Path) -> None:
     """MLflow's own migrations, killed at a seeded instant; then the same store is used by the same command."""
     store = tmp_path / "store"
-    process = Process(*SEARCH, "--store", str(store))
+    process = Process(*SEARCH, "--store", str(store), environment={**os.environ, **OWN_TABLES})
     wait_until(lambda: (store / "mlflow.db.new").exists())
     time.sleep(random.Random(seed).uniform(0.0, 3.0))
     process.kill()

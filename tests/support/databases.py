@@ -1,6 +1,6 @@
 """MLflow's database, made by MLflow once for all tests of a process: its migrations take longer than a small search.
 
-``test_tracking.py`` has MLflow make one at its place, as in a user's store, and so have the tests of other processes.
+``test_tracking.py`` has MLflow make one at its place, as in a user's store, and so do processes with ``OWN_TABLES``.
 """
 
 import atexit

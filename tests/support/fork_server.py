@@ -14,6 +14,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -44,6 +45,26 @@ LIBRARIES = (
     "typer",
     "yaml",
 )
+OWN_TABLES = "METALOOM_OWN_TABLES"
+
+
+def share_tables(made: Path) -> None:
+    """Let MLflow make its tables at ``made``, 3 s of migrations, and begin each process's new database with a copy.
+
+    A process with ``OWN_TABLES`` in its environment makes its own.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    begin = SqlAlchemyStore.__init__
+
+    def begin_with_tables(store: SqlAlchemyStore, uri: str, *arguments: Any, **options: Any) -> None:
+        path = Path(uri.removeprefix("sqlite:///"))
+        if uri.startswith("sqlite:///") and made.exists() and not path.exists() and OWN_TABLES not in os.environ:
+            shutil.copyfile(made, path)
+        begin(store, uri, *arguments, **options)
+
+    SqlAlchemyStore(f"sqlite:///{made}", str(made.parent)).engine.dispose()
+    SqlAlchemyStore.__init__ = begin_with_tables  # type: ignore[method-assign]
 
 
 def main(descriptor: int) -> dict[str, Any] | None:
@@ -143,6 +164,8 @@ if __name__ == "__main__":
     sys.path.pop(0)  # this file's folder
     for library in LIBRARIES:
         import_module(library)
+    with socket.socket(fileno=os.dup(int(sys.argv[1]))) as listening_too:
+        share_tables(Path(listening_too.getsockname()).with_name("mlflow.db"))
     gc.collect()
     gc.freeze()  # so that a collection copies none of it into the processes
     asked = main(int(sys.argv[1]))
