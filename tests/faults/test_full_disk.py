@@ -1,5 +1,7 @@
 """A full disk: one clear message, what was written is intact, and the search goes on when there is room."""
 
+import errno
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +31,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path, left_bytes: int) -> Path:
     """Fill a disk up to some bytes."""
     ballast = folder / "ballast"
-    free = int(
-        subprocess.run(["df", "--output=avail", "-B1", folder], capture_output=True, check=True).stdout.split()[1]
-    )
-    ballast.write_bytes(bytes(max(0, free - left_bytes)))
+    with ballast.open("wb", buffering=0) as file:
+        while (room := shutil.disk_usage(folder).free - left_bytes) > 0:
+            try:
+                file.write(bytes(min(room, MEBIBYTE)))
+            except OSError as error:  # the search has taken the last bytes
+                assert error.errno == errno.ENOSPC, error
+                break
     return ballast
 
 
