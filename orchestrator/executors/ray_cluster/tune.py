@@ -123,9 +123,8 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Report a lost worker to the Director; a trial's own errors come as messages."""
-        text = (
-            Path(trial.error_file).read_text() if trial.error_file else ""
-        )  # Tune's accessor reads where it is not yet
+        # Tune's accessor reads where the error is not yet: findings/tune_scheduler_sees_no_error.sh
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
         failed = CREATION in text
         self._adapter.lost(trial.trial_id, text if failed else str(trial.get_pickled_error() or ""))
 
