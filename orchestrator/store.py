@@ -20,6 +20,7 @@ from pathlib import Path
 
 from metaloom.learners.errors import unknown
 from metaloom.orchestrator.errors import SearchError, StoreError
+from metaloom.workers.durable import is_full
 from metaloom.workers.records.journal_sources import emptiness, holds_records, is_empty
 from metaloom.workers.records.names import CACHE_FOLDER, SEARCH_NAME, SEARCHES_FOLDER, search_names
 
@@ -43,7 +44,7 @@ def explained(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if is_full(error):
             raise StoreError(f"the disk of {where} is full: free some space") from error
         what = "write to" if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM} else "use"
         reason = f"cannot {what} {where}: {error.strerror or error}"

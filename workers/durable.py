@@ -86,9 +86,14 @@ def remove_asides(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+def is_full(problem: OSError) -> bool:
+    """Return whether the disk, a quota or a limit on a file's size left no room."""
+    return problem.errno in _FULL
+
+
 def storage_error(path: Path, problem: OSError) -> StorageError:
     """Return the error that names the file, the reason, and what to do."""
-    if problem.errno in _FULL:
+    if is_full(problem):
         return StorageError(
             f"{path}: no room to write ({os.strerror(problem.errno or 0)}); what was written before is intact: "
             "free some space"

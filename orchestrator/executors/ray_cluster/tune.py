@@ -31,6 +31,7 @@ from metaloom.orchestrator.executors.ray_cluster.worker_start import driver_fold
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.messages import Assignment
 from metaloom.orchestrator.private_api import tune_variables
+from metaloom.workers.durable import is_full
 from metaloom.workers.records.trial import TrialRunner
 
 if TYPE_CHECKING:
@@ -159,15 +160,18 @@ class RayExecutor:
         self._resources = resources or {}
 
     def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
-        """Run trials as ``Executor`` says; raises ClusterError if the cluster has died or lacks the resources."""
+        """Run trials as ``Executor`` says; raises ClusterError if the cluster lacks resources or cannot go on."""
         asked = request(self._resources)
         adapter = TuneAdapter(director, min(concurrency, slots(self._resources), director.settings.trials))
         try:
             while not self._run_tune(adapter, open_trial, asked):
                 adapter.restart()
-        except Exception:
+        except Exception as error:
             if adapter.error is not None:
                 raise adapter.error from None
+            if isinstance(error, OSError) and is_full(error):  # Tune has files of its own
+                place = environment.private_folder().parent
+                raise ClusterError(f"the disk of {place} is full: free some space, or set TMPDIR") from error
             raise
 
     def _run_tune(self, adapter: TuneAdapter, open_trial: OpenTrial, asked: Any) -> bool:
