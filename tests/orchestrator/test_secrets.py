@@ -57,7 +57,7 @@ class Seen:
 
     def __enter__(self) -> "Seen":
         def watch() -> None:
-            while not self._ended.wait(0.5):
+            while not self._ended.wait(1.0):
                 self.look()
 
         self._thread = threading.Thread(target=watch, daemon=True)

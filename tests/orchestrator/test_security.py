@@ -34,7 +34,7 @@ from tests.support.databases import copy_mlflow_database
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "tests" / "fixtures" / "stored_0_1" / "store"
 SMALL = [
-    *("--set", "outer.steps=40", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
+    *("--set", "outer.steps=20", "--set", "outer.validate_every=2", "--set", "outer.meta_batch=2"),
     *("--set", "outer.validation_episodes=4", "--set", "outer.test_episodes=6", "--set", "outer.strategy=loop"),
 ]
 
@@ -80,7 +80,7 @@ def looked_at(folder: Path) -> dict[str, Any]:
             heard.setdefault(address, set()).update(ports)
         temporaries |= {path.name for path in temporary.iterdir()}
         killed = killed or kill_a_worker(process.pid, folder / "store")
-        time.sleep(0.3)
+        time.sleep(0.6)
     out, err = process.communicate()
     return {
         "folder": folder,
