@@ -15,6 +15,7 @@ from metaloom.learners.plugins import package_of
 from metaloom.learners.redaction import clean, redacted
 from metaloom.orchestrator import interruption
 from metaloom.orchestrator.command_line import registry
+from metaloom.workers.durable import is_full
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 HELP = "Meta-optimization: every piece of meta-knowledge is fixed, searched or learned, by one word."
@@ -121,6 +122,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             raise
         if isinstance(error, MetaloomError):
             return _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code, as_json=as_json)
+        if isinstance(error, OSError) and is_full(error):  # also of a file that a library writes, anywhere
+            place = f" of {error.filename}" if error.filename else ""
+            return _fail(f"the disk{place} is full ({error.strerror}): free some space", 3, as_json=as_json)
         text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
         return _fail(text, 1, as_json=as_json)
 

@@ -1,5 +1,6 @@
 """The command line, command by command, on one small real search."""
 
+import errno
 import json
 import os
 import signal
@@ -330,6 +331,18 @@ def test_an_unexpected_error_is_one_line_and_a_stack_on_request(
     assert "Traceback" not in ended.err
     with pytest.raises(ZeroDivisionError):
         cli.run(["show", "first", "--store", str(store)], debug=True)
+
+
+def test_a_disk_that_is_full_for_a_file_of_a_library_is_told(
+    run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_room(*arguments: Any, **named: Any) -> Any:
+        raise OSError(errno.EFBIG, "File too large", "/tmp/session/state.json")
+
+    monkeypatch.setattr("metaloom.dashboards.queries.search_summary", without_room)
+    ended = run("show", "first", "--store", store)
+    assert ended.code == 3
+    assert "the disk of /tmp/session/state.json is full (File too large): free some space" in ended.err
 
 
 def test_what_libraries_print_is_kept_off_stdout(run: Run, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
