@@ -2,12 +2,13 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator import api
+from metaloom.orchestrator import api, rehearsal
 from metaloom.orchestrator.hypergradient_check import check_experiment
 from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.search_spaces.loading import load_experiment, preset_names
@@ -90,7 +91,7 @@ def test_more_ways_than_glyphs_are_refused_before_one_is_drawn(tmp_path: Path) -
 NARROW = "architecture: {search: [{kind: mlp, hidden: [8]}, {kind: mlp, hidden: %s}]}"
 DISTILLED = "data: {kind: distilled, per_class: 10000000000}"
 WIDE = [
-    ("method: maml, " + NARROW % "[40000, 40000, 40000, 40000]", "learner.architecture: this machine has not"),
+    ("method: maml, " + NARROW % "[6000, 6000, 6000]", "learner.architecture: this machine has not"),
     ("method: maml, " + NARROW % "[4000000, 4000000]", r"\(58.21 TiB were asked for at once\)"),
     ("method: maml, " + NARROW % f"[{10**13}, {10**13}]", "learner.architecture: this machine has not"),
     (f"method: cross_entropy, architecture: mlp, {DISTILLED}", "or make the data itself smaller"),
@@ -98,7 +99,11 @@ WIDE = [
 
 
 @pytest.mark.parametrize(("learner", "told"), WIDE)
-def test_what_memory_cannot_hold_is_refused_at_its_place(tmp_path: Path, learner: str, told: str) -> None:
+def test_what_memory_cannot_hold_is_refused_at_its_place(
+    tmp_path: Path, learner: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SimpleNamespace(available=2**28)  # a machine that a test need not fill
+    monkeypatch.setattr(rehearsal.psutil, "virtual_memory", lambda: small)
     tasks = "{source: digits}" if "distilled" in learner else "{source: sinusoid}"
     (tmp_path / "file.yaml").write_text(f"tasks: {tasks}\nlearner: {{{learner}}}\ninner: {{mode: episodic}}\n")
     with pytest.raises(BadInput, match=rf"^file\.yaml:2: .*{told}"):
