@@ -155,6 +155,7 @@ def test_a_server_of_ray_or_the_whole_group_killed(place: Place, assert_equal: C
     assert process.returncode == (-signal.SIGKILL if victim == "group" else 3), errors
     ended = time.monotonic() - killed
     assert left_of(relatives) == []
+    gone = time.monotonic() - killed
     go_on(place, "ray")
     assert_equal(place)
-    print(f"\nkill -9 of {victim}: ended after {ended:.1f} s, nothing left after {time.monotonic() - killed:.1f} s")
+    print(f"\nkill -9 of {victim}: ended after {ended:.1f} s, nothing left after {gone:.1f} s")
