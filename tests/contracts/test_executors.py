@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from metaloom.orchestrator.errors import ClusterError
+from metaloom.orchestrator.errors import ClusterError, StoreError
 from metaloom.orchestrator.executors import EXECUTORS
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption, Stopped
@@ -124,6 +124,21 @@ def _leave_when_it_is_said(caplog: pytest.LogCaptureFixture, room: Any) -> None:
     while "no Ray worker" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.05)
     ray.util.remove_placement_group(room)
+
+
+@pytest.mark.timeout(120)
+def test_an_error_while_no_trial_runs_ends_the_search(
+    local_ray: "Connection", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune would wait ten minutes for the next trial before it asks anybody."""
+
+    def without_room(**named: object) -> None:
+        raise StoreError("the disk is full")
+
+    director = toy.direct(tmp_path / "s")
+    monkeypatch.setattr(director, "next_trial", without_room)
+    with pytest.raises(StoreError, match="the disk is full"):
+        run(on_ray(local_ray), director)
 
 
 def test_what_no_node_has_is_refused(local_ray: "Connection", tmp_path: Path) -> None:

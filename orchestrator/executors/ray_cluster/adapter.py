@@ -57,7 +57,10 @@ class TuneAdapter:
 
     def suggest(self, tune_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None if there is none now, or Tune's mark of the end."""
-        if self.error is not None or len(self._running) + len(self._idle) >= self._concurrency:
+        finished = str(Searcher.FINISHED)
+        if self.error is not None:
+            return finished
+        if len(self._running) + len(self._idle) >= self._concurrency:
             return None
         with self._keeping_errors():
             if not self._all_present():
@@ -68,9 +71,9 @@ class TuneAdapter:
                 self._watch.begin(assignment.config.trial)
                 return {ASSIGNMENT: assignment.to_json()}
             if self._director.is_over:
-                return str(Searcher.FINISHED)
+                return finished
             return self._be_idle(tune_id) if self._director.has_waiting else None
-        return None
+        return finished  # an error: without a running trial Tune waits ten minutes for one before it calls us again
 
     def hear(self, tune_id: str, text: str, actor: str) -> bool:
         """Pass a worker's message on; return whether its trial goes on."""

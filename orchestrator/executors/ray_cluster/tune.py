@@ -166,6 +166,8 @@ class RayExecutor:
         try:
             while not self._run_tune(adapter, open_trial, asked):
                 adapter.restart()
+            if adapter.error is not None:
+                raise adapter.error
         except Exception as error:
             if adapter.error is not None:
                 raise adapter.error from None
