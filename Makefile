@@ -53,7 +53,7 @@ reproduce: $(READY)
 	$(BIN)/python -m pytest -m slow tests/reproductions -s -n 0
 
 faults: $(READY)
-	$(BIN)/python -m pytest -m faults tests/faults -s -n 0
+	$(BIN)/python -m pytest -m faults tests -s -n 0
 
 SEED ?= 0
 soak: $(READY)

@@ -10,8 +10,8 @@ from tests.faults.conftest import Compare
 from tests.faults.driver import Place, wait_until
 from tests.faults.faults import DAMAGES, HARM, Damage
 
-# two in `make test`; all of them, with other positions, in `make faults`
-SHORT = {"newest checkpoint flipped", "journal flipped"}
+# one in `make test`; all of them, with other positions, in `make faults`
+SHORT = {"journal flipped"}
 
 
 def killed(place: Place, reports: int) -> None:

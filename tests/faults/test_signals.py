@@ -13,14 +13,9 @@ from tests.faults.driver import Place, family, left_of, wait_until
 ONCE = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
-@pytest.mark.parametrize(
-    ("executor", "number"),
-    [
-        ("inline", signal.SIGHUP),
-        *(pytest.param("inline", one, marks=pytest.mark.faults) for one in (signal.SIGINT, signal.SIGTERM)),
-        *(pytest.param("ray", one, marks=pytest.mark.faults) for one in ONCE),
-    ],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("number", ONCE)
 def test_a_signal(place: Place, assert_equal: Compare, executor: str, number: signal.Signals) -> None:
     process = place.start("search", "--executor", executor)
     assert wait_until(lambda: place.count() > 3, process)

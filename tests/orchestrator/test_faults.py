@@ -163,7 +163,9 @@ def test_a_signal_ends_an_inline_search_at_once_with_complete_records(
     assert summed_up(state_of(tmp_path / "s")) == summed_up(uninterrupted(tmp_path / "whole", {"seconds": 0}))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults), (signal.SIGHUP, 129)]
+)
 def test_a_signal_to_all_ends_a_ray_search_in_a_folder_with_packages_of_our_names(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -241,7 +243,7 @@ def test_ctrl_c_twice_ends_a_ray_search_at_once_and_it_can_be_resumed(tmp_path: 
     assert len(state_of(tmp_path / "s").trials) == SECTION["trials"]
 
 
-@pytest.mark.parametrize("server", ["gcs_server", "raylet"])
+@pytest.mark.parametrize("server", [pytest.param("gcs_server", marks=pytest.mark.faults), "raylet"])
 def test_a_server_of_ray_killed_ends_the_search_and_it_can_be_resumed(tmp_path: Path, server: str) -> None:
     """Left to itself Tune waits for the cluster's resources for ever."""
     driver = start(tmp_path / "s", "ray", {"seconds": 0.2})

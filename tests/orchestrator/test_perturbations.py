@@ -122,6 +122,7 @@ def test_items_are_shared_out_and_come_back_in_their_order(home: Any) -> None:
     assert [value for value, _ in ray.get(home.squares.remote([3.0]))] == [9.0]
 
 
+@pytest.mark.faults
 def test_the_share_of_a_lost_worker_is_computed_at_home_until_too_many_are_lost(home: Any) -> None:
     import ray
 

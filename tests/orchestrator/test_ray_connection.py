@@ -95,6 +95,7 @@ def _sees_what_was_asked_for(address: str, environment: dict[str, str]) -> None:
     assert done.stdout == "['yes', None, None]\n"
 
 
+@pytest.mark.faults
 def test_a_cluster_whose_head_has_died_ends_the_search(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     """Left to itself Ray ends the driver a minute later, without a word."""
     address, environment = head

@@ -233,7 +233,7 @@ def test_a_search_that_left_no_record_is_begun_by_the_same_command(tmp_path: Pat
     assert (folder / f"{records.JOURNAL_FILE}.damaged-1").is_file()
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.faults)])
 def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, finished: Path, executor: str) -> None:
     with pytest.raises(KilledError):
         search(file, store=tmp_path / "cut", executor="inline", progress=CutAfter(1))
