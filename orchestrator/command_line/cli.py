@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from metaloom.learners.errors import MetaloomError
+from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.learners.plugins import package_of
 from metaloom.learners.redaction import clean, redacted
 from metaloom.orchestrator import interruption
@@ -124,7 +124,8 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             return _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code, as_json=as_json)
         if isinstance(error, OSError) and is_full(error):  # also of a file that a library writes, anywhere
             place = f" of {error.filename}" if error.filename else ""
-            return _fail(f"the disk{place} is full ({error.strerror}): free some space", 3, as_json=as_json)
+            text = f"the disk{place} is full ({error.strerror}): free some space"
+            return _fail(text, BadEnvironment.exit_code, as_json=as_json)
         text = f"unexpected {type(error).__name__}: {error}\n(the stack: the same command with --debug)"
         return _fail(text, 1, as_json=as_json)
 

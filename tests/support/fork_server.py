@@ -64,7 +64,7 @@ def share_tables(made: Path) -> None:
         begin(store, uri, *arguments, **options)
 
     SqlAlchemyStore(f"sqlite:///{made}", str(made.parent)).engine.dispose()
-    SqlAlchemyStore.__init__ = begin_with_tables  # type: ignore[method-assign]
+    SqlAlchemyStore.__init__ = begin_with_tables
 
 
 def main(descriptor: int) -> dict[str, Any] | None:

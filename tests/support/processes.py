@@ -19,9 +19,11 @@ from pathlib import Path
 
 import filelock
 
-OWN_TABLES = {"METALOOM_OWN_TABLES": "1"}  # in the environment of a process whose MLflow makes its tables itself
+from tests.support import fork_server
+
+OWN_TABLES = {fork_server.OWN_TABLES: "1"}  # in the environment of a process whose MLflow makes its tables itself
 PRELOADED = "RAY_preload_python_modules"  # what a worker of Ray imports when it starts
-SERVER = Path(__file__).with_name("fork_server.py")
+SERVER = Path(fork_server.__file__)
 
 
 @cache
