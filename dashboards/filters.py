@@ -5,11 +5,15 @@
 
 Python's parser reads the text. Each allowed node becomes a pyarrow expression; any other node is
 refused with its place. No part of the text runs as code.
+
+Accuracies are fractions of the queries. Versions up to 0.2 recorded them in float32, where 3 of 5 is more than 0.6;
+they are compared, and shown, as the fractions that they stand for (``counted``, ``counted_row``).
 """
 
 import ast
 import operator
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -35,6 +39,8 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
+ACCURACIES = ("accuracy_before", "accuracy_after")
+COUNTS = ("ways", "queries")
 MAX_LENGTH = 2000  # a longer text is a mistake, and Python's parser recurses on depth
 
 
@@ -112,7 +118,10 @@ class _FilterReader:
             case ast.Name():
                 return self._column(node)
             case ast.BinOp(left=left, op=sign, right=right) if type(sign) in ARITHMETIC:
-                return ARITHMETIC[type(sign)](self.value(left), self.value(right))
+                sides = self.value(left), self.value(right)
+                # As in Python, 2 / 3 is no whole number; Arrow would divide integers to one.
+                first = sides[0].cast("float64") if isinstance(sign, ast.Div) else sides[0]
+                return ARITHMETIC[type(sign)](first, sides[1])
             case ast.UnaryOp(op=ast.USub(), operand=ast.Name() | ast.BinOp() as part):
                 return pc.negate(self.value(part))
         return pc.scalar(self._constant(node))
@@ -130,8 +139,38 @@ class _FilterReader:
 
         if node.id not in self.columns:
             raise FilterError(f"--where: {unknown('column', node.id, self.columns)}")
-        return pc.field(node.id)
+        is_counted = node.id in ACCURACIES and set(COUNTS) <= set(self.columns)
+        return counted(node.id) if is_counted else pc.field(node.id)
 
     def _refused(self, node: ast.expr, why: str) -> FilterError:
         part = ast.get_source_segment(self.text.strip(), node) or self.text
         return FilterError(f"--where: {part!r} {why}. Columns: {', '.join(sorted(self.columns))}")
+
+
+def counted(column: str) -> "pc.Expression":
+    """Return the expression of a column of accuracies as fractions of their queries; see ``counted_row``."""
+    import pyarrow.compute as pc
+
+    stored, queries = pc.field(column), (pc.field("ways") * pc.field("queries")).cast("float64")
+    fraction = pc.divide(pc.round(stored * queries), queries)  # NaN, and no error, where no queries are counted
+    return pc.if_else(fraction.cast("float32") == stored.cast("float32"), fraction, stored)
+
+
+def counted_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an episode's row with each accuracy that was stored in float32 as the fraction of the queries it was."""
+    queries = (row["ways"] or 0) * (row["queries"] or 0)
+    exact = {name: _fraction(row[name], queries) for name in ACCURACIES}
+    listed = row["accuracies"]
+    return {**row, **exact, "accuracies": listed and [_fraction(one, queries) for one in listed]}
+
+
+def _fraction(stored: float | None, queries: int) -> float | None:
+    if stored is None or not queries:
+        return stored
+    fraction = round(stored * queries) / queries
+    return fraction if _in_float32(fraction) == _in_float32(stored) else stored
+
+
+def _in_float32(value: float) -> float:
+    (rounded,) = struct.unpack("f", struct.pack("f", value))
+    return float(rounded)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards import rows
 from metaloom.dashboards.drivers import is_alive
-from metaloom.dashboards.filters import parse_conditions, parse_filter
+from metaloom.dashboards.filters import counted_row, parse_conditions, parse_filter
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
@@ -292,4 +292,4 @@ def _scan(parts: Mapping[Path, int], condition: Any, limit: int | None) -> "tupl
         whole = {part: trial for part, trial in parts.items() if part not in {one.path for one in damaged}}
         episodes, left = _scan(whole, condition, limit)
         return replace(episodes, damaged=tuple(damaged)), left
-    return EpisodeRows(rows.to_json(table.to_pylist()), total), dataset
+    return EpisodeRows(rows.to_json(list(map(counted_row, table.to_pylist()))), total), dataset

@@ -25,8 +25,11 @@ def unchanged(outputs: Tensor) -> Tensor:
 
 
 def fraction_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the fraction of queries whose largest output [n, ways] is that of their label [n]: [], of their dtype."""
-    return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
+    """Return the fraction of queries whose largest output [n, ways] is that of their label [n]: [], float64.
+
+    In float32, 3 of 5 would be recorded as 0.6000000238418579, which is more than 0.6.
+    """
+    return (outputs.argmax(-1) == targets).double().mean()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """--where: what it accepts keeps Python's meaning, and what it refuses it explains."""
 
 import math
+import struct
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaloom.dashboards.filters import FilterError, parse_filter
+from metaloom.dashboards.filters import FilterError, counted, counted_row, parse_filter
 
 ROWS = [
     {"trial": 0, "phase": "train", "accuracy_after": 0.95, "accuracy_before": 0.2, "norm": 1.5},
@@ -39,6 +40,8 @@ def kept(text: str) -> list[int]:
         ("norm is not None and norm * 2 >= 5", [3]),
         ("-trial < -5", [3]),
         ("  trial != 1  ", [0, 3]),
+        ("trial / 2 == 0.5", [1, 2]),
+        ("accuracy_before > 1 / 2", [1, 3]),
     ],
 )
 def test_a_condition_keeps_the_rows_that_python_would(text: str, rows: list[int]) -> None:
@@ -52,6 +55,44 @@ def test_a_condition_keeps_the_rows_that_python_would(text: str, rows: list[int]
 def test_every_comparison_agrees_with_python(number: float, sign: str) -> None:
     expected = [n for n, row in enumerate(ROWS) if eval(f"{row['accuracy_after']!r} {sign} {number!r}")]
     assert kept(f"accuracy_after {sign} {number!r}") == expected
+
+
+EXACT, ROUNDED = 3 / 5, 0.6000000238418579  # 3 of 5 queries, as recorded now and up to version 0.2 (in float32)
+
+
+@pytest.mark.parametrize("stored", [EXACT, ROUNDED])
+@pytest.mark.parametrize(
+    ("text", "is_kept"),
+    [
+        ("accuracy_after == 0.6", True),
+        ("accuracy_after == 3 / 5", True),
+        ("accuracy_after in [0.6]", True),
+        ("accuracy_after > 0.6", False),
+        ("accuracy_after <= 0.6", True),
+        ("accuracy_after >= 0.6", True),
+        ("accuracy_after != 0.6", False),
+        ("accuracy_after - accuracy_before == 0.6 - 0.2", True),
+        ("accuracy_after is None", False),
+    ],
+)
+def test_an_accuracy_is_the_fraction_of_its_queries(stored: float, text: str, is_kept: bool) -> None:
+    row = {"accuracy_before": 0.2, "accuracy_after": stored, "ways": 5, "queries": 1, "accuracies": [0.2, stored]}
+    found = ds.dataset(pa.Table.from_pylist([row])).to_table(filter=parse_filter(text, list(row)))
+    assert found.num_rows == is_kept
+    assert counted_row(row) == {**row, "accuracy_after": 0.6, "accuracies": [0.2, 0.6]}
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+def test_every_fraction_is_told_from_its_float32(counts: tuple[int, int]) -> None:
+    queries, right = counts
+    stored = struct.unpack("f", struct.pack("f", right / queries))[0]
+    row = {"accuracy_before": None, "accuracy_after": stored, "ways": 1, "queries": queries, "accuracies": []}
+    assert counted_row(row)["accuracy_after"] == right / queries
+    assert counted_row({**row, "ways": 0}) == {**row, "ways": 0}  # not a fraction of its queries
+    table = pa.Table.from_pylist([row])
+    assert ds.dataset(table).to_table(columns={"told": counted("accuracy_after")})["told"].to_pylist() == [
+        right / queries
+    ]
 
 
 @pytest.mark.parametrize(
