@@ -16,7 +16,7 @@ from tests.support.processes import OWN_TABLES, PRELOADED, Process
 
 EXPERIMENT = Path(__file__).with_name("reference.yaml")
 LIMIT_S = 240.0
-WORKER = "ray::MetaloomTrial"
+WORKER, IDLE = "ray::MetaloomTrial", "ray::IDLE"
 SERVERS = ("gcs_server", "raylet")
 
 
@@ -98,6 +98,11 @@ def family(process: Process) -> list[psutil.Process]:
 def workers(process: Process) -> list[psutil.Process]:
     """Return the Ray workers that host trials."""
     return [one for one in family(process) if _title(one).startswith(WORKER)]
+
+
+def idle_workers(process: Process) -> set[int]:
+    """Return the numbers of the Ray workers that have started and have no work."""
+    return {one.pid for one in family(process) if _title(one).startswith(IDLE)}
 
 
 def server(process: Process, name: str) -> psutil.Process | None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Compare
-from tests.faults.driver import Place, family, left_of, server, wait_until, workers
+from tests.faults.driver import Place, family, idle_workers, left_of, server, wait_until, workers
 
 ARM = "from tests.faults.instants import arm\narm({at!r}, {action!r}, {counted!r}, seed={seed})"
 
@@ -109,6 +109,28 @@ def test_workers_killed_at_random_instants(place: Place, assert_equal: Compare, 
     assert waits, "no worker was killed"
     assert_equal(place)
     print(f"\n{len(waits)} kills of workers: next report after {statistics.median(waits):.1f} s (median)")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_each_lost_worker_is_followed_by_one_that_has_started(place: Place) -> None:
+    waits = list[float]()
+    endless = Place(place.store, overrides=("outer.steps=1000000", "search.scheduler=none", "search.retries=9"))
+    process = endless.start("search", "--executor", "ray")
+    for kill in range(4):
+        ready = wait_until(lambda: bool(workers(process)) and bool(idle_workers(process)), process)
+        assert ready, f"no worker was started after {kill} kills"
+        time.sleep(10)  # Ray gives a worker its title before its imports, which take some seconds
+        found, started, reports = workers(process), idle_workers(process), endless.count()
+        killed = time.monotonic()
+        for worker in found:
+            worker.kill()
+        assert wait_until(lambda reports=reports: endless.count() > reports, process)
+        waits.append(time.monotonic() - killed)
+        assert {one.pid for one in workers(process)} <= started
+    process.terminate()
+    process.communicate(timeout=60)
+    print(f"\n{len(waits)} kills beside a started worker: next report after {statistics.median(waits):.1f} s (median)")
 
 
 @pytest.mark.faults

@@ -38,12 +38,16 @@ logger = logging.getLogger("metaloom.cluster")
 class TuneAdapter:
     """Passes the Director's trials to Tune and Tune's events to the Director.
 
+    Args:
+        spare: Takes over from a lost worker, and is replaced when it has reported.
+
     Attributes:
         error: The Director's error inside Tune's loop; Tune would turn it into a text.
     """
 
-    def __init__(self, director: "Director", concurrency: int) -> None:
+    def __init__(self, director: "Director", concurrency: int, spare: workers.Spare) -> None:
         self.error: BaseException | None = None
+        self._spare = spare
         self._director, self._concurrency, self._watch = director, concurrency, Watch(director)
         self._reset()
 
@@ -51,6 +55,7 @@ class TuneAdapter:
         self._running: dict[str, int] = {}  # Tune's trial id to the Director's number
         self._actors: dict[str, str] = {}  # Tune's trial id to the worker that has reported for it
         self._idle: set[str] = set()
+        self._seen: set[str] = set()  # the workers that have reported
         self._present: set[str] = set()  # the idle trials that have reported
         self._deadline = math.inf
         self._silent_since = time.monotonic()
@@ -80,6 +85,9 @@ class TuneAdapter:
         self._silent_since = math.inf
         self._actors[tune_id] = actor
         with self._keeping_errors():
+            if actor not in self._seen:  # a worker that has just begun: the spare one, if another was lost
+                self._seen.add(actor)
+                self._spare.replace()
             if tune_id in self._idle:
                 return self._stay_idle(tune_id)
             return self._director.hear(Message.from_json(text))
@@ -87,6 +95,7 @@ class TuneAdapter:
 
     def lost(self, tune_id: str, reason: str) -> None:
         """Pass on that a worker has died."""
+        self._spare.take()
         with self._keeping_errors():
             if CREATION in reason:  # every other trial would fail so too
                 raise ClusterError(f"a Ray worker could not start: {_first_error(reason)}")
@@ -116,6 +125,7 @@ class TuneAdapter:
     def look(self) -> None:
         """End the trials that hang; warn while no worker has started, for which Ray waits without a limit."""
         with self._keeping_errors():
+            self._spare.look()
             for trial, reason in self._watch.look():
                 self._director.hangs(trial, reason)
                 # Forgotten first: that its worker is lost must not be taken for a loss of its next attempt.

@@ -28,6 +28,7 @@ from metaloom.orchestrator.executors.ray_cluster import environment
 from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, CREATION, TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 from metaloom.orchestrator.executors.ray_cluster.worker_start import driver_folders, put_last
+from metaloom.orchestrator.executors.ray_cluster.workers import Spare
 from metaloom.orchestrator.interruption import Interruption
 from metaloom.orchestrator.messages import Assignment
 from metaloom.orchestrator.private_api import tune_variables
@@ -162,7 +163,8 @@ class RayExecutor:
     def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
         """Run trials as ``Executor`` says; raises ClusterError if the cluster lacks resources or cannot go on."""
         asked = request(self._resources)
-        adapter = TuneAdapter(director, min(concurrency, slots(self._resources), director.settings.trials))
+        at_most = min(concurrency, slots(self._resources), director.settings.trials)
+        adapter = TuneAdapter(director, at_most, Spare(kept=self._connection.own))
         try:
             while not self._run_tune(adapter, open_trial, asked):
                 adapter.restart()

@@ -14,8 +14,7 @@ EACH_BYTES = 2**30  # memory that a worker may need; one without work takes 0.25
 def with_spares(needed: int) -> int:
     """Return how many workers to start: those that are needed, and spare ones if the memory allows.
 
-    A spare worker has imported what a trial needs, and takes over the trial of a lost one. It is not replaced: Ray
-    gives such a trial no worker that has run a task, so the spare ones have to start with Ray.
+    A spare worker has imported what a trial needs, and takes over the trial of a lost one (``workers.Spare``).
     """
     room = psutil.virtual_memory().available > (needed + SPARES) * EACH_BYTES
     return needed + (SPARES if room else 0)
