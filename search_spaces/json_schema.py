@@ -10,9 +10,10 @@ from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, fields_of
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
-from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue
+from metaloom.search_spaces.sections.loops import SOURCE, estimator_catalogue, task_catalogue, task_forms
 from metaloom.search_spaces.sections.space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
+from metaloom.search_spaces.sections.tasks import EPISODES, episodes_of
 
 Schema = dict[str, Any]
 ENDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")  # as Bounds names them
@@ -29,7 +30,7 @@ def json_schema() -> Schema:
     definitions |= {name.capitalize(): slot for name, slot in slots.items()}
     definitions["Hypergradient"] = _component_schema(estimator_catalogue(), HYPERGRADIENT)
     properties = schema["properties"]
-    properties["tasks"] = _component_schema(task_catalogue(), None)
+    properties["tasks"] = _tasks_schema()
     properties["learner"] = _reference("learner")
     properties["inner"] = _object(InnerConfig)
     old = {name: {"deprecated": True, **_knob(fields_of(OuterConfig)[new])} for name, new in OLD_NAMES.items()}
@@ -61,6 +62,18 @@ def _component_schema(catalogue: Catalogue, name: str | None) -> Schema:
         options.append(_choice(_reference(name)))
     if name is not None and catalogue.combined:
         options.append({"type": "array", "minItems": 1, "items": _reference(name)})
+    return {"anyOf": options}
+
+
+def _tasks_schema() -> Schema:
+    """Describe a source's name alone, or a source with the settings of its episodes."""
+    options: list[Schema] = [{"enum": list(task_catalogue().configs)}]
+    for form, config in task_forms().items():
+        source, _, single = form.partition(",")
+        extra: Schema = {SOURCE: {"const": source}}
+        if EPISODES not in fields_of(config):
+            extra[EPISODES] = {"const": episodes_of(config)}
+        options.append(_object(config, extra, required=[SOURCE, EPISODES] if single else [SOURCE]))
     return {"anyOf": options}
 
 

@@ -20,7 +20,7 @@ from metaloom.learners.fields import MISSING, NOUNS, fields_of
 from metaloom.learners.outer import HYPERGRADIENT, OuterConfig
 from metaloom.search_spaces.json_schema import ENDS, TYPES
 from metaloom.search_spaces.knobs.components import Catalogue
-from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue
+from metaloom.search_spaces.sections.loops import SOURCE, estimator_catalogue, task_forms
 from metaloom.search_spaces.sections.settings import Resources, SearchSettings, Tracking, WarmStart
 from metaloom.search_spaces.sections.space import slot_catalogues
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
@@ -35,7 +35,7 @@ STRATEGIES = ("sampler", "scheduler")  # of the search section: they have tables
 def tables() -> str:
     """Return all tables, as Markdown."""
     parts = {
-        "tasks": _catalogue(task_catalogue()),
+        "tasks": _catalogue(Catalogue("task source", task_forms(), key=SOURCE)),
         **{f"learner.{slot}": _catalogue(catalogue) for slot, catalogue in slot_catalogues().items()},
         "inner": _fields(InnerConfig),
         "outer": _fields(OuterConfig),

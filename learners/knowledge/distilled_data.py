@@ -96,7 +96,10 @@ class DistilledData(TrainingData):
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config, task)
         if not task.task_kind.has_classes or not task.single_task:
-            raise LearnerError("learner.data: distilled data belong to one classification task, such as digits")
+            raise LearnerError(
+                "learner.data: distilled data belong to one classification task (of your own data: "
+                "tasks.episodes: single_task)"
+            )
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
         count = self.config.per_class * self.task.outputs

@@ -47,8 +47,8 @@ def check_slots(slots: Slots, parts: Parts) -> None:
     config, task = parts.inner, parts.task
     if config.mode == "online" and not task.single_task:
         raise LearnerError(
-            "inner.mode: an online inner loop keeps its parameters, so it needs a single task (digits, fashion_mnist), "
-            "not few-shot episodes; use episodic"
+            "inner.mode: an online inner loop keeps its parameters, so it needs a single task (of your own data: "
+            "tasks.episodes: single_task), not few-shot episodes; use episodic"
         )
     if config.carry > 1 and slots.initialization.has_knowledge:
         raise LearnerError(
@@ -87,7 +87,7 @@ def _check_members(slots: Slots, task: TaskShape) -> None:
         if cast(Weighting, component).numbered and not (task.counts and slots.data.numbered):
             raise LearnerError(
                 f"learner.weighting: {WEIGHTINGS.name_of(type(component))} learns a weight for every training "
-                "example, so it needs a single task whose training set is numbered (digits, fashion_mnist) and "
+                "example, so it needs a single task (of your own data: tasks.episodes: single_task) and "
                 "learner.data: support"
             )
 

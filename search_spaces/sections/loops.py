@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 from metaloom.learners import ESTIMATORS, InnerConfig, plugins
-from metaloom.learners.errors import LearnerError, shown
-from metaloom.learners.fields import MISSING
+from metaloom.learners.errors import LearnerError, shown, unknown
+from metaloom.learners.fields import MISSING, fields_of
 from metaloom.learners.hypergradients.auto import AutoConfig
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig, under_new_names
 from metaloom.learners.plugins import load_plugins
@@ -16,7 +16,15 @@ from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section
-from metaloom.search_spaces.sections.tasks import TASK_SOURCES
+from metaloom.search_spaces.sections.tasks import (
+    EPISODES,
+    FEW_SHOT,
+    SINGLE_TASK,
+    TASK_SOURCES,
+    able,
+    episodes_of,
+    settings_of,
+)
 
 T = TypeVar("T")
 AUTO = "auto"
@@ -27,6 +35,17 @@ def task_catalogue() -> Catalogue:
     """Return the task sources, those of installed packages included."""
     load_plugins(plugins.TASK_SOURCES)
     return Catalogue("task source", TASK_SOURCES, key=SOURCE)
+
+
+def task_forms() -> dict[str, type]:
+    """Return the settings of every source, and of its episodes of a single task where it makes both."""
+    load_plugins(plugins.TASK_SOURCES)
+    forms: dict[str, type] = {}
+    for name, config in TASK_SOURCES.items():
+        forms[name] = config
+        if (single := settings_of(name, SINGLE_TASK)) not in (None, config):
+            forms[f"{name}, {EPISODES}: {SINGLE_TASK}"] = single
+    return forms
 
 
 def estimator_catalogue() -> Catalogue:
@@ -40,7 +59,39 @@ def parse_tasks(raw: Any, place: Place) -> Node:
     named = raw.get(SOURCE) if isinstance(raw, Mapping) else None
     if members(raw) is not None or members(named) is not None:
         return place.wrong("the task source cannot be searched: trials on different tasks cannot be compared")
-    return parse_component(task_catalogue(), raw, place)
+    catalogue = task_catalogue()
+    if not isinstance(named, str) or named not in catalogue.configs:
+        return parse_component(catalogue, raw, place)
+    episodes = raw.get(EPISODES, episodes_of(catalogue.configs[named]))
+    config = settings_of(named, episodes)
+    if config is None:
+        place.wrong(_no_such_episodes(named, episodes), EPISODES)
+        config = catalogue.configs[named]
+    misplaced = _of_other_episodes(named, config, raw)
+    for name in misplaced:
+        advice = f"remove it, or give tasks.episodes: {misplaced[name]}"
+        place.wrong(f"a setting of {misplaced[name]} episodes, and these are {episodes_of(config)}; {advice}", name)
+    dropped = {*misplaced, *({EPISODES} - set(fields_of(config)))}
+    given = {name: value for name, value in raw.items() if name not in dropped}
+    return parse_component(replace(catalogue, configs={**catalogue.configs, named: config}), given, place)
+
+
+def _no_such_episodes(source: str, episodes: Any) -> str:
+    if episodes in (FEW_SHOT, SINGLE_TASK):
+        return f"{source} makes no {episodes} episodes; these are made by {', '.join(able(episodes))}"
+    return unknown("kind of episodes", episodes, (FEW_SHOT, SINGLE_TASK))
+
+
+def _of_other_episodes(source: str, config: type, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the given settings that only the source's other episodes have, with the name of these."""
+    others = [settings_of(source, episodes) for episodes in (FEW_SHOT, SINGLE_TASK)]
+    return {
+        name: episodes_of(other)
+        for other in others
+        if other is not None and other is not config
+        for name in given
+        if name in fields_of(other) and name not in fields_of(config) and name != EPISODES
+    }
 
 
 def task_kind(tasks: Node) -> TaskKind:

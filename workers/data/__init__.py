@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.fields import make_config
+from metaloom.learners.fields import fields_of, make_config
 from metaloom.learners.plugins import TASK_SOURCES, load_plugins, unknown_or_absent
+from metaloom.search_spaces.sections.tasks import EPISODES, settings_of
 from metaloom.workers.data.base import SOURCES, SPLITS, CacheError, DataError, SampledEpisode, Source, TaskSource
 
 __all__ = ["SOURCES", "SPLITS", "CacheError", "DataError", "SampledEpisode", "Source", "TaskSource", "open_source"]
@@ -30,9 +31,13 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
     name = settings.pop("source", None)
     if name not in SOURCES:
         raise DataError("tasks.source: " + unknown_or_absent("task source", name, SOURCES))
-    source = SOURCES[name]
+    source, form = SOURCES[name], settings_of(str(name), settings.get(EPISODES))
+    if form is None:
+        raise DataError(f"tasks.{EPISODES}: {name} makes no {settings[EPISODES]} episodes")
+    if EPISODES not in fields_of(form):
+        settings.pop(EPISODES, None)
     try:
-        config = make_config(source.Config, settings, "tasks", str(name))
+        config = make_config(form, settings, "tasks", str(name))
     except LearnerError as error:
         raise DataError(str(error)) from error
     try:

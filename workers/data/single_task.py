@@ -18,40 +18,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaloom.learners.episode import Episode, Support, TaskShape
-from metaloom.search_spaces.sections.tasks import Batch, Fraction, Imbalance, NoiseOver, TaskSettings, TrainOn
+from metaloom.search_spaces.sections.tasks import Batch, OneTaskSettings, UserTaskSettings
 from metaloom.workers.data import base, sampler
 from metaloom.workers.data.base import DataError
 from metaloom.workers.data.sampler import Rows
 
 
 @dataclass(frozen=True)
-class SingleTaskSettings(TaskSettings):
-    """The settings that single-task sources share.
+class SingleTaskSettings(OneTaskSettings):
+    """The settings that the built-in sources of a single task share.
 
     Attributes:
         batch: Training samples in an episode's support set.
         meta_batch: Clean samples in the query set of a meta-training episode.
         queries: Samples in the query set of an evaluation episode. The episodes share the held-out samples out, so
             that fewer samples make more episodes, and a surer interval.
-        label_noise: Fraction of training labels replaced by a uniformly drawn one.
-        noise_over: What it is drawn from: the ``others``, so that every replaced label is wrong, or ``all`` classes,
-            the right one among them, as "uniform noise" is in Zhang et al. 2017 and Shu et al. 2019: 36% wrong at 0.4.
-        imbalance: Size of the largest class over that of the smallest, in the training set.
         meta_size: Clean samples held out for meta-training.
-        train_on: The (noisy) training set, the clean meta set alone, or both together: the controls that
-            meta-learning must beat.
         validation_size: Samples held out for meta-validation.
     """
 
     batch: Batch = 100
     meta_batch: Batch = 50
     queries: Batch = 10
-    label_noise: Fraction = 0.0
-    noise_over: NoiseOver = "others"
-    imbalance: Imbalance = 1.0
     meta_size: Batch = 50
-    train_on: TrainOn = "train"
     validation_size: Batch = 200
+
+    def sizes(self, parts: Mapping[str, int]) -> dict[str, int]:
+        """Return the examples of a ``batch``, of a ``meta_batch`` and of an evaluation's ``queries``."""
+        return {"batch": self.batch, "meta_batch": self.meta_batch, "queries": self.queries}
 
 
 def divide(samples: int, sizes: Mapping[str, int], source: str) -> dict[str, Rows]:
@@ -103,7 +97,7 @@ def long_tail(labels: Rows, factor: float, classes: int) -> Rows:
 
 
 class SingleTaskSource(base.Source):
-    """Batches of one classification task.
+    """Batches of one classification task; a subclass may make it another kind of task.
 
     Args:
         x: Stored examples [samples, ...]; memory-mapped.
@@ -116,6 +110,7 @@ class SingleTaskSource(base.Source):
         labels: Labels as given to the learner: noisy in the training set, true elsewhere. [samples]
         noisy: Whether a sample's label is wrong, by row. [samples]
         parts: The rows of each part, after the long tail has thinned ``train``; ``both`` is train and meta.
+        sizes: Examples of a ``batch``, of a ``meta_batch`` and of an evaluation's ``queries``.
     """
 
     def __init__(
@@ -123,49 +118,68 @@ class SingleTaskSource(base.Source):
         x: NDArray[Any],
         y: NDArray[Any],
         parts: Mapping[str, Rows],
-        config: SingleTaskSettings,
+        config: SingleTaskSettings | UserTaskSettings,
         *,
         seed: int,
         scale: float,
         inputs: tuple[int, ...],
     ) -> None:
         self.config, self.seed, self.scale, self._x = config, seed, scale, x
-        true = np.asarray(y, dtype=np.int64)
-        classes = int(true.max()) + 1
-        train = parts["train"]
-        train = train[long_tail(true[train], config.imbalance, classes)]
+        true = self._targets(y)
+        train = self._thinned(true, parts["train"])
         self.parts = {**parts, "train": train, "both": np.concatenate([train, parts["meta"]])}
+        self.sizes = config.sizes({name: len(rows) for name, rows in self.parts.items()})
         self.labels = true.copy()
-        self.labels[train] = add_label_noise(true[train], config.label_noise, classes, config.noise_over)
-        self.noisy = self.labels != true
+        self.labels[train] = self._with_noise(true[train])
+        self.noisy = (self.labels != true).reshape(len(true), -1).any(1)
         trained_on = self.parts[config.train_on]
-        counts = tuple(np.bincount(self.labels[trained_on], minlength=classes).tolist())
-        self.shape = TaskShape("classification", inputs, classes, classes=classes, single_task=True, counts=counts)
+        self.shape = self._shape(inputs, trained_on)
         self._sample_ids = np.full(len(true), -1)
         self._sample_ids[trained_on] = np.arange(len(trained_on))
         self._check()
         self.notes = tuple(self._notes())
 
+    def _targets(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Return the true targets as a learner takes them: int64 [samples]."""
+        true = np.asarray(y, dtype=np.int64)
+        self._classes = int(true.max()) + 1
+        return true
+
+    def _thinned(self, true: NDArray[Any], train: Rows) -> Rows:
+        """Return the training rows that are kept."""
+        return train[long_tail(true[train], self.config.imbalance, self._classes)]
+
+    def _with_noise(self, true: NDArray[Any]) -> NDArray[Any]:
+        """Return the training targets as given."""
+        return add_label_noise(true, self.config.label_noise, self._classes, self.config.noise_over)
+
+    def _shape(self, inputs: tuple[int, ...], trained_on: Rows) -> TaskShape:
+        classes = self._classes
+        counts = tuple(np.bincount(self.labels[trained_on], minlength=classes).tolist())
+        return TaskShape("classification", inputs, classes, classes=classes, single_task=True, counts=counts)
+
     def episode(self, split: str, index: int) -> base.SampledEpisode:
         """Draw batches (train), or take the next part of a held-out split and the fixed batch."""
         base.check_split(split, index, self.available(split))
-        config, generator = self.config, sampler.episode_generator(self.seed, split, index)
+        sizes, generator = self.sizes, sampler.episode_generator(self.seed, split, index)
         if split == "train":
-            support = self._draw(config.train_on, config.batch, generator)
-            query = self._draw("meta", config.meta_batch, generator)
+            support = self._draw(self.config.train_on, sizes["batch"], generator)
+            query = self._draw("meta", sizes["meta_batch"], generator)
         else:
-            support = self._draw(config.train_on, config.batch, sampler.episode_generator(self.seed, split, 0))
-            query = self.parts[split][index * config.queries : (index + 1) * config.queries]
+            fixed = sampler.episode_generator(self.seed, split, 0)
+            support = self._draw(self.config.train_on, sizes["batch"], fixed)
+            query = self.parts[split][index * sizes["queries"] : (index + 1) * sizes["queries"]]
         classes = self.shape.classes
         sample_ids = torch.from_numpy(self._sample_ids[support])
-        episode = Episode(Support(*self.examples(support)), *self.examples(query), torch.arange(classes), sample_ids)
+        class_ids = torch.arange(classes) if classes else None
+        episode = Episode(Support(*self.examples(support)), *self.examples(query), class_ids, sample_ids)
         rows = (*support.tolist(), *query.tolist())
-        return base.SampledEpisode(episode, sampler.draw_seed(generator), tuple(range(classes)), rows)
+        return base.SampledEpisode(episode, sampler.draw_seed(generator), tuple(range(max(classes, 1))), rows)
 
     def available(self, split: str) -> int | None:
         """Training batches are endless; a held-out split has as many episodes as it fills."""
         base.check_split(split, 0)
-        return None if split == "train" else len(self.parts[split]) // self.config.queries
+        return None if split == "train" else len(self.parts[split]) // self.sizes["queries"]
 
     def examples(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return inputs, float32 [rows, *inputs], and labels as given, int64 [rows]."""
@@ -179,13 +193,13 @@ class SingleTaskSource(base.Source):
     def _notes(self) -> Iterator[str]:
         yield f"{len(self.parts['meta'])} clean meta samples; {int(self.noisy.sum())} training labels are wrong"
         for split in ("validation", "test"):
-            if left := len(self.parts[split]) % self.config.queries:
-                yield f"{split}: the last {left} samples fill no episode of {self.config.queries} queries"
+            if left := len(self.parts[split]) % self.sizes["queries"]:
+                yield f"{split}: the last {left} samples fill no episode of {self.sizes['queries']} queries"
 
     def _check(self) -> None:
         held_out = (("queries", split) for split in ("validation", "test"))
         for field, part in (("batch", self.config.train_on), ("meta_batch", "meta"), *held_out):
-            if (size := getattr(self.config, field)) > len(self.parts[part]):
+            if (size := self.sizes[field]) > len(self.parts[part]):
                 raise DataError(
                     f"tasks.{field}: {size} samples asked for, but the {part} set of {self.name} has "
                     f"{len(self.parts[part])}"

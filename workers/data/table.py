@@ -2,66 +2,24 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, Support, TaskShape
-from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
-from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, Ways
+from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split, some
 from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.table_settings import TableAsOneTask, TableTasks
+from metaloom.workers.data.table_task import TableTask
 from metaloom.workers.data.user_files import read_columns
 
 _LOG = logging.getLogger("metaloom.data")
-
-
-@dataclass(frozen=True)
-class TableTasks(TaskSettings):
-    """The user's own table: Parquet, CSV or Arrow, one example a row.
-
-    Attributes:
-        path: The table's file.
-        label: Column of the class, or of the target of a kind of task without classes.
-        features: Feature columns; empty takes every column of numbers but the label and the task, and names the others.
-        task: Column that says which task a row belongs to; required where the label is no class.
-        kind: The kind of task: few-shot classification of classes, or regression (or another kind without classes) of
-            one task per value of ``task``.
-        standardize: Scale the features to mean 0 and deviation 1, by the meta-train rows.
-        on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
-        validation_fraction: Fraction of the classes (or tasks) for meta-validation.
-        test_fraction: Fraction of the classes (or tasks) for the test.
-    """
-
-    path: str
-    label: str
-    features: tuple[str, ...] = field(default=())
-    task: str | None = None
-    kind: str = CLASSIFICATION.name
-    ways: Ways = 5
-    shots: Shots = 1
-    queries: Queries = 15
-    standardize: bool = True
-    on_error: Literal["refuse", "skip"] = "refuse"
-    validation_fraction: Fraction = 0.2
-    test_fraction: Fraction = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
-        if self.kind not in labelled:
-            raise LearnerError(f"tasks.kind: {unknown('kind of task in a table', self.kind, labelled)}")
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether the label column holds classes."""
-        return TASK_KINDS[self.kind].has_classes
 
 
 @SOURCES.register("table")
@@ -75,8 +33,10 @@ class Table(sampler.FewShotSource):
     Config = TableTasks
 
     @classmethod
-    def open(cls, config: TableTasks, *, seed: int, cache: Path) -> Source:
+    def open(cls, config: TableTasks | TableAsOneTask, *, seed: int, cache: Path) -> Source:
         """Map the table's columns; read and check them first if the file or the settings have changed."""
+        if isinstance(config, TableAsOneTask):
+            return TableTask.open(config, seed=seed, cache=cache)
         _check_settings(config)
         path = Path(config.path)
         if not path.is_file():
@@ -130,7 +90,10 @@ def _notes(about: dict[str, Any]) -> Iterator[str]:
 
 def _check_settings(config: TableTasks) -> None:
     if not config.has_classes and config.task is None:
-        raise DataError(f"tasks.task: a table for {config.kind} needs a column that says which task a row belongs to")
+        raise DataError(
+            f"tasks.task: a table for {config.kind} needs a column that says which task a row belongs to, "
+            "or tasks.episodes: single_task where all rows are of one task"
+        )
     if config.has_classes and config.task is not None:
         able = " or ".join(name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.has_classes)
         raise DataError(f"tasks.task: only {able} has a task column; in {config.kind} the classes make the tasks")

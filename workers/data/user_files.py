@@ -100,6 +100,7 @@ def read_columns(
     features: Sequence[str] = (),
     skip_missing: bool = False,
     advice: str = "tasks.on_error: skip leaves such rows out",
+    task_setting: str = "task",
 ) -> Columns:
     """Read and check the columns that are asked for.
 
@@ -110,12 +111,13 @@ def read_columns(
         features: Names of the feature columns; none takes every column of numbers that is neither label nor task.
         skip_missing: Leave out rows with a cell that is missing, no number or infinite, instead of refusing the table.
         advice: The remedy that an error about such a cell names.
+        task_setting: The setting of the tasks section that names the task column.
 
     Raises:
         DataError: A column is absent or not of numbers, or a cell is such; row and column are named.
     """
     table = read_table(path)
-    for field, names in (("label", [label]), ("task", [task]), ("features", features)):
+    for field, names in (("label", [label]), (task_setting, [task]), ("features", features)):
         for name in names:
             if name is not None and name not in table.column_names:
                 raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))

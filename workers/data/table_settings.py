@@ -1,0 +1,73 @@
+"""The settings of a user's table: how it is read, and the episodes that are made of its rows."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, UserTaskSettings, Ways
+
+
+@dataclass(frozen=True)
+class TableSettings(TaskSettings):
+    """How a table is read: Parquet, CSV or Arrow, one example a row.
+
+    Attributes:
+        path: The table's file.
+        label: Column of the class, or of the target of a kind of task without classes.
+        features: Feature columns; empty takes every column of numbers but the label and those that say what a row
+            belongs to, and names the others.
+        kind: The kind of task: classification of classes, or regression (or another kind without classes).
+        standardize: Scale the features to mean 0 and deviation 1, by the training rows.
+        on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
+    """
+
+    path: str
+    label: str
+    features: tuple[str, ...] = field(default=())
+    kind: str = CLASSIFICATION.name
+    standardize: bool = True
+    on_error: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
+        if self.kind not in labelled:
+            raise LearnerError(f"tasks.kind: {unknown('kind of task in a table', self.kind, labelled)}")
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the label column holds classes."""
+        return TASK_KINDS[self.kind].has_classes
+
+
+@dataclass(frozen=True)
+class TableAsOneTask(UserTaskSettings, TableSettings):
+    """The user's own table as one labelled data set: classification, or regression.
+
+    Attributes:
+        split: Column that says which part a row belongs to: train, meta, validation or test. Parts that it does not
+            name are taken out of its training rows, by their fractions.
+    """
+
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class TableTasks(TableSettings):
+    """The user's own table as few-shot classes, or as one regression task per value of a column.
+
+    Attributes:
+        task: Column that says which task a row belongs to; required where the label is no class.
+        validation_fraction: Fraction of the classes (or tasks) for meta-validation.
+        test_fraction: Fraction of the classes (or tasks) for the test.
+    """
+
+    single_task: ClassVar[type | None] = TableAsOneTask
+
+    task: str | None = None
+    ways: Ways = 5
+    shots: Shots = 1
+    queries: Queries = 15
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
