@@ -193,7 +193,17 @@ class PredictionsRow:
     """The predictions on a new task: the document of ``metaloom adapt --json``."""
 
     predictions: tuple[PredictionRow, ...]
-    accuracy: Annotated[float | None, "only in classification, where the queries have labels"] = None
+    setting: Annotated[
+        str, "`inductive`, `semi-supervised`, or `transductive` if a prediction depends on the other queries"
+    ]
+    batch_norm: Annotated[str, "its mode, or `none`"]
+    warnings: Annotated[
+        tuple[str, ...],
+        "what makes predictions worse than the bundle's scores, such as too few queries at once in a transductive "
+        "setting, and what of the inputs was converted",
+    ]
+    labelled: Annotated[int, "how many queries have a label or target, and are scored"]
+    accuracy: Annotated[float | None, "only in classification, where queries have labels"] = None
     loss: Annotated[float | None, "only in regression, where the queries have targets: the mean squared error"] = None
 
 

@@ -1,7 +1,9 @@
 """Converts users' arrays to the tensors that a learner takes, and its answers back."""
 
-import math
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -11,23 +13,68 @@ from torch import Tensor
 
 from metaloom.learners.base import Adapted
 from metaloom.learners.episode import Support, TaskShape
+from metaloom.learners.solvers.base import TRANSDUCTIVE
 from metaloom.workers.device import Device
 from metaloom.workers.errors import BundleError
+from metaloom.workers.input_form import InputForm, check_finite, numbers
+
+_LOG = logging.getLogger("metaloom.bundle")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a prediction may depend on besides its own query.
+
+    Attributes:
+        name: ``inductive``, ``semi-supervised``, or ``transductive`` if it depends on the other queries.
+        batch_norm: The batch-norm mode, or ``none``.
+        queries: How many queries a test episode of the bundle has, which its scores hold for; 0 where it is not known.
+    """
+
+    name: str
+    batch_norm: str
+    queries: int = 0
+
+    def __str__(self) -> str:
+        """Describe it in one line."""
+        through = "" if self.batch_norm == "none" else f", batch norm: {self.batch_norm}"
+        if self.name == TRANSDUCTIVE:
+            return f"transductive: predictions depend on all queries together{through}"
+        return f"{self.name}: each query is predicted on its own{through}"
+
+    def warning(self, queries: int) -> str:
+        """Return why so few queries in one batch are predicted worse than the scores say; empty if they are not."""
+        if self.name != TRANSDUCTIVE or queries >= max(self.queries, 2):
+            return ""
+        asked = "1 query is" if queries == 1 else f"{queries} queries are"
+        tested = f", and its scores are of {self.queries} queries of all classes together" if self.queries else ""
+        return (
+            f"{asked} predicted at once: this bundle is transductive, so predictions depend on all queries together"
+            f"{tested}; fewer are predicted less well. Ask more at once, or export the trial with --inductive"
+        )
 
 
 @dataclass(frozen=True)
 class AdaptedModel:
     """A model adapted to one task.
 
-    ``labels`` are as they were given, in the order of ``probabilities``' columns; empty in regression.
+    Attributes:
+        labels: As they were given, in the order of ``probabilities``' columns; empty in regression.
+        setting: Whether a prediction depends on the other queries of its batch.
     """
 
     labels: NDArray[Any]
+    setting: Setting
     _adapted: Adapted
-    _task: TaskShape
+    _form: InputForm
     _device: Device
     _as_torch: bool
     _flat: bool = False
+    _told: set[str] = field(default_factory=set, compare=False, repr=False)  # warnings, once each
+
+    @property
+    def _task(self) -> TaskShape:
+        return self._form.task
 
     def predict(self, query_x: Any) -> Any:
         """Return the queries' labels [queries], as given in the support set, or targets; raises BundleError.
@@ -50,7 +97,11 @@ class AdaptedModel:
         return out if self._as_torch else out.cpu().numpy()
 
     def _run(self, query_x: Any) -> Tensor:
-        inputs = _inputs(query_x, self._task, "query_x").to(self._device.torch, self._device.dtype)
+        given, _ = self._form.read(query_x, "query_x")
+        if (warning := self.setting.warning(len(given))) and warning not in self._told:
+            self._told.add(warning)
+            _LOG.warning("%s", warning)
+        inputs = given.to(self._device.torch, self._device.dtype)
         with self._device.precision():
             out = self._adapted.predict(inputs).detach()
         if not self._task.task_kind.has_classes or out.shape[1] == len(self.labels):
@@ -63,98 +114,93 @@ class AdaptedModel:
 class GivenSupport:
     """A support set on the CPU, in the precision that it was given in.
 
-    ``labels`` are as they were given, in the order of their numbers; ``flat`` says whether targets were given flat.
+    ``labels`` are as they were given, in the order of their numbers; ``form`` is that of its queries; ``flat`` says
+    whether targets were given flat.
     """
 
     support: Support
     labels: NDArray[Any]
+    form: InputForm
     flat: bool = False
 
 
-def read_support(support_x: Any, support_y: Any, class_features: Any, unlabelled: Any, task: TaskShape) -> GivenSupport:
+def read_support(support_x: Any, support_y: Any, class_features: Any, unlabelled: Any, form: InputForm) -> GivenSupport:
     """Convert users' arrays to a support set; raises BundleError for arrays that do not fit."""
-    given = _labelled(support_x, support_y, class_features, task)
+    given = _labelled(support_x, support_y, class_features, form)
     if unlabelled is None:
         return given
-    return replace(given, support=replace(given.support, unlabelled=_inputs(unlabelled, task, "unlabelled")))
+    others, _ = given.form.read(unlabelled, "unlabelled")
+    return replace(given, support=replace(given.support, unlabelled=others))
 
 
-def _labelled(support_x: Any, support_y: Any, class_features: Any, task: TaskShape) -> GivenSupport:
-    features = None if class_features is None else _real(class_features, "class_features", scale_bytes=False)
+def _labelled(support_x: Any, support_y: Any, class_features: Any, form: InputForm) -> GivenSupport:
+    task = form.task
+    features = None if class_features is None else _real(class_features, "class_features")
     if features is not None and (features.ndim < 2 or not bool(torch.isfinite(features).all())):
         raise BundleError(f"class_features: finite numbers [ways, features] are needed, got {tuple(features.shape)}")
     if support_x is None and support_y is None and features is not None:
         empty = Support(torch.zeros(0, *task.inputs), torch.zeros(0, dtype=torch.int64), features)
-        return GivenSupport(empty, np.arange(len(features)))
+        return GivenSupport(empty, np.arange(len(features)), form)
     if support_x is None or support_y is None:
         raise BundleError("adapt: give support_x and support_y, or class_features alone")
-    inputs = _inputs(support_x, task, "support_x")
+    inputs, form = form.read(support_x, "support_x")
+    form.tell_units(inputs, "support_x")
     if not task.task_kind.has_classes:
         targets, flat = _targets(support_y, len(inputs), task)
-        return GivenSupport(Support(inputs, targets, features), np.empty(0), flat)
-    labels, numbers = _labels(support_y, len(inputs))
+        return GivenSupport(Support(inputs, targets, features), np.empty(0), form, flat)
+    labels, numbered = _labels(support_y, len(inputs))
     if features is not None and len(features) != len(labels):
         raise BundleError(f"class_features: got {len(features)} rows for {len(labels)} classes; give one row each")
-    return GivenSupport(Support(inputs, numbers, features), labels)
-
-
-def _inputs(given: Any, task: TaskShape, name: str) -> Tensor:
-    """Return examples as a float tensor [n, *inputs]; raises BundleError for another size or values not finite.
-
-    8-bit images are scaled to [0, 1], and a table's features standardized, as the task sources' are. Rows of the right
-    size but another shape (flat pixels, images without their channel) are reshaped.
-    """
-    tensor = _real(given, name)
-    rows = tensor.shape[0] if tensor.ndim else 0
-    if not rows or tensor[0].numel() != math.prod(task.inputs):
-        raise BundleError(
-            f"{name}: got shape {tuple(tensor.shape)}; this learner takes [n, {', '.join(map(str, task.inputs))}]"
-        )
-    _check_finite(tensor, name)
-    tensor = tensor.reshape(rows, *task.inputs)
-    if not task.mean:
-        return tensor
-    # in float64, as the table itself was standardized, so that the result has the same bits
-    mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (task.mean, task.deviation))
-    return ((tensor.double() - mean) / deviation).to(tensor.dtype)
+    return GivenSupport(Support(inputs, numbered, features), labels, form)
 
 
 def _labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:
     """Return the distinct labels [ways], sorted, and each example's index in them [rows]; raises BundleError."""
-    array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    if isinstance(given, list | tuple):
+        _check_labels(given)  # an array would turn a number beside texts into a text
+    try:
+        array = np.asarray(given)
+    except ValueError as problem:
+        raise BundleError(f"support_y: one label for each example is needed ({problem})") from problem
     if array.shape != (rows,):
         raise BundleError(f"support_y: got shape {array.shape} for {rows} examples; give one label each")
-    labels, numbers = np.unique(array, return_inverse=True)
+    if array.dtype.kind in "Of":
+        _check_labels(array.tolist())
+    try:
+        labels, numbered = np.unique(array, return_inverse=True)
+    except TypeError as problem:
+        raise BundleError(f"support_y: labels that cannot be sorted ({problem}); give texts or numbers") from problem
     if len(labels) < 2:
         raise BundleError(f"support_y: all {rows} labels are {labels[0]}; a task needs two classes or more")
-    return labels, torch.from_numpy(numbers.astype(np.int64))
+    return labels, torch.from_numpy(numbered.astype(np.int64))
+
+
+def _check_labels(labels: Iterable[Any]) -> None:
+    """Refuse a missing label, and texts beside numbers; raises BundleError with the label's place, from 0."""
+    first: dict[str, int] = {}
+    for place, label in enumerate(labels):
+        if label is None or (str(label) in ("nan", "<NA>", "NaT") and not isinstance(label, str)):
+            raise BundleError(f"support_y: label {place} is missing ({label}); leave such examples out of the support")
+        kind = "text" if isinstance(label, str) else "number" if isinstance(label, Number | np.bool_) else "other"
+        first.setdefault(kind, place)
+    if len(first) > 1:
+        mixed = " and ".join(f"label {place} is a {kind}" for kind, place in first.items())
+        raise BundleError(f"support_y: {mixed.replace('a other', 'of another type')}; give labels of one type")
 
 
 def _targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
     """Return regression targets [rows, targets], and whether they were given flat; raises BundleError."""
-    tensor = _real(given, "support_y", scale_bytes=False)
+    tensor = _real(given, "support_y")
     flat = tensor.ndim == 1 and task.outputs == 1
     tensor = tensor[:, None] if flat else tensor
     if tuple(tensor.shape) != (rows, task.outputs):
         raise BundleError(f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]")
-    _check_finite(tensor, "support_y")
+    check_finite(tensor, "support_y")
     return tensor, flat
 
 
-def _real(given: Any, name: str, *, scale_bytes: bool = True) -> Tensor:
+def _real(given: Any, name: str) -> Tensor:
     """Return numbers as a floating-point tensor; raises BundleError for anything else."""
-    if isinstance(given, Tensor):
-        tensor = given.detach()
-    else:
-        array = np.asarray(given)
-        if array.dtype.kind not in "fiub":
-            raise BundleError(f"{name}: numbers are needed, got an array of {array.dtype}")
-        tensor = torch.from_numpy(np.ascontiguousarray(array if array.dtype == np.uint8 else array.astype(np.float64)))
-    if tensor.dtype == torch.uint8 and scale_bytes:
-        return tensor.to(torch.float32) / 255
+    tensor = numbers(given, name)
     return tensor if tensor.is_floating_point() else tensor.to(torch.float32)
-
-
-def _check_finite(tensor: Tensor, name: str) -> None:
-    if not bool(torch.isfinite(tensor).all()):
-        raise BundleError(f"{name}: holds a NaN or an infinity")

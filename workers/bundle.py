@@ -24,14 +24,15 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.outer import OuterConfig
 from metaloom.learners.plugins import NEEDED
-from metaloom.workers.adapted import AdaptedModel, read_support
+from metaloom.workers.adapted import AdaptedModel, Setting, read_support
 from metaloom.workers.assembly import learner_of
 from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, parameters_of, read_manifest, task_of
 from metaloom.workers.checkpoint import Knowledge, different_leaves
 from metaloom.workers.data import open_source
-from metaloom.workers.data.base import TaskSource
+from metaloom.workers.data.base import SOURCES, TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.errors import BundleError, CheckpointError
+from metaloom.workers.input_form import InputForm
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
@@ -72,8 +73,10 @@ class Bundle:
         """Adapt to a new task.
 
         Args:
-            support_x: [support, *inputs], numpy or torch; 8-bit images are scaled to [0, 1]. It and ``support_y`` may
-                be left out where the learner needs ``class_features`` alone.
+            support_x: [support, *inputs], numpy or torch, or a table with named columns. A learner of images takes
+                8-bit pixels, pixels in [0, 1], and pictures of Pillow; one of a table takes its columns as they are.
+                Another layout or range is converted with a warning where that is unambiguous, and refused elsewhere.
+                It and ``support_y`` may be left out where the learner needs ``class_features`` alone.
             support_y: [support] labels of any kind, or regression targets [support] or [support, targets].
             class_features: [ways, *features], attributes of each class, in the order of the sorted labels; for
                 learners that use it. Without a support set the labels are 0, 1, ...
@@ -85,14 +88,27 @@ class Bundle:
             LearnerError: The learner does not use ``class_features`` or ``unlabelled``, or needs them.
         """
         device, knowledge = self._device, self._knowledge
-        given = read_support(support_x, support_y, class_features, unlabelled, self.task)
+        given = read_support(support_x, support_y, class_features, unlabelled, self._form())
         learner = self._for_ways(len(given.labels))
         phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
         generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():
             adapted = learner.adapt(phi, state, Support(**device.place(given.support.tensors())), generator)
         as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
-        return AdaptedModel(given.labels, adapted, self.task, device, as_torch, given.flat)
+        setting = Setting(learner.setting, learner.batch_norm, self._queries())
+        return AdaptedModel(given.labels, setting, adapted, given.form, device, as_torch, given.flat)
+
+    def _form(self) -> InputForm:
+        """Return the form of its inputs; pixels where its task source is one of images."""
+        source = SOURCES.get(str(self.config.tasks.get("source", "")))
+        return InputForm(self.task, 0.0 if source is None else source.brightest)
+
+    def _queries(self) -> int:
+        """Return how many queries a test episode has; 0 if its task source does not say."""
+        tasks, classes = self.config.tasks, self.task.task_kind.has_classes
+        queries = {**tasks, **(tasks.get("evaluation") or {})}.get("queries")
+        ways = self.task.outputs if classes and not self.task.single_task else 1
+        return queries * ways if isinstance(queries, int) else 0
 
     def evaluate(
         self,

@@ -1,6 +1,7 @@
 """The options that all commands share, and the one way to answer, as text or JSON."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -80,6 +81,30 @@ class Answer:
                 stdout.write(redacted(json.dumps(document, indent=2, allow_nan=False, default=str)) + "\n")
             else:
                 render(tables.console(stdout))
+
+
+class _Kept(logging.Handler):
+    """Keeps metaloom's warnings, each once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record's text."""
+        if (line := record.getMessage()) not in self.lines:
+            self.lines.append(line)
+
+
+@contextmanager
+def told() -> Iterator[list[str]]:
+    """Collect the warnings that metaloom logs within this context, for an answer that lists them."""
+    handler, logger = _Kept(), logging.getLogger("metaloom")
+    logger.addHandler(handler)
+    try:
+        yield handler.lines
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.dashboards import text
-from metaloom.orchestrator.command_line.answers import JsonOption, Screen, StoreOption, TrustOption, answering
+from metaloom.orchestrator.command_line.answers import JsonOption, Screen, StoreOption, TrustOption, answering, told
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
@@ -42,15 +42,16 @@ def adapt(
 ) -> None:
     """Adapt to a new task and print the predictions."""
     with answering(as_json) as answer:
-        loaded = bundles.load_bundle(bundle, trust_code=trust_code)
-        reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
-        given, asked = reader.support(support), reader.query(query)
-        model = loaded.adapt(given.x, given.y, seed=seed)
-        document = _predictions(model, asked, loaded.task)
-        answer.give(document, lambda screen: _show_predictions(screen, document))
+        with told() as warnings:
+            loaded = bundles.load_bundle(bundle, trust_code=trust_code)
+            reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
+            given, asked = reader.support(support), reader.query(query)
+            model = loaded.adapt(given.x, given.y, seed=seed)
+            document = _predictions(model, asked, loaded.task, warnings)
+        answer.give(document, lambda screen: _show_predictions(screen, document, str(model.setting)))
 
 
-def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
+def _predictions(model: Any, asked: Any, task: "TaskShape", warnings: list[str]) -> dict[str, Any]:
     """Return each query's prediction, and their score if the query is labelled."""
     predicted, kind, accuracy, loss = model.predict(asked.x), task.task_kind, None, None
     probabilities: list[dict[str, float] | None] = [None] * len(predicted)
@@ -65,11 +66,19 @@ def _predictions(model: Any, asked: Any, task: "TaskShape") -> dict[str, Any]:
         rows.PredictionRow(query=name, prediction=value, probabilities=each)
         for name, value, each in zip(asked.names, predicted.tolist(), probabilities, strict=True)
     )
-    document = rows.PredictionsRow(predictions=predictions, accuracy=accuracy, loss=loss)
+    document = rows.PredictionsRow(
+        predictions=predictions,
+        setting=model.setting.name,
+        batch_norm=model.setting.batch_norm,
+        warnings=tuple(warnings),
+        labelled=0 if asked.y is None else len(asked.y),
+        accuracy=accuracy,
+        loss=loss,
+    )
     return dict(rows.to_json(document))
 
 
-def _show_predictions(console: Screen, document: Mapping[str, Any]) -> None:
+def _show_predictions(console: Screen, document: Mapping[str, Any], setting: str) -> None:
     has_probabilities = any("probabilities" in row for row in document["predictions"])
     shown = tables.table("query", "prediction", *(["probability"] if has_probabilities else []))
     for row in document["predictions"][:PREDICTIONS_SHOWN]:
@@ -83,7 +92,10 @@ def _show_predictions(console: Screen, document: Mapping[str, Any]) -> None:
         console.print(f"and {rest} more (all with --json)")
     for score in ("accuracy", "loss"):
         if score in document:
-            console.print(f"{score}: {document[score]:.4f} over {len(document['predictions'])} queries")
+            console.print(f"{score}: {document[score]:.4f} over {document['labelled']} queries")
+    console.print(setting, markup=False)
+    for line in document["warnings"]:
+        console.print(f"warning: {line}", style="yellow", markup=False)
 
 
 COMMAND = Command(adapt, examples=("metaloom adapt first-bundle --support letters/support --query letters/query",))

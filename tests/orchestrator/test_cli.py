@@ -172,7 +172,10 @@ def test_a_trial_is_evaluated_exported_and_adapted(run: Run, store: Path, tmp_pa
     paths = ["--support", tmp_path / "support.csv", "--query", tmp_path / "query.csv"]
     document = run("adapt", tmp_path / "bundle", *paths, "--json").document
     assert [row["query"] for row in document["predictions"]] == ["row 0", "row 1"]
-    assert "row 1" in run("adapt", tmp_path / "bundle", *paths).out
+    assert (document["setting"], document["batch_norm"], document["warnings"]) == ("inductive", "none", [])
+    shown = run("adapt", tmp_path / "bundle", *paths).out
+    assert "row 1" in shown
+    assert "inductive: each query is predicted on its own" in shown
 
 
 def test_a_grid_with_fewer_points_than_trials_is_told(run: Run, tmp_path: Path) -> None:

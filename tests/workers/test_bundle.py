@@ -333,13 +333,6 @@ def test_arrays_that_do_not_fit_are_refused(signs, x, y, words):
         load_bundle(signs[2]).adapt(x, y)
 
 
-def test_8_bit_images_are_scaled(signs):
-    bundle = load_bundle(signs[2])
-    bytes_x, y = np.array([[0], [51], [204], [255]], np.uint8), np.array([0, 0, 1, 1])
-    as_bytes = bundle.adapt(bytes_x, y).probabilities(bytes_x)
-    assert (as_bytes == bundle.adapt(bytes_x / np.float32(255), y).probabilities(bytes_x / np.float32(255))).all()
-
-
 def test_it_opens_without_the_cluster(sine):
     code = (
         "import sys, numpy as np; from metaloom import load_bundle\n"

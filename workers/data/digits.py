@@ -11,8 +11,6 @@ from metaloom.workers.data.base import SOURCES
 from metaloom.workers.data.single_task import SingleTaskSettings, SingleTaskSource, divide
 from metaloom.workers.data.store import Arrays, cached
 
-BRIGHTEST = 16.0  # the data set's own scale
-
 
 @dataclass(frozen=True)
 class DigitTasks(SingleTaskSettings):
@@ -32,6 +30,7 @@ class Digits(SingleTaskSource):
     """Ten classes; features are scaled to [0, 1]."""
 
     name = "digits"
+    brightest = 16.0  # the data set's own scale
     packages = ("scikit-learn",)
     Config = DigitTasks
 
@@ -42,7 +41,7 @@ class Digits(SingleTaskSource):
         sizes = {"test": config.test_size, "meta": config.meta_size, "validation": config.validation_size}
         parts = divide(len(arrays["x"]), sizes, cls.name)
         inputs = (64,) if config.flat else (1, 8, 8)
-        return cls(arrays["x"], arrays["y"], parts, config, seed=seed, scale=BRIGHTEST, inputs=inputs)
+        return cls(arrays["x"], arrays["y"], parts, config, seed=seed, scale=cls.brightest, inputs=inputs)
 
 
 def _load() -> Arrays:

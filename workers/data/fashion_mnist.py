@@ -51,6 +51,7 @@ class FashionMNIST(SingleTaskSource):
     """Ten classes of 28x28 grey images."""
 
     name = "fashion_mnist"
+    brightest = 255.0
     Config = FashionMNISTTasks
 
     @classmethod
@@ -63,7 +64,7 @@ class FashionMNIST(SingleTaskSource):
         parts = divide(official, {"meta": config.meta_size, "validation": config.validation_size}, cls.name)
         parts["test"] = np.arange(official, len(arrays["x"]))
         inputs = (SIZE * SIZE,) if config.flat else (1, SIZE, SIZE)
-        source = cls(arrays["x"], arrays["y"], parts, config, seed=seed, scale=255.0, inputs=inputs)
+        source = cls(arrays["x"], arrays["y"], parts, config, seed=seed, scale=cls.brightest, inputs=inputs)
         source.digest = arrays.digest
         return source
 

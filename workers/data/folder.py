@@ -47,6 +47,7 @@ class Folder(sampler.FewShotSource):
     """Classes are the folder's subfolders; which split a class is in depends on the class names alone."""
 
     name = "folder"
+    brightest = 255.0
     packages = ("pillow",)
     Config = FolderTasks
 
@@ -66,7 +67,7 @@ class Folder(sampler.FewShotSource):
         arrays = cached(cache, cls.name, key, lambda: _load(files, config))
         table = sampler.ClassTable.divided(arrays.about["spans"], *fractions)
         inputs = (3 if config.color else 1, config.size, config.size)
-        source = cls(arrays, table, config, seed=seed, scale=255.0, inputs=inputs)
+        source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=inputs)
         if skipped := arrays.about["skipped"]:
             source.notes = (f"{len(skipped)} unreadable images skipped: {some(skipped)}",)
         return source

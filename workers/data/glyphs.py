@@ -54,6 +54,7 @@ class Glyphs(sampler.FewShotSource):
     """At least 1,000 characters, 20 drawings each, 28x28."""
 
     name = "glyphs"
+    brightest = 255.0
     packages = ("matplotlib", "pillow", "scipy")
     Config = GlyphTasks
 
@@ -73,7 +74,7 @@ class Glyphs(sampler.FewShotSource):
 
         arrays = cached(cache, cls.name, {"source": cls.name, "version": VERSION}, drawn)
         table = sampler.ClassTable.divided(arrays.about["spans"], VALIDATION, TEST)
-        return cls(arrays, table, config, seed=seed, scale=255.0, inputs=(1, SIZE, SIZE))
+        return cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=(1, SIZE, SIZE))
 
 
 def _thumbnails(fonts: list[Any], charmaps: list[set[int]]) -> dict[int, Floats]:

@@ -59,6 +59,7 @@ class Omniglot(FewShotSource):
     """Classes are characters; with ``rotations`` each quarter turn of a character is a class of its split."""
 
     name = "omniglot"
+    brightest = 255.0
     packages = ("pillow",)
     Config = OmniglotTasks
 
@@ -75,7 +76,7 @@ class Omniglot(FewShotSource):
             splits[split_of(name, config.split, evaluation=name in evaluation)].append(name)
         table = ClassTable.from_splits(splits, spans)
         table = table.with_rotations() if config.rotations else table
-        return cls(arrays, table, config, seed=seed, scale=255.0, inputs=(1, SIZE, SIZE))
+        return cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=(1, SIZE, SIZE))
 
 
 def split_of(name: str, split: str, *, evaluation: bool) -> str:
