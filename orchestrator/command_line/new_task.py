@@ -4,6 +4,7 @@ Files are read as the task sources read theirs: images are scaled to the learner
 are those of its training table. The bundle scales the values themselves.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from metaloom.learners.episode import TaskShape
 from metaloom.orchestrator.errors import TaskError
 from metaloom.workers.data.folder import class_files
-from metaloom.workers.data.user_files import ARROW, CSV, ENDINGS, PARQUET, read_columns, read_picture, read_table
+from metaloom.workers.data.labels import as_known
+from metaloom.workers.data.table_columns import read_columns
+from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
+from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
 
 DEFAULT_LABEL = "label"
-TABLES = (*CSV, *PARQUET, *ARROW)
+logger = logging.getLogger("metaloom")
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,18 @@ class TaskExamples:
 
     Attributes:
         names: The file or row of each example.
-        x: [examples, *inputs], 8-bit images or float32 features.
+        x: [examples, *inputs], 8-bit images or float64 features.
         y: Labels or targets [examples]; None if unknown.
     """
 
     names: list[str]
     x: NDArray[Any]
     y: NDArray[Any] | None
+
+
+def accuracy(predicted: NDArray[Any], labels: NDArray[Any], known: NDArray[Any]) -> float:
+    """Return the fraction of right predictions [queries]; ``labels`` are compared by value with the ``known`` ones."""
+    return float((predicted.astype(str) == as_known(labels, known)).mean())
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Reader:
         """Read the examples to predict; labels are optional, and are used for a score."""
         if path.is_dir():
             return self._folder(path)
-        if path.suffix.lower() in TABLES:
+        if is_table(path):
             return self._table(path)
         if path.suffix.lower() in ENDINGS:
             return TaskExamples([path.name], np.stack([self._picture(path)]), None)
@@ -72,15 +81,17 @@ class Reader:
         raise TaskError(f"{path}: give a folder of images, or a table ({', '.join(TABLES)})")
 
     def _folder(self, folder: Path) -> TaskExamples:
-        if any(child.is_dir() and not child.name.startswith(".") for child in folder.iterdir()):
+        if any(child.is_dir() and not is_hidden(child.name) for child in folder.iterdir()):
             files = class_files(folder)
             pairs = [(label, file) for label, images_of_class in files.items() for file in images_of_class]
             labels: NDArray[Any] | None = np.array([label for label, _ in pairs])
         else:
-            pairs = [("", file) for file in sorted(folder.iterdir()) if file.suffix.lower() in ENDINGS]
+            pairs = [("", file) for file in sorted(folder.iterdir()) if is_picture(file)]
             if not pairs:
                 raise TaskError(f"{folder}: no image in it ({', '.join(ENDINGS)})")
             labels = None
+        for told in left_out(folder, [file for _, file in pairs]):
+            logger.warning("%s: %s", folder, told)
         images = np.stack([self._picture(file) for _, file in pairs])
         return TaskExamples([str(file.relative_to(folder)) for _, file in pairs], images, labels)
 
@@ -94,13 +105,21 @@ class Reader:
         return 255 - picture if self.invert else picture
 
     def _table(self, path: Path) -> TaskExamples:
-        label, advice = self._label(), "fill them in, or leave such rows out"
-        has_label = label in read_table(path).column_names
-        given = label if has_label else None
-        read = read_columns(path, label=given, features=self.task.features, advice=advice)
+        label = self._label()
+        read = read_columns(
+            path,
+            label=label,
+            features=self.task.features,
+            has_classes=self.task.task_kind.has_classes,
+            may_lack_label=True,
+            text_format=TextFormat(*(self.tasks.get(name) for name in ("separator", "decimal", "encoding"))),
+            advice="fill them in, or leave such rows out",
+        )
         wanted = int(np.prod(self.task.inputs))
         if len(read.features) != wanted:
-            hint = "" if has_label else f", and no column '{label}': --label names another one as the label"
+            hint = (
+                "" if read.label is not None else f", and no column '{label}': --label names another one as the label"
+            )
             raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}{hint}")
         return TaskExamples([f"row {row}" for row in range(len(read.x))], read.x, read.label)
 

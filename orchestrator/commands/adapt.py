@@ -59,7 +59,7 @@ def _predictions(model: Any, asked: Any, task: "TaskShape", warnings: list[str])
         labels = list(map(str, model.labels.tolist()))
         probabilities = [dict(zip(labels, each, strict=True)) for each in model.probabilities(asked.x).tolist()]
     if asked.y is not None and kind.has_classes:
-        accuracy = float((predicted.astype(str) == asked.y.astype(str)).mean())
+        accuracy = new_task.accuracy(predicted, asked.y, model.labels)
     elif asked.y is not None and kind.answers_outputs:
         loss = kind.loss_of_answers(predicted, asked.y)
     predictions = tuple(

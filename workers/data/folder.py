@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,7 +14,7 @@ from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, Task
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, some
 from metaloom.workers.data.store import Arrays, cached, file_facts
-from metaloom.workers.data.user_files import ENDINGS, read_picture
+from metaloom.workers.data.user_files import ENDINGS, holds_several, is_hidden, is_picture, left_out, read_picture
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -61,6 +62,7 @@ class Folder(sampler.FewShotSource):
         sampler.check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
         key = {
             "source": cls.name,
+            "reader": 2,
             "files": [file_facts(path) for paths in files.values() for path in paths],
             "settings": [config.size, config.color, config.on_error],
         }
@@ -68,9 +70,13 @@ class Folder(sampler.FewShotSource):
         table = sampler.ClassTable.divided(arrays.about["spans"], *fractions)
         inputs = (3 if config.color else 1, config.size, config.size)
         source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=inputs)
-        if skipped := arrays.about["skipped"]:
-            source.notes = (f"{len(skipped)} unreadable images skipped: {some(skipped)}",)
+        unused = left_out(Path(config.path), chain.from_iterable(files.values()))
+        source.notes = (*_skipped(arrays.about["skipped"]), *arrays.remarks, *unused)
         return source
+
+
+def _skipped(lines: list[str]) -> list[str]:
+    return [f"{len(lines)} unreadable images skipped: {some(lines)}"] if lines else []
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:
@@ -80,12 +86,11 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
     """
     if not folder.is_dir():
         raise DataError(f"tasks.path: there is no folder {folder}")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     if not classes:
         raise DataError(f"tasks.path: {folder} has no class folders (one folder per class, its images inside)")
     files = {
-        path.name: sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in ENDINGS)
-        for path in classes
+        path.name: sorted(file for file in path.iterdir() if file.is_file() and is_picture(file)) for path in classes
     }
     if empty := [name for name, images in files.items() if not images]:
         raise DataError(f"tasks.path: no {', '.join(ENDINGS)} file in {folder / empty[0]} ({len(empty)} such folders)")
@@ -95,11 +100,12 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
 def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
     """Decode every image; raises DataError that names all unreadable ones if ``on_error`` is ``refuse``."""
     images: list[NDArray[np.uint8]] = []
-    sizes, problems = dict.fromkeys(files, 0), list[str]()
+    sizes, problems, several = dict.fromkeys(files, 0), list[str](), list[str]()
     for name, path in [(name, path) for name, paths in files.items() for path in paths]:
         try:
             images.append(read_picture(path, size=config.size, color=config.color, where=str(path)))
             sizes[name] += 1
+            several += [str(path)] if holds_several(path) else []
         except DataError as error:
             problems.append(str(error))
     if problems and config.on_error == "refuse":
@@ -111,4 +117,6 @@ def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
         _LOG.info("skipped %s", problem)
     shape = (0, 3 if config.color else 1, config.size, config.size)
     x = np.stack(images) if images else np.empty(shape, dtype=np.uint8)
-    return Arrays({"x": x}, {"spans": sampler.spans_of(sizes), "skipped": problems})
+    told = f"{len(several)} files hold several pictures (pages, frames), and the first one is used: {some(several)}"
+    about = {"spans": sampler.spans_of(sizes), "skipped": problems}
+    return Arrays({"x": x}, about, remarks=(told,) if several else ())

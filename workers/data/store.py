@@ -42,12 +42,14 @@ class DamagedStoreError(Exception):
 class Arrays:
     """Named arrays of equal length, and a JSON document about them.
 
-    ``digest`` is of the contents of the file they were opened from; empty before.
+    ``digest`` is of the contents of the file they were opened from; empty before. ``remarks`` for the user are no part
+    of it.
     """
 
     columns: Mapping[str, NDArray[Any]]
     about: dict[str, Any]
     digest: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
@@ -106,6 +108,7 @@ def open_arrays(path: Path) -> Arrays:
             batch = pa.ipc.open_file(mapped).get_batch(0)
             documents = batch.schema.metadata[b"about"], batch.schema.metadata[b"layouts"]  # checksums among the latter
             about, layouts = map(json.loads, documents)
+            remarks = tuple(json.loads(batch.schema.metadata.get(b"remarks", b"[]")))
             columns = {name: _to_array(batch.column(name), layout) for name, layout in layouts.items()}
         except (pa.ArrowException, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise DamagedStoreError(str(error)) from error
@@ -116,7 +119,7 @@ def open_arrays(path: Path) -> Arrays:
             if _checksum(columns[name]) != layout.get("crc32"):
                 raise DamagedStoreError(f"the checksum of column '{name}' does not match")
         _VERIFIED.add(identity)
-    return Arrays(columns, about, digest(b"\n".join(documents))[:16])
+    return Arrays(columns, about, digest(b"\n".join(documents))[:16], remarks)
 
 
 def file_facts(path: Path) -> list[Any]:
@@ -134,6 +137,7 @@ def _to_table(arrays: Arrays) -> Any:
         layouts[name] = {"dtype": array.dtype.str, "shape": array.shape[1:], "crc32": _checksum(array)}
     fields = [(name, column.type) for name, column in zip(layouts, columns, strict=True)]
     metadata = {"about": json.dumps(arrays.about), "layouts": json.dumps(layouts)}
+    metadata |= {"remarks": json.dumps(arrays.remarks)} if arrays.remarks else {}
     return pa.table(columns, schema=pa.schema(fields, metadata=metadata))
 
 

@@ -1,7 +1,6 @@
 """The user's own table: few-shot classes, or regression with one task per value of a column."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.workers.data import sampler
-from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split, some
+from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
 from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.table_features import columns_of, features_of, table_notes
 from metaloom.workers.data.table_settings import TableAsOneTask, TableTasks
 from metaloom.workers.data.table_task import TableTask
-from metaloom.workers.data.user_files import read_columns
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -43,7 +42,7 @@ class Table(sampler.FewShotSource):
             raise DataError(f"tasks.path: there is no file {path}")
         unused = {"path", "ways", "shots", "queries"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
-        key = {"source": cls.name, "reader": 2, "file": file_facts(path), "settings": settings}
+        key = {"source": cls.name, "reader": 3, "file": file_facts(path), "settings": settings}
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
         about = arrays.about
         table = sampler.ClassTable.from_splits(about["splits"], about["spans"])
@@ -51,7 +50,7 @@ class Table(sampler.FewShotSource):
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
         mean, deviation = (tuple(about["scaling"].get(name, ())) for name in ("mean", "deviation"))
         source.shape = replace(source.shape, features=tuple(about["features"]), mean=mean, deviation=deviation)
-        source.notes = tuple(_notes(about))
+        source.notes = tuple(table_notes(arrays))
         return source
 
 
@@ -81,13 +80,6 @@ class TableOfTasks(Table):
         return SampledEpisode(episode, sampler.draw_seed(generator), (task,), tuple(rows.tolist()))
 
 
-def _notes(about: dict[str, Any]) -> Iterator[str]:
-    if skipped := about["skipped"]:
-        yield f"{len(skipped)} values missing or no numbers, their rows skipped: {some(skipped)}"
-    if left_out := about["left_out"]:
-        yield f"not used as features, since they hold no numbers: {some(list(map(repr, left_out)))}"
-
-
 def _check_settings(config: TableTasks) -> None:
     if not config.has_classes and config.task is None:
         raise DataError(
@@ -103,8 +95,7 @@ def _check_settings(config: TableTasks) -> None:
 
 def _load(path: Path, config: TableTasks) -> Arrays:
     """Read the table; group its rows by class or task; scale its features by the meta-train rows."""
-    skip, features = config.on_error == "skip", config.features
-    read = read_columns(path, label=config.label, task=config.task, features=features, skip_missing=skip)
+    read = columns_of(config, belongs=config.task, setting="task")
     for line in read.skipped:
         _LOG.info("%s: skipped %s: missing, no number or infinite", path, line)
     groups = read.label.astype(str) if config.task is None else read.task
@@ -112,30 +103,9 @@ def _load(path: Path, config: TableTasks) -> Arrays:
     order = np.argsort(group, kind="stable")
     spans = sampler.spans_of(dict(zip(names.tolist(), sizes.tolist(), strict=True)))
     splits = sampler.split_classes(list(spans), config.validation_fraction, config.test_fraction)
-    x, scaling = _standardize(read.x[order], spans, splits["train"]) if config.standardize else (read.x[order], {})
-    columns: dict[str, NDArray[Any]] = {"x": x}
+    places = [np.arange(start, start + count) for start, count in (spans[name] for name in splits["train"])]
+    x, about, remarks = features_of(read, order[np.concatenate(places)], config)
+    columns: dict[str, NDArray[Any]] = {"x": x[order]}
     if not config.has_classes:
-        columns["y"] = _targets(read.label[order], config, path)
-    about = {"spans": spans, "splits": splits, "features": read.features, "scaling": scaling}
-    return Arrays(columns, about | {"skipped": read.skipped, "left_out": read.left_out})
-
-
-def _standardize(
-    x: NDArray[np.float32], spans: dict[str, tuple[int, int]], train: list[str]
-) -> tuple[NDArray[np.float32], dict[str, list[float]]]:
-    """Scale to mean 0 and deviation 1 over the meta-train rows; a constant feature becomes 0."""
-    rows = np.concatenate([np.arange(start, start + count) for start, count in (spans[name] for name in train)])
-    mean = x[rows].mean(0, dtype=np.float64)
-    deviation = x[rows].std(0, dtype=np.float64)
-    deviation[deviation == 0] = 1.0
-    scaled = ((x - mean) / deviation).astype(np.float32)
-    return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
-
-
-def _targets(label: NDArray[Any], config: TableTasks, path: Path) -> NDArray[np.float32]:  # [rows, 1]
-    if label.dtype.kind not in "iufb":
-        raise DataError(f"tasks.label: {path}: column '{config.label}' is not a number, and {config.kind} needs one")
-    targets = label.astype(np.float32)
-    if not np.isfinite(targets).all():
-        raise DataError(f"tasks.label: {path}: column '{config.label}' has an infinite value")
-    return np.asarray(targets[:, None])
+        columns["y"] = read.label[order][:, None].astype(np.float32)
+    return Arrays(columns, {"spans": spans, "splits": splits, **about}, remarks=remarks)

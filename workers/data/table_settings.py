@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
 from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, UserTaskSettings, Ways
+from metaloom.workers.data.table_files import TextFormat
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class TableSettings(TaskSettings):
         kind: The kind of task: classification of classes, or regression (or another kind without classes).
         standardize: Scale the features to mean 0 and deviation 1, by the training rows.
         on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
+        separator: What stands between two cells of a CSV file: one character, or ``tab``; null finds it in its first
+            rows.
+        decimal: The sign before the decimals in a CSV file; null finds it in its first rows.
+        encoding: Of a CSV file, by Python's name, such as ``latin-1``; null takes UTF-8, or UTF-16 where it is found.
     """
 
     path: str
@@ -28,12 +33,24 @@ class TableSettings(TaskSettings):
     kind: str = CLASSIFICATION.name
     standardize: bool = True
     on_error: Literal["refuse", "skip"] = "refuse"
+    separator: str | None = None
+    decimal: Literal[".", ","] | None = None
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            self.text_format.check()
+        except ValueError as error:
+            raise LearnerError(f"tasks.{error}") from None
         labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
         if self.kind not in labelled:
             raise LearnerError(f"tasks.kind: {unknown('kind of task in a table', self.kind, labelled)}")
+
+    @property
+    def text_format(self) -> TextFormat:
+        """How a CSV file is written, as far as it is given."""
+        return TextFormat(self.separator, self.decimal, self.encoding)
 
     @property
     def has_classes(self) -> bool:

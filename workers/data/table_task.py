@@ -1,21 +1,19 @@
 """The user's own table as one labelled data set: rows divided by class, features standardized by training rows."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from metaloom.workers.data.base import DataError, some
-from metaloom.workers.data.sampler import Rows
+from metaloom.workers.data.base import DataError
 from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.table_columns import Columns
+from metaloom.workers.data.table_features import columns_of, features_of, table_notes
 from metaloom.workers.data.table_settings import TableAsOneTask
-from metaloom.workers.data.user_files import Columns, read_columns
 from metaloom.workers.data.user_single_task import OF_EPISODES, UserTask, divide_examples, part_named, stored
 
-READER = 1  # in the cache's key: another number where the same table gives other arrays
+READER = 2  # in the cache's key: another number where the same table gives other arrays
 
 
 class TableTask(UserTask):
@@ -38,7 +36,7 @@ class TableTask(UserTask):
         source = cls(arrays, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
         mean, deviation = (tuple(about["scaling"].get(name, ())) for name in ("mean", "deviation"))
         source.shape = replace(source.shape, features=tuple(about["features"]), mean=mean, deviation=deviation)
-        source.notes = (*source.notes, *_notes(about))
+        source.notes = (*source.notes, *table_notes(arrays))
         return source
 
 
@@ -50,33 +48,15 @@ def _check_settings(config: TableAsOneTask) -> None:
 
 
 def _load(path: Path, config: TableAsOneTask) -> Arrays:
-    skip, features = config.on_error == "skip", config.features
-    columns: dict[str, Any] = {"label": config.label, "task": config.split, "task_setting": "split"}
-    read = read_columns(path, features=features, skip_missing=skip, **columns)
+    read = columns_of(config, belongs=config.split, setting="split")
     names, classes = np.unique(read.label.astype(str), return_inverse=True)
     given = None if config.split is None else _given_parts(read, config.split, path)
     parts = divide_examples(classes.astype(np.int64), config, given)
-    x, scaling = standardized(read.x, parts["train"]) if config.standardize else (read.x.astype(np.float32), {})
-    about = {"features": read.features, "scaling": scaling, "skipped": read.skipped, "left_out": read.left_out}
-    return stored({"x": x, "y": classes.astype(np.int64)}, parts, {"classes": names.tolist(), **about})
+    x, about, remarks = features_of(read, parts["train"], config)
+    arrays = stored({"x": x, "y": classes.astype(np.int64)}, parts, {"classes": names.tolist(), **about})
+    return replace(arrays, remarks=remarks)
 
 
 def _given_parts(read: Columns, column: str, path: Path) -> list[str]:
     spelt = {name: part_named(name, f"tasks.split: {path}: column '{column}'") for name in np.unique(read.task)}
     return [spelt[name] for name in read.task]
-
-
-def standardized(x: NDArray[Any], train: Rows) -> tuple[NDArray[np.float32], dict[str, list[float]]]:
-    """Scale to mean 0 and deviation 1 over the training rows, in float64; a constant feature becomes 0."""
-    chosen = x[train].astype(np.float64)
-    mean, deviation = chosen.mean(0), chosen.std(0)
-    deviation[deviation == 0] = 1.0
-    scaled = ((x - mean) / deviation).astype(np.float32)
-    return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
-
-
-def _notes(about: dict[str, Any]) -> Iterator[str]:
-    if skipped := about["skipped"]:
-        yield f"{len(skipped)} values missing or no numbers, their rows skipped: {some(skipped)}"
-    if left_out := about["left_out"]:
-        yield f"not used as features, since they hold no numbers: {some(list(map(repr, left_out)))}"

@@ -1,23 +1,21 @@
-"""Reads a user's files: images into bytes of one size, and tables, whose every used cell is checked."""
+"""Reads a user's images into bytes of one size."""
 
-import contextlib
 import io
+import os
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from metaloom.learners.errors import unknown
-from metaloom.workers.data.base import DataError, some
+from metaloom.workers.data.base import DataError
 
-NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-CSV, PARQUET, ARROW = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+ANIMATED = (".gif", ".tif", ".tiff", ".webp")  # formats of which one file may hold several pictures
+HIDDEN = ("Thumbs.db", "desktop.ini", "__MACOSX")  # that file managers and archives leave, beside names with a dot
 
 
 def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) -> NDArray[np.uint8]:
@@ -50,134 +48,45 @@ def read_picture(source: Path | bytes, *, size: int, color: bool, where: str) ->
     return pixels.transpose(2, 0, 1) if color else pixels[None]
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns that were read of a table.
-
-    Attributes:
-        x: Features, float32 [rows, features].
-        label: The label column, as read [rows]; None where it was not asked for.
-        task: The task column as text [rows]; None where it was not asked for.
-        features: Names of the features' columns.
-        left_out: Names of the columns that are neither label nor task, and hold no numbers.
-        skipped: One line for each cell whose row was left out.
-    """
-
-    x: NDArray[np.float32]
-    label: Any
-    task: Any
-    features: tuple[str, ...]
-    left_out: tuple[str, ...]
-    skipped: tuple[str, ...]
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is none of the user's own."""
+    return name.startswith(".") or name in HIDDEN
 
 
-def read_table(path: Path) -> Any:
-    """Return the table as Arrow; raises DataError for a file that is absent, of an unknown ending, or unreadable."""
-    if not path.is_file():
-        raise DataError(f"tasks.path: there is no file {path}")
-    ending = path.suffix.lower()
-    try:
-        if ending in CSV:
-            from pyarrow import csv
-
-            return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t" if ending == ".tsv" else ","))
-        if ending in PARQUET:
-            from pyarrow import parquet
-
-            return parquet.read_table(path)
-        if ending in ARROW:
-            return _read_arrow(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from error
-    raise DataError(f"{path}: no table format ends in '{ending}' (allowed: {', '.join((*CSV, *PARQUET, *ARROW))})")
+def is_picture(file: Path) -> bool:
+    """Return whether a file's ending is one of an image, and the file is not hidden (as ``._1.png`` is)."""
+    return file.suffix.lower() in ENDINGS and not is_hidden(file.name)
 
 
-def read_columns(
-    path: Path,
-    *,
-    label: str | None,
-    task: str | None = None,
-    features: Sequence[str] = (),
-    skip_missing: bool = False,
-    advice: str = "tasks.on_error: skip leaves such rows out",
-    task_setting: str = "task",
-) -> Columns:
-    """Read and check the columns that are asked for.
-
-    Args:
-        path: The table.
-        label: Name of the label column.
-        task: Name of the task column.
-        features: Names of the feature columns; none takes every column of numbers that is neither label nor task.
-        skip_missing: Leave out rows with a cell that is missing, no number or infinite, instead of refusing the table.
-        advice: The remedy that an error about such a cell names.
-        task_setting: The setting of the tasks section that names the task column.
-
-    Raises:
-        DataError: A column is absent or not of numbers, or a cell is such; row and column are named.
-    """
-    table = read_table(path)
-    for field, names in (("label", [label]), (task_setting, [task]), ("features", features)):
-        for name in names:
-            if name is not None and name not in table.column_names:
-                raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))
-    given = [name for name in table.column_names if name not in (label, task)]
-    read = ((name, _numbers(table.column(name))) for name in features or given)
-    numbers = {name: column for name, column in read if column is not None}
-    chosen = tuple(numbers)
-    if strange := [name for name in features if name not in chosen]:
-        kind = table.schema.field(strange[0]).type
-        raise DataError(f"tasks.features: {path}: column '{strange[0]}' is {kind}, and a feature must be a number")
-    if not chosen:
-        raise DataError(f"tasks.features: {path} has no numeric column besides the label and the task")
-    x = np.stack(list(numbers.values()), axis=1)
-    bad = {name: ~np.isfinite(x[:, place]) for place, name in enumerate(chosen)}
-    others = {name: table.column(name) for name in (label, task) if name is not None}
-    for name, column in others.items():
-        bad[name] = column.is_null(nan_is_null=True).to_numpy()
-    problems = [(int(row), name) for name, marks in bad.items() for row in np.flatnonzero(marks)]
-    lines = tuple(f"row {row}, column '{name}'{_quoted(table, name, row)}" for row, name in sorted(problems))
-    if lines and not skip_missing:
-        what = "a value that is missing, not a number or infinite"
-        raise DataError(f"{path}: {what} in {some(lines)} (rows count from 0; {advice})")
-    keep = ~np.any(list(bad.values()), axis=0)
-    kept = {name: column.to_numpy()[keep] for name, column in others.items()}
-    texts = None if task is None else kept[task].astype(str)
-    left_out = () if features else tuple(name for name in given if name not in chosen)
-    return Columns(x[keep], None if label is None else kept[label], texts, chosen, left_out, lines)
+def left_out(folder: Path, used: Iterable[Path]) -> Iterator[str]:
+    """Say which files in a folder of images are not used, counted by reason; hidden ones are passed over."""
+    taken, endings, elsewhere = set(map(str, used)), Counter[str](), 0
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        for name in files:
+            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path per file takes seconds for 60,000
+            if is_hidden(name) or f"{place}{os.sep}{name}" in taken:
+                continue
+            if ending in ENDINGS:
+                elsewhere += 1
+            else:
+                endings[ending or "without an ending"] += 1
+    if endings:
+        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+        yield f"{_files(endings.total())} left out: {counts} (no format that is read: {', '.join(ENDINGS)})"
+    if elsewhere:
+        yield f"{_files(elsewhere)} left out: images that are not directly inside a class folder"
 
 
-def _read_arrow(path: Path) -> Any:
-    with pa.memory_map(str(path)) as source:
-        try:
-            return pa.ipc.open_file(source).read_all()
-        except pa.ArrowInvalid:  # the stream format has no footer
-            source.seek(0)
-            return pa.ipc.open_stream(source).read_all()
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
-def _numbers(column: Any) -> NDArray[np.float32] | None:
-    """Return a column as float32, a cell that is missing or no number as NaN; None for a column not of numbers.
+def holds_several(path: Path) -> bool:
+    """Return whether an image file that can be read has more than one picture, of which the first is used."""
+    from PIL import Image
 
-    One unreadable cell makes a reader take its whole column for text: text is a column of numbers where more than
-    half of its cells are.
-    """
-    kind = column.type
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        if any(is_kind(kind) for is_kind in NUMERIC):
-            return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float32)
-        if not pa.types.is_string(kind) and not pa.types.is_large_string(kind):
-            return None
-        found = np.array([_number(cell) for cell in column.to_pylist()], dtype=np.float64).astype(np.float32)
-    return found if 2 * np.isfinite(found).sum() > len(column) - column.null_count else None
-
-
-def _number(cell: str | None) -> float:
-    with contextlib.suppress(ValueError):
-        return float(cell or "nan")
-    return float("nan")
-
-
-def _quoted(table: Any, name: str, row: int) -> str:
-    cell = table.column(name)[row].as_py()
-    return f" ('{cell[:40]}')" if isinstance(cell, str) else ""
+    if path.suffix.lower() not in ANIMATED:
+        return False
+    with Image.open(path) as image:
+        return getattr(image, "n_frames", 1) > 1

@@ -152,3 +152,31 @@ def test_a_changed_image_is_read_again(pictures: Path, tmp_path: Path) -> None:
 def test_the_split_of_a_class_does_not_follow_the_seed(pictures: Path, tmp_path: Path) -> None:
     sources = [open_source(tasks(pictures), seed=seed, cache=tmp_path / "cache") for seed in (0, 1)]
     assert sources[0].table.names == sources[1].table.names  # type: ignore[attr-defined]
+
+
+def test_what_is_left_out_is_told_with_counts_by_reason(pictures: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (pictures / f"class{number}" / "phone.HEIC").write_bytes(b"")
+    (pictures / "class1" / "notes.txt").write_text("")
+    (pictures / "class1" / "deeper").mkdir()
+    (pictures / "class1" / "deeper" / "1.png").write_bytes(b"")
+    (pictures / "loose.png").write_bytes(b"")
+    for hidden in (".DS_Store", "class2/._1.png", "class2/Thumbs.db", ".cache/1.png"):
+        (pictures / hidden).parent.mkdir(exist_ok=True)
+        (pictures / hidden).write_bytes(b"")
+    notes = open_source(tasks(pictures), seed=0, cache=tmp_path / "cache").notes
+    assert notes[0].startswith("4 files left out: 3 .heic, 1 .txt (no format that is read: .png")
+    assert notes[1:] == ("2 files left out: images that are not directly inside a class folder",)
+
+
+def test_nothing_is_told_where_all_is_used(pictures: Path, tmp_path: Path) -> None:
+    assert open_source(tasks(pictures), seed=0, cache=tmp_path / "cache").notes == ()
+
+
+def test_a_file_of_several_pictures_is_told(pictures: Path, tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), shade) for shade in (0, 100)]
+    pages[0].save(pictures / "class0" / "scan.tiff", save_all=True, append_images=pages[1:])
+    pages[0].save(pictures / "class0" / "one.tiff")
+    for _ in range(2):  # built, then from the cache
+        (note,) = open_source(tasks(pictures), seed=0, cache=tmp_path / "cache").notes
+        assert note.startswith("1 files hold several pictures") and note.endswith("scan.tiff")
