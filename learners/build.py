@@ -150,8 +150,24 @@ def solver_kind(settings: Mapping[str, Any]) -> str:
     return chosen
 
 
+def as_recorded(learner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded learner section, all of whose settings are written out, with what it lacks as it was then."""
+
+    def completed(name: str, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return [completed(name, one) for one in given]
+        component = SLOTS[name].registry.get(given.get("kind", SLOTS[name].fixed))
+        return given if component is None else {**component.before, **given}
+
+    return {name: completed(name, given) if name in SLOTS else given for name, given in learner.items()}
+
+
 def only_read(learner: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return stored sections without what their solver does not use: version 0.1.0 kept such slots and estimators."""
+    """Return recorded sections as they were meant, without what their solver does not use.
+
+    Version 0.1.0 kept such slots and estimators.
+    """
+    learner = as_recorded(learner)
     solver = SOLVERS[solver_kind({name: one for name, one in learner.items() if name in SLOTS})]
     reads = {*solver.reads, "prediction"}
     slots = {name: given for name, given in learner.items() if name in reads or name not in SLOTS}

@@ -9,9 +9,10 @@ differences), batched and traced. It draws its random numbers in ``draw_noise``,
 step by step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from inspect import get_annotations
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -42,6 +43,8 @@ class Component:
         needs_task: Whether it is built from the shape of the task too: ``(config, task)``.
         reaches_losses: Whether the inner losses at a given theta depend on its part of phi.
         solver: The solver that serves it, if only one does; it then takes the place of the default one.
+        before: Settings that came later than records of it, with what they mean where a record lacks them, if that is
+            not their default.
     """
 
     slot: ClassVar[str]
@@ -50,6 +53,7 @@ class Component:
     needs_task: ClassVar[bool] = False
     reaches_losses: ClassVar[bool] = True
     solver: ClassVar[str] = ""
+    before: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -99,6 +99,14 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Added:
+    """Marks a setting that came later than others: at its default it is left out of an experiment's digest.
+
+    So the digests of searches that were begun before stay as they are.
+    """
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of some named options. Fixed or searched."""
 

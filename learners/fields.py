@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from torch import Tensor
 
-from metaloom.learners.domains import Bounds, Choice, Int, Learned, Real, Word
+from metaloom.learners.domains import Added, Bounds, Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import LearnerError, shown, unknown
 
 SEARCH, LEARN = "search", "learn"
@@ -44,6 +44,7 @@ class Field:
         word: How it is searched part by part, if it is written as several choices in a row.
         items: The field of each item, where it is a list.
         mapping: Whether it is a mapping of names to values, each of any type and mode.
+        added: Whether it came later than others, so that its default is no part of an experiment's digest.
         default: Its default, or MISSING where it must be given.
     """
 
@@ -57,6 +58,7 @@ class Field:
     nullable: bool = False
     items: "Field | None" = None
     mapping: bool = False
+    added: bool = False
     default: Any = MISSING
 
     def allowed(self) -> str:
@@ -145,6 +147,8 @@ def _with_domain(field: Field, extras: tuple[Any, ...]) -> Field:
                 found["word"] = extra
             case Bounds():
                 found["bounds"] = extra
+            case Added():
+                found["added"] = True
             case Real() | Int():
                 found["learnable"] = field.learnable and isinstance(extra, Real) and bool(extra.per)
                 found["domain"] = extra

@@ -16,7 +16,7 @@ from metaloom.search_spaces.reading.document import CoreDumper, Document, plain
 from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.sections.loops import task_kind
 from metaloom.search_spaces.sections.settings import Name, Objective, Resources, SearchSettings, Settings, Tracking
-from metaloom.search_spaces.sections.space import Space, describe, parse_space
+from metaloom.search_spaces.sections.space import ReadAs, Space, describe, parse_space
 from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
 
 NOT_IN_FINGERPRINT = {
@@ -27,8 +27,9 @@ NOT_IN_FINGERPRINT = {
     "retries",
 }  # they change no trial's result
 DEFAULT_NAME = "search"
-# Version 1, of metaloom 0.1, keeps the slots that a solver does not use; version 2 leaves them out.
-FIRST_FINGERPRINT_VERSION, FINGERPRINT_VERSION = 1, 2
+# Version 1, of metaloom 0.1, keeps the slots that a solver does not use; version 2 leaves them out. Until version 3 the
+# weight decay of adam was decoupled.
+FIRST_FINGERPRINT_VERSION, FINGERPRINT_VERSION = 1, 3
 
 
 class Experiment(Settings):
@@ -55,6 +56,7 @@ class Experiment(Settings):
 
     _space: Space = PrivateAttr()
     _document: Document = PrivateAttr()
+    _reading: ReadAs = PrivateAttr()
 
     def __init__(self, **sections: Any) -> None:
         self._build(Document({name: plain(value) for name, value in sections.items()}), FINGERPRINT_VERSION)
@@ -67,7 +69,8 @@ class Experiment(Settings):
             validation_problems(error, data, type(self), problems)
             valid = False
         check_secrets(data, problems)
-        space = parse_space(data, problems, stored=version == FIRST_FINGERPRINT_VERSION)
+        reading = ReadAs(version == FIRST_FINGERPRINT_VERSION, version < FINGERPRINT_VERSION)
+        space = parse_space(data, problems, reading=reading)
         if valid:
             check_consistency(space, self.search, self.resources, problems)
         if problems.found:
@@ -75,7 +78,7 @@ class Experiment(Settings):
         if not self.search.objectives:
             objectives = (Objective.model_validate(f"validation_{task_kind(space.tasks).metric}"),)
             object.__setattr__(self, "search", self.search.model_copy(update={"objectives": objectives}))
-        self._space, self._document = space, document
+        self._space, self._document, self._reading = space, document, reading
 
     @classmethod
     def from_document(cls, document: Document, fingerprint_version: int = FINGERPRINT_VERSION) -> "Experiment":
@@ -95,6 +98,11 @@ class Experiment(Settings):
     def space(self) -> Space:
         """The sections as trees of fixed, searched and learned knobs."""
         return self._space
+
+    @property
+    def reading(self) -> ReadAs:
+        """As which version it is read."""
+        return self._reading
 
     @property
     def source_text(self) -> str:

@@ -120,7 +120,8 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
         and slot in alone.fields
         and not _is_learned(slot, plain.learner[slot])
     }
-    learner = parse_learner({**kept, **given}, Place((), "learner", problems), kind=kind)
+    reading = replace(experiment.reading, first=False)
+    learner = parse_learner({**kept, **given}, Place((), "learner", problems), kind=kind, reading=reading)
     outer_given = {**_renamed(experiment.document.get("outer")), **_renamed(recipe.outer)}
     outer_given.pop("hypergradient", None)
     inner_given = {**(experiment.document.get("inner") or {}), **copy.deepcopy(dict(recipe.inner))}

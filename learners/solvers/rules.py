@@ -150,8 +150,8 @@ def check_stationary(estimator: Estimator, rule: UpdateRule) -> None:
         raise LearnerError(
             f"outer.hypergradient: {estimator.name} differentiates a root of the inner gradient, but learner.update "
             f"({UPDATE_RULES.name_of(type(rule))}) moves the parameters where it is zero (decoupled weight decay "
-            "does); set learner.update.weight_decay to 0, use sgd, whose decay is part of the inner gradient, or use "
-            "fixed_point or unroll"
+            "does); set learner.update.weight_decay to 0, use sgd or adam, whose decay is part of the inner gradient, "
+            "or use fixed_point or unroll"
         )
 
 

@@ -15,7 +15,7 @@ from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, fields_of
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Path
-from metaloom.search_spaces.knobs.declarations import given_default, parse_knob
+from metaloom.search_spaces.knobs.declarations import as_written, given_default, parse_knob
 from metaloom.search_spaces.knobs.sampling import CORNERS, resolve_node
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.labels import label_of, labels_of, members, note_repeated
@@ -37,6 +37,7 @@ class Catalogue:
         recipe: The method's own settings for this place.
         also: Further allowed keys, for the nearest spelling of a wrong one.
         combined: Whether several may fill the place together, given as a list.
+        defaults: By kind, defaults other than those of its configuration.
     """
 
     noun: str
@@ -47,6 +48,7 @@ class Catalogue:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     combined: bool = False
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def expand(raw: Any, key: str, place: Place, parse: Callable[[Any, Place], Node]) -> Alternatives | None:
@@ -160,11 +162,14 @@ def parse_settings(
     for name in settings:
         if name not in fields:
             place.wrong(_unknown_setting(catalogue, kind, name), name)
+    own = {name: one.default for name, one in fields.items()} | dict(catalogue.defaults.get(kind, {}))
     nodes: dict[str, Node] = {}
     for name, one in fields.items():
-        fallback = base.get(name, one.default)
+        fallback = base.get(name, own[name])
         nodes[name] = parse_knob(one, settings.get(name, MISSING), fallback, place.at(spelt.get(name, name)))
-    section = Section(place, kind, {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes)
+    unsaid = {name for name, one in fields.items() if one.added and nodes[name] == Fixed(as_written(own[name]))}
+    named = {catalogue.key: Fixed(kind), **nodes} if catalogue.key else nodes
+    section = Section(place, kind, named, frozenset(unsaid))
     if len(place.problems) == before:
         _check_values(config, section, catalogue.key)
     return section

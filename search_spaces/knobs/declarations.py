@@ -31,7 +31,7 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
         if fallback is MISSING:
             return place.wrong(field.missing())
         raw, fallback = fallback, field.default
-    raw = _as_written(raw)
+    raw = as_written(raw)
     if field.mapping:
         return _parse_mapping(field, raw, place)
     if raw in (SEARCH, LEARN) and raw not in field.options:
@@ -73,7 +73,7 @@ def _parse_mapping(field: Field, raw: Any, place: Place) -> Node:
     return tree.Section(place, "", nodes)
 
 
-def _as_written(raw: Any) -> Any:
+def as_written(raw: Any) -> Any:
     """Write a default that is a domain object or a tuple as in a file."""
     if isinstance(raw, Learned):
         return {LEARN: {key: value for key, value in vars(raw).items() if value is not None}}
@@ -82,7 +82,7 @@ def _as_written(raw: Any) -> Any:
 
 def _number(fallback: Any) -> float | int | None:
     """Return the number in a recipe's value or a default, if there is one."""
-    fallback = _as_written(fallback)
+    fallback = as_written(fallback)
     if isinstance(fallback, Mapping) and isinstance(fallback.get(LEARN), Mapping):
         fallback = fallback[LEARN].get("start")
     return None if isinstance(fallback, bool) or not isinstance(fallback, int | float) else fallback
@@ -190,7 +190,7 @@ def _options(field: Field, raw: Any, settings: Mapping[str, Any], fallback: Any,
     if "default" in settings:
         default = given_default(settings["default"], raw, labels, place)
     else:
-        own = _as_written(fallback)
+        own = as_written(fallback)
         alike = (label for option, label in zip(raw, labels, strict=True) if label_of(option) == label_of(own))
         default = label_of_default(own, raw, labels) or next(alike, labels[0])
     return Alternatives(place.name, options, default)
@@ -216,7 +216,7 @@ def _learned(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
         if key not in OF_LEARNED:  # ``--set ...rate.lern.per`` puts a misspelt mode below too
             noun, allowed = ("mode", (LEARN, SEARCH)) if meant_mode(key) else ("setting of a learned knob", OF_LEARNED)
             below.wrong(unknown(noun, key, allowed), key)
-    inherited = _as_written(fallback)
+    inherited = as_written(fallback)
     inherited = inherited.get(LEARN) or {} if isinstance(inherited, Mapping) else {}
     start = next((one for one in map(_number, (fallback, field.default)) if one is not None), None)
     if start is None or (field.domain.positive and start <= 0):

@@ -82,11 +82,16 @@ class LearnedKnob:
 
 @dataclass(frozen=True)
 class Section:
-    """Named values; ``kind`` is the component's, the source's or the method's name."""
+    """Named values; ``kind`` is the component's, the source's or the method's name.
+
+    Attributes:
+        unsaid: The settings that came later than others and have their defaults; digests leave them out.
+    """
 
     place: Place
     kind: str
     fields: Mapping[str, "Node"]
+    unsaid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,24 @@ UPDATE, PREDICTION = "update", "prediction"
 NO_RECIPE = Recipe(summary="", paper="")
 
 
-def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue]:
-    """Return what may fill each slot; the kind of task has a default loss."""
+@dataclass(frozen=True)
+class ReadAs:
+    """As which version an experiment is read.
+
+    Attributes:
+        first: As version 0.1 did: by its recipes, and with the slots that the solver does not use.
+        earlier: As before some settings existed: one that is not given has the value of then (``Component.before``).
+    """
+
+    first: bool = False
+    earlier: bool = False
+
+
+AS_NOW = ReadAs()
+
+
+def slot_catalogues(task_kind: TaskKind = CLASSIFICATION, *, earlier: bool = False) -> dict[str, Catalogue]:
+    """Return what may fill each slot; the kind of task has a default loss. For ``earlier`` see ``ReadAs``."""
     return {
         name: Catalogue(
             noun=f"{name} component" if name in ("data", "loss") else name,
@@ -34,19 +50,17 @@ def slot_catalogues(task_kind: TaskKind = CLASSIFICATION) -> dict[str, Catalogue
             fixed=task_kind.default_loss if name == "loss" else slot.fixed,
             learned=slot.learned,
             combined=slot.combined is not None,
+            defaults={kind: component.before for kind, component in slot.registry.items()} if earlier else {},
         )
         for name, slot in SLOTS.items()
     }
 
 
-def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, stored: bool = False) -> Node:
-    """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
-
-    If ``stored`` it is read as by version 0.1: by its recipes, and with the slots that the solver does not use.
-    """
+def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, reading: ReadAs = AS_NOW) -> Node:
+    """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several."""
 
     def parse(member: Any, at: Place) -> Node:
-        return parse_learner(member, at, kind=kind, stored=stored)
+        return parse_learner(member, at, kind=kind, reading=reading)
 
     if (alternatives := expand(raw, METHOD, place, parse)) is not None:
         return alternatives
@@ -59,8 +73,8 @@ def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, st
         place.wrong(unknown_or_absent("method", method, METHODS), METHOD)
         # the rest is checked too, with the nearest method
         method = next(iter(difflib.get_close_matches(str(method), METHODS, n=1)), None)
-    catalogues = slot_catalogues(kind)
-    recipe = NO_RECIPE if method is None else METHODS[method].of_version(stored=stored)
+    catalogues = slot_catalogues(kind, earlier=reading.earlier)
+    recipe = NO_RECIPE if method is None else METHODS[method].of_version(stored=reading.first)
     if wrong := faults(recipe, catalogues):
         recipe = NO_RECIPE
     for fault in wrong:
@@ -73,7 +87,7 @@ def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, st
         with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
         nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name))
     unread = set(catalogues) - slots_read(nodes[PREDICTION])
-    _drop_unread(nodes, unread & {UPDATE} if stored else unread, raw, place)
+    _drop_unread(nodes, unread & {UPDATE} if reading.first else unread, raw, place)
     return Section(place, method or OWN, nodes)
 
 
@@ -153,11 +167,8 @@ class Space:
         return (self.tasks, self.learner, *self.inner.values(), *self.outer.values())
 
 
-def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool = False) -> Space:
-    """Parse the four sections; where problems are noted, stand-ins are in the trees.
-
-    A section that is absent is empty. For ``stored`` see ``parse_learner``.
-    """
+def parse_space(document: Mapping[str, Any], problems: Problems, *, reading: ReadAs = AS_NOW) -> Space:
+    """Parse the four sections; where problems are noted, stand-ins are in the trees. One that is absent is empty."""
     places = {name: Place((name,), name, problems) for name in ("tasks", "learner", "inner", "outer")}
     tasks: Node = Fixed(None)
     learner: Node = Fixed(None)
@@ -165,10 +176,10 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, stored: bool
         tasks = parse_tasks(document["tasks"], places["tasks"])
     if "learner" in document:
         kind = task_kind(tasks)
-        learner = parse_learner(document["learner"], places["learner"], kind=kind, stored=stored)
+        learner = parse_learner(document["learner"], places["learner"], kind=kind, reading=reading)
     inner, outer = ({} if (given := document.get(name)) is None else given for name in ("inner", "outer"))
-    outer_of = dict.fromkeys(methods(learner), outer) if stored else _outer_by_method(learner, outer)
-    recipes = {one: METHODS[one].of_version(stored=stored) if one else NO_RECIPE for one in methods(learner)}
+    outer_of = dict.fromkeys(methods(learner), outer) if reading.first else _outer_by_method(learner, outer)
+    recipes = {one: METHODS[one].of_version(stored=reading.first) if one else NO_RECIPE for one in methods(learner)}
     return Space(
         tasks,
         learner,
@@ -218,6 +229,6 @@ def _described(node: Node) -> Any:
         case tree.LearnedKnob():
             return {"learned": [_described(node.start), _described(node.per)]}
         case Section():
-            return {name: _described(child) for name, child in node.fields.items()}
+            return {name: _described(child) for name, child in node.fields.items() if name not in node.unsaid}
         case Several():
             return [_described(member) for member in node.members]

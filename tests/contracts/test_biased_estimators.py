@@ -24,6 +24,7 @@ from metaloom.testing.problems import central_difference, estimator, normal, see
 STEPS, CUT = 4, 2  # inner steps, and how many of them ``truncated`` and ``segments`` differentiate
 RULES: dict[str, dict[str, Any]] = {
     "sgd": {"rate": 0.2, "momentum": 0.5, "nesterov": True, "weight_decay": 0.1},
+    "adagrad": {"rate": 0.2, "epsilon": 0.1, "rate_decay": 0.2, "initial_sum": 0.1, "weight_decay": 0.1},
     "adam": {"rate": 0.2, "epsilon": 0.1, "weight_decay": 0.1},
     "adamw": {"rate": 0.2, "epsilon": 0.1},
     "rmsprop": {"rate": 0.2, "epsilon": 0.1, "momentum": 0.5},

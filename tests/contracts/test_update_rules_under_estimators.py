@@ -11,6 +11,7 @@ from metaloom.testing.update_rules import CONVERGED, Variant, error
 # settings of a rule at which it solves the inner problem; of a rule that is not here they are its defaults
 BASES = {
     "sgd": {"rate": 0.18},
+    "adagrad": {"rate": 0.5, "initial_sum": 4.0, "epsilon": 1.0},
     "adam": {"rate": 0.18, "beta1": 0.1, "beta2": 0.3, "epsilon": 1.0},
     "adamw": {"rate": 0.18, "beta1": 0.1, "beta2": 0.3, "epsilon": 1.0},
     "rmsprop": {"rate": 0.18, "smoothing": 0.3, "epsilon": 1.0},
@@ -25,9 +26,11 @@ class TestUpdateRules(UpdateRuleContract):
     @pytest.mark.parametrize("decay", [0.1, 0.4])
     @pytest.mark.parametrize("kind", [kind for kind in ESTIMATORS if ESTIMATORS[kind].stationary])
     def test_a_decay_of_the_loss_is_seen_and_a_decoupled_one_is_refused(self, kind: str, decay: float) -> None:
-        sgd = Variant("sgd", {"rate": 0.18, "weight_decay": decay}, "sgd")
-        found, exact = (self.estimated(sgd, CONVERGED, one) for one in (kind, "adjoint"))
-        assert found is not None and exact is not None and error(found, exact) < 1e-8
-        for rule in ("adam", "adamw"):
-            with pytest.raises(LearnerError, match=rf"learner\.update \({rule}\).*use sgd, .*fixed_point or unroll"):
-                self.learner_of(Variant(rule, {"weight_decay": decay}, rule), CONVERGED, kind)
+        for rule in ("sgd", "adam", "adagrad"):
+            coupled = Variant(rule, {**BASES[rule], "weight_decay": decay}, rule)
+            found, exact = (self.estimated(coupled, CONVERGED, one) for one in (kind, "adjoint"))
+            assert found is not None and exact is not None and error(found, exact) < 1e-8
+        for rule, settings in (("adam", {"decoupled_weight_decay": True}), ("adamw", {})):
+            decoupled = Variant(rule, {"weight_decay": decay, **settings}, rule)
+            with pytest.raises(LearnerError, match=rf"learner\.update \({rule}\).*use sgd or adam, .*fixed_point or"):
+                self.learner_of(decoupled, CONVERGED, kind)

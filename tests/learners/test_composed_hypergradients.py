@@ -30,6 +30,7 @@ RULES: dict[str, dict[str, Any]] = {
     "adam": {"kind": "adam", "rate": 0.05},
     "adam_decay": {"kind": "adam", "rate": 0.05, "weight_decay": 0.1},
     "adamw": {"kind": "adamw", "rate": 0.05, "weight_decay": 0.1},
+    "adagrad": {"kind": "adagrad", "rate": 0.05, "weight_decay": 0.1, "initial_sum": 0.1},
     "rmsprop": {"kind": "rmsprop", "rate": 0.02, "smoothing": 0.9, "momentum": 0.6},
 }
 

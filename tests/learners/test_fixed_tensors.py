@@ -20,6 +20,7 @@ SETTINGS = {
     "sgd": ("rate", "momentum", "weight_decay"),
     "adam": ("rate", "beta1", "beta2", "weight_decay"),
     "adamw": ("rate", "beta1", "beta2", "weight_decay"),
+    "adagrad": ("rate", "weight_decay"),
     "rmsprop": ("rate", "smoothing", "momentum"),
 }
 

@@ -94,6 +94,13 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
             "steps": 2,
         }
     ),
+    ("update", "adagrad"): ComponentRow(
+        {
+            "rate": {"learn": {"per": "layer", "start": 0.05}},
+            "weight_decay": {"learn": {"start": 0.01}},
+            "steps": 2,
+        }
+    ),
     ("update", "adam"): ComponentRow(
         {
             "rate": {"learn": {"per": "layer", "start": 0.05}},

@@ -130,6 +130,13 @@ class UpdateRule(Component, ABC):
         """
         return {}
 
+    def decay(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
+        """Return the gradient of the penalty weight_decay / 2 |theta|^2, for rules whose decay is coupled."""
+        if off(getattr(self.config, "weight_decay")):  # noqa: B009 (not every rule has one)
+            return {}
+        adapted = self.adapted(theta)
+        return {name: self.setting(phi, "weight_decay", name, index) * value for name, value in adapted.items()}
+
     @abstractmethod
     def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
         """Move the adapted parameters by inner step ``index`` (from 0), given their gradient; differentiable."""

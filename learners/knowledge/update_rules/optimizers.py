@@ -1,11 +1,13 @@
-"""Gradient descent with momentum, RMSprop, Adam and AdamW, differentiable in their rates, momenta and decays."""
+"""Gradient descent with momentum, AdaGrad, RMSprop, Adam and AdamW, differentiable in rates, momenta and decays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
 
 import torch
 
-from metaloom.learners.domains import Bounds, Learned, Real
+from metaloom.learners.domains import Added, Bounds, Learned, Real
 from metaloom.learners.knowledge.update_rules.base import OF_LAYERS, RATES, UPDATE_RULES, UpdateConfig, UpdateRule, off
 from metaloom.learners.tensors import InnerState, Tensors, add
 
@@ -40,10 +42,7 @@ class SGD(UpdateRule):
         return {} if off(self.config.momentum) else self.zeros(theta, "momentum")
 
     def regularization(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
-        if off(self.config.weight_decay):
-            return {}
-        adapted = self.adapted(theta)
-        return {name: self.setting(phi, "weight_decay", name, index) * value for name, value in adapted.items()}
+        return self.decay(phi, theta, index)
 
     def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
         theta, buffers = dict(state.theta), dict(state.buffers)
@@ -54,6 +53,53 @@ class SGD(UpdateRule):
                 buffers[f"momentum/{name}"] = velocity
                 direction = direction + momentum * velocity if self.config.nesterov else velocity
             theta[name] = theta[name] - self.rate(phi, name, index) * direction
+        return InnerState(theta, buffers)
+
+
+@dataclass(frozen=True)
+class AdaGradConfig(UpdateConfig):
+    """torch.optim.Adagrad's own defaults; the decay of the weights is coupled (L2).
+
+    Attributes:
+        rate_decay: The rate of the t-th step is rate / (1 + (t - 1) * this).
+        initial_sum: The sum of the squared gradients before the first step.
+        epsilon: Added to the root in the denominator.
+        weight_decay: The factor of the weights that is added to the gradient.
+    """
+
+    rate: AdaptiveRate = 0.01
+    rate_decay: Annotated[float, Real(0.0, 0.01, per=())] = 0.0
+    initial_sum: Annotated[float, Real(0.0, 10.0, per=())] = 0.0
+    epsilon: Annotated[float, Bounds(above=0)] = 1e-10
+    weight_decay: Decay = 0.0
+
+
+@UPDATE_RULES.register("adagrad")
+class AdaGrad(UpdateRule):
+    """Duchi, Hazan and Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html, figure 1, as torch.optim.Adagrad.
+
+    s <- s + g^2;  theta <- theta - rate * g / (sqrt(s) + epsilon)
+    """
+
+    config: AdaGradConfig
+
+    def begin(self, theta: Tensors) -> Tensors:
+        sums = {name: zero + self.config.initial_sum for name, zero in self.zeros(theta, "sum").items()}
+        return sums | {"steps": torch.zeros((), dtype=next(iter(theta.values())).dtype)}
+
+    def regularization(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
+        return self.decay(phi, theta, index)
+
+    def step(self, phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
+        theta, buffers = dict(state.theta), dict(state.buffers)
+        slowed = 1 + buffers["steps"] * self.config.rate_decay
+        buffers["steps"] = buffers["steps"] + 1
+        for name, slope in add(gradient, self.regularization(phi, theta, index)).items():
+            total = buffers[f"sum/{name}"] + slope.square()
+            buffers[f"sum/{name}"] = total
+            # as in Adam: the root of a zero sum has no derivative
+            root = torch.sqrt(total.clamp_min(self.config.epsilon**2)) + self.config.epsilon
+            theta[name] = theta[name] - self.rate(phi, name, index) / slowed * slope / root
         return InnerState(theta, buffers)
 
 
@@ -101,28 +147,50 @@ class RMSprop(UpdateRule):
 
 
 @dataclass(frozen=True)
-class AdamConfig(UpdateConfig):
-    """Adam's own defaults; ``weight_decay`` is decoupled, so that a positive one makes it AdamW.
+class MomentsConfig(UpdateConfig):
+    """What Adam and AdamW share: Adam's own defaults.
 
     Attributes:
         beta1: Decay of the mean of the gradients.
         beta2: Decay of the mean of their squares.
         epsilon: Added to the root in the denominator.
-        weight_decay: Decoupled weight decay.
     """
 
     rate: AdaptiveRate = 1e-3
     beta1: Annotated[float | Learned, Real(0.0, 0.999, per=OF_LAYERS), SHARE] = 0.9
     beta2: Annotated[float | Learned, Real(0.5, 0.9999, per=OF_LAYERS), SHARE] = 0.999
     epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
+class AdamConfig(MomentsConfig):
+    """Adam's own defaults; the decay of the weights is coupled (L2), as in torch.optim.Adam.
+
+    Attributes:
+        weight_decay: The factor of the weights that is added to the gradient.
+        decoupled_weight_decay: Whether the weights decay beside the gradient instead, as in AdamW.
+    """
+
     weight_decay: Decay = 0.0
+    decoupled_weight_decay: Annotated[bool, Added()] = False
 
 
-@UPDATE_RULES.register("adam")
-class Adam(UpdateRule):
-    """Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, algorithm 1; AdamW where it decays."""
+class Moments(UpdateRule):
+    """The step of Adam and AdamW.
 
-    config: AdamConfig
+    Class attributes:
+        config: Has a weight decay beside what both share.
+    """
+
+    config: Any
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether the weights decay beside the gradient."""
+        return True
+
+    def regularization(self, phi: Tensors, theta: Tensors, index: int) -> Tensors:
+        return {} if self.decoupled else self.decay(phi, theta, index)
 
     def begin(self, theta: Tensors) -> Tensors:
         zeros = self.zeros(theta, "first", "second")
@@ -132,9 +200,10 @@ class Adam(UpdateRule):
         theta, buffers = dict(state.theta), dict(state.buffers)
         count = buffers["steps"] + 1
         buffers["steps"] = count
-        for name, slope in gradient.items():
+        for name, slope in add(gradient, self.regularization(phi, theta, index)).items():
             rate = self.rate(phi, name, index)
-            beta1, beta2, decay = (self.setting(phi, knob, name, index) for knob in ("beta1", "beta2", "weight_decay"))
+            beta1, beta2 = (self.setting(phi, knob, name, index) for knob in ("beta1", "beta2"))
+            decay = self.setting(phi, "weight_decay", name, index) if self.decoupled else 0.0
             first = beta1 * buffers[f"first/{name}"] + (1 - beta1) * slope
             second = beta2 * buffers[f"second/{name}"] + (1 - beta2) * slope.square()
             buffers[f"first/{name}"], buffers[f"second/{name}"] = first, second
@@ -145,15 +214,31 @@ class Adam(UpdateRule):
         return InnerState(theta, buffers)
 
 
+@UPDATE_RULES.register("adam")
+class Adam(Moments):
+    """Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, algorithm 1.
+
+    m <- b1 m + (1 - b1) (g + d theta);  v <- b2 v + (1 - b2) (g + d theta)^2
+    theta <- theta - rate * m^ / (sqrt(v^) + epsilon)
+    """
+
+    config: AdamConfig
+    before: ClassVar[Mapping[str, Any]] = MappingProxyType({"decoupled_weight_decay": True})
+
+    @property
+    def decoupled(self) -> bool:
+        return bool(self.config.decoupled_weight_decay)
+
+
 @dataclass(frozen=True)
-class AdamWConfig(AdamConfig):
+class AdamWConfig(MomentsConfig):
     """Adam whose parameters decay by default."""
 
     weight_decay: Annotated[float | Learned, Real(1e-6, 1.0, log=True, per=OF_LAYERS, positive=True)] = 0.01
 
 
 @UPDATE_RULES.register("adamw")
-class AdamW(Adam):
+class AdamW(Moments):
     """Adam with decoupled decay: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101, algorithm 2.
 
     theta <- (1 - rate * decay) theta - rate * m^ / (sqrt(v^) + epsilon)
