@@ -15,7 +15,7 @@ from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.repair import clear
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.scheduling.base import build_scheduler
-from metaloom.orchestrator.session import SearchSummary, run_session
+from metaloom.orchestrator.session import SearchSummary, check_machine, run_session
 from metaloom.orchestrator.store import DEFAULT_STORE, Store, explained
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.knobs.sampling import holds
@@ -150,9 +150,10 @@ def _create_and_run(
     credentials.resolved(home.path, uri or "")  # what is missing is said before anything begins
     if name is not None:
         home.check_free(name)
+    here = check_machine(experiment, options)
     with home.taken_back():
         home.create()
-        data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone, trust_code=trust_code)
+        data = rehearse(experiment, cache=home.cache, defaults_alone=defaults_alone, trust_code=trust_code, here=here)
     file = created["file"]  # a name that comes from it gets a number if it is in use; a chosen name must be free
     numbered = name is None and (file is None or Path(file).stem == experiment.name)
     folder = home.new_folder(home.free_name(experiment.name) if numbered else name or experiment.name)

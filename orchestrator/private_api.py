@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
+# The columns of MLflow's tables that hold the absolute place of files; MLflow has no means to change them.
+MLFLOW_PLACES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 TPE_DRAFT = "tpe:relative_params"  # the system attribute with the values that Optuna's TPE drew for a trial
 
 

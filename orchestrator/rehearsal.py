@@ -23,7 +23,7 @@ from metaloom.search_spaces.reading.nodes import Alternatives
 from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_name, defaults, resolve, searched_knobs
 from metaloom.workers.bundle_reading import bundle_start
 from metaloom.workers.data import Source, open_source
-from metaloom.workers.device import LiveBytes
+from metaloom.workers.device import LiveBytes, check_precision
 from metaloom.workers.failures import memory_refused
 from metaloom.workers.seeds import derive_generator
 
@@ -33,7 +33,12 @@ MAX_MEMBERS = 200  # more would delay the start too long
 
 
 def rehearse(
-    experiment: Experiment, *, cache: Path, defaults_alone: bool = False, trust_code: bool = False
+    experiment: Experiment,
+    *,
+    cache: Path,
+    defaults_alone: bool = False,
+    trust_code: bool = False,
+    here: bool = False,
 ) -> dict[str, str]:
     """Prepare the tasks and build the learner once for each member of each choice, the rest at its default.
 
@@ -43,19 +48,24 @@ def rehearse(
         cache: The task sources' folder for prepared data.
         defaults_alone: Only the defaults will run, so no other member is built.
         trust_code: Whether classes that ``learner.architecture.of`` names may be imported.
+        here: The trials will run on this machine, which must have their device and be able to compute in their
+            precision.
 
     Returns:
         The digest of the data behind each ``tasks`` section, by the section as JSON, for ``check_data``.
 
     Raises:
         BadInput: Settings contradict each other; the message names the field, and the member of the choice.
-        BadEnvironment: The cache cannot be written.
+        BadEnvironment: The cache cannot be written, or a trial cannot run on this machine.
     """
     admit(experiment, trust_code)
     opened: dict[str, Source] = {}
     notes: list[str] = []
-    for chosen in [{}] if defaults_alone else members(experiment):
-        resolved = resolve(experiment, Given(chosen, defaults(experiment)))
+    tried = [{}] if defaults_alone else list(members(experiment))
+    settled = [(chosen, resolve(experiment, Given(chosen, defaults(experiment)))) for chosen in tried]
+    for _, resolved in settled if here else ():  # before the tasks are prepared
+        check_precision(resolved.resources, str(resolved.outer["precision"]))
+    for chosen, resolved in settled:
         try:
             notes += _build(resolved, opened, experiment.seed, cache)
         except BadInput as error:

@@ -13,7 +13,7 @@ from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit
 from metaloom.orchestrator.rehearsal import check_data
 from metaloom.orchestrator.repair import is_current, recover
-from metaloom.orchestrator.session import SearchSummary, run_session, summarize, time_note
+from metaloom.orchestrator.session import SearchSummary, check_machine, run_session, summarize, time_note
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.tracking.outbox import Backlog, waiting
 from metaloom.search_spaces.errors import ExperimentError
@@ -87,6 +87,7 @@ def resume(
             concurrency or before.get("concurrency"),
             insecure_cluster or bool(before.get("insecure_cluster")),
         )
+        check_machine(experiment, options)
         notes += [warning] if warning else []
         with Journal(folder, verified=len(found.rows)) as journal:
             if time_budget_s is not None:

@@ -158,6 +158,30 @@ def run_session(
     )
 
 
+def check_machine(experiment: Experiment, options: RunOptions) -> bool:
+    """Return whether the trials will run on this machine.
+
+    Raises:
+        BadEnvironment: Their resources are neither here nor on the cluster that is to be joined.
+    """
+    check = EXECUTORS[options.executor].check_machine
+    if check is not None:
+        check(_request(experiment, options, Interruption(), trials=experiment.search.trials))
+    return check is not None and options.address is None
+
+
+def _request(
+    experiment: Experiment, options: RunOptions, interruption: Interruption, *, trials: int
+) -> ExecutorRequest:
+    return ExecutorRequest(
+        interruption,
+        resources=experiment.resources.model_dump(mode="json"),
+        concurrency=options.concurrency or experiment.search.concurrency,
+        trials=trials,
+        address=options.address,
+    )
+
+
 def time_note(folder: Path, state: SearchRecord) -> str:
     """Return that the time budget has ended a search, and how to extend it; empty if it has not."""
     if not state.out_of_time or state.settings is None or state.settings.time_budget_s is None:
@@ -190,13 +214,7 @@ def _run_trials(
     if director.is_over:
         return
     opening: OpenTrial = functools.partial(open_trial, cache=store.cache)
-    request = ExecutorRequest(
-        interruption,
-        resources=experiment.resources.model_dump(mode="json"),
-        concurrency=options.concurrency or experiment.search.concurrency,
-        trials=director.settings.trials,
-        address=options.address,
-    )
+    request = _request(experiment, options, interruption, trials=director.settings.trials)
     with EXECUTORS[options.executor].open(request) as (executor, concurrency):
         try:
             executor.run(director, opening, concurrency=concurrency)

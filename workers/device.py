@@ -91,12 +91,7 @@ def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> 
     ``device`` and ``threads`` of the section are read; ``precision`` is ``float32``, ``float64`` or ``bfloat16``.
     Raises DeviceError if the device is absent, or cannot compute in this precision.
     """
-    device = choose_device(str(resources.get("device", "auto")))
-    if precision == "bfloat16" and device.type != "cuda":
-        raise DeviceError(
-            f"outer.precision: bfloat16 is mixed precision for a GPU, and this trial runs on {device}; "
-            "use float32 or float64"
-        )
+    device = check_precision(resources, precision)
     torch.set_num_threads(int(resources.get("threads") or 1))  # other counts add up in another order
     keep_pages()
     leave_no_empty_cache()
@@ -118,6 +113,32 @@ def choose_device(name: str) -> torch.device:
         have = f"has {count} (cuda:0 to cuda:{count - 1})" if count else "has no GPU that torch can use"
         raise DeviceError(f"resources.device: {name} was asked for, but this machine {have}; try auto or cpu")
     return torch.device(f"cuda:{int(number or 0)}")
+
+
+def check_gpus(resources: Mapping[str, Any]) -> int:
+    """Return the number of this machine's GPUs; raises DeviceError if a trial asks for more."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    asked = float(resources.get("gpus") or 0)
+    if asked > count:
+        have = f"has {count}" if count else "has none that torch can use"
+        noun = "GPU" if asked == 1 else "GPUs"
+        raise DeviceError(
+            f"resources.gpus: a trial asks for {asked:g} {noun}, but this machine {have}; "
+            f"give resources.gpus: {count}, or run it where they are"
+        )
+    choose_device(str(resources.get("device", "auto")))
+    return count
+
+
+def check_precision(resources: Mapping[str, Any], precision: str) -> torch.device:
+    """Return the device of a trial; raises DeviceError if it is absent, or cannot compute in ``precision``."""
+    device = choose_device(str(resources.get("device", "auto")))
+    if precision == "bfloat16" and device.type != "cuda":
+        raise DeviceError(
+            f"outer.precision: bfloat16 is mixed precision for a GPU, and this trial runs on {device}; "
+            "use float32 or float64"
+        )
+    return device
 
 
 def keep_pages() -> bool:

@@ -10,7 +10,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 with deferred():
     from metaloom.orchestrator.command_line import tables
     from metaloom.orchestrator.proposing import mirror
-    from metaloom.orchestrator.tracking import outboxes
+    from metaloom.orchestrator.tracking import outbox, outboxes
 
 
 def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> int:
@@ -23,9 +23,15 @@ def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
 
         left, rebuilt = outboxes.synchronize(store, name, warn=warn, others=mirror.projections)
         document = {"name": name, "left": {one.name: one.events for one in left}, "rebuilt": rebuilt}
-        text = "; ".join(f"{one.events} events are left for {one.name}: {one.reason}" for one in left)
+        text = "; ".join(f"{_left(one)}: {one.reason}" for one in left)
         answer.give(document, lambda screen: screen.print(text or f"{name}: everything is sent", markup=False))
         return int(bool(left))
+
+
+def _left(backlog: "outbox.Backlog") -> str:
+    if backlog.events:
+        return f"{backlog.events} events are left for {backlog.name}"
+    return f"what {backlog.name} has could not be compared"
 
 
 COMMAND = Command(sync, examples=("metaloom sync first",))

@@ -26,6 +26,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 with deferred():
     from metaloom.orchestrator.command_line import tables
     from metaloom.orchestrator.tracking import client as tracking_client
+    from metaloom.orchestrator.tracking import projection
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 5000, 50
@@ -41,7 +42,10 @@ def ui(
     """Open the MLflow UI on a store, on 127.0.0.1; Ctrl-C ends it."""
     with answering(as_json) as answer:
         chosen = free_port(port)
-        tables.console(sys.stderr).print(f"starting the MLflow UI on {store} ...", markup=False)
+        screen = tables.console(sys.stderr)
+        screen.print(f"starting the MLflow UI on {store} ...", markup=False)
+        if told := projection.own_database(store).settle():
+            screen.print(told, markup=False)
         with served(store, chosen) as process:
             url = f"http://{HOST}:{chosen}"
             message = f"{url} shows {store}; Ctrl-C ends it"

@@ -52,10 +52,13 @@ class ExecutorKind:
         open: A context manager that yields an executor and its concurrency, and releases the workers at the end.
         check_address: Raises SearchError for an address that cannot be joined; its second argument allows a cluster
             without a token.
+        check_machine: Raises BadEnvironment for resources that will never be there, before anything is written; None
+            if nothing is known of where its trials run.
     """
 
     open: Callable[[ExecutorRequest], AbstractContextManager[tuple[Executor, int]]]
     check_address: Callable[[str, bool], None]
+    check_machine: Callable[[ExecutorRequest], None] | None = None
 
 
 EXECUTORS: Registry[ExecutorKind] = Registry("executor")

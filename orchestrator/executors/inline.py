@@ -76,4 +76,10 @@ def _check_address(address: str, insecure: bool) -> None:
     raise SearchError("the inline executor runs in this process; leave --address out, or use --executor ray")
 
 
-EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address))
+def _check_machine(request: ExecutorRequest) -> None:
+    from metaloom.workers.device import check_gpus  # torch: 2 s, not to be paid by every worker of Ray
+
+    check_gpus(request.resources)
+
+
+EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address, _check_machine))

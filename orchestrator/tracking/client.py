@@ -48,6 +48,11 @@ def tracking_uri(store: Path, uri: str | None) -> str:
     return uri or sqlite_uri(store / MLFLOW_DATABASE)
 
 
+def artifact_place(given: str) -> str:
+    """Return the address of the artifacts' folder, which is given as such or as a path."""
+    return given if "://" in given else Path(given).expanduser().absolute().as_uri()
+
+
 def is_refusal(error: Exception) -> bool:
     """Return whether MLflow refused the content itself, so that a retry cannot help."""
     return getattr(error, "error_code", None) in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaloom.orchestrator.tracking.batches import RUNNING, Batch
+from metaloom.orchestrator.tracking.relocating import is_local, path_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,6 +28,18 @@ def lacking(
         if key not in found
         or not _is_whole(batch, found[key])
         or (points is not None and points.get(found[key].info.run_id, 0) < _count(batch))
+    }
+
+
+def without_files(expected: Mapping[str, Batch], found: Mapping[str, "Run"]) -> set[str]:
+    """Return the keys of the runs whose files should lie on this machine's file system, where none of them is."""
+    return {
+        key
+        for key, batch in expected.items()
+        if key in found
+        and (batch.texts or any(path.exists() for path, _ in batch.files))
+        and is_local(place := str(found[key].info.artifact_uri))
+        and not any(path_of(place).glob("*"))
     }
 
 

@@ -51,10 +51,17 @@ class OwnDatabase:
         tables: How to make them.
         searches: Returns the names of the searches that the database is to hold; if its argument is true, of those
             alone that it has held, by their marks.
+        settle: Puts right what a whole database holds of another place than its own; returns what was done, or nothing.
     """
 
-    def __init__(self, path: Path, tables: Tables, searches: Callable[[bool], list[str]]) -> None:
-        self.path, self._tables, self._searches = path, tables, searches
+    def __init__(
+        self,
+        path: Path,
+        tables: Tables,
+        searches: Callable[[bool], list[str]],
+        settle: Callable[[Path], str] = lambda path: "",
+    ) -> None:
+        self.path, self._tables, self._searches, self._settle = path, tables, searches, settle
         self._pending_file = path.with_name(f"{path.name}.rebuild")
 
     def prepare(self) -> str:
@@ -74,6 +81,15 @@ class OwnDatabase:
                 with self._aside() as aside:
                     self._tables.make(aside)
                     self._place(aside)
+            told = " and ".join(filter(None, [told, self._settle(self.path)]))
+        return told and f"{self.path.name} {told}"
+
+    def settle(self) -> str:
+        """Put right what the database, if there is one, holds of another place; return what was done, or nothing."""
+        if not self.path.exists():
+            return ""
+        with self._locked():
+            told = self._settle(self.path)
         return told and f"{self.path.name} {told}"
 
     @property

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +31,7 @@ DATABASE_SILENCE_S = 60.0  # other processes may hold a file's lock for long
 SILENT, TAKEN = "it does not answer", "another process sends them"
 
 Warn = Callable[[str], None]
+_IMPORTS = threading.Lock()
 
 
 class Pulse:
@@ -165,7 +167,13 @@ class Outbox:
         """Return what is not delivered."""
         return Backlog(self.name, waiting(self.folder, self.name), self._trouble)
 
+    @property
+    def is_uncompared(self) -> bool:
+        """Whether it was to compare what the other system has, and could not."""
+        return self._thorough and not self._connected
+
     def _run(self) -> None:
+        _import_shared()
         backoff_s = FIRST_BACKOFF_S
         while True:
             closing = self._closing.is_set()
@@ -232,11 +240,12 @@ class Outbox:
         lost = self.projection.connect(journal, thorough=self._thorough or is_new)
         for first in range(0, len(lost), BATCH_EVENTS):
             self.projection.apply(lost[first : first + BATCH_EVENTS])
-        if lost:
-            journal.set_mark(self.name, Mark(journal.mark(self.name).event, self.projection.state))
+        mark = journal.mark(self.name)
+        if lost or (mark.event and mark.state != self.projection.state):  # as in a store that was moved
+            journal.set_mark(self.name, Mark(mark.event, self.projection.state))
         if database is not None:
             database.sent(self.folder.name)
-        self._connected = True
+        self._connected, self._trouble = True, ""
         self._on_connection(self)
 
     def _is_replaced(self) -> bool:
@@ -254,6 +263,13 @@ class Outbox:
             kept = "Its records are kept, and sent" if self._closing.is_set() else kept  # the search has ended
             again = f"by '{command('sync', self.folder)}'"
             self._warn(f"{self.name} cannot be written: {self._trouble}. {kept} {again}")
+
+
+def _import_shared() -> None:
+    """Import what MLflow and Optuna both import: two threads that do so at once see half-made modules."""
+    with _IMPORTS:
+        for module in ("sqlalchemy.orm", "alembic.command"):
+            import_module(module)
 
 
 def waiting(folder: Path, name: str) -> int:

@@ -74,11 +74,11 @@ class Outboxes:
                 told = True
                 self._tell_slow(began)
             time.sleep(min(LOOK_S, timeout_s - waited_s))
-        backlogs = [outbox.backlog() for outbox in self._outboxes]
+        backlogs = [(outbox.backlog(), outbox.is_uncompared) for outbox in self._outboxes]
         deadline = time.monotonic() + min(others_s, max(0.0, timeout_s - (time.monotonic() - began)))
         for others in self._others.values():
             others.close(deadline, stop)
-        return [backlog for backlog in backlogs if backlog.events]
+        return [backlog for backlog, is_uncompared in backlogs if backlog.events or is_uncompared]
 
     def _tell_slow(self, began: float) -> None:
         for outbox in self._outboxes:

@@ -5,6 +5,7 @@ applied twice (after a kill) leave the same runs. If MLflow has lost its records
 the runs are rebuilt from the first event.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,9 @@ from metaloom.learners.redaction import redacted
 from metaloom.orchestrator import credentials
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Journal
-from metaloom.orchestrator.tracking import client, tables
+from metaloom.orchestrator.tracking import client, relocating, tables
 from metaloom.orchestrator.tracking.batches import PARENT, Batches
-from metaloom.orchestrator.tracking.comparing import lacking
+from metaloom.orchestrator.tracking.comparing import lacking, without_files
 from metaloom.orchestrator.tracking.databases import OwnDatabase
 from metaloom.orchestrator.tracking.outbox import DATABASE_SILENCE_S, SERVER_SILENCE_S, Pulse, Warn
 from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter, TrackingState
@@ -49,8 +50,7 @@ class MlflowProjection:
         self.pulse = Pulse(DATABASE_SILENCE_S if self._uri.startswith("sqlite:") else SERVER_SILENCE_S)
         self.database: OwnDatabase | None = None
         if self._uri == client.tracking_uri(store, None):
-            path = store.absolute() / client.MLFLOW_DATABASE
-            self.database = OwnDatabase(path, tables.MLFLOW, lambda held: _searches(store, held=held))
+            self.database = own_database(store)
 
     @property
     def state(self) -> str:
@@ -94,7 +94,7 @@ class MlflowProjection:
         for event in events:
             scribe.write(event)
         points = None if self.database is None else mlflow_points(self.database.path, experiment)
-        lost = lacking(expected.batches, found, points)
+        lost = lacking(expected.batches, found, points) | without_files(expected.batches, found)
         if PARENT in lost:  # its events change the trials' runs too
             self._state.steps = {}
             return events
@@ -129,6 +129,22 @@ class MlflowProjection:
             state=state,
             draws=draws,
         )
+
+
+def own_database(store: Path) -> OwnDatabase:
+    """Return a store's own MLflow database, which need not exist."""
+    store = store.absolute()
+    path = store / client.MLFLOW_DATABASE
+    settle = functools.partial(relocating.put_right, chosen=lambda: _chosen_places(store))
+    return OwnDatabase(path, tables.MLFLOW, lambda held: _searches(store, held=held), settle)
+
+
+def _chosen_places(store: Path) -> list[str]:
+    """Return the folders that the searches of a store have chosen for their artifacts, as MLflow has them."""
+    chosen = [
+        tracking_of(store / records.SEARCHES_FOLDER / name).get("artifacts") for name in _searches(store, held=False)
+    ]
+    return [client.artifact_place(place) for place in chosen if place]
 
 
 def tracking_of(folder: Path) -> dict[str, Any]:

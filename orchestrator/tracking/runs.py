@@ -18,7 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batch, Batches
-from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, is_refusal
+from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, artifact_place, is_refusal
 from metaloom.orchestrator.tracking.outbox import Pulse, Warn, first_line
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -36,8 +36,8 @@ def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tu
         artifacts: Folder or URI for the experiment's files; None: the store's folder with the store's database, else
             the server's choice.
     """
-    if artifacts is not None and "://" not in artifacts:
-        artifacts = Path(artifacts).expanduser().absolute().as_uri()
+    if artifacts is not None:
+        artifacts = artifact_place(artifacts)
     if uri.startswith("sqlite:") and artifacts is None:
         artifacts = (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
     client = MlflowClient(tracking_uri=uri)

@@ -1,14 +1,18 @@
 """Trials on Ray, which is started on this machine for the search, or is a cluster that the search joins."""
 
 import logging
-import math
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors.base import EXECUTORS, Executor, ExecutorKind, ExecutorRequest
-from metaloom.orchestrator.executors.ray_cluster import environment
+from metaloom.orchestrator.executors.ray_cluster import environment, fitting
+from metaloom.orchestrator.interruption import Ended, Stopped
 
 NAME = "ray"
 logger = logging.getLogger("metaloom")
@@ -22,8 +26,8 @@ def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
 
     resources, wanted = request.resources, request.concurrency
     each = float(resources.get("cpus") or 1)
-    cpus = max(len(os.sched_getaffinity(0)), math.ceil((wanted or 1) * each))
-    family = 1 + int(resources.get("perturbation_workers") or 0)
+    cpus = fitting.own_cpus(resources, wanted)
+    family = 1 + fitting.helpers(resources)
     workers = min(int(cpus / each), family * min(wanted or cpus, request.trials or cpus))
     variables = resources.get("env") or ()
     for name in (name for name in variables if name not in os.environ):
@@ -38,12 +42,35 @@ def _opened(request: ExecutorRequest) -> Iterator[tuple[Executor, int]]:
     ) as joined:
         from metaloom.orchestrator.executors.ray_cluster import tune  # 1.2 s, in which the workers import torch
 
-        room, helpers = tune.slots(resources), tune.helpers(resources)
+        room, helpers = tune.slots(resources), fitting.helpers(resources)
         if wanted and helpers and wanted > room:
             logger.warning(
                 "with perturbation_workers (%d) the cluster has room for %d trials, not %d", helpers, room, wanted
             )
         yield tune.RayExecutor(request.interruption, joined, resources=resources), wanted or room
+
+
+def _check_machine(request: ExecutorRequest) -> None:
+    """Refuse what this machine, or the cluster that is to be joined, can never serve."""
+    resources, address = request.resources, request.address
+    running = sys.modules.get("ray")
+    if address is None and not (running and running.is_initialized()):
+        from metaloom.workers.device import check_gpus  # torch: 2 s, not to be paid by every worker of Ray
+
+        gpus, memory = check_gpus(resources), (1 - fitting.FOR_OBJECTS) * psutil.virtual_memory().available
+        own = {"CPU": fitting.own_cpus(resources, request.concurrency), "GPU": gpus, "memory": memory}
+        fitting.check_fits(resources, [own])
+    elif fitting.is_special(resources):
+        environment.prepare()
+        from metaloom.orchestrator.executors.ray_cluster import connection  # ray: 0.6 s, for this alone
+
+        try:
+            with request.interruption.installed(), connection.connected(request.interruption, address=address):
+                from metaloom.orchestrator.executors.ray_cluster import tune
+
+                fitting.check_fits(resources, tune.nodes())
+        except Stopped:
+            raise Ended(signal.Signals(request.interruption.signal_number or signal.SIGINT)) from None
 
 
 def _check_address(address: str, insecure: bool) -> None:
@@ -60,4 +87,4 @@ def _check_address(address: str, insecure: bool) -> None:
         )
 
 
-EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address))
+EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address, _check_machine))

@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 
 from metaloom.orchestrator.errors import ClusterError
 from metaloom.orchestrator.executors.hosting import OpenTrial, TrialHost
-from metaloom.orchestrator.executors.ray_cluster import environment
+from metaloom.orchestrator.executors.ray_cluster import environment, fitting
 from metaloom.orchestrator.executors.ray_cluster.adapter import ASSIGNMENT, CREATION, TuneAdapter
 from metaloom.orchestrator.executors.ray_cluster.connection import Connection
 from metaloom.orchestrator.executors.ray_cluster.worker_start import driver_folders, put_last
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 MESSAGE, ACTOR = "message", "actor"
 IDLE_S = 0.05
-KEYS = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # Tune's names to those of Ray's nodes
 
 
 def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.Trainable]:
@@ -53,7 +52,9 @@ def trainable(open_trial: OpenTrial, resources: Mapping[str, Any]) -> type[tune.
         def setup(self, config: dict[str, Any]) -> None:
             """Take the first trial."""
             put_last(folders)
-            self._host = TrialHost(_spreading(open_trial, resources, folders) if helpers(resources) else open_trial)
+            self._host = TrialHost(
+                _spreading(open_trial, resources, folders) if fitting.helpers(resources) else open_trial
+            )
             self._actor = str(ray.get_runtime_context().get_actor_id())
             self.reset_config(config)
 
@@ -85,7 +86,7 @@ def _spreading(
 ) -> OpenTrial:
     from metaloom.orchestrator.executors.ray_cluster import perturbations  # torch, which only the workers need
 
-    workers = perturbations.PerturbationWorkers(resources, bundle(resources), folders=folders)
+    workers = perturbations.PerturbationWorkers(resources, fitting.bundle(resources), folders=folders)
     return functools.partial(open_trial, spread=workers)
 
 
@@ -228,61 +229,25 @@ def _trial_name(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
 
 
-def helpers(resources: Mapping[str, Any]) -> int:
-    """Return the number of perturbation workers of each trial."""
-    return int(resources.get("perturbation_workers") or 0)
-
-
-def bundle(resources: Mapping[str, Any]) -> dict[str, float]:
-    """Return the resources of a trial's process, which are also those of each perturbation worker."""
-    asked = {"cpu": float(resources.get("cpus") or 1), "gpu": float(resources.get("gpus") or 0)}
-    if resources.get("memory"):
-        asked["memory"] = float(resources["memory"])
-    return asked
-
-
 def request(resources: Mapping[str, Any]) -> Any:
     """Return Tune's request to Ray, one bundle or a placement group; raises ClusterError if it can never be met.
 
     The group holds a bundle for the trial and one for each perturbation worker. Ray allocates a whole group or nothing,
     so two partly allocated trials cannot deadlock.
     """
-    _check_fits(resources)
-    count = helpers(resources)
+    fitting.check_fits(resources, nodes())
+    count = fitting.helpers(resources)
     if not count:
-        return bundle(resources)
-    each = {KEYS[name]: amount for name, amount in bundle(resources).items() if amount}
+        return fitting.bundle(resources)
+    each = {fitting.KEYS[name]: amount for name, amount in fitting.bundle(resources).items() if amount}
     return tune.PlacementGroupFactory([each] * (1 + count))
 
 
 def slots(resources: Mapping[str, Any]) -> int:
     """Return how many such trials fit in the running cluster at a time, at least one."""
-    return max(1, _bundles(bundle(resources)) // (1 + helpers(resources)))
+    return max(1, fitting.bundles(fitting.bundle(resources), nodes()) // (1 + fitting.helpers(resources)))
 
 
-def _bundles(asked: Mapping[str, float]) -> int:
-    """Return how many bundles fit on the cluster's nodes when they are idle."""
-    wanted = {KEYS[name]: amount for name, amount in asked.items() if amount}
-    return sum(min(int(node.get(key, 0.0) // amount) for key, amount in wanted.items()) for node in _nodes())
-
-
-def _nodes() -> list[dict[str, float]]:
+def nodes() -> list[dict[str, float]]:
+    """Return the resources of each living node of the running cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _check_fits(resources: Mapping[str, Any]) -> None:
-    """Refuse a request that exceeds every node, or all nodes together."""
-    asked, count = bundle(resources), helpers(resources)
-    for name, amount in asked.items():
-        most = max((node.get(KEYS[name], 0.0) for node in _nodes()), default=0.0)
-        if amount > most:
-            setting = name if name == "memory" else f"{name}s"
-            limit = f"no node of the Ray cluster has more than {most:g}"
-            raise ClusterError(f"a trial asks for {amount:g} {name}, but {limit}; change resources.{setting}")
-    room = _bundles(asked)
-    if room < 1 + count:
-        each = ", ".join(f"{amount:g} {name}" for name, amount in asked.items() if amount)
-        raise ClusterError(
-            f"a trial with resources.perturbation_workers: {count} asks for {each} {1 + count} times over, but the Ray "
-            f"cluster has that only {room} times; give perturbation_workers: {room - 1} or fewer"
-        )
