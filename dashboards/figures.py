@@ -165,7 +165,7 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     metric, column = ("accuracy", "accuracies") if rows[0]["accuracies"] else ("loss", "losses")
     steps = zip(*(row[column] for row in rows), strict=False)
     measured = [[score for score in scores if score is not None] for scores in steps]
-    intervals = [mean_interval(scores) if scores else (math.nan,) * 3 for scores in measured]
+    intervals = [mean_interval(scores, metric=metric) if scores else (math.nan,) * 3 for scores in measured]
     means, lows, highs = (list(bound) for bound in zip(*intervals, strict=True))
     return {"metric": metric, "phase": phase, "episodes": len(rows), "mean": means, "low": lows, "high": highs}
 

@@ -39,7 +39,7 @@ from metaloom.workers.scoring import Evaluation
 TEST_EPISODES_FILE = "test_episodes.parquet"
 MLMODEL_FILE = "MLmodel"
 REQUIREMENTS_FILE = "requirements.txt"
-PACKAGES = ("filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "torch")  # that every bundle needs
+PACKAGES = ("filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "scipy", "torch")  # that every bundle needs
 _MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 

@@ -131,13 +131,15 @@ def _summarize(
     metric = learner.task.task_kind.metric
     curves = [one.accuracies if metric == "accuracy" else one.losses for one in outcomes]
     scores = tuple(curve[-1] for curve in curves)
-    mean, low, high = mean_interval(scores)
+    mean, low, high = mean_interval(scores, metric=metric)
     return Evaluation(
         metric=metric,
         mean=mean,
         interval=(low, high),
         episodes=len(scores),
-        per_step=tuple(StepScore(step, *mean_interval(at)) for step, at in enumerate(zip(*curves, strict=True))),
+        per_step=tuple(
+            StepScore(step, *mean_interval(at, metric=metric)) for step, at in enumerate(zip(*curves, strict=True))
+        ),
         setting=learner.setting,
         batch_norm=learner.batch_norm,
         split=split,

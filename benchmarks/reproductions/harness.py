@@ -192,7 +192,7 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
 def pooled(evaluations: Sequence[Evaluation], step: int = -1) -> tuple[float, float]:
     """Return the 95% interval over all episodes of all seeds, after inner step ``step``."""
     scores = [scores_at(one, step) for one in evaluations]
-    _, low, high = mean_interval([score for one in scores for score in one])
+    _, low, high = mean_interval([score for one in scores for score in one], metric=evaluations[0].metric)
     return low, high
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 from safetensors.torch import load_file
 
@@ -59,17 +60,38 @@ REWORDED = (
 )
 
 
-def same(found: Any, expected: Any) -> bool:
-    """Say whether every key of ``expected`` is found with its value; numbers to the precision of float32."""
+def same(found: Any, expected: Any, episodes: int = 0) -> bool:
+    """Say whether every key of ``expected`` is found with its value; numbers to the precision of float32.
+
+    An interval may also be Student's: what was stored has the normal one, and what is tested now has not.
+    """
     if isinstance(expected, Mapping):
-        return all(key in found and same(found[key], one) for key, one in expected.items())
+        episodes = expected.get("episodes") if isinstance(expected.get("episodes"), int) else episodes
+        parts = {**expected, "interval": [expected["low"], expected["high"]]} if "low" in expected else expected
+        given = {**found, "interval": [found["low"], found["high"]]} if "low" in expected else found
+        plain = {key: one for key, one in parts.items() if key not in ("low", "high")}
+        return all(
+            key in given
+            and (same(given[key], one, episodes) or (key == "interval" and widened(given[key], one, episodes)))
+            for key, one in plain.items()
+        )
     if isinstance(expected, list):
-        return len(found) == len(expected) and all(map(same, found, expected))
+        return len(found) == len(expected) and all(same(*pair, episodes) for pair in zip(found, expected, strict=True))
     if isinstance(expected, float):
         return bool(found == pytest.approx(expected, rel=1e-5, abs=1e-7))
     if isinstance(expected, str):
         return found in (expected, re.sub(*REWORDED, expected))  # stored by 0.1.0, or drawn now
     return bool(found == expected)
+
+
+def widened(found: Any, normal: Any, episodes: int) -> bool:
+    """Say whether an interval is Student's for the normal one of so many episodes."""
+    if not found or not normal or episodes < 2:
+        return False
+    mean, half = sum(normal) / 2, (normal[1] - normal[0]) / 2
+    half *= scipy.stats.t.ppf(0.975, episodes - 1) / 1.96
+    cut = [max(mean - half, 0.0), min(mean + half, 1.0)]  # as that of an accuracy is
+    return same(found, [mean - half, mean + half]) or same(found, cut)
 
 
 def assert_same(found: Any, expected: Any) -> None:

@@ -1,8 +1,10 @@
 """Means have intervals, and every episode is scored alike, wherever and whenever."""
 
 import math
+import statistics
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +20,17 @@ SCORES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 
 def test_the_interval_is_the_textbooks():
     mean, low, high = mean_interval([1.0, 2.0, 3.0, 4.0])
-    half = 1.96 * math.sqrt(5 / 3) / 2
+    half = 3.1824463 * math.sqrt(5 / 3) / 2  # t of 3 degrees of freedom, by a printed table
     assert (mean, low, high) == pytest.approx((2.5, 2.5 - half, 2.5 + half))
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=50))
+def test_the_interval_is_students_and_that_of_an_accuracy_is_one_of_fractions(scores):
+    error = statistics.stdev(scores) / math.sqrt(len(scores))
+    expected = scipy.stats.t.interval(0.95, len(scores) - 1, statistics.fmean(scores), error or 1e-300)
+    mean, low, high = mean_interval(scores)
+    assert (low, high) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert mean_interval(scores, metric="accuracy") == (mean, max(low, 0.0), min(high, 1.0))
 
 
 @given(SCORES, st.randoms())
@@ -35,11 +46,12 @@ def test_the_mean_is_inside(scores):
     assert low <= mean <= high
 
 
-def test_it_covers_the_truth_19_times_in_20():
+@pytest.mark.parametrize("episodes", [3, 10, 100])
+def test_it_covers_the_truth_19_times_in_20(episodes):
     generator = torch.Generator().manual_seed(0)
-    draws = torch.randn(1000, 100, generator=generator).double().tolist()
+    draws = torch.randn(1000, episodes, generator=generator).double().tolist()
     covered = sum(low <= 0.0 <= high for _, low, high in map(mean_interval, draws))
-    assert 930 <= covered <= 965
+    assert 930 <= covered <= 970
 
 
 def test_edge_cases():
@@ -59,7 +71,7 @@ def test_an_evaluation_is_the_episodes_outcomes(task):
     regression = task is SINE
     assert evaluation.metric == ("loss" if regression else "accuracy")
     assert evaluation.scores == tuple((o.losses if regression else o.accuracies)[-1] for o in outcomes)
-    assert (evaluation.mean, *evaluation.interval) == mean_interval(evaluation.scores)
+    assert (evaluation.mean, *evaluation.interval) == mean_interval(evaluation.scores, metric=evaluation.metric)
     assert [one.step for one in evaluation.per_step] == [0, 1]
     assert evaluation.per_step[-1].mean == evaluation.mean
     assert [one.seed for one in evaluation.facts] == [one.seed for one in sampled]

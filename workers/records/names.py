@@ -98,8 +98,6 @@ SEEDS_VERSION = 2  # the derivation of generators (workers/seeds.py) of all that
 META_KNOWLEDGE_FILE = "meta_knowledge.safetensors"
 MANIFEST_FILE = "manifest.json"  # of a bundle
 
-Z_95 = 1.96  # normal quantile of a 95% interval, as the few-shot literature reports it
-
 
 def is_better(metric: str, candidate: float, incumbent: float | None) -> bool:
     """Say whether ``candidate`` improves on ``incumbent`` (None: there is none yet); NaN never does."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from metaloom.workers.records.names import Z_95
+ACCURACY = "accuracy"  # the metric whose values are fractions
+QUANTILE = 0.975  # of Student's t: the upper end of a 95% interval
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ class EstimatorCheck:
     diagnostics: Annotated[Mapping[str, float], "the estimator's diagnostics"] = field(default_factory=dict)
 
 
-def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean and its 95% interval, 1.96 s / sqrt(n) to either side; raises ValueError without scores.
+def mean_interval(scores: Sequence[float], *, metric: str = "") -> tuple[float, float, float]:
+    """Return the mean and Student's 95% interval of it, t(n - 1) s / sqrt(n) to either side.
 
-    ``s`` is the sample standard deviation (n - 1). The interval of one score is (mean, mean). The sums are exact before
-    rounding, so that the order of the episodes does not matter.
+    ``s`` is the sample standard deviation (n - 1). The interval of an accuracy (``metric``) is cut at 0 and 1; that of
+    one score is (mean, mean). The sums are exact before rounding, so that the order of the episodes does not matter.
+    Raises ValueError without scores.
     """
+    from scipy.special import stdtrit  # a quarter of a second of import that most commands do not need
+
     number = len(scores)
     if not number:
         raise ValueError("no scores to take the mean of")
@@ -77,5 +81,6 @@ def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
     if number == 1:
         return mean, mean, mean
     deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (number - 1))
-    half = Z_95 * deviation / math.sqrt(number)
-    return mean, mean - half, mean + half
+    half = float(stdtrit(number - 1, QUANTILE)) * deviation / math.sqrt(number)
+    low, high = mean - half, mean + half
+    return (mean, max(low, 0.0), min(high, 1.0)) if metric == ACCURACY else (mean, low, high)
