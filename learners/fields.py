@@ -34,7 +34,7 @@ class Unfit(ValueError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a configuration.
+    """One field of a configuration: a scalar of some types, a list, a mapping, or one of these.
 
     Attributes:
         types: The scalar types it takes, among bool, int, float and str.
@@ -42,8 +42,8 @@ class Field:
         domain: The range it is searched in, if it declares one.
         bounds: What a fixed value must keep to, which a domain's range only suggests.
         word: How it is searched part by part, if it is written as several choices in a row.
-        items: The field of each item, where it is a list.
-        mapping: Whether it is a mapping of names to values, each of any type and mode.
+        items: The field of each item, where it may be a list.
+        mapping: Whether it may be a mapping of names to values, each of any type and mode.
         added: Whether it came later than others, so that its default is no part of an experiment's digest.
         default: Its default, or MISSING where it must be given.
     """
@@ -63,15 +63,10 @@ class Field:
 
     def allowed(self) -> str:
         """Describe the values it takes, for an error message."""
-        if self.options:
-            text = ", ".join(map(_written, self.options))
-        elif self.mapping:
-            text = "a mapping of names to values"
-        elif self.items is not None:
-            text = f"a list, each item {self.items.allowed()}"
-        else:
-            text = " or ".join(NOUNS[kind] for kind in self.types)
-        return text + (" or null" if self.nullable else "")
+        forms = [", ".join(map(_written, self.options))] if self.options else [NOUNS[kind] for kind in self.types]
+        forms += ["a mapping of names to values"] if self.mapping else []
+        forms += [f"a list, each item {self.items.allowed()}"] if self.items is not None else []
+        return " or ".join([*forms, "null"] if self.nullable else forms)
 
     def missing(self) -> str:
         """Say that it must be given, for an error message."""
@@ -131,10 +126,12 @@ def _from_hint(name: str, hint: Any) -> Field:
 def _from_union(name: str, members: tuple[Any, ...]) -> Field:
     plain = [member for member in members if member not in (Learned, type(None))]
     parts = [_from_hint(name, member) for member in plain]
-    if len(parts) > 1 and any(part.items or part.options for part in parts):
+    lists = [part.items for part in parts if part.items is not None]
+    if len(parts) > 1 and (len(lists) > 1 or any(part.options for part in parts)):
         raise TypeError(f"{name}: a configuration cannot hold one of {members}")
-    kinds = tuple(kind for part in parts for kind in part.types)
-    return dataclasses.replace(parts[0], types=kinds, nullable=type(None) in members, learnable=Learned in members)
+    kinds, modes = tuple(kind for part in parts for kind in part.types), {type(None), Learned} & set(members)
+    merged = dataclasses.replace(parts[0], types=kinds, nullable=type(None) in modes, learnable=Learned in modes)
+    return dataclasses.replace(merged, items=next(iter(lists), None), mapping=any(part.mapping for part in parts))
 
 
 def _with_domain(field: Field, extras: tuple[Any, ...]) -> Field:
@@ -163,18 +160,16 @@ def literal(field: Field, raw: Any) -> Any:
     if raw is None:
         if field.nullable:
             return None
-    elif field.mapping:
-        if isinstance(raw, Mapping):
-            return dict(raw)
-    elif field.items is not None:
-        if isinstance(raw, list | tuple):
-            return [_item(field.items, item, index) for index, item in enumerate(raw)]
+    elif field.mapping and isinstance(raw, Mapping):
+        return dict(raw)
+    elif field.items is not None and isinstance(raw, list | tuple):
+        return [_item(field.items, item, index) for index, item in enumerate(raw)]
     elif field.options:
         if any(option == raw and type(option) is type(raw) for option in field.options):
             return raw
         if isinstance(raw, str) and all(isinstance(option, str) for option in field.options):
             raise Unfit(unknown("option", raw, field.options))
-    else:
+    elif field.types:
         return _scalar(field, raw)
     raise Unfit(f"got {shown(raw)}; allowed: {field.allowed()}")
 

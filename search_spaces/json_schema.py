@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from metaloom.learners import METHODS, InnerConfig
@@ -110,7 +111,8 @@ def _choice(member: Schema) -> Schema:
 
 def _knob(field: Field) -> Schema:
     if field.mapping:
-        return {"type": "object"}
+        others = [_literal(replace(field, mapping=False))] if field.types else []
+        return {"anyOf": [{"type": "object"}, *others]} if others else {"type": "object"}
     literal = _literal(field)
     modes = [literal, _choice({"anyOf": [literal, {"type": "object"}, {"const": LEARN}]})]
     if field.domain is not None or field.options or field.word is not None:
@@ -138,7 +140,8 @@ def _literal(field: Field) -> Schema:
     if field.options:
         return {"enum": [*field.options, None] if field.nullable else list(field.options)}
     if field.items is not None:
-        return {"type": "array", "items": _literal(field.items)}
+        listed = {"type": "array", "items": _literal(field.items)}
+        return {"anyOf": [_literal(replace(field, items=None)), listed]} if field.types else listed
     kinds = [TYPES[kind] for kind in field.types] + (["null"] if field.nullable else [])
     ends = {name: end for name, end in zip(ENDS, vars(field.bounds).values(), strict=True) if end is not None}
     return {"type": kinds[0] if len(kinds) == 1 else kinds, **ends}

@@ -32,7 +32,7 @@ def parse_knob(field: Field, raw: Any, fallback: Any, place: Place) -> Node:
             return place.wrong(field.missing())
         raw, fallback = fallback, field.default
     raw = as_written(raw)
-    if field.mapping:
+    if field.mapping and raw is not None and (isinstance(raw, Mapping) or not field.types):
         return _parse_mapping(field, raw, place)
     if raw in (SEARCH, LEARN) and raw not in field.options:
         raw = {raw: {}}

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from metaloom.learners.domains import Bounds, Int, Real
+from metaloom.learners.domains import Added, Bounds, Int, Real
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.fields import check_values
+from metaloom.learners.fields import check_values, fields_of
 from metaloom.learners.registry import Registry
 from metaloom.learners.task_kinds import CLASSIFICATION
 
@@ -28,6 +28,7 @@ Part = Annotated[float, Real(0.01, 0.9, per=()), Bounds(above=0, below=1)]
 FewOrNone = Annotated[int | None, Int(1, 100_000)]
 EPISODES, FEW_SHOT, SINGLE_TASK = "episodes", "few_shot", "single_task"
 OneTask = Literal["single_task"]
+Split = Annotated[str | Mapping[str, Any] | None, Added()]
 
 
 class TaskSettings:
@@ -40,6 +41,8 @@ class TaskSettings:
         ways: Classes of an episode, where it has any.
         shots: Support examples of an episode; where it has classes, of each class.
         queries: Query examples of an episode; where it has classes, of each class.
+        split: Which classes are in ``train``, ``validation`` and ``test``: a list for each, or the path of a JSON or
+            CSV file of such lists; null divides them by the fractions. Other classes are left out.
     """
 
     task_kind: ClassVar[str] = CLASSIFICATION.name
@@ -54,6 +57,12 @@ class TaskSettings:
                 f"tasks.validation_fraction: with tasks.test_fraction it holds out {held_out:g} of the classes: "
                 "nothing is left to train on"
             )
+        config: Any = self
+        declared = fields_of(config.__class__)
+        given = self.makes == FEW_SHOT and getattr(self, "split", None) is not None
+        for name in declared if given else ():
+            if name.endswith("_fraction") and getattr(self, name) != declared[name].default:
+                raise LearnerError(f"tasks.{name}: tasks.split says which classes are held out; remove one of both")
 
 
 @dataclass(frozen=True)

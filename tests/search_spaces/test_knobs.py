@@ -1,15 +1,16 @@
 """A knob in three modes, against every kind of field."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from metaloom.learners.domains import Choice, Int, Learned, Real, Word
-from metaloom.learners.fields import MISSING, fields_of
+from metaloom.learners.domains import Added, Bounds, Choice, Int, Learned, Real, Word
+from metaloom.learners.fields import MISSING, Unfit, fields_of, literal
 from metaloom.search_spaces.knobs.declarations import parse_knob
 from metaloom.search_spaces.knobs.sampling import CORNERS, Suggest, domains, resolve_node
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, LearnedKnob, Place, Searched
@@ -289,6 +290,26 @@ def test_a_tree_of_choices_gives_a_value_in_its_domain(tree, data):
         assert set(value["learn"]) == {"start", "per"}
     else:
         assert isinstance(value, float) and value >= 0
+
+
+@dataclass(frozen=True)
+class FormsConfig:
+    count: int | tuple[Annotated[int, Bounds(at_least=1)], ...] = 1
+    lists: Annotated[str | Mapping[str, Any] | None, Added()] = None
+
+
+def test_a_field_may_take_several_forms():
+    fields = fields_of(FormsConfig)
+    assert fields["count"].allowed() == "a whole number or a list, each item a whole number"
+    assert literal(fields["count"], [2, 3]) == [2, 3] and literal(fields["count"], 4) == 4
+    with pytest.raises(Unfit, match="got 0; allowed: a whole number, at least 1") as error:
+        literal(fields["count"], [2, 0])
+    assert error.value.path == (1,)
+    assert fields["lists"].allowed() == "a text or a mapping of names to values or null"
+    assert [literal(fields["lists"], raw) for raw in ("a", {"a": [1]}, None)] == ["a", {"a": [1]}, None]
+    with pytest.raises(Unfit, match="got 3; allowed: a text or a mapping"):
+        literal(fields["lists"], 3)
+    assert fields["lists"].added and not fields["count"].added
 
 
 def test_every_kind_of_field_is_read():

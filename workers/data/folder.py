@@ -1,6 +1,7 @@
-"""The user's own images: one folder per class."""
+"""The user's own images: one folder per class, in one folder or in folders of the splits."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaloom.learners.domains import Bounds, Int
-from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, Ways
-from metaloom.workers.data import sampler
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, Split, TaskSettings, Ways
+from metaloom.workers.data import sampler, splits
 from metaloom.workers.data.base import SOURCES, DataError, some
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.user_files import ENDINGS, holds_several, is_hidden, is_picture, left_out, read_picture
@@ -24,7 +25,8 @@ class FolderTasks(TaskSettings):
     """The user's own images: one folder per class, split into disjoint classes.
 
     Attributes:
-        path: The folder that holds the class folders.
+        path: The folder that holds the class folders, or the folders ``train``, ``val`` (or ``validation``) and
+            ``test`` with each split's class folders.
         size: Images are resized to size x size.
         color: Three channels instead of one.
         on_error: What to do with an unreadable image: refuse to start, or skip it and say so.
@@ -41,11 +43,12 @@ class FolderTasks(TaskSettings):
     on_error: Literal["refuse", "skip"] = "refuse"
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
+    split: Split = None
 
 
 @SOURCES.register("folder")
 class Folder(sampler.FewShotSource):
-    """Classes are the folder's subfolders; which split a class is in depends on the class names alone."""
+    """Classes are the folder's subfolders; without splits of one's own, a class's split depends on the names alone."""
 
     name = "folder"
     brightest = 255.0
@@ -55,10 +58,11 @@ class Folder(sampler.FewShotSource):
     @classmethod
     def open(cls, config: FolderTasks, *, seed: int, cache: Path) -> Self:
         """Map the images; read them first if they, or the settings, have changed."""
-        files = class_files(Path(config.path))
-        fractions = config.validation_fraction, config.test_fraction
+        found = find_classes(Path(config.path))
+        files = found.files
+        lists, notes = _splits(found, config)
         spans = sampler.spans_of({name: len(paths) for name, paths in files.items()})
-        table = sampler.ClassTable.divided(spans, *fractions)
+        table = sampler.ClassTable.from_splits(lists, spans)
         sampler.check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
         key = {
             "source": cls.name,
@@ -67,12 +71,52 @@ class Folder(sampler.FewShotSource):
             "settings": [config.size, config.color, config.on_error],
         }
         arrays = cached(cache, cls.name, key, lambda: _load(files, config))
-        table = sampler.ClassTable.divided(arrays.about["spans"], *fractions)
+        table = sampler.ClassTable.from_splits(lists, arrays.about["spans"])
         inputs = (3 if config.color else 1, config.size, config.size)
         source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=inputs)
         unused = left_out(Path(config.path), chain.from_iterable(files.values()))
-        source.notes = (*_skipped(arrays.about["skipped"]), *arrays.remarks, *unused)
+        source.notes += (*notes, *_skipped(arrays.about["skipped"]), *arrays.remarks, *unused)
+        if found.splits or config.split is not None:
+            source.digest = splits.digest_of(arrays.digest, lists)
         return source
+
+
+@dataclass(frozen=True)
+class FoundClasses:
+    """The image files of each class; with the classes of each split where their folders stand in folders of splits."""
+
+    files: dict[str, list[Path]]
+    splits: splits.Lists
+
+
+def find_classes(folder: Path) -> FoundClasses:
+    """Find the class folders of a folder, or of the folders of splits in it.
+
+    Raises DataError where there are none, where one is empty, or where two splits have a class of the same name.
+    """
+    if not folder.is_dir():
+        raise DataError(f"tasks.path: there is no folder {folder}")
+    by_split = {split: class_files(path) for split, path in splits.split_folders(folder).items()}
+    if not by_split:
+        return FoundClasses(class_files(folder), {})
+    times = Counter(name for classes in by_split.values() for name in classes)
+    if shared := [name for name, count in times.items() if count > 1]:
+        raise DataError(
+            f"tasks.path: {folder}: {len(shared)} classes are in folders of two splits ({some(shared)}); few-shot "
+            "episodes need splits with classes of their own"
+        )
+    files = {name: paths for classes in by_split.values() for name, paths in classes.items()}
+    return FoundClasses(files, {split: list(classes) for split, classes in by_split.items()})
+
+
+def _splits(found: FoundClasses, config: FolderTasks) -> tuple[splits.Lists, tuple[str, ...]]:
+    """Return the classes of each split, and notes about classes that are left out."""
+    names = list(found.files)
+    if found.splits and config.split is not None:
+        raise DataError(f"tasks.split: the folders of {config.path} are the splits; remove it")
+    if config.split is not None:
+        return splits.chosen(splits.class_lists(config.split), names, config.path)
+    return found.splits or sampler.split_classes(names, config.validation_fraction, config.test_fraction), ()
 
 
 def _skipped(lines: list[str]) -> list[str]:

@@ -81,6 +81,11 @@ class ClassTable:
         spans_of_splits = dict(zip(SPLITS, pairwise(ends), strict=True))
         return cls(starts, counts, np.zeros(len(names), dtype=np.int64), spans_of_splits, names)
 
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """The names of each split's classes."""
+        return {split: list(self.names[first:last]) for split, (first, last) in self.ends.items()}
+
     @classmethod
     def divided(cls, spans: Mapping[str, Sequence[int]], validation: float, test: float) -> Self:
         """Divide classes among the splits by these fractions, as ``split_classes`` does."""
