@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.orchestrator import credentials
-from metaloom.orchestrator.clock import noted_time
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
+from metaloom.orchestrator.extending import Extension, extend
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit
 from metaloom.orchestrator.rehearsal import check_data
 from metaloom.orchestrator.repair import is_current, recover
-from metaloom.orchestrator.session import SearchSummary, check_machine, run_session, summarize, time_note
+from metaloom.orchestrator.session import SearchSummary, check_machine, end_note, run_session, summarize
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.tracking.outbox import Backlog, waiting
 from metaloom.search_spaces.errors import ExperimentError
@@ -37,13 +37,15 @@ def resume(
     insecure_cluster: bool = False,
     concurrency: int | None = None,
     time_budget_s: float | None = None,
+    trials: int | None = None,
     progress: SearchProgress | None = None,
     trust_code: bool = False,
 ) -> SearchSummary:
     """Resume a search. If it has ended, do nothing; the summary says so.
 
     A search that its time budget has ended goes on with a larger one: the trials that the budget has stopped from
-    their checkpoints, then those that were not begun. The result is that of a search with the larger budget.
+    their checkpoints, then those that were not begun. A search that has tried all its trials goes on with more of them.
+    The result is that of a search which was begun so. A resume without these goes on to them too.
 
     Args:
         name: The search.
@@ -53,6 +55,7 @@ def resume(
         insecure_cluster: Join the cluster though ``RAY_AUTH_MODE`` is not ``token``; kept from the first session.
         concurrency: Instead of the search's first one.
         time_budget_s: Instead of the search's; above the time that it has spent.
+        trials: Instead of the search's; all of it together, so above the number that it has begun.
         progress: Receives every event.
         trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
@@ -64,7 +67,8 @@ def resume(
     folder = home.existing_folder(name)
     found = read_journal(folder)
     state = SearchRecord.read(folder, found)
-    if not state.warnings and (ended := _ended(folder, state, time_budget_s)):
+    wanted = Extension(time_budget_s, trials)
+    if not state.warnings and (ended := _ended(folder, state, wanted)):
         return ended
     home.create()
     with writer_lock(folder):
@@ -72,7 +76,7 @@ def resume(
         if not is_current(folder, found):  # it was repaired, or another process has run the search
             found = read_journal(folder)
             state = SearchRecord.read(folder, found)
-        if ended := _ended(folder, state, time_budget_s, notes):
+        if ended := _ended(folder, state, wanted, notes):
             return ended
         warning = credentials.adopt(home.path, folder)
         experiment = _unchanged(folder, state.created)
@@ -90,35 +94,19 @@ def resume(
         check_machine(experiment, options)
         notes += [warning] if warning else []
         with Journal(folder, verified=len(found.rows)) as journal:
-            if time_budget_s is not None:
-                _extend(journal, time_budget_s)
+            extend(journal, wanted)
             return run_session(experiment, journal, store=home, options=options, progress=progress, notes=notes)
 
 
-def _ended(
-    folder: Path, state: SearchRecord, time_budget_s: float | None, notes: Sequence[str] = ()
-) -> SearchSummary | None:
-    """Return the summary of a search that has ended; None if it has not, or goes on with a new time budget."""
-    goes_on = state.out_of_time and time_budget_s is not None
-    if state.state not in (records.FINISHED, records.FAILED) or goes_on:
+def _ended(folder: Path, state: SearchRecord, wanted: Extension, notes: Sequence[str] = ()) -> SearchSummary | None:
+    """Return the summary of a search that has ended; None if it has not, or goes on as is wanted."""
+    if state.state not in (records.FINISHED, records.FAILED) or wanted.goes_on(folder, state):
         return None
-    nothing = f"search '{folder.name}' has ended already ({state.state}); there is nothing to resume"
+    ended = f"search '{folder.name}' has ended already ({state.state})"
+    nothing = f"{ended}; there is nothing to resume; --trials N adds trials"
     behind = [Backlog(mark, waiting(folder, mark), "") for mark in (records.MLFLOW_MARK, records.OPTUNA_MARK)]
     backlogs = [one for one in behind if one.events]
-    return summarize(folder, state, notes=[*notes, time_note(folder, state) or nothing], backlogs=backlogs)
-
-
-def _extend(journal: Journal, time_budget_s: float) -> None:
-    """Journal a new time budget; raises SearchError if it is spent already."""
-    state = SearchRecord.replay(journal.events())
-    spent = max(state.elapsed_s, noted_time(journal.folder, state.session))
-    if time_budget_s <= spent:
-        name = journal.folder.name
-        raise SearchError(
-            f"search '{name}' has spent {spent:.1f} s, so --time-budget {time_budget_s:g} is no more time"
-        )
-    extension = {"time_budget_s": time_budget_s, "trials": [trial.number for trial in state.cut_off()]}
-    journal.append(records.SEARCH_EXTENDED, extension)
+    return summarize(folder, state, notes=[*notes, end_note(folder, state) or nothing], backlogs=backlogs)
 
 
 def _unchanged(folder: Path, created: Mapping[str, Any]) -> Experiment:

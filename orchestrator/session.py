@@ -137,7 +137,7 @@ def run_session(
                     all_notes.append(f"the grid has no further combination: {tried} trials, of the {asked} asked for")
                 all_notes += compare_on_test(experiment, director, store, interruption)
                 director.end()
-                all_notes += [note] if (note := time_note(journal.folder, director.state)) else []
+                all_notes += [note] if (note := end_note(journal.folder, director.state)) else []
             except Stopped:
                 _journal_signal(director, interruption)
             except BadEnvironment as error:
@@ -182,8 +182,8 @@ def _request(
     )
 
 
-def time_note(folder: Path, state: SearchRecord) -> str:
-    """Return that the time budget has ended a search, and how to extend it; empty if it has not."""
+def end_note(folder: Path, state: SearchRecord) -> str:
+    """Return what has ended a search before its time, and how to extend it; empty if nothing has."""
     if not state.out_of_time or state.settings is None or state.settings.time_budget_s is None:
         return ""
     budget, tried = state.settings.time_budget_s, sum(trial.attempts > 0 for trial in state.trials.values())

@@ -28,11 +28,15 @@ def resume(
             "--time-budget", metavar="S", min=0.0, help="A larger time budget, also of a search that its own has ended."
         ),
     ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", metavar="N", min=1, help="Go on to N trials in all, also of a search that has ended."),
+    ] = None,
     trust_code: answers.TrustOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
 ) -> int:
-    """Resume a search that was stopped or killed. Finished work is not repeated."""
+    """Resume a search that was stopped or killed, or extend one that has ended. Finished work is not repeated."""
     with answers.answering(as_json) as answer:
         return progress.run_shown(
             answer,
@@ -45,7 +49,11 @@ def resume(
             trust_code=trust_code,
             concurrency=concurrency,
             time_budget_s=time_budget_s,
+            trials=trials,
         )
 
 
-COMMAND = Command(resume, examples=("metaloom resume first", "metaloom resume first --time-budget 3600"))
+COMMAND = Command(
+    resume,
+    examples=("metaloom resume first", "metaloom resume first --time-budget 3600", "metaloom resume first --trials 30"),
+)

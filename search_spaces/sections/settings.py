@@ -105,7 +105,7 @@ class SearchSettings(Settings):
     """How trials are chosen, and how many.
 
     Attributes:
-        trials: How many.
+        trials: How many. `metaloom resume --trials` goes on to more.
         sampler: A kind and all its settings.
         scheduler: A kind and all its settings.
         objectives: Metrics, each with its direction or alone; empty is accuracy, or loss where there is none. The best

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from metaloom.dashboards import queries
-from metaloom.orchestrator import resume as resuming
 from metaloom.orchestrator.clock import note_time, noted_time, steady_clock
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import watching
 from metaloom.orchestrator.executors.inline import InlineExecutor
+from metaloom.orchestrator.extending import Extension, extend
 from metaloom.orchestrator.interruption import Interruption, every_second
 from metaloom.orchestrator.journal import Journal
 from metaloom.testing import toy
@@ -94,7 +94,7 @@ def cut_and_extended(folder: Path, budgets: list[float], **section: Any) -> tupl
     journal, ended = toy.create(folder, **section, time_budget_s=budgets[0]), []
     for index, budget in enumerate(budgets):
         if index:
-            resuming._extend(journal, budget)
+            extend(journal, Extension(budget))
         director = run_inline(go_on(folder, clock=map(float, itertools.count(int(1e6 * index))).__next__))
         director.end()
         ended.append(SearchRecord.replay(journal.events()))
@@ -128,8 +128,8 @@ def test_an_extension_is_more_than_what_is_spent_and_tests_the_best_again(tmp_pa
     director.note(records.BASELINE, method="a", evaluation={})
     spent = director.state.elapsed_s
     with pytest.raises(SearchError, match=f"has spent {spent:.1f} s, so --time-budget 10 is no more time"):
-        resuming._extend(director.journal, 10.0)
-    resuming._extend(director.journal, 50.0)
+        extend(director.journal, Extension(10.0))
+    extend(director.journal, Extension(50.0))
     extended = SearchRecord.replay(director.journal.events())
     assert (extended.tested, extended.baselines) == (None, [])
     assert extended.settings is not None and extended.settings.time_budget_s == 50.0

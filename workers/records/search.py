@@ -224,7 +224,7 @@ class SearchRecord:
                 self.state = payload["state"]
                 self.out_of_time = self.state != names.INTERRUPTED and payload.get("out_of_time", self._is_cut())
             case names.SEARCH_EXTENDED:
-                self._extend(payload["time_budget_s"])
+                self._extend(payload)
             case names.BASELINE:
                 others = [baseline for baseline in self.baselines if baseline["method"] != payload["method"]]
                 self.baselines = [*others, {"best_better_by": None, **payload}]  # absent in old records
@@ -232,6 +232,11 @@ class SearchRecord:
                 self.tested = payload
             case names.JOURNAL_REPAIRED:
                 self.warnings += payload["lines"]
+
+    @property
+    def begun(self) -> int:
+        """The number of trials that were suggested."""
+        return len(self.trials)
 
     def in_state(self, *states: str) -> list[TrialRecord]:
         """List the trials in any of ``states``, by number."""
@@ -268,11 +273,17 @@ class SearchRecord:
             return False
         return len(self.trials) < self.settings.trials or bool(self.cut_off())
 
-    def _extend(self, time_budget_s: float) -> None:
-        """Take a new budget; the trials that the old one has stopped go on, and the best is tested again."""
+    def _extend(self, payload: Mapping[str, Any]) -> None:
+        """Take a new budget or number of trials; trials that the old budget has stopped go on.
+
+        The search has not ended any more, also if no session has begun yet, and its best trial is tested again.
+        """
+        asked = payload.get("asked")  # absent before 0.3
         if self.settings is not None:
-            self.settings = self.settings.model_copy(update={"time_budget_s": time_budget_s})
+            changes = {"time_budget_s": payload["time_budget_s"], "trials": asked or self.settings.trials}
+            self.settings = self.settings.model_copy(update=changes)
         for trial in self.cut_off():
             trial.state, trial.reason, trial.values = names.WAITING, None, {}
-        if self.out_of_time:
+        if self.out_of_time or asked is not None:
             self.tested, self.baselines = None, []
+        self.state = names.INTERRUPTED
