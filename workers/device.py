@@ -176,6 +176,10 @@ class LiveBytes(TorchDispatchMode):
         limit: Bytes above which a MemoryError is raised; the system would kill the process without a message.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch imports its compiler, a second, for a mode that compiles nothing
+
     def __init__(self, limit: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.most, self.limit = 0, 0, limit

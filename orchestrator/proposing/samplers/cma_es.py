@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-import cmaes
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -120,6 +119,8 @@ class BranchCMAES(BaseSampler):  # type: ignore[misc]  # optuna is not followed,
         return optimizer
 
     def _initial(self, dimensions: int) -> Any:
+        import cmaes  # with scipy.stats, half a second that only this sampler needs
+
         return cmaes.CMA(
             mean=np.full(dimensions, 0.5),
             sigma=self._sigma,
