@@ -174,7 +174,7 @@ def task_of(document: Mapping[str, Any]) -> TaskShape:
 
 def parameters_of(knowledge: Knowledge) -> Tensors:
     """Return the network that inner loops start from, empty if there is none; constant tensors are in ``fixed/``."""
-    theta = knowledge_of(knowledge.phi, SLOTS["initialization"].name) or knowledge.state.theta
+    theta = knowledge.state.theta | knowledge_of(knowledge.phi, SLOTS["initialization"].name)
     return theta | under(FIXED, knowledge.state.fixed)
 
 

@@ -49,6 +49,7 @@ class FiniteDifference(Estimator):
     config: FiniteDifferenceConfig
     blind = frozenset({"initialization"})
     last_step_only = True
+    needs_steps = True
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         last = problem.steps - 1

@@ -37,6 +37,7 @@ class FixedPoint(Estimator):
     config: FixedPointConfig
     blind = frozenset({"update"})
     last_step_only = True
+    needs_steps = True
     at_solution = True
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:

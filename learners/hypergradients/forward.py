@@ -55,12 +55,13 @@ class Forward(Estimator):
         columns = _identity(fixed)
         state, moved = _push(problem.start, (fixed,), (columns,))
         weighted, weights = [], problem.weights
-        for index in range(problem.steps):
-            state, moved = _push(partial(_step, problem, index), (fixed, state), (columns, moved))
-            if weights[index] > 0 or index == problem.steps - 1:
-                evaluate = partial(_outer, problem, index + 1)
+        for taken in range(min(1, problem.steps), problem.steps + 1):
+            if taken > 0:
+                state, moved = _push(partial(_step, problem, taken - 1), (fixed, state), (columns, moved))
+            if (weight := weights[max(taken - 1, 0)]) > 0 or taken == problem.steps:
+                evaluate = partial(_outer, problem, taken)
                 outer, tangents = _push(evaluate, (fixed, state.theta), (columns, moved.theta))
-                weighted.append(weights[index] * tangents.loss)
+                weighted.append(weight * tangents.loss)
         total = sum(weighted[1:], weighted[0])
         return Hypergradient(unflatten(total, fixed), outer.detached(), {"columns": float(numbers)})
 

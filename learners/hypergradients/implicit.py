@@ -80,6 +80,7 @@ class Implicit(Estimator):
 
     blind = frozenset({"update"})
     last_step_only = True
+    needs_steps = True
     at_solution = True
     stationary = True
 

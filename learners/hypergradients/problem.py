@@ -180,6 +180,7 @@ class Estimator(ABC):
         sees: The slots that it gives a signal to; ``*`` for all.
         blind: Slots it cannot see although ``sees`` says all.
         last_step_only: Whether it refuses a multi-step outer loss.
+        needs_steps: Whether it refuses an inner loop of no steps.
         at_solution: Whether it differentiates the inner solution, whatever start and path led there.
         stationary: Whether it takes that solution for the root of the inner gradient, not just for a fixed point of
             the update.
@@ -193,6 +194,7 @@ class Estimator(ABC):
     sees: ClassVar[frozenset[str]] = frozenset({"*"})
     blind: ClassVar[frozenset[str]] = frozenset()
     last_step_only: ClassVar[bool] = False
+    needs_steps: ClassVar[bool] = False
     at_solution: ClassVar[bool] = False
     stationary: ClassVar[bool] = False
     online_only: ClassVar[bool] = False
@@ -217,6 +219,7 @@ class Estimator(ABC):
     def check(self, problem: Problem) -> None:
         """Refuse a problem that it cannot differentiate; raises LearnerError."""
         self.require_signal(problem.routes)
+        self.require_steps(problem.steps)
         if self.last_step_only and problem.step_weights is not None:
             raise LearnerError(
                 f"outer.hypergradient: {self.name} differentiates at the last inner step only; "
@@ -226,6 +229,14 @@ class Estimator(ABC):
     @abstractmethod
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         """Return dF/dphi, one tensor per leaf of ``phi``."""
+
+    def require_steps(self, steps: int) -> None:
+        """Refuse an inner loop without the step that this estimator differentiates."""
+        if steps == 0 and self.needs_steps:
+            raise LearnerError(
+                f"outer.hypergradient: {self.name} differentiates inner steps, and there are none "
+                "(learner.update.steps: 0); use unroll"
+            )
 
     def require_signal(self, routes: Mapping[str, frozenset[Route]]) -> None:
         """Refuse a tensor of phi that takes part by routes alone to which this estimator is blind."""

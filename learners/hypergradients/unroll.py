@@ -100,6 +100,7 @@ class OneStep(ValueEstimator):
 
     blind = frozenset({"initialization"})
     last_step_only = True
+    needs_steps = True
 
     def value(self, problem: Problem, phi: Tensors) -> tuple[Tensor, Outer]:
         last = problem.steps - 1
@@ -192,6 +193,7 @@ class Displacement(Estimator):
 
     sees = frozenset({"initialization"})
     last_step_only = True
+    needs_steps = True
 
     def estimate(self, problem: Problem, phi: Tensors) -> Hypergradient:
         end, start = solution(problem, phi).theta, problem.start(detach(phi)).theta

@@ -154,6 +154,8 @@ class Bilevel:
             Route.UPDATE: {name for name in phi if name.startswith(f"{UPDATE}/")},
             Route.OUTER: _reached([outer], leaves),
         }
+        if self.rule.config.steps == 0:
+            reached |= {Route.INNER: set(), Route.UPDATE: set()}
         routes = {name: frozenset(route for route, names in reached.items() if name in names) for name in phi}
         if unused := [name for name, through in routes.items() if not through]:
             raise LearnerError(f"phi: '{unused[0]}' takes no part in start, inner or outer; remove it")

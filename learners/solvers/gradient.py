@@ -30,7 +30,7 @@ def multi_step_weights(steps: int, outer_step: int, horizon: int) -> tuple[float
     Antoniou et al., 2019, section 4: 1 / T each at first; every step but the last fades linearly to
     0.03 / T over ``horizon`` outer steps, and the last takes what they lose.
     """
-    if horizon == 0 or steps == 1:
+    if horizon == 0 or steps <= 1:
         return None
     faded = max(1 - outer_step / horizon, MULTI_STEP_FLOOR) / steps
     return (faded,) * (steps - 1) + (1 - faded * (steps - 1),)
@@ -83,8 +83,10 @@ class GradientLearner(Learner):
         drawn = self.slots.architecture.initial(generator)
         theta = self._without_per_step_norm(drawn)
         phi: Tensors = {}
+        moved = {name: value for name, value in theta.items() if not self.slots.update.freezes(name)}
         for name, component in self.slots.items():
-            phi |= under(name, component.init(theta, generator))
+            # of a frozen parameter no start is learned: the state holds it
+            phi |= under(name, component.init(moved if name == "initialization" else theta, generator))
         steps = self.slots.update.config.steps
         norms = {name: value for name, value in drawn.items() if name not in theta}
         return phi | under(NORMALIZATION, {k: v.repeat(steps, *[1] * v.ndim) for k, v in norms.items()})
@@ -101,8 +103,9 @@ class GradientLearner(Learner):
         state = LearnerState(torch.zeros((), dtype=torch.int64), fixed=self.slots.architecture.fixed)
         if isinstance(self.slots.initialization, FixedInitialization):
             theta = self._without_per_step_norm(self.slots.initialization.draw(self.slots.architecture, generator))
-        elif self.online:
-            theta = {name: value.detach().clone() for name, value in knowledge_of(phi, "initialization").items()}
+        elif self.slots.update.config.frozen:
+            drawn = self._without_per_step_norm(self.slots.architecture.initial(generator))
+            theta = {name: value for name, value in drawn.items() if self.slots.update.freezes(name)}
         else:
             return state
         if not self.online:
@@ -114,7 +117,7 @@ class GradientLearner(Learner):
         """Return the start of an inner loop: the state's theta, or phi's."""
         if self.online and state.inner is not None:
             return state.inner
-        theta = state.theta or knowledge_of(phi, "initialization")
+        theta = state.theta | knowledge_of(phi, "initialization")
         return InnerState(theta, self.slots.update.begin(theta))
 
     def _start_of_outer_step(self, phi: Tensors, state: LearnerState, outer_step: int) -> InnerState:
@@ -146,7 +149,7 @@ class GradientLearner(Learner):
     def _step_weights(self, outer_step: int) -> tuple[float, ...] | None:
         """Return the weight of the outer loss after each inner step; None for the last alone."""
         steps = self.slots.update.config.steps
-        if self.inner.trajectory_loss:
+        if self.inner.trajectory_loss and steps > 0:
             return (1.0,) * steps
         return multi_step_weights(steps, outer_step, self.inner.multi_step_loss)
 

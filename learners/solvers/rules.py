@@ -1,20 +1,22 @@
 """What does not fit together: each rule names both sides, and what to do about it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
+from torch import Generator
 
 from metaloom.learners.component import Component, Composite
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.errors import LearnerError
+from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import DATA, SupportSet
 from metaloom.learners.knowledge.loss import LOSSES, Loss
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
-from metaloom.learners.knowledge.update_rules.base import off
+from metaloom.learners.knowledge.update_rules.base import is_named, off
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.base import Parts
@@ -38,6 +40,8 @@ def check_matching(slots: Slots, config: InnerConfig) -> None:
     neutral = {"weighting": WEIGHTINGS["uniform"], "augmentation": NoAugmentation}
     if unused := [name for name, plain in neutral.items() if type(getattr(slots, name)) is not plain]:
         raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(unused)}; remove it")
+    if slots.update.config.steps == 0:
+        raise LearnerError(f"learner.update.steps: {kind} needs a network, got 0; use at least 1")
     if config.mode == "online" or config.batch_norm == "per_step":
         raise LearnerError(f"learner.data: {kind} needs inner.mode episodic, and batch norm other than per_step")
 
@@ -65,8 +69,8 @@ def check_slots(slots: Slots, parts: Parts) -> None:
             "inner.mode: an online inner loop starts once, so it cannot learn its initialization; "
             "use initialization: random, or mode: episodic"
         )
-    if slots.update.config.adapt == "head":
-        slots.architecture.check_head("learner.update.adapt: head moves the head alone")
+    check_steps(slots, config)
+    check_names(slots, config)
     if config.batch_norm == "frozen" and slots.architecture.draws_layers:
         raise LearnerError(
             "inner.batch_norm: frozen averages the statistics of every pass, but learner.architecture draws other "
@@ -76,6 +80,45 @@ def check_slots(slots: Slots, parts: Parts) -> None:
         _check_control(slots)
     slots.augmentation.check(task)
     _check_members(slots, task)
+
+
+def check_steps(slots: Slots, config: InnerConfig) -> None:
+    """Refuse what has no part in an inner loop of no steps, so that it would be learned without a gradient."""
+    if slots.update.config.steps > 0:
+        return
+    for wrong, place in (
+        (config.mode == "online", "mode: online"),
+        (config.carry > 1, f"carry: {config.carry}"),
+        (config.batch_norm == "per_step", "batch_norm: per_step"),
+    ):
+        if wrong:
+            raise LearnerError(f"learner.update.steps: inner.{place} needs inner steps, got 0; use at least 1")
+    seen = ("architecture", "initialization")  # what takes part in the query pass itself
+    learned = [f"learner.{name}" for name, one in slots.items() if one.has_knowledge and name not in seen]
+    if learned:
+        raise LearnerError(
+            f"learner.update.steps: without inner steps nothing gives a signal to {' and '.join(learned)}, which "
+            f"{'is' if len(learned) == 1 else 'are'} learned; use at least 1, or fix or search it"
+        )
+
+
+def check_names(slots: Slots, config: InnerConfig) -> None:
+    """Refuse names of layers that the network has not, and an inner loop that moves nothing."""
+    rule, settings = slots.update, slots.update.config
+    if settings.adapt == "head":
+        slots.architecture.check_head("learner.update.adapt: head moves the head alone")
+    if not (settings.only or settings.frozen):
+        return
+    names = list(slots.architecture.parameters(Generator()))
+    if config.batch_norm == "per_step":  # what every step has its own of is no parameter of the inner loop
+        names = [name for name in names if name not in slots.architecture.norm_parameters()]
+    known = list(dict.fromkeys([*(name.rpartition(".")[0] for name in names), *names]))
+    for setting in ("only", "frozen"):
+        for pattern in getattr(settings, setting):
+            if not any(is_named(name, [pattern]) for name in names):
+                raise LearnerError(f"learner.update.{setting}: {unknown('layer or parameter', pattern, known)}")
+    if not any(rule.adapts(name) for name in names):
+        raise LearnerError("learner.update.frozen: no parameter is left that the inner loop moves; freeze fewer")
 
 
 def _check_members(slots: Slots, task: TaskShape) -> None:
@@ -123,6 +166,7 @@ def check_estimator(estimator: Estimator, slots: Slots, inner: InnerConfig) -> N
     if wrong := no_signal(estimator.name, learned, vars(estimator.config)):
         raise LearnerError(f"outer.hypergradient: {wrong}")
     check_stationary(estimator, slots.update)
+    estimator.require_steps(slots.update.config.steps)
     if estimator.online_only and inner.mode != "online":
         raise LearnerError(
             f"outer.hypergradient: {estimator.name} follows an inner loop that goes on from one outer step to the "
@@ -140,6 +184,8 @@ def check_stationary(estimator: Estimator, rule: UpdateRule) -> None:
     """
     if not estimator.stationary:
         return
+    everything = replace(rule.config, adapt="all", only=(), frozen=())
+    rule = type(rule)(everything)
     last, theta = rule.config.steps - 1, {f"{HEAD}probe": torch.linspace(-1, 1, 4, dtype=torch.float64)}
     penalty = {name: torch.zeros_like(value) for name, value in theta.items()} | rule.regularization({}, theta, last)
     loss = {"loss": torch.zeros((), dtype=torch.float64)} if rule.reads_loss else {}

@@ -194,7 +194,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "numbers of few-shot tasks",
         {"learner": {"weighting": {"kind": "per_sample"}}},
         {"task": FEW_SHOT},
-        r"learner\.weighting: per_sample .* whose training set is numbered",
+        r"learner\.weighting: per_sample .* so it needs a single task",
     ),
     (
         "a loss of another kind of task",

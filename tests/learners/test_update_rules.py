@@ -175,7 +175,7 @@ def test_evaluation_takes_its_own_number_of_steps() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, r"learner\.update\.steps: got 0; allowed: a whole number, at least 1"),
+        ({"steps": -1}, r"learner\.update\.steps: got -1; allowed: a whole number, at least 0"),
         ({"rate": 0.0}, r"learner\.update\.rate: got 0\.0; allowed: a number, above 0"),
         ({"rate": -1.0}, r"learner\.update\.rate: got -1\.0; allowed: a number, above 0"),
         ({"start_spread": 1.0}, r"learner\.update\.start_spread: got 1\.0; allowed: a number, at least 0 and below 1"),

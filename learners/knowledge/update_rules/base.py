@@ -8,14 +8,16 @@ learned per step keeps its last value beyond the steps it was trained for.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.component import Component
-from metaloom.learners.domains import Bounds, Int, Learned, Real
+from metaloom.learners.domains import Added, Bounds, Int, Learned, Real
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
@@ -32,18 +34,29 @@ class UpdateConfig:
     """What every update rule shares.
 
     Attributes:
-        steps: Inner steps while meta-training.
+        steps: Inner steps while meta-training; 0 takes none.
         evaluation_steps: Inner steps when evaluated; None takes as many as in training.
         adapt: Whether all parameters move in the inner loop, or only the head (ANIL).
+        only: Names of the layers or parameters that alone move, ``*`` in them standing for anything, such as
+            ``layer1`` or ``*.bias``; none leaves it to ``adapt``.
+        frozen: Names, likewise, of those that neither the inner nor the outer loop moves.
         rate: The inner learning rate.
         start_spread: The first learned rates are drawn from (1 - this) to (1 + this) times the start.
     """
 
     rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=RATES), Bounds(above=0)] = 0.01
     start_spread: Annotated[float, Bounds(at_least=0, below=1)] = 0.0
-    steps: Annotated[int, Int(1, 100)] = 5
-    evaluation_steps: Annotated[int | None, Int(1, 1000)] = None
+    steps: Annotated[int, Int(1, 100), Bounds(at_least=0)] = 5
+    evaluation_steps: Annotated[int | None, Int(1, 1000), Bounds(at_least=0)] = None
     adapt: Literal["all", "head"] = "all"
+    only: Annotated[tuple[str, ...], Added()] = ()
+    frozen: Annotated[tuple[str, ...], Added()] = ()
+
+    def __post_init__(self) -> None:
+        if self.only and self.adapt == "head":
+            raise LearnerError(
+                "learner.update.only: adapt: head names what moves already; set adapt to all, or remove only"
+            )
 
 
 class UpdateRule(Component, ABC):
@@ -96,7 +109,15 @@ class UpdateRule(Component, ABC):
 
     def adapts(self, name: str) -> bool:
         """Whether the inner loop moves this parameter."""
+        if self.freezes(name):
+            return False
+        if self.config.only:
+            return is_named(name, self.config.only)
         return self.config.adapt == "all" or name.startswith(HEAD)
+
+    def freezes(self, name: str) -> bool:
+        """Whether neither loop moves this parameter."""
+        return is_named(name, self.config.frozen)
 
     def setting(self, phi: Tensors, knob: str, name: str, index: int) -> float | Tensor:
         """Return a knob for parameter ``name`` at inner step ``index``: a number, or a tensor that broadcasts."""
@@ -116,7 +137,7 @@ class UpdateRule(Component, ABC):
     @property
     def evaluation_steps(self) -> int:
         """Inner steps when evaluated."""
-        return self.config.evaluation_steps or self.config.steps
+        return self.config.steps if self.config.evaluation_steps is None else self.config.evaluation_steps
 
     def begin(self, theta: Tensors) -> Tensors:
         """Return the optimizer's buffers before the first step."""
@@ -149,6 +170,11 @@ class UpdateRule(Component, ABC):
         """Return buffers of zeros, one per adapted parameter and of its shape."""
         adapted = self.adapted(theta)
         return {f"{buffer}/{name}": torch.zeros_like(value) for buffer in buffers for name, value in adapted.items()}
+
+
+def is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of some patterns means a parameter: its own name, or that of a layer that it is in."""
+    return any(fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for pattern in patterns)
 
 
 def off(value: object) -> bool:

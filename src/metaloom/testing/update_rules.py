@@ -48,6 +48,8 @@ def away(field: Field, now: Any) -> list[Any]:
     """Return values of a setting away from its value, by its domain and its type."""
     if field.name == "rate":
         return [0.7 * now]
+    if field.items is not None:  # names of parameters, of which this problem has a weight and a bias
+        return [["head.bias"] if field.name == "frozen" else ["head.weight"]]
     if field.options:
         return [option for option in field.options if option != now]
     if isinstance(field.domain, Real):
@@ -66,7 +68,8 @@ def variants(kind: str, base: Mapping[str, Any]) -> Iterator[Variant]:
             continue
         now = base.get(name, field.default)
         for value in away(field, now):
-            together[name] = value
+            if name != "only":  # it takes the place of ``adapt``
+                together[name] = value
             yield Variant(kind, {**base, name: value}, f"{kind}-{name}={value}")
         if isinstance(field.domain, Real) and field.domain.per:
             start = now or (field.domain.low + field.domain.high) / 2
