@@ -21,6 +21,23 @@ def scored(mean: float | None, interval: Sequence[float | None] | None) -> str:
     return f"{mean:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
+def in_units(evaluation: Mapping[str, Any]) -> str:
+    """Write a regression's root mean squared error in the units of its target, with its 95% interval."""
+    units = evaluation.get("units")
+    return "-" if units is None else f"{number(units['rmse'])} [{', '.join(map(number, units['interval']))}]"
+
+
+def beside_constant(evaluation: Mapping[str, Any]) -> str:
+    """Compare a regression's loss with that of predicting a constant; empty where there is none."""
+    constant = evaluation.get("constant")
+    if constant is None or evaluation["mean"] is None:
+        return ""
+    units = evaluation.get("units")
+    own = "" if units is None else f" ({number(units['constant_rmse'])} in units of the target)"
+    verdict = "; the score is worse than that" if evaluation["mean"] > constant else ""
+    return f"predicting the mean target of the support set: loss {constant:.4f}{own}{verdict}"
+
+
 def better_by(difference: Mapping[str, Any] | None) -> str:
     """Write the mean difference on the same episodes with its 95% interval, signed."""
     if difference is None or difference["mean"] is None:

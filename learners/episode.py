@@ -26,6 +26,8 @@ class TaskShape:
         features: Names of the inputs, for a table; empty otherwise.
         mean: What each feature of a new task's raw rows is standardized by; empty if they are used as they are.
         deviation: Likewise: an input is (raw - mean) / deviation.
+        target_mean: What each target is standardized by, where there are no classes; empty if targets are as given.
+        target_deviation: Likewise: a target is (raw - mean) / deviation.
         counts: Training examples of each class as labelled, where episodes name them (``Episode.sample_ids``);
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
@@ -40,6 +42,8 @@ class TaskShape:
     features: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_deviation: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     environment: str = ""
     problem: str = ""

@@ -74,6 +74,17 @@ class TaskKind:
         given, wanted = (torch.as_tensor(one).double().reshape(len(answers), -1) for one in (answers, targets))
         return float(self.outer(given, wanted))
 
+    def constant_loss(self, given: Tensor, wanted: Tensor) -> float | None:
+        """Return the loss of answering every query with the mean of the targets ``given``; None where there is none.
+
+        Args:
+            given: The support set's targets [n, outputs].
+            wanted: The queries' targets [queries, outputs].
+        """
+        if self.has_classes or not self.labelled or not self.answers_outputs or not len(given):
+            return None
+        return float(self.outer(given.mean(0).expand_as(wanted), wanted))
+
     def served_by(self, serves: frozenset[str]) -> bool:
         """Whether a component that serves these kinds of task serves this one."""
         return bool(serves & {self.name, ANY_KIND, LABELLED if self.labelled else self.name})

@@ -86,6 +86,7 @@ class AdaptedModel:
         if self._task.task_kind.has_classes:
             chosen = self.labels[out.argmax(1).cpu().numpy()]
             return torch.as_tensor(chosen) if self._as_torch and chosen.dtype.kind in "iufb" else chosen
+        out = in_target_units(out, self._task)
         out = out[:, 0] if self._flat else out
         return out if self._as_torch else out.cpu().numpy()
 
@@ -197,7 +198,18 @@ def _targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
     if tuple(tensor.shape) != (rows, task.outputs):
         raise BundleError(f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]")
     check_finite(tensor, "support_y")
+    if task.target_deviation:  # in float64, as the training targets were standardized
+        mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (task.target_mean, task.target_deviation))
+        tensor = ((tensor.double() - mean) / deviation).to(tensor.dtype)
     return tensor, flat
+
+
+def in_target_units(outputs: Tensor, task: TaskShape) -> Tensor:
+    """Return outputs [n, targets] in the units of the targets, where a learner was trained on standardized ones."""
+    if not task.target_deviation:
+        return outputs
+    mean, deviation = (torch.tensor(one).to(outputs) for one in (task.target_mean, task.target_deviation))
+    return outputs * deviation + mean
 
 
 def _real(given: Any, name: str) -> Tensor:

@@ -51,7 +51,7 @@ def write_card(
         *(["## What was learned", *shown] if shown else []),
         *_augmentation(policies_of(config.learner, task, knowledge.phi)),
         "## Numbers",
-        _numbers(evaluation),
+        _numbers(evaluation, task),
         "## How it was found",
         _origin(config, knowledge, origin),
         "## How to use it",
@@ -110,18 +110,27 @@ def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method:
     return "\n".join(lines)
 
 
-def _numbers(evaluation: Evaluation | None) -> str:
+def _numbers(evaluation: Evaluation | None, task: TaskShape) -> str:
     if evaluation is None:
         return "Not tested yet: `metaloom evaluate` on this folder does it."
+    unseen = "classes that were seen neither in training nor in validation, where the source has classes"
+    unseen = "examples that were seen neither in training nor in validation" if task.single_task else unseen
     low, high = evaluation.interval
     lines = [
         f"**{evaluation.metric} {evaluation.mean:.4f}**, 95% interval {low:.4f} to {high:.4f}, over "
-        f"{evaluation.episodes} episodes of the {evaluation.split} split (classes that were seen neither in "
-        "training nor in validation, where the source has classes).",
+        f"{evaluation.episodes} episodes of the {evaluation.split} split ({unseen}).",
         "",
         f"- setting: {evaluation.setting}: {_SETTINGS.get(evaluation.setting, 'as the method defines it')}",
         f"- batch norm: {evaluation.batch_norm}",
     ]
+    if evaluation.units is not None:
+        low, high = evaluation.units.interval
+        lines.append(
+            f"- in the units of the target: root mean squared error {evaluation.units.rmse:.4g}, "
+            f"95% interval {low:.4g} to {high:.4g}"
+        )
+    if evaluation.constant is not None:
+        lines.append(f"- predicting the mean target of the support set has the loss {evaluation.constant:.4f}")
     if len(evaluation.per_step) > 1:
         lines += ["", *_table("inner steps", evaluation.metric, "95% interval")]
         lines += [f"| {one.step} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} |" for one in evaluation.per_step]

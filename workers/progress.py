@@ -8,9 +8,16 @@ from typing import Any
 from metaloom.learners.base import MetaStep
 from metaloom.learners.hypergradients.implicit import UNSOLVED
 from metaloom.workers.records import names
+from metaloom.workers.records.results import EvaluationSummary
 from metaloom.workers.records.trial import Plain, Report
 
-VALIDATED = (names.VALIDATION_ACCURACY, names.VALIDATION_LOSS, names.ADAPT_SECONDS)
+VALIDATED = (
+    names.VALIDATION_ACCURACY,
+    names.VALIDATION_LOSS,
+    names.VALIDATION_RMSE,
+    names.VALIDATION_CONSTANT,
+    names.ADAPT_SECONDS,
+)
 UNSOLVED_METRIC = f"{names.DIAGNOSTIC}{UNSOLVED}"
 MOST_UNSOLVED = 1e-3  # of the outer loss; beyond it the hypergradient's error is of some percent
 MOST_RESIDUAL = 0.5  # of the right side's norm: the rest of the solution is then mostly missing
@@ -61,6 +68,10 @@ class Progress(Plain):
         self.solution_warned |= bool(warning)
         return (warning,) if warning else ()
 
+    def last_warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the warnings of a trial that has finished with these metrics; none before."""
+        return constant_warning(metrics) if self.finished else ()
+
 
 @dataclass
 class Tally:
@@ -85,6 +96,24 @@ def with_validation_of(report: Report, best: Report) -> Report:
     """Return ``report`` with the validation of ``best``: the trial ends with that one's meta-knowledge."""
     validated = {name: best.metrics[name] for name in VALIDATED if name in best.metrics}
     return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
+
+
+def beside_constant(evaluation: EvaluationSummary) -> dict[str, float]:
+    """Return what a validation of a regression says beside its loss, as metrics."""
+    rmse = None if evaluation.units is None else evaluation.units.rmse
+    found = {names.VALIDATION_CONSTANT: evaluation.constant, names.VALIDATION_RMSE: rmse}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def constant_warning(metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the warning that a trial has ended with a loss above that of predicting a constant, if it has."""
+    loss, constant = metrics.get(names.VALIDATION_LOSS, math.nan), metrics.get(names.VALIDATION_CONSTANT, math.nan)
+    if not loss > constant:
+        return ()
+    return (
+        f"validation loss {loss:.4g} is worse than {constant:.4g}, that of predicting the mean target of the support "
+        "set: nothing that helps was learned",
+    )
 
 
 def solution_text(metrics: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from metaloom.learners.base import EpisodeOutcome, Learner
+from metaloom.learners.episode import TaskShape
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import assemble
@@ -26,7 +27,7 @@ from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, rows_of_test, write_part
 from metaloom.workers.records.names import SEEDS_VERSION, TEST, part_of_test
-from metaloom.workers.records.results import EvaluationSummary, StepScore, mean_interval
+from metaloom.workers.records.results import EvaluationSummary, StepScore, in_units, mean_interval
 from metaloom.workers.records.trial import Plain, plain, read_config
 from metaloom.workers.seeds import derive_generator
 
@@ -41,9 +42,9 @@ class Evaluation(EvaluationSummary):
     ``losses`` are those after the last inner step.
     """
 
-    losses: tuple[float, ...]
-    facts: tuple[EpisodeFacts, ...]
-    outcomes: tuple[EpisodeOutcome, ...]
+    losses: tuple[float, ...] = ()
+    facts: tuple[EpisodeFacts, ...] = ()
+    outcomes: tuple[EpisodeOutcome, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values; the episodes have their own records."""
@@ -71,6 +72,7 @@ def evaluate_learner(
     """
     facts: list[EpisodeFacts] = []
     outcomes: list[EpisodeOutcome] = []
+    constants: list[float | None] = []
     busy = 0.0
     for index, sampled in enumerate(islice(_episodes(source, split), episodes)):
         episode = sampled.episode.to(device.torch, device.dtype)
@@ -81,8 +83,10 @@ def evaluate_learner(
             outcomes.append(learner.evaluate(phi, state, episode, generator))
         busy += time.perf_counter() - started
         facts.append(describe(sampled, index, learner))
+        constants.append(learner.task.task_kind.constant_loss(episode.support_y, episode.query_y))
         done()
-    return _summarize(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
+    summary = _summarize(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
+    return _beside_constant(summary, learner.task, [one for one in constants if one is not None])
 
 
 def evaluate_trial(
@@ -149,6 +153,15 @@ def _summarize(
         facts=tuple(facts),
         outcomes=tuple(outcomes),
     )
+
+
+def _beside_constant(evaluation: Evaluation, task: TaskShape, constants: Sequence[float]) -> Evaluation:
+    """Add the loss of predicting a constant, and the score in the units of a standardized target."""
+    constant = mean_interval(constants)[0] if constants else None
+    units = None
+    if len(task.target_deviation) == 1 and evaluation.metric == "loss" and math.isfinite(evaluation.mean):
+        units = in_units(evaluation.mean, evaluation.interval, constant, task.target_deviation[0])
+    return replace(evaluation, constant=constant, units=units)
 
 
 def _episodes(source: TaskSource, split: str) -> Iterator[SampledEpisode]:

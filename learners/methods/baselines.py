@@ -1,6 +1,7 @@
 r"""What the claims are compared with.
 
 * ``nearest_neighbour``: cosine nearest neighbour on the raw inputs; nothing is learned.
+* ``constant``: the mean target of the support set, or the frequencies of its classes, whatever the query.
 * ``fine_tuning``: the same network and inner loop from random weights.
 * ``joint_pretraining``: one network trained on all meta-train classes (or tasks) together, then fine-tuned
   with a fresh head: transfer learning.
@@ -13,6 +14,13 @@ METHODS["nearest_neighbour"] = Recipe(
     summary="baseline: cosine nearest neighbour on the raw inputs",
     paper="the floor that any learner must beat",
     learner={"prediction": {"kind": "nearest_neighbour"}},
+    outer={"steps": 0},
+)
+
+METHODS["constant"] = Recipe(
+    summary="baseline: the mean target, or the most frequent class, of the support set",
+    paper="the loss that any regression must beat",
+    learner={"prediction": {"kind": "constant"}},
     outer={"steps": 0},
 )
 

@@ -20,7 +20,8 @@ def class_means(features: Tensor, labels: Tensor, ways: int, mask: Tensor | None
     """Average the features [n, d] of each class, over the examples that ``mask`` [n] keeps: [ways, d]."""
     members = F.one_hot(labels, ways).to(features.dtype)  # [n, ways]
     members = members if mask is None else members * mask.to(features.dtype).unsqueeze(-1)
-    return (members.T @ features) / members.sum(0).unsqueeze(-1)
+    # a class without an example, of a single task's batch, has the mean 0
+    return (members.T @ features) / members.sum(0).clamp_min(1).unsqueeze(-1)
 
 
 @dataclass(frozen=True)

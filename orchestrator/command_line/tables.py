@@ -12,7 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from metaloom.dashboards.queries import takes_images
-from metaloom.dashboards.text import better_by, knobs_text, number, scored, span, without_best
+from metaloom.dashboards.text import (
+    beside_constant,
+    better_by,
+    in_units,
+    knobs_text,
+    number,
+    scored,
+    span,
+    without_best,
+)
 from metaloom.learners.redaction import clean
 from metaloom.orchestrator.store import store_option
 from metaloom.workers.records import names as records
@@ -143,11 +152,22 @@ def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
         return
     metric = rows[0][1].get("metric") or "score"
     paired = ["the best is better by [95% interval]"] if summary["baselines"] else []
-    shown = table("on the test split", f"{metric} [95% interval]", *paired, "episodes", "setting")
+    units = ["RMSE in units of the target"] if any(one[1].get("units") for one in rows) else []
+    shown = table("on the test split", f"{metric} [95% interval]", *units, *paired, "episodes", "setting")
     for name, evaluation, difference in rows:
-        scores = scored(evaluation["mean"], evaluation["interval"]), *([difference] if paired else [])
+        scores = [scored(evaluation["mean"], evaluation["interval"])]
+        scores += [in_units(evaluation)] if units else []
+        scores += [difference] if paired else []
         shown.add_row(*row(name, *scores, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
     console.print(shown)
+    show_constant(console, rows[0][1])
+
+
+def show_constant(console: Console, evaluation: Mapping[str, Any]) -> None:
+    """Print a regression's loss beside that of predicting a constant."""
+    if line := beside_constant(evaluation):
+        worse = evaluation["mean"] > evaluation["constant"]
+        console.print(line, style="yellow" if worse else "dim", markup=False)
 
 
 def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> None:
@@ -194,6 +214,9 @@ def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
         f" ({evaluation['setting']}, batch norm: {evaluation['batch_norm']})",
         markup=False,
     )
+    if evaluation.get("units"):
+        console.print(f"root mean squared error in units of the target: {in_units(evaluation)}", markup=False)
+    show_constant(console, evaluation)
     if len(evaluation["per_step"]) > 1:
         shown = table("inner steps", f"{metric} [95% interval]")
         for step in evaluation["per_step"]:

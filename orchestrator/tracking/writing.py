@@ -149,6 +149,8 @@ class RunWriter:
     def _scores(self, event: Event, run: str, prefix: str, evaluation: Mapping[str, Any]) -> None:
         low, high = evaluation["interval"]
         metrics = {str(evaluation.get("metric") or "mean"): evaluation["mean"], "low": low, "high": high}
+        if units := evaluation.get("units"):
+            metrics["rmse"] = units["rmse"]
         self._metrics(event, run, {f"{prefix}.{name}": value for name, value in metrics.items()})
 
     def _metrics(self, event: Event, run: str, metrics: Mapping[str, float], step: int = 0) -> None:

@@ -39,6 +39,7 @@ class TestSolvers(SolverContract):
         ),
         "prototypes": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
         "nearest_neighbour": SolverRow(beside={}),
+        "constant": SolverRow(beside={}),
     }
 
     def test_every_solver_has_a_row(self) -> None:

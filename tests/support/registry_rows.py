@@ -69,6 +69,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "fine_tuning": MethodRow(outer_rate=0.0),
     "cross_entropy": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "nearest_neighbour": MethodRow(learner={}, outer_rate=0.0),
+    "constant": MethodRow(learner={}, outer_rate=0.0),
 }
 
 # where nothing of a component can be learned its settings are empty
@@ -175,6 +176,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "matching"): ComponentRow(task=SINGLE, beside=MATCHING),
     ("prediction", "prototypes"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "nearest_neighbour"): ComponentRow(),
+    ("prediction", "constant"): ComponentRow(),
 }
 
 

@@ -70,6 +70,7 @@ def test_the_story(tmp_path):
         "train_loss",
         "hypergradient_norm",
         "validation_loss",
+        "validation_constant_loss",
         "seconds",
         "adapt_seconds",
         "parameters",

@@ -192,6 +192,9 @@ class SingleTaskSource(base.Source):
 
     def _notes(self) -> Iterator[str]:
         yield f"{len(self.parts['meta'])} clean meta samples; {int(self.noisy.sum())} training labels are wrong"
+        yield from self._left_over()
+
+    def _left_over(self) -> Iterator[str]:
         for split in ("validation", "test"):
             if left := len(self.parts[split]) % self.sizes["queries"]:
                 yield f"{split}: the last {left} samples fill no episode of {self.sizes['queries']} queries"

@@ -13,10 +13,11 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import TASK_KINDS
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
+from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_features import columns_of, features_of, table_notes
 from metaloom.workers.data.table_settings import TableAsOneTask, TableTasks
-from metaloom.workers.data.table_task import TableTask
+from metaloom.workers.data.table_task import TableTask, scaled_targets
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -42,7 +43,7 @@ class Table(sampler.FewShotSource):
             raise DataError(f"tasks.path: there is no file {path}")
         unused = {"path", "ways", "shots", "queries"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
-        key = {"source": cls.name, "reader": 3, "file": file_facts(path), "settings": settings}
+        key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
         about = arrays.about
         table = sampler.ClassTable.from_splits(about["splits"], about["spans"])
@@ -63,6 +64,9 @@ class TableOfTasks(Table):
                 raise DataError(f"tasks.{split}_fraction: the {split} split of {self.name} has no task")
         super().__init__(arrays, table, config, **facts)
         self._y = arrays["y"]
+        scaling = arrays.about.get("target_scaling") or {}
+        mean, deviation = (tuple(scaling.get(name, ())) for name in ("mean", "deviation"))
+        self.shape = replace(self.shape, target_mean=mean, target_deviation=deviation)
 
     def _shape(self, inputs: tuple[int, ...]) -> TaskShape:
         return TaskShape(self.config.kind, inputs, 1)
@@ -103,9 +107,15 @@ def _load(path: Path, config: TableTasks) -> Arrays:
     order = np.argsort(group, kind="stable")
     spans = sampler.spans_of(dict(zip(names.tolist(), sizes.tolist(), strict=True)))
     splits = sampler.split_classes(list(spans), config.validation_fraction, config.test_fraction)
-    places = [np.arange(start, start + count) for start, count in (spans[name] for name in splits["train"])]
-    x, about, remarks = features_of(read, order[np.concatenate(places)], config)
+    train = _rows_of(spans, splits["train"])
+    x, about, remarks = features_of(read, order[train], config)
     columns: dict[str, NDArray[Any]] = {"x": x[order]}
     if not config.has_classes:
-        columns["y"] = read.label[order][:, None].astype(np.float32)
+        targets = read.label[order][:, None]
+        columns["y"], about["target_scaling"] = scaled_targets(targets, train, config)
     return Arrays(columns, {"spans": spans, "splits": splits, **about}, remarks=remarks)
+
+
+def _rows_of(spans: dict[str, tuple[int, int]], names: list[str]) -> Rows:
+    """Return the rows of these classes or tasks."""
+    return np.concatenate([np.arange(start, start + count) for start, count in (spans[name] for name in names)])

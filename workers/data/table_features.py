@@ -48,8 +48,8 @@ def features_of(
     about = {"features": read.features, "scaling": scaling, "skipped": read.skipped, "left_out": read.left_out}
     raw = [] if config.standardize else list(zip(read.features, read.x.T, strict=True))
     remarks = [*read.notes, *_rounded(raw, "tasks.standardize: true keeps them apart")]
-    if not config.has_classes:
-        remarks += _rounded([(config.label, read.label)], "subtract what they share")
+    if not config.has_classes and not config.standardize:
+        remarks += _rounded([(config.label, read.label)], "tasks.standardize: true keeps them apart")
     return x, about, tuple(remarks)
 
 

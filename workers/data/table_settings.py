@@ -19,7 +19,7 @@ class TableSettings(TaskSettings):
         features: Feature columns; empty takes every column of numbers but the label and those that say what a row
             belongs to, and names the others.
         kind: The kind of task: classification of classes, or regression (or another kind without classes).
-        standardize: Scale the features to mean 0 and deviation 1, by the training rows.
+        standardize: Scale the features, and targets that are numbers, to mean 0 and deviation 1, by the training rows.
         on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
         separator: What stands between two cells of a CSV file: one character, or ``tab``; null finds it in its first
             rows.

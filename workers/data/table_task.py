@@ -2,18 +2,20 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaloom.workers.data.base import DataError
+from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_columns import Columns
-from metaloom.workers.data.table_features import columns_of, features_of, table_notes
-from metaloom.workers.data.table_settings import TableAsOneTask
+from metaloom.workers.data.table_features import columns_of, features_of, standardized, table_notes
+from metaloom.workers.data.table_settings import TableAsOneTask, TableSettings
 from metaloom.workers.data.user_single_task import OF_EPISODES, UserTask, divide_examples, part_named, stored
 
-READER = 2  # in the cache's key: another number where the same table gives other arrays
+READER = 3  # in the cache's key: another number where the same table gives other arrays
 
 
 class TableTask(UserTask):
@@ -49,14 +51,42 @@ def _check_settings(config: TableAsOneTask) -> None:
 
 def _load(path: Path, config: TableAsOneTask) -> Arrays:
     read = columns_of(config, belongs=config.split, setting="split")
-    names, classes = np.unique(read.label.astype(str), return_inverse=True)
     given = None if config.split is None else _given_parts(read, config.split, path)
-    parts = divide_examples(classes.astype(np.int64), config, given)
+    y: NDArray[Any]
+    if config.has_classes:
+        names, classes = np.unique(read.label.astype(str), return_inverse=True)
+        y, kinds = classes.astype(np.int64), {"classes": names.tolist()}
+        parts = divide_examples(y, config, given)
+    else:
+        parts = divide_examples(np.zeros(len(read.label), dtype=np.int64), config, given)
+        y, scaling = scaled_targets(read.label[:, None], parts["train"], config)
+        kinds = {"target_scaling": scaling}
     x, about, remarks = features_of(read, parts["train"], config)
-    arrays = stored({"x": x, "y": classes.astype(np.int64)}, parts, {"classes": names.tolist(), **about})
-    return replace(arrays, remarks=remarks)
+    return replace(stored({"x": x, "y": y}, parts, {**kinds, **about}), remarks=remarks)
 
 
 def _given_parts(read: Columns, column: str, path: Path) -> list[str]:
     spelt = {name: part_named(name, f"tasks.split: {path}: column '{column}'") for name in np.unique(read.task)}
     return [spelt[name] for name in read.task]
+
+
+def scaled_targets(
+    y: NDArray[np.float64], train: Rows, config: TableSettings
+) -> tuple[NDArray[np.float32], dict[str, list[float]]]:
+    """Return targets to mean 0 and deviation 1 over the training rows, and what they were scaled by.
+
+    Args:
+        y: [rows, 1].
+        train: The training rows.
+        config: With ``standardize: false`` the targets stay as they are, and the second result is empty.
+
+    Raises:
+        DataError: The target is the same in all training rows.
+    """
+    chosen = y[train]
+    if (chosen == chosen[:1]).all():
+        only = f"'{config.label}' is {chosen[0, 0]:g} in every training row"
+        raise DataError(f"tasks.label: {only}: there is nothing to learn")
+    if not config.standardize:
+        return y.astype(np.float32), {}
+    return standardized(y, train)

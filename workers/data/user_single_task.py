@@ -4,6 +4,7 @@ The division depends on the data and the settings alone, never on the seed of th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import unknown
+from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
 from metaloom.search_spaces.sections.tasks import UserTaskSettings
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import DataError, some
@@ -99,26 +101,53 @@ def stored(columns: Mapping[str, NDArray[Any]], parts: Mapping[str, Rows], about
     return Arrays({**columns, "rows": rows}, {**about, "parts": spans})
 
 
+def with_target_noise(targets: NDArray[Any], fraction: float) -> NDArray[Any]:
+    """Replace each row of targets, with this probability, by that of another example, all equally likely."""
+    generator = sampler.fixed_generator(0, sampler.NOISE)
+    replaced = generator.random(len(targets)) < fraction
+    others = (np.arange(len(targets)) + generator.integers(1, max(len(targets), 2), len(targets))) % len(targets)
+    return np.where(replaced[:, None], targets[others], targets)
+
+
 class UserTask(SingleTaskSource):
-    """One task of the user's own. A subclass adds ``open``.
+    """One task of the user's own, of classes or of numbers. A subclass adds ``open``.
 
     Args:
-        arrays: What ``stored`` returned.
+        arrays: What ``stored`` returned; the targets of classes are their numbers [examples], others
+            [examples, targets], standardized.
     """
 
     def __init__(self, arrays: Arrays, config: UserTaskSettings, **facts: Any) -> None:
-        self.class_names = tuple(arrays.about["classes"])
+        self.kind = TASK_KINDS[getattr(config, "kind", CLASSIFICATION.name)]
+        self.class_names = tuple(arrays.about.get("classes", ()))
         self.digest = arrays.digest
         spans = arrays.about["parts"]
         parts = {part: np.asarray(arrays["rows"][start : start + count]) for part, (start, count) in spans.items()}
+        if not self.kind.has_classes and config.imbalance != 1.0:
+            raise DataError(f"tasks.imbalance: {self.kind.name} has no classes of other sizes; remove it")
         super().__init__(arrays["x"], arrays["y"], parts, config, **facts)
+        if scaling := arrays.about.get("target_scaling"):
+            mean, deviation = tuple(scaling["mean"]), tuple(scaling["deviation"])
+            self.shape = replace(self.shape, target_mean=mean, target_deviation=deviation)
 
     def _targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        true = super()._targets(y)
+        if not self.kind.has_classes:
+            return np.asarray(y, dtype=np.float32)
         self._classes = len(self.class_names)
-        return true
+        return np.asarray(y, dtype=np.int64)
+
+    def _thinned(self, true: NDArray[Any], train: Rows) -> Rows:
+        return super()._thinned(true, train) if self.kind.has_classes else train
+
+    def _with_noise(self, true: NDArray[Any]) -> NDArray[Any]:
+        if self.kind.has_classes:
+            return super()._with_noise(true)
+        return with_target_noise(true, self.config.label_noise)
 
     def _shape(self, inputs: tuple[int, ...], trained_on: Rows) -> TaskShape:
+        if not self.kind.has_classes:
+            outputs = self.labels.shape[1]
+            return TaskShape(self.kind.name, inputs, outputs, single_task=True, counts=(len(trained_on),))
         shape = super()._shape(inputs, trained_on)
         if absent := [self.class_names[label] for label, count in enumerate(shape.counts) if not count]:
             raise DataError(
@@ -129,8 +158,11 @@ class UserTask(SingleTaskSource):
 
     def _notes(self) -> Iterator[str]:
         sizes = ", ".join(f"{len(self.parts[part])} {part}" for part in PARTS)
-        yield f"{sizes} examples of {len(self.class_names)} classes: {some(self.class_names)}"
-        yield from super()._notes()
-        seen = set(self.labels[self.parts["test"]].tolist())
+        of = f" of {len(self.class_names)} classes: {some(self.class_names)}" if self.kind.has_classes else ""
+        yield f"{sizes} examples{of}"
+        if wrong := int(self.noisy.sum()):
+            yield f"{wrong} training labels are wrong"
+        yield from self._left_over()
+        seen = set(self.labels[self.parts["test"]].ravel().tolist()) if self.kind.has_classes else set()
         if absent := [name for label, name in enumerate(self.class_names) if label not in seen]:
             yield f"the test set has no example of {some(absent)}"

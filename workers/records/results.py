@@ -23,6 +23,15 @@ class StepScore:
 
 
 @dataclass(frozen=True)
+class InUnits:
+    """The score of a regression in the units of its target."""
+
+    rmse: Annotated[float, "root of the mean squared error, in the units of the target"]
+    interval: Annotated[tuple[float, float], "[low, high], 95%"]
+    constant_rmse: Annotated[float | None, "that of predicting the mean target of the support set"] = None
+
+
+@dataclass(frozen=True)
 class EvaluationSummary:
     """The scores of a learner on the episodes of a split."""
 
@@ -36,6 +45,10 @@ class EvaluationSummary:
     split: Annotated[str, "`test`"]
     scores: Annotated[tuple[float, ...], "the score of each episode after the last inner step"]
     seconds: Annotated[float, "for an episode"]
+    constant: Annotated[
+        float | None, "in regression: the loss of predicting the mean target of the support set, on the same episodes"
+    ] = None
+    units: Annotated[InUnits | None, "of one standardized target: the score in the target's own units"] = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,21 @@ class EstimatorCheck:
     peak_bytes: Annotated[int, "the most bytes of tensors that it kept at once"] = 0
     refused: Annotated[str, "why it cannot be used, or empty"] = ""
     diagnostics: Annotated[Mapping[str, float], "the estimator's diagnostics"] = field(default_factory=dict)
+
+
+def in_units(loss: float, interval: Sequence[float], constant: float | None, deviation: float) -> InUnits:
+    """Return a mean squared error of a standardized target in the target's units.
+
+    Args:
+        loss: In units of the squared deviation; so are ``interval`` and ``constant``.
+        interval: 95%, of the loss.
+        constant: The loss of predicting the mean target.
+        deviation: The standard deviation that the target was divided by.
+    """
+    low, high = (deviation * math.sqrt(max(end, 0.0)) for end in interval)
+    return InUnits(
+        deviation * math.sqrt(loss), (low, high), None if constant is None else deviation * math.sqrt(constant)
+    )
 
 
 def mean_interval(scores: Sequence[float], *, metric: str = "") -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.heartbeat import Heartbeat
 from metaloom.workers.outer import OPTIMIZERS
-from metaloom.workers.progress import Progress, Tally, solution_text, with_validation_of
+from metaloom.workers.progress import Progress, Tally, beside_constant, solution_text, with_validation_of
 from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
 from metaloom.workers.records.results import mean_interval
@@ -205,7 +205,7 @@ class Trial:
         }
         report = Report(
             step=self.step,
-            metrics={**metrics, **validated},
+            metrics={**metrics, **validated, **beside_constant(evaluation)},
             interval=evaluation.interval,
             scores=evaluation.scores,
             episodes=progress.episodes,
@@ -233,6 +233,7 @@ class Trial:
             notes.append(f"kept the meta-knowledge of step {progress.best.step}, which validated best")
         if progress.finished and (solution := solution_text(report.metrics)):
             notes.append(solution)
+        warnings += progress.last_warnings(report.metrics)
         return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
 
     def _store(self, report: Report) -> None:

@@ -167,3 +167,48 @@ def test_few_shot_is_the_default_and_may_be_named() -> None:
     assert one.fingerprint() == other.fingerprint()
     digits = Experiment(tasks={"source": "digits", "episodes": "single_task"}, learner="prototypical")
     assert digits.fingerprint() == Experiment(tasks="digits", learner="prototypical").fingerprint()
+
+
+def priced(path: Path, **columns: Any) -> Path:
+    prices = [50_000.0 + 1_000.0 * (row % 7) for row in range(ROWS)]
+    return write(path, **{"price": prices, **columns})
+
+
+def test_targets_are_standardized_by_the_training_rows(tmp_path: Path) -> None:
+    fields = {"label": "price", "kind": "regression", "features": ["width"]}
+    source = opened(priced(tmp_path / "t.csv"), tmp_path / "cache", **fields)
+    _, y = source.examples(source.parts["train"])
+    assert (source.shape.kind, source.shape.outputs, source.shape.classes) == ("regression", 1, 0)
+    assert source.shape.counts == (len(source.parts["train"]),)
+    assert float(y.mean()) == pytest.approx(0, abs=1e-5) and float(y.std(correction=0)) == pytest.approx(1, rel=1e-5)
+    _, everything = source.examples(np.arange(ROWS))
+    back = everything.double() * source.shape.target_deviation[0] + source.shape.target_mean[0]
+    assert back.ravel().tolist() == pytest.approx([50_000.0 + 1_000.0 * (row % 7) for row in range(ROWS)], rel=1e-6)
+    plain = opened(tmp_path / "t.csv", tmp_path / "cache", standardize=False, **fields)
+    assert plain.shape.target_mean == () and float(plain.examples(np.arange(3))[1][2]) == 52_000.0
+
+
+def test_noise_gives_training_rows_the_targets_of_others(tmp_path: Path) -> None:
+    numbers = [float(row) for row in range(ROWS)]
+    fields = {"label": "price", "kind": "regression", "standardize": False, "label_noise": 0.5}
+    source = opened(priced(tmp_path / "t.csv", price=numbers), tmp_path / "cache", **fields)
+    train = source.parts["train"]
+    assert 20 < source.noisy[train].sum() < 40 and source.noisy.sum() == source.noisy[train].sum()
+    assert set(source.labels[train].ravel().tolist()) <= set(map(float, train))
+
+
+@pytest.mark.parametrize(
+    ("columns", "fields", "message"),
+    [
+        ({"price": [7.0] * ROWS}, {}, "tasks.label: 'price' is 7 in every training row: there is nothing to learn"),
+        ({}, {"imbalance": 10.0}, "tasks.imbalance: regression has no classes of other sizes"),
+        ({}, {"label": "note"}, "tasks.label: .*column 'note' is not a number"),
+    ],
+)
+def test_a_regression_that_cannot_be_is_refused(
+    columns: dict[str, Any], fields: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(
+            priced(tmp_path / "t.csv", **columns), tmp_path / "c", **{"label": "price", "kind": "regression", **fields}
+        )
