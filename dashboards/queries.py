@@ -149,6 +149,7 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         test=None if search.tested is None else rows.BestTestRow(**search.tested),
         learned=() if best is None else learned(store, name, best.number),
         warnings=tuple(search.warnings),
+        notes=tuple(search.remarks),
         trials=tuple(trials.values()),
         constraints=tuple(rows.ConstraintRow(**constraint) for constraint in constraints) or None,
         infeasible={number: by for number, by in sorted(broken.items()) if by > 0} if constraints else None,
@@ -242,7 +243,8 @@ def episode_rows(
         if part not in left_out
     }
     episodes, dataset = _scan(parts, condition, limit)
-    episodes = replace(episodes, damaged=(*damaged, *episodes.damaged))
+    named = [{**row, "search": name} for row in episodes.rows]  # a renamed search recorded its former name
+    episodes = replace(episodes, rows=named, damaged=(*damaged, *episodes.damaged))
     if dataset is None or episodes.total or not where:
         return episodes
     return replace(episodes, empty=_empty_columns(dataset, where, phase))

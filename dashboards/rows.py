@@ -50,7 +50,7 @@ class TrialRow:
     ]
     run_id: Annotated[str | None, "of its MLflow run"]
     error: Annotated[str | None, "why it failed, or null"]
-    notes: Annotated[tuple[str, ...], "remarks, such as why it was stopped, or that it kept earlier meta-knowledge"]
+    notes: Annotated[tuple[str, ...], "remarks, such as those of `metaloom note`, or why it was stopped"]
     warnings: Annotated[tuple[str, ...], "problems that were repaired, such as a damaged checkpoint"]
     values: Annotated[Mapping[str, float | None] | None, "only with several objectives: each by its name"] = None
 
@@ -116,6 +116,7 @@ class SearchRow:
     test: BestTestRow | None
     learned: tuple[LearnedRow, ...]
     warnings: Annotated[tuple[str, ...], "damage to the search's records: what to do, or how it was repaired"]
+    notes: Annotated[tuple[str, ...], "what `metaloom note` has added to the search"]
     trials: tuple[TrialRow, ...]
     constraints: tuple[ConstraintRow, ...] | None = None
     infeasible: Annotated[

@@ -52,6 +52,19 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
     return " ".join(parts) or "-"
 
 
+def size(count: int) -> str:
+    """Write a number of bytes."""
+    for unit, bytes_of_unit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= bytes_of_unit:
+            return f"{count / bytes_of_unit:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun, such as ``1 trial`` or ``2 trials``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def span(seconds: float | None) -> str:
     """Write a time span in its two largest units."""
     if seconds is None:

@@ -144,6 +144,18 @@ class Journal:
                 raise Damaged(problem)
         return [event_of(row) for row in rows]
 
+    def events_of(self, kind: str) -> list[Event]:
+        """Return the events of a kind, oldest first, without verifying the chain of their checksums."""
+        with self._explained():
+            rows = self._connection.execute(f"{ROWS} WHERE kind = ? ORDER BY id", (kind,)).fetchall()
+        return [event_of(row) for row in rows]
+
+    def append_between(self, kind: str, payload: dict[str, Any], *, trial: int | None = None) -> Event:
+        """Append an event between sessions, at the time of the last one: the time between them is not spent."""
+        with self._explained():
+            ((moment,),) = self._connection.execute(f"SELECT time FROM {EVENTS_TABLE} ORDER BY id DESC LIMIT 1")
+        return self.append_all([Event(0, moment, trial, kind, payload)])[0]
+
     def mark(self, name: str) -> Mark:
         """Return the mark of the projection ``name``; that of a projection which never ran if it is damaged."""
         with self._explained():

@@ -16,7 +16,7 @@ from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import SCHEMA, Journal, Mark, make_database, writer_lock
 from metaloom.orchestrator.store import explained
 from metaloom.workers.records import names as records
-from metaloom.workers.records.journal import Damaged, Event, Row, Values, event_of, mark_digest, reading, select_mark
+from metaloom.workers.records.journal import Damaged, Row, Values, event_of, mark_digest, reading, select_mark
 from metaloom.workers.records.journal_sources import Reading, copies, holds_records, read_journal, union
 from metaloom.workers.records.report_log import proven_step
 from metaloom.workers.records.search import SearchRecord
@@ -94,9 +94,8 @@ def recover(folder: Path, known: Reading | None = None, *, thorough: bool = Fals
         moved = _rebuild(folder, found) if problem else []
         moved += set_aside([folder / name for name in odd])
     repair = replace(repair, set_aside=tuple(path.name for path in moved))
-    with Journal(folder) as journal:  # at the time of the last event: time between sessions is not spent
-        payload = {**asdict(repair), "lines": repair.lines}
-        journal.append_all([Event(0, found.rows[-1][1], None, records.JOURNAL_REPAIRED, payload)])
+    with Journal(folder) as journal:
+        journal.append_between(records.JOURNAL_REPAIRED, {**asdict(repair), "lines": repair.lines})
     return repair
 
 

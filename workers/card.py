@@ -140,7 +140,7 @@ def _numbers(evaluation: Evaluation | None, task: TaskShape) -> str:
 def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]) -> str:
     others = {name: value for name, value in origin.items() if name not in ("search", "trial", "seed")}
     lines = [
-        f"- search: {config.search}, trial {config.trial}, seed {config.seed}",
+        f"- search: {origin.get('search') or config.search}, trial {config.trial}, seed {config.seed}",
         *(f"- {name}: {_short(value)}" for name, value in others.items() if value not in (None, "", {})),
         *(f"- note: {note}" for note in knowledge.notes),
     ]

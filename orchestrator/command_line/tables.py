@@ -100,6 +100,8 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     aims = ", ".join(f"{aim['direction']} {aim['metric']}" for aim in summary["objectives"])
     console.print(summary["name"], styled(summary["state"]), aims)
     show_warnings(console, summary)
+    for line in summary["notes"]:
+        console.print(f"note: {line}", markup=False)
     others = [aim["metric"] for aim in summary["objectives"][1:]]
     shown = table("trial", "state", "value [95% interval]", *others, "steps", "time", "knobs")
     best = summary["best"]

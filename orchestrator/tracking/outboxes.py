@@ -183,7 +183,7 @@ def synchronize(
         if told := credentials.adopt(store, folder):
             warn(told)
         with Journal(folder) as journal:
-            _end_if_killed(journal)
+            end_if_killed(journal)
         tracking = tracking_of(folder)
         credentials.resolved(store, tracking.get("uri") or "")  # what is missing is said at once
         boxes = start_projections(
@@ -192,7 +192,7 @@ def synchronize(
         return boxes.close(timeout_s, others_s=timeout_s), boxes.rebuilt
 
 
-def _end_if_killed(journal: Journal) -> None:
+def end_if_killed(journal: Journal) -> None:
     """Journal the end of a session that was cut off."""
     events = journal.events()
     state = SearchRecord.replay(events)

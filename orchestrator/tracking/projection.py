@@ -41,6 +41,7 @@ class MlflowProjection:
     def __init__(self, folder: Path, *, store: Path, tracking: Mapping[str, Any], warn: Warn) -> None:
         self._folder, self._store, self._warn = folder, store, warn
         self._uri = client.tracking_uri(store, tracking.get("uri"))
+        self._is_named_by_search = not tracking.get("experiment")
         self._experiment = str(tracking.get("experiment") or folder.name)
         self._artifacts: str | None = tracking.get("artifacts")
         self._episodes = tracking.get("episodes") is not False
@@ -65,16 +66,18 @@ class MlflowProjection:
         """Connect; return the events up to the mark that MLflow lacks. Raises its errors."""
         client.quieten()
         from metaloom.orchestrator.private_api import forget_mlflow_connections, mlflow_points
-        from metaloom.orchestrator.tracking.runs import Runs, connect  # mlflow: 2 s, in the outbox's thread
+        from metaloom.orchestrator.tracking.runs import FormerRuns, Runs, connect  # mlflow: 2 s, in the outbox's thread
 
         uri = credentials.resolved(self._store, self._uri)
         if (told := credentials.unencrypted(uri)) and self._runs is None:  # once, not at each connection
             self._warn(told)
         forget_mlflow_connections(uri)  # the file may be another one than theirs
         created, mark = journal.events(0, 1)[0], journal.mark(records.MLFLOW_MARK)
-        search_id = hashlib.sha256(f"{self._folder.name} {created.time!r}".encode()).hexdigest()[:16]
+        former = [event.payload["before"] for event in journal.events_of(records.RENAMED)]
+        search_id = id_of(self._folder, former, created.time)
+        moved = FormerRuns((SEARCH_ID_TAG, search_id), former) if former and self._is_named_by_search else None
         with self.pulse.waiting():
-            connection, experiment = connect(self._store, uri, self._experiment, self._artifacts)
+            connection, experiment = connect(self._store, uri, self._experiment, self._artifacts, former=moved)
         runs = Runs(connection, experiment, uri=uri, pulse=self.pulse, warn=self._warn)
         found = runs.find(SEARCH_ID_TAG, search_id, key_tag=TRIAL_TAG)
         sent = TrackingState(**json.loads(mark.state or "{}"))
@@ -145,6 +148,11 @@ def _chosen_places(store: Path) -> list[str]:
         tracking_of(store / records.SEARCHES_FOLDER / name).get("artifacts") for name in _searches(store, held=False)
     ]
     return [client.artifact_place(place) for place in chosen if place]
+
+
+def id_of(folder: Path, former_names: Sequence[str], created_at: float) -> str:
+    """Return what tells a search's runs from those of others; a new name does not change it."""
+    return hashlib.sha256(f"{[*former_names, folder.name][0]} {created_at!r}".encode()).hexdigest()[:16]
 
 
 def tracking_of(folder: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@ is made with its last tags, written once and ended: three calls.
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
@@ -29,19 +30,48 @@ LONGEST_TAG = 5000
 REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
 
 
-def connect(store: Path, uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, str]:
+@dataclass(frozen=True)
+class FormerRuns:
+    """The runs of a search that was renamed: their tag, and the experiments that may hold them, the oldest first."""
+
+    tag: tuple[str, str]
+    experiments: Sequence[str]
+
+
+def connect(
+    store: Path, uri: str, experiment: str, artifacts: str | None, *, former: FormerRuns | None = None
+) -> tuple[MlflowClient, str]:
     """Return a client of ``uri`` and the id of the experiment, made if it is missing; raises MLflow's own errors.
 
     Args:
         artifacts: Folder or URI for the experiment's files; None: the store's folder with the store's database, else
             the server's choice.
+        former: Where the runs of a renamed search are; their experiment is renamed, or else taken as it is.
     """
     if artifacts is not None:
         artifacts = artifact_place(artifacts)
     if uri.startswith("sqlite:") and artifacts is None:
         artifacts = (store.absolute() / MLFLOW_ARTIFACTS).as_uri()
     client = MlflowClient(tracking_uri=uri)
-    return client, _experiment_id(client, experiment, artifacts)
+    moved = former and _moved_experiment(client, former, experiment)
+    return client, moved or _experiment_id(client, experiment, artifacts)
+
+
+def _moved_experiment(client: MlflowClient, former: FormerRuns, name: str) -> str | None:
+    """Return the experiment with the runs of a renamed search, renamed to ``name`` if it holds no others."""
+    key, value = former.tag
+    for old in reversed(former.experiments):
+        experiment = client.get_experiment_by_name(old)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            continue
+        ids = [experiment.experiment_id]
+        if not client.search_runs(ids, f"tags.`{key}` = '{value}'", max_results=1):
+            continue
+        is_alone = not client.search_runs(ids, f"tags.`{key}` != '{value}'", max_results=1)
+        if is_alone and client.get_experiment_by_name(name) is None:
+            client.rename_experiment(experiment.experiment_id, name)
+        return str(experiment.experiment_id)
+    return None
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:

@@ -20,6 +20,7 @@ TRIAL_TAG = "metaloom.trial"
 STATE_TAG = "metaloom.state"
 ERROR_TAG = "metaloom.error"
 NOTE_TAG = "metaloom.note"
+REMARK_TAG = "metaloom.remark"  # the user's
 WARNING_TAG = "metaloom.warning"
 HYPERGRADIENT_TAG = "metaloom.hypergradient"
 # Recording may cost 3% of the time: a long trial is drawn when it finishes, short ones at the search's end.
@@ -112,6 +113,16 @@ class RunWriter:
     def _on_search_extended(self, event: Event) -> None:
         for trial in event.payload["trials"]:  # which the former time budget had stopped
             self.runs.tag(str(trial), NOTE_TAG, "")
+
+    def _on_renamed(self, event: Event) -> None:
+        for key in (PARENT, *self.state.runs):
+            name = self._folder.name if key == PARENT else f"{self._folder.name}-{trial_label(int(key))}"
+            for tag, value in self._tags(name).items():
+                self.runs.tag(key, tag, value)
+
+    def _on_noted(self, event: Event) -> None:
+        run = PARENT if event.trial is None else self._trial_run(event)
+        self.runs.tag(run, REMARK_TAG, "\n".join(event.payload["notes"]))
 
     def _figures(self, spare_s: float) -> None:
         name = self._folder.name

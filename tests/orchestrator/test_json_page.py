@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_what_is_optional_is_told_too(document: Document, documented: dict[str, 
         ["check", "quick"],
         ["episodes", "first", "--limit", "2"],
         ["sync", "first"],
+        ["note", "first", "a remark"],
         ["repair", "first"],
         ["doctor", "--no-ray"],
         ["presets"],
@@ -132,6 +134,14 @@ def test_a_command_is_told_as_documented(
     found = document(*arguments)
     known = documented[arguments[0]]
     assert_told(found, known)
+
+
+def test_a_search_that_is_renamed_and_removed_is_told_as_documented(
+    document: Document, documented: dict[str, dict[str, bool]], store: Path
+) -> None:
+    shutil.copytree(store / "searches" / "first", store / "searches" / "copy")
+    for arguments in (["rename", "copy", "former"], ["rm", "former"]):
+        assert_told(document(*arguments), documented[arguments[0]])
 
 
 def test_the_tables_are_those_of_the_rows() -> None:

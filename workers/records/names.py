@@ -37,6 +37,8 @@ TRIAL_REWROTE = "trial_rewrote"  # episode parts, after it went back to an earli
 BASELINE = "baseline"
 BEST_TESTED = "best_tested"
 JOURNAL_REPAIRED = "journal_repaired"
+RENAMED = "renamed"
+NOTED = "noted"  # a user's remark on the search or on a trial
 
 # Projections of the journal, each with a high-water mark.
 MLFLOW_MARK = "mlflow"
