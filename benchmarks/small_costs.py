@@ -18,13 +18,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.report import COSTS, DOCS, keep, machine
 from benchmarks.reproductions.harness import configured
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.repair import recover
 from metaloom.workers.assembly import Assembly, assemble
+from metaloom.workers.data import open_source
 from metaloom.workers.device import keep_pages
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event, read_database
@@ -36,6 +39,8 @@ LARGEST_SHARE = 0.03
 TASKS = ((5, 1, 15), (20, 1, 5), (20, 5, 15))  # ways, shots, queries
 STEPS = 30
 HELP_S, GLYPHS_S, VERIFYING_S = 0.5, 60.0, 0.5
+PICTURES, PICTURES_EACH = 60_000, 100  # in all, and in each class folder
+FIRST_READ_S, LATER_READ_S = 15.0, 0.5
 JOURNAL_TRIALS, JOURNAL_REPORTS = 10_000, 5
 RECORDING = ((20, 160, 0.01), (3, 60, 0.02))  # steps from report to report, steps of the trial, largest share
 
@@ -123,6 +128,18 @@ def verifying_seconds(folder: Path) -> float:
     return with_checksums - without
 
 
+def reading_seconds(folder: Path) -> tuple[float, float]:
+    """Return the time of the first opening of a folder of 28 x 28 PNG files, and of a later one."""
+    pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, 28, 28), dtype=np.uint8)
+    for number, picture in enumerate(pixels):
+        path = folder / "pictures" / f"class{number // PICTURES_EACH:03}" / f"{number % PICTURES_EACH:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    tasks = {"source": "folder", "path": str(folder / "pictures")}
+    first, later = (seconds(lambda: open_source(tasks, seed=0, cache=folder / "cache")) for _ in range(2))
+    return first, later
+
+
 def costs(cache: Path) -> Iterator[dict[str, Any]]:
     """Measure one after the other: what it is, its value as words, and whether it is as low as promised."""
     drawn = seconds(lambda: assemble(configured(experiment(*TASKS[0]), 0), cache=cache))
@@ -136,6 +153,11 @@ def costs(cache: Path) -> Iterator[dict[str, Any]]:
         verifying = verifying_seconds(Path(folder))
     what = f"verifying a journal of {JOURNAL_TRIALS:,} trials with {JOURNAL_REPORTS} reports each, at its opening"
     yield cost(what, f"{verifying:.2f} s", f"under {VERIFYING_S:g} s", verifying < VERIFYING_S)
+    with tempfile.TemporaryDirectory() as folder:
+        first, later = reading_seconds(Path(folder))
+    what = f"reading a folder of {PICTURES:,} PNG files"
+    yield cost(f"{what}, the first time", f"{first:.1f} s", f"under {FIRST_READ_S:g} s", first < FIRST_READ_S)
+    yield cost(f"{what}, later", f"{later:.2f} s", f"under {LATER_READ_S:g} s", later < LATER_READ_S)
     for ways, shots, queries in TASKS:
         asked = experiment(ways, shots, queries)
         parts = assemble(configured(asked, 0), cache=cache)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
 from metaloom.orchestrator.errors import TaskError
-from metaloom.workers.data.folder import class_files
 from metaloom.workers.data.labels import as_known
+from metaloom.workers.data.picture_files import class_files
 from metaloom.workers.data.table_columns import read_columns
 from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
@@ -90,7 +90,7 @@ class Reader:
             if not pairs:
                 raise TaskError(f"{folder}: no image in it ({', '.join(ENDINGS)})")
             labels = None
-        for told in left_out(folder, [file for _, file in pairs]):
+        for told in left_out(folder, [str(file) for _, file in pairs]):
             logger.warning("%s: %s", folder, told)
         images = np.stack([self._picture(file) for _, file in pairs])
         return TaskExamples([str(file.relative_to(folder)) for _, file in pairs], images, labels)

@@ -14,8 +14,9 @@ from metaloom.learners.domains import Bounds, Int
 from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, Split, TaskSettings, Ways
 from metaloom.workers.data import sampler, splits
 from metaloom.workers.data.base import SOURCES, DataError, some
-from metaloom.workers.data.store import Arrays, cached, file_facts
-from metaloom.workers.data.user_files import ENDINGS, holds_several, is_hidden, is_picture, left_out, read_picture
+from metaloom.workers.data.picture_files import Pictures, class_files, read_all
+from metaloom.workers.data.store import Arrays, cached
+from metaloom.workers.data.user_files import holds_several, left_out
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -67,14 +68,14 @@ class Folder(sampler.FewShotSource):
         key = {
             "source": cls.name,
             "reader": 2,
-            "files": [file_facts(path) for paths in files.values() for path in paths],
+            "files": [pictures.facts for pictures in files.values()],
             "settings": [config.size, config.color, config.on_error],
         }
         arrays = cached(cache, cls.name, key, lambda: _load(files, config))
         table = sampler.ClassTable.from_splits(lists, arrays.about["spans"])
         inputs = (3 if config.color else 1, config.size, config.size)
         source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=inputs)
-        unused = left_out(Path(config.path), chain.from_iterable(files.values()))
+        unused = left_out(Path(config.path), chain.from_iterable(pictures.texts() for pictures in files.values()))
         source.notes += (*notes, *_skipped(arrays.about["skipped"]), *arrays.remarks, *unused)
         if found.splits or config.split is not None:
             source.digest = splits.digest_of(arrays.digest, lists)
@@ -85,7 +86,7 @@ class Folder(sampler.FewShotSource):
 class FoundClasses:
     """The image files of each class; with the classes of each split where their folders stand in folders of splits."""
 
-    files: dict[str, list[Path]]
+    files: dict[str, Pictures]
     splits: splits.Lists
 
 
@@ -123,35 +124,17 @@ def _skipped(lines: list[str]) -> list[str]:
     return [f"{len(lines)} unreadable images skipped: {some(lines)}"] if lines else []
 
 
-def class_files(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder, both in name order.
-
-    Raises DataError if there is no such folder, no class folder in it, or no image in one of those.
-    """
-    if not folder.is_dir():
-        raise DataError(f"tasks.path: there is no folder {folder}")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
-    if not classes:
-        raise DataError(f"tasks.path: {folder} has no class folders (one folder per class, its images inside)")
-    files = {
-        path.name: sorted(file for file in path.iterdir() if file.is_file() and is_picture(file)) for path in classes
-    }
-    if empty := [name for name, images in files.items() if not images]:
-        raise DataError(f"tasks.path: no {', '.join(ENDINGS)} file in {folder / empty[0]} ({len(empty)} such folders)")
-    return files
-
-
-def _load(files: dict[str, list[Path]], config: FolderTasks) -> Arrays:
+def _load(files: dict[str, Pictures], config: FolderTasks) -> Arrays:
     """Decode every image; raises DataError that names all unreadable ones if ``on_error`` is ``refuse``."""
     images: list[NDArray[np.uint8]] = []
     sizes, problems, several = dict.fromkeys(files, 0), list[str](), list[str]()
-    for name, path in [(name, path) for name, paths in files.items() for path in paths]:
-        try:
-            images.append(read_picture(path, size=config.size, color=config.color, where=str(path)))
-            sizes[name] += 1
-            several += [str(path)] if holds_several(path) else []
-        except DataError as error:
-            problems.append(str(error))
+    for name, path, image in read_all(files, size=config.size, color=config.color):
+        if isinstance(image, DataError):
+            problems.append(str(image))
+            continue
+        images.append(image)
+        sizes[name] += 1
+        several += [str(path)] if holds_several(path) else []
     if problems and config.on_error == "refuse":
         raise DataError(
             f"tasks.path: {len(problems)} of {len(images) + len(problems)} images cannot be read "

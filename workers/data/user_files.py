@@ -58,9 +58,9 @@ def is_picture(file: Path) -> bool:
     return file.suffix.lower() in ENDINGS and not is_hidden(file.name)
 
 
-def left_out(folder: Path, used: Iterable[Path]) -> Iterator[str]:
+def left_out(folder: Path, used: Iterable[str]) -> Iterator[str]:
     """Say which files in a folder of images are not used, counted by reason; hidden ones are passed over."""
-    taken, endings, elsewhere = set(map(str, used)), Counter[str](), 0
+    taken, endings, elsewhere = set(used), Counter[str](), 0
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_hidden(name)]
         for name in files:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from metaloom.workers.data import DataError, open_source
+from metaloom.workers.data.picture_files import class_files
 
 CLASSES, EACH = 8, 4
 
@@ -98,6 +99,16 @@ def test_corrupt_images_can_be_skipped_and_are_counted(pictures: Path, tmp_path:
         source: Any = open_source(fields, seed=0, cache=tmp_path / "cache")
         assert "1 unreadable images skipped" in source.notes[0] and "1.png" in source.notes[0]
         assert source.table.counts.sum() == CLASSES * EACH - 1
+
+
+def test_files_are_found_in_the_order_of_their_names(pictures: Path) -> None:
+    (pictures / "class0" / "nested.png").mkdir()
+    (pictures / "class0" / "._1.png").write_bytes(b"")
+    found = class_files(pictures)
+    assert list(found) == [f"class{label}" for label in range(CLASSES)]
+    assert [path.name for path in found["class0"]] == ["0.jpg", "1.png", "2.png", "3.png"]
+    assert found["class0"][1:3] == [found["class0"][1], found["class0"][2]]
+    assert list(found["class0"].texts()) == [str(path) for path in found["class0"]]
 
 
 def test_too_few_images_name_the_class(pictures: Path, tmp_path: Path) -> None:
