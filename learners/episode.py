@@ -28,6 +28,8 @@ class TaskShape:
         deviation: Likewise: an input is (raw - mean) / deviation.
         target_mean: What each target is standardized by, where there are no classes; empty if targets are as given.
         target_deviation: Likewise: a target is (raw - mean) / deviation.
+        columns: How the columns of a new table become these features, as JSON values, where they are not the features
+            themselves: what fills a missing cell, the values of a category.
         counts: Training examples of each class as labelled, where episodes name them (``Episode.sample_ids``);
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
@@ -44,6 +46,7 @@ class TaskShape:
     deviation: tuple[float, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_deviation: tuple[float, ...] = ()
+    columns: tuple[Mapping[str, Any], ...] = ()
     counts: tuple[int, ...] = ()
     environment: str = ""
     problem: str = ""

@@ -10,11 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import unknown
+from metaloom.workers.data.base import DataError
+from metaloom.workers.data.table_encoding import encoded_table
 from metaloom.workers.errors import BundleError
 
 _LOG = logging.getLogger("metaloom.bundle")
@@ -62,11 +66,21 @@ class InputForm:
         features, columns = self.task.features, getattr(given, "columns", None)
         if columns is None or not features:
             return given
+        if self.task.columns:
+            return self._encoded(given, name)
         held = [str(column) for column in columns]
         for feature in features:
             if feature not in held:
                 raise BundleError(f"{name}: {unknown('column', feature, held)}")
         return given[list(features)]
+
+    def _encoded(self, given: Any, name: str) -> NDArray[np.float64]:
+        """Return the features of a data frame as training's columns became them; raises BundleError."""
+        frame = given.to_arrow() if hasattr(given, "to_arrow") else pa.Table.from_pandas(given, preserve_index=False)
+        try:
+            return encoded_table(self.task.columns, frame)
+        except (DataError, pa.ArrowException) as problem:
+            raise BundleError(f"{name}: {problem}") from problem
 
     def _pictures(self, given: Any, name: str) -> Any:
         """Turn pictures of Pillow into bytes of the learner's channels; anything else stays."""

@@ -17,8 +17,10 @@ from metaloom.learners.episode import TaskShape
 from metaloom.orchestrator.errors import TaskError
 from metaloom.workers.data.labels import as_known
 from metaloom.workers.data.picture_files import class_files
-from metaloom.workers.data.table_columns import read_columns
+from metaloom.workers.data.table_columns import CellRules, read_columns
+from metaloom.workers.data.table_encoding import FittedColumn, encoded, names_of
 from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
+from metaloom.workers.data.table_kinds import CATEGORY, DATE
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
 
 DEFAULT_LABEL = "label"
@@ -105,23 +107,25 @@ class Reader:
         return 255 - picture if self.invert else picture
 
     def _table(self, path: Path) -> TaskExamples:
-        label = self._label()
-        read = read_columns(
-            path,
-            label=label,
-            features=self.task.features,
-            has_classes=self.task.task_kind.has_classes,
-            may_lack_label=True,
+        label, fitted = self._label(), [FittedColumn.of(one) for one in self.task.columns]
+        rules = CellRules(
+            features=tuple(one.column for one in fitted) or self.task.features,
+            takes=frozenset((CATEGORY, DATE)) if fitted else frozenset(),
+            as_text=tuple(one.column for one in fitted if one.kind == CATEGORY),
+            missing="fill" if fitted and all(one.fills for one in fitted) else "refuse",
             text_format=TextFormat(*(self.tasks.get(name) for name in ("separator", "decimal", "encoding"))),
             advice="fill them in, or leave such rows out",
         )
-        wanted = int(np.prod(self.task.inputs))
-        if len(read.features) != wanted:
+        classes = self.task.task_kind.has_classes
+        read = read_columns(path, rules, label=label, has_classes=classes, may_lack_label=True)
+        plain = fitted or [FittedColumn(one.name, one.kind, names_of(one)) for one in read.features]
+        x, wanted = encoded(plain, read.features), int(np.prod(self.task.inputs))
+        if x.shape[1] != wanted:
             hint = (
                 "" if read.label is not None else f", and no column '{label}': --label names another one as the label"
             )
-            raise TaskError(f"{path}: {len(read.features)} feature columns; this learner takes {wanted}{hint}")
-        return TaskExamples([f"row {row}" for row in range(len(read.x))], read.x, read.label)
+            raise TaskError(f"{path}: {x.shape[1]} feature columns; this learner takes {wanted}{hint}")
+        return TaskExamples([f"row {row}" for row in range(len(x))], x, read.label)
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)

@@ -20,7 +20,7 @@ from metaloom.workers.data.store import Arrays
 Rows = NDArray[np.int64]
 _MASK = 2**64 - 1
 MOST_SHUFFLED = 256  # rows of a class up to which one vectorized shuffle is faster than a draw per class
-DIVISION, NOISE, IMBALANCE = 1, 2, 3  # purposes of the streams of `fixed_generator`
+DIVISION, NOISE, IMBALANCE, FOLDS = 1, 2, 3, 4  # purposes of the streams of `fixed_generator`
 
 
 def episode_generator(seed: int, split: str, index: int) -> Generator:

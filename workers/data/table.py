@@ -15,7 +15,7 @@ from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
-from metaloom.workers.data.table_features import columns_of, features_of, table_notes
+from metaloom.workers.data.table_features import columns_of, features_of, with_features
 from metaloom.workers.data.table_settings import TableAsOneTask, TableTasks
 from metaloom.workers.data.table_task import TableTask, scaled_targets
 
@@ -49,9 +49,8 @@ class Table(sampler.FewShotSource):
         table = sampler.ClassTable.from_splits(about["splits"], about["spans"])
         kind: type[Table] = cls if config.has_classes else TableOfTasks
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
-        mean, deviation = (tuple(about["scaling"].get(name, ())) for name in ("mean", "deviation"))
-        source.shape = replace(source.shape, features=tuple(about["features"]), mean=mean, deviation=deviation)
-        source.notes = tuple(table_notes(arrays))
+        source.shape = with_features(source.shape, about)
+        source.notes = arrays.remarks
         return source
 
 

@@ -1,24 +1,63 @@
 """Reads the columns of a user's table; every used cell is checked, and none loses its value on the way."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metaloom.learners.errors import unknown
 from metaloom.workers.data.base import DataError, some
-from metaloom.workers.data.table_files import TextFormat, read_table
+from metaloom.workers.data.table_files import TextFormat, decimal_of, read_table
+from metaloom.workers.data.table_kinds import (
+    CATEGORY,
+    DATE,
+    MARKERS,
+    NUMBER,
+    Feature,
+    NotAFeature,
+    as_asked,
+    as_feature,
+    is_text,
+    merged_by_float64,
+)
 
-NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-MARKERS = {"na", "n/a", "nan", "none", "null", "-", "?"}  # texts that often stand for a missing label
-_EXACT = 2**53  # up to which float64 holds every whole number
+MOST_CATEGORIES = 100  # of a column that is not named as a feature: above, its values are ids or sentences
+UNNAMED = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")  # pandas' names of an index without one
+NO_NUMBERS = "hold no numbers"
+NUMBERING = "number the rows (unnamed, or whole numbers of which no two are equal; tasks.features takes them)"
+MANY = f"hold more than {MOST_CATEGORIES} different texts (tasks.features takes them)"
+ADVICE = {CATEGORY: "tasks.categories: one_hot or target takes text", DATE: "tasks.dates: numbers takes dates"}
+Handling = Literal["refuse", "skip", "fill"]
+
+
+@dataclass(frozen=True)
+class CellRules:
+    """Which columns are features, and what happens to cells that cannot be used.
+
+    Attributes:
+        features: Names of the feature columns; none takes every column of numbers that is neither label nor task.
+        takes: The kinds of column that may be features, beside numbers and vectors.
+        as_text: Columns that are categories whatever they look like, of a CSV file by the text that stands there.
+        missing: Refuse a table with a missing cell, skip its row, or keep it to be filled.
+        unreadable: Likewise for a cell that is no number, or infinite, and for a missing label.
+        leaves_out_numbering: Take no column that numbers the rows, where ``features`` is empty.
+        text_format: How a CSV file is written; None finds it.
+        advice: The remedy that an error about a cell names.
+    """
+
+    features: tuple[str, ...] = ()
+    takes: frozenset[str] = frozenset()
+    as_text: tuple[str, ...] = ()
+    missing: Handling = "refuse"
+    unreadable: Literal["refuse", "skip"] = "refuse"
+    leaves_out_numbering: bool = False
+    text_format: TextFormat | None = None
+    advice: str = "tasks.on_error: skip leaves such rows out"
 
 
 @dataclass(frozen=True)
@@ -26,105 +65,151 @@ class Columns:
     """The columns that were read of a table.
 
     Attributes:
-        x: Features, float64 [rows, features].
+        features: The feature columns, of the kept rows.
         label: Labels [rows] of classes, as the text or the whole number that stands in the file; numbers in float64
             where there are no classes; None where they were not asked for.
         task: The task column as text [rows]; None where it was not asked for.
-        features: Names of the features' columns.
-        left_out: Names of the columns that are neither label nor task, and hold no numbers.
+        left_out: Names of the columns that are neither label nor task, and not used, by the reason: "since they ...".
         skipped: One line for each cell whose row was left out.
         notes: What else the reader should know, such as whole numbers that float64 cannot hold.
     """
 
-    x: NDArray[np.float64]
+    features: tuple[Feature, ...]
     label: Any
     task: Any
-    features: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, Sequence[str]]
     skipped: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
 def read_columns(
     path: Path,
+    rules: CellRules = CellRules(),
     *,
     label: str | None,
     task: str | None = None,
     task_setting: str = "task",
-    features: Sequence[str] = (),
     has_classes: bool = True,
     may_lack_label: bool = False,
-    skip_missing: bool = False,
-    text_format: TextFormat | None = None,
-    advice: str = "tasks.on_error: skip leaves such rows out",
 ) -> Columns:
     """Read and check the columns that are asked for.
 
     Args:
         path: The table.
+        rules: Which columns are features, and how cells are handled.
         label: Name of the label column.
         task: Name of the task column.
         task_setting: The setting of the tasks section that names the task column.
-        features: Names of the feature columns; none takes every column of numbers that is neither label nor task.
         has_classes: Whether labels are classes; otherwise they are numbers.
         may_lack_label: Read a table without the label column too.
-        skip_missing: Leave out rows with a cell that is missing, no number or infinite, instead of refusing the table.
-        text_format: How a CSV file is written; None finds it.
-        advice: The remedy that an error about such a cell names.
 
     Raises:
         DataError: A column is absent or not of its type, or a cell is such; row and column are named.
     """
     as_text = [name for name in (label if has_classes else None, task) if name is not None]
-    table = read_table(path, as_text=as_text, text_format=text_format)
+    table = read_table(path, as_text=(*as_text, *rules.as_text), text_format=rules.text_format)
     label = None if may_lack_label and label not in table.column_names else label
-    for field, names in (("label", [label]), (task_setting, [task]), ("features", features)):
-        for name in names:
-            if name is not None and name not in table.column_names:
-                raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))
-    if not table.num_rows:
-        raise DataError(f"{path}: the table has no row")
-    numbers = _features(path, table, features, (label, task))
-    chosen = tuple(numbers)
-    bad = {name: ~np.isfinite(_float32(column)) for name, column in numbers.items()}
+    _check_columns(path, table, (("label", [label]), (task_setting, [task]), ("features", rules.features)))
+    features, left_out = _features(path, table, rules, (label, task))
     texts = {
         name: _labels(path, table, name, task_setting if name == task else "label")
         for name in as_text
         if name in table.column_names
     }
-    bad |= {name: _is_missing(column) for name, column in texts.items()}
-    targets = None
-    if label is not None and not has_classes:
-        targets = _targets(path, table, label)
-        bad[label] = ~np.isfinite(_float32(targets))
-    lines = tuple(_lines(table, bad))
-    if lines and not skip_missing:
-        what = "a value that is missing, not a number or infinite"
-        raise DataError(f"{path}: {what} in {some(lines)} (rows count from 0; {advice})")
-    keep = ~np.any(list(bad.values()), axis=0)
+    targets = None if label is None or has_classes else _targets(path, table, label)
+    others = {name: _is_missing(column) for name, column in texts.items()}
+    others |= {} if targets is None else {targets.name: targets.unusable | targets.missing}
+    keep, lines = _usable(path, table, features, others, rules)
     kept = {name: _kept(column, keep) for name, column in texts.items()}
-    labels = targets[keep] if targets is not None else kept.get(label or "")
-    given = [name for name in table.column_names if name not in (label, task)]
-    left_out = () if features else tuple(name for name in given if name not in chosen)
-    notes = [*_lost(table, numbers), *(_marked(labels) if has_classes and labels is not None else ())]
+    labels = kept.get(label or "") if targets is None else targets.values[keep]
+    notes = [merged for one in features if (merged := merged_by_float64(one, table.column(one.name)))]
+    notes += _marked(labels) if has_classes and labels is not None else ()
     tasks = None if task is None else kept[task].astype(str)
-    x = np.stack(list(numbers.values()), axis=1)[keep]
-    return Columns(x, labels, tasks, chosen, left_out, lines, tuple(notes))
+    return Columns(tuple(one.kept(keep) for one in features), labels, tasks, left_out, lines, tuple(notes))
+
+
+def _usable(
+    path: Path, table: Any, features: Sequence[Feature], others: Mapping[str, NDArray[np.bool_]], rules: CellRules
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Return the rows to keep [rows], and a line for each cell whose row is skipped.
+
+    Raises DataError for a cell that is to be refused.
+    """
+    missing = {feature.name: feature.missing for feature in features}
+    bad = {feature.name: feature.unusable for feature in features} | dict(others)
+    marks: dict[str, dict[str, NDArray[np.bool_]]] = {"refuse": {}, "skip": {}, "fill": {}}
+    for handling, found in ((rules.missing, missing), (rules.unreadable, bad)):
+        for name, cells in found.items():
+            marks[handling][name] = marks[handling].get(name, False) | cells
+    if refused := list(_lines(table, marks["refuse"])):
+        what = "a value that is missing, not a number or infinite"
+        raise DataError(f"{path}: {what} in {some(refused)} (rows count from 0; {rules.advice})")
+    keep = np.ones(table.num_rows, dtype=bool)
+    for cells in marks["skip"].values():
+        keep &= ~cells
+    return keep, tuple(_lines(table, marks["skip"]))
+
+
+def _check_columns(path: Path, table: Any, asked: Sequence[tuple[str, Sequence[str | None]]]) -> None:
+    for field, names in asked:
+        for name in names:
+            if name is not None and name not in table.column_names:
+                raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))
+    if not table.num_rows:
+        raise DataError(f"{path}: the table has no row")
 
 
 def _features(
-    path: Path, table: Any, features: Sequence[str], others: tuple[str | None, ...]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the feature columns as float64; raises DataError if one that is asked for, or each, holds no numbers."""
-    given = [name for name in table.column_names if name not in others]
-    read = ((name, _numbers(table.column(name))) for name in features or given)
-    numbers = {name: column for name, column in read if column is not None}
-    if strange := [name for name in features if name not in numbers]:
-        kind = table.schema.field(strange[0]).type
-        raise DataError(f"tasks.features: {path}: column '{strange[0]}' is {kind}, and a feature must be a number")
-    if not numbers:
-        raise DataError(f"tasks.features: {path} has no numeric column besides the label and the task")
-    return numbers
+    path: Path, table: Any, rules: CellRules, others: tuple[str | None, ...]
+) -> tuple[list[Feature], dict[str, list[str]]]:
+    """Return the feature columns, and the names of those that are left out by the reason.
+
+    Raises DataError if a column that is asked for cannot be a feature, or none can.
+    """
+    found: list[Feature] = []
+    left_out: dict[str, list[str]] = {}
+    for name in rules.features or [name for name in table.column_names if name not in others]:
+        try:
+            found.append(_feature(name, table, rules))
+        except NotAFeature as why:
+            if rules.features:
+                kind, (_, _, advice) = table.schema.field(name).type, str(why).partition(" (")
+                what = f"column '{name}' is {kind}, and a feature must be a number{advice and f' ({advice}'}"
+                raise DataError(f"tasks.features: {path}: {what}") from why
+            left_out.setdefault(str(why), []).append(name)
+    if rules.leaves_out_numbering and not rules.features:
+        found = _without_numberings(found, left_out)
+    if not found:
+        reasons = "; ".join(f"{some(list(map(repr, names)))} {reason}" for reason, names in left_out.items())
+        raise DataError(
+            f"tasks.features: {path} has no numeric column besides the label and the task{reasons and f': {reasons}'}"
+        )
+    return found, left_out
+
+
+def _feature(name: str, table: Any, rules: CellRules) -> Feature:
+    """Return a column as a feature; raises NotAFeature where it is none, or not asked for."""
+    column, decimal = table.column(name), decimal_of(table)
+    if rules.features:
+        feature = as_asked(name, column, is_category=name in rules.as_text, decimal=decimal)
+    else:
+        feature = as_feature(name, column, decimal)
+    if feature.kind in ADVICE and feature.kind not in rules.takes:
+        raise NotAFeature(f"{NO_NUMBERS} ({ADVICE[feature.kind]})")
+    if feature.kind == CATEGORY and not rules.features and len(set(feature.values)) > MOST_CATEGORIES:
+        raise NotAFeature(MANY)
+    return feature
+
+
+def _without_numberings(found: list[Feature], left_out: dict[str, list[str]]) -> list[Feature]:
+    """Leave out an index without a name, and whole numbers of which no two are equal, unless nothing else is there."""
+    unnamed = [one for one in found if UNNAMED.fullmatch(one.name)]
+    numberings = [one for one in found if one.is_numbering and one not in unnamed]
+    for some_of_them in (unnamed, numberings):
+        if 0 < len(some_of_them) < len(found):
+            found = [one for one in found if all(one is not other for other in some_of_them)]
+            left_out.setdefault(NUMBERING, []).extend(one.name for one in some_of_them)
+    return found
 
 
 def _labels(path: Path, table: Any, name: str, field: str) -> Any:
@@ -139,9 +224,12 @@ def _labels(path: Path, table: Any, name: str, field: str) -> Any:
     return column
 
 
-def _targets(path: Path, table: Any, label: str) -> NDArray[np.float64]:
-    targets = _numbers(table.column(label))
-    if targets is None:
+def _targets(path: Path, table: Any, label: str) -> Feature:
+    try:
+        targets = as_feature(label, table.column(label), decimal_of(table))
+    except NotAFeature:
+        targets = None
+    if targets is None or targets.kind != NUMBER:
         raise DataError(f"tasks.label: {path}: column '{label}' is not a number, and targets must be")
     return targets
 
@@ -149,7 +237,7 @@ def _targets(path: Path, table: Any, label: str) -> NDArray[np.float64]:
 def _is_missing(column: Any) -> NDArray[np.bool_]:
     """Return which labels are missing: null, not a number, or a text without a character."""
     missing: NDArray[np.bool_] = column.is_null(nan_is_null=True).to_numpy()
-    if any(is_kind(column.type) for is_kind in TEXT):
+    if is_text(column.type):
         missing |= np.array([not (cell or "").strip() for cell in column.to_pylist()], dtype=bool)
     return missing
 
@@ -161,26 +249,13 @@ def _kept(column: Any, keep: NDArray[np.bool_]) -> NDArray[Any]:
     return kept
 
 
-def _lines(table: Any, bad: dict[str, NDArray[np.bool_]]) -> Iterator[str]:
+def _lines(table: Any, marked: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
     """Describe each cell that cannot be used, in the order of rows."""
-    problems = [(int(row), name) for name, marks in bad.items() for row in np.flatnonzero(marks)]
+    problems = [(int(row), name) for name, marks in marked.items() for row in np.flatnonzero(marks)]
     for row, name in sorted(problems):
         cell = table.column(name)[row].as_py()
         quoted = f" ('{cell[:40]}')" if isinstance(cell, str) else ""
         yield f"row {row}, column '{name}'{quoted}"
-
-
-def _lost(table: Any, numbers: dict[str, NDArray[np.float64]]) -> Iterator[str]:
-    """Name columns of whole numbers that differ in the file, and are equal in float64."""
-    for name, column in numbers.items():
-        kind = table.column(name).type
-        if (pa.types.is_integer(kind) or pa.types.is_decimal(kind)) and np.nanmax(np.abs(column), initial=0) > _EXACT:
-            had, left = pc.count_distinct(table.column(name)).as_py(), len(np.unique(column[np.isfinite(column)]))
-            if left < had:
-                yield (
-                    f"column '{name}' has whole numbers beyond 2**53: of {had} distinct values float64 keeps {left}; "
-                    f"subtract what they share"
-                )
 
 
 def _marked(labels: NDArray[Any]) -> Iterator[str]:
@@ -189,29 +264,3 @@ def _marked(labels: NDArray[Any]) -> Iterator[str]:
     found = [f"'{n}' ({c} rows)" for n, c in zip(names, counts, strict=True) if n.strip().lower() in MARKERS]
     if found:
         yield f"taken as classes of their own: {some(found)}; where they mean that the label is missing, empty the cell"
-
-
-def _float32(column: NDArray[np.float64]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        return column.astype(np.float32)
-
-
-def _numbers(column: Any) -> NDArray[np.float64] | None:
-    """Return a column as float64, a cell that is missing or no number as NaN; None for a column not of numbers.
-
-    One unreadable cell makes a reader take its whole column for text: text is a column of numbers where more than
-    half of its cells are.
-    """
-    kind = column.type
-    if any(is_kind(kind) for is_kind in NUMERIC):
-        return np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    if not any(is_kind(kind) for is_kind in TEXT):
-        return None
-    found = np.array([_number(cell) for cell in column.to_pylist()], dtype=np.float64)
-    return found if 2 * np.isfinite(found).sum() > len(column) - column.null_count else None
-
-
-def _number(cell: str | None) -> float:
-    with contextlib.suppress(ValueError):
-        return float(cell or "nan")
-    return float("nan")

@@ -1,17 +1,24 @@
 """What a table's rows become: features standardized by the training rows, and what the user is told of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.workers.data.base import some
+from metaloom.learners.episode import TaskShape
+from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.sampler import Rows
-from metaloom.workers.data.store import Arrays
-from metaloom.workers.data.table_columns import Columns, read_columns
+from metaloom.workers.data.table_columns import CellRules, Columns, read_columns
+from metaloom.workers.data.table_encoding import STRATEGIES, FittedColumn, fit
+from metaloom.workers.data.table_kinds import CATEGORY, DATE, NUMBER, Feature
 from metaloom.workers.data.table_settings import TableSettings
+
+LEAVE_OUT = "leave_out"
+EMPTY = "have no value in any training row"
+MOST_LISTED = 20  # features by name
 
 
 def columns_of(config: TableSettings, *, belongs: str | None, setting: str) -> Columns:
@@ -24,33 +31,87 @@ def columns_of(config: TableSettings, *, belongs: str | None, setting: str) -> C
     """
     return read_columns(
         Path(config.path),
+        cell_rules(config),
         label=config.label,
         task=belongs,
         task_setting=setting,
-        features=config.features,
         has_classes=config.has_classes,
-        skip_missing=config.on_error == "skip",
+    )
+
+
+def cell_rules(config: TableSettings) -> CellRules:
+    """Return how the settings say that cells are read."""
+    missing = config.missing or config.on_error
+    return CellRules(
+        features=config.features,
+        takes=frozenset(
+            [*([CATEGORY] if config.categories != LEAVE_OUT else []), *([DATE] if config.dates != LEAVE_OUT else [])]
+        ),
+        missing="fill" if missing in STRATEGIES else missing,  # type: ignore[arg-type]
+        unreadable=config.on_error,
+        leaves_out_numbering=True,
         text_format=config.text_format,
+        advice="tasks.on_error: skip leaves such rows out, and tasks.missing: median fills missing cells",
     )
 
 
 def features_of(
     read: Columns, train: Rows, config: TableSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any], tuple[str, ...]]:
-    """Return the features [rows, features], what the source's ``shape`` and the notes need, and remarks for the user.
+    """Return the features [rows, features], what the source's ``shape`` needs, and remarks for the user.
 
     Args:
         read: The table's columns.
-        train: The rows by which features are standardized.
+        train: The rows by which features are standardized, and all else is fitted.
         config: The settings.
     """
-    x, scaling = standardized(read.x, train) if config.standardize else (read.x.astype(np.float32), {})
-    about = {"features": read.features, "scaling": scaling, "skipped": read.skipped, "left_out": read.left_out}
-    raw = [] if config.standardize else list(zip(read.features, read.x.T, strict=True))
-    remarks = [*read.notes, *_rounded(raw, "tasks.standardize: true keeps them apart")]
+    empty = [one.name for one in read.features if one.missing[train].all()]
+    columns = [one for one in read.features if one.name not in empty]
+    if not columns or (config.features and empty):
+        raise DataError(f"tasks.features: {config.path}: {some(list(map(repr, empty)))} {EMPTY}")
+    missing = config.missing or config.on_error
+    by, constant = config.categories, config.constant
+    fitted, raw = fit(columns, train, read.label, missing=missing, constant=constant, by=by)
+    names = [name for one in fitted for name in one.names]
+    x, scaling = standardized(raw, train) if config.standardize else (raw.astype(np.float32), {})
+    about: dict[str, Any] = {"features": names, "scaling": scaling}
+    if any(one.kind != NUMBER or one.fills for one in fitted):
+        about["columns"] = [one.to_json() for one in fitted]
+    unscaled = [] if config.standardize else list(zip(names, raw.T, strict=True))
+    remarks = [*_told(read, columns, fitted, config), *_rounded(unscaled, "tasks.standardize: true keeps them apart")]
     if not config.has_classes and not config.standardize:
         remarks += _rounded([(config.label, read.label)], "tasks.standardize: true keeps them apart")
     return x, about, tuple(remarks)
+
+
+def with_features(shape: TaskShape, about: Mapping[str, Any]) -> TaskShape:
+    """Return a task's shape with the names of a table's features, and how a new table's rows become them."""
+    mean, deviation = (tuple(about["scaling"].get(name, ())) for name in ("mean", "deviation"))
+    columns = tuple(about.get("columns", ()))
+    return replace(shape, features=tuple(about["features"]), mean=mean, deviation=deviation, columns=columns)
+
+
+def _told(
+    read: Columns, columns: Sequence[Feature], fitted: Sequence[FittedColumn], config: TableSettings
+) -> Iterator[str]:
+    """Say which of the table's rows and columns are used, as what, and which are not."""
+    if read.skipped:
+        yield f"{len(read.skipped)} values missing or no numbers, their rows skipped: {some(read.skipped)}"
+    left_out = dict(read.left_out)
+    if len(columns) < len(read.features):
+        left_out[EMPTY] = [one.name for one in read.features if one.name not in {used.name for used in columns}]
+    for reason, names in left_out.items():
+        why, _, advice = reason.partition(" (")
+        yield f"not used as features, since they {why}: {some(list(map(repr, names)))}{advice and f' ({advice}'}"
+    width = sum(len(one.names) for one in fitted)
+    how = {CATEGORY: f", {config.categories.replace('_', '-')}", DATE: ", as seconds"}
+    listed = [f"'{one.name}' ({one.described}{how.get(one.kind, '')})" for one in columns]
+    noun = "1 feature" if width == 1 else f"{width} features"
+    yield f"{noun}: {some(listed, MOST_LISTED)}"
+    if gaps := {one.name: int(one.missing.sum()) for one in columns if one.missing.any()}:
+        means = f"{config.constant:g}" if config.missing == "constant" else f"a {STRATEGIES[str(config.missing)]}"
+        yield f"{sum(gaps.values())} missing values filled by {means}: in {some(list(map(repr, gaps)))}"
+    yield from read.notes
 
 
 def standardized(x: NDArray[Any], train: Rows) -> tuple[NDArray[np.float32], dict[str, list[float]]]:
@@ -64,15 +125,6 @@ def standardized(x: NDArray[Any], train: Rows) -> tuple[NDArray[np.float32], dic
     deviation = np.where(is_constant, 1.0, known.std(0))
     scaled = ((x - mean) / deviation).astype(np.float32)
     return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
-
-
-def table_notes(arrays: Arrays) -> Iterator[str]:
-    """Say which of the table's rows and columns are not used, and what else the user should know."""
-    if skipped := arrays.about["skipped"]:
-        yield f"{len(skipped)} values missing or no numbers, their rows skipped: {some(skipped)}"
-    if left_out := arrays.about["left_out"]:
-        yield f"not used as features, since they hold no numbers: {some(list(map(repr, left_out)))}"
-    yield from arrays.remarks
 
 
 def _rounded(named: Iterable[tuple[str, NDArray[np.float64]]], remedy: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ TAB = "tab"
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": TAB, "|": "bar"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_DECIMAL = b"metaloom.decimal"
 _SAMPLED_BYTES, _SAMPLED_ROWS = 1 << 18, 100
 _COMMA_NUMBER, _POINT_NUMBER = re.compile(r"\s*[+-]?\d*,\d+\s*"), re.compile(r"\s*[+-]?\d*\.\d+\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
@@ -56,6 +57,11 @@ class TextFormat:
             except LookupError:
                 allowed = "a name of Python's encodings, such as utf-8, latin-1 or cp1252"
                 raise ValueError(f"encoding: got {shown(self.encoding)}; allowed: {allowed}") from None
+
+
+def decimal_of(table: Any) -> str:
+    """Return the decimal sign of the numbers in a table that was read."""
+    return str((table.schema.metadata or {}).get(_DECIMAL, b".").decode())
 
 
 def is_table(path: Path) -> bool:
@@ -129,7 +135,8 @@ def _read_csv(path: Path, as_text: Sequence[str], given: TextFormat) -> Any:
     found = found_format(content, given, is_tabbed=_ending(path) == ".tsv")
     ragged: list[Any] = []
     try:
-        return _parsed(content, found, as_text, ragged, is_threaded=True)
+        table = _parsed(content, found, as_text, ragged, is_threaded=True)
+        return table.replace_schema_metadata({_DECIMAL: str(found.decimal)})
     except pa.ArrowInvalid:
         if not ragged:
             raise

@@ -21,6 +21,13 @@ class TableSettings(TaskSettings):
         kind: The kind of task: classification of classes, or regression (or another kind without classes).
         standardize: Scale the features, and targets that are numbers, to mean 0 and deviation 1, by the training rows.
         on_error: What to do with a row with a missing or unreadable number: refuse to start, or skip it and say so.
+        missing: What to do with a missing cell of a feature: null as ``on_error`` says; or fill it by the ``median`` or
+            ``mean`` of the training rows, by ``constant``, or by the median and a further feature that says so
+            (``indicator``). A missing text becomes a category of its own.
+        constant: What ``missing: constant`` fills in.
+        categories: What to do with columns of text: ``one_hot`` makes a feature of each value, ``target`` replaces a
+            value by the mean target (for classes: by the frequency of each class) of its training rows.
+        dates: What to do with columns of dates and times: ``numbers`` takes them as seconds.
         separator: What stands between two cells of a CSV file: one character, or ``tab``; null finds it in its first
             rows.
         decimal: The sign before the decimals in a CSV file; null finds it in its first rows.
@@ -33,6 +40,10 @@ class TableSettings(TaskSettings):
     kind: str = CLASSIFICATION.name
     standardize: bool = True
     on_error: Literal["refuse", "skip"] = "refuse"
+    missing: Literal["refuse", "skip", "median", "mean", "constant", "indicator"] | None = None
+    constant: float = 0.0
+    categories: Literal["leave_out", "one_hot", "target"] = "leave_out"
+    dates: Literal["leave_out", "numbers"] = "leave_out"
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     encoding: str | None = None
@@ -68,6 +79,12 @@ class TableAsOneTask(UserTaskSettings, TableSettings):
     """
 
     split: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.categories == "target" and self.label_noise:
+            hidden = "the labels that tasks.label_noise hides"
+            raise LearnerError(f"tasks.categories: target would read {hidden}; use one_hot")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from metaloom.workers.data.base import DataError
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_columns import Columns
-from metaloom.workers.data.table_features import columns_of, features_of, standardized, table_notes
+from metaloom.workers.data.table_features import columns_of, features_of, standardized, with_features
 from metaloom.workers.data.table_settings import TableAsOneTask, TableSettings
 from metaloom.workers.data.user_single_task import OF_EPISODES, UserTask, divide_examples, part_named, stored
 
@@ -36,9 +36,8 @@ class TableTask(UserTask):
         arrays = cached(cache, "table_task", key, lambda: _load(path, config))
         about = arrays.about
         source = cls(arrays, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
-        mean, deviation = (tuple(about["scaling"].get(name, ())) for name in ("mean", "deviation"))
-        source.shape = replace(source.shape, features=tuple(about["features"]), mean=mean, deviation=deviation)
-        source.notes = (*source.notes, *table_notes(arrays))
+        source.shape = with_features(source.shape, about)
+        source.notes = (*source.notes, *arrays.remarks)
         return source
 
 

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from metaloom.workers.data import DataError, open_source
 from metaloom.workers.data.labels import as_known
-from metaloom.workers.data.table_columns import read_columns
+from metaloom.workers.data.table_columns import CellRules, read_columns
 
 
 def opened(path: Path, cache: Path, **fields: Any) -> Any:
@@ -74,8 +74,8 @@ def test_targets_are_numbers_whatever_else_stands_in_their_column(tmp_path: Path
     path.write_text("label,a\n1,1\n2.5,2\noops,3\n4,4\n")
     with pytest.raises(DataError, match=r"row 2, column 'label' \('oops'\)"):
         read_columns(path, label="label", has_classes=False)
-    read = read_columns(path, label="label", has_classes=False, skip_missing=True)
-    assert read.label.tolist() == [1.0, 2.5, 4.0] and read.x[:, 0].tolist() == [1.0, 2.0, 4.0]
+    read = read_columns(path, CellRules(unreadable="skip"), label="label", has_classes=False)
+    assert read.label.tolist() == [1.0, 2.5, 4.0] and read.features[0].values.tolist() == [1.0, 2.0, 4.0]
 
 
 def test_a_large_offset_does_not_cost_the_differences(tmp_path: Path) -> None:

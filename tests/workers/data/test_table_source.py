@@ -1,6 +1,7 @@
 """The user's tables: CSV, Parquet and Arrow; classes or regression tasks."""
 
 import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def tasks(path: Path, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "feather", "arrow"])
 def test_every_format_gives_the_same_episodes(ending: str, tmp_path: Path) -> None:
-    source = open_source(tasks(write(tmp_path / f"t.{ending}")), seed=0, cache=tmp_path / "cache")
-    reference = open_source(tasks(write(tmp_path / "r.parquet")), seed=0, cache=tmp_path / "cache")
+    features = ["width", "count", "price"]
+    source = open_source(tasks(write(tmp_path / f"t.{ending}"), features=features), seed=0, cache=tmp_path / "cache")
+    reference = open_source(tasks(write(tmp_path / "r.parquet"), features=features), seed=0, cache=tmp_path / "cache")
     assert source.shape.inputs == (3,) and source.shape.classes == 6
     one, other = source.episode("train", 5), reference.episode("train", 5)
     assert one.sample_ids == other.sample_ids
@@ -131,16 +133,33 @@ def test_one_cell_of_text_does_not_take_its_column_away(tmp_path: Path) -> None:
     summary = open_source(tasks(path, on_error="skip", queries=2), seed=0, cache=tmp_path / "cache")
     assert "row 4, column 'width' ('oops')" in summary.notes[0]
     source = open_source(tasks(path, on_error="skip", queries=2), seed=0, cache=tmp_path / "cache")
-    assert source.shape.features == ("width", "count", "price")
+    assert source.shape.features == ("width", "price")
 
 
-def test_columns_without_numbers_are_named(tmp_path: Path) -> None:
-    (note,) = open_source(tasks(write(tmp_path / "t.parquet")), seed=0, cache=tmp_path / "cache").notes
-    assert note == "not used as features, since they hold no numbers: 'note'"
-    features = ["width", "count"]
-    assert not open_source(
-        tasks(write(tmp_path / "t.parquet"), features=features), seed=0, cache=tmp_path / "cache"
-    ).notes
+def test_what_is_used_and_what_is_not_is_told(tmp_path: Path) -> None:
+    changes = {
+        "": range(100, 160),
+        "lid": [True, False] * 30,
+        "made": [date(2020, 1, 1 + row % 9) for row in range(60)],
+    }
+    notes = open_source(tasks(write(tmp_path / "t.parquet", **changes)), seed=0, cache=tmp_path / "cache").notes
+    assert notes == (
+        "not used as features, since they hold no numbers: 'note' (tasks.categories: one_hot or target takes text)",
+        "not used as features, since they hold no numbers: 'made' (tasks.dates: numbers takes dates)",
+        "not used as features, since they number the rows: '', 'count' (unnamed, or whole numbers of which no two are "
+        "equal; tasks.features takes them)",
+        "3 features: 'width' (number), 'price' (number), 'lid' (true or false)",
+    )
+    named = open_source(
+        tasks(write(tmp_path / "t.parquet"), features=["width", "count"]), seed=0, cache=tmp_path / "cache"
+    )
+    assert named.notes == ("2 features: 'width' (number), 'count' (whole number)",)
+
+
+def test_a_numbering_is_used_where_there_is_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("kind,t\n" + "".join(f"{row // 6},{row}\n" for row in range(60)))
+    assert open_source(tasks(path), seed=0, cache=tmp_path / "cache").shape.features == ("t",)
 
 
 @pytest.mark.parametrize(
