@@ -4,6 +4,8 @@ import os
 import random
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -155,8 +157,30 @@ def test_a_driver_on_ray_killed_at_random_instants(place: Place, assert_equal: C
     else:
         go_on(place, "ray")
     assert_equal(place)
-    start, first = statistics.median(starts), statistics.median(waits)
+    start, first, bare = statistics.median(starts), statistics.median(waits), bare_start_s()
     print(f"\n{len(waits)} resumed: raylet began after {start:.1f} s, first new report after {first:.1f} s (medians)")
+    print(f"Ray alone, from the start of its process to the first answer of an actor: {bare:.1f} s (median of 3)")
+
+
+def bare_start_s() -> float:
+    """Return how long Ray takes to start and to answer by an actor, in a process of its own; the median of three."""
+    code = (
+        "import ray\n"
+        "ray.init('local', num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
+        "@ray.remote\nclass Actor:\n    def answer(self): return 1\n"
+        "ray.get(Actor.remote().answer.remote())\n"
+        "print('answered', flush=True)\n"
+    )
+    times = list[float]()
+    for _ in range(3):
+        begun = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"answered\n"
+            times.append(time.monotonic() - begun)
+    return statistics.median(times)
 
 
 @pytest.mark.faults
