@@ -46,6 +46,22 @@ def better_by(difference: Mapping[str, Any] | None) -> str:
     return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
+def other_setting(evaluation: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> list[str]:
+    """Say what the other setting scores on the same episodes, and by how much it differs; nothing where there is none.
+
+    ``beside`` is the transductive score of an inductive bundle; else the evaluation may have an inductive one.
+    """
+    if beside is not None:
+        difference = {"mean": beside["better_by"], "interval": beside["better_by_interval"]}
+        scores = scored(beside["mean"], beside["interval"])
+        return [f"  {beside['setting']} on the same episodes: {scores}; inductive is better by {better_by(difference)}"]
+    if (inductive := evaluation.get("inductive")) is None:
+        return []
+    difference = {"mean": inductive["better_by"], "interval": inductive["better_by_interval"]}
+    scores = scored(inductive["mean"], inductive["interval"])
+    return [f"  inductive on the same episodes: {scores}, better by {better_by(difference)}"]
+
+
 def knobs_text(knobs: Mapping[str, Any]) -> str:
     """Write knobs in one line, numbers shortened."""
     parts = [f"{name}={number(value) if isinstance(value, float) else value}" for name, value in knobs.items()]

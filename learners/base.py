@@ -129,6 +129,22 @@ class Learner(Protocol):
         """Adapt to a new task."""
         ...
 
+    def inductive(self) -> "Learner | None":
+        """Return the learner whose batch norm takes the support set's statistics, so that queries do not meet.
+
+        None where a query's prediction does not depend on the others, or would still do so.
+        """
+        return None
+
+    def evaluate_both(
+        self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator
+    ) -> tuple[EpisodeOutcome, EpisodeOutcome]:
+        """Return the outcome of ``evaluate``, and that of ``inductive()`` by equal draws, of its last step at least."""
+        alone = self.inductive()
+        assert alone is not None  # who asks has made sure
+        same = generator.clone_state()
+        return self.evaluate(phi, state, episode, generator), alone.evaluate(phi, state, episode, same)
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -1,5 +1,6 @@
 """``metaloom export`` and ``metaloom evaluate``: a trial's bundle, and its test."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def export(
     episodes: int | None = None,
     store: str | Path = DEFAULT_STORE,
     trust_code: bool = False,
+    inductive: bool = False,
 ) -> Path:
     """Write a trial's bundle, tested on the test split, and return its folder.
 
@@ -90,6 +92,8 @@ def export(
         episodes: Test episodes; None takes the experiment's own number, 0 leaves the test out.
         store: Folder of all records.
         trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
+        inductive: Let batch norm take the support set's statistics, so that each query is predicted on its own. The
+            test says what that costs on the same episodes.
 
     Raises:
         MetaloomError: There is no such trial, ``out`` exists, or it cannot be written.
@@ -100,11 +104,21 @@ def export(
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
     directory = queries.trial_folder(store, name, row["id"])
     asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
-    cache, evaluation = store / records.CACHE_FOLDER, None
-    if asked:
-        evaluation = evaluate_trial(directory, cache=cache, episodes=asked, trust_code=trust_code)
+    test = partial(evaluate_trial, directory, cache=store / records.CACHE_FOLDER, trust_code=trust_code)
+    if inductive and not asked:
+        test(episodes=1, inductive=True)  # refuses a trial that cannot be made so
+    evaluation = test(episodes=asked, inductive=inductive) if asked else None
+    transductive = test(episodes=asked) if asked and inductive else None
     learned = [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(read_knowledge(directory))]
-    return write_bundle(directory, out, origin=_origin(store, name, row), evaluation=evaluation, pictures=learned)
+    return write_bundle(
+        directory,
+        out,
+        origin=_origin(store, name, row),
+        evaluation=evaluation,
+        pictures=learned,
+        inductive=inductive,
+        transductive=transductive,
+    )
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.input_form import InputForm
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
-from metaloom.workers.scoring import Evaluation, evaluate_learner
+from metaloom.workers.scoring import Evaluation, evaluate_learner, served
 from metaloom.workers.seeds import derive_generator
 
 _ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -60,6 +60,7 @@ class Bundle:
     _learner: Learner
     _knowledge: Knowledge
     _device: Device
+    _inductive: bool = False
 
     def adapt(
         self,
@@ -130,7 +131,9 @@ class Bundle:
             source = open_source(self.config.tasks, seed=self.config.seed if seed is None else seed, cache=cache)
         device, seeds = self._device, self.config.seeds
         phi, state = device.place(self._knowledge.phi), self._knowledge.state.mapped(device.move)
-        return evaluate_learner(self._learner, phi, state, source, split, episodes, device=device, seeds=seeds)
+        return evaluate_learner(
+            self._learner, phi, state, source, split, episodes, device=device, seeds=seeds, both=split == TEST
+        )
 
     def _for_ways(self, ways: int) -> Learner:
         """Return the learner for tasks of so many classes; raises BundleError if there is none.
@@ -143,7 +146,8 @@ class Bundle:
         task = TaskShape(**{**asdict(self.task), "outputs": ways})
         body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
         with suppress(LearnerError):  # a module of the user's own may have fixed ways
-            other = learner_of(self.config, task, start=body, trust_code=True)  # as this bundle was opened
+            # as this bundle was opened
+            other = served(learner_of(self.config, task, start=body, trust_code=True), inductive=self._inductive)
             if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
                 return other
         if ways < self.task.outputs:
@@ -168,12 +172,14 @@ def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = Fa
         config = TrialConfig.from_json(document["trial"])
         task = task_of(document["task"])
         knowledge = Knowledge.read(folder / META_KNOWLEDGE_FILE)
+        inductive = bool(document.get("inductive"))
         learner = learner_of(config, task, start=parameters_of(knowledge), trust_code=trust_code)
+        learner = served(learner, inductive=inductive)
         if odd := different_leaves(learner.init(derive_generator(0, "shapes")), knowledge.phi):
             raise BundleError(f"{folder}: its tensors do not fit its config: {', '.join(odd[:5])} differ")
         place = prepare_device({**config.resources, "device": device}, OuterConfig.of(config.outer).precision)
         card = (folder / CARD_FILE).read_text()
-    return Bundle(folder, config, task, manifest, card, learner, knowledge, place)
+    return Bundle(folder, config, task, manifest, card, learner, knowledge, place, inductive)
 
 
 @contextmanager

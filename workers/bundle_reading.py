@@ -24,7 +24,8 @@ from metaloom.workers.durable import ASIDE, facts_of_file, is_signed
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE
 
-FORMAT = 1
+FORMAT = 2  # what is read; format 2 says that the bundle is served inductively, and 1 is written elsewhere
+PLAIN_FORMAT = 1
 BUNDLE_CONFIG_FILE = "config.yaml"
 CARD_FILE = "card.md"
 TIMINGS_FILE = "timings.json"  # measured seconds, which no manifest signs

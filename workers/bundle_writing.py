@@ -21,6 +21,7 @@ from metaloom.workers.bundle_reading import (
     BUNDLE_CONFIG_FILE,
     CARD_FILE,
     FORMAT,
+    PLAIN_FORMAT,
     TIMINGS_FILE,
     may_be_in_bundle,
     read_task,
@@ -34,7 +35,7 @@ from metaloom.workers.errors import BundleError
 from metaloom.workers.records.episode_files import EpisodeBatch, Origin, write_part
 from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE, TASK_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig, read_config
-from metaloom.workers.scoring import Evaluation
+from metaloom.workers.scoring import Evaluation, compared
 
 TEST_EPISODES_FILE = "test_episodes.parquet"
 MLMODEL_FILE = "MLmodel"
@@ -50,6 +51,8 @@ def write_bundle(
     origin: Mapping[str, Any],
     evaluation: Evaluation | None,
     pictures: Sequence[CardPicture] = (),
+    inductive: bool = False,
+    transductive: Evaluation | None = None,
 ) -> Path:
     """Write what a trial has learned as a bundle, and return the bundle's folder ``out``.
 
@@ -59,6 +62,9 @@ def write_bundle(
         origin: Search, trial, run id and sampler, as JSON values.
         evaluation: The test that the card reports; None if it was not tested.
         pictures: Figures of what was learned, for the card.
+        inductive: Whether the bundle predicts each query on its own, by the support set's statistics of batch norm;
+            ``evaluation`` is then of that.
+        transductive: The test on the same episodes as the trial was trained, which shows what that costs.
 
     Raises:
         CheckpointError: The trial has learned nothing yet.
@@ -78,8 +84,9 @@ def write_bundle(
     try:
         for picture in pictures:
             (aside / picture.file).write_bytes(picture.png)
-        write_text(aside / CARD_FILE, write_card(config, task, knowledge, origin, evaluation, pictures))
-        _fill(aside, config, task, knowledge, origin, evaluation)
+        write_text(aside / CARD_FILE, write_card(config, task, knowledge, origin, evaluation, pictures, transductive))
+        served = {"inductive": True} if inductive else {}
+        _fill(aside, config, task, knowledge, origin, evaluation, served, cost_of(evaluation, transductive))
         aside.rename(out)
         durable.sync(out.parent)
     except OSError as problem:
@@ -120,9 +127,11 @@ def _fill(
     knowledge: Knowledge,
     origin: Mapping[str, Any],
     evaluation: Evaluation | None,
+    served: Mapping[str, Any],
+    cost: Mapping[str, Any],
 ) -> None:
     """Write every file of the bundle but its card and pictures; the manifest, which signs them all, last."""
-    document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}}
+    document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}, **served}
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(_MLMODEL))
     source = str(config.tasks.get("source", ""))
@@ -138,16 +147,26 @@ def _fill(
         tested = evaluation.to_json()
         del tested["seconds"]  # seconds are not signed
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT if served else PLAIN_FORMAT,
         "metaloom": version("metaloom"),
         "origin": dict(origin),
         "evaluation": tested,
+        **cost,
         "notes": list(knowledge.notes),
         "files": {path.name: durable.file_facts(path.read_bytes()) for path in sorted(folder.iterdir())},
     }
     write_text(folder / MANIFEST_FILE, json.dumps(durable.signed(manifest), indent=2) + "\n")
     if evaluation is not None:
         write_text(folder / TIMINGS_FILE, json.dumps({"seconds per test episode": evaluation.seconds}) + "\n")
+
+
+def cost_of(evaluation: Evaluation | None, transductive: Evaluation | None) -> dict[str, Any]:
+    """Return what an inductive bundle costs, for its manifest; empty where it is not known."""
+    if evaluation is None or transductive is None:
+        return {}
+    mean, low, high = compared(evaluation.scores, transductive.scores, evaluation.metric)
+    score = {"mean": transductive.mean, "interval": list(transductive.interval), "setting": transductive.setting}
+    return {"beside": {**score, "better_by": mean, "better_by_interval": [low, high]}}
 
 
 def requirements(source: str) -> str:

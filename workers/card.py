@@ -10,7 +10,7 @@ from metaloom.learners.knowledge.augmentation import Policy
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.records.trial import TrialConfig
-from metaloom.workers.scoring import Evaluation
+from metaloom.workers.scoring import Evaluation, compared
 
 _SETTINGS = {
     "inductive": "each query is predicted on its own",
@@ -41,8 +41,9 @@ def write_card(
     origin: Mapping[str, Any],
     evaluation: Evaluation | None,
     pictures: Sequence[CardPicture] = (),
+    transductive: Evaluation | None = None,
 ) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown; ``transductive`` is the test that an inductive bundle is compared with."""
     method = str(config.learner.get("method", "custom"))
     shown = [f"{picture.caption}\n\n![{picture.name}]({picture.file})" for picture in pictures]
     parts = [
@@ -51,7 +52,7 @@ def write_card(
         *(["## What was learned", *shown] if shown else []),
         *_augmentation(policies_of(config.learner, task, knowledge.phi)),
         "## Numbers",
-        _numbers(evaluation, task),
+        _numbers(evaluation, task, transductive),
         "## How it was found",
         _origin(config, knowledge, origin),
         "## How to use it",
@@ -110,7 +111,7 @@ def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method:
     return "\n".join(lines)
 
 
-def _numbers(evaluation: Evaluation | None, task: TaskShape) -> str:
+def _numbers(evaluation: Evaluation | None, task: TaskShape, transductive: Evaluation | None) -> str:
     if evaluation is None:
         return "Not tested yet: `metaloom evaluate` on this folder does it."
     unseen = "classes that were seen neither in training nor in validation, where the source has classes"
@@ -122,6 +123,7 @@ def _numbers(evaluation: Evaluation | None, task: TaskShape) -> str:
         "",
         f"- setting: {evaluation.setting}: {_SETTINGS.get(evaluation.setting, 'as the method defines it')}",
         f"- batch norm: {evaluation.batch_norm}",
+        *_other_setting(evaluation, transductive),
     ]
     if evaluation.units is not None:
         low, high = evaluation.units.interval
@@ -135,6 +137,25 @@ def _numbers(evaluation: Evaluation | None, task: TaskShape) -> str:
         lines += ["", *_table("inner steps", evaluation.metric, "95% interval")]
         lines += [f"| {one.step} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} |" for one in evaluation.per_step]
     return "\n".join(lines)
+
+
+def _other_setting(evaluation: Evaluation, transductive: Evaluation | None) -> list[str]:
+    """Compare with the other setting, on the same episodes; nothing where there is none."""
+    if transductive is not None:
+        mean, low, high = compared(evaluation.scores, transductive.scores, evaluation.metric)
+        other, interval = transductive.mean, transductive.interval
+        said = "where the queries of an episode give the statistics together (transductive, as it was trained)"
+    elif evaluation.inductive is not None:
+        one = evaluation.inductive
+        other, interval, mean, (low, high) = one.mean, one.interval, -one.better_by, one.better_by_interval
+        low, high = -high, -low
+        said = "where each query is predicted on its own (`metaloom export --inductive` makes such a bundle)"
+    else:
+        return []
+    return [
+        f"- {evaluation.metric} {other:.4f}, {interval[0]:.4f} to {interval[1]:.4f}, on the same episodes {said}; this "
+        f"bundle is better by {mean:+.4f}, {low:+.4f} to {high:+.4f}"
+    ]
 
 
 def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as parquet
 
 from metaloom.learners.base import EpisodeOutcome, Learner
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.solvers.base import TRANSDUCTIVE
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.assembly import assemble
@@ -25,9 +26,17 @@ from metaloom.workers.bundle_reading import parameters_of
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
+from metaloom.workers.errors import BundleError
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, rows_of_test, write_part
 from metaloom.workers.records.names import SEEDS_VERSION, TEST, part_of_test
-from metaloom.workers.records.results import EvaluationSummary, StepScore, in_units, mean_interval
+from metaloom.workers.records.results import (
+    ACCURACY,
+    EvaluationSummary,
+    InductiveScore,
+    StepScore,
+    in_units,
+    mean_interval,
+)
 from metaloom.workers.records.trial import Plain, plain, read_config
 from metaloom.workers.seeds import derive_generator
 
@@ -48,7 +57,8 @@ class Evaluation(EvaluationSummary):
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values; the episodes have their own records."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(EvaluationSummary)}
+        values = {field.name: plain(getattr(self, field.name)) for field in fields(EvaluationSummary)}
+        return {name: value for name, value in values.items() if name != "inductive" or value is not None}
 
 
 def evaluate_learner(
@@ -62,31 +72,53 @@ def evaluate_learner(
     device: Device = CPU,
     seeds: int = SEEDS_VERSION,
     done: Callable[[], None] = lambda: None,
+    both: bool = False,
 ) -> Evaluation:
     """Adapt to the first ``episodes`` episodes of a split (fewer if it has fewer) and score their query sets.
 
     ``phi`` and ``state`` are on ``device``; ``seeds`` is the trial's derivation of generators; ``done`` is called after
-    each episode. Random draws in an
-    episode come from the episode's own seed: the numbers do not depend on the trial, on the step, or on earlier
-    evaluations.
+    each episode; ``both`` also scores a transductive learner as an inductive one. Random draws in an episode come from
+    the episode's own seed: the numbers do not depend on the trial, on the step, or on earlier evaluations.
     """
     facts: list[EpisodeFacts] = []
     outcomes: list[EpisodeOutcome] = []
     constants: list[float | None] = []
-    busy = 0.0
+    inductive: list[EpisodeOutcome] = []
+    both, busy = both and learner.inductive() is not None, 0.0
     for index, sampled in enumerate(islice(_episodes(source, split), episodes)):
         episode = sampled.episode.to(device.torch, device.dtype)
         device.wait()
         started = time.perf_counter()
         generator = derive_generator(sampled.seed, "evaluate", version=seeds)
         with device.precision():
-            outcomes.append(learner.evaluate(phi, state, episode, generator))
+            if both:
+                outcome, alone = learner.evaluate_both(phi, state, episode, generator)
+                inductive.append(alone)
+            else:
+                outcome = learner.evaluate(phi, state, episode, generator)
+        outcomes.append(outcome)
         busy += time.perf_counter() - started
         facts.append(describe(sampled, index, learner))
         constants.append(learner.task.task_kind.constant_loss(episode.support_y, episode.query_y))
         done()
     summary = _summarize(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
-    return _beside_constant(summary, learner.task, [one for one in constants if one is not None])
+    evaluation = _beside_constant(summary, learner.task, [one for one in constants if one is not None])
+    return replace(evaluation, inductive=_inductive(evaluation, inductive)) if both else evaluation
+
+
+def _inductive(evaluation: Evaluation, outcomes: Sequence[EpisodeOutcome]) -> InductiveScore:
+    """Summarize the inductive outcomes of the episodes of a transductive evaluation."""
+    metric = evaluation.metric
+    scores = [(one.accuracies if metric == ACCURACY else one.losses)[-1] for one in outcomes]
+    mean, *interval = mean_interval(scores, metric=metric)
+    better, *between = compared(scores, evaluation.scores, metric)
+    return InductiveScore(mean, (interval[0], interval[1]), better, (between[0], between[1]))
+
+
+def compared(scores: Sequence[float], others: Sequence[float], metric: str) -> tuple[float, float, float]:
+    """Return by how much scores are better than others of the same episodes, with the 95% interval of this mean."""
+    sign = 1 if metric == ACCURACY else -1
+    return mean_interval([sign * (one - other) for one, other in zip(scores, others, strict=True)])
 
 
 def evaluate_trial(
@@ -98,6 +130,7 @@ def evaluate_trial(
     seed: int | None = None,
     record: bool = True,
     trust_code: bool = False,
+    inductive: bool = False,
 ) -> Evaluation:
     """Score what the trial in ``directory``, finished or not, has learned, on a split that did not choose it.
 
@@ -109,8 +142,10 @@ def evaluate_trial(
         seed: Seed of the episodes; None takes the search's.
         record: Make test episodes rows of the trial's records; of the tests of one seed the longest is kept.
         trust_code: Whether a class that ``architecture.of`` names may be imported.
+        inductive: Score it by the support set's statistics alone, as ``served`` has it; nothing is recorded then.
 
     Raises:
+        BundleError: It is asked for as inductive, and is so already or cannot be.
         CheckpointError: The trial has left nothing to evaluate.
         StorageError: The rows cannot be written.
     """
@@ -118,15 +153,30 @@ def evaluate_trial(
     for note in knowledge.notes:
         _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge), trust_code=trust_code)
-    device, learner = parts.device, parts.learner
+    device, learner = parts.device, served(parts.learner, inductive=inductive)
     phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
-    evaluation = evaluate_learner(learner, phi, state, parts.source, split, episodes, device=device, seeds=config.seeds)
-    if record and split == TEST:
+    evaluation = evaluate_learner(
+        learner, phi, state, parts.source, split, episodes, device=device, seeds=config.seeds, both=split == TEST
+    )
+    if record and split == TEST and not inductive:
         part = part_of_test(directory, config.seed if seed is None else seed)
         if rows_of_test(part, knowledge.step) < len(evaluation.facts):
             batch = EpisodeBatch(TEST, knowledge.step, evaluation.facts, evaluation.outcomes, evaluation.seconds)
             write_part(part, parts.origin(config), [batch])
     return evaluation
+
+
+def served(learner: Learner, *, inductive: bool) -> Learner:
+    """Return the learner as a bundle serves it; raises BundleError if it cannot be made inductive."""
+    if not inductive:
+        return learner
+    if (other := learner.inductive()) is not None:
+        return other
+    if learner.setting != TRANSDUCTIVE:
+        raise BundleError(f"--inductive: this learner is {learner.setting} already; leave it out")
+    raise BundleError(
+        "--inductive: its prediction compares the queries with one another, so that none can be predicted on its own"
+    )
 
 
 def _summarize(

@@ -20,7 +20,7 @@ from metaloom.learners.episode import Episode, Episodes, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import Normalization, running_average
-from metaloom.learners.solvers.base import Parts, Solver, setting_of
+from metaloom.learners.solvers.base import TRANSDUCTIVE, Parts, Solver, setting_of
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED, TaskKind
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
@@ -181,6 +181,11 @@ class AmortizedLearner(Learner):
         with torch.no_grad():
             outputs = adapted.outputs(episode.query_x)
             return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
+
+    def inductive(self) -> "AmortizedLearner | None":
+        if self.setting != TRANSDUCTIVE or self.solver.setting == TRANSDUCTIVE:
+            return None
+        return AmortizedLearner(self.solver, replace(self.parts, inner=replace(self.parts.inner, batch_norm="support")))
 
     def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByOutputs":
         self.solver.check_support(support)

@@ -1,6 +1,7 @@
 """Learners that solve a task by gradient steps, episodic or online: one engine for all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, 
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
 from metaloom.learners.networks.probes import named_operation
-from metaloom.learners.solvers.base import INDUCTIVE, setting_of
+from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
@@ -226,8 +227,31 @@ class GradientLearner(Learner):
         with torch.no_grad():
             states = problem.states(phi, self.evaluation_steps)
             outers = [problem.outer(phi, at.theta, taken) for taken, at in enumerate(states)]
+        return self._measured(outers)
+
+    def evaluate_both(
+        self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator
+    ) -> tuple[EpisodeOutcome, EpisodeOutcome]:
+        """Adapt once: the support set's passes are the same in both settings, and only the query's differ."""
+        loop, drawn, problem = self._evaluated(phi, state, episode, generator)
+        with torch.no_grad():
+            states = list(problem.states(phi, self.evaluation_steps))
+            outers = [problem.outer(phi, at.theta, taken) for taken, at in enumerate(states)]
+            alone = replace(loop, of_support=True).outer(phi, states[-1].theta, drawn, self.evaluation_steps)
+        return self._measured(outers), self._measured([alone])
+
+    def _measured(self, outers: Sequence[Outer]) -> EpisodeOutcome:
         losses, accuracies = [float(one.loss) for one in outers], [float(one.accuracy) for one in outers]
         return EpisodeOutcome.of(self.task.task_kind, losses, accuracies)
+
+    def inductive(self) -> "GradientLearner | None":
+        if self.setting != TRANSDUCTIVE:
+            return None
+        other = copy(self)
+        other.loop = replace(self.loop, of_support=True)
+        other.setting = INDUCTIVE
+        other.batch_norm = "support" if self.batch_norm == "batch" else f"{self.batch_norm}, of the support set"
+        return other
 
     def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByGradient":
         check_plain(support)

@@ -131,6 +131,7 @@ class InnerLoop:
     Attributes:
         functional: Differentiate by ``torch.func`` (inside vmap or a trace) rather than by autograd's own graph.
         running: Batch norm's running statistics, where every pass is given them.
+        of_support: Whether a query pass takes batch norm's statistics from the support set, whatever the mode.
     """
 
     slots: Slots
@@ -138,6 +139,7 @@ class InnerLoop:
     task: TaskShape
     functional: bool = False
     running: Tensors = field(default_factory=dict)
+    of_support: bool = False
 
     @cached_property
     def kind(self) -> TaskKind:
@@ -242,7 +244,8 @@ class InnerLoop:
         """Predict the query set after ``taken`` inner steps."""
         noise, last = noise_of(episode, "architecture", taken), max(taken - 1, 0)
         given = self.running or None  # batch norm's statistics; None lets the pass use its own batch's
-        if given is None and self.config.batch_norm == "support" and self.slots.architecture.has_batch_norm:
+        of_support = self.of_support or self.config.batch_norm == "support"
+        if given is None and of_support and self.slots.architecture.has_batch_norm:
             given = self.forward(phi, theta, episode.support_x, last, noise=noise).statistics
         return self.forward(phi, theta, episode.query_x, last, given, noise)
 

@@ -18,6 +18,7 @@ from metaloom.dashboards.text import (
     in_units,
     knobs_text,
     number,
+    other_setting,
     scored,
     span,
     without_best,
@@ -155,10 +156,14 @@ def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
     metric = rows[0][1].get("metric") or "score"
     paired = ["the best is better by [95% interval]"] if summary["baselines"] else []
     units = ["RMSE in units of the target"] if any(one[1].get("units") for one in rows) else []
-    shown = table("on the test split", f"{metric} [95% interval]", *units, *paired, "episodes", "setting")
+    alone = [f"inductive {metric}"] if any("inductive" in evaluation for _, evaluation, _ in rows) else []
+    shown = table("on the test split", f"{metric} [95% interval]", *units, *alone, *paired, "episodes", "setting")
     for name, evaluation, difference in rows:
         scores = [scored(evaluation["mean"], evaluation["interval"])]
         scores += [in_units(evaluation)] if units else []
+        if alone:
+            one = evaluation if evaluation.get("setting") == "inductive" else evaluation.get("inductive") or {}
+            scores.append(scored(one.get("mean"), one.get("interval")))
         scores += [difference] if paired else []
         shown.add_row(*row(name, *scores, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
     console.print(shown)
@@ -219,6 +224,8 @@ def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
     if evaluation.get("units"):
         console.print(f"root mean squared error in units of the target: {in_units(evaluation)}", markup=False)
     show_constant(console, evaluation)
+    for line in other_setting(evaluation):
+        console.print(line, markup=False)
     if len(evaluation["per_step"]) > 1:
         shown = table("inner steps", f"{metric} [95% interval]")
         for step in evaluation["per_step"]:

@@ -25,6 +25,14 @@ def export(
     episodes: Annotated[
         int | None, typer.Option("--episodes", min=0, help="Test episodes; by default the experiment's, 0: no test.")
     ] = None,
+    inductive: Annotated[
+        bool,
+        typer.Option(
+            "--inductive",
+            help="Predict each query on its own: batch norm takes the support set's statistics. The test says what it "
+            "costs.",
+        ),
+    ] = False,
     trust_code: answers.TrustOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
@@ -34,14 +42,18 @@ def export(
     It opens without Ray, MLflow or the store, from Python and by 'metaloom adapt'.
     """
     with answers.answering(as_json) as answer:
-        path = exporting.export(name, out, trial=trial, episodes=episodes, store=store, trust_code=trust_code)
+        path = exporting.export(
+            name, out, trial=trial, episodes=episodes, store=store, trust_code=trust_code, inductive=inductive
+        )
         manifest = json.loads((path / MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
+        document |= {"beside": manifest["beside"]} if "beside" in manifest else {}
         document["files"] = sorted([*manifest["files"], MANIFEST_FILE])
         lines = [f"{path}: {', '.join(document['files'])}"]
         if (tested := manifest["evaluation"]) is not None:
             score = text.scored(tested["mean"], tested["interval"])
-            lines.append(f"test {tested['metric']} {score} over {tested['episodes']} episodes")
+            lines.append(f"test {tested['metric']} {score} over {tested['episodes']} episodes ({tested['setting']})")
+            lines += text.other_setting(tested, manifest.get("beside"))
         adapt = f"metaloom adapt {shlex.quote(str(path))} --support PATH --query PATH"
         lines.append(f"adapt it to folders of class folders, or to tables: {adapt}")
         answer.give(document, lambda screen: screen.print("\n".join(lines), markup=False))

@@ -162,6 +162,8 @@ class RunWriter:
         metrics = {str(evaluation.get("metric") or "mean"): evaluation["mean"], "low": low, "high": high}
         if units := evaluation.get("units"):
             metrics["rmse"] = units["rmse"]
+        if evaluation.get("inductive"):
+            metrics["inductive"] = evaluation["inductive"]["mean"]
         self._metrics(event, run, {f"{prefix}.{name}": value for name, value in metrics.items()})
 
     def _metrics(self, event: Event, run: str, metrics: Mapping[str, float], step: int = 0) -> None:

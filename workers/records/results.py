@@ -32,6 +32,18 @@ class InUnits:
 
 
 @dataclass(frozen=True)
+class InductiveScore:
+    """The score of a transductive learner where the support set gives batch norm's statistics, not the queries."""
+
+    mean: Annotated[float, "only of a transductive learner: the mean of predicting each query on its own"]
+    interval: Annotated[tuple[float, float], "only there: [low, high], 95%, of this mean"]
+    better_by: Annotated[
+        float, "only there: the mean of the differences, episode by episode; below 0 where it is worse"
+    ]
+    better_by_interval: Annotated[tuple[float, float], "only there: [low, high], 95%, of this difference"]
+
+
+@dataclass(frozen=True)
 class EvaluationSummary:
     """The scores of a learner on the episodes of a split."""
 
@@ -49,6 +61,7 @@ class EvaluationSummary:
         float | None, "in regression: the loss of predicting the mean target of the support set, on the same episodes"
     ] = None
     units: Annotated[InUnits | None, "of one standardized target: the score in the target's own units"] = None
+    inductive: InductiveScore | None = None
 
 
 @dataclass(frozen=True)
