@@ -50,7 +50,8 @@ class Setting:
         tested = f", and its scores are of {self.queries} queries of all classes together" if self.queries else ""
         return (
             f"{asked} predicted at once: this bundle is transductive, so predictions depend on all queries together"
-            f"{tested}; fewer are predicted less well. Ask more at once, or export the trial with --inductive"
+            f"{tested}; fewer are predicted less well. Ask more at once"
+            + ("" if self.batch_norm == "none" else ", or export the trial with --inductive")
         )
 
 

@@ -147,8 +147,8 @@ def _other_setting(evaluation: Evaluation, transductive: Evaluation | None) -> l
         said = "where the queries of an episode give the statistics together (transductive, as it was trained)"
     elif evaluation.inductive is not None:
         one = evaluation.inductive
-        other, interval, mean, (low, high) = one.mean, one.interval, -one.better_by, one.better_by_interval
-        low, high = -high, -low
+        other, interval, mean, (low, high) = one.mean, one.interval, 0.0 - one.better_by, one.better_by_interval
+        low, high = 0.0 - high, 0.0 - low
         said = "where each query is predicted on its own (`metaloom export --inductive` makes such a bundle)"
     else:
         return []

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
 from metaloom.orchestrator.errors import TaskError
+from metaloom.workers.data.base import some
 from metaloom.workers.data.labels import as_known
 from metaloom.workers.data.picture_files import class_files
 from metaloom.workers.data.table_columns import CellRules, read_columns
@@ -34,17 +35,36 @@ class TaskExamples:
     Attributes:
         names: The file or row of each example.
         x: [examples, *inputs], 8-bit images or float64 features.
-        y: Labels or targets [examples]; None if unknown.
+        y: Labels or targets [labelled examples]; None if there are none.
+        labelled: Which examples have one [examples]; None where all or none have.
     """
 
     names: list[str]
     x: NDArray[Any]
     y: NDArray[Any] | None
+    labelled: NDArray[np.bool_] | None = None
+
+    def of_labelled(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values [examples] of the labelled examples alone."""
+        return values if self.labelled is None else values[self.labelled]
 
 
 def accuracy(predicted: NDArray[Any], labels: NDArray[Any], known: NDArray[Any]) -> float:
     """Return the fraction of right predictions [queries]; ``labels`` are compared by value with the ``known`` ones."""
     return float((predicted.astype(str) == as_known(labels, known)).mean())
+
+
+def unseen(labels: NDArray[Any], known: NDArray[Any]) -> str:
+    """Say which labels are none of the support set's ``known`` ones, so that no prediction can be right; or nothing."""
+    found = as_known(labels, known)
+    others, counts = np.unique(found[~np.isin(found, known.astype(str))], return_counts=True)
+    if not len(others):
+        return ""
+    named = some([f"'{label}' ({count})" for label, count in zip(others, counts, strict=True)])
+    return (
+        f"{counts.sum()} of {len(labels)} labelled queries have a label that the support set lacks, so that none of "
+        f"their predictions can be right: {named}; the accuracy counts them as wrong"
+    )
 
 
 @dataclass(frozen=True)
@@ -64,18 +84,21 @@ class Reader:
 
     def support(self, path: Path) -> TaskExamples:
         """Read labelled examples; raises BadInput if they are not labelled or cannot be read."""
-        examples = self.query(path)
+        examples = self._read(path, is_query=False)
         if examples.y is None:
             advice = f"a table with a column '{self._label()}' (--label names another one)"
             raise TaskError(f"--support {path}: no labels: give a folder with one folder per class, or {advice}")
         return examples
 
     def query(self, path: Path) -> TaskExamples:
-        """Read the examples to predict; labels are optional, and are used for a score."""
+        """Read the examples to predict; labels are optional, also of single rows, and are used for a score."""
+        return self._read(path, is_query=True)
+
+    def _read(self, path: Path, *, is_query: bool) -> TaskExamples:
         if path.is_dir():
             return self._folder(path)
         if is_table(path):
-            return self._table(path)
+            return self._table(path, is_query=is_query)
         if path.suffix.lower() in ENDINGS:
             return TaskExamples([path.name], np.stack([self._picture(path)]), None)
         if not path.exists():
@@ -106,7 +129,7 @@ class Reader:
         picture = read_picture(file, size=sides[0], color=channels == 3, where=str(file))
         return 255 - picture if self.invert else picture
 
-    def _table(self, path: Path) -> TaskExamples:
+    def _table(self, path: Path, *, is_query: bool) -> TaskExamples:
         label, fitted = self._label(), [FittedColumn.of(one) for one in self.task.columns]
         rules = CellRules(
             features=tuple(one.column for one in fitted) or self.task.features,
@@ -117,7 +140,9 @@ class Reader:
             advice="fill them in, or leave such rows out",
         )
         classes = self.task.task_kind.has_classes
-        read = read_columns(path, rules, label=label, has_classes=classes, may_lack_label=True)
+        read = read_columns(
+            path, rules, label=label, has_classes=classes, may_lack_label=True, may_miss_labels=is_query
+        )
         plain = fitted or [FittedColumn(one.name, one.kind, names_of(one)) for one in read.features]
         x, wanted = encoded(plain, read.features), int(np.prod(self.task.inputs))
         if x.shape[1] != wanted:
@@ -125,7 +150,8 @@ class Reader:
                 "" if read.label is not None else f", and no column '{label}': --label names another one as the label"
             )
             raise TaskError(f"{path}: {x.shape[1]} feature columns; this learner takes {wanted}{hint}")
-        return TaskExamples([f"row {row}" for row in range(len(x))], x, read.label)
+        names, labels = [f"row {row}" for row in range(len(x))], read.label
+        return TaskExamples(names, x, labels if labels is not None and len(labels) else None, read.labelled)
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)

@@ -59,9 +59,10 @@ def _predictions(model: Any, asked: Any, task: "TaskShape", warnings: list[str])
         labels = list(map(str, model.labels.tolist()))
         probabilities = [dict(zip(labels, each, strict=True)) for each in model.probabilities(asked.x).tolist()]
     if asked.y is not None and kind.has_classes:
-        accuracy = new_task.accuracy(predicted, asked.y, model.labels)
+        accuracy = new_task.accuracy(asked.of_labelled(predicted), asked.y, model.labels)
+        warnings += filter(None, [new_task.unseen(asked.y, model.labels)])
     elif asked.y is not None and kind.answers_outputs:
-        loss = kind.loss_of_answers(predicted, asked.y)
+        loss = kind.loss_of_answers(asked.of_labelled(predicted), asked.y)
     predictions = tuple(
         rows.PredictionRow(query=name, prediction=value, probabilities=each)
         for name, value, each in zip(asked.names, predicted.tolist(), probabilities, strict=True)
@@ -93,6 +94,8 @@ def _show_predictions(console: Screen, document: Mapping[str, Any], setting: str
     for score in ("accuracy", "loss"):
         if score in document:
             console.print(f"{score}: {document[score]:.4f} over {document['labelled']} queries")
+    if (unlabelled := len(document["predictions"]) - document["labelled"]) and document["labelled"]:
+        console.print(f"queries without a label, which are predicted and not scored: {unlabelled}")
     console.print(setting, markup=False)
     for line in document["warnings"]:
         console.print(f"warning: {line}", style="yellow", markup=False)

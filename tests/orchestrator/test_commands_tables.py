@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaloom.dashboards.text import number
+from metaloom.dashboards.text import number, other_setting
 from metaloom.orchestrator.command_line.tables import show_search
 
 
@@ -107,6 +107,19 @@ def test_a_baseline_shows_by_how_much_the_best_is_better_on_the_same_episodes() 
 
 def test_without_baselines_there_is_nothing_to_be_better_than() -> None:
     assert printed_tests()[0] == ["on the test split", "accuracy [95% interval]", "episodes", "setting"]
+
+
+def test_a_transductive_score_has_the_inductive_one_beside_it() -> None:
+    inductive = {"mean": 0.5, "interval": [0.4, 0.6], "better_by": -0.26, "better_by_interval": [-0.3, -0.2]}
+    evaluation = {"metric": "accuracy", "mean": 0.76, "interval": [0.7, 0.8], "episodes": 9, "setting": "transductive"}
+    head, best, baseline = printed_tests(
+        {"evaluation": {**evaluation, "inductive": inductive}, "best_better_by": None},
+    )
+    assert head[1:3] == ["accuracy [95% interval]", "inductive accuracy"]
+    assert best[1:3] == ["0.7600 [0.7500, 0.7700]", "0.7600 [0.7500, 0.7700]"]  # it is inductive itself
+    assert baseline[1:3] == ["0.7600 [0.7000, 0.8000]", "0.5000 [0.4000, 0.6000]"]
+    (line,) = other_setting({**evaluation, "inductive": inductive})
+    assert line.endswith("0.5000 [0.4000, 0.6000], better by -0.2600 [-0.3000, -0.2000]")
 
 
 @pytest.mark.parametrize(

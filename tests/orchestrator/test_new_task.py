@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import BadInput
 from metaloom.learners.task_kinds import CLASSIFICATION, REGRESSION
-from metaloom.orchestrator.command_line.new_task import Reader
+from metaloom.orchestrator.command_line.new_task import Reader, unseen
 
 IMAGES = TaskShape(kind=CLASSIFICATION.name, inputs=(1, 28, 28), outputs=5)
+CODES = TaskShape(kind=CLASSIFICATION.name, inputs=(2,), outputs=2)
 ROWS = TaskShape(kind=REGRESSION.name, inputs=(2,), outputs=1)
 
 
@@ -68,6 +71,41 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, name: str, text: str, task
     (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match=told):
         Reader(task, {}).support(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("task", "cells", "labels"),
+    [
+        (CODES, ["01", "", "2", " "], ["01", "2"]),
+        (CODES, ["", "", "", ""], None),
+        (ROWS, ["0.5", "", "1.5", ""], [0.5, 1.5]),
+        (ROWS, ["", "", "", ""], None),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_queries_without_a_label_are_predicted(
+    tmp_path: Path, task: TaskShape, cells: list[str], labels: list[Any] | None, ending: str
+) -> None:
+    if ending == "parquet":
+        values = [None if not cell.strip() else cell if task is CODES else float(cell) for cell in cells]
+        pq.write_table(pa.table({"a": [1.0, 2, 3, 4], "b": [0.0] * 4, "label": values}), tmp_path / "q.parquet")
+    rows = [f"{place},0,{cell}" for place, cell in enumerate(cells, 1)]
+    (tmp_path / "q.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    examples = Reader(task, {}).query(tmp_path / f"q.{ending}")
+    assert examples.x[:, 0].tolist() == [1, 2, 3, 4]
+    assert (None if examples.y is None else examples.y.tolist()) == labels
+    if labels:
+        assert examples.of_labelled(np.arange(4)).tolist() == [0, 2]
+    with pytest.raises(BadInput, match=r"missing|not a number"):  # a support set is nothing without its labels
+        Reader(task, {}).support(tmp_path / f"q.{ending}")
+
+
+def test_labels_that_the_support_set_lacks_are_told() -> None:
+    known = np.array([1, 2])
+    assert unseen(np.array(["1", "2.0"]), known) == ""
+    told = unseen(np.array(["1", "7", "2.0", "7", "x"]), known)
+    assert told.startswith("3 of 5 labelled queries have a label that the support set lacks")
+    assert "'7' (2), 'x' (1)" in told
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

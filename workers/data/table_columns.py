@@ -66,12 +66,13 @@ class Columns:
 
     Attributes:
         features: The feature columns, of the kept rows.
-        label: Labels [rows] of classes, as the text or the whole number that stands in the file; numbers in float64
-            where there are no classes; None where they were not asked for.
+        label: Labels [labelled rows] of classes, as the text or the whole number that stands in the file; numbers in
+            float64 where there are no classes; None where they were not asked for.
         task: The task column as text [rows]; None where it was not asked for.
         left_out: Names of the columns that are neither label nor task, and not used, by the reason: "since they ...".
         skipped: One line for each cell whose row was left out.
         notes: What else the reader should know, such as whole numbers that float64 cannot hold.
+        labelled: Which rows have a label [rows]; None where all have.
     """
 
     features: tuple[Feature, ...]
@@ -80,6 +81,7 @@ class Columns:
     left_out: Mapping[str, Sequence[str]]
     skipped: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    labelled: NDArray[np.bool_] | None = None
 
 
 def read_columns(
@@ -91,6 +93,7 @@ def read_columns(
     task_setting: str = "task",
     has_classes: bool = True,
     may_lack_label: bool = False,
+    may_miss_labels: bool = False,
 ) -> Columns:
     """Read and check the columns that are asked for.
 
@@ -102,6 +105,7 @@ def read_columns(
         task_setting: The setting of the tasks section that names the task column.
         has_classes: Whether labels are classes; otherwise they are numbers.
         may_lack_label: Read a table without the label column too.
+        may_miss_labels: Keep rows without a label.
 
     Raises:
         DataError: A column is absent or not of its type, or a cell is such; row and column are named.
@@ -111,6 +115,9 @@ def read_columns(
     label = None if may_lack_label and label not in table.column_names else label
     _check_columns(path, table, (("label", [label]), (task_setting, [task]), ("features", rules.features)))
     features, left_out = _features(path, table, rules, (label, task))
+    may_miss = label if may_miss_labels else None
+    if may_miss is not None and not has_classes and table.column(may_miss).null_count == table.num_rows:
+        label = may_miss = None  # an empty column has no type
     texts = {
         name: _labels(path, table, name, task_setting if name == task else "label")
         for name in as_text
@@ -118,14 +125,18 @@ def read_columns(
     }
     targets = None if label is None or has_classes else _targets(path, table, label)
     others = {name: _is_missing(column) for name, column in texts.items()}
-    others |= {} if targets is None else {targets.name: targets.unusable | targets.missing}
+    others |= {} if targets is None else {targets.name: targets.missing}
+    missed = None if may_miss is None else others.pop(may_miss)
+    others |= {} if targets is None else {targets.name: targets.unusable | others.get(targets.name, False)}
     keep, lines = _usable(path, table, features, others, rules)
-    kept = {name: _kept(column, keep) for name, column in texts.items()}
-    labels = kept.get(label or "") if targets is None else targets.values[keep]
+    scored = keep if missed is None else keep & ~missed
+    kept = {name: _kept(column, scored if name == label else keep) for name, column in texts.items()}
+    labels = kept.get(label or "") if targets is None else targets.values[scored]
     notes = [merged for one in features if (merged := merged_by_float64(one, table.column(one.name)))]
     notes += _marked(labels) if has_classes and labels is not None else ()
     tasks = None if task is None else kept[task].astype(str)
-    return Columns(tuple(one.kept(keep) for one in features), labels, tasks, left_out, lines, tuple(notes))
+    labelled = None if missed is None else scored[keep]
+    return Columns(tuple(one.kept(keep) for one in features), labels, tasks, left_out, lines, tuple(notes), labelled)
 
 
 def _usable(
