@@ -33,7 +33,7 @@ def shown(objectives: list[dict[str, str]], **trial: Any) -> str:
 def printed(summary: dict[str, Any], *, notes: bool = False) -> str:
     """Print a summary."""
     out = io.StringIO()
-    show_search(Console(file=out, width=160), {"learned": [], "warnings": [], **summary}, notes=notes)
+    show_search(Console(file=out, width=160), {"learned": [], "warnings": [], "notes": [], **summary}, notes=notes)
     return out.getvalue()
 
 
