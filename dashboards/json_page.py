@@ -16,7 +16,10 @@ from metaloom.workers.records.episode import COLUMNS
 from metaloom.workers.records.results import EvaluationSummary
 
 BLOCK = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", flags=re.S)
-ROWS = {row.__name__: row for row in (rows.SearchRow, EvaluationSummary, rows.PredictionsRow, rows.CheckRow)}
+ROWS = {
+    row.__name__: row
+    for row in (rows.SearchRow, EvaluationSummary, rows.PredictionsRow, rows.CheckRow, rows.ComparisonRow)
+}
 SUFFIXES = {tuple: "[]", Mapping: ".*"}  # of a path, for each item of a list and each value of a mapping
 
 

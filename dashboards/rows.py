@@ -208,6 +208,63 @@ class PredictionsRow:
     loss: Annotated[float | None, "only in regression, where the queries have targets: the mean squared error"] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """One trial of a contender."""
+
+    search: Annotated[str, "its search"]
+    trial: Annotated[int, "its number"]
+    seed: Annotated[int | None, "the search's seed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceRow:
+    """By how much a contender is better than the first."""
+
+    mean: Annotated[float, "above 0 where the contender is better than the first: of accuracy, or of minus the loss"]
+    interval: Annotated[tuple[float, float] | None, "[low, high], 95%, of the mean over episodes; null of one episode"]
+    seeds_interval: Annotated[
+        tuple[float, float] | None, "[low, high], 95%, over the seeds; null unless both have at least two"
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContenderRow:
+    """A contender: trials that differ by their seeds alone."""
+
+    name: Annotated[str, "such as `first:3`; several trials of one configuration are one contender"]
+    runs: tuple[ComparedRun, ...]
+    mean: Annotated[float, "over the test episodes, and over its trials"]
+    interval: Annotated[tuple[float, float], "[low, high], 95%, of the mean over episodes"]
+    better_than_first: DifferenceRow | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferingRow:
+    """A setting in which the contenders differ."""
+
+    name: Annotated[str, "a setting, as for `--set`"]
+    values: Annotated[tuple[str | None, ...], "its value in each contender; null where it has no such setting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow:
+    """The comparison of trials: the document of ``metaloom compare --json``."""
+
+    metric: Annotated[str, "`accuracy` or `loss`"]
+    episodes: Annotated[int, "the number of test episodes, the same for all"]
+    seed: Annotated[int, "of these episodes"]
+    contenders: tuple[ContenderRow, ...]
+    differing: tuple[DifferingRow, ...]
+
+    def __repr__(self) -> str:
+        lines = [f"<comparison on {self.episodes} test episodes of seed {self.seed}, {self.metric}:"]
+        for one in self.contenders:
+            better = "" if one.better_than_first is None else f", better by {one.better_than_first.mean:+.4f}"
+            lines.append(f"  {one.name} {one.mean:.4f}{better}")
+        return "\n".join(lines) + ">"
+
+
 def to_json(row: Any) -> Any:
     """Return a row as JSON values, without optional fields that are None; numbers that are not finite become None."""
     if hasattr(row, "__dataclass_fields__"):

@@ -42,6 +42,8 @@ def better_by(difference: Mapping[str, Any] | None) -> str:
     """Write the mean difference on the same episodes with its 95% interval, signed."""
     if difference is None or difference["mean"] is None:
         return "-"
+    if difference["interval"] is None:
+        return f"{difference['mean']:+.4f}"
     low, high = difference["interval"]
     return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
 

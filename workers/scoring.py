@@ -243,17 +243,23 @@ def paired_difference(directory: Path, other: Path) -> PairedDifference | None:
 
     None if their test episodes are not the same ones, or fewer than two.
     """
-    ours, theirs = _scores(directory), _scores(other)
+    ours, theirs = test_scores(directory), test_scores(other)
     if ours.keys() != theirs.keys() or len(ours) < 2:
         return None
     mean, low, high = mean_interval([ours[episode] - theirs[episode] for episode in ours])
     return PairedDifference(mean, (low, high), len(ours))
 
 
-def _scores(directory: Path) -> dict[str, float]:
-    """Return a trial's score on each test episode, larger being better, by the episode's identity."""
+def test_scores(directory: Path, *, seed: int | None = None, episodes: int | None = None) -> dict[str, float]:
+    """Return a trial's score on each recorded test episode, larger being better, by the episode's identity.
+
+    Args:
+        directory: The trial's.
+        seed: Seed of the episodes; None takes the search's.
+        episodes: The first so many; None: all.
+    """
     config = read_config(directory)
-    part = part_of_test(directory, config.seed)
+    part = part_of_test(directory, config.seed if seed is None else seed)
     if not part.is_file():
         return {}
     try:
@@ -261,7 +267,8 @@ def _scores(directory: Path) -> dict[str, float]:
     except (pa.ArrowInvalid, OSError) as error:
         _LOG.warning("%s cannot be read, so that no paired difference is shown: %s", part, error)
         return {}
-    return {_identity(row, config.tasks): _score(row) for row in rows}
+    taken = [row for row in rows if episodes is None or row["episode"] < episodes]
+    return {_identity(row, config.tasks): _score(row) for row in taken}
 
 
 def _identity(row: Mapping[str, Any], tasks: Mapping[str, Any]) -> str:

@@ -136,6 +136,11 @@ def test_a_command_is_told_as_documented(
     assert_told(found, known)
 
 
+def test_a_comparison_is_told_as_documented(document: Document, documented: dict[str, dict[str, bool]]) -> None:
+    document("train", "quick", "--name", "steps", *SMALL, "--set", "outer.steps=2")
+    assert_told(document("compare", "first", "steps"), documented["compare"])
+
+
 def test_a_search_that_is_renamed_and_removed_is_told_as_documented(
     document: Document, documented: dict[str, dict[str, bool]], store: Path
 ) -> None:
