@@ -14,7 +14,17 @@ from metaloom.testing import SamplerContract
 from tests.support.packages import metaloom, python
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"method", "component", "estimator", "network", "source", "sampler", "scheduler", "executor"}  # with a contract
+PARTS = {
+    "method",
+    "component",
+    "penalty",
+    "estimator",
+    "network",
+    "source",
+    "sampler",
+    "scheduler",
+    "executor",
+}  # with a contract
 CONTRACTS = PARTS | {"solvers"}
 KINDS = PARTS | {"metric", "transductive", "closed_form", "kind", "figure", "count"}
 BLOCKS = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), flags=re.S)
@@ -37,6 +47,7 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "method": ({"source": "arrivals"}, {"method": "momentum_maml", **MLP}, "unroll"),
     "network": ({"source": "sinusoid"}, {"method": "maml", "architecture": {"kind": "sines", "width": 6}}, "unroll"),
     "component": (DIGITS, {"method": "maml", **MLP, "weighting": {"kind": "trust", "sharpness": "learn"}}, "unroll"),
+    "penalty": (DIGITS, {"method": "maml", **MLP, "loss": ["cross_entropy", {"kind": "soft_l1"}]}, "unroll"),
     "estimator": (
         DIGITS,
         {"initialization": "random", **MLP, "update": {"steps": 3, "rate": {"learn": {"start": 0.1}}}},

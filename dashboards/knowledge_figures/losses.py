@@ -5,7 +5,8 @@ from torch import Tensor
 
 from metaloom.dashboards.canvas import legend, name_axes, panel
 from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
-from metaloom.learners.knowledge.loss import ML3, Mixture, RegressionMixture
+from metaloom.learners.knowledge.learned_loss import ML3
+from metaloom.learners.knowledge.loss import Mixture, RegressionMixture
 from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient
 
 SMALLEST_PROBABILITY = 0.01  # of the right class

@@ -22,12 +22,11 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metaloom.learners.component import Component, Composite, TaskComponent
-from metaloom.learners.domains import Bounds, Int, Learned, Real
+from metaloom.learners.domains import Bounds, Learned, Real
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks.base import linear_layers
 from metaloom.learners.registry import Registry
 from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import Tensors
@@ -54,14 +53,53 @@ class Loss(TaskComponent, ABC):
         """
 
 
+class Penalty(Loss, ABC):
+    """A term of the parameters in the inner loss beside the losses of the examples; no example weight multiplies it."""
+
+    serves = frozenset({LABELLED})
+
+    @property
+    def smooth(self) -> bool:
+        """Whether it has a gradient everywhere, so that an inner problem with it has a stationary point."""
+        return True
+
+    @property
+    def toward_start(self) -> bool:
+        """Whether it depends on where the inner loop starts."""
+        return False
+
+    @abstractmethod
+    def penalty(self, phi: Tensors, theta: Tensors, start: Tensors) -> Tensor:
+        """Return the term, [], of all parameters and of those at the start; differentiable, and without chance."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the patterns that choose the parameters it is of, which the network must have; none for all."""
+        return ()
+
+    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return zeros: it is no loss of an example."""
+        return outputs.new_zeros(len(outputs))
+
+
 class SumOfLosses(Composite, Loss):
     """l = l_1 + l_2 + ...; a member's share is set by its own scale."""
 
     members: tuple[Loss, ...]
 
+    @property
+    def penalties(self) -> tuple[Penalty, ...]:
+        """Return the members that are terms of the parameters."""
+        return tuple(member for member in self.members if isinstance(member, Penalty))
+
     def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         parts = zip(self.members, self.parts(phi), strict=True)
-        each = [member.losses(own, outputs, targets) for member, own in parts]
+        each = [member.losses(own, outputs, targets) for member, own in parts if not isinstance(member, Penalty)]
+        return sum(each[1:], start=each[0])
+
+    def penalty(self, phi: Tensors, theta: Tensors, start: Tensors) -> Tensor:
+        """Return the sum of the terms of the parameters: []."""
+        parts = zip(self.members, self.parts(phi), strict=True)
+        each = [member.penalty(own, theta, start) for member, own in parts if isinstance(member, Penalty)]
         return sum(each[1:], start=each[0])
 
 
@@ -219,69 +257,3 @@ class RegressionMixture(Loss):
                 level = torch.log(torch.tensor(2.0)).to(error) if name == "log_cosh" else 0.0
                 total = total + self.knob(phi, name) * (part - level).mean(-1)
         return total
-
-
-FLOOR = -10.0  # the smallest log probability that the network reads
-
-
-@dataclass(frozen=True)
-class ML3Config:
-    """The loss network's size, and what is added to its output.
-
-    Attributes:
-        hidden: Width of each hidden layer.
-        layers: Hidden layers.
-        hand: Coefficient of cross entropy, or of the squared error.
-    """
-
-    hidden: Annotated[int, Int(4, 256, log=True)] = 40
-    layers: Annotated[int, Int(1, 4)] = 2
-    hand: Annotated[float | Learned, Real(0.0, 2.0)] = 0.0
-
-
-@LOSSES.register("ml3")
-class ML3(Loss):
-    r"""ML3: the loss of the inner loop is a network, learned from what its steps do to the true loss.
-
-    Bechtle, Molchanov, Chebotar, Grefenstette, Righetti, Sukhatme and Meier, 2021, https://arxiv.org/abs/1906.05374,
-    equations 1 to 3 and algorithm 1:
-
-        theta_t+1 = theta_t - rate * grad_theta mean_i M_phi(f_theta(x_i), y_i)
-        phi      <- phi - beta * grad_phi L_task(theta_T)
-
-    M ends in a softplus, so that it is bounded below. Here one small network is shared by all coordinates of an output:
-    M = mean_k m_phi(a_k, b_k), in regression of a target's dimension (prediction, target), in classification of a class
-    (its log probability, its share of the label), so that a loss learned on one number of classes serves any other, and
-    all classes are treated alike. ``hand`` adds the task's own loss, so that learning starts from a loss that works.
-    Any error in M is an error in the direction of every step: M is as good as the outer loop that trained it, and only
-    near the tasks and the steps that it was trained on.
-    """
-
-    config: ML3Config
-    learns = True
-    serves = frozenset({LABELLED})
-
-    def init(self, theta: Tensors, generator: Generator) -> Tensors:
-        """Draw the network; its first layer reads the two numbers and a third made of them."""
-        widths = [3, *[self.config.hidden] * self.config.layers, 1]
-        return linear_layers("layer", widths, generator) | super().init(theta, generator)
-
-    def losses(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        if not self.task.task_kind.has_classes:
-            given, wanted = outputs, targets
-            features = torch.stack([given, wanted, given - wanted], -1)
-            hand = (outputs - targets).square().mean(-1)
-        else:
-            given = F.log_softmax(outputs, dim=-1)
-            share = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs)
-            features = torch.stack([given.clamp_min(FLOOR), share, given.exp()], -1)
-            hand = -expected(given, targets)
-        learned = self._network(phi, features).mean(-1)
-        return learned if self.config.hand == 0.0 else learned + self.knob(phi, "hand") * hand
-
-    def _network(self, phi: Tensors, features: Tensor) -> Tensor:
-        """Map [n, outputs, 3] to [n, outputs]; smooth, because its third derivative is needed."""
-        for index in range(self.config.layers):
-            features = F.silu(F.linear(features, phi[f"layer{index}.weight"], phi[f"layer{index}.bias"]))
-        last = self.config.layers
-        return F.softplus(F.linear(features, phi[f"layer{last}.weight"], phi[f"layer{last}.bias"])).squeeze(-1)

@@ -1,7 +1,7 @@
 r"""What the inner loop minimizes is learned: a loss, or the shape of a reward.
 
 ``learned_loss`` (Bechtle et al., 2021, ML3, https://arxiv.org/abs/1906.05374; the loss network is in
-``knowledge/loss.py``) trains a network on noisy labels by a loss that clean ones train, online: at each outer
+``knowledge/learned_loss.py``) trains a network on noisy labels by a loss that clean ones train, online: at each outer
 step the loss is moved so that the next inner step lowers the clean loss, then that step is taken. It starts as a random
 net plus a little cross entropy, without which networks on digits with 40% wrong labels lost accuracy late in training.
 

@@ -11,7 +11,8 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Outer
 from metaloom.learners.knowledge.policy_gradient import PolicyGradient, Trajectories
 from metaloom.learners.solvers.example_gradients import ExampleGradients
-from metaloom.learners.solvers.inner_loop import InnerLoop, noise_of
+from metaloom.learners.solvers.inner_loop import InnerLoop
+from metaloom.learners.solvers.slots import noise_of
 from metaloom.learners.state import knowledge_of
 from metaloom.learners.task_kinds import TaskKind, register_task_kind
 from metaloom.learners.tensors import Tensors

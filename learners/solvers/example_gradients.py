@@ -46,6 +46,24 @@ class ExampleGradients(NamedTuple):
     gradient_of: Callable[[Callable[[Tensors], Tensor]], Tensors]
 
 
+def gradient_of(scalar: Callable[[Tensors], Tensor], at: Tensors, *, functional: bool, differentiable: bool) -> Tensors:
+    """Return the gradient of a scalar function at a point, by ``torch.func`` or by autograd's own graph.
+
+    Args:
+        scalar: The parameters to a tensor of no dimensions.
+        at: Where; leaves are made of those that no graph leads to.
+        functional: Inside vmap, or a trace.
+        differentiable: Whether the result is to be differentiated again; ``torch.func``'s always is.
+    """
+    if functional:
+        gradient: Tensors = torch.func.grad(scalar)(at)
+        return gradient
+    with torch.enable_grad():
+        leaves = {name: one if one.requires_grad else one.detach().requires_grad_() for name, one in at.items()}
+        total = scalar(leaves)
+        return pullback({"": total}, {"": torch.ones_like(total)}, leaves, differentiable=differentiable)
+
+
 def functional_gradients(losses_at: Callable[[Tensors], Tensor], fast: Tensors) -> ExampleGradients:
     """Linearize by ``torch.func``: inside vmap, or a trace."""
     losses, backward = torch.func.vjp(losses_at, fast)[:2]

@@ -25,7 +25,7 @@ from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import SupportSet
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import channels_last
-from metaloom.learners.solvers.inner_loop import Slots
+from metaloom.learners.solvers.slots import Slots
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors, detach
 

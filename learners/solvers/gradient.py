@@ -17,7 +17,8 @@ from metaloom.learners.networks.batch_norm import running_average
 from metaloom.learners.networks.probes import named_operation
 from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
-from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop, Slots
+from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop
+from metaloom.learners.solvers.slots import Slots
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.tensors import InnerState, Tensors, under
 
@@ -145,7 +146,8 @@ class GradientLearner(Learner):
         for episode in episodes:
             check_plain(episode.support)
         marked = [replace(one, training=True) for one in episodes]
-        return [self.slots.draw(phi, one, steps, generator, training=True, outer_step=outer_step) for one in marked]
+        draw = partial(self.slots.draw, outer_step=outer_step, batch_size=self.inner.batch_size)
+        return [draw(phi, one, steps, generator, training=True) for one in marked]
 
     def _step_weights(self, outer_step: int) -> tuple[float, ...] | None:
         """Return the weight of the outer loss after each inner step; None for the last alone."""
@@ -218,7 +220,8 @@ class GradientLearner(Learner):
     ) -> tuple[InnerLoop, Episode, Problem]:
         """Return a new task's inner loop, its episode with random numbers, and its problem."""
         kept = self._resampled(state, generator, training=False)
-        episode = self.slots.draw(phi, episode, self.evaluation_steps, generator, training=False)
+        steps, size = self.evaluation_steps, self.inner.batch_size
+        episode = self.slots.draw(phi, episode, steps, generator, training=False, batch_size=size)
         loop = replace(self.loop, running=kept.running) if self.batch_norm == "frozen" else self.loop
         return loop, episode, loop.problem(partial(self._start_of_episode, state=kept), episode)
 

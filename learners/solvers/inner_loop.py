@@ -8,30 +8,30 @@ comes from ``Episode.noise``, drawn before the first one (``Slots.draw``), so th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from metaloom.learners.component import OUTER_STEP, Component
-from metaloom.learners.domains import Int, Real
+from metaloom.learners.domains import Added, Int, Real
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Linearized, Outer, Problem
-from metaloom.learners.knowledge.augmentation import Augmentation
-from metaloom.learners.knowledge.distilled_data import TrainingData
-from metaloom.learners.knowledge.loss import Loss
-from metaloom.learners.knowledge.sample_weights import Examples, Weighting
-from metaloom.learners.knowledge.update_rules import UpdateRule
+from metaloom.learners.knowledge.loss import SumOfLosses
+from metaloom.learners.knowledge.sample_weights import Examples
 from metaloom.learners.knowledge.update_rules.base import off
-from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.solvers.example_gradients import ExampleGradients, autograd_gradients, functional_gradients
+from metaloom.learners.solvers.example_gradients import (
+    ExampleGradients,
+    autograd_gradients,
+    functional_gradients,
+    gradient_of,
+)
+from metaloom.learners.solvers.slots import BATCH, ROWS, Slots, noise_of
 from metaloom.learners.state import knowledge_of
 from metaloom.learners.task_kinds import TaskKind
-from metaloom.learners.tensors import InnerState, Tensors, part, under
+from metaloom.learners.tensors import InnerState, Tensors, add, detach
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class InnerConfig:
         trajectory_loss: The outer loss is the sum of the losses after every inner step, not the last one alone.
         carry: Outer steps over which an episodic inner loop goes on with its episode before it restarts: truncated
             backpropagation, ``update.steps`` at a time. An evaluated loop always restarts, and takes its own steps.
+        batch_size: How many examples each inner step trains on, drawn from the shuffled support set in turn; None, or
+            more than there are, takes all.
     """
 
     mode: Literal["episodic", "online"] = "episodic"
@@ -54,6 +56,7 @@ class InnerConfig:
     multi_step_loss: Annotated[int, Int(0, 1_000_000)] = 0
     trajectory_loss: bool = False
     carry: Annotated[int, Int(1, 1000)] = 1
+    batch_size: Annotated[int | None, Int(1, 1000, log=True), Added()] = None
 
     def __post_init__(self) -> None:
         if self.carry > 1 and self.mode == "online":
@@ -63,56 +66,6 @@ class InnerConfig:
                 "inner.trajectory_loss: it weighs every inner step's loss alike, which inner.multi_step_loss "
                 f"({self.multi_step_loss}) does not; keep one of them"
             )
-
-
-@dataclass(frozen=True)
-class Slots:
-    """The components of one learner."""
-
-    architecture: Network
-    initialization: Component
-    update: UpdateRule
-    weighting: Weighting
-    loss: Loss
-    data: TrainingData
-    augmentation: Augmentation
-
-    def items(self) -> list[tuple[str, Component]]:
-        """Name every slot's component."""
-        return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
-
-    @cached_property
-    def beside_the_losses(self) -> tuple[str, ...]:
-        """Return the prefixes of phi on which no inner loss at a given theta depends."""
-        return tuple(f"{name}/" for name, component in self.items() if not component.reaches_losses)
-
-    def draw(
-        self, phi: Tensors, episode: Episode, steps: int, generator: Generator, *, training: bool, outer_step: int = 0
-    ) -> Episode:
-        """Return the episode with its training data selected, and the random numbers of its inner loop by slot."""
-        episode = self.data.select(episode, generator)
-        random = [(name, component) for name, component in self.items() if component.random]
-        if not random:
-            return episode
-        with torch.no_grad():
-            x, _ = self.data.batch(knowledge_of(phi, "data"), episode)
-        noise: Tensors = {}
-        for name, component in random:
-            drawn = component.draw_noise(x, steps, generator, training=training)
-            if drawn and component.anneals:
-                drawn[OUTER_STEP] = torch.full((steps + 1,), outer_step)
-            noise |= under(name, drawn)
-        return replace(episode, noise={name: cast_like(value, x) for name, value in noise.items()})
-
-
-def cast_like(value: Tensor, like: Tensor) -> Tensor:
-    """Move a tensor to another's device; a floating one takes its precision too."""
-    return value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
-
-
-def noise_of(episode: Episode, slot: str, index: int) -> Tensors:
-    """Return row ``index`` of a slot's random numbers."""
-    return {name: value[index] for name, value in part(episode.noise, slot, optional=True).items()}
 
 
 class Pass(NamedTuple):
@@ -166,12 +119,21 @@ class InnerLoop:
 
     def support_losses(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Tensor:
         """Return the inner loss of every training example, [n]."""
-        x, y = self.slots.data.batch(knowledge_of(phi, "data"), episode)
+        x, y, _ = self.trained_on(phi, episode, index)
         noise, own = noise_of(episode, "augmentation", index), knowledge_of(phi, "augmentation")
         x = self.slots.augmentation.transform(own, x, noise)
         noise = noise_of(episode, "architecture", index)
         outputs = self.forward(phi, theta, x, index, self.running or None, noise).outputs
         return self.slots.loss.losses(knowledge_of(phi, "loss"), outputs, y)
+
+    def trained_on(self, phi: Tensors, episode: Episode, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the examples of inner step ``index``, their targets, and their ids in the training set, if any."""
+        own = knowledge_of(phi, "data")
+        (x, y), ids = self.slots.data.batch(own, episode), self.slots.data.sample_ids(own, episode)
+        rows = noise_of(episode, BATCH, index).get(ROWS)
+        if rows is None:
+            return x, y, ids
+        return x[rows], y[rows], None if ids is None else ids[rows]
 
     def losses_from(self, phi: Tensors, theta: Tensors, episode: Episode, index: int) -> Callable[[Tensors], Tensor]:
         """Return the inner losses [n] as a function of some parameters, the others as in ``theta``."""
@@ -181,9 +143,25 @@ class InnerLoop:
         """Return the inner gradient of the adapted parameters, differentiable where phi or theta are."""
         examples = self.example_gradients(phi, theta, self.slots.update.adapted(theta), episode, index)
         gradient = examples.pull(self._weights(phi, theta, episode, index, examples))
+        if self.slots.penalties:
+            gradient = add(gradient, self.penalty_gradient(phi, theta, start))
         if off(self.config.proximal):
             return gradient
         return {name: value + self.config.proximal * (theta[name] - start[name]) for name, value in gradient.items()}
+
+    def penalty(self, phi: Tensors, theta: Tensors, start: Tensors) -> Tensor:
+        """Return the terms of the parameters in the inner loss: []."""
+        assert isinstance(self.slots.loss, SumOfLosses)
+        return self.slots.loss.penalty(knowledge_of(phi, "loss"), theta, start)
+
+    def penalty_gradient(self, phi: Tensors, theta: Tensors, start: Tensors) -> Tensors:
+        """Return its gradient by the adapted parameters, differentiable where phi, theta or the start are."""
+        return gradient_of(
+            lambda moved: self.penalty(phi, theta | moved, start),
+            self.slots.update.adapted(theta),
+            functional=self.functional,
+            differentiable=any(one.requires_grad for one in (*phi.values(), *theta.values(), *start.values())),
+        )
 
     def example_gradients(
         self, phi: Tensors, theta: Tensors, fast: Tensors, episode: Episode, index: int
@@ -205,15 +183,15 @@ class InnerLoop:
     def _examples(
         self, phi: Tensors, theta: Tensors, episode: Episode, index: int, linear: ExampleGradients
     ) -> Examples:
-        own = knowledge_of(phi, "data")
+        _, targets, ids = self.trained_on(phi, episode, index)
 
         def query_loss(moved: Tensors) -> Tensor:
             return self.kind.outer(self.query(phi, theta | moved, episode, index).outputs, episode.query_y)
 
         return Examples(
             losses=linear.losses,
-            targets=self.slots.data.batch(own, episode)[1],
-            sample_ids=self.slots.data.sample_ids(own, episode),
+            targets=targets,
+            sample_ids=ids,
             # an evaluated task's query labels may not move its weights
             alignment=(lambda: linear.push(linear.gradient_of(query_loss))) if episode.training else None,
         )
@@ -232,12 +210,16 @@ class InnerLoop:
         losses_at, gradient = self.losses_from(phi, theta, episode, last), linear.measure(weights)
         if proximal:
             gradient = {n: value + strength * (theta[n] - start[n]).detach() for n, value in gradient.items()}
+        penalized = bool(self.slots.penalties)
+        if penalized:
+            gradient = add(gradient, detach(self.penalty_gradient(phi, theta, start)))
 
         def surrogate(moved: Tensors) -> Tensor:
             total = (weights * losses_at(moved)).sum()
+            total = total + self.penalty(phi, theta | moved, start) if penalized else total
             return total + sum(0.5 * strength * (moved[n] - start[n]).square().sum() for n in fast if proximal)
 
-        costs_nothing = not (self.functional or proximal or linear.losses.requires_grad)
+        costs_nothing = not (self.functional or proximal or penalized or linear.losses.requires_grad)
         return Linearized(gradient, surrogate, (weights * linear.losses).sum() if costs_nothing else None)
 
     def query(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Pass:
@@ -262,7 +244,7 @@ class InnerLoop:
         steps = rule.config.steps
 
         def origin(phi: Tensors) -> Tensors:
-            return start(phi).theta if proximal else {}
+            return start(phi).theta if proximal or self.slots.penalties else {}
 
         def update(phi: Tensors, state: InnerState, gradient: Tensors, index: int) -> InnerState:
             if rule.reads_loss:

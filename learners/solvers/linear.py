@@ -12,8 +12,8 @@ from metaloom.learners.hypergradients.problem import Estimator
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.base import SOLVERS, Parts, Solver
 from metaloom.learners.solvers.gradient import GradientLearner
-from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.rules import check_estimator, check_slots
+from metaloom.learners.solvers.slots import Slots
 from metaloom.learners.tensors import Tensors, as_leaves
 
 # How many examples a step sees is known only with its episode: a 5-way 5-shot support set has 25, a batch 50 to 100.

@@ -18,9 +18,9 @@ from metaloom.learners.knowledge.distilled_data import MatchedData
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.solvers.base import SOLVERS, Parts
 from metaloom.learners.solvers.gradient import GradientLearner, counted
-from metaloom.learners.solvers.inner_loop import Slots
 from metaloom.learners.solvers.linear import LinearHead
 from metaloom.learners.solvers.rules import check_matching
+from metaloom.learners.solvers.slots import Slots
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.tensors import Tensors, as_leaves, derivative, detach
 

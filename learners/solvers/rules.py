@@ -13,14 +13,15 @@ from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.hypergradients.problem import ESTIMATORS, Estimator
 from metaloom.learners.knowledge.augmentation import NoAugmentation
 from metaloom.learners.knowledge.distilled_data import DATA, SupportSet
-from metaloom.learners.knowledge.loss import LOSSES, Loss
+from metaloom.learners.knowledge.loss import LOSSES, Loss, Penalty
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Weighting
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.knowledge.update_rules.base import is_named, off
 from metaloom.learners.networks.base import HEAD
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.base import Parts
-from metaloom.learners.solvers.inner_loop import InnerConfig, Slots
+from metaloom.learners.solvers.inner_loop import InnerConfig
+from metaloom.learners.solvers.slots import Slots
 from metaloom.learners.task_kinds import names_served
 from metaloom.learners.tensors import InnerState
 
@@ -40,6 +41,10 @@ def check_matching(slots: Slots, config: InnerConfig) -> None:
     neutral = {"weighting": WEIGHTINGS["uniform"], "augmentation": NoAugmentation}
     if unused := [name for name, plain in neutral.items() if type(getattr(slots, name)) is not plain]:
         raise LearnerError(f"learner.data: {kind} takes no part of learner.{' and learner.'.join(unused)}; remove it")
+    if slots.penalties:
+        raise LearnerError(f"learner.loss: {kind} has no part for a penalty; remove it")
+    if config.batch_size is not None:
+        raise LearnerError(f"inner.batch_size: {kind} compares all examples at once; remove it")
     if slots.update.config.steps == 0:
         raise LearnerError(f"learner.update.steps: {kind} needs a network, got 0; use at least 1")
     if config.mode == "online" or config.batch_norm == "per_step":
@@ -78,6 +83,10 @@ def check_slots(slots: Slots, parts: Parts) -> None:
         )
     if not task.task_kind.labelled:
         _check_control(slots)
+    if config.batch_size is not None and task.task_kind.inner_loop is not None:
+        raise LearnerError(
+            f"inner.batch_size: a {task.kind} task takes all of its own examples in each step; remove it"
+        )
     slots.augmentation.check(task)
     _check_members(slots, task)
 
@@ -107,22 +116,30 @@ def check_names(slots: Slots, config: InnerConfig) -> None:
     rule, settings = slots.update, slots.update.config
     if settings.adapt == "head":
         slots.architecture.check_head("learner.update.adapt: head moves the head alone")
-    if not (settings.only or settings.frozen):
+    wanted = {f"learner.update.{setting}": getattr(settings, setting) for setting in ("only", "frozen")}
+    wanted |= {"learner.loss.only": [pattern for one in slots.penalties for pattern in one.names()]}
+    if not any(wanted.values()):
         return
     names = list(slots.architecture.parameters(Generator()))
     if config.batch_norm == "per_step":  # what every step has its own of is no parameter of the inner loop
         names = [name for name in names if name not in slots.architecture.norm_parameters()]
     known = list(dict.fromkeys([*(name.rpartition(".")[0] for name in names), *names]))
-    for setting in ("only", "frozen"):
-        for pattern in getattr(settings, setting):
+    for setting, patterns in wanted.items():
+        for pattern in patterns:
             if not any(is_named(name, [pattern]) for name in names):
-                raise LearnerError(f"learner.update.{setting}: {unknown('layer or parameter', pattern, known)}")
+                raise LearnerError(f"{setting}: {unknown('layer or parameter', pattern, known)}")
     if not any(rule.adapts(name) for name in names):
         raise LearnerError("learner.update.frozen: no parameter is left that the inner loop moves; freeze fewer")
 
 
 def _check_members(slots: Slots, task: TaskShape) -> None:
     """Refuse a loss or a weighting that does not serve this kind of task."""
+    if all(isinstance(component, Penalty) for component in members_of(slots.loss)):
+        kind = LOSSES.name_of(type(members_of(slots.loss)[0]))
+        raise LearnerError(
+            f"learner.loss: {kind} is a term of the parameters; give the loss of the examples beside it, such as "
+            f"[{task.task_kind.default_loss}, {kind}]"
+        )
     for component in members_of(slots.loss):
         _check_served("loss", LOSSES, cast(Loss, component), task)
     for component in members_of(slots.weighting):
@@ -172,7 +189,25 @@ def check_estimator(estimator: Estimator, slots: Slots, inner: InnerConfig) -> N
             f"outer.hypergradient: {estimator.name} follows an inner loop that goes on from one outer step to the "
             "next; set inner.mode: online, or use evolution_strategies"
         )
-    if estimator.at_solution and slots.initialization.has_knowledge and off(inner.proximal):
+    check_solution(estimator, slots, inner)
+
+
+def check_solution(estimator: Estimator, slots: Slots, inner: InnerConfig) -> None:
+    """Refuse an estimator at the inner solution where there is none, or where it does not depend on a learned start."""
+    if not estimator.at_solution:
+        return
+    if inner.batch_size is not None:
+        raise LearnerError(
+            f"outer.hypergradient: {estimator.name} differentiates the solution of one inner problem, but with "
+            "inner.batch_size each step has other examples; remove it, or use unroll or adjoint"
+        )
+    if any(not one.smooth for one in slots.penalties):
+        raise LearnerError(
+            f"outer.hypergradient: {estimator.name} differentiates a stationary point, and the penalty of learner.loss "
+            "has none where it brings parameters to (l1 has not); set its l1 to 0, or use unroll or adjoint"
+        )
+    pulled = not off(inner.proximal) or any(one.toward_start for one in slots.penalties)
+    if slots.initialization.has_knowledge and not pulled:
         raise LearnerError(f"outer.hypergradient: {start_unseen(estimator.name)}")
 
 

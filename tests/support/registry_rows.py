@@ -95,6 +95,10 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
             "steps": 2,
         }
     ),
+    ("loss", "penalty"): ComponentRow(
+        {"l2": {"learn": {"start": 0.1}}, "l1": {"learn": {"start": 0.05}}, "toward": "zero"},
+        after=({"kind": "cross_entropy"},),
+    ),
     ("update", "adagrad"): ComponentRow(
         {
             "rate": {"learn": {"per": "layer", "start": 0.05}},

@@ -33,12 +33,14 @@ class ComponentRow:
             prediction, one task with all its data for the others.
         beside: Settings of the other slots; of a prediction those that it reads.
         starts: Whether the network starts at given parameters.
+        after: Components that fill the slot with it, before it, where it does not fill it alone.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     task: TaskShape | None = None
     beside: Mapping[str, Any] = field(default_factory=lambda: PLAIN)
     starts: bool = False
+    after: tuple[Mapping[str, Any], ...] = ()
 
     def task_for(self, slot: str) -> TaskShape:
         """Return what a component of this slot learns from."""
@@ -49,7 +51,8 @@ class ComponentRow:
         settings = dict(self.beside)
         if slot == "prediction":
             settings = {name: given for name, given in settings.items() if name in SOLVERS[kind].reads}
-        settings[slot] = {"kind": kind, **self.settings}
+        own = {"kind": kind, **self.settings}
+        settings[slot] = [*self.after, own] if self.after else own
         task, start = self.task_for(slot), None
         if self.starts:
             network = {name: PLAIN[name] for name in ("architecture", "initialization")}
@@ -82,7 +85,8 @@ class ComponentContract(Contract):
         assert registered.slot == slot
         knobs = {name for name, value in row.settings.items() if isinstance(value, Mapping)}
         assert bool(learned) == (registered.learns or bool(knobs))
-        assert all(any(name.startswith(f"{slot}/{knob}") for name in learned) for knob in knobs)
+        place = f"{slot}/{len(row.after)}" if row.after else slot
+        assert all(any(name.startswith(f"{place}/{knob}") for name in learned) for knob in knobs)
         result = learner.meta_step(phi, state, [episode_of(task, 1), episode_of(task, 2)], seeded(0))
         for leaf, value in result.gradient.items():
             assert torch.isfinite(value).all(), leaf
