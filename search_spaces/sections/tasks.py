@@ -15,6 +15,7 @@ from metaloom.learners.registry import Registry
 from metaloom.learners.task_kinds import CLASSIFICATION
 
 TASK_SOURCES: Registry[type[Any]] = Registry("task source")  # the settings of each source, which registers them
+ONE_TASK_SOURCES: Registry[type[Any]] = Registry("task source")  # of few-shot sources: with ``episodes: single_task``
 
 Ways = Annotated[int, Int(2, 1000), Bounds(at_least=2)]
 Shots = Annotated[int, Int(1, 1000)]
@@ -37,7 +38,6 @@ class TaskSettings:
     Attributes:
         task_kind: The kind of task that it makes. A source that makes several has a field ``kind``.
         makes: The episodes that it makes: ``few_shot``, each of other classes, or ``single_task``, batches of one task.
-        single_task: The settings of the same source with ``episodes: single_task``; None where it has no such.
         ways: Classes of an episode, where it has any.
         shots: Support examples of an episode; where it has classes, of each class.
         queries: Query examples of an episode; where it has classes, of each class.
@@ -47,7 +47,6 @@ class TaskSettings:
 
     task_kind: ClassVar[str] = CLASSIFICATION.name
     makes: ClassVar[str] = FEW_SHOT
-    single_task: ClassVar[type | None] = None
 
     def __post_init__(self) -> None:
         check_values(self, "tasks")
@@ -134,10 +133,11 @@ class UserTaskSettings(OneTaskSettings):
 def _even_share(validation: int, test: int) -> int:
     """Return how many queries an episode has so that few held-out examples are left over: 5 to 20 of small sets.
 
-    A large set is scored whole by the 100 validation episodes that are the default.
+    A large set is scored whole by the 100 validation episodes that are the default; a small one fills at least four
+    episodes, without which an interval says little.
     """
     least = max(5, -(-validation // 100))
-    most = max(1, min(validation, test))
+    most = max(1, min(validation, test) // 4)
     shares = range(min(least, most), min(max(20, 2 * least), most) + 1)
     return min(shares, key=lambda share: (validation % share + test % share, abs(share - 10)))
 
@@ -147,8 +147,7 @@ def settings_of(source: str, episodes: Any = None) -> type | None:
     plain = TASK_SOURCES.get(source)
     if plain is None or episodes is None or episodes == episodes_of(plain):
         return plain
-    other: type | None = getattr(plain, "single_task", None)
-    return other if episodes == SINGLE_TASK else None
+    return ONE_TASK_SOURCES.get(source) if episodes == SINGLE_TASK else None
 
 
 def episodes_of(config: type | None) -> str:

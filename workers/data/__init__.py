@@ -8,7 +8,16 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import fields_of, make_config
 from metaloom.learners.plugins import TASK_SOURCES, load_plugins, unknown_or_absent
 from metaloom.search_spaces.sections.tasks import EPISODES, settings_of
-from metaloom.workers.data.base import SOURCES, SPLITS, CacheError, DataError, SampledEpisode, Source, TaskSource
+from metaloom.workers.data.base import (
+    ONE_TASK_SOURCES,
+    SOURCES,
+    SPLITS,
+    CacheError,
+    DataError,
+    SampledEpisode,
+    Source,
+    TaskSource,
+)
 
 __all__ = ["SOURCES", "SPLITS", "CacheError", "DataError", "SampledEpisode", "Source", "TaskSource", "open_source"]
 
@@ -31,7 +40,7 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
     name = settings.pop("source", None)
     if name not in SOURCES:
         raise DataError("tasks.source: " + unknown_or_absent("task source", name, SOURCES))
-    source, form = SOURCES[name], settings_of(str(name), settings.get(EPISODES))
+    form = settings_of(str(name), settings.get(EPISODES))
     if form is None:
         raise DataError(f"tasks.{EPISODES}: {name} makes no {settings[EPISODES]} episodes")
     if EPISODES not in fields_of(form):
@@ -40,6 +49,7 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
         config = make_config(form, settings, "tasks", str(name))
     except LearnerError as error:
         raise DataError(str(error)) from error
+    source = SOURCES[name] if form is SOURCES[name].Config else ONE_TASK_SOURCES[name]
     try:
         return source.open(config, seed=seed, cache=cache)
     except DataError as error:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import BadEnvironment, BadInput
 from metaloom.learners.registry import Registry
-from metaloom.search_spaces.sections.tasks import TASK_SOURCES
+from metaloom.search_spaces.sections import tasks
 
 SPLITS = ("train", "validation", "test")
 
@@ -86,17 +86,22 @@ class Source(TaskSource, ABC):
 
 
 class Sources(Registry[type[Source]]):
-    """The sources by name; each brings its settings, which the experiments' schema reads in ``TASK_SOURCES``."""
+    """The sources by name; each brings its settings, which the experiments' schema reads in ``settings``."""
+
+    def __init__(self, settings: Registry[type[Any]]) -> None:
+        super().__init__("task source")
+        self.settings = settings
 
     def add(self, name: str, entry: type[Source]) -> type[Source]:
         """Register a source and its settings; raises LearnerError if the name is taken."""
         super().add(name, entry)
-        if TASK_SOURCES.get(name) is not entry.Config:  # a package of 0.1 has registered them itself
-            TASK_SOURCES.add(name, entry.Config)
+        if self.settings.get(name) is not entry.Config:  # a package of 0.1 has registered them itself
+            self.settings.add(name, entry.Config)
         return entry
 
 
-SOURCES = Sources("task source")
+SOURCES = Sources(tasks.TASK_SOURCES)
+ONE_TASK_SOURCES = Sources(tasks.ONE_TASK_SOURCES)  # for ``episodes: single_task`` of a source that is in SOURCES too
 
 
 def check_split(split: str, index: int, available: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,8 +23,8 @@ _LOG = logging.getLogger("metaloom.data")
 
 
 @dataclass(frozen=True)
-class FolderTasks(TaskSettings):
-    """The user's own images: one folder per class, split into disjoint classes.
+class FolderSettings(TaskSettings):
+    """How the user's own images are read.
 
     Attributes:
         path: The folder that holds the class folders, or the folders ``train``, ``val`` (or ``validation``) and
@@ -31,17 +32,26 @@ class FolderTasks(TaskSettings):
         size: Images are resized to size x size.
         color: Three channels instead of one.
         on_error: What to do with an unreadable image: refuse to start, or skip it and say so.
+    """
+
+    path: str
+    size: Annotated[int, Int(4, 512), Bounds(at_least=4)] = 28
+    color: bool = False
+    on_error: Literal["refuse", "skip"] = "refuse"
+
+
+@dataclass(frozen=True)
+class FolderTasks(FolderSettings):
+    """The user's own images: one folder per class, split into disjoint classes.
+
+    Attributes:
         validation_fraction: Fraction of the classes for meta-validation.
         test_fraction: Fraction of the classes for the test.
     """
 
-    path: str
     ways: Ways = 5
     shots: Shots = 1
     queries: Queries = 15
-    size: Annotated[int, Int(4, 512), Bounds(at_least=4)] = 28
-    color: bool = False
-    on_error: Literal["refuse", "skip"] = "refuse"
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     split: Split = None
@@ -65,18 +75,10 @@ class Folder(sampler.FewShotSource):
         spans = sampler.spans_of({name: len(paths) for name, paths in files.items()})
         table = sampler.ClassTable.from_splits(lists, spans)
         sampler.check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
-        key = {
-            "source": cls.name,
-            "reader": 2,
-            "files": [pictures.facts for pictures in files.values()],
-            "settings": [config.size, config.color, config.on_error],
-        }
-        arrays = cached(cache, cls.name, key, lambda: _load(files, config))
+        arrays = read_images(files, config, cache)
         table = sampler.ClassTable.from_splits(lists, arrays.about["spans"])
-        inputs = (3 if config.color else 1, config.size, config.size)
-        source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=inputs)
-        unused = left_out(Path(config.path), chain.from_iterable(pictures.texts() for pictures in files.values()))
-        source.notes += (*notes, *_skipped(arrays.about["skipped"]), *arrays.remarks, *unused)
+        source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=arrays["x"].shape[1:])
+        source.notes += (*notes, *folder_notes(arrays, files, Path(config.path)))
         if found.splits or config.split is not None:
             source.digest = splits.digest_of(arrays.digest, lists)
         return source
@@ -120,11 +122,33 @@ def _splits(found: FoundClasses, config: FolderTasks) -> tuple[splits.Lists, tup
     return found.splits or sampler.split_classes(names, config.validation_fraction, config.test_fraction), ()
 
 
-def _skipped(lines: list[str]) -> list[str]:
-    return [f"{len(lines)} unreadable images skipped: {some(lines)}"] if lines else []
+def folder_notes(arrays: Arrays, files: Mapping[str, Pictures], folder: Path) -> Iterator[str]:
+    """Say which files of a folder are not used, and what else the user should know."""
+    if skipped := arrays.about["skipped"]:
+        yield f"{len(skipped)} unreadable images skipped: {some(skipped)}"
+    yield from arrays.remarks
+    yield from left_out(folder, chain.from_iterable(pictures.texts() for pictures in files.values()))
 
 
-def _load(files: dict[str, Pictures], config: FolderTasks) -> Arrays:
+def read_images(files: dict[str, Pictures], config: FolderSettings, cache: Path, source: str = "folder") -> Arrays:
+    """Map the images of each class, uint8 ``x`` [images, channels, size, size] in its order; read changed ones.
+
+    Args:
+        files: The image files of each class.
+        config: The settings.
+        cache: Where the images are kept.
+        source: The name that they are kept under: other classes of the same files need another one.
+    """
+    key = {
+        "source": source,
+        "reader": 2,
+        "files": [pictures.facts for pictures in files.values()],
+        "settings": [config.size, config.color, config.on_error],
+    }
+    return cached(cache, source, key, lambda: _load(files, config))
+
+
+def _load(files: dict[str, Pictures], config: FolderSettings) -> Arrays:
     """Decode every image; raises DataError that names all unreadable ones if ``on_error`` is ``refuse``."""
     images: list[NDArray[np.uint8]] = []
     sizes, problems, several = dict.fromkeys(files, 0), list[str](), list[str]()

@@ -16,8 +16,8 @@ from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Sourc
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_features import columns_of, features_of, with_features
-from metaloom.workers.data.table_settings import TableAsOneTask, TableTasks
-from metaloom.workers.data.table_task import TableTask, scaled_targets
+from metaloom.workers.data.table_settings import TableTasks
+from metaloom.workers.data.table_task import scaled_targets
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -33,10 +33,8 @@ class Table(sampler.FewShotSource):
     Config = TableTasks
 
     @classmethod
-    def open(cls, config: TableTasks | TableAsOneTask, *, seed: int, cache: Path) -> Source:
+    def open(cls, config: TableTasks, *, seed: int, cache: Path) -> Source:
         """Map the table's columns; read and check them first if the file or the settings have changed."""
-        if isinstance(config, TableAsOneTask):
-            return TableTask.open(config, seed=seed, cache=cache)
         _check_settings(config)
         path = Path(config.path)
         if not path.is_file():

@@ -1,7 +1,7 @@
 """The settings of a user's table: how it is read, and the episodes that are made of its rows."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
@@ -96,8 +96,6 @@ class TableTasks(TableSettings):
         validation_fraction: Fraction of the classes (or tasks) for meta-validation.
         test_fraction: Fraction of the classes (or tasks) for the test.
     """
-
-    single_task: ClassVar[type | None] = TableAsOneTask
 
     task: str | None = None
     ways: Ways = 5

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.workers.data.base import DataError
+from metaloom.workers.data.base import ONE_TASK_SOURCES, DataError
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_columns import Columns
@@ -18,6 +18,7 @@ from metaloom.workers.data.user_single_task import OF_EPISODES, UserTask, divide
 READER = 3  # in the cache's key: another number where the same table gives other arrays
 
 
+@ONE_TASK_SOURCES.register("table")
 class TableTask(UserTask):
     """Batches of the rows of a table. Its ``shape`` names the features, and how a new table must be scaled."""
 

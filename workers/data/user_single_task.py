@@ -19,6 +19,7 @@ from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.single_task import SingleTaskSource
 from metaloom.workers.data.store import Arrays
+from metaloom.workers.durable import digest
 
 TAKEN_OUT = ("test", "validation", "meta")  # of the training examples, in this order
 PARTS = ("train", "meta", "validation", "test")
@@ -36,13 +37,25 @@ OF_EPISODES = frozenset(  # settings on which the arrays do not depend
 )
 
 
-def part_named(name: str, where: str) -> str:
-    """Return the part that a split column or folder names; raises DataError, which begins with ``where``."""
+def part_called(name: str) -> str | None:
+    """Return the part that a split column or a folder names; None if it names none."""
     plain = name.strip().lower()
     part = SPELLINGS.get(plain, plain)
-    if part not in PARTS:
+    return part if part in PARTS else None
+
+
+def part_named(name: str, where: str) -> str:
+    """Return the part that a split column names; raises DataError, which begins with ``where``."""
+    part = part_called(name)
+    if part is None:
         raise DataError(f"{where}: {unknown('part', name, PARTS)}")
     return part
+
+
+def digest_with(data: str, parts: Mapping[str, Rows]) -> str:
+    """Return the digest of data that are divided in this way."""
+    rows = b"".join(np.ascontiguousarray(parts[part]).tobytes() for part in PARTS)
+    return digest(data.encode() + rows)[:16]
 
 
 def divide_examples(strata: Rows, config: UserTaskSettings, given: Sequence[str] | None = None) -> dict[str, Rows]:

@@ -104,6 +104,14 @@ def test_a_column_says_which_part_a_row_belongs_to(tmp_path: Path) -> None:
     assert source.shape.features == ("width", "height")
 
 
+@pytest.mark.parametrize(
+    ("validation", "test", "queries"), [(36, 36, 9), (12, 12, 3), (2, 2, 1), (100, 100, 10), (10_000, 10_000, 100)]
+)
+def test_queries_divide_the_held_out_sets(validation: int, test: int, queries: int) -> None:
+    parts = {"train": 500, "meta": 30, "validation": validation, "test": test}
+    assert UserTaskSettings().sizes(parts) == {"batch": 100, "meta_batch": 30, "queries": queries}
+
+
 def test_each_held_out_example_is_scored_once(tmp_path: Path) -> None:
     source = opened(write(tmp_path / "t.csv"), tmp_path / "cache")
     for split in ("validation", "test"):
