@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from metaloom.learners.errors import BadInput
 from metaloom.learners.networks.reference import check_trusted, references_in, settings_of
 from metaloom.learners.solvers.bilevel import Bilevel, document_of
+from metaloom.orchestrator.retraining import experiment_of_bundle, is_bundle
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
@@ -17,9 +18,11 @@ Source: TypeAlias = Experiment | str | Path | Mapping[str, Any] | Bilevel
 
 
 def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
-    """Return an experiment with changes, each as for ``--set``; raises ExperimentError with all problems."""
+    """Return an experiment, or that of a bundle, with changes, each as for ``--set``; raises ExperimentError."""
     if not isinstance(experiment, Experiment | str | Path | Mapping):
         experiment = document_of(experiment)
+    if not isinstance(experiment, Experiment | Mapping) and is_bundle(experiment):
+        experiment = experiment_of_bundle(Path(experiment))
     if not isinstance(experiment, Experiment):
         return load_experiment(experiment, changes)
     return load_experiment(experiment.document, changes) if changes else experiment

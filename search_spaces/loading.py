@@ -13,6 +13,7 @@ from metaloom.search_spaces.errors import ExperimentError, InputProblem
 from metaloom.search_spaces.experiment import DEFAULT_NAME, FINGERPRINT_VERSION, Experiment
 from metaloom.search_spaces.reading.document import MAX_BYTES, Document, plain, read_yaml
 from metaloom.search_spaces.reading.overrides import with_overrides
+from metaloom.search_spaces.switching import fitted, is_of_method, method_of
 
 PRESETS = Path(__file__).parent / "presets"
 HEADER = re.compile(r"\A# (?P<title>[^\n]+)\n# shows: (?P<shows>[^\n]+)\n# minutes: (?P<minutes>[0-9.]+)\n")
@@ -71,7 +72,8 @@ def load_experiment(
 
     Args:
         source: A YAML file, the name of a preset, or a mapping of sections.
-        overrides: ``PATH=VALUE`` each, as for ``--set``.
+        overrides: ``PATH=VALUE`` each, or ``PATH-`` to remove one, as for ``--set``. Where they name another method,
+            the settings that it does not have are left out, with a warning each.
         fingerprint_version: From the journal of a stored search: the experiment is read as it was then.
 
     Raises:
@@ -85,7 +87,15 @@ def load_experiment(
         document = read_yaml(_read(path), path.name)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-")[:80]
         document.data.setdefault("name", name or DEFAULT_NAME)
-    return Experiment.from_document(with_overrides(document, overrides), fingerprint_version)
+
+    def build(one: Document) -> Experiment:
+        return Experiment.from_document(one, fingerprint_version)
+
+    changed = with_overrides(document, overrides)
+    if method_of(changed) == method_of(document) or method_of(document) is None:
+        return build(changed)
+    before = with_overrides(document, [one for one in overrides if not is_of_method(one)])
+    return fitted(changed, before, build)
 
 
 def find_experiment(source: str | Path) -> Path:
@@ -96,7 +106,7 @@ def find_experiment(source: str | Path) -> Path:
     if isinstance(source, str) and source in preset_names():
         return preset_path(source)
     if path.is_dir():
-        missing = f"{source} is a folder; name the experiment's file in it"
+        missing = f"{source} is a folder, and no bundle; name the experiment's file in it"
     elif path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         missing = _no_file(path)
     else:

@@ -35,7 +35,8 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Change a value of the experiment, such as learner.update.rate=search, =learn or =0.4; repeatable.",
+        help="Change a value of the experiment, such as learner.update.rate=search, =learn or =0.4; PATH- removes one. "
+        "Repeatable.",
     ),
 ]
 ExperimentArgument = Annotated[str, typer.Argument(metavar="FILE_OR_PRESET", help="An experiment file or a preset.")]

@@ -2,29 +2,65 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from metaloom.learners.errors import MetaloomError
+import typer
+
+from metaloom.learners.errors import BadInput, MetaloomError
 from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records import names as records
 
 with deferred():
-    from metaloom.dashboards import queries
+    from metaloom.dashboards import queries, text
+    from metaloom.orchestrator import export, retraining
     from metaloom.orchestrator.command_line import tables
     from metaloom.workers.records import ranking
 
 
-def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def show(
+    name: NameArgument,
+    trial: Annotated[
+        str | None, typer.Option("--trial", metavar="T", help="With --yaml: a trial's number, or 'best' (the default).")
+    ] = None,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the experiment file of one trial, for train, and nothing else.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
     """Show a search and its trials, and what the best one has learned.
 
     Each trial has its state, objective, 95% interval, knobs and time; what was learned has captions and figures.
+    With --yaml, print the experiment whose one trial has all settings of a trial, with nothing left to search.
     """
+    if as_yaml and as_json:
+        raise BadInput("--yaml and --json are two forms of an answer; give one")
+    if trial is not None and not as_yaml:
+        raise BadInput("--trial chooses the trial that --yaml prints; give --yaml too, or leave it out")
     with answering(as_json) as answer:
+        if as_yaml:
+            written = yaml_of(store, name, trial or export.BEST)
+            answer.give({}, lambda screen: screen.out(written, end="", highlight=False))
+            return
         draw_if_missing(store, name)
         summary = queries.search_summary(store, name)
         answer.give(summary, lambda screen: tables.show_search(screen, summary, notes=True))
+
+
+def yaml_of(store: Path, name: str, trial: str) -> str:
+    """Return a trial's experiment as YAML; raises SearchError if there is no such trial, or it has no settings."""
+    row = export.chosen_trial(store, name, trial)
+    search = queries.search_record(store, name)
+    config = search.trials[row["id"]].config
+    if config is None or search.settings is None:
+        raise SearchError(f"trial {row['id']} of search '{name}' has no settings: {row['error']}")
+    scores = text.scored(row["value"], row["interval"])
+    told = f"trial {row['id']} of search '{name}' ({row['state']}): {search.settings.objectives[0].metric} {scores}"
+    return retraining.trial_yaml(config, search.settings, told)
 
 
 def draw_if_missing(store: Path, name: str) -> None:
@@ -44,4 +80,11 @@ def draw_if_missing(store: Path, name: str) -> None:
         tables.console(sys.stderr).print(message, style="yellow", markup=False)
 
 
-COMMAND = Command(show, examples=("metaloom show first", "metaloom show first --json"))
+COMMAND = Command(
+    show,
+    examples=(
+        "metaloom show first",
+        "metaloom show first --json",
+        "metaloom show first --trial best --yaml > best.yaml",
+    ),
+)

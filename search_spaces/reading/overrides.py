@@ -1,4 +1,4 @@
-"""``--set PATH=VALUE``: changes one value of a document, without touching its file."""
+"""``--set PATH=VALUE`` and ``--set PATH-``: change or remove a value of a document, without touching its file."""
 
 import copy
 import itertools
@@ -25,8 +25,8 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
 
     Args:
         document: Left as it is.
-        overrides: ``PATH=VALUE`` each, such as ``learner.update.rate=search``; VALUE is YAML. A
-            choice's member is named in brackets: ``learner[maml].update.rate=0.4``.
+        overrides: ``PATH=VALUE`` each, such as ``learner.update.rate=search``; VALUE is YAML. ``PATH-`` removes a
+            value. A choice's member is named in brackets: ``learner[maml].update.rate=0.4``.
 
     Raises:
         ExperimentError: With a problem for each override that has no such place or no value.
@@ -76,9 +76,12 @@ def _as_in_the_file(names: list[Any], data: Mapping[str, Any]) -> list[Any]:
 
 def _apply(data: dict[str, Any], override: str) -> Path:
     left, separator, text = _split(override)
-    names = _names(left.strip())
+    removes = not separator and left.rstrip().endswith("-")
+    names = _names(left.rstrip().removesuffix("-").strip() if removes else left.strip())
+    if removes and names:
+        return _removed(data, _as_in_the_file(names, data))
     if not separator or not names:
-        raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4")
+        raise _fail((), f"got '{override}'; give PATH=VALUE, such as learner.update.rate=0.4, or PATH- to remove it")
     names = _as_in_the_file(names, data)
     value = read_value(text)
     current: Any = data
@@ -96,6 +99,28 @@ def _apply(data: dict[str, Any], override: str) -> Path:
     current, path = _settings(current, path, last)
     current[last] = value
     return (*path, last)
+
+
+def _removed(data: dict[str, Any], names: list[str | tuple[str]]) -> Path:
+    """Remove what ``names`` lead to, and nothing else; return its path."""
+    current: Any = data
+    path: Path = ()
+    for name in names:
+        if isinstance(name, tuple):
+            current, path = _member(current, path, name[0])
+            continue
+        if isinstance(current, dict) and set(current) == {LEARN} and isinstance(current[LEARN], dict) and name != LEARN:
+            current, path = current[LEARN], (*path, LEARN)
+        if not isinstance(current, dict) or name not in current:
+            given = [str(one) for one in current] if isinstance(current, dict) else []
+            here = f"is not given; {dotted(path) or 'the experiment'} has {', '.join(given) or 'no settings'}"
+            raise _fail((*path, name), f"cannot be removed: it {here}")
+        current, path = current[name], (*path, name)
+    holder: Any = data
+    for part in path[:-1]:
+        holder = holder[part]
+    del holder[path[-1]]
+    return path
 
 
 def _split(override: str) -> tuple[str, str, str]:
