@@ -56,6 +56,22 @@ class TrialRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """What a search would do: the document of ``search --dry-run`` and ``train --dry-run``."""
+
+    name: str
+    trials: int
+    steps: int
+    objectives: tuple[ObjectiveRow, ...]
+    sampler: str
+    scheduler: str
+    executor: str
+    baselines: tuple[str, ...]
+    knobs: Mapping[str, Mapping[str, Any]]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BestTestRow:
     """The test of the best trial."""
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -22,6 +23,8 @@ with deferred():
     from metaloom.orchestrator.command_line import tables
 
 STDOUT, STDERR = 1, 2
+QUIET, USUAL, VERBOSE = -1, 0, 1
+verbosity: ContextVar[int] = ContextVar("verbosity", default=USUAL)  # by -q and -v, anywhere in the line
 
 TrustOption = Annotated[
     bool, typer.Option("--trust-code", help="Import the class that learner.architecture.of names: its code runs here.")
@@ -60,6 +63,9 @@ BudgetOption = Annotated[
         min=0.0,
         help="After S seconds of trials start none, and stop running ones at their next report.",
     ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, show what would run, and write nothing.")
 ]
 TrialOption = Annotated[str, typer.Option("--trial", metavar="T", help="A trial's number, or 'best'.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The search's name.")]

@@ -10,11 +10,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+import metaloom
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.learners.plugins import package_of
 from metaloom.learners.redaction import clean, redacted
 from metaloom.orchestrator import interruption
 from metaloom.orchestrator.command_line import registry
+from metaloom.orchestrator.command_line.answers import QUIET, USUAL, VERBOSE, verbosity
 from metaloom.workers.durable import is_full
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -74,10 +76,23 @@ def build_app() -> Any:
     @app.callback(help=HELP, epilog=examples_text("metaloom search default"))
     def options(
         debug: bool = typer.Option(False, "--debug", help="Show the stack of an error; anywhere in the line."),
+        quiet: bool = typer.Option(False, "-q", "--quiet", help="Show no progress; anywhere in the line."),
+        verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every report; anywhere in the line."),
+        version: bool = typer.Option(False, "--version", help="Print the version, and end."),
     ) -> None:
-        """Accept the options before a command; ``main`` reads --debug anywhere."""
+        """List the options of the whole line for the help; ``run`` and ``main`` read them anywhere in it."""
 
     return get_command(app)
+
+
+def leveled(arguments: list[str]) -> tuple[list[str], int]:
+    """Return a command line without -q and -v, and the level that they set; what follows ``--`` is left as it is."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    level = USUAL
+    for names, meant in ((("-q", "--quiet"), QUIET), (("-v", "--verbose"), VERBOSE)):
+        level = meant if any(name in arguments[:end] for name in names) else level
+    kept = [one for one in arguments[:end] if one not in ("-q", "--quiet", "-v", "--verbose")]
+    return kept + arguments[end:], level
 
 
 class RedactedStream:
@@ -105,6 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command; return its exit code. With ``debug``, its errors are raised."""
     as_json = "--json" in arguments
+    arguments, level = leveled(arguments)
+    if arguments[:1] == ["--version"]:
+        print(f"metaloom {metaloom.__version__}")
+        return 0
+    verbosity.set(level)
     try:
         with interruption.raised():
             code = build_app()(arguments, standalone_mode=False)

@@ -14,12 +14,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from metaloom.dashboards import queries
+from metaloom.dashboards import queries, rows
 from metaloom.dashboards.text import knobs_text, number, scored, span
 from metaloom.learners.redaction import clean
+from metaloom.orchestrator import planning
 from metaloom.orchestrator.command_line import tables
-from metaloom.orchestrator.command_line.answers import Answer
+from metaloom.orchestrator.command_line.answers import QUIET, VERBOSE, Answer, verbosity
 from metaloom.orchestrator.interruption import leave_closed_terminal
+from metaloom.orchestrator.preparing import Prepared
 from metaloom.orchestrator.session import SearchSummary
 from metaloom.orchestrator.store import private_umask
 from metaloom.workers.records import names as records
@@ -41,6 +43,7 @@ class LineProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._printed_at = 0.0
+        self._quiet_s = 0.0 if verbosity.get() == VERBOSE else QUIET_S
 
     def update(self, event: Event, state: SearchRecord) -> None:
         """Print the line of an event, if it has one."""
@@ -55,7 +58,7 @@ class LineProgress:
             return end_line(trial, ENDS[event.kind], state)
         if trial is not None and event.kind == records.TRIAL_REPORTED:
             line = f"trial {trial.number}: step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
-            return "" if time.monotonic() - self._printed_at < QUIET_S else line
+            return "" if time.monotonic() - self._printed_at < self._quiet_s else line
         if trial is not None and event.kind == records.TRIAL_INTERRUPTED and event.payload["lost"]:
             tries = "" if state.settings is None else f" of {state.settings.retries}"
             lost = f"trial {trial.number}: its worker was lost ({event.payload['reason']})"
@@ -69,6 +72,13 @@ class LineProgress:
         return ""
 
 
+class NoProgress(LineProgress):
+    """Prints nothing, for ``-q``."""
+
+    def update(self, event: Event, state: SearchRecord) -> None:
+        """Print nothing."""
+
+
 class LiveProgress(LineProgress):
     """A bar of trials and a line for each running one, redrawn at the bottom of the terminal."""
 
@@ -80,7 +90,7 @@ class LiveProgress(LineProgress):
 
     def update(self, event: Event, state: SearchRecord) -> None:
         """Print ends as permanent lines, and store the values of the next drawing, which another thread makes."""
-        if event.kind != records.TRIAL_REPORTED:
+        if event.kind != records.TRIAL_REPORTED or verbosity.get() == VERBOSE:
             super().update(event, state)
         self._running = [
             (str(trial.number), f"{trial.step}/{steps_asked(trial)}", value_text(trial, state), knobs_text(trial.knobs))
@@ -144,7 +154,7 @@ class ConsoleHandler(logging.Handler):
     """Prints metaloom's log records above the live display."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO if verbosity.get() == VERBOSE else logging.WARNING)
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -166,7 +176,13 @@ def shown_progress(console: Console) -> Iterator[LineProgress]:
     """Show progress and metaloom's warnings on ``console`` within this context."""
     handler, logger = ConsoleHandler(console), logging.getLogger("metaloom")
     logger.addHandler(handler)
+    level = logger.level
     try:
+        if verbosity.get() == VERBOSE:
+            logger.setLevel(logging.INFO)
+        if verbosity.get() == QUIET:
+            yield NoProgress(console)
+            return
         if not console.is_terminal:
             yield LineProgress(console)
             return
@@ -175,6 +191,16 @@ def shown_progress(console: Console) -> Iterator[LineProgress]:
             yield progress
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def show_plan(answer: Answer, prepared: Prepared) -> int:
+    """Check a search, answer with what it would do, and return the exit code; see ``planning.plan``."""
+    stderr = tables.console(sys.stderr)
+    with shown_progress(stderr):  # for the warnings
+        planned = planning.plan(prepared)
+    answer.give(rows.to_json(planned), lambda screen: tables.show_plan(screen, planned))
+    return 0
 
 
 def run_shown(answer: Answer, run: Callable[..., SearchSummary], given: str, *, store: Path, **options: Any) -> int:

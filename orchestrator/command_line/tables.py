@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from metaloom.dashboards.queries import takes_images
+from metaloom.dashboards.rows import PlanRow
 from metaloom.dashboards.text import (
     beside_constant,
     better_by,
+    counted,
     in_units,
     knobs_text,
     number,
@@ -196,6 +198,25 @@ def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> N
     console.print(f"  browse:  metaloom ui{places}", markup=False)
     console.print(f"  export:  metaloom export {name} --trial best --out {name}-bundle{places}", markup=False)
     console.print(f"  adapt:  metaloom adapt {name}-bundle --support {support} --query {query}", markup=False)
+
+
+def show_plan(console: Console, planned: PlanRow) -> None:
+    """Print what a search would do."""
+    aims = ", ".join(f"{aim.direction} {aim.metric}" for aim in planned.objectives)
+    trials = f"{counted(planned.trials, 'trial')} of {counted(planned.steps, 'outer step')}"
+    chosen = f"sampler {planned.sampler}, scheduler {planned.scheduler}, executor {planned.executor}"
+    console.print(f"{planned.name}: {trials}, {aims}; {chosen}", markup=False)
+    if planned.baselines:
+        console.print(f"baselines: {', '.join(planned.baselines)}", markup=False)
+    if planned.knobs:
+        shown = table("searched knob", "range", "default")
+        for name, knob in planned.knobs.items():
+            default = "-" if knob["default"] is None else str(knob["default"])
+            shown.add_row(*row(name, knob["range"], default))
+        console.print(shown)
+    for note in planned.notes:
+        console.print(note, markup=False)
+    console.print("Everything is checked. Nothing was written.")
 
 
 def interrupted_line(summary: Mapping[str, Any], store: Path) -> str:

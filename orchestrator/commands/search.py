@@ -1,6 +1,6 @@
 """``metaloom search``: runs many trials with the sampler's knobs."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
-    from metaloom.orchestrator import api
+    from metaloom.orchestrator import api, preparing
     from metaloom.orchestrator.command_line import progress
 
 
@@ -26,27 +26,28 @@ def search(
     concurrency: answers.ConcurrencyOption = None,
     time_budget_s: answers.BudgetOption = None,
     trust_code: answers.TrustOption = False,
+    dry_run: answers.DryRunOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
 ) -> int:
     """Run a search: many trials, each with suggested knobs."""
     with answers.answering(as_json) as answer:
-        return progress.run_shown(
-            answer,
-            api.search,
-            experiment,
-            overrides=changes,
-            store=store,
-            name=name,
-            trials=trials,
-            executor=executor,
-            address=address,
-            insecure_cluster=insecure_cluster,
-            trust_code=trust_code,
-            concurrency=concurrency,
-            time_budget_s=time_budget_s,
-            seed=seed,
-        )
+        given: dict[str, Any] = {
+            "overrides": changes,
+            "store": store,
+            "name": name,
+            "trials": trials,
+            "executor": executor,
+            "address": address,
+            "insecure_cluster": insecure_cluster,
+            "trust_code": trust_code,
+            "concurrency": concurrency,
+            "time_budget_s": time_budget_s,
+            "seed": seed,
+        }
+        if dry_run:
+            return progress.show_plan(answer, preparing.prepare_search(experiment, **given))
+        return progress.run_shown(answer, api.search, experiment, **given)
 
 
 COMMAND = Command(
@@ -54,5 +55,6 @@ COMMAND = Command(
     examples=(
         "metaloom search default --trials 12",
         "metaloom search my.yaml --name first --set learner.update.rate=search",
+        "metaloom search my.yaml --dry-run",
     ),
 )
