@@ -26,8 +26,22 @@ STDOUT, STDERR = 1, 2
 QUIET, USUAL, VERBOSE = -1, 0, 1
 verbosity: ContextVar[int] = ContextVar("verbosity", default=USUAL)  # by -q and -v, anywhere in the line
 
+
+def _find_own_code(trusted: bool) -> bool:
+    """Let modules of the current folder be imported once their code is trusted, behind the installed packages."""
+    if trusted and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    return trusted
+
+
 TrustOption = Annotated[
-    bool, typer.Option("--trust-code", help="Import the class that learner.architecture.of names: its code runs here.")
+    bool,
+    typer.Option(
+        "--trust-code",
+        callback=_find_own_code,
+        help="Import the class that learner.architecture.of names, from an installed package or the current folder: "
+        "its code runs here.",
+    ),
 ]
 StoreOption = Annotated[
     Path, typer.Option("--store", metavar="DIR", envvar=STORE_VARIABLE, help="The folder that holds all records.")
