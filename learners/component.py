@@ -41,6 +41,7 @@ class Component:
         Config: Its frozen dataclass, read from the annotation of ``config`` where it has one.
         learns: Whether it has meta-knowledge of its own, besides knobs given as ``Learned``.
         needs_task: Whether it is built from the shape of the task too: ``(config, task)``.
+        batchable: Whether ``torch.vmap`` can run it; the episodes of an outer step are a loop where it cannot.
         reaches_losses: Whether the inner losses at a given theta depend on its part of phi.
         solver: The solver that serves it, if only one does; it then takes the place of the default one.
         before: Settings that came later than records of it, with what they mean where a record lacks them, if that is
@@ -51,6 +52,7 @@ class Component:
     Config: ClassVar[type] = NoConfig
     learns: ClassVar[bool] = False
     needs_task: ClassVar[bool] = False
+    batchable: ClassVar[bool] = True
     reaches_losses: ClassVar[bool] = True
     solver: ClassVar[str] = ""
     before: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -164,6 +166,10 @@ class Composite(Component):
     def parts(self, tensors: Tensors) -> list[Tensors]:
         """Return each member's part of phi, or of the noise; empty for a member that has none."""
         return [part(tensors, str(index), optional=True) for index in range(len(self.members))]
+
+    @property
+    def batchable(self) -> bool:  # type: ignore[override]
+        return all(member.batchable for member in self.members)
 
     @property
     def random(self) -> bool:

@@ -113,6 +113,11 @@ def norm(tensors: Tensors) -> Tensor:
     return dot(tensors, tensors).sqrt()
 
 
+def one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
+    """Return [..., size] of the precision of ``like``; torch's own reads the values, which vmap does not allow."""
+    return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(like.dtype)
+
+
 def flatten(tensors: Tensors) -> Tensor:
     """Put all entries, in their order, into one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])

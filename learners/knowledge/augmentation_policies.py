@@ -29,7 +29,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge import image_augmentation as images
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS, Policy, SubPolicy, Use, parse_sub_policy
 from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, one_hot
 
 Relaxation = Annotated[str, Choice(images.RELAXATIONS)]
 Temperature = Annotated[float, Real(0.1, 2.0, log=True, per=()), Bounds(above=0)]
@@ -99,7 +99,7 @@ class DADA(images.ImageAugmentation):
         magnitudes = torch.sigmoid(phi["magnitude"]).expand(x.shape[0], len(names))
         members = torch.tensor(self.pairs, device=x.device)  # [pairs, 2]
         for stage in range(self.stages):
-            of_operation = chosen @ images.one_hot(members[:, stage], len(names), x)  # [n, K]
+            of_operation = chosen @ one_hot(members[:, stage], len(names), x)  # [n, K]
             logistic = noise["apply"][:, stage : stage + 1]
             applied = images.gate(torch.sigmoid(phi["probability"]), logistic, config.temperature, config.relaxation)
             x = images.vary(x, names, of_operation * applied, magnitudes, self.chance(noise, stage))
@@ -197,7 +197,7 @@ class GivenPolicy(images.ImageAugmentation):
             present = x.new_tensor([float(stage < len(sub)) for sub in self.sub_policies])
             use = torch.tensor(at, device=x.device)[noise["sub_policy"]]  # [n]
             applied = images.gate(probabilities[use], noise["apply"][:, stage], config.temperature, relaxation)
-            weights = images.one_hot(kinds[use], size, x) * (applied * present[noise["sub_policy"]]).unsqueeze(1)
+            weights = one_hot(kinds[use], size, x) * (applied * present[noise["sub_policy"]]).unsqueeze(1)
             each = magnitudes[use].unsqueeze(1).expand(-1, size)
             x = images.vary(x, self.names, weights, each, self.chance(noise, stage))
         return x

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.component import OUTER_STEP
@@ -35,7 +34,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.genotypes import OPERATIONS, SEPARATOR, CellNetwork, edges_of
 from metaloom.learners.networks.base import ARCHITECTURES
 from metaloom.learners.networks.batch_norm import Normalization
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, one_hot
 
 LOGIT_DEVIATION = 1e-3  # of the logits' start, the reference code's
 
@@ -140,7 +139,7 @@ class RelaxedCells(CellNetwork):
             soft, chosen = torch.softmax(perturbed / temperature, -1), perturbed.argmax(-1)
         else:
             soft, chosen = torch.softmax(alpha, -1), strongest(alpha)
-        hard = F.one_hot(chosen, len(OPERATIONS)).to(alpha.dtype)
+        hard = one_hot(chosen, len(OPERATIONS), alpha)
         return hard * (1 + (soft - soft.detach()))
 
     def edge(self, theta: Tensors, name: str, edge: int, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:

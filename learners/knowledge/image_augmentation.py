@@ -29,7 +29,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.augmentation import AUGMENTATIONS, Augmentation, Policy, SubPolicy, Use
 from metaloom.learners.knowledge.image_operations import OPERATIONS, STANDARD, Chance
 from metaloom.learners.networks.base import image_shape
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, one_hot
 
 RELAXATIONS = ("straight_through", "soft")
 UNIT = Real(0.0, 1.0, bounded=True)
@@ -51,11 +51,6 @@ def uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
     """Draw u from (0, 1), so that log u and log(1 - u) are finite."""
     tiny = torch.finfo(torch.float32).eps
     return torch.rand(shape, generator=generator).clamp(tiny, 1 - tiny)
-
-
-def one_hot(index: Tensor, size: int, like: Tensor) -> Tensor:
-    """Return [..., size] of the precision of ``like``; torch's own reads the values, which vmap does not allow."""
-    return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(like.dtype)
 
 
 def gate(probability: Tensor, logistic: Tensor, temperature: float, relaxation: str) -> Tensor:

@@ -11,7 +11,7 @@ from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.knowledge.loss import LOSSES, Loss, expected
 from metaloom.learners.networks.base import linear_layers
 from metaloom.learners.task_kinds import LABELLED
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, one_hot
 
 FLOOR = -10.0  # the smallest log probability that the network reads
 
@@ -65,7 +65,7 @@ class ML3(Loss):
             hand = (outputs - targets).square().mean(-1)
         else:
             given = F.log_softmax(outputs, dim=-1)
-            share = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs)
+            share = targets if targets.is_floating_point() else one_hot(targets, outputs.shape[-1], outputs)
             features = torch.stack([given.clamp_min(FLOOR), share, given.exp()], -1)
             hand = -expected(given, targets)
         learned = self._network(phi, features).mean(-1)

@@ -200,14 +200,15 @@ STRATEGIES: dict[str, type[Execution]] = {"loop": Loop, "vmap": VMap, "traced": 
 def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: bool) -> str:
     """Choose by what the network declares (trace narrow products, batch small maps, else loop), or refuse a name."""
     network = slots.architecture
-    batchable = isinstance(estimator, ValueEstimator)
+    obstacles = [] if isinstance(estimator, ValueEstimator) else [type(estimator).__name__]
+    obstacles += [f"learner.{name}" for name, one in slots.items() if not one.batchable]
     if wanted != "auto":
         if wanted not in STRATEGIES:
             raise LearnerError(f"outer.strategy: {unknown('strategy', wanted, ['auto', *STRATEGIES])}")
-        if wanted != "loop" and not batchable:
-            raise LearnerError(f"outer.strategy: {type(estimator).__name__} cannot be batched; use loop")
+        if wanted != "loop" and obstacles:
+            raise LearnerError(f"outer.strategy: {' and '.join(obstacles)} cannot be batched; use loop")
         return "loop" if network.refuses(wanted) else wanted
-    if not batchable or online:
+    if obstacles or online:
         return "loop"
     width = network.batched_width()
     if width is not None and width <= TRACED_WIDTH and not network.refuses("traced"):

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from metaloom.learners.base import MetaStep
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.testing.problems import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, Examples, Uniform
+from metaloom.learners.tensors import Tensors
+from metaloom.testing.problems import CONTROL, FEW_WAYS, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 RATE = {"learn": {"per": "parameter", "start": 0.1}}
@@ -183,3 +186,42 @@ def test_small_convolutions_of_several_tasks_are_batched(tasks: int, channels: i
 def test_learned_images_are_not_batched() -> None:
     settings = {"architecture": CONVOLUTIONS["conv4"], "data": {"kind": "distilled"}}
     assert built(settings, IMAGES, strategy="auto").strategy == "loop"
+
+
+class Unbatchable(Uniform):
+    """Reads its values, which vmap does not allow."""
+
+    batchable = False
+
+    def weights(self, phi: Tensors, examples: Examples) -> Tensor:
+        return torch.full_like(examples.losses, 1.0 if float(examples.losses.detach().mean()) > 0 else 2.0)
+
+
+def test_a_component_that_cannot_be_batched_is_looped_over_and_vmap_refused() -> None:
+    WEIGHTINGS.add("unbatchable", Unbatchable)
+    learner = {"architecture": SMOOTH, "weighting": {"kind": "unbatchable"}, "initialization": {"kind": "learned"}}
+    try:
+        assert built(learner, SINGLE, strategy="auto").strategy == "loop"
+        assert (
+            built(
+                {**learner, "weighting": [{"kind": "uniform"}, {"kind": "unbatchable"}]}, SINGLE, strategy="auto"
+            ).strategy
+            == "loop"
+        )
+        with pytest.raises(LearnerError, match=r"outer\.strategy: learner\.weighting cannot be batched; use loop"):
+            built(learner, SINGLE, strategy="vmap")
+    finally:
+        WEIGHTINGS.remove("unbatchable")
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "traced"])
+@pytest.mark.parametrize("task", [SINGLE, FEW_WAYS])
+def test_a_learned_loss_runs_episode_by_episode(task: TaskShape, strategy: str) -> None:
+    """``F.one_hot`` reads its values, so that vmap stopped on a loss network's labels."""
+    learner = {"architecture": SMOOTH, "initialization": {"kind": "random"}, "loss": {"kind": "ml3", "hand": 0.3}}
+    found = []
+    for one in (strategy, "loop"):
+        made = built(learner, task, strategy=one)
+        phi, state = begun(made)
+        found.append(made.meta_step(phi, state, [episode_of(task, seed) for seed in (1, 2)], seeded(0)).gradient)
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-13)

@@ -46,7 +46,7 @@ class ComponentRow:
         """Return what a component of this slot learns from."""
         return self.task or TASKS.get(slot, SINGLE)
 
-    def built(self, slot: str, kind: str) -> Learner:
+    def built(self, slot: str, kind: str, strategy: str = "loop") -> Learner:
         """Build a learner with the component."""
         settings = dict(self.beside)
         if slot == "prediction":
@@ -59,7 +59,7 @@ class ComponentRow:
             other = build_learner(learner=network, inner={}, outer={}, task=task)
             start = part(other.init(seeded(9)), "initialization")
         takes = slot != "prediction" or SOLVERS[kind].takes("unroll")
-        outer = {"hypergradient": "unroll" if takes else "auto", "strategy": "loop"}
+        outer = {"hypergradient": "unroll" if takes else "auto", "strategy": strategy}
         return build_learner(learner=settings, inner={}, outer=outer, task=task, start=start, trust_code=True)
 
 
@@ -73,7 +73,8 @@ class ComponentContract(Contract):
     rows: Mapping[tuple[str, str], ComponentRow] = {}
 
     def cases(self) -> Mapping[str, Iterable[Any]]:
-        return {"component": self.rows}
+        moved = [(slot, kind) for slot, kind in self.rows if slot != "prediction"]
+        return {"component": self.rows, "batchable": [one for one in moved if SLOTS[one[0]].registry[one[1]].batchable]}
 
     def test_a_component_and_all_it_learns_get_a_gradient(self, component: tuple[str, str]) -> None:
         (slot, kind), row = component, self.rows[component]
@@ -91,6 +92,18 @@ class ComponentContract(Contract):
         for leaf, value in result.gradient.items():
             assert torch.isfinite(value).all(), leaf
             assert float(value.abs().max()) > 0, leaf
+
+    def test_a_component_gives_the_same_for_each_episode_of_a_batch(self, batchable: tuple[str, str]) -> None:
+        row = self.rows[batchable]
+        task = row.task_for(batchable[0])
+        episodes = [episode_of(task, seed) for seed in (1, 2)]
+        found = []
+        for strategy in ("loop", "vmap"):
+            learner = row.built(*batchable, strategy)
+            phi, state = begun(learner)
+            found.append(learner.meta_step(phi, state, episodes, seeded(0)).gradient)
+        # to rounding, of which a small gradient has most; float64 keeps that of a deep network below this
+        torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-10)
 
     def test_a_component_starts_equal_from_equal_seeds(self, component: tuple[str, str]) -> None:
         learner = self.rows[component].built(*component)
