@@ -119,18 +119,18 @@ def read_columns(
     if may_miss is not None and not has_classes and table.column(may_miss).null_count == table.num_rows:
         label = may_miss = None  # an empty column has no type
     texts = {
-        name: _labels(path, table, name, task_setting if name == task else "label")
+        name: class_column(path, table, name, task_setting if name == task else "label")
         for name in as_text
         if name in table.column_names
     }
     targets = None if label is None or has_classes else _targets(path, table, label)
-    others = {name: _is_missing(column) for name, column in texts.items()}
+    others = {name: missing_labels(column) for name, column in texts.items()}
     others |= {} if targets is None else {targets.name: targets.missing}
     missed = None if may_miss is None else others.pop(may_miss)
     others |= {} if targets is None else {targets.name: targets.unusable | others.get(targets.name, False)}
     keep, lines = _usable(path, table, features, others, rules)
     scored = keep if missed is None else keep & ~missed
-    kept = {name: _kept(column, scored if name == label else keep) for name, column in texts.items()}
+    kept = {name: kept_cells(column, scored if name == label else keep) for name, column in texts.items()}
     labels = kept.get(label or "") if targets is None else targets.values[scored]
     notes = [merged for one in features if (merged := merged_by_float64(one, table.column(one.name)))]
     notes += _marked(labels) if has_classes and labels is not None else ()
@@ -177,25 +177,36 @@ def _features(
 
     Raises DataError if a column that is asked for cannot be a feature, or none can.
     """
-    found: list[Feature] = []
-    left_out: dict[str, list[str]] = {}
-    for name in rules.features or [name for name in table.column_names if name not in others]:
+    if not rules.features:
+        found, left_out = usable_columns(table, rules, others)
+        if not found:
+            reasons = "; ".join(f"{some(list(map(repr, names)))} {reason}" for reason, names in left_out.items())
+            nothing = f"{path} has no numeric column besides the label and the task"
+            raise DataError(f"tasks.features: {nothing}{reasons and f': {reasons}'}")
+        return found, left_out
+    found = []
+    for name in rules.features:
         try:
             found.append(_feature(name, table, rules))
         except NotAFeature as why:
-            if rules.features:
-                kind, (_, _, advice) = table.schema.field(name).type, str(why).partition(" (")
-                what = f"column '{name}' is {kind}, and a feature must be a number{advice and f' ({advice}'}"
-                raise DataError(f"tasks.features: {path}: {what}") from why
+            kind, (_, _, advice) = table.schema.field(name).type, str(why).partition(" (")
+            what = f"column '{name}' is {kind}, and a feature must be a number{advice and f' ({advice}'}"
+            raise DataError(f"tasks.features: {path}: {what}") from why
+    return found, {}
+
+
+def usable_columns(
+    table: Any, rules: CellRules, others: Sequence[str | None]
+) -> tuple[list[Feature], dict[str, list[str]]]:
+    """Return the columns but ``others`` that can be features, and the names of the rest by the reason."""
+    found: list[Feature] = []
+    left_out: dict[str, list[str]] = {}
+    for name in [name for name in table.column_names if name not in others]:
+        try:
+            found.append(_feature(name, table, rules))
+        except NotAFeature as why:
             left_out.setdefault(str(why), []).append(name)
-    if rules.leaves_out_numbering and not rules.features:
-        found = _without_numberings(found, left_out)
-    if not found:
-        reasons = "; ".join(f"{some(list(map(repr, names)))} {reason}" for reason, names in left_out.items())
-        raise DataError(
-            f"tasks.features: {path} has no numeric column besides the label and the task{reasons and f': {reasons}'}"
-        )
-    return found, left_out
+    return _without_numberings(found, left_out) if rules.leaves_out_numbering else found, left_out
 
 
 def _feature(name: str, table: Any, rules: CellRules) -> Feature:
@@ -223,7 +234,7 @@ def _without_numberings(found: list[Feature], left_out: dict[str, list[str]]) ->
     return found
 
 
-def _labels(path: Path, table: Any, name: str, field: str) -> Any:
+def class_column(path: Path, table: Any, name: str, field: str) -> Any:
     """Return a column of classes or tasks, categories as their values; raises DataError for lists and structs."""
     column = table.column(name)
     if pa.types.is_dictionary(column.type):
@@ -245,7 +256,7 @@ def _targets(path: Path, table: Any, label: str) -> Feature:
     return targets
 
 
-def _is_missing(column: Any) -> NDArray[np.bool_]:
+def missing_labels(column: Any) -> NDArray[np.bool_]:
     """Return which labels are missing: null, not a number, or a text without a character."""
     missing: NDArray[np.bool_] = column.is_null(nan_is_null=True).to_numpy()
     if is_text(column.type):
@@ -253,7 +264,7 @@ def _is_missing(column: Any) -> NDArray[np.bool_]:
     return missing
 
 
-def _kept(column: Any, keep: NDArray[np.bool_]) -> NDArray[Any]:
+def kept_cells(column: Any, keep: NDArray[np.bool_]) -> NDArray[Any]:
     """Return the kept cells, whole numbers as such: without its missing cells no column becomes floating-point."""
     packed = pa.py_buffer(np.packbits(keep, bitorder="little").tobytes())
     kept: NDArray[Any] = column.filter(pa.Array.from_buffers(pa.bool_(), len(keep), [None, packed])).to_numpy()

@@ -23,7 +23,7 @@ TAB = "tab"
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": TAB, "|": "bar"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-_DECIMAL = b"metaloom.decimal"
+_FOUND = "metaloom."  # begins the names of what is noted in a table's metadata
 _SAMPLED_BYTES, _SAMPLED_ROWS = 1 << 18, 100
 _COMMA_NUMBER, _POINT_NUMBER = re.compile(r"\s*[+-]?\d*,\d+\s*"), re.compile(r"\s*[+-]?\d*\.\d+\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
@@ -59,9 +59,16 @@ class TextFormat:
                 raise ValueError(f"encoding: got {shown(self.encoding)}; allowed: {allowed}") from None
 
 
+def format_of(table: Any) -> TextFormat:
+    """Return how the CSV file of a table was written; empty for a table of another file."""
+    held = table.schema.metadata or {}
+    found = (held.get(f"{_FOUND}{name}".encode()) for name in ("separator", "decimal", "encoding"))
+    return TextFormat(*(None if one is None else one.decode() for one in found))
+
+
 def decimal_of(table: Any) -> str:
     """Return the decimal sign of the numbers in a table that was read."""
-    return str((table.schema.metadata or {}).get(_DECIMAL, b".").decode())
+    return format_of(table).decimal or "."
 
 
 def is_table(path: Path) -> bool:
@@ -131,12 +138,13 @@ def _read_arrow(path: Path) -> Any:
 
 
 def _read_csv(path: Path, as_text: Sequence[str], given: TextFormat) -> Any:
-    content = text_content(path, given.encoding)
+    content, encoding = text_content(path, given.encoding)
     found = found_format(content, given, is_tabbed=_ending(path) == ".tsv")
     ragged: list[Any] = []
     try:
         table = _parsed(content, found, as_text, ragged, is_threaded=True)
-        return table.replace_schema_metadata({_DECIMAL: str(found.decimal)})
+        told = {"separator": found.separator, "decimal": found.decimal, "encoding": encoding}
+        return table.replace_schema_metadata({f"{_FOUND}{name}": str(value) for name, value in told.items()})
     except pa.ArrowInvalid:
         if not ragged:
             raise
@@ -170,11 +178,11 @@ def _called(separator: str | None) -> str:
     return SEPARATORS.get(str(separator), repr(separator))
 
 
-def text_content(path: Path, encoding: str | None = None) -> bytes:
-    """Return a text file's content in UTF-8, without a byte order mark, whatever it is compressed and encoded by.
+def text_content(path: Path, encoding: str | None = None) -> tuple[bytes, str]:
+    """Return a text file's content in UTF-8, without a byte order mark, and the encoding that it was in.
 
-    Raises:
-        DataError: It is not in that encoding; row and column are named. Or the compressed data are damaged (OSError).
+    It may be compressed. Raises DataError, with row and column, if it is not in that encoding; OSError if the
+    compressed data are damaged.
     """
     content = path.read_bytes()
     kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
@@ -191,7 +199,7 @@ def text_content(path: Path, encoding: str | None = None) -> bytes:
             f"{path}: the byte 0x{byte:02x} in {place} is no text in {found.upper()} (rows count from 0). Save the "
             f"file as UTF-8, or name its encoding, such as tasks.encoding: latin-1"
         ) from error
-    return content[len(mark) :] if found == "utf-8" else text.encode("utf-8")
+    return (content[len(mark) :] if found == "utf-8" else text.encode("utf-8")), found
 
 
 def _unmarked(content: bytes) -> str:

@@ -1,0 +1,44 @@
+"""The document of ``metaloom data``: what is in a user's data, and what would be used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnRow:
+    """A column of a table that ``metaloom data`` looks at."""
+
+    name: Annotated[str, "only of a table: a column's name"]
+    type: Annotated[str, "what it holds"]
+    distinct: Annotated[int, "how many different values it has"]
+    missing: Annotated[int, "how many cells are missing, or cannot be read"]
+    examples: Annotated[tuple[str, ...], "its first values"]
+    use: Annotated[str, "`label`, `feature` or `left out`"]
+    why: Annotated[str | None, "only where it is left out: why, and the setting that takes it"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """A class of the data that ``metaloom data`` looks at."""
+
+    name: Annotated[str, "the class: a value of the label's column, or a folder"]
+    examples: Annotated[int, "its rows, or images"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRow:
+    """What is in a table or a folder of images: the document of ``metaloom data --json``."""
+
+    path: Annotated[str, "the file or folder"]
+    kind: Annotated[str, "`table` or `folder`"]
+    examples: Annotated[int, "the number of rows or images"]
+    form: Annotated[
+        Mapping[str, Any],
+        "of a CSV file `separator`, `decimal` and `encoding`; of a folder `endings` (with their counts), and of a "
+        "sample of its images `sizes` and `modes`",
+    ]
+    columns: tuple[ColumnRow, ...]
+    classes: tuple[ClassRow, ...]
+    notes: Annotated[tuple[str, ...], "what else to know, such as files that are left out"]
+    tasks: Annotated[Mapping[str, Any] | None, "a `tasks` section that reads it; null where the label is not known"]
