@@ -8,7 +8,7 @@ from typing import Any
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.proposing.study import build_sampler
-from metaloom.orchestrator.reading import Source, load_search, read_experiment, with_network
+from metaloom.orchestrator.reading import Source, read_experiment, read_search, with_network
 from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
@@ -134,7 +134,7 @@ def _warm_starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
     if wanted is None:
         return []
     try:
-        ranked = ranking.ranked(load_search(wanted.search, store=store.path))
+        ranked = ranking.ranked(read_search(wanted.search, store=store.path))
         if not ranked:
             raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
     except SearchError as error:

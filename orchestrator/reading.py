@@ -28,7 +28,7 @@ def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
     return load_experiment(experiment.document, changes) if changes else experiment
 
 
-def load_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchRecord:
+def read_search(name: str, *, store: str | Path = DEFAULT_STORE) -> SearchRecord:
     """Read a search from its journal: its settings, trials, reports, tests; it may be running.
 
     Where the journal is damaged, its copies are read too, and ``warnings`` of the result says so.

@@ -74,6 +74,11 @@ class SearchSummary:
     backlogs: Sequence[Backlog] = ()
     rebuilt: Sequence[str] = ()
 
+    def __repr__(self) -> str:
+        tested = "" if self.tested is None else f", test {self.tested['evaluation']['mean']:.4g}"
+        best = "no best trial" if self.best is None else f"best trial {self.best}: {self.value:.4g}{tested}"
+        return f"<search '{self.name}' {self.state}; {best}>"
+
 
 def summarize(
     folder: Path,

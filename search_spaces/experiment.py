@@ -94,6 +94,12 @@ class Experiment(Settings):
         experiment._build(document, fingerprint_version)
         return experiment
 
+    def __repr__(self) -> str:
+        source, learner = (self._document.data.get(name) for name in ("tasks", "learner"))
+        source = source.get("source") if isinstance(source, dict) else source
+        method = learner.get("method", "several") if isinstance(learner, dict) else learner
+        return f"<experiment '{self.name}': {method} on {source}, seed {self.seed}>"
+
     @property
     def space(self) -> Space:
         """The sections as trees of fixed, searched and learned knobs."""

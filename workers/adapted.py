@@ -73,6 +73,10 @@ class AdaptedModel:
     _flat: bool = False
     _told: set[str] = field(default_factory=set, compare=False, repr=False)  # warnings, once each
 
+    def __repr__(self) -> str:
+        classes = f"labels {', '.join(map(str, self.labels.tolist()))}" if len(self.labels) else self._task.kind
+        return f"<adapted model: {classes}; {self.setting}>"
+
     @property
     def _task(self) -> TaskShape:
         return self._form.task

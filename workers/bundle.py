@@ -62,6 +62,11 @@ class Bundle:
     _device: Device
     _inductive: bool = False
 
+    def __repr__(self) -> str:
+        evaluation = self.manifest.get("evaluation")
+        tested = "not tested" if not evaluation else f"test {evaluation['metric']} {evaluation['mean']:.4f}"
+        return f"<bundle '{self.path}': {self.config.learner.get('method')}, {self.task.kind}, {tested}>"
+
     def adapt(
         self,
         support_x: Any = None,

@@ -55,6 +55,11 @@ class Evaluation(EvaluationSummary):
     facts: tuple[EpisodeFacts, ...] = ()
     outcomes: tuple[EpisodeOutcome, ...] = ()
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        score = f"{self.split} {self.metric} {self.mean:.4f} [{low:.4f}, {high:.4f}]"
+        return f"<{score} over {self.episodes} episodes, {self.setting}>"
+
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values; the episodes have their own records."""
         values = {field.name: plain(getattr(self, field.name)) for field in fields(EvaluationSummary)}

@@ -3,6 +3,7 @@
 - ``search``, ``train``, ``resume``: run the trials of an experiment.
 - ``check``: compare an experiment's hypergradients with central differences.
 - ``evaluate``, ``export``: test a trial, and write its bundle.
+- ``compare``: compare trials on the same test episodes.
 - ``load_search``, ``load_bundle``, ``load_policy``: read what a search has recorded and learned.
 - ``Experiment``: a validated experiment.
 
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metaloom.learners.solvers.bilevel import bilevel
     from metaloom.orchestrator.api import resume, search, train
+    from metaloom.orchestrator.comparison import compare
     from metaloom.orchestrator.export import evaluate, export
     from metaloom.orchestrator.hypergradient_check import check_experiment as check
-    from metaloom.orchestrator.reading import load_search
+    from metaloom.orchestrator.loaded_search import load_search
     from metaloom.search_spaces.experiment import Experiment
     from metaloom.workers.augmentation_policy import load_policy
     from metaloom.workers.bundle import load_bundle
@@ -28,6 +30,7 @@ __all__ = [
     "Experiment",
     "bilevel",
     "check",
+    "compare",
     "evaluate",
     "export",
     "load_bundle",
@@ -42,11 +45,12 @@ _HOMES = {
     "Experiment": "metaloom.search_spaces.experiment:Experiment",
     "bilevel": "metaloom.learners:bilevel",
     "check": "metaloom.orchestrator.hypergradient_check:check_experiment",
+    "compare": "metaloom.orchestrator.comparison:compare",
     "evaluate": "metaloom.orchestrator.export:evaluate",
     "export": "metaloom.orchestrator.export:export",
     "load_bundle": "metaloom.workers.bundle:load_bundle",
     "load_policy": "metaloom.workers.augmentation_policy:load_policy",
-    "load_search": "metaloom.orchestrator.reading:load_search",
+    "load_search": "metaloom.orchestrator.loaded_search:load_search",
     "resume": "metaloom.orchestrator.api:resume",
     "search": "metaloom.orchestrator.api:search",
     "train": "metaloom.orchestrator.api:train",
