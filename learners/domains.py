@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metaloom.learners.errors import LearnerError
 
+NEARLY = 1e-8  # of a step: by how much rounding may miss a whole number of them
 MARGIN = 1e-3  # how far from the end of its range a bounded value starts at least: at the end no gradient moves it
 
 
@@ -31,6 +32,7 @@ class Real:
         per: The granularities at which the knob may be learned, the first being the default; empty if it may not.
         positive: Whether a learned value is kept above zero, by learning its logarithm.
         bounded: Whether a learned value, such as a probability, is kept between low and high, by learning its logit.
+        step: What is searched is low and so many steps above it; None searches every number between.
     """
 
     low: float
@@ -39,12 +41,22 @@ class Real:
     per: tuple[str, ...] = ("scalar",)
     positive: bool = False
     bounded: bool = False
+    step: float | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise LearnerError(f"a Real's low must be below its high, got low={self.low}, high={self.high}")
         if self.log and self.low <= 0:
             raise LearnerError(f"a log Real's low must be above 0, got {self.low}")
+        check_step(self)
+
+    def steps_to(self, value: float) -> float:
+        """Return the searched value that is nearest to another one."""
+        return value if self.step is None else stepped(self.low, self.high, self.step, value)
+
+    def searched_values(self) -> int:
+        """Return how many values are searched: those at its steps, and of a range without any one of each unit."""
+        return math.floor((self.high - self.low) / (self.step or 1) + NEARLY) + 1
 
     def unconstrained(self, value: float) -> float:
         """Map a value to the space in which the outer optimizer moves it."""
@@ -62,17 +74,44 @@ class Real:
 
 @dataclass(frozen=True)
 class Int:
-    """A whole number in [low, high]. It can be fixed or searched, never learned."""
+    """A whole number in [low, high], or every ``step``-th of them. It can be fixed or searched, never learned."""
 
     low: int
     high: int
     log: bool = False
+    step: int | None = None
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise LearnerError(f"an Int's low must not exceed its high, got low={self.low}, high={self.high}")
         if self.log and self.low < 1:
             raise LearnerError(f"a log Int's low must be at least 1, got {self.low}")
+        check_step(self)
+
+    def steps_to(self, value: float) -> int:
+        """Return the searched value that is nearest to another one."""
+        return round(value if self.step is None else stepped(self.low, self.high, self.step, value))
+
+    def searched_values(self) -> int:
+        """Return how many values are searched."""
+        return (self.high - self.low) // (self.step or 1) + 1
+
+
+def stepped(low: float, high: float, step: float, value: float) -> float:
+    """Return the nearest to a value of low, low + step, ..., up to high; as Optuna computes them."""
+    last = math.floor((high - low) / step + NEARLY)
+    return min(low + min(max(round((value - low) / step), 0), last) * step, high)
+
+
+def check_step(domain: Real | Int) -> None:
+    """Refuse a step that is not above 0, is longer than the range, or is of a log range; raises LearnerError."""
+    kind, step = type(domain).__name__, domain.step
+    if step is None:
+        return
+    if not 0 < step <= domain.high - domain.low:
+        raise LearnerError(f"a step must be above 0 and at most high - low ({domain.high - domain.low:g}), got {step}")
+    if domain.log:
+        raise LearnerError(f"a log {kind} has no step; drop one of them")
 
 
 @dataclass(frozen=True)

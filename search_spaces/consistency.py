@@ -105,7 +105,7 @@ def _check_objectives(space: Space, search: SearchSettings, problems: Problems) 
 def _check_sampler(space: Space, search: SearchSettings, problems: Problems) -> None:
     path, knobs, kind = ("search", "sampler"), domains(*space.roots()), search.sampler[KIND]
     sampler, few = samplers()[kind], ", ".join(list(knobs)[:3])
-    endless = [name for name, domain in knobs.items() if isinstance(domain, Real)]
+    endless = [name for name, domain in knobs.items() if isinstance(domain, Real) and domain.step is None]
     if sampler.finite and endless:
         names = ", ".join(endless[:3])
         advice = "give a list, such as {search: [0.01, 0.1, 1.0]}, or another sampler"
@@ -132,7 +132,7 @@ def grid_size(space: Space) -> int:
 
 def _combinations(node: Node) -> int:
     if isinstance(node, Searched):
-        return int(node.domain.high - node.domain.low) + 1
+        return node.domain.searched_values()
     counts = map(_combinations, tree.children(node))
     return sum(counts) if isinstance(node, Alternatives) else math.prod(counts)
 
@@ -158,7 +158,7 @@ def _check_scheduler(space: Space, search: SearchSettings, problems: Problems) -
 def _check_copies(space: Space, kind: str, problems: Problems) -> None:
     """Refuse a scheduler that copies one trial's state into another where more than numbers differ between trials."""
     path = ("search", "scheduler")
-    if not any(isinstance(domain, Real) for domain in domains(*space.roots()).values()):
+    if not any(isinstance(domain, Real) and domain.step is None for domain in domains(*space.roots()).values()):
         problems.add(path, f"{kind} perturbs numbers while it trains, but no continuous knob is searched; search one")
     choices = [
         node.name

@@ -123,7 +123,8 @@ def _knob(field: Field) -> Schema:
         modes.append(_one(SEARCH, _closed(length=length, parts=parts, default={"type": "string"})))
     if set(field.types) & {int, float} and not field.options:
         number = {"type": "number" if float in field.types else "integer"}
-        modes.append(_one(SEARCH, _closed(low=number, high=number, default=number, log={"type": "boolean"})))
+        numbers = dict.fromkeys(("low", "high", "step", "default"), number)
+        modes.append(_one(SEARCH, _closed(**numbers, log={"type": "boolean"})))
     if field.learnable and isinstance(field.domain, Real):
         per = {"anyOf": [{"enum": list(field.domain.per)}, {"type": "object"}]}
         modes += [{"const": LEARN}, _one(LEARN, {**_closed(start={}, per=per), "type": ["object", "null"]})]

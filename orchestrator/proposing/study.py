@@ -179,17 +179,22 @@ class OptunaSuggest(Suggest):
                 self.params[name] = given
             elif isinstance(domain, Choice):
                 self.params[name] = self._trial.suggest_categorical(name, domain.options)
+            elif isinstance(domain, Int):
+                step = domain.step or 1
+                self.params[name] = self._trial.suggest_int(name, domain.low, domain.high, log=domain.log, step=step)
             else:
-                draw = self._trial.suggest_int if isinstance(domain, Int) else self._trial.suggest_float
-                self.params[name] = draw(name, domain.low, domain.high, log=domain.log)
+                drawn = self._trial.suggest_float(name, domain.low, domain.high, log=domain.log, step=domain.step)
+                self.params[name] = drawn
             self.distributions[name] = optuna.distributions.distribution_to_json(distribution)
         return cast(Value, self.params[name])
 
 
 def real_bounds(distribution: str) -> tuple[float, float, bool] | None:
-    """Return (low, high, log) of a real distribution given as Optuna's JSON; None for any other."""
+    """Return (low, high, log) of a real distribution without steps given as Optuna's JSON; None for any other."""
     real = optuna.distributions.json_to_distribution(distribution)
-    return (real.low, real.high, real.log) if isinstance(real, FloatDistribution) else None
+    if not isinstance(real, FloatDistribution) or real.step is not None:
+        return None
+    return real.low, real.high, real.log
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from metaloom.learners.domains import Int, Learned, Real, Word
+from metaloom.learners.domains import Bounds, Int, Learned, Real, Word
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
+from metaloom.search_spaces.knobs.sampling import holds
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place
@@ -137,7 +138,7 @@ def _spelling(word: Word, raw: Mapping[str, Any], fallback: Any, place: Place) -
 
 def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place) -> Node:
     below, before = place.within(SEARCH), len(place.problems)
-    _refuse_others(raw, ("low", "high", "log", "default"), "part of a range", below)
+    _refuse_others(raw, ("low", "high", "step", "log", "default"), "part of a range", below)
     own = field.domain
     if own is None and not {"low", "high"} <= set(raw):
         below.wrong(f"{place.path[-1]} has no range of its own: give {{low: ..., high: ...}}")
@@ -147,7 +148,10 @@ def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place) ->
         for key in ("low", "high")
         if key in raw or own is not None
     }
-    log = _literal_or_none(Field("log", (bool,)), raw.get("log", bool(own and own.log)), below.at("log"))
+    by_default = bool(own and own.log and "step" not in raw)
+    log = _literal_or_none(Field("log", (bool,)), raw.get("log", by_default), below.at("log"))
+    length = replace(plain, nullable=True, bounds=Bounds(above=0))
+    step = _literal_or_none(length, raw.get("step"), below.at("step"))
     if len(place.problems) > before:
         return Fixed(None)
     low, high = ends["low"], ends["high"]
@@ -157,15 +161,28 @@ def _range(field: Field, raw: Mapping[str, Any], fallback: Any, place: Place) ->
     if log and low <= 0:
         advice = "raise low or drop log: true"
         return below.wrong(f"a log range must start above 0, got low {low}; {advice}")
-    default = _number(fallback)
+    if step is not None and log:
+        return below.wrong("a log range has no step: drop one of them", "step")
+    if step is not None and step > high - low:
+        return below.wrong(f"got {step}, more than from low {low} to high {high}; give a smaller one", "step")
+    kind: Any = Real if float in field.types else Int
+    last = kind(low, high, log=log, step=step).steps_to(high)
+    domain = kind(low, last, log=log, step=step)
+    return tree.Searched(place.name, domain, _default_in(domain, plain, raw, fallback, below))
+
+
+def _default_in(domain: Real | Int, plain: Field, raw: Mapping[str, Any], fallback: Any, below: Place) -> float | int:
+    """Return the default of a range: the one given, the field's own, or the middle, at the nearest step."""
+    low, high, default = domain.low, domain.high, _number(fallback)
     if "default" in raw:
         default = _literal_or_none(plain, raw["default"], below.at("default"))
-        if default is not None and not low <= default <= high:
-            below.wrong(f"got {default}; allowed: from {low} to {high}", "default")
-    domain: Real | Int = Real(low, high, log=log) if float in field.types else Int(low, high, log=log)
+        if default is not None and not holds(domain, default):
+            steps = "" if domain.step is None else f" in steps of {domain.step}"
+            below.wrong(f"got {default}; allowed: from {low} to {high}{steps}", "default")
     if default is None or not low <= default <= high:
         default = _middle(domain)
-    return tree.Searched(place.name, domain, float(default) if isinstance(domain, Real) else int(default))
+    nearest = domain.steps_to(default)
+    return float(nearest) if isinstance(domain, Real) else int(nearest)
 
 
 def _literal_or_none(field: Field, raw: Any, place: Place) -> Any:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from metaloom.learners.domains import Choice, Int, Real
+from metaloom.learners.domains import NEARLY, Choice, Int, Real
 from metaloom.learners.fields import LEARN
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Searched, walk_nodes
@@ -19,7 +19,9 @@ def holds(domain: Domain, value: Value) -> bool:
         return str(value) in domain.options
     whole = isinstance(value, int) and not isinstance(value, bool)
     number = whole or (isinstance(value, float) and isinstance(domain, Real))
-    return number and domain.low <= float(value) <= domain.high
+    if not (number and domain.low <= float(value) <= domain.high):
+        return False
+    return domain.step is None or abs(domain.steps_to(float(value)) - float(value)) <= NEARLY * domain.step
 
 
 class Suggest(ABC):

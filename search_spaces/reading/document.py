@@ -213,7 +213,8 @@ def plain(value: Any) -> Any:
         case None | bool() | str():
             return value
         case Real() | Int():
-            return {SEARCH: {"low": value.low, "high": value.high, "log": value.log}}
+            step = {} if value.step is None else {"step": value.step}
+            return {SEARCH: {"low": value.low, "high": value.high, "log": value.log, **step}}
         case Choice():
             return {SEARCH: list(value.options)}
         case Learned():

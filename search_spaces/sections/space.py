@@ -219,8 +219,10 @@ def _described(node: Node) -> Any:
         case Fixed():
             return node.value
         case tree.Searched():
-            kind = type(node.domain).__name__
-            return {"searched": node.name, kind: dataclasses.asdict(node.domain), "default": node.default}
+            kind, domain = type(node.domain).__name__, dataclasses.asdict(node.domain)
+            if node.domain.step is None:  # which came later: the digests of before stay
+                del domain["step"]
+            return {"searched": node.name, kind: domain, "default": node.default}
         case Alternatives():
             options = {label: _described(option) for label, option in node.options.items()}
             return {"choice": node.name, "options": options, "default": node.default}

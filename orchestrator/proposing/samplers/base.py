@@ -64,8 +64,9 @@ def distribution_of(domain: Domain) -> BaseDistribution:
     """Return Optuna's distribution of a knob's domain."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.options)
-    kind = IntDistribution if isinstance(domain, Int) else FloatDistribution
-    return kind(domain.low, domain.high, log=domain.log)
+    if isinstance(domain, Int):
+        return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step or 1)
+    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
 def holds(domain: BaseDistribution, value: Any) -> bool:

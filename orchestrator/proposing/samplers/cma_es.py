@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from metaloom.learners.domains import Bounds, Choice, Real
+from metaloom.learners.domains import Bounds, Choice, Real, stepped
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.samplers import base
 from metaloom.orchestrator.proposing.samplers.base import Count, Define, Sampler
@@ -153,8 +153,8 @@ def _fits(params: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> b
 
 
 def _range(domain: Number) -> tuple[float, float]:
-    """Return the ends of a number's side of the cube, half a step wider for a whole number."""
-    margin = 0.5 if isinstance(domain, IntDistribution) else 0.0
+    """Return the ends of a number's side of the cube, half a step wider for a number with steps."""
+    margin = (domain.step or 0) / 2
     low, high = domain.low - margin, domain.high + margin
     return (math.log(low), math.log(high)) if domain.log else (low, high)
 
@@ -168,4 +168,6 @@ def _from_unit(domain: Number, at: float) -> float:
     low, high = _range(domain)
     value = low + float(at) * (high - low)
     inside = float(min(max(math.exp(value) if domain.log else value, domain.low), domain.high))
+    if domain.step is not None:
+        inside = stepped(domain.low, domain.high, domain.step, inside)
     return round(inside) if isinstance(domain, IntDistribution) else inside

@@ -22,6 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
+from metaloom.learners.domains import stepped
 from metaloom.orchestrator.proposing.samplers.base import Count, Define, Population, Sampler, ended_trials, holds, rank
 from metaloom.search_spaces.sections.strategies import SAMPLERS
 
@@ -101,12 +102,14 @@ class RegularizedEvolution(BaseSampler):  # type: ignore[misc]  # optuna is not 
         low, high, at = (math.log(x) if domain.log else float(x) for x in (domain.low, domain.high, value))
         moved = _reflected(at + self._random.gauss(0, STEP) * (high - low), low, high)
         inside = min(max(math.exp(moved) if domain.log else moved, domain.low), domain.high)
-        if isinstance(domain, FloatDistribution):
+        if domain.step is None:
             return inside
-        if round(inside) != value:
-            return round(inside)
-        others = [other for other in (value - 1, value + 1) if domain.low <= other <= domain.high]
-        return self._random.choice(others or [value])
+        kind, step = (int if isinstance(domain, IntDistribution) else float), domain.step
+        nearest = kind(stepped(domain.low, domain.high, step, inside))
+        if nearest != value:
+            return nearest
+        others = {kind(stepped(domain.low, domain.high, step, value + sign * step)) for sign in (-1, 1)} - {value}
+        return self._random.choice(sorted(others) or [value])
 
 
 def _reflected(at: float, low: float, high: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from optuna.samplers import BaseSampler, RandomSampler
 
-from metaloom.learners.domains import Choice, Real
+from metaloom.learners.domains import Choice, Int
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.proposing.samplers.base import Define, Sampler
 from metaloom.search_spaces.knobs.sampling import Domain, Suggest, Value
@@ -78,11 +78,11 @@ class _Walk(Suggest):
 def _options(domain: Domain) -> Sequence[Value]:
     if isinstance(domain, Choice):
         return domain.options
-    if isinstance(domain, Real):
-        return _spaced(domain.low, domain.high, log=domain.log)
-    if domain.high - domain.low < POINTS:
-        return range(domain.low, domain.high + 1)
-    return sorted({round(value) for value in _spaced(domain.low, domain.high, log=domain.log)})
+    spaced = _spaced(domain.low, domain.high, log=domain.log)
+    if (isinstance(domain, Int) or domain.step) and domain.searched_values() <= POINTS:
+        step = domain.step or 1
+        spaced = [domain.low + index * step for index in range(domain.searched_values())]
+    return sorted({domain.steps_to(value) for value in spaced})
 
 
 def _spaced(low: float, high: float, *, log: bool) -> list[float]:
