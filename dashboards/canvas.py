@@ -42,6 +42,11 @@ def legend(axes: "Axes", *, columns: int = 1) -> None:
 
 def png(figure: "Figure") -> bytes:
     """Return a figure as the content of a PNG file."""
+    return image(figure, "png")
+
+
+def image(figure: "Figure", form: str) -> bytes:
+    """Return a figure as the content of a file of the form ``png`` or ``svg``."""
     content = BytesIO()
-    figure.savefig(content, dpi=DOTS_PER_INCH, format="png")
+    figure.savefig(content, dpi=DOTS_PER_INCH, format=form)
     return content.getvalue()

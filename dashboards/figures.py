@@ -4,12 +4,13 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaloom.dashboards import queries
-from metaloom.dashboards.canvas import canvas, legend, name_axes, panel, png
+from metaloom.dashboards.canvas import name_axes, panel, png
+from metaloom.dashboards.plots import history_plot, slice_plot
 from metaloom.workers.durable import write_text
 from metaloom.workers.records import names as records
 from metaloom.workers.records.results import mean_interval
@@ -17,15 +18,7 @@ from metaloom.workers.records.results import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = {
-    records.FINISHED: "tab:blue",
-    records.STOPPED: "tab:orange",
-    records.FAILED: "tab:red",
-    records.RUNNING: "tab:green",
-    records.WAITING: "tab:gray",
-}
 EPISODES_OF_A_CURVE = 2000  # the newest; more change the curve by less than the width of its line
-KNOBS_A_FIGURE = 12
 logger = logging.getLogger("metaloom.figures")
 
 
@@ -41,7 +34,9 @@ def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures
     deadline = time.monotonic() + spare_s
     summary = queries.search_summary(store, name)
     folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
-    _save(folder, {"history": history_figure(summary), "knobs": knob_figure(summary)})
+    search = queries.search_record(store, name)
+    searched = any(trial.knobs for trial in search.trials.values() if trial.last)
+    _save(folder, {"history": history_plot(name, search), "knobs": slice_plot(name, search) if searched else None})
     best = summary["best"]
     drawn = {} if best is None else {best["id"]: draw_trial(store, name, best["id"])}
     for trial in summary["trials"]:
@@ -82,54 +77,6 @@ def _save(folder: Path, figures: "Mapping[str, Figure | None]") -> None:
             (folder / f"{name}.png").write_bytes(png(figure))
 
 
-def history_figure(summary: Mapping[str, Any]) -> "Figure":
-    """Draw each trial's value with its 95% interval, by number, and the best so far."""
-    aim = summary["objectives"][0]
-    figure, axes = panel(8.0, 4.5)
-    valued = {
-        state: [row for row in summary["trials"] if row["state"] == state and row["value"] is not None]
-        for state in COLOURS
-    }
-    for state, rows in valued.items():
-        if rows:
-            numbers, values = [row["id"] for row in rows], [row["value"] for row in rows]
-            bars = _error_bars(rows)
-            axes.errorbar(numbers, values, yerr=bars, fmt="o", color=COLOURS[state], label=state, capsize=2)
-    better = max if aim["direction"] == "maximize" else min
-    finished = valued[records.FINISHED]
-    steps: list[float] = []
-    for row in finished:
-        steps.append(better([*steps[-1:], row["value"]]))
-    if finished:
-        axes.step([row["id"] for row in finished], steps, where="post", color="black", lw=1, label="best so far")
-    name_axes(axes, f"search {summary['name']}", "trial", aim["metric"])
-    if axes.has_data():
-        legend(axes)
-    return figure
-
-
-def knob_figure(summary: Mapping[str, Any]) -> "Figure | None":
-    """Draw each searched knob against the value, one panel per knob; None if nothing was searched."""
-    trials = [row for row in summary["trials"] if row["value"] is not None]
-    knobs = sorted({knob for row in trials for knob in row["knobs"]})[:KNOBS_A_FIGURE]
-    if not knobs:
-        return None
-    columns = min(3, len(knobs))
-    rows = -(-len(knobs) // columns)
-    figure = canvas(4.0 * columns, 3.0 * rows)
-    for number, knob in enumerate(knobs):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        having = [row for row in trials if knob in row["knobs"]]
-        values = [row["knobs"][knob] for row in having]
-        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        across = values if numeric else [str(value) for value in values]
-        axes.scatter(across, [row["value"] for row in having], c=[COLOURS[row["state"]] for row in having], s=18)
-        if numeric and min(values) > 0 and max(values) / min(values) > 30:
-            axes.set_xscale("log")
-        name_axes(axes, "", knob, summary["objectives"][0]["metric"])
-    return figure
-
-
 def adaptation_figure(store: Path, name: str, trial: int, *, step: int | None = None) -> "Figure | None":
     """Draw the query metric before adaptation and after each inner step; None without recorded episodes."""
     curve = adaptation_curve(store, name, trial, step=step)
@@ -168,13 +115,3 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     intervals = [mean_interval(scores, metric=metric) if scores else (math.nan,) * 3 for scores in measured]
     means, lows, highs = (list(bound) for bound in zip(*intervals, strict=True))
     return {"metric": metric, "phase": phase, "episodes": len(rows), "mean": means, "low": lows, "high": highs}
-
-
-def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Return the lengths of each interval below and above its value: [2, rows]."""
-    lows, highs = zip(*(row["interval"] or (None, None) for row in rows), strict=True)
-    values = [row["value"] for row in rows]
-    return [
-        [0.0 if low is None else max(0.0, value - low) for value, low in zip(values, lows, strict=True)],
-        [0.0 if high is None else max(0.0, high - value) for value, high in zip(values, highs, strict=True)],
-    ]

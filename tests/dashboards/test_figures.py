@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from metaloom.dashboards import figures, queries
+from metaloom.dashboards import figures
 from metaloom.workers.records import names as records
 from tests.dashboards.conftest import Write, episode, story
 
@@ -43,24 +43,6 @@ def test_the_other_finished_trials_are_drawn_if_there_is_time(
 def test_a_search_without_a_value_is_drawn_empty(tmp_path: Path, write_search: Write) -> None:
     write_search("first", [])
     assert (figures.draw_search(tmp_path, "first").folder / "history.png").is_file()
-
-
-def test_an_interval_that_touches_zero_is_drawn_whole(tmp_path: Path, write_search: Write) -> None:
-    write_search("first", story({0: 0.05}))
-    row = queries.search_summary(tmp_path, "first")["trials"][0]
-    (below,), (above,) = figures._error_bars([row])
-    assert (below, above) == pytest.approx((0.05, 0.05))
-
-
-def test_knobs_of_every_kind_have_a_panel(tmp_path: Path, write_search: Write) -> None:
-    events = story({0: 0.7, 1: 0.8})
-    events[0][2]["knobs"] = {"method": "maml", "rate": 0.001, "nesterov": True}
-    events[5][2]["knobs"] = {"method": "reptile", "rate": 0.5}
-    write_search("first", events)
-    figure = figures.knob_figure(queries.search_summary(tmp_path, "first"))
-    assert figure is not None
-    assert [axes.get_xlabel() for axes in figure.axes] == ["method", "nesterov", "rate"]
-    assert figure.axes[2].get_xscale() == "log"
 
 
 def test_the_curve_is_the_mean_after_each_inner_step(
