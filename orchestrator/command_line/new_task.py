@@ -19,7 +19,7 @@ from metaloom.workers.data.base import some
 from metaloom.workers.data.labels import as_known
 from metaloom.workers.data.picture_files import class_files
 from metaloom.workers.data.table_columns import CellRules, read_columns
-from metaloom.workers.data.table_encoding import FittedColumn, encoded, names_of
+from metaloom.workers.data.table_encoding import FittedColumn, encoded, names_of, unknown_texts
 from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
 from metaloom.workers.data.table_kinds import CATEGORY, DATE
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
@@ -144,6 +144,8 @@ class Reader:
             path, rules, label=label, has_classes=classes, may_lack_label=True, may_miss_labels=is_query
         )
         plain = fitted or [FittedColumn(one.name, one.kind, names_of(one)) for one in read.features]
+        for told in unknown_texts(plain, read.features):
+            logger.warning("%s: %s", path, told)
         x, wanted = encoded(plain, read.features), int(np.prod(self.task.inputs))
         if x.shape[1] != wanted:
             hint = (

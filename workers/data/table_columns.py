@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.errors import unknown
 from metaloom.workers.data.base import DataError, some
-from metaloom.workers.data.table_files import TextFormat, decimal_of, read_table
+from metaloom.workers.data.table_files import UNNAMED, TextFormat, decimal_of, read_table
 from metaloom.workers.data.table_kinds import (
     CATEGORY,
     DATE,
@@ -27,7 +27,7 @@ from metaloom.workers.data.table_kinds import (
 )
 
 MOST_CATEGORIES = 100  # of a column that is not named as a feature: above, its values are ids or sentences
-UNNAMED = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")  # pandas' names of an index without one
+NAMELESS = re.compile(rf"\s*|{UNNAMED}\d+|__index_level_\d+__")  # the latter is pandas' name of an index without one
 NO_NUMBERS = "hold no numbers"
 NUMBERING = "number the rows (unnamed, or whole numbers of which no two are equal; tasks.features takes them)"
 MANY = f"hold more than {MOST_CATEGORIES} different texts (tasks.features takes them)"
@@ -71,6 +71,7 @@ class Columns:
         task: The task column as text [rows]; None where it was not asked for.
         left_out: Names of the columns that are neither label nor task, and not used, by the reason: "since they ...".
         skipped: One line for each cell whose row was left out.
+        rows: How many rows the table has, with those.
         notes: What else the reader should know, such as whole numbers that float64 cannot hold.
         labelled: Which rows have a label [rows]; None where all have.
     """
@@ -80,6 +81,7 @@ class Columns:
     task: Any
     left_out: Mapping[str, Sequence[str]]
     skipped: tuple[str, ...]
+    rows: int
     notes: tuple[str, ...] = ()
     labelled: NDArray[np.bool_] | None = None
 
@@ -136,7 +138,8 @@ def read_columns(
     notes += _marked(labels) if has_classes and labels is not None else ()
     tasks = None if task is None else kept[task].astype(str)
     labelled = None if missed is None else scored[keep]
-    return Columns(tuple(one.kept(keep) for one in features), labels, tasks, left_out, lines, tuple(notes), labelled)
+    columns = tuple(one.kept(keep) for one in features)
+    return Columns(columns, labels, tasks, left_out, lines, len(keep), tuple(notes), labelled)
 
 
 def _usable(
@@ -225,7 +228,7 @@ def _feature(name: str, table: Any, rules: CellRules) -> Feature:
 
 def _without_numberings(found: list[Feature], left_out: dict[str, list[str]]) -> list[Feature]:
     """Leave out an index without a name, and whole numbers of which no two are equal, unless nothing else is there."""
-    unnamed = [one for one in found if UNNAMED.fullmatch(one.name)]
+    unnamed = [one for one in found if NAMELESS.fullmatch(one.name)]
     numberings = [one for one in found if one.is_numbering and one not in unnamed]
     for some_of_them in (unnamed, numberings):
         if 0 < len(some_of_them) < len(found):

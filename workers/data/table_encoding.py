@@ -4,7 +4,8 @@ What a transformer has fitted is a JSON document in a bundle, never a pickle. It
 table needs no scikit-learn, and gets what the transformer itself would give.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaloom.learners.errors import unknown
-from metaloom.workers.data.base import DataError
+from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.sampler import FOLDS, Rows, fixed_generator
 from metaloom.workers.data.table_kinds import (
     CATEGORY,
@@ -24,6 +25,7 @@ from metaloom.workers.data.table_kinds import (
     as_asked,
 )
 
+_LOG = logging.getLogger("metaloom.data")
 ONE_HOT, TARGET = "one_hot", "target"
 INDICATOR = "indicator"
 STRATEGIES = {"median": "median", "mean": "mean", "constant": "constant", INDICATOR: "median"}
@@ -131,7 +133,18 @@ def encoded_table(documents: Sequence[Mapping[str, Any]], table: Any) -> NDArray
         if refused.any():
             raise DataError(f"column '{one.column}': row {int(refused.argmax())} is missing or no number")
         columns.append(column)
+    for told in unknown_texts(fitted, columns):
+        _LOG.warning("%s", told)
     return encoded(fitted, columns)
+
+
+def unknown_texts(fitted: Sequence[FittedColumn], columns: Sequence[Feature]) -> Iterator[str]:
+    """Name the texts of categories that training did not have, and what they become."""
+    for one, column in zip(fitted, columns, strict=True):
+        new = sorted(set(column.values) - set(one.categories)) if one.kind == CATEGORY else []
+        if new:
+            becomes = "the mean target" if one.unknown else "0 in each feature of the column"
+            yield f"column '{one.column}': training did not have {some(list(map(repr, new)))}, taken as {becomes}"
 
 
 def encoded(fitted: Sequence[FittedColumn], columns: Sequence[Feature]) -> NDArray[np.float64]:

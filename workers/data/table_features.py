@@ -96,7 +96,9 @@ def _told(
 ) -> Iterator[str]:
     """Say which of the table's rows and columns are used, as what, and which are not."""
     if read.skipped:
-        yield f"{len(read.skipped)} values missing or no numbers, their rows skipped: {some(read.skipped)}"
+        rows = read.rows - len(read.features[0].values)
+        what = f"{len(read.skipped)} values missing or no numbers"
+        yield f"{rows} of {read.rows} rows skipped for {what}: {some(read.skipped)}"
     left_out = dict(read.left_out)
     if len(columns) < len(read.features):
         left_out[EMPTY] = [one.name for one in read.features if one.name not in {used.name for used in columns}]

@@ -20,12 +20,20 @@ CSV, PARQUET, ARROW = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".arrow", 
 TABLES = (*CSV, *PARQUET, *ARROW)
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}  # of a CSV file
 TAB = "tab"
+UNNAMED = "Unnamed: "  # as pandas calls a column without a name
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": TAB, "|": "bar"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_MARKS = {  # that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 _FOUND = "metaloom."  # begins the names of what is noted in a table's metadata
+BLOCK_BYTES = 16 << 20  # a row may be as long
 _SAMPLED_BYTES, _SAMPLED_ROWS = 1 << 18, 100
-_COMMA_NUMBER, _POINT_NUMBER = re.compile(r"\s*[+-]?\d*,\d+\s*"), re.compile(r"\s*[+-]?\d*\.\d+\s*")
+_COMMA_NUMBER, _POINT_NUMBER = (re.compile(rf"\s*[+-]?\d*{sign}\d+([eE][+-]?\d+)?\s*") for sign in (",", r"\."))
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
 
 
@@ -115,17 +123,16 @@ def read_table(path: Path, *, as_text: Sequence[str] = (), text_format: TextForm
 
 
 def _with_distinct_names(path: Path, table: Any) -> Any:
-    """Return the table without its unnamed columns, if it has several; raises DataError for two of another name."""
+    """Return the table with numbers for its unnamed columns, if it has several; raises DataError for two of a name."""
     if twice := [name for name, count in Counter(table.column_names).items() if count > 1 and name.strip()]:
         places = [str(place) for place, name in enumerate(table.column_names, start=1) if name == twice[0]]
         raise DataError(
             f"{path}: {len(places)} columns are named '{twice[0]}' (columns {', '.join(places)}, counted from 1): "
             f"rename them so that each name stands once"
         )
-    unnamed = [place for place, name in enumerate(table.column_names) if not name.strip()]
-    if len(unnamed) > 1:
-        return table.select([place for place in range(table.num_columns) if place not in unnamed])
-    return table
+    names = [name if name.strip() else f"{UNNAMED}{place}" for place, name in enumerate(table.column_names)]
+    several = sum(not name.strip() for name in table.column_names) > 1
+    return table.rename_columns(names) if several else table
 
 
 def _read_arrow(path: Path) -> Any:
@@ -143,6 +150,7 @@ def _read_csv(path: Path, as_text: Sequence[str], given: TextFormat) -> Any:
     ragged: list[Any] = []
     try:
         table = _parsed(content, found, as_text, ragged, is_threaded=True)
+        _check_quotes(path, content, table)
         told = {"separator": found.separator, "decimal": found.decimal, "encoding": encoding}
         return table.replace_schema_metadata({f"{_FOUND}{name}": str(value) for name, value in told.items()})
     except pa.ArrowInvalid:
@@ -158,6 +166,18 @@ def _read_csv(path: Path, as_text: Sequence[str], given: TextFormat) -> Any:
     )
 
 
+def _check_quotes(path: Path, content: bytes, table: Any) -> None:
+    """Refuse a quotation mark that is never closed: the rest of the file would be one cell; raises DataError."""
+    if content.count(b'"') % 2 == 0 or not table.num_rows:
+        return
+    last = table.slice(table.num_rows - 1).to_pylist()[0]
+    if open_cell := next((name for name, cell in last.items() if isinstance(cell, str) and "\n" in cell), None):
+        raise DataError(
+            f"{path}: a quotation mark in row {table.num_rows - 1}, column '{open_cell}' is never closed "
+            "(rows count from 0)"
+        )
+
+
 def _parsed(content: bytes, found: TextFormat, as_text: Sequence[str], ragged: list[Any], *, is_threaded: bool) -> Any:
     """Parse CSV; rows of another number of cells than the header's are added to ``ragged``, and refused."""
     from pyarrow import csv as arrow_csv
@@ -168,7 +188,7 @@ def _parsed(content: bytes, found: TextFormat, as_text: Sequence[str], ragged: l
 
     return arrow_csv.read_csv(
         pa.BufferReader(content),
-        arrow_csv.ReadOptions(use_threads=is_threaded),
+        arrow_csv.ReadOptions(use_threads=is_threaded, block_size=BLOCK_BYTES),
         arrow_csv.ParseOptions(delimiter=found.separator, newlines_in_values=True, invalid_row_handler=refuse),
         arrow_csv.ConvertOptions(column_types=dict.fromkeys(as_text, pa.string()), decimal_point=found.decimal),
     )

@@ -187,7 +187,7 @@ def test_columns_that_are_no_features_are_named_with_the_way_out(values: Any, wh
         opened(table(tmp_path / "t.parquet", x=values), tmp_path / "cache")
 
 
-def test_a_new_table_gets_the_numbers_of_training(tmp_path: Path) -> None:
+def test_a_new_table_gets_the_numbers_of_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     columns = {"a": NUMBERS, "site": SITES, "v": [[row, -row] for row in range(ROWS)]}
     columns["day"] = [date(2020, 1, 1 + row % 28) for row in range(ROWS)]
     path = table(tmp_path / "t.parquet", **columns)
@@ -200,7 +200,9 @@ def test_a_new_table_gets_the_numbers_of_training(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scaled.astype(np.float32), x)
     odd = table(tmp_path / "odd.parquet", **{**columns, "site": ["elsewhere"] * ROWS})
     places = [place for place, name in enumerate(task.features) if name.startswith("site=")]
+    assert caplog.text == ""
     assert (Reader(task, fields).support(odd).x[:, places] == 0).all()
+    assert "column 'site': training did not have 'elsewhere', taken as 0 in each feature" in caplog.text
 
 
 def test_a_data_frame_gets_the_numbers_of_training_too(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def written(path: Path, content: bytes | str) -> Path:
         TEXT.encode("utf-16"),
         ("kind;width;note\n" + TEXT.partition("\n")[2]).encode("utf-16-le"),
         TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-32"),
         TEXT.replace(";", "\t").encode(),
         TEXT.replace(";", "|").encode(),
         b'kind,width,note\n\xc3\xa4,"1,5","x, y"\nb,"-2,25",z\n',
@@ -34,7 +35,21 @@ def written(path: Path, content: bytes | str) -> Path:
         gzip.compress(TEXT.encode()),
         pa.compress(TEXT.encode("utf-16"), codec="zstd", asbytes=True),
     ],
-    ids=["utf-8", "crlf", "bom", "utf-16", "16-le", "16-be", "tab", "bar", "quoted comma", "comma", "gzip", "zstd"],
+    ids=[
+        "utf-8",
+        "crlf",
+        "bom",
+        "utf-16",
+        "16-le",
+        "16-be",
+        "utf-32",
+        "tab",
+        "bar",
+        "quoted comma",
+        "comma",
+        "gzip",
+        "zstd",
+    ],
 )
 def test_a_csv_file_is_read_whatever_it_is_written_by(content: bytes, tmp_path: Path) -> None:
     table = read_table(written(tmp_path / "t.csv", content))
@@ -46,6 +61,11 @@ def test_a_compressed_file_is_a_table_by_both_endings(name: str, kind: str, tmp_
     content = TEXT.replace(";", "\t").encode()
     path = written(tmp_path / name, pa.compress(content, codec=kind, asbytes=True))
     assert read_table(path).to_pydict() == COLUMNS
+
+
+def test_decimal_commas_may_have_exponents(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "t.csv", "kind;price\na;1,5e-3\nb;2,5E4\n"))
+    assert table.column("price").to_pylist() == [1.5e-3, 2.5e4]
 
 
 def test_numbers_with_commas_between_thousands_are_no_decimals(tmp_path: Path) -> None:
@@ -78,6 +98,7 @@ def test_text_in_another_encoding_names_row_column_and_the_way_out(tmp_path: Pat
         ("a,b,c\n1,2,3\n\n1,2\n", r"row 1 has 2 cells where the header has 3 \('1,2'; rows count from 0\)"),
         ("a;b;c\n1;2;3\n1;2\n", "row 1 has 2 cells where the header has 3 .* taken to be a semicolon"),
         ("", "cannot be read as a table"),
+        ('a,b\n1,x\n2,"y\n3,z\n', r"a quotation mark in row 1, column 'b' is never closed"),
         (gzip.compress(b"a,b\n1,2\n" * 100)[:-12], "cannot be read as a table"),
     ],
 )
@@ -95,8 +116,18 @@ def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) 
         read_table(tmp_path / "t.parquet")
 
 
-def test_the_columns_of_trailing_separators_are_left_out(tmp_path: Path) -> None:
-    assert read_table(written(tmp_path / "t.csv", "a,b,,\n1,2,,\n")).column_names == ["a", "b"]
+def test_the_columns_of_trailing_separators_are_told_apart(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "kind,a,,\n" + "".join(f"{row // 2},{row % 3}.5,,\n" for row in range(20)))
+    assert read_table(path).column_names == ["kind", "a", "Unnamed: 2", "Unnamed: 3"]
+    tasks = {"source": "table", "path": str(path), "label": "kind", "ways": 2, "queries": 1}
+    source = open_source(tasks, seed=0, cache=tmp_path / "cache")
+    told = "not used as features, since they have no value in any row: 'Unnamed: 2', 'Unnamed: 3'"
+    assert source.shape.features == ("a",) and source.notes[0] == told
+
+
+def test_a_row_may_be_longer_than_a_mebibyte(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "t.csv", f"kind,note\na,{'x' * (2 << 20)}\nb,y\n"))
+    assert table.column("kind").to_pylist() == ["a", "b"]
 
 
 @pytest.mark.parametrize(
