@@ -34,6 +34,7 @@ class TaskShape:
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
         problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
+        varying: Whether the number of classes or examples differs from one outer step to the next.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class TaskShape:
     counts: tuple[int, ...] = ()
     environment: str = ""
     problem: str = ""
+    varying: bool = False
 
     @property
     def task_kind(self) -> TaskKind:

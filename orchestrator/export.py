@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metaloom.dashboards import queries
+from metaloom.dashboards import queries as lookups
 from metaloom.dashboards.canvas import png
 from metaloom.dashboards.knowledge_figures import pictures, read_knowledge
 from metaloom.dashboards.text import without_best
@@ -30,7 +30,7 @@ def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
     Raises:
         SearchError: There is no such trial, or it has learned nothing yet.
     """
-    summary = queries.search_summary(store, name)
+    summary = lookups.search_summary(store, name)
     if trial == BEST:
         if summary["best"] is None:
             why = f"search '{name}' has no best trial: {without_best(summary).rstrip('.')}"
@@ -48,6 +48,9 @@ def evaluate(
     trial: str = BEST,
     episodes: int = 600,
     seed: int | None = None,
+    ways: int | None = None,
+    shots: int | None = None,
+    queries: int | None = None,
     store: str | Path = DEFAULT_STORE,
     trust_code: bool = False,
 ) -> Evaluation:
@@ -58,19 +61,25 @@ def evaluate(
         trial: For a search: the trial's number, or ``best``.
         episodes: The number of test episodes.
         seed: Of the episodes; None takes the search's.
+        ways: Classes of an episode; None takes the experiment's own number, as for ``shots`` and ``queries``.
+        shots: Support examples of each class.
+        queries: Query examples of each class.
         store: Folder of all records.
         trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
 
     Raises:
-        MetaloomError: There is no such bundle, search or trial, or its data are gone.
+        MetaloomError: There is no such bundle, search or trial, its data are gone or too few, or the learner takes
+            fewer classes.
     """
     folder, cache = Path(store), Path(store) / records.CACHE_FOLDER
+    given = {"ways": ways, "shots": shots, "queries": queries}
+    sizes = {name: number for name, number in given.items() if number is not None}
     if (Path(target) / records.MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
         bundle = load_bundle(target, trust_code=trust_code)
-        return bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed)
+        return bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed, sizes=sizes)
     row = chosen_trial(folder, str(target), trial)
-    directory = queries.trial_folder(folder, str(target), row["id"])
-    return evaluate_trial(directory, cache=cache, episodes=episodes, seed=seed, trust_code=trust_code)
+    directory = lookups.trial_folder(folder, str(target), row["id"])
+    return evaluate_trial(directory, cache=cache, episodes=episodes, seed=seed, sizes=sizes, trust_code=trust_code)
 
 
 def export(
@@ -102,7 +111,7 @@ def export(
     row = chosen_trial(store, name, trial)
     if out.exists():  # before the test, which takes a while
         raise BundleError(f"{out}: exists already; a bundle is never written over (give another --out)")
-    directory = queries.trial_folder(store, name, row["id"])
+    directory = lookups.trial_folder(store, name, row["id"])
     asked = int(read_config(directory).outer["test_episodes"]) if episodes is None else episodes
     test = partial(evaluate_trial, directory, cache=store / records.CACHE_FOLDER, trust_code=trust_code)
     if inductive and not asked:
@@ -122,7 +131,7 @@ def export(
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
-    search = queries.search_record(store, name)
+    search = lookups.search_record(store, name)
     assert search.settings is not None  # it has a trial
     return {
         "search": name,

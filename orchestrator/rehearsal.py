@@ -8,13 +8,17 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from metaloom.learners import build_learner
+from metaloom.learners.base import Learner
 from metaloom.learners.domains import Choice
-from metaloom.learners.errors import BadInput
+from metaloom.learners.episode import TaskShape
+from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.learners.outer import OuterConfig
+from metaloom.learners.tensors import Tensors
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.reading import admit
 from metaloom.search_spaces.experiment import Experiment
@@ -26,6 +30,7 @@ from metaloom.workers.data import Source, open_source
 from metaloom.workers.device import LiveBytes, check_precision
 from metaloom.workers.failures import memory_refused
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.ways import TooManyWays, at_ways, unused_outputs, ways_of_split
 
 FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
 logger = logging.getLogger("metaloom")
@@ -116,7 +121,22 @@ def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path
         generator = derive_generator(seed, "rehearsal")
         with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all tensors
             learner.begin(learner.init(generator), generator)  # a network checks here whether it can read the examples
-    return learner.notes
+    return (*learner.notes, *_held_out_notes(learner, opened[key], resolved))
+
+
+def _held_out_notes(learner: Learner, source: Source, resolved: Resolved) -> Iterator[str]:
+    """Check that the learner takes the classes of validation and test, and say where outputs of it stay unused."""
+
+    def build(task: TaskShape, start: Tensors | None) -> Learner:
+        sections: dict[str, Any] = {name: getattr(resolved, name) for name in ("learner", "inner", "outer")}
+        return build_learner(**sections, task=task, start=start, trust_code=True)
+
+    for ways in {ways_of_split(source, split) for split in ("validation", "test")}:
+        try:
+            if unused := unused_outputs(at_ways(learner, ways, build), ways):
+                yield f"tasks.evaluation: {unused}"
+        except TooManyWays as problem:
+            raise LearnerError(f"tasks.evaluation: {problem}") from problem
 
 
 def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:

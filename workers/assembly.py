@@ -19,7 +19,7 @@ from metaloom.learners.tensors import Tensors
 from metaloom.workers import data
 from metaloom.workers.bundle_reading import bundle_start, parameters_of
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.data.base import TaskSource
+from metaloom.workers.data.base import Source, TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.durable import write_files
 from metaloom.workers.errors import CheckpointError
@@ -70,6 +70,8 @@ def assemble(
     outer = OuterConfig.of(config.outer)
     device = prepare_device(config.resources, outer.precision)
     source = data.open_source(config.tasks, seed=config.seed if seed is None else seed, cache=cache)
+    if isinstance(source, Source):
+        source.meta_batch = outer.meta_batch
     start = bundle_start(config.learner) if start is None else start
     try:
         learner = learner_of(config, source.shape, start=start, mapper=mapper, trust_code=trust_code)

@@ -10,9 +10,10 @@ safetensors, and runs no code: a network of a user's own class, which its config
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -21,9 +22,11 @@ from torch import Tensor
 from metaloom.learners.base import Learner
 from metaloom.learners.episode import Support, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks.base import HEAD
 from metaloom.learners.outer import OuterConfig
 from metaloom.learners.plugins import NEEDED
+from metaloom.learners.state import LearnerState
+from metaloom.learners.tensors import Tensors
+from metaloom.search_spaces.sections.few_shot import with_evaluation
 from metaloom.workers.adapted import AdaptedModel, Setting, read_support
 from metaloom.workers.assembly import learner_of
 from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, parameters_of, read_manifest, task_of
@@ -37,6 +40,7 @@ from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, served
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.ways import TooManyWays, at_ways, build_of, ways_of_split
 
 _ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -93,10 +97,17 @@ class Bundle:
             BundleError: The inputs have another shape, are not finite, or have too many classes.
             LearnerError: The learner does not use ``class_features`` or ``unlabelled``, or needs them.
         """
-        device, knowledge = self._device, self._knowledge
+        device = self._device
         given = read_support(support_x, support_y, class_features, unlabelled, self._form())
-        learner = self._for_ways(len(given.labels))
-        phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
+        ways = len(given.labels) if self.task.task_kind.has_classes else self.task.outputs
+        try:
+            learner, phi, state = self._at_ways(ways)
+        except TooManyWays as problem:
+            raise BundleError(
+                f"adapt: the support set has {ways} classes, but this learner's head was trained for "
+                f"{self.task.outputs}; give it at most {self.task.outputs}, or use a method that takes any number, "
+                "such as prototypical"
+            ) from problem
         generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():
             adapted = learner.adapt(phi, state, Support(**device.place(given.support.tensors())), generator)
@@ -112,8 +123,9 @@ class Bundle:
     def _queries(self) -> int:
         """Return how many queries a test episode has; 0 if its task source does not say."""
         tasks, classes = self.config.tasks, self.task.task_kind.has_classes
-        queries = {**tasks, **(tasks.get("evaluation") or {})}.get("queries")
-        ways = self.task.outputs if classes and not self.task.single_task else 1
+        tested = {**tasks, **(tasks.get("evaluation") or {})}
+        queries = tested.get("queries")
+        ways = int(tested.get("ways", self.task.outputs)) if classes and not self.task.single_task else 1
         return queries * ways if isinstance(queries, int) else 0
 
     def evaluate(
@@ -124,43 +136,38 @@ class Bundle:
         split: str = TEST,
         episodes: int = 600,
         seed: int | None = None,
+        sizes: Mapping[str, int] = MappingProxyType({}),
     ) -> Evaluation:
         """Score it on the first ``episodes`` of a split: the same numbers as the trial's own evaluation.
 
         Without a source, that which it was trained on is opened, with its prepared data in ``cache`` and episodes drawn
-        from ``seed``, by default the search's.
+        from ``seed``, by default the search's, with the ``ways``, ``shots`` and ``queries`` that ``sizes`` gives.
+
+        Raises:
+            LearnerError: The source's episodes have no such sizes, or the learner takes fewer classes.
         """
         if source is None:
             if cache is None:
                 raise BundleError("evaluate: give a task source, or the cache folder to open one with")
-            source = open_source(self.config.tasks, seed=self.config.seed if seed is None else seed, cache=cache)
+            tasks = with_evaluation(self.config.tasks, sizes)
+            source = open_source(tasks, seed=self.config.seed if seed is None else seed, cache=cache)
         device, seeds = self._device, self.config.seeds
-        phi, state = device.place(self._knowledge.phi), self._knowledge.state.mapped(device.move)
+        learner, phi, state = self._at_ways(ways_of_split(source, split))
         return evaluate_learner(
-            self._learner, phi, state, source, split, episodes, device=device, seeds=seeds, both=split == TEST
+            learner, phi, state, source, split, episodes, device=device, seeds=seeds, both=split == TEST
         )
 
-    def _for_ways(self, ways: int) -> Learner:
-        """Return the learner for tasks of so many classes; raises BundleError if there is none.
+    def _at_ways(self, ways: int) -> tuple[Learner, Tensors, LearnerState]:
+        """Return the learner for tasks of so many classes, with phi and its state; raises TooManyWays."""
+        built = build_of(self.config)
 
-        A metric learner takes any number. A linear head has the ways it was trained with: some may be unused, but
-        none can be added.
-        """
-        if ways == self.task.outputs or not self.task.task_kind.has_classes:
-            return self._learner
-        task = TaskShape(**{**asdict(self.task), "outputs": ways})
-        body = {name: one for name, one in parameters_of(self._knowledge).items() if not name.startswith(HEAD)}
-        with suppress(LearnerError):  # a module of the user's own may have fixed ways
-            # as this bundle was opened
-            other = served(learner_of(self.config, task, start=body, trust_code=True), inductive=self._inductive)
-            if not different_leaves(other.init(derive_generator(0, "shapes")), self._knowledge.phi):
-                return other
-        if ways < self.task.outputs:
-            return self._learner
-        raise BundleError(
-            f"adapt: the support set has {ways} classes, but this learner's head was trained for "
-            f"{self.task.outputs}; give it at most {self.task.outputs}"
-        )
+        def build(task: TaskShape, start: Tensors | None) -> Learner:
+            return served(built(task, start), inductive=self._inductive)
+
+        device, knowledge = self._device, self._knowledge
+        at = at_ways(self._learner, ways, build)
+        state = at.state(knowledge.state.mapped(device.move), device)
+        return at.learner, device.place(knowledge.phi), state
 
 
 def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> Bundle:

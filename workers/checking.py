@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 import torch
 from torch import Generator, Tensor
@@ -18,6 +19,7 @@ from metaloom.learners.knowledge.update_rules import NETWORK
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.data.base import TaskSource
+from metaloom.workers.data.sampler import FewShotSource
 from metaloom.workers.device import LiveBytes
 from metaloom.workers.records.results import EstimatorCheck, KnobCheck
 from metaloom.workers.seeds import derive_generator
@@ -125,7 +127,8 @@ def check_hypergradient(
     reason = learner.estimator_reason
     if not phi:
         return Check(learner.estimator, {}, {}, reason)
-    batch = [source.episode("train", i).episode.to(torch.device("cpu"), torch.float64) for i in range(episodes)]
+    drawn = [source.episode("train", i).episode for i in _indices(source, episodes)]
+    batch = [episode.to(torch.device("cpu"), torch.float64) for episode in drawn]
     problem = _Problem.of(learner, phi, batch, seed)
     step, flagged = _step_or_another(problem, build)
     _check_finite(step)
@@ -146,6 +149,16 @@ def check_hypergradient(
         compared = {kind: _compared(partial(build, kind), problem, measured) for kind in ESTIMATORS}
     diagnostics = {} if flagged else step.diagnostics
     return Check(learner.estimator, knobs, diagnostics, reason, compared, _is_exact(learner.estimator), flagged)
+
+
+def _indices(source: TaskSource, episodes: int) -> range:
+    """Return the first training episodes; where ways vary, the first of one outer step with the most."""
+    if not isinstance(source, FewShotSource):
+        return range(episodes)
+    source.meta_batch = episodes
+    most = source.protocols["train"].ways[1]
+    first = next(start for start in count(0, episodes) if source.sizes("train", start)[0] == most)
+    return range(first, first + episodes)
 
 
 def _check_finite(step: MetaStep) -> None:

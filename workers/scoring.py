@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import count, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.solvers.base import TRANSDUCTIVE
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
+from metaloom.search_spaces.sections.few_shot import changed_sizes, with_evaluation
 from metaloom.workers.assembly import assemble
 from metaloom.workers.bundle_reading import parameters_of
 from metaloom.workers.checkpoint import load_knowledge
@@ -39,6 +41,7 @@ from metaloom.workers.records.results import (
 )
 from metaloom.workers.records.trial import Plain, plain, read_config
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.ways import at_ways, build_of, describe, ways_of_split
 
 _LOG = logging.getLogger("metaloom.scoring")
 _COMPARED = ["episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries", "accuracy_after", "loss_after"]
@@ -134,6 +137,7 @@ def evaluate_trial(
     episodes: int = 600,
     seed: int | None = None,
     record: bool = True,
+    sizes: Mapping[str, int] = MappingProxyType({}),
     trust_code: bool = False,
     inductive: bool = False,
 ) -> Evaluation:
@@ -146,25 +150,31 @@ def evaluate_trial(
         episodes: How many.
         seed: Seed of the episodes; None takes the search's.
         record: Make test episodes rows of the trial's records; of the tests of one seed the longest is kept.
+        sizes: The ``ways``, ``shots`` and ``queries`` of the episodes, where they are not the experiment's.
         trust_code: Whether a class that ``architecture.of`` names may be imported.
         inductive: Score it by the support set's statistics alone, as ``served`` has it; nothing is recorded then.
 
     Raises:
         BundleError: It is asked for as inductive, and is so already or cannot be.
         CheckpointError: The trial has left nothing to evaluate.
+        LearnerError: The source's episodes have no such sizes, or the learner takes fewer classes.
         StorageError: The rows cannot be written.
     """
     config, knowledge = read_config(directory), load_knowledge(directory)
+    changed = changed_sizes(config.tasks, sizes)
+    config = replace(config, tasks=with_evaluation(config.tasks, changed))
     for note in knowledge.notes:
         _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge), trust_code=trust_code)
-    device, learner = parts.device, served(parts.learner, inductive=inductive)
-    phi, state = device.place(knowledge.phi), knowledge.state.mapped(device.move)
+    device, seeds = parts.device, config.seeds
+    at = at_ways(parts.learner, ways_of_split(parts.source, split), build_of(config))
+    learner = served(at.learner, inductive=inductive)
+    phi, state = device.place(knowledge.phi), at.state(knowledge.state.mapped(device.move), device)
     evaluation = evaluate_learner(
-        learner, phi, state, parts.source, split, episodes, device=device, seeds=config.seeds, both=split == TEST
+        learner, phi, state, parts.source, split, episodes, device=device, seeds=seeds, both=split == TEST
     )
     if record and split == TEST and not inductive:
-        part = part_of_test(directory, config.seed if seed is None else seed)
+        part = part_of_test(directory, config.seed if seed is None else seed, changed)
         if rows_of_test(part, knowledge.step) < len(evaluation.facts):
             batch = EpisodeBatch(TEST, knowledge.step, evaluation.facts, evaluation.outcomes, evaluation.seconds)
             write_part(part, parts.origin(config), [batch])
@@ -222,16 +232,6 @@ def _beside_constant(evaluation: Evaluation, task: TaskShape, constants: Sequenc
 def _episodes(source: TaskSource, split: str) -> Iterator[SampledEpisode]:
     available = source.available(split)
     return (source.episode(split, index) for index in (count() if available is None else range(available)))
-
-
-def describe(sampled: SampledEpisode, index: int, learner: Learner) -> EpisodeFacts:
-    """Return the facts that identify an episode, for its record."""
-    episode = sampled.episode
-    support, queries = len(episode.support_y), len(episode.query_y)
-    ways = learner.task.outputs if learner.task.task_kind.has_classes else 0
-    each = max(ways, 1)
-    ids = sampled.class_ids, sampled.sample_ids
-    return EpisodeFacts(index, sampled.seed, *ids, ways, support // each, queries // each)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class GradientLearner(Learner):
         self.estimator = self.estimator or estimator.name
         self.online, self.carry = inner.mode == "online", inner.carry
         self.persists = self.online or self.carry > 1
-        self.strategy = choose_strategy(strategy, estimator, slots, self.persists)
+        self.strategy = choose_strategy(strategy, estimator, slots, self.persists, varying=task.varying)
         if strategy not in ("auto", self.strategy):
             obstacle = slots.architecture.refuses(strategy)
             self.notes = (f"outer.strategy: {strategy} cannot run learner.architecture ({obstacle}); loop runs it",)

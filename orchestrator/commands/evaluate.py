@@ -20,19 +20,37 @@ def evaluate(
     trial: TrialOption = "best",
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="The number of test episodes.")] = 600,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the episodes; by default the search's.")] = None,
+    ways: Annotated[int | None, typer.Option("--ways", min=2, help="Classes of an episode.")] = None,
+    shots: Annotated[int | None, typer.Option("--shots", min=1, help="Support examples of each class.")] = None,
+    queries: Annotated[int | None, typer.Option("--queries", min=1, help="Query examples of each class.")] = None,
     trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Score on the test split, after each inner step.
 
-    Prints the mean and its 95% interval; the episodes' rows join the trial's records.
+    Prints the mean and its 95% interval; the episodes' rows join the trial's records. Without --ways, --shots and
+    --queries the episodes are those of the experiment's own test.
     """
     with answering(as_json) as answer:
         evaluation = exporting.evaluate(
-            target, trial=trial, episodes=episodes, seed=seed, store=store, trust_code=trust_code
+            target,
+            trial=trial,
+            episodes=episodes,
+            seed=seed,
+            ways=ways,
+            shots=shots,
+            queries=queries,
+            store=store,
+            trust_code=trust_code,
         ).to_json()
         answer.give(rows.to_json(evaluation), lambda screen: tables.show_evaluation(screen, evaluation))
 
 
-COMMAND = Command(evaluate, examples=("metaloom evaluate first --episodes 600",))
+COMMAND = Command(
+    evaluate,
+    examples=(
+        "metaloom evaluate first --episodes 600",
+        "metaloom evaluate first --ways 5 --shots 5 --episodes 600 --seed 1",
+    ),
+)

@@ -155,6 +155,38 @@ def test_a_condition_on_a_column_that_is_empty_there_is_told(
     assert told.err == expected
 
 
+def test_a_trial_and_a_bundle_are_evaluated_with_other_sizes(run: Run, tmp_path: Path) -> None:
+    labels = [f"c{label:02}" for label in range(20) for _ in range(8)]
+    rows = [f"{label},{label[1:]}.{place % 8},{place % 3}" for place, label in enumerate(labels)]
+    (tmp_path / "t.csv").write_text("\n".join(["label,a,b", *rows]) + "\n")
+    tasks = {"source": "table", "path": str(tmp_path / "t.csv"), "label": "label", "ways": 3, "queries": 3}
+    learner = {"method": "prototypical", "architecture": {"kind": "mlp", "hidden": [8]}}
+    outer = {"steps": 2, "validate_every": 2, "validation_episodes": 3, "test_episodes": 3}
+    (tmp_path / "t.json").write_text(json.dumps({"tasks": tasks, "learner": learner, "outer": outer}))
+    store = tmp_path / "store"
+    trained = run("train", tmp_path / "t.json", "--name", "t", "--executor", "inline", "--store", store)
+    assert trained.code == 0, trained.err
+    sizes = ["--ways", "4", "--shots", "5", "--queries", "2", "--episodes", "8", "--seed", "1"]
+    evaluated = run("evaluate", "t", *sizes, "--store", store, "--json").document
+    assert evaluated["episodes"] == 8 and all((8 * score) % 1 == 0 for score in evaluated["scores"])  # of 4 x 2 queries
+    rows = run("episodes", "t", "--phase", "test", "--where", "ways == 4", "--store", store, "--json").document["rows"]
+    assert {(row["shots"], row["queries"]) for row in rows} == {(5, 2)} and len(rows) == 8
+    assert run("export", "t", "--out", tmp_path / "bundle", "--store", store).code == 0
+    again = run("evaluate", tmp_path / "bundle", *sizes, "--store", store, "--json").document
+    assert again["scores"] == evaluated["scores"]
+    for wrong, message in (
+        ("--ways=5", "tasks.evaluation: 5 ways need"),
+        ("--shots=9", "need 12 samples of each class"),
+    ):
+        refused = run("evaluate", "t", wrong, "--store", store)
+        assert refused.code == 2 and message in refused.err
+
+
+def test_sizes_are_refused_where_episodes_have_none(run: Run, store: Path) -> None:
+    refused = run("evaluate", "first", "--ways", "5", "--store", store)
+    assert refused.code == 2 and "ways: sinusoid has test episodes of one kind; those of " in refused.err
+
+
 def test_a_trial_is_evaluated_exported_and_adapted(run: Run, store: Path, tmp_path: Path) -> None:
     evaluated = run("evaluate", "first", "--episodes", "6", "--store", store, "--json").document
     assert set(evaluated) >= {"mean", "interval", "episodes", "per_step", "setting"}

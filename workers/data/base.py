@@ -62,11 +62,13 @@ class Source(TaskSource, ABC):
         digest: Of the data; empty where they are generated, or come with the package.
         notes: Which of the user's data are not used.
         packages: Packages that reading the data needs, in addition to those of every bundle.
+        meta_batch: Training episodes of an outer step; where ways or shots vary, these have the same ones.
         brightest: Where inputs are pixels in [0, 1]: the stored number of a white one, such as 255. Otherwise 0.
     """
 
     digest: str = ""
     notes: tuple[str, ...] = ()
+    meta_batch: int = 1
     packages: ClassVar[tuple[str, ...]] = ()
     brightest: ClassVar[float] = 0.0
     Config: ClassVar[type[Any]]

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaloom.learners.domains import Bounds, Int
-from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, Split, TaskSettings, Ways
+from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, Split, TaskSettings
 from metaloom.workers.data import sampler, splits
 from metaloom.workers.data.base import SOURCES, DataError, some
+from metaloom.workers.data.enough import usable
 from metaloom.workers.data.picture_files import Pictures, class_files, read_all
 from metaloom.workers.data.store import Arrays, cached
 from metaloom.workers.data.user_files import holds_several, left_out
@@ -41,7 +43,7 @@ class FolderSettings(TaskSettings):
 
 
 @dataclass(frozen=True)
-class FolderTasks(FolderSettings):
+class FolderTasks(FewShotSettings, FolderSettings):
     """The user's own images: one folder per class, split into disjoint classes.
 
     Attributes:
@@ -49,8 +51,8 @@ class FolderTasks(FolderSettings):
         test_fraction: Fraction of the classes for the test.
     """
 
-    ways: Ways = 5
-    shots: Shots = 1
+    ways: WaysOrRange = 5
+    shots: ShotsOrRange = 1
     queries: Queries = 15
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
@@ -72,14 +74,15 @@ class Folder(sampler.FewShotSource):
         found = find_classes(Path(config.path))
         files = found.files
         lists, notes = _splits(found, config)
+        is_own = bool(found.splits) or config.split is not None
         spans = sampler.spans_of({name: len(paths) for name, paths in files.items()})
-        table = sampler.ClassTable.from_splits(lists, spans)
-        sampler.check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
+        table = sampler.ClassTable.from_splits(lists, spans, by_fraction=not is_own)
+        usable(cls.name, table, config)
         arrays = read_images(files, config, cache)
-        table = sampler.ClassTable.from_splits(lists, arrays.about["spans"])
+        table = sampler.ClassTable.from_splits(lists, arrays.about["spans"], by_fraction=not is_own)
         source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=arrays["x"].shape[1:])
         source.notes += (*notes, *folder_notes(arrays, files, Path(config.path)))
-        if found.splits or config.split is not None:
+        if is_own:
             source.digest = splits.digest_of(arrays.digest, lists)
         return source
 

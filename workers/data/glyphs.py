@@ -19,9 +19,11 @@ import numpy as np
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
-from metaloom.search_spaces.sections.tasks import Queries, Shots, TaskSettings, Ways
+from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
+from metaloom.search_spaces.sections.tasks import Queries
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES
+from metaloom.workers.data.enough import usable
 from metaloom.workers.data.store import Arrays, cached
 
 VERSION = 4  # of the drawings: raise it whenever they change
@@ -41,11 +43,11 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class GlyphTasks(TaskSettings):
+class GlyphTasks(FewShotSettings):
     """Characters of many scripts drawn with matplotlib's fonts: the embedded few-shot data."""
 
-    ways: Ways = 5
-    shots: Shots = 1
+    ways: WaysOrRange = 5
+    shots: ShotsOrRange = 1
     queries: Queries = 15
 
 
@@ -68,7 +70,7 @@ class Glyphs(sampler.FewShotSource):
             codes = distinct(_thumbnails(fonts, charmaps))
             spans = sampler.spans_of({f"U+{code:04X} {unicodedata.name(chr(code))}": DRAWINGS for code in codes})
             table = sampler.ClassTable.divided(spans, VALIDATION, TEST)  # checked before the slow drawing
-            sampler.check_episodes(cls.name, table, ways=config.ways, shots=config.shots, queries=config.queries)
+            usable(cls.name, table, config)
             images = [draw(_fields(code, fonts, charmaps), Pen(), class_generator(code)) for code in codes]
             return Arrays({"x": np.concatenate(images)}, {"spans": spans})
 

@@ -13,9 +13,11 @@ from typing import Literal, Self
 
 import numpy as np
 
-from metaloom.search_spaces.sections.tasks import Queries, Shots, TaskSettings, Ways
+from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
+from metaloom.search_spaces.sections.tasks import Queries
 from metaloom.workers.data.base import SOURCES, SPLITS, DataError
-from metaloom.workers.data.sampler import ClassTable, FewShotSource, spans_of
+from metaloom.workers.data.class_table import ClassTable, spans_of
+from metaloom.workers.data.sampler import FewShotSource
 from metaloom.workers.data.store import Arrays, cached, fetch, file_facts
 from metaloom.workers.data.user_files import read_picture
 
@@ -35,7 +37,7 @@ VINYALS_CUT = {"Gurmukhi": 41}
 
 
 @dataclass(frozen=True)
-class OmniglotTasks(TaskSettings):
+class OmniglotTasks(FewShotSettings):
     """Omniglot's 1,623 handwritten characters, from a local file or a checked download.
 
     Attributes:
@@ -49,8 +51,8 @@ class OmniglotTasks(TaskSettings):
     download: bool = False
     split: Literal["vinyals", "lake"] = "vinyals"
     rotations: bool = True
-    ways: Ways = 5
-    shots: Shots = 1
+    ways: WaysOrRange = 5
+    shots: ShotsOrRange = 1
     queries: Queries = 15
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import TASK_KINDS
+from metaloom.search_spaces.sections.few_shot import Protocol
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
 from metaloom.workers.data.sampler import Rows
@@ -39,16 +40,16 @@ class Table(sampler.FewShotSource):
         path = Path(config.path)
         if not path.is_file():
             raise DataError(f"tasks.path: there is no file {path}")
-        unused = {"path", "ways", "shots", "queries"}
+        unused = {"path", "ways", "shots", "queries", "evaluation", "on_too_few"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
         about = arrays.about
-        table = sampler.ClassTable.from_splits(about["splits"], about["spans"])
+        table = sampler.ClassTable.from_splits(about["splits"], about["spans"], by_fraction=True)
         kind: type[Table] = cls if config.has_classes else TableOfTasks
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
         source.shape = with_features(source.shape, about)
-        source.notes = arrays.remarks
+        source.notes += arrays.remarks
         return source
 
 
@@ -65,6 +66,9 @@ class TableOfTasks(Table):
         mean, deviation = (tuple(scaling.get(name, ())) for name in ("mean", "deviation"))
         self.shape = replace(self.shape, target_mean=mean, target_deviation=deviation)
 
+    def _protocols(self) -> dict[str, Protocol]:
+        return {split: replace(one, ways=(1, 1)) for split, one in super()._protocols().items()}
+
     def _shape(self, inputs: tuple[int, ...]) -> TaskShape:
         return TaskShape(self.config.kind, inputs, 1)
 
@@ -73,8 +77,8 @@ class TableOfTasks(Table):
         check_split(split, index)
         generator = sampler.episode_generator(self.seed, split, index)
         first, last = self.table.ends[split]
-        task, shots = first + int(generator.integers(last - first)), self.config.shots
-        rows = generator.choice(int(self.table.counts[task]), shots + self.config.queries, replace=False)
+        task, (_, shots, queries) = first + int(generator.integers(last - first)), self.sizes(split, index)
+        rows = generator.choice(int(self.table.counts[task]), shots + queries, replace=False)
         rows += self.table.starts[task]
         x, y = sampler.to_inputs(self._x[rows], 1.0), torch.from_numpy(self._y[rows])
         episode = Episode(Support(x[:shots], y[:shots]), x[shots:], y[shots:])

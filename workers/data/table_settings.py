@@ -5,7 +5,8 @@ from typing import Literal
 
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
-from metaloom.search_spaces.sections.tasks import Fraction, Queries, Shots, TaskSettings, UserTaskSettings, Ways
+from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, TaskSettings, UserTaskSettings
 from metaloom.workers.data.table_files import TextFormat
 
 
@@ -88,7 +89,7 @@ class TableAsOneTask(UserTaskSettings, TableSettings):
 
 
 @dataclass(frozen=True)
-class TableTasks(TableSettings):
+class TableTasks(FewShotSettings, TableSettings):
     """The user's own table as few-shot classes, or as one regression task per value of a column.
 
     Attributes:
@@ -98,8 +99,8 @@ class TableTasks(TableSettings):
     """
 
     task: str | None = None
-    ways: Ways = 5
-    shots: Shots = 1
+    ways: WaysOrRange = 5
+    shots: ShotsOrRange = 1
     queries: Queries = 15
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2

@@ -6,7 +6,9 @@ the standard library.
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from metaloom.search_spaces import metrics
 
@@ -145,9 +147,16 @@ def steps_of_part(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def part_of_test(directory: Path, seed: int) -> Path:
-    """Return the file with the rows of a trial's test on the episodes of a seed."""
-    return directory / EPISODES_FOLDER / f"part-test-{seed}.parquet"
+def part_of_test(directory: Path, seed: int, sizes: Mapping[str, int] = MappingProxyType({})) -> Path:
+    """Return the file with the rows of a trial's test on the episodes of a seed.
+
+    Args:
+        directory: The trial's.
+        seed: Of the episodes.
+        sizes: The ``ways``, ``shots`` and ``queries`` of the episodes that are not the experiment's own.
+    """
+    others = "".join(f"-{number}-{name}" for name, number in sizes.items())
+    return directory / EPISODES_FOLDER / f"part-test-{seed}{others}.parquet"
 
 
 def parts_of(episodes: Path, *, tests_alone: bool = False) -> list[Path]:

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Generator
 
-from metaloom.learners.base import Learner
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import discretized
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.assembly import Assembly, assemble, describe_trial, learner_of, own_start
+from metaloom.workers.assembly import Assembly, assemble, describe_trial, own_start
 from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.errors import CheckpointError
@@ -25,9 +24,10 @@ from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
 from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import Report, TrialConfig
-from metaloom.workers.scoring import Evaluation, describe, evaluate_learner
+from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
+from metaloom.workers.ways import Build, LearnersByWays, build_of, describe, ways_of, ways_of_split
 
 
 class Trial:
@@ -121,16 +121,16 @@ class Trial:
         self._recorder.close()
         self._state, self._best = TrialState(), None
 
-    @property
-    def _loop(self) -> OuterLoop:
-        return OuterLoop(self.learner, self.outer, self.device.precision, self._generator)
+    def _loop(self, sampled: SampledEpisode | None = None) -> OuterLoop:
+        learner = self.learner if sampled is None else self._by_ways.in_training(ways_of(sampled, self.learner.task))
+        return OuterLoop(learner, self.outer, self.device.precision, self._generator)
 
     def _train(self, end: int) -> Tally:
-        tally, loop = Tally(), self._loop
-        stage = Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
+        tally, stage = Tally(), Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
         while self.step < end:
-            started, first = time.perf_counter(), loop.first_episode(self.step)
+            started, first = time.perf_counter(), self._loop().first_episode(self.step)
             sampled = self._sample(first)
+            loop = self._loop(sampled[0])
             episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
             taken = loop.estimate(self._state, episodes)
             check_finite(taken.meta, taken.norm, self.config, self.step)
@@ -152,15 +152,16 @@ class Trial:
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
-        phi, state, count = self._state.phi, self._state.learner, self.outer.validation_episodes
-        split, device, seeds = names.VALIDATION, self.device, self.config.seeds
-        evaluation = evaluate_learner(
-            self.learner, phi, state, self.source, split, count, device=device, seeds=seeds, done=self._heartbeat.beat
+        split, device, seeds, count = names.VALIDATION, self.device, self.config.seeds, self.outer.validation_episodes
+        at = self._by_ways.at(ways_of_split(self.source, split))
+        phi, state, done = self._state.phi, at.state(self._state.learner, device), self._heartbeat.beat
+        found = evaluate_learner(
+            at.learner, phi, state, self.source, split, count, device=device, seeds=seeds, done=done
         )
-        check_validation(evaluation.mean, self.config, self.step)
-        self._recorder.add(EpisodeBatch(split, self.step, evaluation.facts, evaluation.outcomes, evaluation.seconds))
-        self._progress.episodes += evaluation.episodes
-        return evaluation
+        check_validation(found.mean, self.config, self.step)
+        self._recorder.add(EpisodeBatch(split, self.step, found.facts, found.outcomes, found.seconds))
+        self._progress.episodes += found.episodes
+        return found
 
     def _last_step(self) -> int:
         """Return the last step: 0 for a learner without phi or a persistent inner state, which is only scored."""
@@ -176,15 +177,14 @@ class Trial:
         """Go on with the discrete form of the relaxed network, from new weights; only it is validated from here."""
         chosen = discretized(self.config.learner, self._state.phi)
         self._progress.retraining, self._progress.best, self._progress.stale = chosen, None, 0
-        self.learner, self._best = self._retrained(chosen), None
+        self.learner, self._best = self._build(chosen)(self.source.shape, None), None
         self._begin(self.learner.init(self._generator("retrain", self.step)))
         described = ", ".join(f"{name} {value}" for name, value in chosen["architecture"].items() if name != "kind")
         self._notes = (f"retraining {chosen['architecture']['kind']}: {described}",)
         self._describe()
 
-    def _retrained(self, section: Mapping[str, Any]) -> Learner:
-        config = replace(self.config, learner=section)
-        return learner_of(config, self.source.shape, mapper=self._mapper, trust_code=True)
+    def _build(self, section: Mapping[str, Any]) -> Build:
+        return build_of(replace(self.config, learner=section), mapper=self._mapper)
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
         """Report the validation, and whether the trial is finished."""
@@ -268,7 +268,7 @@ class Trial:
     def _restore_or_begin(self) -> None:
         stored, self._warnings = self._checkpoints.newest()
         if stored is not None and stored.facts.get("retraining"):
-            self.learner = self._retrained(stored.facts["retraining"])
+            self.learner = self._build(stored.facts["retraining"])(self.source.shape, None)
         phi = self.learner.init(self._generator("init", 0))
         if stored is None:
             self._begin(phi)
@@ -285,11 +285,13 @@ class Trial:
 
     def _begin(self, phi: Tensors) -> None:
         phi = self.device.place(phi)
-        begun = self._loop.begin(phi)
+        begun = self._loop().begin(phi)
         self._place({**Knowledge(phi, begun.learner, 0).groups(), "optimizer": begun.optimizer})
 
     def _generator(self, purpose: str, step: int) -> Generator:
         return derive_generator(self.config.seed, self.config.trial, step, purpose, version=self.config.seeds)
 
     def _describe(self) -> None:
-        describe_trial(self.directory, self.config, self._progress.retraining or self.config.learner, self.learner)
+        section = self._progress.retraining or self.config.learner
+        self._by_ways = LearnersByWays(self.learner, self._build(section))
+        describe_trial(self.directory, self.config, section, self.learner)

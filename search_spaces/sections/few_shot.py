@@ -1,0 +1,121 @@
+"""The settings of few-shot episodes: what they look like in training, and what in validation and test."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from metaloom.learners.domains import Added, Bounds, Int
+from metaloom.learners.errors import LearnerError, shown, unknown
+from metaloom.learners.fields import Unfit, fields_of, literal
+from metaloom.search_spaces.sections.tasks import TASK_SOURCES, TaskSettings, settings_of
+
+TRAIN = "train"
+SIZES = ("ways", "shots", "queries")
+# a number, or a range [least, most] from which every outer step draws its own
+WaysOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=2)], ...], Int(2, 1000), Bounds(at_least=2)]
+ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=1)], ...], Int(1, 1000)]
+Evaluated = Annotated[Mapping[str, Any] | None, Added()]
+OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
+
+
+@dataclass(frozen=True)
+class FewShotSettings(TaskSettings):
+    """What few-shot sources have.
+
+    Attributes:
+        ways: Classes of an episode; a range [least, most] draws the number for each outer step of the training.
+        shots: Support examples of each class of an episode; a range likewise.
+        evaluation: The `ways`, `shots` and `queries` of validation and test, as far as they differ from those of the
+            training.
+        on_too_few: What to do with a class that has fewer examples than an episode takes of it: refuse to start, or
+            leave it out and say how many there are.
+    """
+
+    evaluation: Evaluated = field(default=None, kw_only=True)
+    on_too_few: OnTooFew = field(default="refuse", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.evaluation or {}
+        for name, value in given.items():
+            self._check_evaluated(name, value)
+        for name in ("ways", "shots"):
+            value = getattr(self, name)
+            if isinstance(value, int):
+                continue
+            if len(value) != 2 or value[0] >= value[1]:
+                raise LearnerError(f"tasks.{name}: got {shown(list(value))}; a range is [least, most], such as [2, 10]")
+            if name not in given:
+                raise LearnerError(
+                    f"tasks.evaluation: tasks.{name} is a range, so say what validation and test take: "
+                    f"evaluation: {{{name}: {value[0]}}}"
+                )
+
+    def _check_evaluated(self, name: str, value: object) -> None:
+        config: Any = self
+        declared = fields_of(config.__class__)
+        if name not in SIZES:
+            raise LearnerError(f"tasks.evaluation: {unknown('setting of it', name, SIZES)}")
+        try:
+            literal(replace(declared[name], items=None), value)
+        except Unfit as error:
+            raise LearnerError(f"tasks.evaluation: {name}: {error}") from None
+
+
+def with_evaluation(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return a resolved tasks section whose validation and test episodes have these ``ways``, ``shots``, ``queries``.
+
+    Raises LearnerError if the source's episodes have no such sizes.
+    """
+    if not sizes:
+        return dict(tasks)
+    source, episodes = tasks["source"], tasks.get("episodes")
+    if not _is_few_shot(settings_of(source, episodes)):
+        others = ", ".join(name for name, config in TASK_SOURCES.items() if _is_few_shot(config))
+        raise LearnerError(f"{', '.join(sizes)}: {source} has test episodes of one kind; those of {others} have sizes")
+    return {**tasks, "evaluation": {**(tasks.get("evaluation") or {}), **sizes}}
+
+
+def changed_sizes(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return those of the sizes, in a fixed order, that are not those of the section's own test episodes."""
+    own = {**tasks, **(tasks.get("evaluation") or {})}
+    return {name: sizes[name] for name in SIZES if name in sizes and sizes[name] != own.get(name)}
+
+
+def _is_few_shot(config: Any) -> bool:
+    return config is not None and "evaluation" in fields_of(config)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the episodes of a split look like; ways and shots are [least, most].
+
+    ``field`` is the setting that says so, for messages.
+    """
+
+    ways: tuple[int, int]
+    shots: tuple[int, int]
+    queries: int
+    field: str = ""
+
+    @classmethod
+    def of(cls, config: Any, split: str) -> "Protocol":
+        """Read a source's settings, which may be without ``evaluation`` and ways."""
+        given = {} if split == TRAIN else getattr(config, "evaluation", None) or {}
+        sizes = {name: given.get(name, getattr(config, name, 1)) for name in SIZES}
+        ways, shots = (_range(sizes[name]) for name in ("ways", "shots"))
+        return cls(ways, shots, int(sizes["queries"]), "tasks.evaluation" if given else "")
+
+    @property
+    def varies(self) -> bool:
+        """Whether ways or shots are drawn."""
+        return self.ways[0] < self.ways[1] or self.shots[0] < self.shots[1]
+
+    @property
+    def examples(self) -> int:
+        """The most examples that an episode takes of a class."""
+        return self.shots[1] + self.queries
+
+
+def _range(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])

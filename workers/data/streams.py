@@ -1,0 +1,37 @@
+"""The random streams of episodes, and of what is drawn once per data set."""
+
+import numpy as np
+from numpy.random import Generator, Philox
+
+from metaloom.workers.data.base import SPLITS
+
+_MASK = 2**64 - 1
+_SIZES = 500  # above the numbers of the splits: the streams of the sizes that episodes share
+DIVISION, NOISE, IMBALANCE, FOLDS = 1, 2, 3, 4  # purposes of the streams of `fixed_generator`
+
+
+def episode_generator(seed: int, split: str, index: int) -> Generator:
+    """Return the random stream of one episode.
+
+    Philox is a counter-based generator: (seed, split) is its key and the index the counter's highest word, so streams
+    are 2**192 draws apart, and each is reached directly.
+    """
+    key = np.array([seed & _MASK, SPLITS.index(split)], dtype=np.uint64)
+    counter = np.array([0, 0, 0, index], dtype=np.uint64)
+    return Generator(Philox(key=key, counter=counter))
+
+
+def sizes_generator(seed: int, split: str, batch: int) -> Generator:
+    """Return the random stream of the ways and shots that the episodes of a batch share."""
+    key = np.array([seed & _MASK, _SIZES + SPLITS.index(split)], dtype=np.uint64)
+    return Generator(Philox(key=key, counter=np.array([0, 0, 0, batch], dtype=np.uint64)))
+
+
+def fixed_generator(seed: int, purpose: int) -> Generator:
+    """Return the stream of the draws that are made once per data set, such as a split or the label noise."""
+    return Generator(Philox(key=np.array([seed & _MASK, 1000 + purpose], dtype=np.uint64)))
+
+
+def draw_seed(generator: Generator) -> int:
+    """Draw the seed that an episode carries."""
+    return int(generator.integers(2**63))
