@@ -1,10 +1,10 @@
-"""Reads the files and commands of a page of the documentation, so that a test runs them as they are printed."""
+"""Reads the files and commands of a page of the documentation, so that they are run as they are printed."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")
 
