@@ -14,12 +14,20 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from metaloom.dashboards import rows
 from metaloom.dashboards.data_rows import DataRow
 from metaloom.workers.records.episode import COLUMNS
-from metaloom.workers.records.results import EvaluationSummary
+from metaloom.workers.records.results import EvaluationSummary, Verification
 
 BLOCK = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", flags=re.S)
 ROWS = {
     row.__name__: row
-    for row in (rows.SearchRow, EvaluationSummary, rows.PredictionsRow, rows.CheckRow, rows.ComparisonRow, DataRow)
+    for row in (
+        rows.SearchRow,
+        EvaluationSummary,
+        Verification,
+        rows.PredictionsRow,
+        rows.CheckRow,
+        rows.ComparisonRow,
+        DataRow,
+    )
 }
 SUFFIXES = {tuple: "[]", Mapping: ".*"}  # of a path, for each item of a list and each value of a mapping
 

@@ -60,7 +60,13 @@ class MetaStep:
 
 
 class Adapted(Protocol):
-    """A model adapted to one task."""
+    """A model adapted to one task; a subclass inherits the default.
+
+    Attributes:
+        losses: The loss of the support set before the first inner step and after the last; empty where there are none.
+    """
+
+    losses: tuple[float, ...] = ()
 
     def predict(self, query_x: Tensor) -> Tensor:
         """Map [queries, *features] to class probabilities [queries, ways], or targets [queries, targets]."""

@@ -1,6 +1,7 @@
 """Converts users' arrays to the tensors that a learner takes, and its answers back."""
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from numbers import Number
@@ -19,6 +20,7 @@ from metaloom.workers.errors import BundleError
 from metaloom.workers.input_form import InputForm, check_finite, numbers
 
 _LOG = logging.getLogger("metaloom.bundle")
+RISE = 1e-4  # of a loss, relative and absolute, that is more than rounding
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,21 @@ class AdaptedModel:
     def _task(self) -> TaskShape:
         return self._form.task
 
+    def check(self) -> None:
+        """Warn where the support set's loss rose in adaptation; raises BundleError where it is not finite any more."""
+        losses: tuple[float, ...] = getattr(self._adapted, "losses", ())  # a package of 0.2 has none
+        if not losses:
+            return
+        before, after = losses
+        change = f"the loss of the support set went from {before:.4g} to {after:.4g} in the inner steps"
+        advice = "this task may be unlike those of training, in other units, or have other labels"
+        if not math.isfinite(after):
+            raise BundleError(f"adapt: {change}: the adaptation diverged, so that no prediction is given; {advice}")
+        if after > before * (1 + RISE) + RISE:
+            _LOG.warning(
+                "%s: the adaptation has not learned this task, and its predictions mean little; %s", change, advice
+            )
+
     def predict(self, query_x: Any) -> Any:
         """Return the queries' labels [queries], as given in the support set, or targets; raises BundleError.
 
@@ -110,10 +127,16 @@ class AdaptedModel:
         inputs = given.to(self._device.torch, self._device.dtype)
         with self._device.precision():
             out = self._adapted.predict(inputs).detach()
-        if not self._task.task_kind.has_classes or out.shape[1] == len(self.labels):
-            return out
-        own = out[:, : len(self.labels)]  # the head also has classes that this task does not have
-        return own / own.sum(1, keepdim=True)
+        if self._task.task_kind.has_classes and out.shape[1] > len(self.labels):
+            out = out[:, : len(self.labels)]  # the head also has classes that this task does not have
+            out = out / out.sum(1, keepdim=True)
+        if not bool(torch.isfinite(out).all()):
+            rows = int((~torch.isfinite(out)).flatten(1).any(1).sum())
+            raise BundleError(
+                f"query_x: the outputs of {rows} of {len(out)} queries are not finite: the adaptation diverged, or the "
+                "queries lie far outside of what the learner was trained on"
+            )
+        return out
 
 
 @dataclass(frozen=True)

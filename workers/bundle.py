@@ -94,7 +94,8 @@ class Bundle:
             seed: Of the learner's random draws; an episode's own seed gives that episode's own numbers.
 
         Raises:
-            BundleError: The inputs have another shape, are not finite, or have too many classes.
+            BundleError: The inputs have another shape or range, are not finite, or have too many classes; or the
+                support set's loss is not finite after the inner steps.
             LearnerError: The learner does not use ``class_features`` or ``unlabelled``, or needs them.
         """
         device = self._device
@@ -113,7 +114,9 @@ class Bundle:
             adapted = learner.adapt(phi, state, Support(**device.place(given.support.tensors())), generator)
         as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
         setting = Setting(learner.setting, learner.batch_norm, self._queries())
-        return AdaptedModel(given.labels, setting, adapted, given.form, device, as_torch, given.flat)
+        model = AdaptedModel(given.labels, setting, adapted, given.form, device, as_torch, given.flat)
+        model.check()
+        return model
 
     def _form(self) -> InputForm:
         """Return the form of its inputs; pixels where its task source is one of images."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
+from metaloom.learners.base import Adapted, EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import HEAD, Network
@@ -196,7 +196,7 @@ class AmortizedLearner(Learner):
 
 
 @dataclass(frozen=True)
-class AdaptedByOutputs:
+class AdaptedByOutputs(Adapted):
     """A function from queries to outputs, and the kind of task that turns outputs into predictions."""
 
     outputs: Outputs

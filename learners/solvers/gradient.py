@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
@@ -15,6 +15,7 @@ from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, 
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import running_average
 from metaloom.learners.networks.probes import named_operation
+from metaloom.learners.solvers.adapted import AdaptedByGradient
 from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop
@@ -256,13 +257,16 @@ class GradientLearner(Learner):
         other.batch_norm = "support" if self.batch_norm == "batch" else f"{self.batch_norm}, of the support set"
         return other
 
-    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByGradient":
+    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> AdaptedByGradient:
         check_plain(support)
         task = Episode(support, support.x[:0], support.y[:0])
         loop, episode, problem = self._evaluated(phi, state, task, generator)
         with torch.no_grad():
-            theta = solution(problem, phi, self.evaluation_steps).theta
-        return AdaptedByGradient(loop, phi, theta, episode, self.evaluation_steps)
+            start, theta = problem.start(phi).theta, solution(problem, phi, self.evaluation_steps).theta
+        adapted = AdaptedByGradient(loop, phi, theta, episode, self.evaluation_steps)
+        if not self.evaluation_steps or not self.task.task_kind.labelled or self.task.problem:
+            return adapted
+        return replace(adapted, losses=(adapted.support_loss(start, 0), adapted.support_loss(theta, adapted.taken)))
 
 
 def counted(state: LearnerState) -> LearnerState:
@@ -274,20 +278,3 @@ def check_plain(support: Support) -> None:
     """Refuse what an inner loop would ignore."""
     for name in support.given():
         raise LearnerError(f"support.{name}: inner steps do not use it; leave it out, or use another prediction")
-
-
-@dataclass(frozen=True)
-class AdaptedByGradient:
-    """A network with the parameters of one task."""
-
-    loop: InnerLoop
-    phi: Tensors
-    theta: Tensors
-    episode: Episode
-    taken: int
-
-    def predict(self, query_x: Tensor) -> Tensor:
-        episode = replace(self.episode, query_x=query_x, query_y=query_x[:, 0])
-        with torch.no_grad():
-            outputs = self.loop.query(self.phi, self.theta, episode, self.taken).outputs
-        return self.loop.task.task_kind.predict(outputs)

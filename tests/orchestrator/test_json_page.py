@@ -158,6 +158,7 @@ def test_a_bundle_is_told_as_documented(
     document: Document, documented: dict[str, dict[str, bool]], tmp_path: Path
 ) -> None:
     assert_told(document("export", "first", "--out", tmp_path / "bundle"), documented["export"])
+    assert_told(document("verify", tmp_path / "bundle"), documented["verify"])
     (tmp_path / "support.csv").write_text("x,y\n0.5,1\n1.5,2\n")
     files = ["--support", tmp_path / "support.csv", "--query", tmp_path / "support.csv"]
     adapted = document("adapt", tmp_path / "bundle", *files, "--label", "y")

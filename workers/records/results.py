@@ -65,6 +65,27 @@ class EvaluationSummary:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """A bundle's test episodes, played again here."""
+
+    metric: Annotated[str, "`accuracy` or `loss`"]
+    exported: Annotated[float, "the mean that the bundle was exported with"]
+    interval: Annotated[tuple[float, float], "[low, high], 95%, of this mean"]
+    mean: Annotated[float, "the mean of the same episodes, played again"]
+    episodes: Annotated[int, "their number"]
+    other_episodes: Annotated[int, "how many of them consist of other samples: then the data have changed"]
+    inside: Annotated[bool, "whether the new mean lies in the interval"]
+    bit_equal: Annotated[bool, "whether every score and every loss is equal bit for bit"]
+    different: Annotated[int, "how many episodes have another score or loss"]
+    largest_difference: Annotated[float, "the largest difference of a score"]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the episodes are the same, and their mean lies in the interval."""
+        return self.inside and not self.other_episodes
+
+
+@dataclass(frozen=True)
 class KnobCheck:
     """A knob's hypergradient compared with central differences."""
 
