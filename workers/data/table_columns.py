@@ -161,7 +161,10 @@ def _usable(
     keep = np.ones(table.num_rows, dtype=bool)
     for cells in marks["skip"].values():
         keep &= ~cells
-    return keep, tuple(_lines(table, marks["skip"]))
+    lines = tuple(_lines(table, marks["skip"]))
+    if not keep.any():
+        raise DataError(f"{path}: no row is left: each has a value that is missing or no number, as in {some(lines)}")
+    return keep, lines
 
 
 def _check_columns(path: Path, table: Any, asked: Sequence[tuple[str, Sequence[str | None]]]) -> None:
@@ -242,6 +245,8 @@ def class_column(path: Path, table: Any, name: str, field: str) -> Any:
     column = table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.string())  # arrow cannot filter views
     if pa.types.is_nested(column.type):
         raise DataError(
             f"tasks.{field}: {path}: column '{name}' is {column.type}; a {field} is a text, a number or a date"

@@ -144,7 +144,8 @@ def unknown_texts(fitted: Sequence[FittedColumn], columns: Sequence[Feature]) ->
         new = sorted(set(column.values) - set(one.categories)) if one.kind == CATEGORY else []
         if new:
             becomes = "the mean target" if one.unknown else "0 in each feature of the column"
-            yield f"column '{one.column}': training did not have {some(list(map(repr, new)))}, taken as {becomes}"
+            listed = some([repr(text) if text else "a missing value" for text in new])
+            yield f"column '{one.column}': training did not have {listed}, taken as {becomes}"
 
 
 def encoded(fitted: Sequence[FittedColumn], columns: Sequence[Feature]) -> NDArray[np.float64]:

@@ -92,9 +92,11 @@ def as_feature(name: str, column: Any, decimal: str = ".") -> Feature:
         return _whole(name, DATE, _seconds(column), "date" if pa.types.is_date(kind) else "time")
     if any(is_kind(kind) for is_kind in _LISTS):
         return _vector(name, column)
-    if pa.types.is_dictionary(kind) and is_text(kind.value_type):
-        return _category(name, column.cast(kind.value_type))
+    if pa.types.is_dictionary(kind) and not pa.types.is_nested(kind.value_type):
+        return as_category(name, column)
     if is_text(kind):
+        if not any((cell or "").strip() for cell in column.to_pylist()):
+            raise NotAFeature(NOTHING)
         return _numbers_of_text(name, column, decimal) or _category(name, column)
     if pa.types.is_null(kind):
         raise NotAFeature(NOTHING)
@@ -144,7 +146,7 @@ def _vector(name: str, column: Any) -> Feature:
 def as_category(name: str, column: Any) -> Feature:
     """Return a column's cells as texts, whatever they look like."""
     texts = [None if cell is None else str(cell) for cell in column.to_pylist()]
-    return _category(name, pa.chunked_array([pa.array(texts, pa.string())]), is_wanted=True)
+    return _category(name, pa.chunked_array([pa.array(texts, pa.string())]))
 
 
 def as_asked(name: str, column: Any, *, is_category: bool, decimal: str = ".") -> Feature:
@@ -159,11 +161,9 @@ def as_asked(name: str, column: Any, *, is_category: bool, decimal: str = ".") -
     return as_feature(name, column, decimal)
 
 
-def _category(name: str, column: Any, *, is_wanted: bool = False) -> Feature:
+def _category(name: str, column: Any) -> Feature:
     texts = np.array([(cell or "").strip() for cell in column.to_pylist()], dtype=object)
     distinct = len(set(texts.tolist()) - {""})
-    if not distinct and not is_wanted:
-        raise NotAFeature(NOTHING)
     return _whole(name, CATEGORY, texts, f"text of {distinct} values")
 
 

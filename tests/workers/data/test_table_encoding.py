@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import feather, parquet
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
@@ -86,7 +86,7 @@ def test_filling_covers_neither_text_nor_infinities(tmp_path: Path) -> None:
     assert source.table.counts.sum() == ROWS - 1 and any("2 missing values filled" in note for note in source.notes)
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string())])
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string()), pa.string_view()])
 def test_categories_are_one_hot(kind: Any, tmp_path: Path) -> None:
     path = table(tmp_path / "t.parquet", site=pa.array(SITES, kind))
     source = opened(path, tmp_path / "cache", categories="one_hot", standardize=False)
@@ -252,3 +252,11 @@ def test_what_was_fitted_survives_json() -> None:
     assert FittedColumn.of(fitted.to_json()) == fitted
     assert encoded([fitted], [texts]).tolist() == [[1, 2], [3, 4], [5, 6]]
     assert TaskShape("classification", (2,), 2).columns == ()
+
+
+def test_declared_categories_of_numbers_are_categories(tmp_path: Path) -> None:
+    codes = pa.array([[7, 8, 11][row % 3] for row in range(ROWS)]).dictionary_encode()
+    feather.write_feather(pa.table({"kind": LABELS, "code": codes, "a": [0.5] * ROWS}), tmp_path / "t.feather")
+    assert opened(tmp_path / "t.feather", tmp_path / "cache").shape.features == ("a",)
+    source = opened(tmp_path / "t.feather", tmp_path / "cache", categories="one_hot")
+    assert source.shape.features == ("code=11", "code=7", "code=8", "a")

@@ -56,11 +56,22 @@ def test_whole_numbers_stay_whole_beside_a_missing_one(kind: Any, tmp_path: Path
         assert set(source.table.names) == set(map(str, labels))
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
 def test_an_empty_text_of_a_parquet_file_is_missing(kind: Any, tmp_path: Path) -> None:
     path = parquet_of(tmp_path / "t.parquet", ["a", "", None, "b"], kind)
     with pytest.raises(DataError, match=r"row 1, column 'label' \(''\), row 2, column 'label'"):
         opened(path, tmp_path / "cache")
+
+
+def test_a_table_without_any_label_says_so(tmp_path: Path) -> None:
+    path = parquet_of(tmp_path / "t.parquet", [None] * 20, pa.string())
+    with pytest.raises(DataError, match="no row is left: each has a value that is missing or no number, as in row 0"):
+        opened(path, tmp_path / "cache", on_error="skip")
+
+
+def test_views_of_text_are_labels(tmp_path: Path) -> None:
+    path = parquet_of(tmp_path / "t.parquet", [f"c{row // 2}" for row in range(20)], pa.string_view())
+    assert len(opened(path, tmp_path / "cache").table.names) == 10
 
 
 def test_a_list_is_no_label(tmp_path: Path) -> None:
