@@ -35,6 +35,7 @@ def search(
     seed: int | None = None,
     progress: SearchProgress | None = None,
     network: Any = None,
+    tasks: Any = None,
     trust_code: bool = False,
 ) -> SearchSummary:
     """Run a search to its end. After a signal it returns with state ``interrupted``, and can be resumed.
@@ -58,6 +59,9 @@ def search(
         network: Instead of the experiment's architecture, one of your own: a class of ``torch.nn.Module`` or a
             function that makes one (``functools.partial`` gives it keyword arguments), a module at the top level of a
             Python file, or an import path ``package.module:Class``. See docs/networks.md.
+        tasks: Instead of the experiment's tasks, data of your own: arrays of numpy or torch as a pair (x, y), a data
+            frame of pandas or polars, an Arrow table, a data set of torch or of Hugging Face, or a mapping with one of
+            these as ``data`` and the settings of the tasks section. See docs/python_data.md.
         trust_code: Import the classes that ``learner.architecture.of`` names in the experiment: their code runs here.
 
     Raises:
@@ -77,6 +81,7 @@ def search(
         time_budget_s=time_budget_s,
         seed=seed,
         network=network,
+        tasks=tasks,
         trust_code=trust_code,
     )
     return _create_and_run(prepared, progress)
@@ -94,6 +99,7 @@ def train(
     seed: int | None = None,
     progress: SearchProgress | None = None,
     network: Any = None,
+    tasks: Any = None,
     trust_code: bool = False,
 ) -> SearchSummary:
     """Run one trial; a searched knob takes its default, which a note reports. Arguments and errors: see ``search``."""
@@ -107,6 +113,7 @@ def train(
         insecure_cluster=insecure_cluster,
         seed=seed,
         network=network,
+        tasks=tasks,
         trust_code=trust_code,
     )
     return _create_and_run(prepared, progress)

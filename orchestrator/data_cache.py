@@ -8,7 +8,7 @@ import filelock
 from metaloom.dashboards import queries
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import Store, explained
-from metaloom.workers.records.names import CACHE_FOLDER, RUNNING
+from metaloom.workers.records.names import CACHE_FOLDER, GIVEN_FOLDER, RUNNING
 
 __all__ = ["CACHE_FOLDER", "CachedFile", "clean", "contents"]
 LOCK, ARRAYS = ".lock", ".arrow"  # a download's lock keeps the name of its file, that of prepared arrays does not
@@ -38,6 +38,8 @@ def contents(store: str | Path) -> list[CachedFile]:
 def clean(store: str | Path) -> list[CachedFile]:
     """Remove the files of a store's cache, and return them; a file that another process is making is left.
 
+    Data that were given from Python are left too: nothing makes them again.
+
     Raises:
         SearchError: A search of the store runs, and may need them.
         StoreError: One cannot be removed.
@@ -49,6 +51,8 @@ def clean(store: str | Path) -> list[CachedFile]:
     removed = []
     for one in contents(store):
         path = home.cache / one.name
+        if path.parent.name == GIVEN_FOLDER:
+            continue
         lock = path.with_suffix(LOCK) if path.suffix == ARRAYS else path.with_name(path.name + LOCK)
         with explained(home.cache):
             try:

@@ -9,6 +9,7 @@ from typing import Any
 from metaloom.dashboards import rows
 from metaloom.learners import build_learner
 from metaloom.learners.base import Learner
+from metaloom.orchestrator.given_tasks import with_tasks
 from metaloom.orchestrator.messages import trial_config
 from metaloom.orchestrator.reading import Source, read_experiment
 from metaloom.orchestrator.rehearsal import members, rehearse
@@ -26,7 +27,12 @@ LEARNER = "learner"
 
 
 def check_experiment(
-    experiment: Source, overrides: Sequence[str] = (), *, store: str | Path = DEFAULT_STORE, trust_code: bool = False
+    experiment: Source,
+    overrides: Sequence[str] = (),
+    *,
+    store: str | Path = DEFAULT_STORE,
+    tasks: Any = None,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Check an experiment: each member of each choice once, every other searched knob at its default.
 
@@ -34,6 +40,7 @@ def check_experiment(
         experiment: An ``Experiment``, a YAML file, the name of a preset, or a mapping of sections.
         overrides: ``PATH=VALUE`` each, as for ``--set``.
         store: Folder of all records, whose cache holds the prepared data.
+        tasks: Instead of the experiment's tasks, data of your own; see ``metaloom.search``.
         trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
     Returns:
@@ -42,7 +49,7 @@ def check_experiment(
     Raises:
         BadInput: The experiment or its data are wrong; all problems at once.
     """
-    loaded = read_experiment(experiment, overrides)
+    loaded = read_experiment(with_tasks(experiment, tasks, Store(store)), overrides)
     store = Path(store)
     with Store(store).taken_back():
         rehearse(loaded, cache=store / CACHE_FOLDER, trust_code=trust_code)

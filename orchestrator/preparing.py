@@ -7,6 +7,7 @@ from typing import Any
 
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
+from metaloom.orchestrator.given_tasks import with_tasks
 from metaloom.orchestrator.proposing.study import build_sampler
 from metaloom.orchestrator.reading import Source, read_experiment, read_search, with_network
 from metaloom.orchestrator.scheduling.base import build_scheduler
@@ -63,14 +64,16 @@ def prepare_search(
     time_budget_s: float | None = None,
     seed: int | None = None,
     network: Any = None,
+    tasks: Any = None,
     trust_code: bool = False,
 ) -> Prepared:
     """Prepare ``search``, which documents the arguments."""
     options = RunOptions(executor, address, concurrency, insecure_cluster)
     given = {"search.trials": trials, "search.time_budget_s": time_budget_s, "seed": seed}
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
-    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     home = Store(store)
+    experiment = with_tasks(experiment, tasks, home)
+    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     created = _created(loaded, home, changes, experiment)
     notes = _left_out(loaded, created["warm_start"])
     return Prepared(loaded, created, options, home, name, notes, trust_code)
@@ -87,14 +90,16 @@ def prepare_train(
     insecure_cluster: bool = False,
     seed: int | None = None,
     network: Any = None,
+    tasks: Any = None,
     trust_code: bool = False,
 ) -> Prepared:
     """Prepare ``train``, which documents the arguments."""
     options = RunOptions(executor, address, 1, insecure_cluster)
     changes = [*overrides, "search.trials=1", "search.scheduler=none", "search.sampler=random"]
     changes += [] if seed is None else [f"seed={seed}"]
-    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     home = Store(store)
+    experiment = with_tasks(experiment, tasks, home)
+    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
     created = _created(loaded, home, changes, experiment)
     chosen = resolve(loaded, defaults(loaded)).knobs
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]

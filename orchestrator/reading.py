@@ -12,16 +12,17 @@ from metaloom.orchestrator.retraining import experiment_of_bundle, is_bundle
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.reading.document import Document
 from metaloom.workers.records.search import SearchRecord
 
-Source: TypeAlias = Experiment | str | Path | Mapping[str, Any] | Bilevel
+Source: TypeAlias = Experiment | str | Path | Mapping[str, Any] | Document | Bilevel
 
 
 def read_experiment(experiment: Source, changes: Sequence[str]) -> Experiment:
     """Return an experiment, or that of a bundle, with changes, each as for ``--set``; raises ExperimentError."""
-    if not isinstance(experiment, Experiment | str | Path | Mapping):
+    if not isinstance(experiment, Experiment | str | Path | Mapping | Document):
         experiment = document_of(experiment)
-    if not isinstance(experiment, Experiment | Mapping) and is_bundle(experiment):
+    if isinstance(experiment, str | Path) and is_bundle(experiment):
         experiment = experiment_of_bundle(Path(experiment))
     if not isinstance(experiment, Experiment):
         return load_experiment(experiment, changes)

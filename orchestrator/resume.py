@@ -8,6 +8,7 @@ from metaloom.orchestrator import credentials
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.extending import Extension, extend
+from metaloom.orchestrator.given_tasks import give_again
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit
@@ -39,6 +40,7 @@ def resume(
     time_budget_s: float | None = None,
     trials: int | None = None,
     progress: SearchProgress | None = None,
+    tasks: Any = None,
     trust_code: bool = False,
 ) -> SearchSummary:
     """Resume a search. If it has ended, do nothing; the summary says so.
@@ -57,6 +59,7 @@ def resume(
         time_budget_s: Instead of the search's; above the time that it has spent.
         trials: Instead of the search's; all of it together, so above the number that it has begun.
         progress: Receives every event.
+        tasks: The data that the search was given from Python, where the store's cache has them no more.
         trust_code: Import the classes that ``learner.architecture.of`` names: their code runs here.
 
     Raises:
@@ -82,6 +85,8 @@ def resume(
         experiment = _unchanged(folder, state.created)
         credentials.resolved(home.path, experiment.tracking.uri or "")  # what is missing is said at once
         admit(experiment, trust_code)
+        if tasks is not None:
+            give_again(tasks, state, name, home)
         if data := state.created.get("data"):
             check_data(data, name, cache=home.cache)
         before = state.created.get("options") or {}

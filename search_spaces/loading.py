@@ -63,7 +63,7 @@ def _info(path: Path) -> PresetInfo:
 
 
 def load_experiment(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Document,
     overrides: Sequence[str] = (),
     *,
     fingerprint_version: int = FINGERPRINT_VERSION,
@@ -80,13 +80,7 @@ def load_experiment(
         ExperimentError: With every problem: its file and line, its path, what was given, what is
             allowed. Nothing has been started or written.
     """
-    if isinstance(source, Mapping):
-        document = Document(plain(dict(source)))
-    else:
-        path = find_experiment(source)
-        document = read_yaml(_read(path), path.name)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-")[:80]
-        document.data.setdefault("name", name or DEFAULT_NAME)
+    document = source if isinstance(source, Document) else read_document(source)
 
     def build(one: Document) -> Experiment:
         return Experiment.from_document(one, fingerprint_version)
@@ -96,6 +90,17 @@ def load_experiment(
         return build(changed)
     before = with_overrides(document, [one for one in overrides if not is_of_method(one)])
     return fitted(changed, before, build)
+
+
+def read_document(source: str | Path | Mapping[str, Any]) -> Document:
+    """Read a YAML file, a preset or a mapping of sections without checking it; raises ExperimentError."""
+    if isinstance(source, Mapping):
+        return Document(plain(dict(source)))
+    path = find_experiment(source)
+    document = read_yaml(_read(path), path.name)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-")[:80]
+    document.data.setdefault("name", name or DEFAULT_NAME)
+    return document
 
 
 def find_experiment(source: str | Path) -> Path:

@@ -89,14 +89,23 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: glyps\nlearner: maml", "no task source is named 'glyps'; did you mean 'glyphs'?"),
         ("tasks: sinusoid", "learner: not given, and has no default"),
         ("learner: maml", "tasks: not given, and has no default"),
-        ("tasks: {shots: 3}\nlearner: maml", "tasks.source: not given; name the task source (allowed: bilevel, digits"),
+        (
+            "tasks: {shots: 3}\nlearner: maml",
+            "tasks.source: not given; name the task source (allowed: arrays, bilevel, digits",
+        ),
         ("tasks: folder\nlearner: maml", "tasks.path: not given, and has no default; give a text"),
         (
             "tasks: {source: glyphs, wayz: 5}\nlearner: maml",
             "no setting of glyphs is named 'wayz'; did you mean 'ways'?",
         ),
-        ("tasks: {source: sinusoid, ways: 5}\nlearner: maml", "it is a setting of folder, glyphs, omniglot, table"),
-        ("tasks: {source: glyphs, ways: 1}\nlearner: maml", "tasks.ways: got 1; allowed: a whole number, at least 2"),
+        (
+            "tasks: {source: sinusoid, ways: 5}\nlearner: maml",
+            "it is a setting of arrays, folder, glyphs, omniglot, table",
+        ),
+        (
+            "tasks: {source: glyphs, ways: 1}\nlearner: maml",
+            "tasks.ways: got 1; allowed: a whole number or a list, each item a whole number, at least 2",
+        ),
         (
             "tasks: {source: digits, label_noise: 1.5}\nlearner: maml",
             "tasks.label_noise: got 1.5; allowed: a number, at least 0 and below 1",

@@ -1,6 +1,7 @@
 """Task sources: where episodes come from."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from metaloom.workers.data.base import (
     Source,
     TaskSource,
 )
+from metaloom.workers.data.given_path import PREFIX, resolved
 
 __all__ = ["SOURCES", "SPLITS", "CacheError", "DataError", "SampledEpisode", "Source", "TaskSource", "open_source"]
 
@@ -51,6 +53,9 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
         raise DataError(str(error)) from error
     source = SOURCES[name] if form is SOURCES[name].Config else ONE_TASK_SOURCES[name]
     try:
+        path = getattr(config, "path", None)
+        if name != "arrays" and isinstance(path, str) and path.startswith(PREFIX):
+            config = replace(config, path=str(resolved(path, cache)))
         return source.open(config, seed=seed, cache=cache)
     except DataError as error:
         if str(error).startswith("tasks."):

@@ -87,6 +87,7 @@ SEARCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 TRIALS_FOLDER = "trials"
 EXPERIMENT_FILE = "experiment.yaml"
 CLOCK_FILE = "clock.json"  # the time spent in the present session, noted every second
+GIVEN_FOLDER = "given"  # inside the cache: the data that were given from Python
 CACHE_FOLDER = "cache"  # of the task sources, beside the searches
 
 # Inside a trial's directory.

@@ -21,7 +21,7 @@ MADE_HERE: dict[str, dict[str, Any]] = {
     "glyphs": {"ways": 4, "shots": 2, "queries": 3},
     "digits": {"label_noise": 0.3, "queries": 25},
 }
-NEED_FILES = {"fashion_mnist", "omniglot", "folder", "table", "bilevel"}  # tested beside their formats
+NEED_FILES = {"fashion_mnist", "omniglot", "folder", "table", "arrays", "bilevel"}  # tested beside their formats
 SHARED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
