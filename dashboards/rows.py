@@ -222,6 +222,7 @@ class PredictionsRow:
     labelled: Annotated[int, "how many queries have a label or target, and are scored"]
     accuracy: Annotated[float | None, "only in classification, where queries have labels"] = None
     loss: Annotated[float | None, "only in regression, where the queries have targets: the mean squared error"] = None
+    saved: Annotated[str | None, "only with --out: the folder of the adapted model"] = None
 
 
 @dataclass(frozen=True, kw_only=True)

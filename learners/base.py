@@ -5,13 +5,14 @@ loop learns), ``theta`` the fast weights (what the inner loop learns), both as
 dictionaries from a name to a tensor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Generator, Tensor
 
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.registry import Registry
 from metaloom.learners.state import LearnerState
 from metaloom.learners.task_kinds import TaskKind
@@ -71,6 +72,13 @@ class Adapted(Protocol):
     def predict(self, query_x: Tensor) -> Tensor:
         """Map [queries, *features] to class probabilities [queries, ways], or targets [queries, targets]."""
         ...
+
+    def plain(self) -> tuple[Callable[[Tensors, Tensor], Tensor], Tensors]:
+        """Return ``predict`` as a function of tensors and queries, without hand-written kernels, and the tensors.
+
+        Only of a model whose queries do not meet. Raises LearnerError if it has no such form.
+        """
+        raise LearnerError("export: this solver's models have no plain forward pass")
 
 
 class Learner(Protocol):

@@ -10,6 +10,7 @@ from metaloom.dashboards.knowledge_figures import pictures, read_knowledge
 from metaloom.dashboards.text import without_best
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import DEFAULT_STORE, store_option
+from metaloom.orchestrator.tracking.registering import register_bundle
 from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.card import CardPicture
@@ -91,6 +92,7 @@ def export(
     store: str | Path = DEFAULT_STORE,
     trust_code: bool = False,
     inductive: bool = False,
+    register: str | None = None,
 ) -> Path:
     """Write a trial's bundle, tested on the test split, and return its folder.
 
@@ -103,6 +105,7 @@ def export(
         trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
         inductive: Let batch norm take the support set's statistics, so that each query is predicted on its own. The
             test says what that costs on the same episodes.
+        register: Also register the bundle as a version of this model in MLflow's registry, with the trial's run.
 
     Raises:
         MetaloomError: There is no such trial, ``out`` exists, or it cannot be written.
@@ -119,7 +122,7 @@ def export(
     evaluation = test(episodes=asked, inductive=inductive) if asked else None
     transductive = test(episodes=asked) if asked and inductive else None
     learned = [CardPicture(one.name, one.caption, png(one.figure)) for one in pictures(read_knowledge(directory))]
-    return write_bundle(
+    path = write_bundle(
         directory,
         out,
         origin=_origin(store, name, row),
@@ -128,6 +131,10 @@ def export(
         inductive=inductive,
         transductive=transductive,
     )
+    if register is not None:
+        search = lookups.search_record(store, name)
+        register_bundle(path, register, name=name, search=search, run_id=row["run_id"], store=store)
+    return path
 
 
 def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:

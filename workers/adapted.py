@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from numbers import Number
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,46 +16,16 @@ from torch import Tensor
 from metaloom.learners.base import Adapted
 from metaloom.learners.episode import Support, TaskShape
 from metaloom.learners.solvers.base import TRANSDUCTIVE
+from metaloom.learners.tensors import Tensors
+from metaloom.workers.adapted_files import write_adapted
 from metaloom.workers.device import Device
 from metaloom.workers.errors import BundleError
 from metaloom.workers.input_form import InputForm, check_finite, numbers
+from metaloom.workers.plain_export import PlainForward, export_plain
+from metaloom.workers.setting import Setting
 
 _LOG = logging.getLogger("metaloom.bundle")
 RISE = 1e-4  # of a loss, relative and absolute, that is more than rounding
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a prediction may depend on besides its own query.
-
-    Attributes:
-        name: ``inductive``, ``semi-supervised``, or ``transductive`` if it depends on the other queries.
-        batch_norm: The batch-norm mode, or ``none``.
-        queries: How many queries a test episode of the bundle has, which its scores hold for; 0 where it is not known.
-    """
-
-    name: str
-    batch_norm: str
-    queries: int = 0
-
-    def __str__(self) -> str:
-        """Describe it in one line."""
-        through = "" if self.batch_norm == "none" else f", batch norm: {self.batch_norm}"
-        if self.name == TRANSDUCTIVE:
-            return f"transductive: predictions depend on all queries together{through}"
-        return f"{self.name}: each query is predicted on its own{through}"
-
-    def warning(self, queries: int) -> str:
-        """Return why so few queries in one batch are predicted worse than the scores say; empty if they are not."""
-        if self.name != TRANSDUCTIVE or queries >= max(self.queries, 2):
-            return ""
-        asked = "1 query is" if queries == 1 else f"{queries} queries are"
-        tested = f", and its scores are of {self.queries} queries of all classes together" if self.queries else ""
-        return (
-            f"{asked} predicted at once: this bundle is transductive, so predictions depend on all queries together"
-            f"{tested}; fewer are predicted less well. Ask more at once"
-            + ("" if self.batch_norm == "none" else ", or export the trial with --inductive")
-        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +43,9 @@ class AdaptedModel:
     _form: InputForm
     _device: Device
     _as_torch: bool
-    _flat: bool = False
+    _given: "GivenSupport"
+    _bundle: Path
+    _seed: int
     _told: set[str] = field(default_factory=set, compare=False, repr=False)  # warnings, once each
 
     def __repr__(self) -> str:
@@ -109,7 +82,7 @@ class AdaptedModel:
             chosen = self.labels[out.argmax(1).cpu().numpy()]
             return torch.as_tensor(chosen) if self._as_torch and chosen.dtype.kind in "iufb" else chosen
         out = in_target_units(out, self._task)
-        out = out[:, 0] if self._flat else out
+        out = out[:, 0] if self._given.flat else out
         return out if self._as_torch else out.cpu().numpy()
 
     def probabilities(self, query_x: Any) -> Any:
@@ -119,6 +92,63 @@ class AdaptedModel:
         out = self._run(query_x)
         return out if self._as_torch else out.cpu().numpy()
 
+    def save(self, folder: str | Path) -> Path:
+        """Write the adapted model as a folder, which ``load_adapted`` opens, and return it.
+
+        The folder holds the support set. Raises BundleError if it exists, or its labels are neither texts nor numbers;
+        StorageError if it cannot be written.
+        """
+        given = self._given
+        facts = {"seed": self._seed, "flat": given.flat, "divisor": given.form.divisor, "as_torch": self._as_torch}
+        return write_adapted(Path(folder), self._bundle, given.support.tensors(), self.labels, facts)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the forward pass after adaptation, for programs without Metaloom, and return the file.
+
+        It takes raw ``x`` [queries, *inputs] in float32 (images in [0, 1], a table's features in their own units), and
+        gives ``answers`` (probabilities in the order of ``labels``, or targets) and ``is_finite`` [queries]. The labels
+        are in it as JSON. It is run on another batch than it was traced with, and compared with this model.
+
+        Args:
+            path: ``.onnx`` (with the extra ``metaloom[onnx]``), or ``.pt2``, a program of ``torch.export``.
+
+        Raises:
+            BundleError: Its answers depend on the other queries, or what was exported does not agree.
+            ExtraMissing: A package for ONNX is not installed.
+        """
+        if self.setting.name == TRANSDUCTIVE:
+            raise BundleError(
+                f"{path}: this model's answers depend on all queries together, which no exported file can repeat; "
+                "export the trial with --inductive first"
+            )
+        if self._device.torch.type != "cpu":
+            raise BundleError(f"{path}: this model is on {self._device.torch}; open the bundle with device='cpu'")
+        forward, tensors = self._adapted.plain()
+
+        def answers(given: Tensors, x: Tensor) -> Tensor:
+            return self._in_units(self._own(forward(given, self._form.standardized(x).to(self._device.dtype)))).float()
+
+        support = self._form.raw(self._given.support.x)
+        examples = support if len(support) else torch.rand(4, *self._task.inputs)
+        facts = {"labels": self.labels.tolist(), "kind": self._task.kind, "setting": str(self.setting)}
+        return export_plain(
+            Path(path),
+            PlainForward(answers, tensors),
+            lambda x: self._in_units(self._run(x)).float(),
+            examples,
+            facts | {"inputs": list(self._task.inputs), "features": list(self._task.features)},
+        )
+
+    def _own(self, out: Tensor) -> Tensor:
+        """Return the probabilities of this task's classes alone, where the head also has others."""
+        if not self._task.task_kind.has_classes or out.shape[1] == len(self.labels):
+            return out
+        own = out[:, : len(self.labels)]
+        return own / own.sum(1, keepdim=True)
+
+    def _in_units(self, out: Tensor) -> Tensor:
+        return out if self._task.task_kind.has_classes else in_target_units(out, self._task)
+
     def _run(self, query_x: Any) -> Tensor:
         given, _ = self._form.read(query_x, "query_x")
         if (warning := self.setting.warning(len(given))) and warning not in self._told:
@@ -127,9 +157,7 @@ class AdaptedModel:
         inputs = given.to(self._device.torch, self._device.dtype)
         with self._device.precision():
             out = self._adapted.predict(inputs).detach()
-        if self._task.task_kind.has_classes and out.shape[1] > len(self.labels):
-            out = out[:, : len(self.labels)]  # the head also has classes that this task does not have
-            out = out / out.sum(1, keepdim=True)
+        out = self._own(out)
         if not bool(torch.isfinite(out).all()):
             rows = int((~torch.isfinite(out)).flatten(1).any(1).sum())
             raise BundleError(

@@ -11,7 +11,7 @@ safetensors, and runs no code: a network of a user's own class, which its config
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,8 @@ from metaloom.learners.plugins import NEEDED
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.search_spaces.sections.few_shot import with_evaluation
-from metaloom.workers.adapted import AdaptedModel, Setting, read_support
+from metaloom.workers.adapted import AdaptedModel, GivenSupport, read_support
+from metaloom.workers.adapted_files import BUNDLE_FOLDER, is_adapted, read_adapted
 from metaloom.workers.assembly import learner_of
 from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, parameters_of, read_manifest, task_of
 from metaloom.workers.checkpoint import Knowledge, different_leaves
@@ -40,6 +41,7 @@ from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, served
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.setting import Setting
 from metaloom.workers.ways import TooManyWays, at_ways, build_of, ways_of_split
 
 _ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -98,8 +100,12 @@ class Bundle:
                 support set's loss is not finite after the inner steps.
             LearnerError: The learner does not use ``class_features`` or ``unlabelled``, or needs them.
         """
-        device = self._device
         given = read_support(support_x, support_y, class_features, unlabelled, self._form())
+        as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
+        return self._adapted(given, seed, as_torch=as_torch)
+
+    def _adapted(self, given: GivenSupport, seed: int, *, as_torch: bool) -> AdaptedModel:
+        device = self._device
         ways = len(given.labels) if self.task.task_kind.has_classes else self.task.outputs
         try:
             learner, phi, state = self._at_ways(ways)
@@ -112,9 +118,8 @@ class Bundle:
         generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():
             adapted = learner.adapt(phi, state, Support(**device.place(given.support.tensors())), generator)
-        as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
         setting = Setting(learner.setting, learner.batch_norm, self._queries())
-        model = AdaptedModel(given.labels, setting, adapted, given.form, device, as_torch, given.flat)
+        model = AdaptedModel(given.labels, setting, adapted, given.form, device, as_torch, given, self.path, seed)
         model.check()
         return model
 
@@ -197,6 +202,22 @@ def load_bundle(path: str | Path, *, device: str = "auto", trust_code: bool = Fa
     return Bundle(folder, config, task, manifest, card, learner, knowledge, place, inductive)
 
 
+def load_adapted(path: str | Path, *, device: str = "auto", trust_code: bool = False) -> AdaptedModel:
+    """Open what ``AdaptedModel.save`` has written: the bundle adapts again to the support set that is kept with it.
+
+    Raises BundleError if it is no adapted model or damaged, and what ``load_bundle`` raises.
+    """
+    folder = Path(path)
+    if not is_adapted(folder):
+        raise BundleError(f"{folder}: no adapted model; it is the folder that 'metaloom adapt --out' has written")
+    bundle = load_bundle(folder / BUNDLE_FOLDER, device=device, trust_code=trust_code)
+    tensors, labels, facts = read_adapted(folder)
+    with _understood(folder, bundle.manifest["metaloom"]):
+        form = replace(bundle._form(), divisor=facts["divisor"])
+        given = GivenSupport(Support(**tensors), labels, form, bool(facts["flat"]))
+        return bundle._adapted(given, int(facts["seed"]), as_torch=bool(facts["as_torch"]))
+
+
 @contextmanager
 def _understood(folder: Path, version: str) -> Iterator[None]:
     """Turn what signed but odd contents of a bundle cause into a BundleError; the cause is in the stack (--debug)."""
@@ -211,9 +232,15 @@ def _understood(folder: Path, version: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class PyFunc:
-    """The model that MLflow calls: a few examples of each class and the queries in, the queries' labels out."""
+    """The model that MLflow calls: a few examples of each class and the queries in, the queries' labels out.
 
-    bundle: Bundle
+    Attributes:
+        bundle: What adapts; None where ``adapted`` has its support set already.
+        adapted: The saved model, which needs the queries alone.
+    """
+
+    bundle: Bundle | None = None
+    adapted: AdaptedModel | None = None
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Adapt to ``support_x``, ``support_y`` and predict ``query_x``; raises BundleError if one is missing.
@@ -223,15 +250,17 @@ class PyFunc:
         """
         given: dict[str, Any] = dict(params or {})
         given |= dict(model_input) if isinstance(model_input, Mapping) else {"query_x": model_input}
+        if self.adapted is not None and "query_x" in given:
+            return self.adapted.predict(given["query_x"])
         missing = [name for name in ("support_x", "support_y", "query_x") if name not in given]
-        if missing:
+        if missing or self.bundle is None:
             raise BundleError(f"predict: {', '.join(missing)} missing; a bundle adapts to a support set first")
         adapted = self.bundle.adapt(given["support_x"], given["support_y"], seed=int(given.get("seed", 0)))
         return adapted.predict(given["query_x"])
 
 
 def _load_pyfunc(path: str) -> PyFunc:  # the name that ``mlflow.pyfunc.load_model`` looks for
-    return PyFunc(load_bundle(path))
+    return PyFunc(adapted=load_adapted(path)) if is_adapted(Path(path)) else PyFunc(load_bundle(path))
 
 
 def _read_yaml(text: str) -> Any:

@@ -29,6 +29,7 @@ PLAIN_FORMAT = 1
 BUNDLE_CONFIG_FILE = "config.yaml"
 CARD_FILE = "card.md"
 TIMINGS_FILE = "timings.json"  # measured seconds, which no manifest signs
+MLFLOW_FILE = "registered_model_meta"  # that MLflow adds when it loads a registered bundle
 FIELD = "learner.initialization.bundle"
 _REQUIRED = (BUNDLE_CONFIG_FILE, CARD_FILE, META_KNOWLEDGE_FILE)
 _AGAIN = "is damaged; get the bundle again from where it was exported"
@@ -67,7 +68,7 @@ def read_manifest(folder: Path, checked: Sequence[str] = ()) -> dict[str, Any]:
         if not checked or name in checked:
             _check_file(folder, name, facts, present.get(name))
     if extra := sorted(
-        on_one_line(name) for name in present.keys() - {MANIFEST_FILE, TIMINGS_FILE, *manifest["files"]}
+        on_one_line(name) for name in present.keys() - {MANIFEST_FILE, TIMINGS_FILE, MLFLOW_FILE, *manifest["files"]}
     ):
         logger.warning("%s holds what its manifest does not name, and is not read: %s", folder, ", ".join(extra[:5]))
     return manifest

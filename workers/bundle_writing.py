@@ -16,6 +16,7 @@ import yaml
 
 from metaloom.learners.episode import TaskShape
 from metaloom.workers import durable
+from metaloom.workers.adapted_files import MLMODEL, MLMODEL_FILE
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
 from metaloom.workers.bundle_reading import (
     BUNDLE_CONFIG_FILE,
@@ -38,10 +39,8 @@ from metaloom.workers.records.trial import TrialConfig, read_config
 from metaloom.workers.scoring import Evaluation, compared
 
 TEST_EPISODES_FILE = "test_episodes.parquet"
-MLMODEL_FILE = "MLmodel"
 REQUIREMENTS_FILE = "requirements.txt"
 PACKAGES = ("filelock", "numpy", "pyarrow", "PyYAML", "safetensors", "scipy", "torch")  # that every bundle needs
-_MLMODEL = {"flavors": {"python_function": {"loader_module": "metaloom.workers.bundle"}}}
 
 
 def write_bundle(
@@ -133,7 +132,7 @@ def _fill(
     """Write every file of the bundle but its card and pictures; the manifest, which signs them all, last."""
     document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}, **served}
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
-    write_text(folder / MLMODEL_FILE, yaml.safe_dump(_MLMODEL))
+    write_text(folder / MLMODEL_FILE, yaml.safe_dump(MLMODEL))
     source = str(config.tasks.get("source", ""))
     write_text(folder / REQUIREMENTS_FILE, requirements(source))
     write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})

@@ -19,5 +19,9 @@ class StorageError(BadEnvironment):
     """A file could not be written: a full disk, a read-only folder."""
 
 
+class ExtraMissing(BadEnvironment):
+    """A package of an extra is not installed; the message names the extra."""
+
+
 class DeviceError(BadEnvironment):
     """The device asked for is not there, or cannot do what is asked."""

@@ -59,7 +59,7 @@ class InputForm:
         check_finite(tensor, name)
         if self.brightest or (is_bytes and len(self.task.inputs) == 3):
             return self._as_pixels(tensor, name, is_bytes)
-        return self._standardized(tensor), self
+        return self.standardized(tensor), self
 
     def _columns(self, given: Any, name: str) -> Any:
         """Put a table's named columns into the order of training; raises BundleError if one is missing."""
@@ -142,7 +142,7 @@ class InputForm:
             )
         return tensor, self
 
-    def _standardized(self, tensor: Tensor) -> Tensor:
+    def standardized(self, tensor: Tensor) -> Tensor:
         """Return a table's features by training's mean and deviation."""
         if not self.task.mean:
             return tensor
@@ -150,6 +150,13 @@ class InputForm:
         mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (self.task.mean, self.task.deviation))
         scaled = (tensor.double() - mean) / deviation
         return scaled.to(tensor.dtype)
+
+    def raw(self, inputs: Tensor) -> Tensor:
+        """Return standardized inputs in the units of the table, in float32; pixels as they are."""
+        if not self.task.mean:
+            return inputs.float()
+        mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (self.task.mean, self.task.deviation))
+        return (inputs.double() * deviation + mean).float()
 
     def tell_units(self, inputs: Tensor, name: str) -> None:
         """Warn where a table's standardized rows [n, features] cannot be in the units of training."""

@@ -46,6 +46,7 @@ class Embedding:
         together: Whether support and query are embedded in one batch, whose statistics they share.
         given: Batch norm's statistics; None uses each batch's own.
         statistics: Batch norm's of the last pass.
+        fused: Whether batch norm's own kernels may be used.
     """
 
     network: Network | None
@@ -54,12 +55,13 @@ class Embedding:
     together: bool
     given: Tensors | None = None
     statistics: Tensors = field(default_factory=dict, init=False)
+    fused: bool = field(default=True, init=False)
 
     def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
         """Embed examples; with these statistics of batch norm, where some are given."""
         if self.network is None:
             return x.flatten(1)
-        norm = Normalization(self.given if given is None else given, fused=True)
+        norm = Normalization(self.given if given is None else given, fused=self.fused)
         features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))
         self.statistics = norm.collected if norm.given is None else norm.given
         return features
@@ -192,7 +194,7 @@ class AmortizedLearner(Learner):
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
             outputs = self.solver.adapt(knowledge_of(phi, self.solver.slot), embed, support)
-        return AdaptedByOutputs(outputs, self.task.task_kind)
+        return AdaptedByOutputs(outputs, self.task.task_kind, embed)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,19 @@ class AdaptedByOutputs(Adapted):
 
     outputs: Outputs
     kind: TaskKind
+    embed: Embedding
+
+    def plain(self) -> tuple[Callable[[Tensors, Tensor], Tensor], Tensors]:
+        """Return the outputs by plain operations; the support set's features are constants of the function."""
+
+        def forward(_: Tensors, query_x: Tensor) -> Tensor:
+            self.embed.fused = False
+            try:
+                return self.kind.predict(self.outputs(query_x))
+            finally:
+                self.embed.fused = True
+
+        return forward, {}
 
     def predict(self, query_x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -49,6 +49,14 @@ class TaskExamples:
         return values if self.labelled is None else values[self.labelled]
 
 
+def check_support(support: Path | None, *, is_saved: bool) -> None:
+    """Refuse a support set beside a model that has one, and a bundle without one; raises TaskError."""
+    if is_saved and support is not None:
+        raise TaskError("--support: this model is adapted already; leave it out, or give the bundle itself")
+    if not is_saved and support is None:
+        raise TaskError("--support: a bundle adapts to labelled examples first: give class folders, or a table")
+
+
 def accuracy(predicted: NDArray[Any], labels: NDArray[Any], known: NDArray[Any]) -> float:
     """Return the fraction of right predictions [queries]; ``labels`` are compared by value with the ``known`` ones."""
     return float((predicted.astype(str) == as_known(labels, known)).mean())

@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 with deferred():
     from metaloom.dashboards import rows
     from metaloom.orchestrator.command_line import new_task, tables
+    from metaloom.workers import adapted_files
     from metaloom.workers import bundle as bundles
 
 PREDICTIONS_SHOWN = 100
 
 
 def adapt(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
-    support: Annotated[
-        Path, typer.Option("--support", metavar="PATH", help="Labelled: a folder of class folders, or a table.")
-    ],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or one that --out has written.")],
     query: Annotated[Path, typer.Option("--query", metavar="PATH", help="Examples to predict: images, or a table.")],
+    support: Annotated[
+        Path | None,
+        typer.Option("--support", metavar="PATH", help="Labelled: a folder of class folders, or a table."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Save the adapted model, with its support set; must not exist."),
+    ] = None,
     label: Annotated[
         str | None, typer.Option("--label", metavar="COLUMN", help="The label's column in a table.")
     ] = None,
@@ -40,14 +46,26 @@ def adapt(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Adapt to a new task and print the predictions."""
+    """Adapt to a new task and print the predictions.
+
+    What --out has saved predicts without --support.
+    """
     with answering(as_json) as answer:
         with told() as warnings:
-            loaded = bundles.load_bundle(bundle, trust_code=trust_code)
+            is_saved = adapted_files.is_adapted(bundle)
+            new_task.check_support(support, is_saved=is_saved)
+            folder = bundle / adapted_files.BUNDLE_FOLDER if is_saved else bundle
+            loaded = bundles.load_bundle(folder, trust_code=trust_code)
             reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
-            given, asked = reader.support(support), reader.query(query)
-            model = loaded.adapt(given.x, given.y, seed=seed)
+            if support is None:
+                model = bundles.load_adapted(bundle, trust_code=trust_code)
+            else:
+                given = reader.support(support)
+                model = loaded.adapt(given.x, given.y, seed=seed)
+            asked = reader.query(query)
+            saved = None if out is None else model.save(out)
             document = _predictions(model, asked, loaded.task, warnings)
+        document |= {} if saved is None else {"saved": str(saved)}
         answer.give(document, lambda screen: _show_predictions(screen, document, str(model.setting)))
 
 
@@ -97,8 +115,17 @@ def _show_predictions(console: Screen, document: Mapping[str, Any], setting: str
     if (unlabelled := len(document["predictions"]) - document["labelled"]) and document["labelled"]:
         console.print(f"queries without a label, which are predicted and not scored: {unlabelled}")
     console.print(setting, markup=False)
+    if "saved" in document:
+        console.print(f"saved: {document['saved']}", markup=False)
     for line in document["warnings"]:
         console.print(f"warning: {line}", style="yellow", markup=False)
 
 
-COMMAND = Command(adapt, examples=("metaloom adapt first-bundle --support letters/support --query letters/query",))
+COMMAND = Command(
+    adapt,
+    examples=(
+        "metaloom adapt first-bundle --support letters/support --query letters/query",
+        "metaloom adapt first-bundle --support letters/support --query letters/query --out letters-model",
+        "metaloom adapt letters-model --query letters/query",
+    ),
+)

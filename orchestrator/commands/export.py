@@ -33,6 +33,10 @@ def export(
             "costs.",
         ),
     ] = False,
+    register: Annotated[
+        str | None,
+        typer.Option("--register", metavar="MODEL", help="Register it as a version of this model in MLflow."),
+    ] = None,
     trust_code: answers.TrustOption = False,
     store: answers.StoreOption = DEFAULT_STORE,
     as_json: answers.JsonOption = False,
@@ -43,7 +47,14 @@ def export(
     """
     with answers.answering(as_json) as answer:
         path = exporting.export(
-            name, out, trial=trial, episodes=episodes, store=store, trust_code=trust_code, inductive=inductive
+            name,
+            out,
+            trial=trial,
+            episodes=episodes,
+            store=store,
+            trust_code=trust_code,
+            inductive=inductive,
+            register=register,
         )
         manifest = json.loads((path / MANIFEST_FILE).read_text())
         document = {"bundle": str(path), "origin": manifest["origin"], "evaluation": manifest["evaluation"]}
@@ -54,9 +65,18 @@ def export(
             score = text.scored(tested["mean"], tested["interval"])
             lines.append(f"test {tested['metric']} {score} over {tested['episodes']} episodes ({tested['setting']})")
             lines += text.other_setting(tested, manifest.get("beside"))
+        if register is not None:
+            document["registered"] = register
+            lines.append(f"registered in MLflow as a version of the model {register}")
         adapt = f"metaloom adapt {shlex.quote(str(path))} --support PATH --query PATH"
         lines.append(f"adapt it to folders of class folders, or to tables: {adapt}")
         answer.give(document, lambda screen: screen.print("\n".join(lines), markup=False))
 
 
-COMMAND = Command(export, examples=("metaloom export first --trial best --out first-bundle",))
+COMMAND = Command(
+    export,
+    examples=(
+        "metaloom export first --trial best --out first-bundle",
+        "metaloom export first --out first-bundle --inductive --register letters",
+    ),
+)

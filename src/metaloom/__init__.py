@@ -4,7 +4,7 @@
 - ``check``: compare an experiment's hypergradients with central differences.
 - ``evaluate``, ``export``: test a trial, and write its bundle.
 - ``compare``: compare trials on the same test episodes.
-- ``load_search``, ``load_bundle``, ``load_policy``: read what a search has recorded and learned.
+- ``load_search``, ``load_bundle``, ``load_adapted``, ``load_policy``: read what a search has recorded and learned.
 - ``Experiment``: a validated experiment.
 
 The public names are loaded on first use, so that ``import metaloom`` and the
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metaloom.orchestrator.loaded_search import load_search
     from metaloom.search_spaces.experiment import Experiment
     from metaloom.workers.augmentation_policy import load_policy
-    from metaloom.workers.bundle import load_bundle
+    from metaloom.workers.bundle import load_adapted, load_bundle
 
 __version__ = "0.2.0"
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "load_adapted",
     "load_bundle",
     "load_policy",
     "load_search",
@@ -48,6 +49,7 @@ _HOMES = {
     "compare": "metaloom.orchestrator.comparison:compare",
     "evaluate": "metaloom.orchestrator.export:evaluate",
     "export": "metaloom.orchestrator.export:export",
+    "load_adapted": "metaloom.workers.bundle:load_adapted",
     "load_bundle": "metaloom.workers.bundle:load_bundle",
     "load_policy": "metaloom.workers.augmentation_policy:load_policy",
     "load_search": "metaloom.orchestrator.loaded_search:load_search",

@@ -13,6 +13,7 @@ from metaloom.dashboards import queries
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import api, export
 from metaloom.orchestrator.command_line import cli
+from metaloom.orchestrator.errors import StoreError
 from metaloom.workers.bundle import load_bundle
 from tests.support import processes
 
@@ -96,6 +97,29 @@ def test_a_folder_that_exists_is_never_written_over(store: Path, tmp_path: Path)
     (tmp_path / "bundle").mkdir()
     with pytest.raises(BadInput, match="exists already"):
         export.export("first", tmp_path / "bundle", trial="best", episodes=None, store=store)
+
+
+def test_a_bundle_is_registered_as_a_model_of_mlflow(store: Path, tmp_path: Path) -> None:
+    pyfunc = pytest.importorskip("mlflow.pyfunc")
+    from mlflow import set_registry_uri, set_tracking_uri
+    from mlflow.tracking import MlflowClient
+
+    for version in ("first", "second"):
+        export.export("first", tmp_path / version, episodes=0, store=store, register="sines")
+    uri = f"sqlite:///{store.absolute()}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    versions = {one.version: one for one in client.search_model_versions("name = 'sines'")}
+    assert {str(one) for one in versions} == {"1", "2"}
+    run = {one.run_id for one in versions.values()}
+    assert len(run) == 1 and client.get_run(run.pop()).data.tags
+    set_tracking_uri(uri)
+    set_registry_uri(uri)
+    x = np.array([[0.5], [1.0], [2.0]], np.float32)
+    given = {"support_x": x, "support_y": np.sin(x), "query_x": x}
+    expected = load_bundle(tmp_path / "first").adapt(x, np.sin(x)).predict(x)
+    assert (pyfunc.load_model("models:/sines/2").predict(given) == expected).all()
+    with pytest.raises(StoreError, match=r"--register a/b: .*the bundle is written"):
+        export.export("first", tmp_path / "third", episodes=0, store=store, register="a/b")
 
 
 def test_a_new_table_is_scaled_as_the_training_table_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,36 @@ def test_the_ui_is_told_as_documented(documented: dict[str, dict[str, bool]], tm
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert_told(json.loads(text), documented["ui"])
+
+
+def test_a_served_model_answers_and_is_told_as_documented(
+    document: Document, documented: dict[str, dict[str, bool]], tmp_path: Path
+) -> None:
+    document("export", "first", "--out", tmp_path / "bundle", "--episodes", "0")
+    (tmp_path / "support.csv").write_text("x,label\n0.5,1\n1.5,2\n")
+    files = ["--support", tmp_path / "support.csv", "--query", tmp_path / "support.csv"]
+    saved = document("adapt", tmp_path / "bundle", *files, "--out", tmp_path / "model")
+    assert_told(saved, {**documented["adapt"], "loss": True, "saved": True})
+    again = document("adapt", tmp_path / "model", "--query", tmp_path / "support.csv")
+    assert again["predictions"] == saved["predictions"]
+    process = Process("-m", "metaloom", "serve", str(tmp_path / "model"), "--json")
+    text = ""
+    while not text.endswith("}\n"):
+        line = process.stdout.readline()
+        assert line, "the server has not started"
+        text += line
+    try:
+        assert_told(json.loads(text), documented["serve"])
+        body = json.dumps({"inputs": {"query_x": [[0.5], [1.5]]}}).encode()
+        url = json.loads(text)["url"]
+        assert url.startswith("http://127.0.0.1:")
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            served = json.loads(answer.read())["predictions"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert served == pytest.approx([one["prediction"] for one in saved["predictions"]], rel=1e-6)
 
 
 def test_every_command_is_on_the_page(documented: dict[str, dict[str, bool]]) -> None:

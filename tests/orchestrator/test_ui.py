@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from metaloom.learners.errors import BadEnvironment, BadInput
+from metaloom.orchestrator.command_line import local_server
 from metaloom.orchestrator.commands import ui
 
 
@@ -23,7 +24,7 @@ def test_a_taken_port_is_refused_or_passed_over() -> None:
         with pytest.raises(BadInput, match="leave it out"):
             ui.free_port(port)
     assert ui.free_port(port) == port
-    assert ui.free_port(None) >= ui.FIRST_PORT
+    assert ui.free_port(None) >= local_server.FIRST_PORT
 
 
 def test_no_store_no_server(tmp_path: Path) -> None:
@@ -75,4 +76,4 @@ def test_a_server_that_ends_by_itself_is_no_success(tmp_path: Path) -> None:
         ui.served(tmp_path, ui.free_port(None)) as server,
     ):
         os.killpg(server.pid, signal.SIGKILL)
-        ui.serve(server)
+        ui.wait(server, "metaloom ui")
