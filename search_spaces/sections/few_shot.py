@@ -15,6 +15,7 @@ SIZES = ("ways", "shots", "queries")
 WaysOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=2)], ...], Int(2, 1000), Bounds(at_least=2)]
 ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=1)], ...], Int(1, 1000)]
 Evaluated = Annotated[Mapping[str, Any] | None, Added()]
+Within = Annotated[str | None, Added()]
 OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
 
 
@@ -27,8 +28,10 @@ class FewShotSettings(TaskSettings):
         shots: Support examples of each class of an episode; a range likewise.
         evaluation: The `ways`, `shots` and `queries` of validation and test, as far as they differ from those of the
             training.
+        within: What the classes of an episode have in common, so that they are drawn within one group, such as an
+            alphabet; null draws them from all of a split. Without a split of one's own, whole groups are divided.
         on_too_few: What to do with a class that has fewer examples than an episode takes of it: refuse to start, or
-            leave it out and say how many there are.
+            leave it out and say how many there are. A group with too few classes likewise.
     """
 
     evaluation: Evaluated = field(default=None, kw_only=True)

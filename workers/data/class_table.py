@@ -24,6 +24,7 @@ class ClassTable:
         counts: Rows of each class.
         turns: How many quarter turns each class applies to its images.
         ends: For each split, the source-wide ids [first, last) of its classes.
+        groups: The group of each class, within which an episode's classes are drawn; empty where there are none.
         by_fraction: Whether fractions divided the classes among the splits, and so others could.
     """
 
@@ -32,11 +33,17 @@ class ClassTable:
     turns: Rows
     ends: Mapping[str, tuple[int, int]]
     names: Sequence[str]
+    groups: Sequence[str] = ()
     by_fraction: bool = False
 
     @classmethod
     def from_splits(
-        cls, splits: Mapping[str, Sequence[str]], spans: Mapping[str, Sequence[int]], *, by_fraction: bool = False
+        cls,
+        splits: Mapping[str, Sequence[str]],
+        spans: Mapping[str, Sequence[int]],
+        groups: Mapping[str, str] | None = None,
+        *,
+        by_fraction: bool = False,
     ) -> Self:
         """Number the classes in the order of the splits, given each class's first row and number of rows.
 
@@ -48,7 +55,8 @@ class ClassTable:
         starts, counts = np.array([spans[name] for name in names], dtype=np.int64).reshape(-1, 2).T
         ends = np.cumsum([0, *(len(splits[split]) for split in SPLITS)]).tolist()
         spans_of_splits = dict(zip(SPLITS, pairwise(ends), strict=True))
-        return cls(starts, counts, np.zeros(len(names), dtype=np.int64), spans_of_splits, names, by_fraction)
+        turns, of_class = np.zeros(len(names), dtype=np.int64), [groups[name] for name in names] if groups else []
+        return cls(starts, counts, turns, spans_of_splits, names, of_class, by_fraction)
 
     @property
     def splits(self) -> dict[str, list[str]]:
@@ -60,6 +68,13 @@ class ClassTable:
         """Divide classes among the splits by these fractions, as ``split_classes`` does."""
         return cls.from_splits(split_classes(list(spans), validation, test), spans, by_fraction=True)
 
+    def members(self, split: str) -> dict[str, Rows]:
+        """Return the ids of each group's classes in a split, the groups in the order of their first class."""
+        found: dict[str, list[int]] = {}
+        for place in range(*self.ends[split]):
+            found.setdefault(self.groups[place], []).append(place)
+        return {group: np.array(places, dtype=np.int64) for group, places in found.items()}
+
     def keeping(self, kept: NDArray[np.bool_]) -> Self:
         """Return the table of some of the classes, numbered without gaps; ``kept`` is [classes]."""
         before = np.concatenate([[0], np.cumsum(kept)]).tolist()
@@ -69,7 +84,8 @@ class ClassTable:
             counts=self.counts[kept],
             turns=self.turns[kept],
             ends={split: (before[first], before[last]) for split, (first, last) in self.ends.items()},
-            names=[name for name, keep in zip(self.names, kept.tolist(), strict=True) if keep],
+            names=[self.names[place] for place in np.flatnonzero(kept).tolist()],
+            groups=[self.groups[place] for place in np.flatnonzero(kept).tolist()] if self.groups else [],
         )
 
     def with_rotations(self) -> Self:
@@ -81,6 +97,7 @@ class ClassTable:
             turns=np.tile(np.arange(4), len(self.names)),
             ends={split: (4 * first, 4 * last) for split, (first, last) in self.ends.items()},
             names=[f"{name} {90 * turn}°" if turn else name for name in self.names for turn in range(4)],
+            groups=[group for group in self.groups for _ in range(4)],
         )
 
 
@@ -90,7 +107,16 @@ def spans_of(sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     return {name: (end - size, size) for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
-def split_classes(names: Sequence[str], validation: float, test: float) -> dict[str, list[str]]:
+def split_groups(groups: Mapping[str, str], validation: float, test: float) -> dict[str, list[str]]:
+    """Divide classes among the splits by whole groups, as ``split_classes`` does with classes.
+
+    ``groups`` is the group of each class.
+    """
+    divided = split_classes(sorted(set(groups.values())), validation, test, "groups of classes")
+    return {split: sorted(name for name in groups if groups[name] in set(divided[split])) for split in divided}
+
+
+def split_classes(names: Sequence[str], validation: float, test: float, noun: str = "classes") -> dict[str, list[str]]:
     """Divide classes among the splits at random, always equally for the same names in the same order.
 
     ``validation`` and ``test`` are fractions; above 0 they give at least one class. Meta-train keeps the rest; raises
@@ -100,7 +126,7 @@ def split_classes(names: Sequence[str], validation: float, test: float) -> dict[
     second = first + tested
     if second >= len(names):
         raise DataError(
-            f"tasks.validation_fraction, tasks.test_fraction: {validation} and {test} of {len(names)} classes leave "
+            f"tasks.validation_fraction, tasks.test_fraction: {validation} and {test} of {len(names)} {noun} leave "
             f"none to train on"
         )
     order = [names[place] for place in fixed_generator(0, DIVISION).permutation(len(names))]

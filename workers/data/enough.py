@@ -42,12 +42,39 @@ def usable(
         few = [f"'{table.names[place]}' has {table.counts[place]}" for place in np.flatnonzero(short).tolist()]
         told = (f"{len(few)} of {len(short)} classes left out, with fewer examples than an episode takes: {some(few)}",)
         table = replace(table.keeping(~short), by_fraction=False)  # which divided the classes before some were left out
+    if table.groups:
+        table, told = _whole_groups(source, table, config, protocols, told)
     for split, (first, last) in _ends(table):
         if last - first < protocols[split].ways[1]:
             raise DataError("; ".join([_too_few_classes(source, table, config, protocols, split), *told]))
         if told == () and short[first:last].any():
             raise DataError(_too_few_examples(source, table, config, protocols[split], split))
     return table, told
+
+
+def _whole_groups(
+    source: str, table: ClassTable, config: Any, protocols: Mapping[str, Protocol], told: tuple[str, ...]
+) -> tuple[ClassTable, tuple[str, ...]]:
+    """Leave out, or refuse, groups with fewer classes than an episode draws of one."""
+    small = [
+        (split, group, ids, protocols[split].ways[1])
+        for split in SPLITS
+        for group, ids in table.members(split).items()
+        if len(ids) < protocols[split].ways[1]
+    ]
+    if not small:
+        return table, told
+    if getattr(config, "on_too_few", None) != LEAVE_OUT:
+        split, group, ids, ways = small[0]
+        raise DataError(
+            f"tasks.within: {ways} ways are drawn within a group of classes, but '{group}' ({split} split of {source}) "
+            f"has {len(ids)} ({len(small)} such groups; tasks.on_too_few: leave_out leaves them out)"
+        )
+    kept = np.ones(len(table.names), dtype=bool)
+    kept[np.concatenate([ids for _, _, ids, _ in small])] = False
+    few = [f"'{group}' has {len(ids)} in {split}" for split, group, ids, _ in small]
+    note = f"{len(few)} groups of classes left out, with fewer classes than an episode draws of one: {some(few)}"
+    return replace(table.keeping(kept), by_fraction=False), (*told, note)
 
 
 def _ends(table: ClassTable) -> list[tuple[str, tuple[int, int]]]:

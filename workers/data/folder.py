@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,15 +12,15 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metaloom.learners.domains import Bounds, Int
+from metaloom.learners.domains import Added, Bounds, Int
 from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
 from metaloom.search_spaces.sections.tasks import Fraction, Queries, Split, TaskSettings
 from metaloom.workers.data import sampler, splits
 from metaloom.workers.data.base import SOURCES, DataError, some
-from metaloom.workers.data.enough import usable
+from metaloom.workers.data.enough import LEAVE_OUT, usable
 from metaloom.workers.data.picture_files import Pictures, class_files, read_all
 from metaloom.workers.data.store import Arrays, cached
-from metaloom.workers.data.user_files import holds_several, left_out
+from metaloom.workers.data.user_files import holds_several, is_hidden, left_out
 
 _LOG = logging.getLogger("metaloom.data")
 
@@ -49,6 +50,8 @@ class FolderTasks(FewShotSettings, FolderSettings):
     Attributes:
         validation_fraction: Fraction of the classes for meta-validation.
         test_fraction: Fraction of the classes for the test.
+        within: `parent_folder` draws the classes of an episode from one folder of class folders: the class folders
+            then stand one level deeper, and a class is called ``FOLDER/CLASS``.
     """
 
     ways: WaysOrRange = 5
@@ -57,6 +60,7 @@ class FolderTasks(FewShotSettings, FolderSettings):
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
     split: Split = None
+    within: Annotated[Literal["parent_folder"] | None, Added()] = None
 
 
 @SOURCES.register("folder")
@@ -71,15 +75,18 @@ class Folder(sampler.FewShotSource):
     @classmethod
     def open(cls, config: FolderTasks, *, seed: int, cache: Path) -> Self:
         """Map the images; read them first if they, or the settings, have changed."""
-        found = find_classes(Path(config.path))
+        found = find_classes(
+            Path(config.path), grouped=config.within is not None, may_be_empty=config.on_too_few == LEAVE_OUT
+        )
         files = found.files
         lists, notes = _splits(found, config)
         is_own = bool(found.splits) or config.split is not None
         spans = sampler.spans_of({name: len(paths) for name, paths in files.items()})
-        table = sampler.ClassTable.from_splits(lists, spans, by_fraction=not is_own)
+        groups = {name: parent_of(name) for name in files} if config.within else None
+        table = sampler.ClassTable.from_splits(lists, spans, groups, by_fraction=not is_own)
         usable(cls.name, table, config)
         arrays = read_images(files, config, cache)
-        table = sampler.ClassTable.from_splits(lists, arrays.about["spans"], by_fraction=not is_own)
+        table = sampler.ClassTable.from_splits(lists, arrays.about["spans"], groups, by_fraction=not is_own)
         source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=arrays["x"].shape[1:])
         source.notes += (*notes, *folder_notes(arrays, files, Path(config.path)))
         if is_own:
@@ -95,16 +102,31 @@ class FoundClasses:
     splits: splits.Lists
 
 
-def find_classes(folder: Path) -> FoundClasses:
-    """Find the class folders of a folder, or of the folders of splits in it.
+def parent_of(name: str) -> str:
+    """Return the folder that a grouped class stands in."""
+    return name.partition("/")[0]
+
+
+def _grouped_files(folder: Path, *, may_be_empty: bool) -> dict[str, Pictures]:
+    """Return the image files of each class folder in the folders of a folder, named ``FOLDER/CLASS``."""
+    parents = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    if not parents:
+        raise DataError(f"tasks.path: {folder} has no folders of class folders, as tasks.within: parent_folder needs")
+    found = {parent.name: class_files(parent, may_be_empty=may_be_empty) for parent in parents}
+    return {f"{parent}/{name}": files for parent, classes in found.items() for name, files in classes.items()}
+
+
+def find_classes(folder: Path, *, grouped: bool = False, may_be_empty: bool = False) -> FoundClasses:
+    """Find the class folders of a folder, or of the folders of splits in it; one level deeper where ``grouped``.
 
     Raises DataError where there are none, where one is empty, or where two splits have a class of the same name.
     """
     if not folder.is_dir():
         raise DataError(f"tasks.path: there is no folder {folder}")
-    by_split = {split: class_files(path) for split, path in splits.split_folders(folder).items()}
+    read = partial(_grouped_files if grouped else class_files, may_be_empty=may_be_empty)
+    by_split = {split: read(path) for split, path in splits.split_folders(folder).items()}
     if not by_split:
-        return FoundClasses(class_files(folder), {})
+        return FoundClasses(read(folder), {})
     times = Counter(name for classes in by_split.values() for name in classes)
     if shared := [name for name, count in times.items() if count > 1]:
         raise DataError(
@@ -122,7 +144,10 @@ def _splits(found: FoundClasses, config: FolderTasks) -> tuple[splits.Lists, tup
         raise DataError(f"tasks.split: the folders of {config.path} are the splits; remove it")
     if config.split is not None:
         return splits.chosen(splits.class_lists(config.split), names, config.path)
-    return found.splits or sampler.split_classes(names, config.validation_fraction, config.test_fraction), ()
+    fractions = config.validation_fraction, config.test_fraction
+    if config.within and not found.splits:
+        return sampler.split_groups({name: parent_of(name) for name in names}, *fractions), ()
+    return found.splits or sampler.split_classes(names, *fractions), ()
 
 
 def folder_notes(arrays: Arrays, files: Mapping[str, Pictures], folder: Path) -> Iterator[str]:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 
+from metaloom.learners.domains import Added
 from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
 from metaloom.search_spaces.sections.tasks import Queries
 from metaloom.workers.data.base import SOURCES, SPLITS, DataError
@@ -44,6 +45,7 @@ class OmniglotTasks(FewShotSettings):
         path: An .npz file, the original image folders, or their zips; None looks in the cache.
         download: Fetch the images when they are not found.
         split: Vinyals' 1,028/172/423 characters, or Lake's background/evaluation alphabets.
+        within: `alphabet` draws the characters of an episode from one alphabet.
         rotations: Rotated characters (by 90, 180, 270 degrees) count as classes of their own.
     """
 
@@ -51,6 +53,7 @@ class OmniglotTasks(FewShotSettings):
     download: bool = False
     split: Literal["vinyals", "lake"] = "vinyals"
     rotations: bool = True
+    within: Annotated[Literal["alphabet"] | None, Added()] = None
     ways: WaysOrRange = 5
     shots: ShotsOrRange = 1
     queries: Queries = 15
@@ -76,7 +79,8 @@ class Omniglot(FewShotSource):
         splits: dict[str, list[str]] = {split: [] for split in SPLITS}
         for name in spans:
             splits[split_of(name, config.split, evaluation=name in evaluation)].append(name)
-        table = ClassTable.from_splits(splits, spans)
+        alphabets = None if config.within is None else {name: name.split("/")[0] for name in spans}
+        table = ClassTable.from_splits(splits, spans, alphabets)
         table = table.with_rotations() if config.rotations else table
         return cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=(1, SIZE, SIZE))
 

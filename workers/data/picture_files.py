@@ -55,8 +55,8 @@ class Pictures(Sequence[Path]):
         return (f"{self.folder}{os.sep}{name}" for name in self.names)
 
 
-def class_files(folder: Path) -> dict[str, Pictures]:
-    """Return the image files of each class folder, both in name order.
+def class_files(folder: Path, *, may_be_empty: bool = False) -> dict[str, Pictures]:
+    """Return the image files of each class folder, both in name order; ``may_be_empty`` keeps classes without any.
 
     Raises DataError if there is no such folder, no class folder in it, or no image in one of those.
     """
@@ -67,7 +67,8 @@ def class_files(folder: Path) -> dict[str, Pictures]:
     if not classes:
         raise DataError(f"tasks.path: {folder} has no class folders (one folder per class, its images inside)")
     files = {name: _pictures(folder / name) for name in classes}
-    if empty := [name for name, images in files.items() if not images]:
+    empty = [name for name, images in files.items() if not images]
+    if empty and (not may_be_empty or len(empty) == len(files)):
         raise DataError(f"tasks.path: no {', '.join(ENDINGS)} file in {folder / empty[0]} ({len(empty)} such folders)")
     return files
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.search_spaces.sections.few_shot import Protocol
 from metaloom.workers.data import base
-from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes
+from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes, split_groups
 from metaloom.workers.data.enough import protocols_of, usable
 from metaloom.workers.data.store import Arrays
 from metaloom.workers.data.streams import (
@@ -38,6 +38,7 @@ __all__ = [
     "fixed_generator",
     "spans_of",
     "split_classes",
+    "split_groups",
     "to_inputs",
 ]
 
@@ -67,6 +68,8 @@ class FewShotSource(base.Source):
         self._x, self.digest = arrays["x"], arrays.digest
         self.protocols = self._protocols()
         self.table, self.notes = usable(self.name, table, config, self.protocols)
+        splits = self.table.ends if self.table.groups else ()
+        self._groups = {split: list(self.table.members(split).values()) for split in splits}
         self.shape = self._shape(inputs)
 
     def _protocols(self) -> dict[str, Protocol]:
@@ -92,7 +95,11 @@ class FewShotSource(base.Source):
         generator = episode_generator(self.seed, split, index)
         ways, shots, queries = self.sizes(split, index)
         first, last = self.table.ends[split]
-        ids = first + generator.choice(last - first, ways, replace=False)
+        if self._groups:
+            within = self._groups[split][int(generator.integers(len(self._groups[split])))]
+            ids = within[generator.choice(len(within), ways, replace=False)]
+        else:
+            ids = first + generator.choice(last - first, ways, replace=False)
         counts, starts = self.table.counts[ids], self.table.starts[ids]
         rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
         x = self._gather(rows, self.table.turns[ids])

@@ -27,7 +27,7 @@ def split_called(name: object) -> str | None:
     return next((split for split, names in SPELLINGS.items() if low in names), None)
 
 
-def is_file(split: str | Mapping[str, Any] | None) -> bool:
+def is_file_of_lists(split: str | Mapping[str, Any] | None) -> bool:
     """Return whether ``tasks.split`` names a file of class lists."""
     return isinstance(split, str) and split.lower().endswith(ENDINGS)
 
@@ -63,7 +63,7 @@ def class_lists(split: str | Mapping[str, Any]) -> Lists:
     """
     if isinstance(split, str):
         path = Path(split)
-        if not is_file(split):
+        if not is_file_of_lists(split):
             raise DataError(f"tasks.split: '{split}' ends in neither {' nor '.join(ENDINGS)}; give {WANTED}")
         if not path.is_file():
             raise DataError(f"tasks.split: there is no file {path}; give {WANTED}")
@@ -157,6 +157,15 @@ def by_column(classes: Iterable[str], values: Iterable[object], column: str, whe
     if empty := [split for split in SPLITS if split not in owners.values()]:
         raise DataError(f"tasks.split: {where}: column '{column}' has no row for {' and '.join(empty)}")
     return {split: sorted(name for name, owner in owners.items() if owner == split) for split in SPLITS}
+
+
+def groups_of(classes: Iterable[str], values: Iterable[str], where: str) -> dict[str, str]:
+    """Return each class's group, from the class and the group of every row; raises DataError for a class in two."""
+    groups: dict[str, str] = {}
+    for name, group in zip(classes, values, strict=True):
+        if groups.setdefault(name, group) != group:
+            raise DataError(f"tasks.within: {where}: rows of class '{name}' are in '{groups[name]}' and in '{group}'")
+    return groups
 
 
 def chosen(lists: Lists, names: Sequence[str], where: str) -> tuple[Lists, tuple[str, ...]]:

@@ -15,11 +15,14 @@ from metaloom.search_spaces.sections.few_shot import Protocol
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
 from metaloom.workers.data.sampler import Rows
+from metaloom.workers.data.splits import Lists, by_column, chosen, class_lists, groups_of, is_file_of_lists
 from metaloom.workers.data.store import Arrays, cached, file_facts
+from metaloom.workers.data.table_columns import Columns
 from metaloom.workers.data.table_features import columns_of, features_of, with_features
 from metaloom.workers.data.table_settings import TableTasks
 from metaloom.workers.data.table_task import scaled_targets
 
+ADDED = ("split", "within")  # settings of later versions: without them a cached table stays valid
 _LOG = logging.getLogger("metaloom.data")
 
 
@@ -42,10 +45,16 @@ class Table(sampler.FewShotSource):
             raise DataError(f"tasks.path: there is no file {path}")
         unused = {"path", "ways", "shots", "queries", "evaluation", "on_too_few"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
+        settings = {name: value for name, value in settings.items() if name not in ADDED or value is not None}
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
+        if isinstance(config.split, str) and is_file_of_lists(config.split) and Path(config.split).is_file():
+            key["split"] = file_facts(Path(config.split))
         arrays = cached(cache, cls.name, key, lambda: _load(path, config))
         about = arrays.about
-        table = sampler.ClassTable.from_splits(about["splits"], about["spans"], by_fraction=True)
+        is_divided = config.split is None
+        table = sampler.ClassTable.from_splits(
+            about["splits"], about["spans"], about.get("groups"), by_fraction=is_divided
+        )
         kind: type[Table] = cls if config.has_classes else TableOfTasks
         source = kind(arrays, table, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
         source.shape = with_features(source.shape, about)
@@ -94,27 +103,53 @@ def _check_settings(config: TableTasks) -> None:
     if config.has_classes and config.task is not None:
         able = " or ".join(name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.has_classes)
         raise DataError(f"tasks.task: only {able} has a task column; in {config.kind} the classes make the tasks")
+    if not config.has_classes and config.within is not None:
+        raise DataError("tasks.within: classes are drawn within a group, and regression has none; remove it")
     if overlap := {config.label, config.task} & set(config.features):
         raise DataError(f"tasks.features: '{overlap.pop()}' is the label or the task; it cannot be a feature too")
+    for setting, name in config.columns_beside().items():
+        if name in config.features:
+            raise DataError(f"tasks.features: '{name}' is tasks.{setting}; it cannot be a feature too")
+        if name in (config.label, config.task):
+            raise DataError(f"tasks.{setting}: '{name}' is the label or the task; name another column")
 
 
 def _load(path: Path, config: TableTasks) -> Arrays:
     """Read the table; group its rows by class or task; scale its features by the meta-train rows."""
-    read = columns_of(config, belongs=config.task, setting="task")
+    read = columns_of(config, belongs=config.task, setting="task", beside=config.columns_beside())
     for line in read.skipped:
         _LOG.info("%s: skipped %s: missing, no number or infinite", path, line)
     groups = read.label.astype(str) if config.task is None else read.task
     names, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(group, kind="stable")
     spans = sampler.spans_of(dict(zip(names.tolist(), sizes.tolist(), strict=True)))
-    splits = sampler.split_classes(list(spans), config.validation_fraction, config.test_fraction)
+    splits, belongings, told = _divided(config, groups, read)
     train = _rows_of(spans, splits["train"])
     x, about, remarks = features_of(read, order[train], config)
     columns: dict[str, NDArray[Any]] = {"x": x[order]}
     if not config.has_classes:
         targets = read.label[order][:, None]
         columns["y"], about["target_scaling"] = scaled_targets(targets, train, config)
-    return Arrays(columns, {"spans": spans, "splits": splits, **about}, remarks=remarks)
+    return Arrays(columns, {"spans": spans, "splits": splits, **belongings, **about}, remarks=(*told, *remarks))
+
+
+def _divided(
+    config: TableTasks, classes: NDArray[np.str_], read: Columns
+) -> tuple[Lists, dict[str, dict[str, str]], tuple[str, ...]]:
+    """Return the classes (or tasks) of each split, the group of each class, and what to tell of those left out."""
+    names, fractions = sorted(set(classes.tolist())), (config.validation_fraction, config.test_fraction)
+    groups = {}
+    if config.within is not None:
+        groups = groups_of(classes.tolist(), read.beside["within"].tolist(), config.path)
+    belongings = {"groups": groups} if groups else {}
+    if isinstance(config.split, str) and "split" in read.beside:
+        lists = by_column(classes.tolist(), read.beside["split"].tolist(), config.split, config.path)
+        return lists, belongings, ()
+    if config.split is not None:
+        lists, told = chosen(class_lists(config.split), names, config.path)
+        return lists, belongings, told
+    lists = sampler.split_groups(groups, *fractions) if groups else sampler.split_classes(names, *fractions)
+    return lists, belongings, ()
 
 
 def _rows_of(spans: dict[str, tuple[int, int]], names: list[str]) -> Rows:

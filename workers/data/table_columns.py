@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +17,13 @@ from metaloom.workers.data.table_files import UNNAMED, TextFormat, decimal_of, r
 from metaloom.workers.data.table_kinds import (
     CATEGORY,
     DATE,
-    MARKERS,
     NUMBER,
     Feature,
     NotAFeature,
     as_asked,
     as_feature,
     is_text,
+    marked_as_missing,
     merged_by_float64,
 )
 
@@ -74,6 +75,7 @@ class Columns:
         rows: How many rows the table has, with those.
         notes: What else the reader should know, such as whole numbers that float64 cannot hold.
         labelled: Which rows have a label [rows]; None where all have.
+        beside: Further columns as text [rows], by the setting that names each.
     """
 
     features: tuple[Feature, ...]
@@ -84,6 +86,7 @@ class Columns:
     rows: int
     notes: tuple[str, ...] = ()
     labelled: NDArray[np.bool_] | None = None
+    beside: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
 
 def read_columns(
@@ -93,6 +96,7 @@ def read_columns(
     label: str | None,
     task: str | None = None,
     task_setting: str = "task",
+    beside: Mapping[str, str] = MappingProxyType({}),
     has_classes: bool = True,
     may_lack_label: bool = False,
     may_miss_labels: bool = False,
@@ -105,6 +109,7 @@ def read_columns(
         label: Name of the label column.
         task: Name of the task column.
         task_setting: The setting of the tasks section that names the task column.
+        beside: Further columns of texts that are no features, by the setting that names each.
         has_classes: Whether labels are classes; otherwise they are numbers.
         may_lack_label: Read a table without the label column too.
         may_miss_labels: Keep rows without a label.
@@ -112,16 +117,18 @@ def read_columns(
     Raises:
         DataError: A column is absent or not of its type, or a cell is such; row and column are named.
     """
-    as_text = [name for name in (label if has_classes else None, task) if name is not None]
+    settings = {task: task_setting} | {name: setting for setting, name in beside.items()}
+    as_text = [name for name in (label if has_classes else None, task, *beside.values()) if name is not None]
     table = read_table(path, as_text=(*as_text, *rules.as_text), text_format=rules.text_format)
     label = None if may_lack_label and label not in table.column_names else label
-    _check_columns(path, table, (("label", [label]), (task_setting, [task]), ("features", rules.features)))
-    features, left_out = _features(path, table, rules, (label, task))
+    further = ((setting, [name]) for setting, name in beside.items())
+    _check_columns(path, table, (("label", [label]), (task_setting, [task]), *further, ("features", rules.features)))
+    features, left_out = _features(path, table, rules, (label, task, *beside.values()))
     may_miss = label if may_miss_labels else None
     if may_miss is not None and not has_classes and table.column(may_miss).null_count == table.num_rows:
         label = may_miss = None  # an empty column has no type
     texts = {
-        name: class_column(path, table, name, task_setting if name == task else "label")
+        name: class_column(path, table, name, settings.get(name, "label"))
         for name in as_text
         if name in table.column_names
     }
@@ -135,11 +142,12 @@ def read_columns(
     kept = {name: kept_cells(column, scored if name == label else keep) for name, column in texts.items()}
     labels = kept.get(label or "") if targets is None else targets.values[scored]
     notes = [merged for one in features if (merged := merged_by_float64(one, table.column(one.name)))]
-    notes += _marked(labels) if has_classes and labels is not None else ()
+    notes += marked_as_missing(labels) if has_classes and labels is not None else ()
     tasks = None if task is None else kept[task].astype(str)
     labelled = None if missed is None else scored[keep]
     columns = tuple(one.kept(keep) for one in features)
-    return Columns(columns, labels, tasks, left_out, lines, len(keep), tuple(notes), labelled)
+    texts_beside = {setting: kept[name].astype(str) for setting, name in beside.items()}
+    return Columns(columns, labels, tasks, left_out, lines, len(keep), tuple(notes), labelled, texts_beside)
 
 
 def _usable(
@@ -168,10 +176,10 @@ def _usable(
 
 
 def _check_columns(path: Path, table: Any, asked: Sequence[tuple[str, Sequence[str | None]]]) -> None:
-    for field, names in asked:
+    for setting, names in asked:
         for name in names:
             if name is not None and name not in table.column_names:
-                raise DataError(f"tasks.{field}: {path}: " + unknown("column", name, table.column_names))
+                raise DataError(f"tasks.{setting}: {path}: " + unknown("column", name, table.column_names))
     if not table.num_rows:
         raise DataError(f"{path}: the table has no row")
 
@@ -286,11 +294,3 @@ def _lines(table: Any, marked: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]
         cell = table.column(name)[row].as_py()
         quoted = f" ('{cell[:40]}')" if isinstance(cell, str) else ""
         yield f"row {row}, column '{name}'{quoted}"
-
-
-def _marked(labels: NDArray[Any]) -> Iterator[str]:
-    """Name classes that may stand for a missing label; a missing label is an empty cell."""
-    names, counts = np.unique(labels.astype(str), return_counts=True)
-    found = [f"'{n}' ({c} rows)" for n, c in zip(names, counts, strict=True) if n.strip().lower() in MARKERS]
-    if found:
-        yield f"taken as classes of their own: {some(found)}; where they mean that the label is missing, empty the cell"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,16 @@ EMPTY = "have no value in any training row"
 MOST_LISTED = 20  # features by name
 
 
-def columns_of(config: TableSettings, *, belongs: str | None, setting: str) -> Columns:
+def columns_of(
+    config: TableSettings, *, belongs: str | None, setting: str, beside: Mapping[str, str] = MappingProxyType({})
+) -> Columns:
     """Read a table as its settings say; raises DataError.
 
     Args:
         config: The settings.
         belongs: The column of what a row belongs to, its task or part.
         setting: The setting that names that column.
+        beside: Further columns that are no features, by the setting that names each.
     """
     return read_columns(
         Path(config.path),
@@ -35,6 +39,7 @@ def columns_of(config: TableSettings, *, belongs: str | None, setting: str) -> C
         label=config.label,
         task=belongs,
         task_setting=setting,
+        beside=beside,
         has_classes=config.has_classes,
     )
 

@@ -1,6 +1,7 @@
 """What a column of a table holds: numbers, dates, categories, or vectors of numbers."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from metaloom.workers.data.base import some
 
 NUMBER, DATE, CATEGORY, VECTOR = "number", "date", "category", "vector"
 MARKERS = {"na", "n/a", "nan", "none", "null", "-", "?"}  # texts that often stand for a missing value
@@ -205,3 +208,11 @@ def merged_by_float64(feature: Feature, column: Any) -> str | None:
         f"column '{feature.name}' has whole numbers beyond 2**53: of {had} distinct values float64 keeps {left}; "
         "subtract what they share"
     )
+
+
+def marked_as_missing(labels: NDArray[Any]) -> Iterator[str]:
+    """Name classes that may stand for a missing label; a missing label is an empty cell."""
+    names, counts = np.unique(labels.astype(str), return_counts=True)
+    found = [f"'{n}' ({c} rows)" for n, c in zip(names, counts, strict=True) if n.strip().lower() in MARKERS]
+    if found:
+        yield f"taken as classes of their own: {some(found)}; where they mean that the label is missing, empty the cell"

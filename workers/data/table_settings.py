@@ -5,8 +5,9 @@ from typing import Literal
 
 from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
-from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
-from metaloom.search_spaces.sections.tasks import Fraction, Queries, TaskSettings, UserTaskSettings
+from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange, Within
+from metaloom.search_spaces.sections.tasks import Fraction, Queries, Split, TaskSettings, UserTaskSettings
+from metaloom.workers.data.splits import is_file_of_lists
 from metaloom.workers.data.table_files import TextFormat
 
 
@@ -96,6 +97,9 @@ class TableTasks(FewShotSettings, TableSettings):
         task: Column that says which task a row belongs to; required where the label is no class.
         validation_fraction: Fraction of the classes (or tasks) for meta-validation.
         test_fraction: Fraction of the classes (or tasks) for the test.
+        split: Column that says which split a row's class (or task) is in: train, validation or test; or a list of
+            classes for each, or the path of a JSON or CSV file of such lists; null divides them by the fractions.
+        within: Column of a group of classes, such as a genus, within which the classes of an episode are drawn.
     """
 
     task: str | None = None
@@ -104,3 +108,10 @@ class TableTasks(FewShotSettings, TableSettings):
     queries: Queries = 15
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
+    split: Split = None
+    within: Within = None
+
+    def columns_beside(self) -> dict[str, str]:
+        """Return the columns that say what a class or task belongs to, by the setting that names each."""
+        named = {"split": None if is_file_of_lists(self.split) else self.split, "within": self.within}
+        return {setting: name for setting, name in named.items() if isinstance(name, str)}

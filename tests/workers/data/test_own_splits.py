@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 from PIL import Image
 
@@ -179,3 +181,65 @@ def test_lists_are_part_of_the_meaning_of_an_experiment() -> None:
     assert plain.fingerprint() == unset.fingerprint() != listed.fingerprint()
     # as it was before there was the setting, so that stored searches are resumed
     assert plain.fingerprint() == "8893375edf97e46671b541734925db4e19c18d69c9baf63778f3a6e9654be13c"
+
+
+SPLIT_OF = {name: split for split, names in LISTS.items() for name in names}
+
+
+def tabled(path: Path, columns: dict[str, Any] | None = None, **fields: Any) -> Any:
+    """Open a table of four rows for each class that a list has."""
+    labels = [name for name in sorted(SPLIT_OF) for _ in range(4)]
+    rows = np.arange(len(labels), dtype=np.float64)
+    given = {"label": labels, "a": rows, "b": rows[::-1] ** 2, **(columns or {})}
+    pyarrow.csv.write_csv(pa.table(given), str(path))
+    tasks = {"source": "table", "path": str(path), "label": "label", "ways": 2, "shots": 1, "queries": 2, **fields}
+    return open_source(tasks, seed=0, cache=path.parent / "cache")
+
+
+def test_a_column_of_a_table_says_the_split_of_a_row(tmp_path: Path) -> None:
+    words = {"train": "Train", "validation": "val", "test": "TEST"}
+    column = [words[SPLIT_OF[name]] for name in sorted(SPLIT_OF) for _ in range(4)]
+    source = tabled(tmp_path / "t.csv", {"part": column}, split="part")
+    assert source.table.splits == sorted_lists(LISTS)
+    assert source.shape.features == ("a", "b")
+    train = np.concatenate([source._x[start : start + 4] for start in source.table.starts[:3]])
+    np.testing.assert_allclose(train.mean(0), 0, atol=1e-6)  # standardized by the training rows of these splits
+    np.testing.assert_allclose(train.std(0), 1, rtol=1e-6)
+
+
+def test_lists_and_files_of_lists_divide_a_table_too(tmp_path: Path) -> None:
+    fewer = {**LISTS, "train": ["class1", "class6"]}
+    source = tabled(tmp_path / "t.csv", split=fewer)
+    assert source.table.splits == sorted_lists(fewer)
+    assert any(note.startswith("1 of 7 classes left out") and "class3" in note for note in source.notes)
+    for lists in (LISTS, fewer):  # the second one under the same name: the file is read again
+        (tmp_path / "lists.json").write_text(json.dumps(lists, indent=len(lists["train"])))
+        assert tabled(tmp_path / "t.csv", split=str(tmp_path / "lists.json")).table.splits == sorted_lists(lists)
+
+
+def test_a_column_divides_the_tasks_of_a_regression(tmp_path: Path) -> None:
+    rows = [name for name in sorted(SPLIT_OF) for _ in range(4)]
+    columns = {"label": np.arange(28.0), "task": rows, "part": [SPLIT_OF[name] for name in rows]}
+    source = tabled(tmp_path / "t.csv", columns, kind="regression", task="task", split="part")
+    assert source.table.splits == sorted_lists(LISTS)
+
+
+@pytest.mark.parametrize(
+    ("column", "split", "message"),
+    [
+        (lambda name: SPLIT_OF[name], "prat", r"tasks\.split: .*no column is named 'prat'; did you mean 'part'\?"),
+        (lambda name: "trainn", "part", r"column 'part': no split is named 'trainn'; did you mean 'train'\?"),
+        (lambda name: "train", "part", r"column 'part' has no row for validation and test"),
+        (lambda name: SPLIT_OF[name], "label", r"tasks\.split: 'label' is the label or the task; name another column"),
+    ],
+)
+def test_a_wrong_column_is_refused(column: Any, split: str, message: str, tmp_path: Path) -> None:
+    cells = [column(name) for name in sorted(SPLIT_OF) for _ in range(4)]
+    with pytest.raises(DataError, match=message):
+        tabled(tmp_path / "t.csv", {"part": cells}, split=split)
+
+
+def test_rows_of_a_class_in_two_splits_are_refused(tmp_path: Path) -> None:
+    cells = ["train", "train", "train", "test"] * 7
+    with pytest.raises(DataError, match=r"column 'part': rows of 'class0' are in train and in test; .* of their own"):
+        tabled(tmp_path / "t.csv", {"part": cells}, split="part")
