@@ -13,7 +13,7 @@ from metaloom.orchestrator.reading import Source
 from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.repair import clear
 from metaloom.orchestrator.resume import resume
-from metaloom.orchestrator.session import SearchSummary, check_machine, run_session
+from metaloom.orchestrator.session import SearchSummary, check_machine, check_workers, run_session
 from metaloom.orchestrator.store import DEFAULT_STORE, explained
 from metaloom.workers.records import names as records
 
@@ -135,6 +135,7 @@ def _create_and_run(prepared: Prepared, progress: SearchProgress | None) -> Sear
             trust_code=prepared.trust_code,
             here=here,
         )
+        check_workers(experiment, options)
     folder = home.new_folder(prepared.free_name)
     with writer_lock(folder):
         home.check_free(folder.name)  # another process may have taken the name since

@@ -14,7 +14,7 @@ from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit
 from metaloom.orchestrator.rehearsal import check_data
 from metaloom.orchestrator.repair import is_current, recover
-from metaloom.orchestrator.session import SearchSummary, check_machine, end_note, run_session, summarize
+from metaloom.orchestrator.session import SearchSummary, check_machine, check_workers, end_note, run_session, summarize
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.tracking.outbox import Backlog, waiting
 from metaloom.search_spaces.errors import ExperimentError
@@ -97,6 +97,7 @@ def resume(
             insecure_cluster or bool(before.get("insecure_cluster")),
         )
         check_machine(experiment, options)
+        check_workers(experiment, options)
         notes += [warning] if warning else []
         with Journal(folder, verified=len(found.rows)) as journal:
             extend(journal, wanted)

@@ -21,6 +21,7 @@ from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
 from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import SearchProgress
+from metaloom.orchestrator.own_code import check_code
 from metaloom.orchestrator.proposing import mirror
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.tracking.outbox import Backlog
@@ -173,6 +174,15 @@ def check_machine(experiment: Experiment, options: RunOptions) -> bool:
     if check is not None:
         check(_request(experiment, options, Interruption(), trials=experiment.search.trials))
     return check is not None and options.address is None
+
+
+def check_workers(experiment: Experiment, options: RunOptions) -> None:
+    """Refuse trusted code of the user's own that the trials' workers cannot import; raises SearchError."""
+    check_code(
+        experiment,
+        options.executor,
+        _request(experiment, options, Interruption(), trials=experiment.search.trials),
+    )
 
 
 def _request(

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.networks.reference import packages_of, references_in
 from metaloom.workers import durable
 from metaloom.workers.adapted_files import MLMODEL, MLMODEL_FILE
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
@@ -134,7 +135,7 @@ def _fill(
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(MLMODEL))
     source = str(config.tasks.get("source", ""))
-    write_text(folder / REQUIREMENTS_FILE, requirements(source))
+    write_text(folder / REQUIREMENTS_FILE, requirements(source, list(references_in(config.learner))))
     write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})
     if policies := policies_of(config.learner, task, knowledge.phi):
         write_policy(folder / POLICY_FILE, policies, seeds=config.seeds)
@@ -168,19 +169,24 @@ def cost_of(evaluation: Evaluation | None, transductive: Evaluation | None) -> d
     return {"beside": {**score, "better_by": mean, "better_by_interval": [low, high]}}
 
 
-def requirements(source: str) -> str:
+def requirements(source: str, references: Sequence[str] = ()) -> str:
     """Return the requirements file of a bundle: the packages that loading, adapting and evaluating it import.
 
     They include those that its task source needs, and a plugin's source itself. ``pip install --no-deps metaloom`` and
     ``pip install -r BUNDLE/requirements.txt`` make a small environment that serves it, without Ray, Optuna and MLflow.
-    A package may be newer than the one installed here, up to its next major version.
+    A package may be newer than the one installed here, up to its next major version. ``references`` are import paths of
+    the user's own code: an installed package is named as it is here, and any other module in a comment.
     """
     needed = set(PACKAGES)
     if source in SOURCES:
         needed |= set(SOURCES[source].packages)
         top = SOURCES[source].__module__.partition(".")[0]
         needed |= set() if top == "metaloom" else set(packages_distributions().get(top, []))
-    return "".join(f"{name}{_range(version(name))}\n" for name in sorted(needed, key=str.lower))
+    listed = [f"{name}{_range(version(name))}" for name in sorted(needed, key=str.lower)]
+    for reference, package in packages_of(references).items():
+        if package.partition("==")[0] not in needed:
+            listed.append(package or f"# {reference}: a module of your own, which must be on the import path")
+    return "".join(f"{line}\n" for line in listed)
 
 
 def _range(installed: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.augmentation import Policy
+from metaloom.learners.networks.reference import packages_of, references_in
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.records.trial import TrialConfig
@@ -56,6 +57,7 @@ def write_card(
         "## How it was found",
         _origin(config, knowledge, origin),
         "## How to use it",
+        *_needed(config),
         _usage(task),
     ]
     return "\n\n".join(parts) + "\n"
@@ -166,6 +168,20 @@ def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]
         *(f"- note: {note}" for note in knowledge.notes),
     ]
     return "\n".join(lines)
+
+
+def _needed(config: TrialConfig) -> list[str]:
+    """Name the code of the user's own that opening the bundle imports: it holds none."""
+    lines = []
+    for reference, package in packages_of(dict.fromkeys(references_in(config.learner))).items():
+        module = reference.partition(":")[0]
+        where = f"install {package}" if package else "put the folder that holds it on the import path (PYTHONPATH)"
+        lines.append(
+            f"The network is `{reference}`, whose code this bundle does not hold. Where it is opened, the module "
+            f"`{module}` must be importable: {where}. Importing it runs it, so that opening asks for trust: "
+            '`--trust-code`, or `load_bundle("PATH", trust_code=True)`.'
+        )
+    return lines
 
 
 def _usage(task: TaskShape) -> str:

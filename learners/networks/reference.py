@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions, version
 from typing import Any
 
 from torch import nn
@@ -45,6 +45,16 @@ def check_trusted(references: Sequence[str], trust_code: bool) -> None:
             )
 
 
+def packages_of(references: Iterable[str]) -> dict[str, str]:
+    """Return, for each import path, the installed package that brings it (``name==version``), or an empty text."""
+    owners = packages_distributions()
+    found = {}
+    for reference in references:
+        names = owners.get(split_reference(reference)[0].partition(".")[0], [])
+        found[reference] = f"{names[0]}=={version(names[0])}" if names else ""
+    return found
+
+
 def references_in(document: Any) -> Iterator[str]:
     """Yield every import path of an architecture that a document may choose, searched ones among them."""
     if isinstance(document, Mapping):
@@ -70,7 +80,9 @@ def imported(reference: str) -> Any:
     try:
         found: Any = import_module(module)
     except Exception as error:  # a user's own code may raise anything
-        raise LearnerError(f"{OF}: cannot import {module}: {type(error).__name__}: {error}") from error
+        absent = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
+        advice = "; put the folder that holds it on the import path (PYTHONPATH), or install its package" * bool(absent)
+        raise LearnerError(f"{OF}: cannot import {module}: {type(error).__name__}: {error}{advice}") from error
     for part in name.split("."):
         names = [one for one in dir(found) if not one.startswith("_")]
         if not hasattr(found, part):

@@ -1,6 +1,6 @@
 """The interface of an executor: it runs the Director's trials on its workers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,11 +54,14 @@ class ExecutorKind:
             without a token.
         check_machine: Raises BadEnvironment for resources that will never be there, before anything is written; None
             if nothing is known of where its trials run.
+        check_imports: Raises SearchError for import paths of the user's code (``package.module:Name``) that its workers
+            will not find, likewise; None if its trials run in this process.
     """
 
     open: Callable[[ExecutorRequest], AbstractContextManager[tuple[Executor, int]]]
     check_address: Callable[[str, bool], None]
     check_machine: Callable[[ExecutorRequest], None] | None = None
+    check_imports: Callable[[Sequence[str], ExecutorRequest], None] | None = None
 
 
 EXECUTORS: Registry[ExecutorKind] = Registry("executor")

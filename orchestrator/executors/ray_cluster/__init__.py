@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
@@ -87,4 +87,11 @@ def _check_address(address: str, insecure: bool) -> None:
         )
 
 
-EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address, _check_machine))
+def _check_imports(references: Sequence[str], request: ExecutorRequest) -> None:
+    """Refuse import paths that workers on this machine would not find."""
+    from metaloom.orchestrator.executors.ray_cluster.importing import check_imports
+
+    check_imports(references, request)
+
+
+EXECUTORS.add(NAME, ExecutorKind(_opened, _check_address, _check_machine, _check_imports))
