@@ -33,7 +33,7 @@ from metaloom.workers.assembly import learner_of
 from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, parameters_of, read_manifest, task_of
 from metaloom.workers.checkpoint import Knowledge, different_leaves
 from metaloom.workers.data import open_source
-from metaloom.workers.data.base import SOURCES, TaskSource
+from metaloom.workers.data.base import SOURCES, Source, TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.errors import BundleError, CheckpointError
 from metaloom.workers.input_form import InputForm
@@ -149,7 +149,8 @@ class Bundle:
         """Score it on the first ``episodes`` of a split: the same numbers as the trial's own evaluation.
 
         Without a source, that which it was trained on is opened, with its prepared data in ``cache`` and episodes drawn
-        from ``seed``, by default the search's, with the ``ways``, ``shots`` and ``queries`` that ``sizes`` gives.
+        from ``seed``, by default the search's, with the ``ways``, ``shots`` and ``queries`` that ``sizes`` gives. Of a
+        table, its columns are encoded and scaled by the numbers of training, whatever rows it has now.
 
         Raises:
             LearnerError: The source's episodes have no such sizes, or the learner takes fewer classes.
@@ -159,6 +160,7 @@ class Bundle:
                 raise BundleError("evaluate: give a task source, or the cache folder to open one with")
             tasks = with_evaluation(self.config.tasks, sizes)
             source = open_source(tasks, seed=self.config.seed if seed is None else seed, cache=cache)
+        source = source.as_trained(self.task) if isinstance(source, Source) else source
         device, seeds = self._device, self.config.seeds
         learner, phi, state = self._at_ways(ways_of_split(source, split))
         return evaluate_learner(

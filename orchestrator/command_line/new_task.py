@@ -20,8 +20,8 @@ from metaloom.workers.data.labels import as_known
 from metaloom.workers.data.picture_files import class_files
 from metaloom.workers.data.table_columns import CellRules, read_columns
 from metaloom.workers.data.table_encoding import FittedColumn, encoded, names_of, unknown_texts
+from metaloom.workers.data.table_features import kept_columns, kept_rules
 from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
-from metaloom.workers.data.table_kinds import CATEGORY, DATE
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
 
 DEFAULT_LABEL = "label"
@@ -138,15 +138,9 @@ class Reader:
         return 255 - picture if self.invert else picture
 
     def _table(self, path: Path, *, is_query: bool) -> TaskExamples:
-        label, fitted = self._label(), [FittedColumn.of(one) for one in self.task.columns]
-        rules = CellRules(
-            features=tuple(one.column for one in fitted) or self.task.features,
-            takes=frozenset((CATEGORY, DATE)) if fitted else frozenset(),
-            as_text=tuple(one.column for one in fitted if one.kind == CATEGORY),
-            missing="fill" if fitted and all(one.fills for one in fitted) else "refuse",
-            text_format=TextFormat(*(self.tasks.get(name) for name in ("separator", "decimal", "encoding"))),
-            advice="fill them in, or leave such rows out",
-        )
+        label, fitted = self._label(), kept_columns(self.task)
+        given = TextFormat(*(self.tasks.get(name) for name in ("separator", "decimal", "encoding")))
+        rules = kept_rules(self.task, CellRules(text_format=given, advice="fill them in, or leave such rows out"))
         classes = self.task.task_kind.has_classes
         read = read_columns(
             path, rules, label=label, has_classes=classes, may_lack_label=True, may_miss_labels=is_query

@@ -81,6 +81,13 @@ class Source(TaskSource, ABC):
         Raises DataError if the data cannot make the episodes that are asked for, CacheError if the folder is unusable.
         """
 
+    def as_trained(self, task: TaskShape) -> "Source":
+        """Return the source with its examples in the numbers of training, which ``task`` keeps; itself, as here, if so.
+
+        Raises DataError if it lacks what they are made of, such as a column.
+        """
+        return self
+
     def available(self, split: str) -> int | None:
         """Return how many distinct episodes the split has; None if it is endless, as here."""
         check_split(split, 0)

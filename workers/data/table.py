@@ -18,7 +18,7 @@ from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.splits import Lists, by_column, chosen, class_lists, groups_of, is_file_of_lists
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_columns import Columns
-from metaloom.workers.data.table_features import columns_of, features_of, with_features
+from metaloom.workers.data.table_features import columns_of, features_of, has_numbers_of, with_features
 from metaloom.workers.data.table_settings import TableTasks
 from metaloom.workers.data.table_task import scaled_targets
 
@@ -49,7 +49,16 @@ class Table(sampler.FewShotSource):
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
         if isinstance(config.split, str) and is_file_of_lists(config.split) and Path(config.split).is_file():
             key["split"] = file_facts(Path(config.split))
-        arrays = cached(cache, cls.name, key, lambda: _load(path, config))
+        return cls._of(cached(cache, cls.name, key, lambda: _load(path, config)), config, seed)
+
+    def as_trained(self, task: TaskShape) -> Source:
+        """Return the source with its rows in the numbers of training; raises DataError if a column is absent."""
+        if has_numbers_of(self.shape, task):
+            return self
+        return Table._of(_load(Path(self.config.path), self.config, task), self.config, self.seed)
+
+    @classmethod
+    def _of(cls, arrays: Arrays, config: TableTasks, seed: int) -> Source:
         about = arrays.about
         is_divided = config.split is None
         table = sampler.ClassTable.from_splits(
@@ -114,9 +123,9 @@ def _check_settings(config: TableTasks) -> None:
             raise DataError(f"tasks.{setting}: '{name}' is the label or the task; name another column")
 
 
-def _load(path: Path, config: TableTasks) -> Arrays:
+def _load(path: Path, config: TableTasks, kept: TaskShape | None = None) -> Arrays:
     """Read the table; group its rows by class or task; scale its features by the meta-train rows."""
-    read = columns_of(config, belongs=config.task, setting="task", beside=config.columns_beside())
+    read = columns_of(config, belongs=config.task, setting="task", beside=config.columns_beside(), kept=kept)
     for line in read.skipped:
         _LOG.info("%s: skipped %s: missing, no number or infinite", path, line)
     groups = read.label.astype(str) if config.task is None else read.task
@@ -125,11 +134,11 @@ def _load(path: Path, config: TableTasks) -> Arrays:
     spans = sampler.spans_of(dict(zip(names.tolist(), sizes.tolist(), strict=True)))
     splits, belongings, told = _divided(config, groups, read)
     train = _rows_of(spans, splits["train"])
-    x, about, remarks = features_of(read, order[train], config)
+    x, about, remarks = features_of(read, order[train], config, kept)
     columns: dict[str, NDArray[Any]] = {"x": x[order]}
     if not config.has_classes:
         targets = read.label[order][:, None]
-        columns["y"], about["target_scaling"] = scaled_targets(targets, train, config)
+        columns["y"], about["target_scaling"] = scaled_targets(targets, train, config, kept)
     return Arrays(columns, {"spans": spans, "splits": splits, **belongings, **about}, remarks=(*told, *remarks))
 
 

@@ -13,17 +13,23 @@ from metaloom.learners.episode import TaskShape
 from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.table_columns import CellRules, Columns, read_columns
-from metaloom.workers.data.table_encoding import STRATEGIES, FittedColumn, fit
+from metaloom.workers.data.table_encoding import STRATEGIES, FittedColumn, encoded, fit
 from metaloom.workers.data.table_kinds import CATEGORY, DATE, NUMBER, Feature
 from metaloom.workers.data.table_settings import TableSettings
 
 LEAVE_OUT = "leave_out"
 EMPTY = "have no value in any training row"
+_NUMBERS = ("features", "mean", "deviation", "columns", "target_mean", "target_deviation")
 MOST_LISTED = 20  # features by name
 
 
 def columns_of(
-    config: TableSettings, *, belongs: str | None, setting: str, beside: Mapping[str, str] = MappingProxyType({})
+    config: TableSettings,
+    *,
+    belongs: str | None,
+    setting: str,
+    beside: Mapping[str, str] = MappingProxyType({}),
+    kept: TaskShape | None = None,
 ) -> Columns:
     """Read a table as its settings say; raises DataError.
 
@@ -32,10 +38,12 @@ def columns_of(
         belongs: The column of what a row belongs to, its task or part.
         setting: The setting that names that column.
         beside: Further columns that are no features, by the setting that names each.
+        kept: The task of a training, whose columns are read; None reads those that the settings say.
     """
+    rules = cell_rules(config)
     return read_columns(
         Path(config.path),
-        cell_rules(config),
+        rules if kept is None else kept_rules(kept, rules),
         label=config.label,
         task=belongs,
         task_setting=setting,
@@ -60,8 +68,34 @@ def cell_rules(config: TableSettings) -> CellRules:
     )
 
 
+def kept_columns(task: TaskShape) -> list[FittedColumn]:
+    """Return how a table's columns became a task's features; empty where the task names none."""
+    if task.columns:
+        return list(map(FittedColumn.of, task.columns))
+    return [FittedColumn(name, NUMBER, (name,)) for name in task.features]
+
+
+def kept_rules(task: TaskShape, rules: CellRules) -> CellRules:
+    """Return the rules with the columns of a task, and what is done there with missing cells."""
+    fitted = kept_columns(task)
+    fills = bool(fitted) and all(one.fills for one in fitted)
+    return replace(
+        rules,
+        features=tuple(one.column for one in fitted),
+        takes=frozenset((CATEGORY, DATE)) if task.columns else frozenset(),
+        as_text=tuple(one.column for one in fitted if one.kind == CATEGORY),
+        missing="fill" if fills else rules.unreadable,
+        leaves_out_numbering=False,
+    )
+
+
+def has_numbers_of(shape: TaskShape, task: TaskShape) -> bool:
+    """Return whether two tasks' examples are made of a table's cells by the same numbers, as far as these are kept."""
+    return not task.features or all(getattr(shape, name) == getattr(task, name) for name in _NUMBERS)
+
+
 def features_of(
-    read: Columns, train: Rows, config: TableSettings
+    read: Columns, train: Rows, config: TableSettings, kept: TaskShape | None = None
 ) -> tuple[NDArray[np.float32], dict[str, Any], tuple[str, ...]]:
     """Return the features [rows, features], what the source's ``shape`` needs, and remarks for the user.
 
@@ -69,7 +103,12 @@ def features_of(
         read: The table's columns.
         train: The rows by which features are standardized, and all else is fitted.
         config: The settings.
+        kept: The task of a training, whose numbers are used; None fits them.
     """
+    if kept is not None:
+        raw, numbers = encoded(kept_columns(kept), read.features), {"mean": kept.mean, "deviation": kept.deviation}
+        x = scaled(raw, numbers) if kept.mean else raw.astype(np.float32)
+        return x, {"features": kept.features, "scaling": numbers, "columns": kept.columns}, read.notes
     empty = [one.name for one in read.features if one.missing[train].all()]
     columns = [one for one in read.features if one.name not in empty]
     if not columns or (config.features and empty):
@@ -130,8 +169,13 @@ def standardized(x: NDArray[Any], train: Rows) -> tuple[NDArray[np.float32], dic
     is_constant = known.min(0) == known.max(0)  # its computed mean may be off by a rounding
     mean = np.where(is_constant, known[0], known.mean(0))
     deviation = np.where(is_constant, 1.0, known.std(0))
-    scaled = ((x - mean) / deviation).astype(np.float32)
-    return scaled, {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    scaling = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    return scaled(x, scaling), scaling
+
+
+def scaled(x: NDArray[Any], scaling: Mapping[str, Sequence[float]]) -> NDArray[np.float32]:
+    """Scale by these numbers in float64, then cast."""
+    return np.asarray((x - np.asarray(scaling["mean"])) / np.asarray(scaling["deviation"]), dtype=np.float32)
 
 
 def _rounded(named: Iterable[tuple[str, NDArray[np.float64]]], remedy: str) -> Iterator[str]:

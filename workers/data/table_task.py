@@ -7,11 +7,19 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from metaloom.learners.episode import TaskShape
 from metaloom.workers.data.base import ONE_TASK_SOURCES, DataError
 from metaloom.workers.data.sampler import Rows
 from metaloom.workers.data.store import Arrays, cached, file_facts
 from metaloom.workers.data.table_columns import Columns
-from metaloom.workers.data.table_features import columns_of, features_of, standardized, with_features
+from metaloom.workers.data.table_features import (
+    columns_of,
+    features_of,
+    has_numbers_of,
+    scaled,
+    standardized,
+    with_features,
+)
 from metaloom.workers.data.table_settings import TableAsOneTask, TableSettings
 from metaloom.workers.data.user_single_task import OF_EPISODES, UserTask, divide_examples, part_named, stored
 
@@ -34,7 +42,18 @@ class TableTask(UserTask):
             raise DataError(f"tasks.path: there is no file {path}")
         settings = {name: value for name, value in asdict(config).items() if name not in OF_EPISODES}
         key = {"source": cls.name, "reader": READER, "file": file_facts(path), "settings": settings}
-        arrays = cached(cache, "table_task", key, lambda: _load(path, config))
+        return cls._of(cached(cache, "table_task", key, lambda: _load(path, config)), config, seed)
+
+    def as_trained(self, task: TaskShape) -> Self:
+        """Return the source with its rows in the numbers of training; raises DataError if a column is absent."""
+        if has_numbers_of(self.shape, task):
+            return self
+        config = self.config
+        assert isinstance(config, TableAsOneTask)
+        return self._of(_load(Path(config.path), config, task), config, self.seed)
+
+    @classmethod
+    def _of(cls, arrays: Arrays, config: TableAsOneTask, seed: int) -> Self:
         about = arrays.about
         source = cls(arrays, config, seed=seed, scale=1.0, inputs=(len(about["features"]),))
         source.shape = with_features(source.shape, about)
@@ -49,8 +68,8 @@ def _check_settings(config: TableAsOneTask) -> None:
         raise DataError(f"tasks.split: '{config.split}' is the label; it cannot say which part a row belongs to")
 
 
-def _load(path: Path, config: TableAsOneTask) -> Arrays:
-    read = columns_of(config, belongs=config.split, setting="split")
+def _load(path: Path, config: TableAsOneTask, kept: TaskShape | None = None) -> Arrays:
+    read = columns_of(config, belongs=config.split, setting="split", kept=kept)
     given = None if config.split is None else _given_parts(read, config.split, path)
     y: NDArray[Any]
     if config.has_classes:
@@ -59,9 +78,9 @@ def _load(path: Path, config: TableAsOneTask) -> Arrays:
         parts = divide_examples(y, config, given)
     else:
         parts = divide_examples(np.zeros(len(read.label), dtype=np.int64), config, given)
-        y, scaling = scaled_targets(read.label[:, None], parts["train"], config)
+        y, scaling = scaled_targets(read.label[:, None], parts["train"], config, kept)
         kinds = {"target_scaling": scaling}
-    x, about, remarks = features_of(read, parts["train"], config)
+    x, about, remarks = features_of(read, parts["train"], config, kept)
     return replace(stored({"x": x, "y": y}, parts, {**kinds, **about}), remarks=remarks)
 
 
@@ -71,7 +90,7 @@ def _given_parts(read: Columns, column: str, path: Path) -> list[str]:
 
 
 def scaled_targets(
-    y: NDArray[np.float64], train: Rows, config: TableSettings
+    y: NDArray[np.float64], train: Rows, config: TableSettings, kept: TaskShape | None = None
 ) -> tuple[NDArray[np.float32], dict[str, list[float]]]:
     """Return targets to mean 0 and deviation 1 over the training rows, and what they were scaled by.
 
@@ -79,10 +98,14 @@ def scaled_targets(
         y: [rows, 1].
         train: The training rows.
         config: With ``standardize: false`` the targets stay as they are, and the second result is empty.
+        kept: The task of a training, whose numbers are used; None fits them.
 
     Raises:
         DataError: The target is the same in all training rows.
     """
+    if kept is not None and kept.target_mean:
+        scaling = {"mean": list(kept.target_mean), "deviation": list(kept.target_deviation)}
+        return scaled(y, scaling), scaling
     chosen = y[train]
     if (chosen == chosen[:1]).all():
         only = f"'{config.label}' is {chosen[0, 0]:g} in every training row"

@@ -260,3 +260,29 @@ def test_declared_categories_of_numbers_are_categories(tmp_path: Path) -> None:
     assert opened(tmp_path / "t.feather", tmp_path / "cache").shape.features == ("a",)
     source = opened(tmp_path / "t.feather", tmp_path / "cache", categories="one_hot")
     assert source.shape.features == ("code=11", "code=7", "code=8", "a")
+
+
+@pytest.mark.parametrize("episodes", ["few_shot", "single_task", "regression"])
+def test_another_table_is_evaluated_in_the_numbers_of_training(episodes: str, tmp_path: Path) -> None:
+    forms = {
+        "few_shot": {},
+        "single_task": {"episodes": "single_task"},
+        "regression": {"kind": "regression", "label": "b", "task": "kind"},
+    }
+    fields = {"categories": "one_hot", "missing": "mean", **forms[episodes]}
+    b = [0.5 * (row % 7) for row in range(ROWS)]
+    trained = opened(table(tmp_path / "t.parquet", a=NUMBERS, b=b, site=SITES), tmp_path / "cache", **fields)
+    columns = {"a": [None if one is None else 3 * one for one in NUMBERS], "b": [2 * one + 1 for one in b]}
+    other = opened(table(tmp_path / "o.parquet", **columns, site=["west", *SITES[1:]]), tmp_path / "cache", **fields)
+    assert other.shape.mean != trained.shape.mean
+    again = other.as_trained(trained.shape)
+    assert again.shape == trained.shape and trained.as_trained(trained.shape) is trained
+    raw = other._x * np.array(other.shape.deviation)[: other._x.shape[1]] + np.array(other.shape.mean)
+    place = other.shape.features.index("site=south")
+    kept = trained.shape.features.index("site=south")
+    x = again._x * np.array(trained.shape.deviation) + np.array(trained.shape.mean)
+    np.testing.assert_allclose(x[:, kept], raw[:, place], atol=1e-6)
+    filled = np.isclose(x[:, 0], trained.shape.columns[0]["fill"][0])
+    assert filled.sum() == 6  # by training's mean, not by its own
+    with pytest.raises(DataError, match=r"tasks.features: .*no column is named 'site'"):
+        opened(table(tmp_path / "l.parquet", a=NUMBERS, b=b), tmp_path / "cache", **fields).as_trained(trained.shape)
