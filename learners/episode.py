@@ -28,6 +28,7 @@ class TaskShape:
         deviation: Likewise: an input is (raw - mean) / deviation.
         target_mean: What each target is standardized by, where there are no classes; empty if targets are as given.
         target_deviation: Likewise: a target is (raw - mean) / deviation.
+        class_names: The classes of a user's single task, in the order of their numbers; empty elsewhere.
         columns: How the columns of a new table become these features, as JSON values, where they are not the features
             themselves: what fills a missing cell, the values of a category.
         counts: Training examples of each class as labelled, where episodes name them (``Episode.sample_ids``);
@@ -47,6 +48,7 @@ class TaskShape:
     deviation: tuple[float, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_deviation: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()
     columns: tuple[Mapping[str, Any], ...] = ()
     counts: tuple[int, ...] = ()
     environment: str = ""

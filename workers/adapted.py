@@ -2,9 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from metaloom.workers.errors import BundleError
 from metaloom.workers.input_form import InputForm, check_finite, numbers
 from metaloom.workers.plain_export import PlainForward, export_plain
 from metaloom.workers.setting import Setting
+from metaloom.workers.support_labels import as_classes, distinct_labels
 
 _LOG = logging.getLogger("metaloom.bundle")
 RISE = 1e-4  # of a loss, relative and absolute, that is more than rounding
@@ -205,45 +204,10 @@ def _labelled(support_x: Any, support_y: Any, class_features: Any, form: InputFo
     if not task.task_kind.has_classes:
         targets, flat = _targets(support_y, len(inputs), task)
         return GivenSupport(Support(inputs, targets, features), np.empty(0), form, flat)
-    labels, numbered = _labels(support_y, len(inputs))
+    labels, numbered = as_classes(*distinct_labels(support_y, len(inputs)), task.class_names)
     if features is not None and len(features) != len(labels):
         raise BundleError(f"class_features: got {len(features)} rows for {len(labels)} classes; give one row each")
     return GivenSupport(Support(inputs, numbered, features), labels, form)
-
-
-def _labels(given: Any, rows: int) -> tuple[NDArray[Any], Tensor]:
-    """Return the distinct labels [ways], sorted, and each example's index in them [rows]; raises BundleError."""
-    given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
-    if isinstance(given, list | tuple):
-        _check_labels(given)  # an array would turn a number beside texts into a text
-    try:
-        array = np.asarray(given)
-    except ValueError as problem:
-        raise BundleError(f"support_y: one label for each example is needed ({problem})") from problem
-    if array.shape != (rows,):
-        raise BundleError(f"support_y: got shape {array.shape} for {rows} examples; give one label each")
-    if array.dtype.kind in "Of":
-        _check_labels(array.tolist())
-    try:
-        labels, numbered = np.unique(array, return_inverse=True)
-    except TypeError as problem:
-        raise BundleError(f"support_y: labels that cannot be sorted ({problem}); give texts or numbers") from problem
-    if len(labels) < 2:
-        raise BundleError(f"support_y: all {rows} labels are {labels[0]}; a task needs two classes or more")
-    return labels, torch.from_numpy(numbered.astype(np.int64))
-
-
-def _check_labels(labels: Iterable[Any]) -> None:
-    """Refuse a missing label, and texts beside numbers; raises BundleError with the label's place, from 0."""
-    first: dict[str, int] = {}
-    for place, label in enumerate(labels):
-        if label is None or (str(label) in ("nan", "<NA>", "NaT") and not isinstance(label, str)):
-            raise BundleError(f"support_y: label {place} is missing ({label}); leave such examples out of the support")
-        kind = "text" if isinstance(label, str) else "number" if isinstance(label, Number | np.bool_) else "other"
-        first.setdefault(kind, place)
-    if len(first) > 1:
-        mixed = " and ".join(f"label {place} is a {kind}" for kind, place in first.items())
-        raise BundleError(f"support_y: {mixed.replace('a other', 'of another type')}; give labels of one type")
 
 
 def _targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:

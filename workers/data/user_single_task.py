@@ -167,7 +167,7 @@ class UserTask(SingleTaskSource):
                 f"tasks.label: the {self.config.train_on} set has no example of {some(absent)}; leave such classes "
                 "out, or hold out fewer examples"
             )
-        return shape
+        return replace(shape, class_names=self.class_names)
 
     def _notes(self) -> Iterator[str]:
         sizes = ", ".join(f"{len(self.parts[part])} {part}" for part in PARTS)
