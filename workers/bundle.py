@@ -125,8 +125,9 @@ class Bundle:
 
     def _form(self) -> InputForm:
         """Return the form of its inputs; pixels where its task source is one of images."""
-        source = SOURCES.get(str(self.config.tasks.get("source", "")))
-        return InputForm(self.task, 0.0 if source is None else source.brightest)
+        tasks = self.config.tasks
+        source = SOURCES.get(str(tasks.get("source", "")))
+        return InputForm(self.task, 0.0 if source is None else source.brightest_of(self.task, tasks))
 
     def _queries(self) -> int:
         """Return how many queries a test episode has; 0 if its task source does not say."""

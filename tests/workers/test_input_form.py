@@ -14,6 +14,7 @@ from PIL import Image
 from metaloom.learners.episode import TaskShape
 from metaloom.workers.bundle import Bundle, load_bundle
 from metaloom.workers.bundle_writing import write_bundle
+from metaloom.workers.data import SOURCES
 from metaloom.workers.errors import BundleError
 from metaloom.workers.input_form import InputForm
 from metaloom.workers.records.trial import TrialConfig
@@ -171,6 +172,18 @@ def test_predictions_do_not_depend_on_how_pictures_are_given(bundle: Bundle, kin
     np.testing.assert_allclose(given, expected, atol=1e-5)
     turned = bundle.adapt(turn(support), labels).probabilities(query)
     np.testing.assert_allclose(turned, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "settings", "mean", "brightest"),
+    [((3, 4, 5), {}, (), 255.0), ((60,), {"flat": True}, (), 255.0), ((60,), {}, (), 0.0), ((2,), {}, (0.0,), 0.0)],
+)
+def test_arrays_of_the_users_own_are_pixels_where_they_are_images(
+    inputs: tuple[int, ...], settings: dict[str, Any], mean: tuple[float, ...], brightest: float
+) -> None:
+    shape = TaskShape("classification", inputs, 2, mean=mean)
+    assert SOURCES["arrays"].brightest_of(shape, {"source": "arrays", **settings}) == brightest
+    assert SOURCES["folder"].brightest_of(shape, settings) == 255.0
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,12 @@ class FewShotArrays(sampler.FewShotSource):
     Config = ArraysTasks
 
     @classmethod
+    def brightest_of(cls, shape: TaskShape, settings: Mapping[str, Any]) -> float:
+        """Return 255 for images, which are given as bytes or in [0, 1], and 0 for features."""
+        is_image = len(shape.inputs) == 3 or (settings.get("flat") and not shape.mean)
+        return BRIGHTEST if is_image else 0.0
+
+    @classmethod
     def open(cls, config: ArraysTasks, *, seed: int, cache: Path) -> Self:
         """Map the arrays; put them into the order of the classes first if they or the settings have changed."""
         whole = _whole(config, CLASSIFICATION.name, cache)

@@ -1,7 +1,7 @@
 """A task source: where episodes come from, opened from one section of an experiment."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -72,6 +72,11 @@ class Source(TaskSource, ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     brightest: ClassVar[float] = 0.0
     Config: ClassVar[type[Any]]
+
+    @classmethod
+    def brightest_of(cls, shape: TaskShape, settings: Mapping[str, Any]) -> float:
+        """Return ``brightest`` for tasks of this shape, by the ``tasks`` section they were opened with."""
+        return cls.brightest
 
     @classmethod
     @abstractmethod
