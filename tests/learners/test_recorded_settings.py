@@ -90,3 +90,32 @@ def test_what_a_record_lacks_is_a_setting(kind: str) -> None:
     from metaloom.learners import SLOTS
 
     make_component(SLOTS["update"], {"kind": kind, **component.before}, SINGLE)
+
+
+# as the commit before `decoupled_weight_decay` computed them
+DIGESTS: list[tuple[dict[str, Any], str]] = [
+    (document(ADAM), "b975f45dff893ce3440899d04f6e68a119a749f7a9f89c1b879d925a5f32c4fe"),
+    (
+        document({"kind": "adam", "weight_decay": {"learn": {"start": 0.01}}}),
+        "908bc51f19281472445118597b1b001e2a2231d51f98b189cd3606bb2182e5ca",
+    ),
+    (
+        document(
+            {
+                "kind": "adamw",
+                "rate": "search",
+                "weight_decay": {"search": {"low": 0.001, "high": 0.1, "log": True}},
+            }
+        ),
+        "37d4f50e521f46d15b709d95c62ba8e15f7843e30ccab2849d7fa061ebd7682e",
+    ),
+    (
+        {"tasks": "glyphs", "learner": "reptile", "inner": {"proximal": 0.5}},
+        "ab9c182cf020369ec262238b6f5f03e2d8b162f4bb3b93f968b60ce0b0932293",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "digest"), DIGESTS)
+def test_a_search_of_before_has_the_digest_that_its_journal_holds(given: dict[str, Any], digest: str) -> None:
+    assert load_experiment(given, fingerprint_version=BEFORE).fingerprint() == digest
