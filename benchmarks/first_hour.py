@@ -12,10 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.pages import ROOT, steps
+from benchmarks.pages import ROOT, run
 
 PAGE = ROOT / "docs" / "tutorials" / "own_pictures.md"
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -32,22 +31,6 @@ def install(folder: Path) -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])}
 
 
-def run_page(page: Path, folder: Path, environment: Mapping[str, str]) -> list[tuple[str, float]]:
-    """Run a page's files and commands in a folder; return each command and its seconds.
-
-    Raises subprocess.CalledProcessError for a command that fails.
-    """
-    taken = list[tuple[str, float]]()
-    for step in steps(page):
-        if step.file:
-            (folder / step.file).write_text(step.text)
-            continue
-        begun = time.monotonic()
-        subprocess.run(["bash", "-c", step.text], cwd=folder, env=dict(environment), check=True, capture_output=True)
-        taken.append((step.text, time.monotonic() - begun))
-    return taken
-
-
 def main() -> None:
     """Install, run the page, and print the seconds of each command."""
     argparse.ArgumentParser(prog="python -m benchmarks.first_hour", description=__doc__).parse_args()
@@ -57,7 +40,7 @@ def main() -> None:
         taken = [("pip install", time.monotonic() - begun)]
         work = Path(temporary) / "work"
         work.mkdir()
-        taken += run_page(PAGE, work, environment)
+        taken += run(PAGE, work, environment)
     for command, seconds in (*taken, ("in all", sum(seconds for _, seconds in taken))):
         print(f"{seconds:7.1f} s  {command}")
 
