@@ -30,7 +30,14 @@ from metaloom.search_spaces.sections.few_shot import with_evaluation
 from metaloom.workers.adapted import AdaptedModel, GivenSupport, read_support
 from metaloom.workers.adapted_files import BUNDLE_FOLDER, is_adapted, read_adapted
 from metaloom.workers.assembly import learner_of
-from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, CARD_FILE, parameters_of, read_manifest, task_of
+from metaloom.workers.bundle_reading import (
+    BUNDLE_CONFIG_FILE,
+    CARD_FILE,
+    check_targets,
+    parameters_of,
+    read_manifest,
+    task_of,
+)
 from metaloom.workers.checkpoint import Knowledge, different_leaves
 from metaloom.workers.data import open_source
 from metaloom.workers.data.base import SOURCES, Source, TaskSource
@@ -161,6 +168,7 @@ class Bundle:
                 raise BundleError("evaluate: give a task source, or the cache folder to open one with")
             tasks = with_evaluation(self.config.tasks, sizes)
             source = open_source(tasks, seed=self.config.seed if seed is None else seed, cache=cache)
+            check_targets(self.task, source.shape, self.path)
         source = source.as_trained(self.task) if isinstance(source, Source) else source
         device, seeds = self._device, self.config.seeds
         learner, phi, state = self._at_ways(ways_of_split(source, split))

@@ -174,6 +174,14 @@ def task_of(document: Mapping[str, Any]) -> TaskShape:
     return TaskShape(**values)
 
 
+def check_targets(trained: TaskShape, now: TaskShape, where: Path) -> None:
+    """Refuse to score a learner on targets of another scale than those it was trained on; raises BundleError."""
+    if (trained.target_mean, trained.target_deviation) != (now.target_mean, now.target_deviation):
+        learned = "standardized by other training rows" if trained.target_deviation else "as they stand"
+        advice = "train it again" if trained.target_deviation else "give tasks.standardize: false, or train it again"
+        raise BundleError(f"{where}: it was trained on targets {learned}, and its data now give others; {advice}")
+
+
 def parameters_of(knowledge: Knowledge) -> Tensors:
     """Return the network that inner loops start from, empty if there is none; constant tensors are in ``fixed/``."""
     theta = knowledge.state.theta | knowledge_of(knowledge.phi, SLOTS["initialization"].name)

@@ -24,13 +24,13 @@ from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.search_spaces.sections.few_shot import changed_sizes, with_evaluation
 from metaloom.workers.assembly import assemble
-from metaloom.workers.bundle_reading import parameters_of
+from metaloom.workers.bundle_reading import check_targets, parameters_of, read_task
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import SampledEpisode, TaskSource
 from metaloom.workers.device import CPU, Device
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, rows_of_test, write_part
-from metaloom.workers.records.names import SEEDS_VERSION, TEST, part_of_test
+from metaloom.workers.records.names import SEEDS_VERSION, TASK_FILE, TEST, part_of_test
 from metaloom.workers.records.results import (
     ACCURACY,
     EvaluationSummary,
@@ -166,6 +166,7 @@ def evaluate_trial(
     for note in knowledge.notes:
         _LOG.warning("%s", note)
     parts = assemble(config, cache=cache, seed=seed, start=parameters_of(knowledge), trust_code=trust_code)
+    check_targets(read_task(directory / TASK_FILE), parts.source.shape, directory)
     device, seeds = parts.device, config.seeds
     at = at_ways(parts.learner, ways_of_split(parts.source, split), build_of(config))
     learner = served(at.learner, inductive=inductive)

@@ -59,6 +59,11 @@ def parse_tasks(raw: Any, place: Place) -> Node:
     named = raw.get(SOURCE) if isinstance(raw, Mapping) else None
     if members(raw) is not None or members(named) is not None:
         return place.wrong("the task source cannot be searched: trials on different tasks cannot be compared")
+    if _holds_data(raw):
+        return place.wrong(
+            f"got {type(raw).__name__}; give the task source's name or a mapping of its settings. Data of Python are "
+            "given as tasks= of metaloom.search, train or check"
+        )
     catalogue = task_catalogue()
     if not isinstance(named, str) or named not in catalogue.configs:
         return parse_component(catalogue, raw, place)
@@ -74,6 +79,12 @@ def parse_tasks(raw: Any, place: Place) -> Node:
     dropped = {*misplaced, *({EPISODES} - set(fields_of(config)))}
     given = {name: value for name, value in raw.items() if name not in dropped}
     return parse_component(replace(catalogue, configs={**catalogue.configs, named: config}), given, place)
+
+
+def _holds_data(raw: Any) -> bool:
+    """Return whether a tasks section is no value of a file, or a list of such objects."""
+    of_files = (str, int, float, Mapping, type(None))
+    return not isinstance(raw, of_files) and not (isinstance(raw, list) and all(isinstance(x, of_files) for x in raw))
 
 
 def _no_such_episodes(source: str, episodes: Any) -> str:
