@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.dashboards import rows
+from metaloom.dashboards import endings, rows, same_knobs
 from metaloom.dashboards.drivers import is_alive
 from metaloom.dashboards.filters import counted_row, parse_conditions, parse_filter
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
+from metaloom.workers.records.configurations import asked
 from metaloom.workers.records.episode import EPISODE_COLUMNS
 from metaloom.workers.records.journal import RecordsError, read_mark
 from metaloom.workers.records.journal_sources import emptiness, is_empty
@@ -117,10 +118,10 @@ def _listed(store: Path, name: str) -> rows.ListedSearch:
         name=name,
         state=search.state,
         trials={state: len(search.in_state(state)) for state in records.TRIAL_STATES},
-        asked=search.settings.trials if search.settings else None,
+        asked=asked(search) if search.settings else None,
         objectives=_objectives(search),
         best=None if best is None else best.number,
-        value=None if best is None else ranking.value(search, best),
+        value=None if best is None else ranking.judged_value(search, best),
         created=search.created_at,
         updated=search.updated_at,
         warnings=tuple(search.warnings),
@@ -142,7 +143,7 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         experiment_id=tracked.get("experiment_id"),
         parent_run_id=tracked.get("parent_run_id"),
         seed=search.created.get("seed"),
-        asked=search.settings.trials if search.settings else None,
+        asked=asked(search) if search.settings else None,
         objectives=aims,
         best=None if best is None else trials[best.number],
         baselines=tuple(rows.BaselineRow(**baseline) for baseline in search.baselines),
@@ -153,23 +154,12 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         trials=tuple(trials.values()),
         constraints=tuple(rows.ConstraintRow(**constraint) for constraint in constraints) or None,
         infeasible={number: by for number, by in sorted(broken.items()) if by > 0} if constraints else None,
-        time_budget=time_budget(search),
+        time_budget=endings.time_budget(search),
+        patience=endings.patience(search),
+        configurations=same_knobs.configuration_rows(search),
         pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
     return dict(rows.to_json(row))
-
-
-def time_budget(search: SearchRecord) -> rows.TimeBudgetRow | None:
-    """Return the time budget of a search and what is spent of it; None if it has none."""
-    if search.settings is None or search.settings.time_budget_s is None:
-        return None
-    return rows.TimeBudgetRow(
-        seconds=search.settings.time_budget_s,
-        spent=search.elapsed_s,
-        has_ended_search=search.out_of_time,
-        tried=sum(trial.attempts > 0 for trial in search.trials.values()),
-        asked=search.settings.trials,
-    )
 
 
 def _objectives(search: SearchRecord) -> tuple[rows.ObjectiveRow, ...]:
@@ -195,6 +185,7 @@ def _trial_row(search: SearchRecord, trial: TrialRecord, run: str | None) -> row
         notes=tuple(trial.notes),
         warnings=tuple(trial.warnings),
         values={metric: ranking.value(search, trial, metric) for metric in metrics} if len(metrics) > 1 else None,
+        repeat_of=trial.repeat_of,
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any
 
+from metaloom.dashboards.endings import PatienceRow, TimeBudgetRow
+from metaloom.dashboards.same_knobs import ConfigurationRow
 from metaloom.workers.records.results import EstimatorCheck, KnobCheck
 
 
@@ -53,6 +55,7 @@ class TrialRow:
     notes: Annotated[tuple[str, ...], "remarks, such as those of `metaloom note`, or why it was stopped"]
     warnings: Annotated[tuple[str, ...], "problems that were repaired, such as a damaged checkpoint"]
     values: Annotated[Mapping[str, float | None] | None, "only with several objectives: each by its name"] = None
+    repeat_of: Annotated[int | None, "only with `search.repeats`: the trial whose knobs it repeats"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +104,6 @@ class LearnedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeBudgetRow:
-    """The time budget of a search."""
-
-    seconds: Annotated[float, "only with a time budget: it, in seconds of trials over all sessions"]
-    spent: Annotated[float, "only with a time budget: the seconds spent up to the last record"]
-    has_ended_search: Annotated[bool, "only with a time budget: whether it has ended the search; `resume` extends it"]
-    tried: Annotated[int, "only with a time budget: the number of trials begun"]
-    asked: Annotated[int, "only with a time budget: the number of trials asked for"]
-
-
-@dataclass(frozen=True, kw_only=True)
 class SearchRow:
     """Everything about one search: the document of ``metaloom show --json``."""
 
@@ -139,6 +131,8 @@ class SearchRow:
         Mapping[int, float] | None, "only with constraints: each trial that breaks them, to the sum of its violations"
     ] = None
     time_budget: TimeBudgetRow | None = None
+    patience: PatienceRow | None = None
+    configurations: tuple[ConfigurationRow, ...] | None = None
     pareto: Annotated[tuple[int, ...] | None, "only with several objectives: the trials that no other dominates"] = None
 
 

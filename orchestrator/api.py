@@ -14,6 +14,7 @@ from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.repair import clear
 from metaloom.orchestrator.resume import resume
 from metaloom.orchestrator.session import SearchSummary, check_machine, check_workers, run_session
+from metaloom.orchestrator.starting_points import Enqueued
 from metaloom.orchestrator.store import DEFAULT_STORE, explained
 from metaloom.workers.records import names as records
 
@@ -33,6 +34,7 @@ def search(
     concurrency: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
+    enqueue: Enqueued | None = None,
     progress: SearchProgress | None = None,
     network: Any = None,
     tasks: Any = None,
@@ -55,6 +57,8 @@ def search(
         concurrency: Trials at a time; None: the experiment's, or as many as the resources hold.
         time_budget_s: Instead of the experiment's.
         seed: Instead of the experiment's.
+        enqueue: Values of searched knobs, a mapping for each of the first trials, or a YAML file of them; instead of
+            the experiment's.
         progress: Receives every event.
         network: Instead of the experiment's architecture, one of your own: a class of ``torch.nn.Module`` or a
             function that makes one (``functools.partial`` gives it keyword arguments), a module at the top level of a
@@ -80,6 +84,7 @@ def search(
         concurrency=concurrency,
         time_budget_s=time_budget_s,
         seed=seed,
+        enqueue=enqueue,
         network=network,
         tasks=tasks,
         trust_code=trust_code,

@@ -18,10 +18,13 @@ from metaloom.orchestrator.messages import Assignment, Message, SearchProgress, 
 from metaloom.orchestrator.proposing.samplers.base import Define
 from metaloom.orchestrator.proposing.study import Proposer
 from metaloom.orchestrator.scheduling.base import CONTINUE, PAUSE, STOP, Exploit, Scheduler, Verdict, build_scheduler
-from metaloom.orchestrator.scheduling.population import take_over
+from metaloom.orchestrator.scheduling.population import take_over_all
+from metaloom.orchestrator.suggesting import repetition, suggestion, without_repeats
 from metaloom.search_spaces.resolve import Resolved
 from metaloom.workers.part_mending import mend_trials
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
+from metaloom.workers.records.configurations import to_repeat
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import trial_directory
 from metaloom.workers.records.search import SearchRecord, TrialRecord
@@ -71,7 +74,7 @@ class Director:
         spent = max(self.state.elapsed_s, noted_time(self.journal.folder, self.state.session))
         begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname(), spent_s=spent)
         self._record(*self._interrupted("the search was killed"), begun)
-        self._copy_checkpoints()
+        take_over_all(self.journal.folder, self.state.in_state(records.WAITING))
         for trial, warnings in mend_trials(self.journal.folder, self.state.in_state(records.WAITING)).items():
             self.note(records.TRIAL_WARNED, trial, warnings=warnings)
 
@@ -193,7 +196,9 @@ class Director:
         """End the search: ``finished``, or ``failed`` if no trial has a result."""
         valued = [trial for trial in self.state.in_state(records.FINISHED, records.STOPPED) if trial.reports]
         cut = bool(self.state.cut_off()) or (self.settings.time_budget_s is not None and self._may_propose())
-        self.note(records.SEARCH_ENDED, state=records.FINISHED if valued else records.FAILED, out_of_time=cut)
+        stale = self._has_more and ranking.has_no_gain(self.state)
+        state = records.FINISHED if valued else records.FAILED
+        self.note(records.SEARCH_ENDED, state=state, out_of_time=cut, **({"no_gain": True} if stale else {}))
 
     def note(self, kind: str, trial: int | None = None, /, **payload: Any) -> None:
         """Journal one event, of a trial or of the search."""
@@ -216,25 +221,30 @@ class Director:
         running = self.state.in_state(records.RUNNING)
         return [self._event(records.TRIAL_INTERRUPTED, one.number, reason=reason, lost=False) for one in running]
 
+    @property
+    def _has_more(self) -> bool:
+        return not self.exhausted and self.state.begun < self.settings.trials
+
+    def _may_suggest(self) -> bool:
+        return self._has_more and not ranking.has_no_gain(self.state)
+
     def _may_propose(self) -> bool:
-        return not self.exhausted and len(self.state.trials) < self.settings.trials
+        return self._may_suggest() or any(to_repeat(self.state, finished=one) for one in (True, False))
 
     def _propose(self) -> TrialRecord | None:
         """Suggest and journal the next trial; None if the grid has ended or the knobs contradict each other."""
+        first = to_repeat(self.state, finished=True)
+        first = first if first or self._may_suggest() else to_repeat(self.state, finished=False)
         number = len(self.state.trials)
-        proposal = self._proposer.propose(number)
+        if first is not None:
+            self.note(records.TRIAL_SUGGESTED, number, **repetition(first, number, self.state))
+            return self.state.trials[number]
+        proposal = self._proposer.propose(self.state.begun)
         if proposal is None:
             self.exhausted = True
             return None
         config = None if proposal.resolved is None else self.config(number, proposal.resolved)
-        suggestion = {
-            "knobs": dict(proposal.params if proposal.resolved is None else proposal.resolved.knobs),
-            "config": None if config is None else config.to_json(),
-            "sampler": proposal.origin,
-            "params": proposal.params,
-            "distributions": proposal.distributions,
-        }
-        events = [self._event(records.TRIAL_SUGGESTED, number, **suggestion)]
+        events = [self._event(records.TRIAL_SUGGESTED, number, **suggestion(proposal, config, self.state))]
         if config is None:
             failure = {"reason": proposal.problem, "traceback": "", "step": 0}
             events.append(self._event(records.TRIAL_FAILED, number, **failure))
@@ -247,7 +257,8 @@ class Director:
             return Verdict()
         record.reports.append(report)
         try:
-            verdict = self.scheduler.judge(self.state, record)
+            one_of = without_repeats(self.state)
+            verdict = self.scheduler.judge(one_of, record) if record.number in one_of.trials else Verdict()
         finally:
             record.reports.pop()
         if verdict.action == CONTINUE and self.time_is_up():
@@ -265,7 +276,7 @@ class Director:
         """Exchange checkpoints in the scheduler's population if a generation is complete."""
         if exploits := self.scheduler.exploits(self.state, seed=self.seed):
             self._record(*map(self._exploited, exploits))
-            self._copy_checkpoints()
+            take_over_all(self.journal.folder, self.state.in_state(records.WAITING))
 
     def _exploited(self, exploit: Exploit) -> Event:
         resolved = self._proposer.resolve_with(exploit.params)
@@ -276,13 +287,6 @@ class Director:
             "config": self.config(exploit.trial, resolved).to_json(),
         }
         return self._event(records.TRIAL_EXPLOITED, exploit.trial, **payload)
-
-    def _copy_checkpoints(self) -> None:
-        """Copy the donors' checkpoints. Repeated after a kill: no trial starts before all are copied."""
-        for trial in self.state.in_state(records.WAITING):
-            if trial.exploited is not None:
-                donor = self.directory(int(trial.exploited["donor"]))
-                take_over(donor, self.directory(trial.number), generation=trial.generation)
 
     def _event(self, kind: str, trial: int | None, /, **payload: Any) -> Event:
         return Event(0, self._clock(), trial, kind, payload)

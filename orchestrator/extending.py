@@ -64,11 +64,12 @@ def extend(journal: Journal, wanted: Extension) -> None:
     after = Extension(
         before.time_budget_s if wanted.time_budget_s is None else wanted.time_budget_s, wanted.trials or before.trials
     )
-    if wanted.time_budget_s is None and after == before:
+    is_new = after.trials != before.trials or (state.no_gain and wanted.trials is not None)
+    if wanted.time_budget_s is None and not is_new:
         return
     extension = {
         "time_budget_s": after.time_budget_s,
         "trials": [trial.number for trial in state.cut_off()],
-        **({} if after.trials == before.trials else {"asked": after.trials}),
+        **({"asked": after.trials} if is_new else {}),
     }
     journal.append(records.SEARCH_EXTENDED, extension)

@@ -19,6 +19,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SPARED: set[int] = set()  # PIDs of children that end by themselves after this process
 STDERR, CURSOR = 2, "\x1b[?25h"
+CLEAR = "\r\x1b[K"  # the line of a live display, and the ^C that the terminal shows in it
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -77,8 +78,18 @@ class Interruption:
         self._told = self._told or number != signal.SIGHUP
         if self.signal_number is None:
             self.signal_number = number
+            if number != signal.SIGHUP:  # its terminal is gone
+                tell_finishing(signal.Signals(number))
             if self._raising:
                 raise Stopped
+
+
+def tell_finishing(number: signal.Signals) -> None:
+    """Say at once, from a handler, that the records are being completed, which takes some seconds."""
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    text = f"metaloom: {name}: completing the records, which takes some seconds; a second {name} ends at once"
+    with contextlib.suppress(OSError):  # stderr is closed
+        os.write(STDERR, f"{CLEAR if os.isatty(STDERR) else ''}{text}\n".encode())
 
 
 def end_at_once(number: int, advice: str = "") -> None:

@@ -5,21 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.given_tasks import with_tasks
 from metaloom.orchestrator.proposing.study import build_sampler
-from metaloom.orchestrator.reading import Source, read_experiment, read_search, with_network
+from metaloom.orchestrator.reading import Source, read_experiment, with_network
 from metaloom.orchestrator.scheduling.base import build_scheduler
+from metaloom.orchestrator.starting_points import Enqueued, starting_points, with_enqueued
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, Experiment
-from metaloom.search_spaces.knobs.sampling import holds
-from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
-from metaloom.search_spaces.sections.loops import under_searched_names
+from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.records import names as records
-from metaloom.workers.records import ranking
-
-WARM_START = ("search", "warm_start")
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,7 @@ def prepare_search(
     concurrency: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
+    enqueue: Enqueued | None = None,
     network: Any = None,
     tasks: Any = None,
     trust_code: bool = False,
@@ -73,9 +69,10 @@ def prepare_search(
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
     home = Store(store)
     experiment = with_tasks(experiment, tasks, home)
-    loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
-    created = _created(loaded, home, changes, experiment)
-    notes = _left_out(loaded, created["warm_start"])
+    read, changes = with_enqueued(experiment, changes, enqueue)
+    loaded, trust_code = with_network(read, network, trust_code)
+    created = _created(loaded, changes, experiment)
+    created["warm_start"], notes = starting_points(loaded, home)
     return Prepared(loaded, created, options, home, name, notes, trust_code)
 
 
@@ -100,7 +97,7 @@ def prepare_train(
     home = Store(store)
     experiment = with_tasks(experiment, tasks, home)
     loaded, trust_code = with_network(read_experiment(experiment, changes), network, trust_code)
-    created = _created(loaded, home, changes, experiment)
+    created = _created(loaded, changes, experiment)
     chosen = resolve(loaded, defaults(loaded)).knobs
     created["warm_start"] = [{"origin": "defaults", "params": dict(chosen)}]
     values = ", ".join(f"{knob} = {value}" for knob, value in chosen.items())
@@ -109,7 +106,7 @@ def prepare_train(
     return Prepared(loaded, created, options, home, name, notes, trust_code, defaults_alone=True)
 
 
-def _created(experiment: Experiment, store: Store, changes: Sequence[str], source: Source) -> dict[str, Any]:
+def _created(experiment: Experiment, changes: Sequence[str], source: Source) -> dict[str, Any]:
     """Return the payload of the search's first event; raises BadInput if the search cannot run."""
     settings = experiment.search
     build_sampler(settings)
@@ -123,45 +120,7 @@ def _created(experiment: Experiment, store: Store, changes: Sequence[str], sourc
         "fingerprint_version": FINGERPRINT_VERSION,
         "trials": settings.trials,
         "settings": settings.to_document(),
-        "warm_start": _warm_starts(experiment, store),
+        "warm_start": [],
         "file": str(Path(str(source)).absolute()) if is_file else None,
         "overrides": list(changes),
     }
-
-
-def _warm_starts(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
-    """Return the knobs of the earlier search's best trials, with their origin; none without a warm start.
-
-    Raises:
-        SearchError: There is no such search, or it has no finished trial; the message names the place in the file.
-    """
-    wanted = experiment.search.warm_start
-    if wanted is None:
-        return []
-    try:
-        ranked = ranking.ranked(read_search(wanted.search, store=store.path))
-        if not ranked:
-            raise SearchError(f"search '{wanted.search}' has no finished trial to start from; leave warm_start out")
-    except SearchError as error:
-        place = [experiment.origin(WARM_START), ".".join(WARM_START), str(error)]
-        raise SearchError(": ".join(part for part in place if part)) from error
-    knobs, origin = searched_knobs(experiment), f"warm_start:{wanted.search}"
-    return [
-        {"origin": f"{origin}/{trial.number}", "params": under_searched_names(trial.params, knobs)}
-        for trial in ranked[: wanted.trials]
-    ]
-
-
-def _left_out(experiment: Experiment, given: list[dict[str, Any]]) -> list[str]:
-    """Return at most one note, which lists the values of the warm start ``given`` that this search cannot take."""
-    knobs = searched_knobs(experiment)
-    why: dict[str, str] = {}
-    for trial in given:
-        for name, value in trial["params"].items():
-            if name not in knobs:
-                why[name] = "no searched knob here"
-            elif not holds(knobs[name], value):
-                why[name] = f"{value} is outside its range here"
-    values = ", ".join(f"{name} ({reason})" for name, reason in why.items())
-    note = f"warm_start leaves out values that this search cannot take, and draws its own instead: {values}"
-    return [note] if why else []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.orchestrator import credentials
+from metaloom.orchestrator.ending import end_note
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.extending import Extension, extend
@@ -14,7 +15,7 @@ from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.reading import admit
 from metaloom.orchestrator.rehearsal import check_data
 from metaloom.orchestrator.repair import is_current, recover
-from metaloom.orchestrator.session import SearchSummary, check_machine, check_workers, end_note, run_session, summarize
+from metaloom.orchestrator.session import SearchSummary, check_machine, check_workers, run_session, summarize
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.orchestrator.tracking.outbox import Backlog, waiting
 from metaloom.search_spaces.errors import ExperimentError

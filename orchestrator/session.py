@@ -15,6 +15,7 @@ from typing import Any
 
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.ending import end_note
 from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.executors import EXECUTORS, ExecutorRequest, RunOptions
 from metaloom.orchestrator.executors.hosting import OpenTrial, open_trial
@@ -28,6 +29,7 @@ from metaloom.orchestrator.tracking.outbox import Backlog
 from metaloom.orchestrator.tracking.outboxes import PATIENCE_S, Outboxes, start_projections
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.resolve import baseline, baseline_name, resolve
+from metaloom.workers.activity import doing
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord
@@ -102,7 +104,7 @@ def summarize(
         state=state.state,
         exit_code=exit_code,
         best=None if best is None else best.number,
-        value=None if best is None else ranking.value(state, best),
+        value=None if best is None else ranking.judged_value(state, best),
         interval=None if best is None else best.reports[-1].interval,
         tested=state.tested,
         baselines=tuple(state.baselines),
@@ -139,7 +141,7 @@ def run_session(
                 director.start()
                 _run_trials(experiment, director, store, options, interruption)
                 if director.exhausted:
-                    tried, asked = len(director.state.trials), director.settings.trials
+                    tried, asked = director.state.begun, director.settings.trials
                     all_notes.append(f"the grid has no further combination: {tried} trials, of the {asked} asked for")
                 all_notes += compare_on_test(experiment, director, store, interruption)
                 director.end()
@@ -151,7 +153,8 @@ def run_session(
                     director.interrupt(str(error))
                 error.add_note(advice)
                 raise
-            backlogs = _drained(outboxes, interruption)
+            with doing("sending the records to MLflow and Optuna's database"):
+                backlogs = _drained(outboxes, interruption)
     finally:
         outboxes.close(0.0)
     return summarize(
@@ -172,7 +175,7 @@ def check_machine(experiment: Experiment, options: RunOptions) -> bool:
     """
     check = EXECUTORS[options.executor].check_machine
     if check is not None:
-        check(_request(experiment, options, Interruption(), trials=experiment.search.trials))
+        check(_request(experiment, options, Interruption(), trials=experiment.search.runs))
     return check is not None and options.address is None
 
 
@@ -195,15 +198,6 @@ def _request(
         trials=trials,
         address=options.address,
     )
-
-
-def end_note(folder: Path, state: SearchRecord) -> str:
-    """Return what has ended a search before its time, and how to extend it; empty if nothing has."""
-    if not state.out_of_time or state.settings is None or state.settings.time_budget_s is None:
-        return ""
-    budget, tried = state.settings.time_budget_s, sum(trial.attempts > 0 for trial in state.trials.values())
-    spent = f"the time budget of {budget:g} s is spent: {tried} of {state.settings.trials} trials were tried"
-    return f"{spent}; extend it by: {command('resume', folder)} --time-budget {2 * budget:g}"
 
 
 def _start_projections(experiment: Experiment, journal: Journal, store: Store) -> Outboxes:
@@ -229,7 +223,7 @@ def _run_trials(
     if director.is_over:
         return
     opening: OpenTrial = functools.partial(open_trial, cache=store.cache)
-    request = _request(experiment, options, interruption, trials=director.settings.trials)
+    request = _request(experiment, options, interruption, trials=director.settings.runs)
     with EXECUTORS[options.executor].open(request) as (executor, concurrency):
         try:
             executor.run(director, opening, concurrency=concurrency)
@@ -249,9 +243,7 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
     if best is not None and best.config is not None and director.state.tested is None:
         number, directory = best.number, director.directory(best.number)
         episodes = int(best.config.outer["test_episodes"])
-        evaluation = _guarded(
-            lambda: _evaluate(directory, store, episodes), f"trial {number} could not be tested", interruption, notes
-        )
+        evaluation = _guarded(lambda: _evaluate(directory, store, episodes), f"trial {number}", interruption, notes)
         if evaluation is not None:
             director.note(records.BEST_TESTED, trial=number, evaluation=evaluation)
     done, folder = {baseline["method"] for baseline in director.state.baselines}, director.journal.folder
@@ -262,7 +254,7 @@ def compare_on_test(experiment: Experiment, director: Director, store: Store, in
         config = director.config(-1 - index, baseline(experiment, asked))  # a number, and so a seed, of no other trial
         directory = folder / BASELINES_FOLDER / REFUSED_IN_FOLDERS.sub("_", method)
         train = functools.partial(_trained_and_tested, config, directory, store)
-        evaluation = _guarded(train, f"baseline {method} could not be tested", interruption, notes)
+        evaluation = _guarded(train, f"baseline {method}", interruption, notes)
         if evaluation is not None:
             tested = director.state.tested
             better = tested and paired_difference(director.directory(tested["trial"]), directory)
@@ -286,14 +278,14 @@ def _evaluate(directory: Path, store: Store, episodes: int) -> dict[str, Any]:
 
 
 def _guarded(
-    work: Callable[[], dict[str, Any]], problem: str, interruption: Interruption, notes: list[str]
+    work: Callable[[], dict[str, Any]], what: str, interruption: Interruption, notes: list[str]
 ) -> dict[str, Any] | None:
     """Do work that a signal may cut off; what fails becomes a note, since the trials are safe."""
     try:
-        with interruption.raising():
+        with interruption.raising(), doing(f"testing {what}"):
             return work()
     except BadEnvironment:
         raise
     except MetaloomError as error:
-        notes.append(f"{problem}: {error}")
+        notes.append(f"{what} could not be tested: {error}")
         return None

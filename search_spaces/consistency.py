@@ -1,7 +1,8 @@
 """Rules over several sections of an experiment: whether its parts fit together."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
 from metaloom.learners.domains import Choice, Real
@@ -9,9 +10,9 @@ from metaloom.learners.errors import unknown
 from metaloom.learners.outer import HYPERGRADIENT
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.learners.solvers.rules import no_signal, start_unseen
-from metaloom.search_spaces.errors import Problems
+from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.components import learned_parts
-from metaloom.search_spaces.knobs.sampling import domains, holds
+from metaloom.search_spaces.knobs.sampling import Domain, domains, holds
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Searched, Section
 from metaloom.search_spaces.sections.loops import AUTO, task_kind, under_searched_names
@@ -48,12 +49,19 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
             if searched:
                 problems.add(path, f"{', '.join(searched)} cannot be searched: a baseline is one learner")
         else:
-            for name, value in under_searched_names(asked, knobs).items():
-                if name not in knobs:
-                    problems.add(path, unknown("searched knob", name, knobs))
-                elif not holds(one := knobs[name], value):
-                    valid = ", ".join(one.options) if isinstance(one, Choice) else f"[{one.low:g}, {one.high:g}]"
-                    problems.add(path, f"{name} cannot be {value}: it is searched in {valid}")
+            _check_values(asked, knobs, path, problems)
+    for index, asked in enumerate(search.enqueue):
+        _check_values(asked, knobs, ("search", "enqueue", index), problems)
+
+
+def _check_values(asked: Mapping[str, Any], knobs: Mapping[str, Domain], path: Path, problems: Problems) -> None:
+    """Note what is no searched knob, or no value of one."""
+    for name, value in under_searched_names(asked, knobs).items():
+        if name not in knobs:
+            problems.add(path, unknown("searched knob", name, knobs))
+        elif not holds(one := knobs[name], value):
+            valid = ", ".join(one.options) if isinstance(one, Choice) else f"[{one.low:g}, {one.high:g}]"
+            problems.add(path, f"{name} cannot be {value}: it is searched in {valid}")
 
 
 def _learned_slots(learner: Section) -> Iterator[tuple[str, str]]:
@@ -148,6 +156,10 @@ def _check_scheduler(space: Space, search: SearchSettings, problems: Problems) -
         problems.add(path, f"{kind} needs a population of at least {least} trials, got search.trials {search.trials}")
     if scheduler.copies_state:
         _check_copies(space, kind, problems)
+        if search.repeats > 1:
+            problems.add(("search", "repeats"), f"{kind} changes knobs while it trains, so none is repeated; give 1")
+        if search.patience is not None:
+            problems.add(("search", "patience"), f"{kind} trains one population, which begins at once; leave it out")
     if scheduler.compares_episodes and (searched := domains(space.tasks)):
         names = ", ".join(list(searched)[:3])
         problems.add(

@@ -25,7 +25,12 @@ NOT_IN_FINGERPRINT = {
     "trial_timeout_s",
     "concurrency",
     "retries",
+    "patience",
 }  # they change no trial's result
+LATER: dict[str, Any] = {
+    "enqueue": [],
+    "repeats": 1,
+}  # settings that digests of earlier versions do not have, by their defaults
 DEFAULT_NAME = "search"
 # Version 1, of metaloom 0.1, keeps the slots that a solver does not use; version 2 leaves them out. Until version 3 the
 # weight decay of adam was decoupled.
@@ -135,6 +140,7 @@ class Experiment(Settings):
         the number of trials and the budgets.
         """
         search = self.search.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+        search = {name: value for name, value in search.items() if name not in LATER or LATER[name] != value}
         meaning = {"seed": self.seed, "space": describe(self._space), "search": search}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True, allow_nan=False).encode()).hexdigest()
 

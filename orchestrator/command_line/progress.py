@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,12 +25,16 @@ from metaloom.orchestrator.interruption import leave_closed_terminal
 from metaloom.orchestrator.preparing import Prepared
 from metaloom.orchestrator.session import SearchSummary
 from metaloom.orchestrator.store import private_umask
+from metaloom.workers.activity import present
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
+from metaloom.workers.records.configurations import asked
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 QUIET_S = 10.0  # the least time between two lines for reports; every end of a trial gets a line
+SILENCE_S = 12.0  # after which a line tells what is waited for
+LOOK_S = 1.0
 ENDS = {
     records.TRIAL_FINISHED: records.FINISHED,
     records.TRIAL_STOPPED: records.STOPPED,
@@ -43,14 +48,48 @@ class LineProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._printed_at = 0.0
+        self._said_at = time.monotonic()  # the last line of any kind
+        self._phase, self._began = "preparing the data and the learners", time.monotonic()
+        self._waiting: dict[int, tuple[float, str]] = {}  # the running trials: since when, and how far they are
         self._quiet_s = 0.0 if verbosity.get() == VERBOSE else QUIET_S
 
     def update(self, event: Event, state: SearchRecord) -> None:
         """Print the line of an event, if it has one."""
         line = self._line(event, state)
+        self._note_running(event, state)
         if line:
-            self._printed_at = time.monotonic()
+            self._printed_at = self._said_at = time.monotonic()
             _print(self._console, line)
+
+    def _note_running(self, event: Event, state: SearchRecord) -> None:
+        """Note how far each running trial is, which another thread tells if nothing happens."""
+        now, waiting = time.monotonic(), dict(self._waiting)
+        if event.kind == records.SEARCH_STARTED:
+            self._phase, self._began = "waiting for a worker to begin a trial", now
+        running = {trial.number: trial for trial in state.in_state(records.RUNNING)}
+        if event.trial in running:
+            trial = running[event.trial]
+            far = f"step {trial.step} of {steps_asked(trial)}, {value_text(trial, state)}"
+            waiting[event.trial] = (now, far if trial.reports else "no report yet")
+        self._waiting = {number: one for number, one in waiting.items() if number in running}
+
+    def said(self) -> None:
+        """Note that a line was printed by something else."""
+        self._said_at = time.monotonic()
+
+    def tell_waiting(self) -> None:
+        """Print what is waited for if no line was printed for a while."""
+        now = time.monotonic()
+        if now - self._said_at < SILENCE_S:
+            return
+        self._said_at = now
+        activity = present()
+        if activity is not None:
+            _print(self._console, f"{activity.text}, {span(now - activity.begun)} so far")
+        for trial, (since, far) in self._waiting.items() if activity is None else ():
+            _print(self._console, f"trial {trial}: {far}, {span(now - since)} since then")
+        if activity is None and not self._waiting:
+            _print(self._console, f"{self._phase}, {span(now - self._began)} so far")
 
     def _line(self, event: Event, state: SearchRecord) -> str:
         trial = None if event.trial is None else state.trials.get(event.trial)
@@ -63,6 +102,8 @@ class LineProgress:
             tries = "" if state.settings is None else f" of {state.settings.retries}"
             lost = f"trial {trial.number}: its worker was lost ({event.payload['reason']})"
             return f"{lost}; it goes on from step {trial.step}, retry {trial.lost}{tries}"
+        if trial is not None and event.kind == records.TRIAL_SUGGESTED and trial.twin is not None:
+            return f"trial {trial.number} has the knobs of trial {trial.twin}: both are judged by their mean"
         if event.kind == records.TRIAL_WARNED:
             return f"trial {event.trial}: {'; '.join(event.payload['warnings'])}"
         if event.kind == records.BASELINE:
@@ -76,6 +117,9 @@ class NoProgress(LineProgress):
     """Prints nothing, for ``-q``."""
 
     def update(self, event: Event, state: SearchRecord) -> None:
+        """Print nothing."""
+
+    def tell_waiting(self) -> None:
         """Print nothing."""
 
 
@@ -97,7 +141,7 @@ class LiveProgress(LineProgress):
             for trial in state.in_state(records.RUNNING)
         ]
         self._ended = sum(trial.ended for trial in state.trials.values())
-        self._asked = state.settings.trials if state.settings else 0
+        self._asked = asked(state)
         best = ranking.best(state)
         self._best = f"best: trial {best.number}, {value_text(best, state)}" if best else "no trial has reported yet"
         if event.kind == records.SEARCH_ENDED:
@@ -111,6 +155,9 @@ class LiveProgress(LineProgress):
         bar = ProgressBar(total=max(self._asked, 1), completed=self._ended, width=30)
         passed = span(time.monotonic() - self._begun)
         head.add_row(bar, f"{self._ended}/{self._asked} trials", passed, Text(clean(self._best)))
+        if (activity := present()) is not None:
+            counted = ProgressBar(total=activity.total or 1, completed=activity.count, width=30)
+            lines.add_row("" if activity.total is None else counted, Text(clean(activity.text)))
         for trial, steps, value, knobs in self._running:
             lines.add_row(f"trial {trial}", steps, value, Text(clean(knobs), overflow="ellipsis", no_wrap=True))
         return Group(head, lines)
@@ -119,8 +166,7 @@ class LiveProgress(LineProgress):
 def end_line(trial: TrialRecord, ending: str, state: SearchRecord) -> str:
     """Return the line of a trial's end."""
     ended = sum(other.ended for other in state.trials.values())
-    asked = state.settings.trials if state.settings else ended
-    beginning = f"[{ended}/{asked}] trial {trial.number} {ending}"
+    beginning = f"[{ended}/{asked(state)}] trial {trial.number} {ending}"
     if ending == records.FAILED:
         return f"{beginning}: {trial.reason}"
     seconds = trial.last.seconds if trial.last else 0.0
@@ -156,9 +202,11 @@ class ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO if verbosity.get() == VERBOSE else logging.WARNING)
         self._console = console
+        self.printed: Callable[[], None] = lambda: None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
+        self.printed()
         _print(self._console, f"{record.levelname.lower()}: {record.getMessage()}", style="yellow")
 
 
@@ -169,6 +217,24 @@ def _print(console: Console, line: str, style: str | None = None) -> None:
     except OSError:
         if not leave_closed_terminal():
             raise
+
+
+@contextmanager
+def _looking(look: Callable[[], None]) -> Iterator[None]:
+    """Within this context call ``look`` once a second, in a thread."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(LOOK_S):
+            look()
+
+    thread = threading.Thread(target=run, name="metaloom-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager
@@ -184,7 +250,10 @@ def shown_progress(console: Console) -> Iterator[LineProgress]:
             yield NoProgress(console)
             return
         if not console.is_terminal:
-            yield LineProgress(console)
+            lines = LineProgress(console)
+            handler.printed = lines.said
+            with _looking(lines.tell_waiting):
+                yield lines
             return
         progress = LiveProgress(console)
         with Live(progress, console=console, refresh_per_second=4, transient=True):

@@ -125,15 +125,37 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
         lines += [(f": {line}", "dim") for line in trial["notes"] if notes]
         for line, style in lines:
             console.print(f"trial {trial['id']}{line}", style=style, markup=False)
-    budget = summary.get("time_budget")
-    if budget is not None and budget["has_ended_search"]:
-        spent = f"{span(budget['spent'])} of {span(budget['seconds'])} are spent"
-        tried = f"{budget['tried']} of {budget['asked']} trials were tried"
-        console.print(f"The time budget has ended the search: {spent}, {tried}", style="yellow", markup=False)
+    show_configurations(console, summary)
+    show_ending(console, summary)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
     show_tests(console, summary)
     show_learned(console, summary)
+
+
+def show_configurations(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the means of the trials of the same knobs, the best first."""
+    found = summary.get("configurations") or ()
+    if found:
+        shown = table("trials of the same knobs", "mean [95% interval]", "knobs")
+        for one in found:
+            shown.add_row(
+                *row(", ".join(map(str, one["trials"])), scored(one["mean"], one["interval"]), knobs_text(one["knobs"]))
+            )
+        console.print(shown)
+
+
+def show_ending(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print what has ended a search before all its trials were tried."""
+    budget, patience = summary.get("time_budget"), summary.get("patience")
+    if budget is not None and budget["has_ended_search"]:
+        spent = f"{span(budget['spent'])} of {span(budget['seconds'])} are spent"
+        tried = f"{budget['tried']} of {budget['asked']} trials were tried"
+        console.print(f"The time budget has ended the search: {spent}, {tried}", style="yellow", markup=False)
+    if patience is not None and patience["has_ended_search"]:
+        tried = f"{len(summary['trials'])} of {summary['asked']} trials were tried"
+        why = f"the last {patience['without_gain']} trials brought no gain (search.patience: {patience['trials']})"
+        console.print(f"The search has ended early: {why}; {tried}", style="yellow", markup=False)
 
 
 def show_learned(console: Console, summary: Mapping[str, Any]) -> None:

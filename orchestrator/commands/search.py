@@ -1,5 +1,6 @@
 """``metaloom search``: runs many trials with the sampler's knobs."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,10 @@ with deferred():
 def search(
     experiment: answers.ExperimentArgument,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="The number of trials.")] = None,
+    enqueue: Annotated[
+        Path | None,
+        typer.Option("--enqueue", metavar="FILE", help="Try the knobs of a YAML file first: one mapping, or a list."),
+    ] = None,
     name: answers.NameOption = None,
     changes: answers.SetOption = [],  # noqa: B006  (typer copies it)
     seed: answers.SeedOption = None,
@@ -37,6 +42,7 @@ def search(
             "store": store,
             "name": name,
             "trials": trials,
+            "enqueue": enqueue,
             "executor": executor,
             "address": address,
             "insecure_cluster": insecure_cluster,
@@ -54,6 +60,7 @@ COMMAND = Command(
     search,
     examples=(
         "metaloom search default --trials 12",
+        "metaloom search my.yaml --enqueue knobs.yaml",
         "metaloom search my.yaml --name first --set learner.update.rate=search",
         "metaloom search my.yaml --dry-run",
     ),

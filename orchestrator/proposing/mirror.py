@@ -128,11 +128,12 @@ class TrialMirror:
         """Create the trial, RUNNING, under its own number."""
         if number in self._ids:
             return
+        repeated = {"repeat_of": payload["repeat_of"]} if "repeat_of" in payload else {}
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=dict(payload["params"]),
             distributions=distributions_of(payload["distributions"]),
-            user_attrs={"sampler": payload["sampler"]},
+            user_attrs={"sampler": payload["sampler"], **repeated},
         )
         self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=template)
 

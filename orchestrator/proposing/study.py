@@ -27,6 +27,7 @@ from metaloom.learners.fields import make_config
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.private_api import domain_contains, forget_draft, set_parameter
 from metaloom.orchestrator.proposing.mirror import TrialMirror, distributions_of
+from metaloom.orchestrator.proposing.pooling import PooledEvents
 from metaloom.orchestrator.proposing.samplers.base import Define, Sampler, distribution_of
 from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value
 from metaloom.search_spaces.sections.settings import SearchSettings
@@ -96,6 +97,7 @@ class Proposer:
         self._sampler, self._kind = build_sampler(settings), str(settings.sampler[KIND])
         self._settings, self._seed, self._define = settings, seed, define
         self._warm_start = warm_start
+        self._pooled = PooledEvents(settings) if settings.repeats > 1 else None
         self._storage = optuna.storages.InMemoryStorage()
         self._study = optuna.create_study(
             storage=self._storage,
@@ -127,6 +129,10 @@ class Proposer:
 
     def apply(self, event: Event) -> None:
         """Update the study with an event of the journal."""
+        for one in (event,) if self._pooled is None else self._pooled.of(event):
+            self._apply(one)
+
+    def _apply(self, event: Event) -> None:
         if event.kind != records.TRIAL_SUGGESTED or event.trial is None:
             self._mirror.apply(event)
         elif event.trial >= len(self._study.get_trials(deepcopy=False)):

@@ -21,7 +21,7 @@ from metaloom.learners.domains import Bounds, Real
 from metaloom.orchestrator.proposing.study import real_bounds
 from metaloom.orchestrator.scheduling.base import PAUSE, Exploit, Scheduler, Steps, Verdict, first_steps, objective_of
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
-from metaloom.workers.records.names import CHECKPOINTS_FOLDER
+from metaloom.workers.records.names import CHECKPOINTS_FOLDER, trial_directory
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 REDRAWS = 32  # one draw in four resamples a knob; none of 32 draws does with probability 0.0001
@@ -127,3 +127,15 @@ def take_over(donor: Path, directory: Path, *, generation: int) -> None:
     shutil.rmtree(directory / CHECKPOINTS_FOLDER, ignore_errors=True)
     aside.rename(directory / CHECKPOINTS_FOLDER)
     marker.write_text(json.dumps({"generation": generation}))
+
+
+def take_over_all(folder: Path, waiting: Sequence[TrialRecord]) -> None:
+    """Copy the donors' checkpoints. Repeated after a kill: no trial starts before all are copied.
+
+    Args:
+        folder: The search's.
+    """
+    for trial in waiting:
+        if trial.exploited is not None:
+            donor = trial_directory(folder, int(trial.exploited["donor"]))
+            take_over(donor, trial_directory(folder, trial.number), generation=trial.generation)

@@ -106,12 +106,19 @@ class SearchSettings(Settings):
 
     Attributes:
         trials: How many. `metaloom resume --trials` goes on to more.
+        repeats: How often each suggestion is trained, with other initial weights, draws and training episodes each
+            time. The mean of the repeats is judged, and is what the sampler sees. `trials` counts the suggestions. A
+            scheduler judges the first of each; where it is stopped or fails, no other follows.
         sampler: A kind and all its settings.
         scheduler: A kind and all its settings.
         objectives: Metrics, each with its direction or alone; empty is accuracy, or loss where there is none. The best
             trial and the schedulers go by the first.
         constraints: Metrics with a `min`, a `max` or both, which the best trial must keep.
         warm_start: An earlier search in the same store; its name alone, or the mapping below.
+        enqueue: Values of searched knobs by their names, a mapping for each trial, which are tried first; the sampler
+            draws the knobs that one leaves out. `metaloom search --enqueue FILE` reads them from a file.
+        patience: Trials that may end in a row without a gain (a finished trial that is better than all before, or in
+            several objectives is beaten by none of them), after which none is begun; null is no limit.
         time_budget_s: Seconds of trials, over all sessions, after which none is begun. Running ones end at their next
             report, or after 10 s without progress. `metaloom resume --time-budget` extends it.
         trial_timeout_s: Seconds without progress (an outer step, an episode of a validation) after which a trial's
@@ -122,11 +129,14 @@ class SearchSettings(Settings):
     """
 
     trials: Count = 12
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     sampler: dict[str, Any] = Field(default_factory=lambda: {"kind": "tpe"})  # from SAMPLERS
     scheduler: dict[str, Any] = Field(default_factory=lambda: {"kind": "none"})  # from SCHEDULERS
     objectives: Annotated[tuple[Objective, ...], Strict(False)] = ()
     constraints: Annotated[tuple[Constraint, ...], Strict(False)] = ()
     warm_start: WarmStart | None = None
+    enqueue: Annotated[tuple[dict[str, Any], ...], Strict(False)] = ()
+    patience: Count | None = None
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     trial_timeout_s: Annotated[float, Field(ge=2)] | None = None
     concurrency: Count | None = None
@@ -142,6 +152,11 @@ class SearchSettings(Settings):
             raise ValueError(f"{', '.join(twice)} is given twice; remove one")
         return objectives
 
+    @property
+    def runs(self) -> int:
+        """The number of trials, repeats included."""
+        return self.trials * self.repeats
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "SearchSettings":
         """Read what ``to_document`` wrote; settings of other versions are left out. Raises ExperimentError."""
@@ -155,7 +170,7 @@ class SearchSettings(Settings):
 
     def to_document(self) -> dict[str, Any]:
         """Return what decides over the trials as JSON values, for the journal."""
-        return self.model_dump(mode="json", exclude={"warm_start", "concurrency", "baselines"})
+        return self.model_dump(mode="json", exclude={"warm_start", "enqueue", "concurrency", "baselines"})
 
 
 class Resources(Settings):

@@ -43,7 +43,24 @@ def documented() -> dict[str, dict[str, bool]]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a plain search, ``first``, and one with all that is optional, ``second``."""
     folder = tmp_path_factory.mktemp("store")
-    for name, more in (("first", []), ("second", ["--set", SEVERAL, "--set", LIMIT, "--time-budget", "600"])):
+    for name, more in (
+        ("first", []),
+        (
+            "second",
+            [
+                "--set",
+                SEVERAL,
+                "--set",
+                LIMIT,
+                "--time-budget",
+                "600",
+                "--set",
+                "search.patience=9",
+                "--set",
+                "search.repeats=2",
+            ],
+        ),
+    ):
         command = ["search", "quick", "--name", name, "--trials", "2", *SMALL, *more, "--store", str(folder)]
         assert cli.run(command) == 0
     return folder

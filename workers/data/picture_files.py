@@ -12,6 +12,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from metaloom.workers.activity import doing
 from metaloom.workers.data.base import DataError
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, read_picture
 
@@ -99,11 +100,13 @@ def read_all(
     pairs = [(name, path) for name, paths in files.items() for path in paths]
     chunks = [[path for _, path in pairs[start : start + CHUNK]] for start in range(0, len(pairs), CHUNK)]
     done, told = 0, time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+    reading = doing("reading the images", total=len(pairs), noun="images")
+    with reading as activity, ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for chunk in threads.map(read, chunks):
             for image in chunk:
                 yield *pairs[done], image
                 done += 1
+            activity.done = done
             if time.monotonic() - told >= TELL_S:
                 told = time.monotonic()
                 _LOG.info("%d of %d images are read", done, len(pairs))

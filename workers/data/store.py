@@ -23,6 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from metaloom.learners.errors import BadEnvironment
+from metaloom.workers.activity import doing
 from metaloom.workers.data.base import CacheError, DataError
 from metaloom.workers.durable import digest, written_aside
 from metaloom.workers.errors import StorageError
@@ -76,7 +77,8 @@ def cached(cache: Path, name: str, key: Mapping[str, Any], build: Callable[[], A
             if (arrays := _open_if_whole(path)) is not None:  # built by another process while this one waited
                 return arrays
             _LOG.info("building the data cache of %s", name)
-            write_arrays(path, build())
+            with doing(f"building the data cache of {name}"):
+                write_arrays(path, build())
             return open_arrays(path)
     except (OSError, StorageError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -171,7 +173,11 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
 def _download(url: str, sha256: str, path: Path) -> None:
     aside = Path(tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")[1])
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, aside.open("wb") as file:
+        with (
+            doing(f"fetching {url}"),
+            urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer,
+            aside.open("wb") as file,
+        ):
             while chunk := answer.read(CHUNK_BYTES):
                 file.write(chunk)
         if (given := _file_digest(aside)) != sha256:

@@ -32,6 +32,8 @@ class SearchRecord:
         elapsed_s: Time spent on trials, over all sessions, up to the last event: what the time budget limits. A
             session's time begins with its first trial, so that the start of Ray does not count.
         out_of_time: Whether the time budget has ended it before all trials were done.
+        no_gain: Whether ``search.patience`` has ended it before all trials were done.
+        extended_at: The number of trials when it was last extended after that; they count no more.
         tested: Payload of the test of the best trial, or None.
         baselines: Payloads of the baselines' tests; a method that is tested again replaces its earlier test.
         warnings: Damage to its journal, repaired or not.
@@ -49,6 +51,8 @@ class SearchRecord:
     session: int = 0
     elapsed_s: float = 0.0
     out_of_time: bool = False
+    no_gain: bool = False
+    extended_at: int = 0
     tested: dict[str, Any] | None = None
     baselines: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -103,10 +107,11 @@ class SearchRecord:
                 self.settings = SearchSettings.from_document(payload["settings"])
             case names.SEARCH_STARTED:
                 self.state, self.process = names.RUNNING, {**payload, "time": event.time}
-                self.session, self.out_of_time = event.id, False
+                self.session, self.out_of_time, self.no_gain = event.id, False, False
             case names.SEARCH_ENDED:
                 self.state = payload["state"]
                 self.out_of_time = self.state != names.INTERRUPTED and payload.get("out_of_time", self._is_cut())
+                self.no_gain = bool(payload.get("no_gain"))
             case names.SEARCH_EXTENDED:
                 self._extend(payload)
             case names.BASELINE:
@@ -123,8 +128,8 @@ class SearchRecord:
 
     @property
     def begun(self) -> int:
-        """The number of trials that were suggested."""
-        return len(self.trials)
+        """The number of trials that were suggested, without the repeats."""
+        return sum(trial.repeat_of is None for trial in self.trials.values())
 
     def in_state(self, *states: str) -> list[TrialRecord]:
         """List the trials in any of ``states``, by number."""
@@ -167,6 +172,8 @@ class SearchRecord:
         The search has not ended any more, also if no session has begun yet, and its best trial is tested again.
         """
         asked = payload.get("asked")  # absent before 0.3
+        if self.no_gain:
+            self.extended_at, self.no_gain = len(self.trials), False
         if self.settings is not None:
             changes = {"time_budget_s": payload["time_budget_s"], "trials": asked or self.settings.trials}
             self.settings = self.settings.model_copy(update=changes)

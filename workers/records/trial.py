@@ -29,6 +29,10 @@ class Plain:
         return dict(plain(self))
 
 
+# Between the training episodes of two repeats; a prime, so that it is no multiple of the number of a few tasks.
+REPEAT_EPISODES = 1_000_000_007
+
+
 @dataclass(frozen=True)
 class TrialConfig(Plain):
     """Everything that determines a trial: no knob is left to search.
@@ -42,6 +46,7 @@ class TrialConfig(Plain):
         inner: Resolved inner section.
         outer: Resolved outer section.
         resources: Device, threads and the resources asked of the cluster.
+        repeat: How many trials of its knobs came before it (``search.repeats``); each has its own training episodes.
         seeds: Which derivation its generators have (``workers/seeds.py``); the first where a record names none.
     """
 
@@ -54,6 +59,17 @@ class TrialConfig(Plain):
     outer: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = names.SEEDS_VERSION
+    repeat: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary of JSON values, as earlier versions did where nothing is repeated."""
+        document = super().to_json()
+        return document if self.repeat else {name: one for name, one in document.items() if name != "repeat"}
+
+    @property
+    def first_episode(self) -> int:
+        """The number of its first training episode."""
+        return self.repeat * REPEAT_EPISODES
 
     @property
     def retrain_steps(self) -> int:

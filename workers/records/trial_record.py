@@ -32,6 +32,8 @@ class TrialRecord:
         parts: Size and digest of each episode part, by its file name, in the order of the outer steps.
         generation: The last generation in which it took over another trial's checkpoint.
         remarks: The user's.
+        repeat_of: The trial whose knobs it repeats (``search.repeats``); None if it is the first.
+        twin: The earlier trial for which the sampler suggested the same knobs; None if there is none.
     """
 
     number: int
@@ -52,6 +54,8 @@ class TrialRecord:
     parts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     generation: int = 0
     remarks: list[str] = field(default_factory=list)
+    repeat_of: int | None = None
+    twin: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -77,6 +81,8 @@ class TrialRecord:
     def notes(self) -> list[str]:
         """The user's remarks, those of its reports, such as that it stopped early, and why it was stopped."""
         notes = self.remarks + [note for report in self.reports for note in report.notes]
+        if self.twin is not None:
+            notes.append(f"its knobs are those of trial {self.twin}: both are judged by their mean")
         if self.state == names.STOPPED:
             notes.append(f"stopped: {self.reason or 'no reason was given'}")
         return notes
@@ -91,6 +97,7 @@ class TrialRecord:
             case names.TRIAL_SUGGESTED:
                 self._take_knobs(payload)
                 self.origin = payload["sampler"]
+                self.repeat_of, self.twin = payload.get("repeat_of"), payload.get("twin")  # absent before 0.3
             case names.TRIAL_STARTED:
                 self.state, self.attempts, self.reason = names.RUNNING, payload["attempt"], None
                 self.exploited = None

@@ -12,6 +12,7 @@ from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import discretized
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
+from metaloom.workers.activity import doing
 from metaloom.workers.assembly import Assembly, assemble, describe_trial, own_start
 from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode
@@ -105,7 +106,8 @@ class Trial:
         if self.finished:
             raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
         started = time.perf_counter()
-        with memory_advice(self.config):
+        far = doing(f"trial {self.config.trial}", total=self._last_step(), noun="outer steps", done=lambda: self.step)
+        with memory_advice(self.config), far:
             if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
                 self._begin_retraining()
             every = self.outer.validate_every
@@ -145,8 +147,8 @@ class Trial:
         return tally
 
     def _sample(self, first: int) -> list[SampledEpisode]:
-        """Draw the episodes of an outer step, which depend on nothing but the step."""
-        available = self.source.available(names.TRAIN)
+        """Draw the episodes of an outer step, which depend on nothing but the step and the repeat."""
+        available, first = self.source.available(names.TRAIN), first + self.config.first_episode
         numbers = range(first, first + self.outer.meta_batch)
         return [self.source.episode(names.TRAIN, n if available is None else n % available) for n in numbers]
 

@@ -24,6 +24,7 @@ from metaloom.orchestrator.executors.ray_cluster.guard import guarded
 from metaloom.orchestrator.executors.ray_cluster.starting import LOOPBACK, Wanted, host_and_port
 from metaloom.orchestrator.interruption import SPARED, Interruption
 from metaloom.orchestrator.private_api import disconnect_ray, ray_is_held, read_ray_environment
+from metaloom.workers.activity import doing
 
 SERVERS = ("gcs_server", "raylet")
 LOOK_S = 1.0  # between two checks of the servers
@@ -189,8 +190,9 @@ def _guarded() -> Iterator[None]:
 
 def _start_or_stop(interruption: Interruption, wanted: Wanted, others: set[int]) -> None:
     """Start Ray; if a signal or an error interrupts the start, end the processes that it has made."""
+    what = "starting Ray" if wanted.address is None else f"joining the Ray cluster at {wanted.address}"
     try:
-        with interruption.raising():
+        with interruption.raising(), doing(what):
             wanted.start()
     except BaseException as error:
         if isinstance(error, SystemExit):  # from Ray's own handler, which replaces ours while Ray starts

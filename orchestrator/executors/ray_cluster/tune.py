@@ -164,7 +164,7 @@ class RayExecutor:
     def run(self, director: "Director", open_trial: OpenTrial, *, concurrency: int = 1) -> None:
         """Run trials as ``Executor`` says; raises ClusterError if the cluster lacks resources or cannot go on."""
         asked = request(self._resources)
-        at_most = min(concurrency, slots(self._resources), director.settings.trials)
+        at_most = min(concurrency, slots(self._resources), director.settings.runs)
         adapter = TuneAdapter(director, at_most, Spare(kept=self._connection.own))
         try:
             while not self._run_tune(adapter, open_trial, asked):

@@ -1,0 +1,60 @@
+"""What this process is at, such as building a data cache, and how far it is.
+
+A display asks for it from another thread, because only this process knows it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Activity:
+    """Work that takes a while.
+
+    Attributes:
+        what: As in ``building the data cache of folder``.
+        total: Of the things to be done; None if they are not counted.
+        noun: What they are called.
+        done: How many are done; or a function that returns it.
+        begun: In seconds of ``time.monotonic``.
+    """
+
+    what: str
+    total: int | None = None
+    noun: str = ""
+    done: int | Callable[[], int] = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def count(self) -> int:
+        """How many things are done."""
+        return self.done() if callable(self.done) else self.done
+
+    @property
+    def text(self) -> str:
+        """Say it in one line."""
+        counted = "" if self.total is None else f": {self.count:,} of {self.total:,} {self.noun}"
+        return f"{self.what}{counted}"
+
+
+_PRESENT: list[Activity] = []  # the innermost last
+
+
+@contextmanager
+def doing(
+    what: str, *, total: int | None = None, noun: str = "", done: int | Callable[[], int] = 0
+) -> Iterator[Activity]:
+    """Be at ``what`` within this context; count in ``done`` of the activity that is given, or by a function."""
+    activity = Activity(what, total, noun, done)
+    _PRESENT.append(activity)
+    try:
+        yield activity
+    finally:
+        _PRESENT.remove(activity)
+
+
+def present() -> Activity | None:
+    """Return what this process is at; None if it has not said."""
+    return next(reversed(_PRESENT), None)
