@@ -70,6 +70,11 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
     return " ".join(parts) or "-"
 
 
+def range_text(low: float, high: float, log: bool) -> str:
+    """Write the range that a knob is searched in."""
+    return f"{low:g} to {high:g}{', log' if log else ''}"
+
+
 def size(count: int) -> str:
     """Write a number of bytes."""
     for unit, bytes_of_unit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from metaloom.dashboards import rows
+from metaloom.dashboards.text import range_text
 from metaloom.learners.domains import Choice
 from metaloom.orchestrator import credentials
 from metaloom.orchestrator.preparing import Prepared
@@ -56,4 +57,4 @@ def domain_text(domain: Domain) -> str:
     """Write the values that a searched knob may take."""
     if isinstance(domain, Choice):
         return ", ".join(domain.options)
-    return f"{domain.low:g} to {domain.high:g}{', log' if domain.log else ''}"
+    return range_text(domain.low, domain.high, domain.log)

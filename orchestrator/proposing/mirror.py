@@ -1,6 +1,7 @@
 """Copies the journal's trials to an Optuna storage: the proposer's own in memory, and a database for users."""
 
 import math
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -192,12 +193,13 @@ class OptunaProjection:
         """Open the database; return the events up to the mark of the trials that it lacks, or whose end it lacks."""
         with self.pulse.waiting():
             storage = optuna.storages.RDBStorage(sqlite_uri(self._path))
-            optuna.create_study(
+            study = optuna.create_study(
                 storage=storage,
                 study_name=self._search,
                 directions=[objective.direction for objective in self._settings.objectives],
                 load_if_exists=True,
             )
+            _name_metrics(study, [objective.metric for objective in self._settings.objectives])
             self._mirror = TrialMirror(storage, self._search, self._settings)
         mark = journal.mark(records.OPTUNA_MARK)
         if not mark.event or not (thorough or self._mirror.is_empty):
@@ -214,6 +216,14 @@ class OptunaProjection:
                 self._mirror.apply_all(events)
         except optuna.exceptions.StorageInternalError as error:  # its text blames the data; its cause names a full disk
             raise StoreError(f"{self._path}: {str(error.__cause__).splitlines()[0]}") from error
+
+
+def _name_metrics(study: optuna.Study, metrics: list[str]) -> None:
+    """Give a study's values the objectives' names, for Optuna's own plots and for its dashboard."""
+    if study.metric_names != metrics:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(metrics)
 
 
 def projections(folder: Path) -> Mapping[str, Callable[[], Projection]]:

@@ -38,6 +38,7 @@ class Batches:
 
     def __init__(self) -> None:
         self.batches: dict[str, Batch] = {}
+        self.experiment_tags: dict[str, str] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self.batches
@@ -59,6 +60,10 @@ class Batches:
     def tag(self, key: str, name: str, value: str) -> None:
         """Set a tag."""
         self._batch(key).tags[name] = value
+
+    def experiment_tag(self, name: str, value: str) -> None:
+        """Set a tag of the experiment."""
+        self.experiment_tags[name] = value
 
     def status(self, key: str, status: str, milliseconds: int | None = None) -> None:
         """Set the run's status, and the time of its end."""

@@ -5,12 +5,15 @@ Measured on MLflow 3.17: an unreachable server blocks a call for minutes unless 
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from metaloom.orchestrator.tracking.databases import sqlite_uri
 
 MLFLOW_DATABASE = "mlflow.db"
+LONGEST_KEY = 250
+REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
 MLFLOW_ARTIFACTS = "mlartifacts"
 
 # The timeouts are those of one call; the outbox tries again for longer.
@@ -68,3 +71,8 @@ def flattened(values: Any, prefix: str = "") -> dict[str, str]:
         return {prefix: f"learned {settings}".strip()}
     parts = (flattened(value, f"{prefix}.{name}" if prefix else str(name)) for name, value in values.items())
     return {name: text for part in parts for name, text in part.items()}
+
+
+def accepted_key(name: str) -> str:
+    """Return ``name`` as MLflow accepts it for a metric or parameter."""
+    return REFUSED_IN_KEYS.sub("_", name)[:LONGEST_KEY]

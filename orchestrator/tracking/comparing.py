@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaloom.orchestrator.tracking.batches import RUNNING, Batch
+from metaloom.orchestrator.tracking.client import accepted_key
 from metaloom.orchestrator.tracking.relocating import is_local, path_of
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ def without_files(expected: Mapping[str, Batch], found: Mapping[str, "Run"]) -> 
 
 
 def _is_whole(batch: Batch, run: "Run") -> bool:
-    from metaloom.orchestrator.tracking.runs import accepted_key  # imports MLflow
-
     status = batch.status[0] if batch.status else RUNNING
     params = {accepted_key(name) for name in batch.params}
     ordered = sorted(batch.metrics, key=lambda point: (point[3], point[2]))  # by step, then by time

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,16 @@ from metaloom.orchestrator.tracking.batches import PARENT, Batches
 from metaloom.orchestrator.tracking.comparing import lacking, without_files
 from metaloom.orchestrator.tracking.databases import OwnDatabase
 from metaloom.orchestrator.tracking.outbox import DATABASE_SILENCE_S, SERVER_SILENCE_S, Pulse, Warn
-from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter, TrackingState
+from metaloom.orchestrator.tracking.state import TrackingState
+from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.tracking.runs import Runs
+
+
+PLACES = ("tracking_uri", "experiment_id", "parent_run_id", "runs")  # in the state: as found, not as stored
 
 
 class MlflowProjection:
@@ -75,7 +79,7 @@ class MlflowProjection:
         created, mark = journal.events(0, 1)[0], journal.mark(records.MLFLOW_MARK)
         former = [event.payload["before"] for event in journal.events_of(records.RENAMED)]
         search_id = id_of(self._folder, former, created.time)
-        moved = FormerRuns((SEARCH_ID_TAG, search_id), former) if former and self._is_named_by_search else None
+        moved = FormerRuns((SEARCH_ID_TAG, search_id), former if self._is_named_by_search else ())
         with self.pulse.waiting():
             connection, experiment = connect(self._store, uri, self._experiment, self._artifacts, former=moved)
         runs = Runs(connection, experiment, uri=uri, pulse=self.pulse, warn=self._warn)
@@ -85,7 +89,7 @@ class MlflowProjection:
         self._note_runs()
         is_whole = sent.parent_run_id == self._state.parent_run_id and sent.runs.items() <= self._state.runs.items()
         if is_whole:
-            self._state.steps, self._state.running = sent.steps, sent.running
+            self._state = replace(sent, **{name: getattr(self._state, name) for name in PLACES})
         self._writer = self._writer_to(runs, search_id, created, self._state)
         if not mark.event or (is_whole and not thorough):
             return []
@@ -99,7 +103,7 @@ class MlflowProjection:
         points = None if self.database is None else mlflow_points(self.database.path, experiment)
         lost = lacking(expected.batches, found, points) | without_files(expected.batches, found)
         if PARENT in lost:  # its events change the trials' runs too
-            self._state.steps = {}
+            self._state.steps, self._state.scores, self._state.knobs, self._state.best = {}, {}, {}, ""
             return events
         for key in lost:  # what is sent again must not be taken for repeated
             self._state.steps.pop(key, None)
@@ -127,7 +131,8 @@ class MlflowProjection:
             store=self._store,
             warn=self._warn,
             search_id=search_id,
-            created_at=created.time,
+            created=created,
+            is_alone=self._is_named_by_search,
             episodes=self._episodes,
             state=state,
             draws=draws,

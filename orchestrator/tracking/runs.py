@@ -5,7 +5,6 @@ Call ``client.quieten`` before importing this module, because MLflow reads its e
 is made with its last tags, written once and ended: three calls.
 """
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +18,13 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batch, Batches
-from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, artifact_place, is_refusal
+from metaloom.orchestrator.tracking.client import MLFLOW_ARTIFACTS, accepted_key, artifact_place, is_refusal
 from metaloom.orchestrator.tracking.outbox import Pulse, Warn, first_line
 
 PARENT_TAG = "mlflow.parentRunId"
 LONGEST_PARAM = 6000  # longer ones are cut by MLflow itself, with a warning each
-LONGEST_KEY = 250
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
 LONGEST_TAG = 5000
-REFUSED_IN_KEYS = re.compile(r"[^\w\-. :/]")
 
 
 @dataclass(frozen=True)
@@ -139,6 +136,10 @@ class Runs(Batches):
                     else:
                         self._client.set_terminated(self.ids[key], status, milliseconds)
         self.batches.clear()
+        for name, value in list(self.experiment_tags.items()):
+            with self._told(PARENT):
+                self._client.set_experiment_tag(self._experiment, name, value[:LONGEST_TAG])
+            del self.experiment_tags[name]
 
     def _make(self, key: str, batch: Batch) -> None:
         tags = {name: value[:LONGEST_TAG] for name, value in batch.tags.items()}
@@ -187,8 +188,3 @@ def _calls(batch: Batch) -> Iterator[tuple[list[Metric], list[Param], list[RunTa
     while metrics or params or tags:
         yield metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags
         metrics, params, tags = metrics[METRICS_A_CALL:], params[PARAMS_A_CALL:], []
-
-
-def accepted_key(name: str) -> str:
-    """Return ``name`` as MLflow accepts it for a metric or parameter."""
-    return REFUSED_IN_KEYS.sub("_", name)[:LONGEST_KEY]

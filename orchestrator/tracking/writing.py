@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batches
 from metaloom.orchestrator.tracking.client import flattened
+from metaloom.orchestrator.tracking.columns import HIGH, LOW, RunColumns
+from metaloom.orchestrator.tracking.describing import describe
 from metaloom.orchestrator.tracking.outbox import Warn
+from metaloom.orchestrator.tracking.state import TrackingState
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.names import parts_of, trial_directory, trial_label
@@ -30,24 +32,6 @@ CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
 TRIAL_ARTIFACTS = (records.CONFIG_FILE, records.META_KNOWLEDGE_FILE, records.FIGURES_FOLDER)
 
 
-@dataclass
-class TrackingState:
-    """The state that the projection stores with its mark.
-
-    Attributes:
-        runs: Trial number, as text for JSON, to run id.
-        steps: Trial number to the last step sent, so that a step repeated after a resume is sent once.
-        running: The trials whose run is RUNNING in MLflow.
-    """
-
-    tracking_uri: str = ""
-    experiment_id: str = ""
-    parent_run_id: str = ""
-    runs: dict[str, str] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-    running: list[str] = field(default_factory=list)
-
-
 class RunWriter:
     """Writes the events of one search to its runs; the method ``_on_KIND`` writes those of a kind.
 
@@ -55,7 +39,8 @@ class RunWriter:
         runs: Receives what is to be written.
         warn: Receives a line for each figure that cannot be drawn.
         search_id: Distinguishes two searches of one name on one server.
-        created_at: When the search was created, in seconds since the epoch.
+        created: The search's first event.
+        is_alone: Whether the experiment is this search's alone.
         episodes: Whether the episodes' records are artifacts of their trial.
         state: What was sent before; the writer updates it.
         draws: Whether figures are drawn.
@@ -69,14 +54,24 @@ class RunWriter:
         store: Path,
         warn: Warn,
         search_id: str,
-        created_at: float,
+        created: Event,
+        is_alone: bool,
         episodes: bool,
         state: TrackingState,
         draws: bool = True,
     ) -> None:
         self.state, self.runs = state, runs
         self._folder, self._store, self._warn = folder, store, warn
-        self._search_id, self._created_at, self._draws = search_id, created_at, draws
+        self._search_id, self._created_at, self._draws = search_id, created.time, draws
+        self._columns = RunColumns(
+            runs,
+            state,
+            name=folder.name,
+            search_id=search_id,
+            created_at=created.time,
+            objectives=(created.payload.get("settings") or {}).get("objectives") or (),
+            is_alone=is_alone,
+        )
         self._trial_artifacts = (*TRIAL_ARTIFACTS, *((records.EPISODES_FOLDER,) if episodes else ()))
 
     def write(self, event: Event) -> None:
@@ -90,6 +85,7 @@ class RunWriter:
     def _on_search_created(self, event: Event) -> None:
         if PARENT not in self.runs:
             self.runs.begin(PARENT, self._tags(self._folder.name), _milliseconds(event))
+        self._columns.begin()
         experiment = event.payload.get("experiment") or {}
         self.runs.params(PARENT, flattened(experiment))
         self.runs.text(PARENT, "experiment_resolved.json", json.dumps(experiment, indent=1))
@@ -108,6 +104,8 @@ class RunWriter:
         self.runs.tag(PARENT, STATE_TAG, state)
         spare_s = min(DRAWING_SHARE * (event.time - self._created_at), MOST_DRAWING_S)
         self._figures(0.0 if state == records.INTERRUPTED else spare_s)
+        if self._draws:
+            describe(self.runs, self._store, self._folder.name, self._warn)
         self.runs.status(PARENT, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
     def _on_search_extended(self, event: Event) -> None:
@@ -119,10 +117,13 @@ class RunWriter:
             name = self._folder.name if key == PARENT else f"{self._folder.name}-{trial_label(int(key))}"
             for tag, value in self._tags(name).items():
                 self.runs.tag(key, tag, value)
+        self._columns.show()
 
     def _on_noted(self, event: Event) -> None:
         run = PARENT if event.trial is None else self._trial_run(event)
         self.runs.tag(run, REMARK_TAG, "\n".join(event.payload["notes"]))
+        if self._draws:
+            describe(self.runs, self._store, self._folder.name, self._warn)
 
     def _figures(self, spare_s: float) -> None:
         name = self._folder.name
@@ -178,6 +179,7 @@ class RunWriter:
         sections = {section: config[section] for section in CONFIG_SECTIONS if section in config}
         knobs = {name: str(value) for name, value in event.payload["knobs"].items()}
         self.runs.params(run, flattened(sections) | knobs)
+        self._columns.suggested(event.payload)
         self.runs.tag(run, STATE_TAG, records.WAITING)
         if str(event.trial) not in self.state.running:  # a repeated event
             self.state.running.append(str(event.trial))
@@ -199,7 +201,8 @@ class RunWriter:
             self.runs.tag(trial, HYPERGRADIENT_TAG, str(report["hypergradient"]))
         self.state.steps[trial] = step
         low, high = report["interval"]
-        self._metrics(event, trial, {**report["metrics"], "validation_low": low, "validation_high": high}, step)
+        self._metrics(event, trial, {**report["metrics"], LOW: low, HIGH: high}, step)
+        self._columns.reported(trial, report)
         if report.get("notes"):
             self.runs.tag(trial, NOTE_TAG, "; ".join(report["notes"]))
 
@@ -213,6 +216,7 @@ class RunWriter:
             name, trial, step = self._folder.name, event.trial, self.state.steps.get(str(event.trial))
             what = f"trial {trial} of '{name}'"
             self._drawn(what, lambda draw: draw.draw_trial(self._store, name, trial, step=step))
+        self._columns.finished(event)
         self._end_trial(event, str(event.trial), "FINISHED", records.FINISHED)
 
     def _drawn(self, what: str, draw: Callable[[Any], Any]) -> Any:

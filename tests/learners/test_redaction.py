@@ -34,6 +34,7 @@ PLAIN = [
     "file:///a:b@c",
     "outer.rate=0.1 key values: tokens",
     "postgresql://user@host/db",
+    "http://h/#/experiments/1/runs?viewStateShareKey=metaloom-3d29f337999e72bb",
 ]
 
 

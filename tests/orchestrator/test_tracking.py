@@ -78,7 +78,7 @@ def test_a_finished_search_is_all_there(search: Search) -> None:
     history = search.client().get_metric_history(best.info.run_id, records.VALIDATION_ACCURACY)
     assert [(one.step, one.value) for one in history] == [(10, 0.45), (20, 0.9)]
     files = {file.path for file in search.client().list_artifacts(parent.info.run_id)}
-    assert files == {"experiment.yaml", "experiment_resolved.json", "figures", "test.json"}
+    assert files == {"experiment.yaml", "experiment_resolved.json", "figures", "report.md", "test.json"}
     rows = search.client().list_artifacts(best.info.run_id, "episodes")
     assert [file.path for file in rows] == ["episodes/part-0-20.parquet", "episodes/part-test-3.parquet"]
 

@@ -1,0 +1,121 @@
+"""What MLflow's runs page shows as columns: the objectives, their interval and the searched knobs, named as in files.
+
+The search's own run has, under the names that its trials have, the best finished trial's values and the knobs' ranges.
+A view of the page, which an experiment's tag holds and ``metaloom ui NAME`` opens, shows these columns.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metaloom.dashboards.text import range_text
+from metaloom.orchestrator.tracking.batches import PARENT, Batches
+from metaloom.orchestrator.tracking.client import accepted_key
+from metaloom.orchestrator.tracking.state import TrackingState
+from metaloom.workers.records.journal import Event
+
+LOW, HIGH = "validation_low", "validation_high"
+# Tags that MLflow's pages read.
+VIEW_TAG = "mlflow.sharedViewState."
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"  # the pages of runs, not those of chat models
+METRIC_TAG = "mlflow.experiment.primaryMetric.name"
+GREATER_TAG = "mlflow.experiment.primaryMetric.greaterIsBetter"
+
+
+class RunColumns:
+    """Writes the search's own run and the view of one search.
+
+    Args:
+        objectives: Each with its ``metric`` and ``direction``, the first one decides.
+        search_id: Distinguishes the view from those of other searches in the experiment.
+        is_alone: Whether the experiment is this search's alone.
+    """
+
+    def __init__(
+        self,
+        runs: Batches,
+        state: TrackingState,
+        *,
+        name: str,
+        search_id: str,
+        created_at: float,
+        objectives: Sequence[Mapping[str, Any]],
+        is_alone: bool,
+    ) -> None:
+        self._runs, self._state, self._name, self._search_id = runs, state, name, search_id
+        self._created_ms, self._is_alone = int(1000 * created_at), is_alone
+        self._metrics = [str(aim["metric"]) for aim in objectives]
+        self._maximize = bool(objectives) and objectives[0]["direction"] == "maximize"
+
+    def begin(self) -> None:
+        """Write the experiment's tags."""
+        if self._is_alone and self._metrics:
+            self._runs.experiment_tag(KIND_TAG, KIND)
+            self._runs.experiment_tag(METRIC_TAG, self._metrics[0])
+            self._runs.experiment_tag(GREATER_TAG, "true" if self._maximize else "false")
+        self.show()
+
+    def suggested(self, payload: Mapping[str, Any]) -> None:
+        """Take the knobs of a trial: those not seen before are columns from now on."""
+        ranges = {name: distribution_text(text) for name, text in payload["distributions"].items()}
+        new = {name: text for name, text in ranges.items() if name not in self._state.knobs}
+        if new:
+            self._state.knobs |= new
+            self._runs.params(PARENT, new)
+            self.show()
+
+    def reported(self, trial: str, report: Mapping[str, Any]) -> None:
+        """Take a trial's last values."""
+        values = [report["metrics"].get(metric) for metric in self._metrics]
+        self._state.scores[trial] = [_finite(value) for value in (*report["interval"], *values)]
+
+    def finished(self, event: Event) -> None:
+        """Write the values of a trial that has finished to the search's run, if it is the best so far."""
+        trial, violations = str(event.trial), event.payload.get("violations") or {}
+        if any(not by <= 0 for by in violations.values()) or not self._is_better(trial):
+            return
+        self._state.best = trial
+        low, high, *values = self._state.scores[trial]
+        shown = dict(zip((LOW, HIGH, *self._metrics), (low, high, *values), strict=True))
+        for name, value in shown.items():
+            if value is not None:
+                self._runs.metric(PARENT, name, value, int(event.time * 1000), event.id)
+
+    def show(self) -> None:
+        """Write the view with the columns known so far."""
+        metrics = [*self._metrics, LOW, HIGH] if self._metrics else []
+        columns = ["attributes.`Created`", *(f"metrics.`{accepted_key(one)}`" for one in metrics)]
+        columns += [f"params.`{accepted_key(knob)}`" for knob in self._state.knobs]
+        first = f"metrics.`{accepted_key(self._metrics[0])}`" if self._metrics else "attributes.start_time"
+        ascending = bool(self._metrics) and not self._maximize
+        page = {"orderByKey": first, "orderByAsc": ascending, "selectedColumns": columns}  # the best run first
+        view = {"name": f"Metaloom: {self._name}", "createdAt": self._created_ms, "updatedAt": self._created_ms}
+        content = json.dumps({**view, "state": json.dumps(page)})
+        self._runs.experiment_tag(f"{VIEW_TAG}{view_key(self._search_id)}", content)
+
+    def _is_better(self, trial: str) -> bool:
+        value = next(iter(self._state.scores.get(trial, [])[2:]), None)
+        if value is None:
+            return False
+        if not self._state.best:
+            return True
+        best = self._state.scores[self._state.best][2]
+        return best is None or (value > best if self._maximize else value < best)
+
+
+def view_key(search_id: str) -> str:
+    """Return the key of a search's view in the address of MLflow's runs page."""
+    return f"metaloom-{search_id}"
+
+
+def distribution_text(distribution: str) -> str:
+    """Write what a knob is searched over, from Optuna's JSON of its distribution."""
+    attributes = json.loads(distribution)["attributes"]
+    if "choices" in attributes:
+        return ", ".join(map(str, attributes["choices"]))
+    return range_text(attributes["low"], attributes["high"], bool(attributes["log"]))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,28 @@
+"""Writes the report of a search to MLflow, as a file and as the description of its run, and describes each trial."""
+
+from pathlib import Path
+
+from metaloom.dashboards import queries, report
+from metaloom.learners.errors import MetaloomError
+from metaloom.learners.redaction import redacted
+from metaloom.orchestrator.tracking.batches import PARENT, Batches
+from metaloom.orchestrator.tracking.outbox import Warn
+
+DESCRIPTION_TAG = "mlflow.note.content"  # what MLflow's pages show as the description
+REPORT_FILE = "report.md"
+
+
+def describe(runs: Batches, store: Path, name: str, warn: Warn) -> None:
+    """Write the report and the descriptions of a search, as its journal is now; a failure is a warning."""
+    try:
+        summary = queries.search_summary(store, name)
+    except (MetaloomError, OSError) as error:
+        warn(f"the report of '{name}' could not be written: {redacted(str(error))}")
+        return
+    text = redacted(report.report(summary))
+    runs.text(PARENT, REPORT_FILE, text)
+    runs.tag(PARENT, DESCRIPTION_TAG, text)
+    for row in summary["trials"]:
+        if str(row["id"]) in runs:
+            line = report.trial_line(row, summary["objectives"][0]["metric"])
+            runs.tag(str(row["id"]), DESCRIPTION_TAG, redacted(line))

@@ -1,0 +1,27 @@
+"""What the MLflow projection stores with its mark."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TrackingState:
+    """The state that the projection stores with its mark.
+
+    Attributes:
+        runs: Trial number, as text for JSON, to run id.
+        steps: Trial number to the last step sent, so that a step repeated after a resume is sent once.
+        running: The trials whose run is RUNNING in MLflow.
+        knobs: Each searched knob that a trial has had, to its range as text.
+        scores: Trial number to its last report: the interval's ends, and each objective; null where it has none.
+        best: The number of the best finished trial; empty before the first.
+    """
+
+    tracking_uri: str = ""
+    experiment_id: str = ""
+    parent_run_id: str = ""
+    runs: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    running: list[str] = field(default_factory=list)
+    knobs: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
+    best: str = ""
