@@ -36,7 +36,7 @@ class Pictures(Sequence[Path]):
     """
 
     def __init__(self, folder: Path, found: Sequence[tuple[str, int, int]]) -> None:
-        self.folder, self.names = folder, tuple(name for name, _, _ in found)
+        self.folder, self.names, self._found = folder, tuple(name for name, _, _ in found), found
         self.facts = hashlib.sha256(f"{folder.resolve()}\n{found}".encode(errors="surrogateescape")).hexdigest()
 
     def __len__(self) -> int:
@@ -50,6 +50,10 @@ class Pictures(Sequence[Path]):
         if isinstance(place, slice):
             return [self.folder / name for name in self.names[place]]
         return self.folder / self.names[place]
+
+    def named(self, begin: str) -> "Pictures":
+        """Return those whose names begin so."""
+        return Pictures(self.folder, [one for one in self._found if one[0].startswith(begin)])
 
     def texts(self) -> Iterator[str]:
         """Yield the files' paths as text."""
@@ -67,14 +71,15 @@ def class_files(folder: Path, *, may_be_empty: bool = False) -> dict[str, Pictur
         classes = sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     if not classes:
         raise DataError(f"tasks.path: {folder} has no class folders (one folder per class, its images inside)")
-    files = {name: _pictures(folder / name) for name in classes}
+    files = {name: pictures_of(folder / name) for name in classes}
     empty = [name for name, images in files.items() if not images]
     if empty and (not may_be_empty or len(empty) == len(files)):
         raise DataError(f"tasks.path: no {', '.join(ENDINGS)} file in {folder / empty[0]} ({len(empty)} such folders)")
     return files
 
 
-def _pictures(folder: Path) -> Pictures:
+def pictures_of(folder: Path) -> Pictures:
+    """Return the image files directly in a folder."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
