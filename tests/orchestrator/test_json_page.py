@@ -118,7 +118,8 @@ def test_a_search_is_told_as_documented(
     assert promised <= set(shown["trials"][0])
     sent = {"behind": {}, "rebuilt": []}
     assert document("resume", "first") == shown | sent
-    assert document("train", "quick", "--name", "third", *SMALL).keys() == shown.keys() | sent.keys()
+    always = shown.keys() - {"configurations"}  # which is there where two trials have the same knobs
+    assert document("train", "quick", "--name", "third", *SMALL).keys() == always | sent.keys()
     assert all(f"- `{key}` " in PAGE for key in sent)
     for name in ("search", "train", "resume"):
         assert documented[name] == documented["show"]
