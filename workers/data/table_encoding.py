@@ -235,7 +235,12 @@ def _targets(labels: NDArray[Any]) -> tuple[list[str], NDArray[np.float64]]:
 
 
 def _cross_fitted(known: Feature, labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the target encoding of training rows, each by the other folds: its own target is no part of it."""
+    """Return the target encoding of training rows, each by the other folds: its own target is no part of it.
+
+    Raises DataError for one row.
+    """
+    if len(labels) < 2:
+        raise DataError("tasks.categories: target needs two training rows or more; use one_hot")
     names, targets = _targets(labels)
     found = np.empty((len(labels), len(names)))
     order = fixed_generator(0, FOLDS).permutation(len(labels))

@@ -18,7 +18,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.orchestrator.command_line.new_task import Reader
 from metaloom.workers.bundle_reading import task_of
 from metaloom.workers.data import DataError, open_source
-from metaloom.workers.data.table_encoding import FittedColumn, encoded
+from metaloom.workers.data.table_encoding import FittedColumn, encoded, fit
 from metaloom.workers.data.table_kinds import as_feature
 from metaloom.workers.errors import BundleError
 from metaloom.workers.input_form import InputForm
@@ -252,6 +252,16 @@ def test_what_was_fitted_survives_json() -> None:
     assert FittedColumn.of(fitted.to_json()) == fitted
     assert encoded([fitted], [texts]).tolist() == [[1, 2], [3, 4], [5, 6]]
     assert TaskShape("classification", (2,), 2).columns == ()
+
+
+def test_a_target_encoding_of_few_rows_is_finite_or_refused() -> None:
+    texts = as_feature("s", pa.table({"s": ["a", "b", "a", "c", "a"]}).column("s"))
+    for labels in (np.array(list("xyzwv")), np.ones(5)):
+        for rows in (5, 2):
+            _, x = fit([texts], np.arange(rows), labels, missing="refuse", constant=0.0, by="target")
+            assert np.isfinite(x).all()
+        with pytest.raises(DataError, match=r"tasks.categories: target needs two training rows or more"):
+            fit([texts], np.arange(1), labels, missing="refuse", constant=0.0, by="target")
 
 
 def test_declared_categories_of_numbers_are_categories(tmp_path: Path) -> None:
