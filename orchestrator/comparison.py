@@ -13,6 +13,7 @@ from metaloom.orchestrator.tracking.client import flattened
 from metaloom.workers.bundle_reading import read_task
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records import names as records
+from metaloom.workers.records.configurations import configurations
 from metaloom.workers.records.episode_files import rows_of_test
 from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import TrialConfig, read_config
@@ -55,7 +56,8 @@ def compare(
     Trials whose settings are equal, so that only their seeds differ, are one contender.
 
     Args:
-        contenders: ``NAME`` (its best trial) or ``NAME:TRIAL``, at least two.
+        contenders: At least two: ``NAME`` (its best trial, with the finished trials of the same knobs) or
+            ``NAME:TRIAL``.
         episodes: The number of test episodes; None takes that of the first contender's experiment.
         seed: Of the episodes; None takes that of the first contender's search.
         store: Folder of all records.
@@ -65,7 +67,7 @@ def compare(
     Raises:
         MetaloomError: There is no such search or trial, or their test episodes cannot be the same.
     """
-    runs = list({run.name: run for run in (_run(Path(store), given) for given in contenders)}.values())
+    runs = list({run.name: run for given in contenders for run in _runs(Path(store), given)}.values())
     if len(runs) < 2:
         raise SearchError(f"a comparison needs at least two trials, such as A B or A:3 A:7; got {len(runs)}")
     first = runs[0].config
@@ -87,11 +89,17 @@ def compare(
     )
 
 
-def _run(store: Path, given: str) -> Run:
+def _runs(store: Path, given: str) -> list[Run]:
+    """Return the trial that is named; for a search its best one, with the finished trials of the same knobs."""
     name, _, trial = given.partition(":")
-    row = chosen_trial(store, name, trial or BEST)
-    directory = queries.trial_folder(store, name, row["id"])
-    return Run(name, row["id"], directory, read_config(directory))
+    best = chosen_trial(store, name, trial or BEST)["id"]
+    numbers = [best]
+    if trial in ("", BEST):
+        found = configurations(queries.search_record(store, name))
+        groups = [[one.number for one in group.in_state(records.FINISHED)] for group in found]
+        numbers = next((group for group in groups if best in group), numbers)
+    directories = {number: queries.trial_folder(store, name, number) for number in numbers}
+    return [Run(name, number, directory, read_config(directory)) for number, directory in directories.items()]
 
 
 def _test(run: Run, store: Path, episodes: int, seed: int, trust_code: bool, told: Callable[[str], None]) -> None:
@@ -122,7 +130,7 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
     keys: list[TrialConfig] = []
     groups: list[list[Run]] = []
     for run in runs:
-        key = replace(run.config, search="", trial=0, seed=0, resources={})
+        key = replace(run.config, search="", trial=0, seed=0, repeat=0, resources={})
         if key in keys:
             groups[keys.index(key)].append(run)
         else:
@@ -166,7 +174,7 @@ def _over_seeds(group: Sequence[Run], first: Sequence[Run], scores: Mapping[str,
     """Return the interval of the difference over seeds: paired where both have the same seeds, else Welch's."""
     if min(len(group), len(first)) < 2:
         return None
-    ours, theirs = ({run.config.seed: run for run in one} for one in (group, first))
+    ours, theirs = ({(run.config.seed, run.config.repeat): run for run in one} for one in (group, first))
     means = [{run.name: mean_interval(list(scores[run.name].values()))[0] for run in one} for one in (group, first)]
     if ours.keys() == theirs.keys() and len(ours) == len(group) == len(first):
         differences = [means[0][ours[seed].name] - means[1][theirs[seed].name] for seed in ours]

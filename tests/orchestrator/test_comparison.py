@@ -75,6 +75,18 @@ def test_trials_that_differ_by_their_seed_are_one_contender(store: Path) -> None
     assert [one.name for one in alone.contenders] == ["m0:0", "m1:0"] and alone.differing == ()
 
 
+def test_the_repeats_of_the_best_configuration_are_one_contender(store: Path) -> None:
+    command = ["search", "sinusoid-maml", "--name", "repeated", "--executor", "inline", *SMALL]
+    more = ["--trials", "1", "--set", "search.repeats=2", "--set", "search.baselines=[]"]
+    assert cli.run([*command, *more, "--store", str(store)]) == 0
+    found = comparison.compare("repeated", "s0", "s1", store=store)
+    repeats, sgd = found.contenders
+    assert repeats.name == "repeated:0, repeated:1" and [run.trial for run in repeats.runs] == [0, 1]
+    assert sgd.better_than_first is not None and sgd.better_than_first.seeds_interval is not None
+    alone = comparison.compare("repeated:1", "s0", store=store)
+    assert alone.contenders[0].name == "repeated:1"
+
+
 def test_other_seeds_on_both_sides_are_compared_by_welch() -> None:
     scores = {"a:0": 0.5, "b:0": 0.7, "c:0": 0.4, "d:0": 0.3, "e:0": 0.2}
     runs = [
