@@ -74,10 +74,10 @@ trials, search = json.load(sys.stdin)
 for name, experiment in trials.items():
     metaloom.train(experiment, name=name, store="store")
 metaloom.search(search, name="first", store="store", executor="in_turns")
-records = {name: metaloom.load_search(name, store="store").trials.values() for name in [*trials, "first"]}
+records = {name: metaloom.load_search(name, store="store").trials for name in [*trials, "first"]}
 drawn = pictures(read_knowledge(Store("store").existing_folder("method") / "trials" / "0000"))
 print(json.dumps({
-    "states": {name: [trial.state for trial in record] for name, record in records.items()},
+    "states": {name: record["state"].tolist() for name, record in records.items()},
     "captions": {picture.name: picture.caption for picture in drawn},
 }))
 """
