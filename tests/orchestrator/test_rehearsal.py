@@ -129,4 +129,8 @@ def test_what_of_the_data_is_not_used_is_told_once(tmp_path: Path, caplog: pytes
     experiment = {"tasks": {**tasks, "ways": {"search": [2, 3]}}, "learner": "prototypical"}
     with caplog.at_level(logging.WARNING, "metaloom"):
         rehearse(load_experiment(experiment), cache=tmp_path / "cache")
-    assert caplog.messages == ["tasks: not used as features, since they hold no numbers: 'id'"]
+    advice = "(tasks.categories: one_hot or target takes text)"
+    assert caplog.messages == [
+        f"tasks: not used as features, since they hold no numbers: 'id' {advice}",
+        "tasks: 1 feature: 'x' (whole number)",
+    ]
