@@ -1,5 +1,6 @@
 """``metaloom serve``: adapts and predicts over HTTP, by MLflow's own server, on this machine only, until Ctrl-C."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,9 @@ def serve(
             *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(bundle.absolute())),
             *("--env-manager", "local", "--workers", "1", "--host", HOST, "--port", str(chosen)),
         ]
-        with running(command, chosen, env={"PYTHONWARNINGS": "ignore"}) as process:
+        found = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        # MLflow starts uvicorn by its name, which an environment that is not activated has not on its path
+        with running(command, chosen, env={"PYTHONWARNINGS": "ignore", "PATH": found}) as process:
             url = f"http://{HOST}:{chosen}/invocations"
             body = f'{{"inputs": {{{"" if is_adapted else SUPPORT}"query_x": [...]}}}}'
             asked = f"curl -H 'Content-Type: application/json' -d '{body}' {url}"

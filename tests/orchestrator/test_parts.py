@@ -76,13 +76,18 @@ def state_of(store: Path, name: str) -> SearchRecord:
         return SearchRecord.replay(journal.events())
 
 
+def told_of(store: Path, name: str) -> list[str]:
+    """Return the first trial's warnings but one: so short a trial may learn nothing, which is told too."""
+    return [text for text in state_of(store, name).trials[0].warnings if "nothing that helps was learned" not in text]
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=["truncated", "flipped", "deleted"])
 def test_the_newest_part_is_written_again_where_the_trial_goes_on(store: Path, damage: Any) -> None:
     damage(episodes_of(store, "cut") / NEWEST)
     (found,) = check_parts(store / "searches" / "cut")
     assert (found.trial, found.path.name) == (0, NEWEST) and found.reason.startswith(DAMAGES[damage])
     assert resume("cut", store).exit_code == 0
-    (warning,) = state_of(store, "cut").trials[0].warnings
+    (warning,) = told_of(store, "cut")
     again = "its rows are written again, from the checkpoint of step 4"
     assert warning == f"{NEWEST} is damaged ({found.reason}): {again}"
     assert check_parts(store / "searches" / "cut") == [] and rows(store, "cut") == rows(store, "whole")
@@ -95,7 +100,7 @@ def test_an_older_part_is_lost_alone_and_told(store: Path, damage: Any, caplog: 
     damage(episodes_of(store, "cut") / FIRST)
     (found,) = check_parts(store / "searches" / "cut")
     assert resume("cut", store).exit_code == 0
-    (warning,) = state_of(store, "cut").trials[0].warnings
+    (warning,) = told_of(store, "cut")
     assert warning == (
         f"{FIRST} is damaged ({found.reason}): the rows of the outer steps from 0 to 2 are lost; all others are kept"
     )
@@ -142,6 +147,6 @@ def test_a_trial_with_one_checkpoint_begins_again(stores: Path, tmp_path: Path) 
         search(file, store=store, executor="inline", name="cut", overrides=CHANGES, progress=CutAfter(1))
     (episodes_of(store, "cut") / FIRST).unlink()
     assert resume("cut", store).exit_code == 0
-    (warning,) = state_of(store, "cut").trials[0].warnings
+    (warning,) = told_of(store, "cut")
     assert warning.endswith("its rows are written again, from the checkpoint of step 0")
     assert rows(store, "cut") == rows(stores, "whole")

@@ -85,6 +85,7 @@ import json, os, sys
 
 from metaloom.orchestrator import api
 from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.store import Store
 from metaloom.workers.records.search import SearchRecord
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.loading import load_experiment
@@ -93,7 +94,7 @@ experiment, wrong = json.load(open("given.json"))
 
 
 def trials(name):
-    journal = Journal(api.Store("store").existing_folder(name), read_only=True)
+    journal = Journal(Store("store").existing_folder(name), read_only=True)
     return [(one.params, one.state) for one in SearchRecord.replay(journal.events()).trials.values()]
 
 

@@ -244,7 +244,9 @@ def test_a_damaged_checkpoint_is_told_and_recorded(tmp_path: Path, file: Path, f
     done = processes.run(*command, "--store", str(tmp_path / "cut"), check=True)
     assert "trial 0: checkpoint 1 is damaged" in done.stderr and "started again from step 0" in done.stderr
     first, second = search_summary(tmp_path / "cut", "sine")["trials"]
-    assert first["warnings"][-1] == "no checkpoint is left: started again from step 0" and not second["warnings"]
+    # so short a trial may learn nothing, which is told too
+    told = [[text for text in one["warnings"] if "nothing that helps" not in text] for one in (first, second)]
+    assert told[0][-1] == "no checkpoint is left: started again from step 0" and not told[1]
     assert values(state_of(tmp_path / "cut", "sine")) == values(state_of(finished, "first"))
 
 

@@ -91,7 +91,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("learner: maml", "tasks: not given, and has no default"),
         (
             "tasks: {shots: 3}\nlearner: maml",
-            "tasks.source: not given; name the task source (allowed: arrays, bilevel, digits",
+            "tasks.source: not given; name the task source (allowed: arrays, bilevel, cifar_fs, cub, digits",
         ),
         ("tasks: folder\nlearner: maml", "tasks.path: not given, and has no default; give a text"),
         (
@@ -100,7 +100,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ),
         (
             "tasks: {source: sinusoid, ways: 5}\nlearner: maml",
-            "it is a setting of arrays, folder, glyphs, omniglot, table",
+            "it is a setting of arrays, cifar_fs, cub, fc100, folder, glyphs, mini_imagenet, omniglot, table",
         ),
         (
             "tasks: {source: glyphs, ways: 1}\nlearner: maml",

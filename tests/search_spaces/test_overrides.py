@@ -90,7 +90,7 @@ def test_later_overrides_win_and_the_document_is_left_alone():
         ("learner.update.rate=-inf", "got the text '-inf'; allowed: a number; it must be finite"),
         ("learner.update.rate='0.4'", "got the text '0.4'; allowed: a number (without the quotes)"),
         ("learner[maml].update.rate=3", "learner: is a mapping with method, update, weighting, not a choice"),
-        ("tasks.ways=1", "tasks.ways: got 1; allowed: a whole number, at least 2"),
+        ("tasks.ways=1", "tasks.ways: got 1; allowed: a whole number or a list, each item a whole number, at least 2"),
     ],
 )
 def test_a_wrong_override_names_itself(override, message):

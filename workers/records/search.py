@@ -171,11 +171,11 @@ class SearchRecord:
 
         The search has not ended any more, also if no session has begun yet, and its best trial is tested again.
         """
-        asked = payload.get("asked")  # absent before 0.3
+        budget_s, asked = payload["time_budget_s"], payload.get("asked")  # the latter is absent before 0.3
         if self.no_gain:
             self.extended_at, self.no_gain = len(self.trials), False
         if self.settings is not None:
-            changes = {"time_budget_s": payload["time_budget_s"], "trials": asked or self.settings.trials}
+            changes = {"time_budget_s": budget_s, "trials": asked or self.settings.trials}
             self.settings = self.settings.model_copy(update=changes)
         for trial in self.cut_off():
             trial.state, trial.reason, trial.values = names.WAITING, None, {}
