@@ -19,7 +19,7 @@ from metaloom.orchestrator.errors import StoreError
 from metaloom.workers.durable import sync, write_text
 
 LOCK_TIMEOUT_S = 120.0  # another process makes the tables, or checks a large database
-SIDE_FILES = ("-wal", "-shm")  # before the database itself: a new one must not find the old one's write-ahead log
+SIDE_FILES = ("-journal", "-wal", "-shm")  # before the database itself: a new one must not find those of an old one
 DAMAGES = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # the last one of an unknown file format
 HALF_MADE = "its tables are half-made"
 NO_IDENTITY = (0, 0)

@@ -336,3 +336,29 @@ def test_a_search_killed_while_the_tables_are_made_loses_nothing(seed: int, tmp_
     assert {run.info.status for run in (parent, *trials.values())} == {"FINISHED"}
     assert len(trials) == 2
     assert not list(store.glob("*.new*"))
+
+
+def test_tables_are_made_without_the_journal_of_a_killed_process(tmp_path: Path) -> None:
+    """SQLite would roll a new file back by it, to pages of the old one, when a second connection opens it."""
+    hot = tmp_path / "hot.db"
+    with closing(sqlite3.connect(hot, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size=2")
+        writer.execute("CREATE TABLE old (value)")
+        writer.execute("BEGIN")
+        writer.executemany("INSERT INTO old VALUES (?)", [(bytes(900),)] * 200)
+        shutil.copy(hot.with_name("hot.db-journal"), tmp_path / "one.db.new-journal")
+        writer.execute("ROLLBACK")
+
+    def make(path: Path) -> None:
+        assert [left.name for left in tmp_path.glob("one.db.new*")] == []
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(
+                "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('1')"
+            )
+
+    made = databases.OwnDatabase(
+        tmp_path / "one.db", databases.Tables("mlflow", make, make, lambda: ["1"]), lambda held: []
+    )
+    assert made.prepare() == ""
+    assert databases.examined(tmp_path / "one.db") == ("", "1")
+    assert list(tmp_path.glob("one.db.new*")) == []
