@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaloom.dashboards.text import range_text
+from metaloom.learners.fields import SEARCH
 from metaloom.orchestrator.tracking.batches import PARENT, Batches
-from metaloom.orchestrator.tracking.client import accepted_key
+from metaloom.orchestrator.tracking.client import accepted_key, flattened
 from metaloom.orchestrator.tracking.state import TrackingState
 from metaloom.workers.records.journal import Event
 
+CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
 LOW, HIGH = "validation_low", "validation_high"
 # Tags that MLflow's pages read.
 VIEW_TAG = "mlflow.sharedViewState."
@@ -27,29 +29,28 @@ class RunColumns:
     """Writes the search's own run and the view of one search.
 
     Args:
-        objectives: Each with its ``metric`` and ``direction``, the first one decides.
         search_id: Distinguishes the view from those of other searches in the experiment.
+        created: The search's first event; of its objectives the first one decides.
         is_alone: Whether the experiment is this search's alone.
+
+    Attributes:
+        settings: The parameters that the search's own run begins with.
     """
 
     def __init__(
-        self,
-        runs: Batches,
-        state: TrackingState,
-        *,
-        name: str,
-        search_id: str,
-        created_at: float,
-        objectives: Sequence[Mapping[str, Any]],
-        is_alone: bool,
+        self, runs: Batches, state: TrackingState, *, name: str, search_id: str, created: Event, is_alone: bool
     ) -> None:
         self._runs, self._state, self._name, self._search_id = runs, state, name, search_id
-        self._created_ms, self._is_alone = int(1000 * created_at), is_alone
+        self._created_ms, self._is_alone = int(1000 * created.time), is_alone
+        self.settings = settings_of(created.payload.get("experiment") or {})
+        self._taken = {accepted_key(name) for name in self.settings}
+        objectives: Sequence[Mapping[str, Any]] = (created.payload.get("settings") or {}).get("objectives") or ()
         self._metrics = [str(aim["metric"]) for aim in objectives]
         self._maximize = bool(objectives) and objectives[0]["direction"] == "maximize"
 
     def begin(self) -> None:
-        """Write the experiment's tags."""
+        """Write the experiment's tags and the first parameters."""
+        self._runs.params(PARENT, self.settings)
         if self._is_alone and self._metrics:
             self._runs.experiment_tag(KIND_TAG, KIND)
             self._runs.experiment_tag(METRIC_TAG, self._metrics[0])
@@ -62,7 +63,8 @@ class RunColumns:
         new = {name: text for name, text in ranges.items() if name not in self._state.knobs}
         if new:
             self._state.knobs |= new
-            self._runs.params(PARENT, new)
+            free = {name: text for name, text in new.items() if accepted_key(name) not in self._taken}
+            self._runs.params(PARENT, free)  # MLflow's parameters cannot change
             self.show()
 
     def reported(self, trial: str, report: Mapping[str, Any]) -> None:
@@ -71,7 +73,14 @@ class RunColumns:
         self._state.scores[trial] = [_finite(value) for value in (*report["interval"], *values)]
 
     def finished(self, event: Event) -> None:
-        """Write the values of a trial that has finished to the search's run, if it is the best so far."""
+        """Write the values of a trial that has finished to the search's run, if it is the best so far.
+
+        A point's step is the number of trials finished so far: event numbers depend on how often a search was resumed.
+        """
+        if event.id <= self._state.last_finish:  # sent again, for the trial's own run
+            return
+        self._state.last_finish = event.id
+        self._state.finished += 1
         trial, violations = str(event.trial), event.payload.get("violations") or {}
         if any(not by <= 0 for by in violations.values()) or not self._is_better(trial):
             return
@@ -80,7 +89,7 @@ class RunColumns:
         shown = dict(zip((LOW, HIGH, *self._metrics), (low, high, *values), strict=True))
         for name, value in shown.items():
             if value is not None:
-                self._runs.metric(PARENT, name, value, int(event.time * 1000), event.id)
+                self._runs.metric(PARENT, name, value, int(event.time * 1000), self._state.finished)
 
     def show(self) -> None:
         """Write the view with the columns known so far."""
@@ -102,6 +111,14 @@ class RunColumns:
             return True
         best = self._state.scores[self._state.best][2]
         return best is None or (value > best if self._maximize else value < best)
+
+
+def settings_of(experiment: Mapping[str, Any]) -> dict[str, str]:
+    """Return an experiment's settings by their names, without those that are only ``search``: the range is to come."""
+    settings = flattened(experiment)
+    return {
+        name: text for name, text in settings.items() if text != SEARCH or name.partition(".")[0] not in CONFIG_SECTIONS
+    }
 
 
 def view_key(search_id: str) -> str:

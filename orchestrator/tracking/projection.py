@@ -72,9 +72,7 @@ class MlflowProjection:
         from metaloom.orchestrator.private_api import forget_mlflow_connections, mlflow_points
         from metaloom.orchestrator.tracking.runs import FormerRuns, Runs, connect  # mlflow: 2 s, in the outbox's thread
 
-        uri = credentials.resolved(self._store, self._uri)
-        if (told := credentials.unencrypted(uri)) and self._runs is None:  # once, not at each connection
-            self._warn(told)
+        uri = self._resolved_uri()
         forget_mlflow_connections(uri)  # the file may be another one than theirs
         created, mark = journal.events(0, 1)[0], journal.mark(records.MLFLOW_MARK)
         former = [event.payload["before"] for event in journal.events_of(records.RENAMED)]
@@ -84,28 +82,41 @@ class MlflowProjection:
             connection, experiment = connect(self._store, uri, self._experiment, self._artifacts, former=moved)
         runs = Runs(connection, experiment, uri=uri, pulse=self.pulse, warn=self._warn)
         found = runs.find(SEARCH_ID_TAG, search_id, key_tag=TRIAL_TAG)
-        sent = TrackingState(**json.loads(mark.state or "{}"))
+        stored = json.loads(mark.state or "{}")
+        sent = TrackingState(**stored)
         self._state, self._runs = TrackingState(redacted(self._uri), experiment), runs
         self._note_runs()
         is_whole = sent.parent_run_id == self._state.parent_run_id and sent.runs.items() <= self._state.runs.items()
         if is_whole:
             self._state = replace(sent, **{name: getattr(self._state, name) for name in PLACES})
         self._writer = self._writer_to(runs, search_id, created, self._state)
-        if not mark.event or (is_whole and not thorough):
+        if not mark.event or (is_whole and not thorough and "last_finish" in stored):
             return []
         events = [event for event in journal.events() if event.id <= mark.event]
         if not is_whole:
+            return events
+        if "last_finish" not in stored:  # an earlier version has sent them, without the columns
+            self._state.forget()
             return events
         expected = Batches()
         scribe = self._writer_to(expected, search_id, created, TrackingState(), draws=False)
         for event in events:
             scribe.write(event)
         points = None if self.database is None else mlflow_points(self.database.path, experiment)
-        lost = lacking(expected.batches, found, points) | without_files(expected.batches, found)
+        return self._of_lost(events, lacking(expected.batches, found, points) | without_files(expected.batches, found))
+
+    def _resolved_uri(self) -> str:
+        uri = credentials.resolved(self._store, self._uri)
+        if (told := credentials.unencrypted(uri)) and self._runs is None:  # once, not at each connection
+            self._warn(told)
+        return uri
+
+    def _of_lost(self, events: list[Event], lost: set[str]) -> list[Event]:
+        """Return the events of the ``lost`` runs, which are forgotten: what is sent again is not taken for repeated."""
         if PARENT in lost:  # its events change the trials' runs too
-            self._state.steps, self._state.scores, self._state.knobs, self._state.best = {}, {}, {}, ""
+            self._state.forget()
             return events
-        for key in lost:  # what is sent again must not be taken for repeated
+        for key in lost:
             self._state.steps.pop(key, None)
         return [event for event in events if str(event.trial) in lost]
 

@@ -6,7 +6,7 @@ is made with its last tags, written once and ended: three calls.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,7 @@ class Runs(Batches):
         super().__init__()
         self.ids: dict[str, str] = {}
         self._client, self._experiment, self._uri, self._pulse, self._warn = client, experiment, uri, pulse, warn
+        self._params: dict[str, set[str]] = {}  # those that MLflow has: it refuses others, as of an earlier version
         self._places: dict[str, str] = {}  # of the artifacts: MLflow would look each up in its database
 
     def __contains__(self, key: str) -> bool:
@@ -116,6 +117,7 @@ class Runs(Batches):
             token, more = page.token, bool(page.token)
         self.ids = {key: str(run.info.run_id) for key, run in runs.items()}
         self._places = {key: str(run.info.artifact_uri) for key, run in runs.items()}
+        self._params = {key: set(run.data.params) for key, run in runs.items()}
         return runs
 
     def flush(self) -> None:
@@ -124,7 +126,7 @@ class Runs(Batches):
             batch = self.batches[key]
             if batch.begun is not None and key not in self.ids:
                 self._make(key, batch)
-            for metrics, params, tags in _calls(batch):
+            for metrics, params, tags in _calls(batch, self._params.get(key, set())):
                 with self._told(key):
                     self._client.log_batch(self.ids[key], metrics, params, tags, synchronous=True)
             self._store(key, batch)
@@ -180,10 +182,11 @@ class Runs(Batches):
             self._warn(f"mlflow refused a part of the run of {run}: {first_line(error)}")
 
 
-def _calls(batch: Batch) -> Iterator[tuple[list[Metric], list[Param], list[RunTag]]]:
-    """Divide a batch into calls that MLflow accepts; one, if it fits."""
+def _calls(batch: Batch, known: Set[str]) -> Iterator[tuple[list[Metric], list[Param], list[RunTag]]]:
+    """Divide a batch, without its ``known`` parameters, into calls that MLflow accepts; one, if it fits."""
     metrics = [Metric(accepted_key(name), *rest) for name, *rest in batch.metrics]
-    params = [Param(accepted_key(name), value[:LONGEST_PARAM]) for name, value in batch.params.items()]
+    named = {accepted_key(name): value[:LONGEST_PARAM] for name, value in batch.params.items()}
+    params = [Param(name, value) for name, value in named.items() if name not in known]
     tags = [RunTag(name, value[:LONGEST_TAG]) for name, value in batch.tags.items()]
     while metrics or params or tags:
         yield metrics[:METRICS_A_CALL], params[:PARAMS_A_CALL], tags

@@ -14,6 +14,8 @@ class TrackingState:
         knobs: Each searched knob that a trial has had, to its range as text.
         scores: Trial number to its last report: the interval's ends, and each objective; null where it has none.
         best: The number of the best finished trial; empty before the first.
+        finished: How many trials have finished.
+        last_finish: The id of the last event of a trial that finished.
     """
 
     tracking_uri: str = ""
@@ -25,3 +27,10 @@ class TrackingState:
     knobs: dict[str, str] = field(default_factory=dict)
     scores: dict[str, list[float | None]] = field(default_factory=dict)
     best: str = ""
+    finished: int = 0
+    last_finish: int = 0
+
+    def forget(self) -> None:
+        """Forget what was sent, of which every event is sent again; the places and what is running stay."""
+        self.steps, self.scores, self.knobs = {}, {}, {}
+        self.best, self.finished, self.last_finish = "", 0, 0

@@ -8,7 +8,7 @@ from typing import Any
 from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batches
 from metaloom.orchestrator.tracking.client import flattened
-from metaloom.orchestrator.tracking.columns import HIGH, LOW, RunColumns
+from metaloom.orchestrator.tracking.columns import CONFIG_SECTIONS, HIGH, LOW, RunColumns
 from metaloom.orchestrator.tracking.describing import describe
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.orchestrator.tracking.state import TrackingState
@@ -28,7 +28,6 @@ HYPERGRADIENT_TAG = "metaloom.hypergradient"
 # Recording may cost 3% of the time: a long trial is drawn when it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
-CONFIG_SECTIONS = ("tasks", "learner", "inner", "outer", "resources")
 TRIAL_ARTIFACTS = (records.CONFIG_FILE, records.META_KNOWLEDGE_FILE, records.FIGURES_FOLDER)
 
 
@@ -64,13 +63,7 @@ class RunWriter:
         self._folder, self._store, self._warn = folder, store, warn
         self._search_id, self._created_at, self._draws = search_id, created.time, draws
         self._columns = RunColumns(
-            runs,
-            state,
-            name=folder.name,
-            search_id=search_id,
-            created_at=created.time,
-            objectives=(created.payload.get("settings") or {}).get("objectives") or (),
-            is_alone=is_alone,
+            runs, state, name=folder.name, search_id=search_id, created=created, is_alone=is_alone
         )
         self._trial_artifacts = (*TRIAL_ARTIFACTS, *((records.EPISODES_FOLDER,) if episodes else ()))
 
@@ -87,7 +80,6 @@ class RunWriter:
             self.runs.begin(PARENT, self._tags(self._folder.name), _milliseconds(event))
         self._columns.begin()
         experiment = event.payload.get("experiment") or {}
-        self.runs.params(PARENT, flattened(experiment))
         self.runs.text(PARENT, "experiment_resolved.json", json.dumps(experiment, indent=1))
         file = self._folder / records.EXPERIMENT_FILE
         if file.is_file():  # version 0.2 and earlier wrote a password into it

@@ -18,7 +18,10 @@ from PIL import Image
 
 from metaloom.orchestrator.command_line import cli
 from metaloom.orchestrator.commands import ui
+from metaloom.orchestrator.journal import Mark
 from metaloom.orchestrator.proposing import mirror
+from metaloom.orchestrator.tracking import columns
+from metaloom.orchestrator.tracking.client import flattened
 from metaloom.orchestrator.tracking.databases import sqlite_uri
 from metaloom.orchestrator.tracking.outboxes import synchronize
 from metaloom.workers.records import names as records
@@ -80,7 +83,8 @@ def test_the_parent_has_the_best_values_and_the_ranges_of_its_trials_columns(sea
         assert parent.data.metrics[metric] == best.data.metrics[metric]
     assert parent.data.metrics[records.VALIDATION_ACCURACY] == 0.9
     history = search.client().get_metric_history(parent.info.run_id, records.VALIDATION_ACCURACY)
-    assert [point.value for point in history] == [0.6, 0.9]  # the best so far; trial 2 is not better
+    points = [(point.step, point.value) for point in history]
+    assert points == [(1, 0.6), (2, 0.9)]  # the best of so many; trial 2 is not better
     assert parent.data.params["learner"] == "maml, anil"
     assert parent.data.params[RATE] == "0.01 to 1, log"
     assert [trials[str(trial)].data.params.get(RATE) for trial in range(3)] == ["0.1", None, "0.02"]
@@ -93,9 +97,8 @@ def test_the_view_shows_these_columns(search: Search) -> None:
     assert view["name"] == "Metaloom: first"
     state = json.loads(view["state"])
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`validation_accuracy`", False)
-    columns = state["selectedColumns"]
     shown = {"metrics": [], "params": [], "attributes": []} | dict[str, list[str]]()
-    for column in columns:
+    for column in state["selectedColumns"]:
         kind, _, name = column.partition(".")
         shown[kind].append(name.strip("`"))
     assert shown["metrics"] == [records.VALIDATION_ACCURACY, "validation_low", "validation_high"]
@@ -137,6 +140,70 @@ def test_the_study_has_the_names_of_the_objectives(search: Search) -> None:
     assert study.metric_names == [records.VALIDATION_ACCURACY]
     assert [trial.values for trial in study.trials] == [[0.6], [0.9], [0.7]]
     storage.engine.dispose()
+
+
+def shorthand(store: Path, name: str) -> Search:
+    """Return a search whose file says ``search`` for a knob, as many do; nothing is sent yet."""
+    (store / "searches" / name).mkdir()
+    made = Search(store, name, begun=True)
+    settings = {"trials": 3, "objectives": [{"metric": records.VALIDATION_ACCURACY, "direction": "maximize"}]}
+    experiment = {"name": "search", "learner": {"method": "maml", "update": {"rate": "search"}}}
+    made.tell((records.SEARCH_CREATED, None, {"settings": settings, "experiment": experiment}), STARTED)
+    return made
+
+
+def rates(*trials: int) -> list[Any]:
+    """Return the events of finished trials that differ in the rate."""
+    told = story({trial: VALUES[trial] for trial in trials})
+    for kind, _, payload in told:
+        if kind == records.TRIAL_SUGGESTED:
+            payload["distributions"] = {"learner.update.rate": DISTRIBUTIONS["learner[maml].update.rate"]}
+    return told
+
+
+def test_a_knob_whose_range_is_its_default_one_gets_the_range_in_any_session(search: Search) -> None:
+    first = shorthand(search.store, "shorthand")
+    assert first.drain() == []
+    first.tell((records.SEARCH_ENDED, None, {"state": "interrupted"}), STARTED, *rates(0, 1, 2), ENDED)
+    assert first.drain() == [] and first.warnings == []
+    first.journal.close()
+    whole = shorthand(search.store, "whole")
+    whole.tell(*rates(0, 1, 2), ENDED)
+    assert whole.drain() == [] and whole.warnings == []
+    whole.journal.close()
+    parents = [one.runs()[0] for one in (first, whole)]
+    for parent in parents:
+        assert parent.data.params["learner.update.rate"] == "0.01 to 1, log"
+        assert parent.data.params["name"] == "search"
+    for name in (records.VALIDATION_ACCURACY, "validation_low", "validation_high"):
+        histories = [search.client().get_metric_history(parent.info.run_id, name) for parent in parents]
+        resumed, undisturbed = [[(point.step, point.value) for point in history] for history in histories]
+        assert resumed == undisturbed and [step for step, _ in resumed] == [1, 2]
+
+
+def test_a_search_that_an_earlier_version_has_sent_gets_the_columns_when_it_is_resumed(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = shorthand(search.store, "old")
+    with monkeypatch.context() as patched:
+        patched.setattr(columns, "settings_of", flattened)
+        for method in ("suggested", "reported", "finished", "show"):
+            patched.setattr(columns.RunColumns, method, lambda *_: None)
+        old.tell(*rates(0, 1), (records.SEARCH_ENDED, None, {"state": "interrupted"}))
+        assert old.drain() == []
+    assert old.runs()[0].data.params["learner.update.rate"] == "search"
+    mark = old.journal.mark(records.MLFLOW_MARK)
+    state = json.loads(mark.state or "")
+    for later in ("knobs", "scores", "best", "finished", "last_finish"):
+        del state[later]
+    old.journal.set_mark(records.MLFLOW_MARK, Mark(mark.event, json.dumps(state)))
+    old.tell(STARTED, *rates(2), ENDED)
+    assert old.drain() == [] and old.warnings == []
+    old.journal.close()
+    parent, _ = old.runs()
+    assert parent.data.params["learner.update.rate"] == "search"  # MLflow changes none
+    history = search.client().get_metric_history(parent.info.run_id, records.VALIDATION_ACCURACY)
+    assert [(point.step, point.value) for point in history] == [(1, 0.6), (2, 0.9)]
 
 
 def test_a_page_of_runs_that_are_not_there_is_refused(
