@@ -86,7 +86,7 @@ class Columns:
     rows: int
     notes: tuple[str, ...] = ()
     labelled: NDArray[np.bool_] | None = None
-    beside: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def read_columns(
