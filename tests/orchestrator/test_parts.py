@@ -1,5 +1,6 @@
 """Damaged episode parts: told by name, written again where the trial can go back, and left out where it cannot."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     search(folder / "sine.yaml", name="whole", **run)
     with pytest.raises(KilledError):
         search(folder / "sine.yaml", name="cut", progress=CutAfter(3), **run)
+    gc.collect()  # closes the journal of the stopped search now, and not while the store is copied
     return folder / "store"
 
 
