@@ -143,6 +143,10 @@ class Learner(Protocol):
         """Adapt to a new task."""
         ...
 
+    def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
+        """Return what may be drawn of an episode, by name, such as its attention [queries, support]; nothing here."""
+        return {}
+
     def inductive(self) -> "Learner | None":
         """Return the learner whose batch norm takes the support set's statistics, so that queries do not meet.
 

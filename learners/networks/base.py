@@ -148,6 +148,10 @@ class Network(TaskComponent, ABC):
     def parameters(self, generator: Generator) -> Tensors:
         """Draw theta: body and head."""
 
+    def feature_shape(self) -> tuple[int, ...]:
+        """Return the shape of one example's features before they are flattened: (features,) by default."""
+        return (int(self.parameters(Generator())["head.weight"].shape[1]),)
+
     @abstractmethod
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         """Map x [n, *inputs] to [n, features], with batch norm by ``norm``; phi is what ``sampled`` returned."""

@@ -28,12 +28,17 @@ class ConvBlocks(base.Network):
         """Return a side of the image after one block."""
         return side // 2
 
+    def feature_shape(self) -> tuple[int, ...]:
+        height, width = self.task.inputs[1:]
+        for _ in range(self.config.blocks):
+            height, width = self.halved(height), self.halved(width)
+        return self.config.channels, height, width
+
     def parameters(self, generator: Generator) -> Tensors:
         blocks, channels = self.config.blocks, self.config.channels
         inputs = base.image_channels(self.task, base.ARCHITECTURES.name_of(type(self)))
-        height, width = sides = self.task.inputs[1:]
-        for _ in range(blocks):
-            height, width = self.halved(height), self.halved(width)
+        sides = self.task.inputs[1:]
+        _, height, width = self.feature_shape()
         base.check_halvings("blocks", blocks, sides, height * width)
         theta: Tensors = {}
         for block in range(blocks):

@@ -133,6 +133,11 @@ class ModuleNetwork(Network):
         other._fixed = dict(fixed)
         return other
 
+    def feature_shape(self) -> tuple[int, ...]:
+        theta = self.parameters(Generator())
+        with torch.no_grad():
+            return tuple(self.features(theta, torch.zeros(2, *self.task.inputs), Normalization(), {}).shape[1:])
+
     def check_head(self, reason: str) -> None:
         if self.head is None:
             able = ", ".join(able_heads(dict(self.module.named_modules())))

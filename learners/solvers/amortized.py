@@ -4,9 +4,10 @@ r"""Solvers that take no inner steps: metric, model-based, transductive, zero-sh
     F(phi)         = L_query(outputs), averaged over episodes
 
 The outer gradient is direct: F is differentiated as it stands. A solver defines ``adapt``. One with another objective
-or with knowledge of its own defines ``loss`` and ``init`` too. Everything else that a trial needs is here.
+defines ``loss`` too, one with a network of its own ``parameters``. Everything else that a trial needs is here.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,23 @@ class AmortizedSolver(Solver):
     serves = frozenset({LABELLED})
     estimators = frozenset({"direct"})
 
+    def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
+        """Draw the solver's own networks, which join its part of phi; a solver that has some sets ``learns``.
+
+        Their shapes must not depend on ``task.outputs`` if the solver is to serve episodes of any number of classes.
+
+        Args:
+            network: Whose body embeds the examples; None for a solver that does not read the architecture.
+            features: Shape of one example's features, such as (64,), or (64, 7, 7) for the maps of a convolution,
+                which ``embed`` returns flattened.
+            generator: Source of randomness.
+        """
+        return {}
+
+    def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
+        """Return what may be drawn of an episode, by name, such as its attention [queries, support]; nothing here."""
+        return {}
+
     @abstractmethod
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
         """Return the adapted model: queries [queries, *features] to outputs [queries, outputs].
@@ -140,7 +158,12 @@ class AmortizedLearner(Learner):
         phi: Tensors = {}
         for name, component in (*self.parts.components.items(), (self.solver.slot, self.solver)):
             phi |= under(name, component.init(body, generator))
-        return phi
+        own = self.solver.parameters(self.network, self._features(), generator)
+        return phi | under(self.solver.slot, own)
+
+    def _features(self) -> tuple[int, ...]:
+        """Return the shape of one example's features."""
+        return (math.prod(self.task.inputs),) if self.network is None else self.network.feature_shape()
 
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state: the body where it is not learned; running statistics join it later."""
@@ -183,6 +206,13 @@ class AmortizedLearner(Learner):
         with torch.no_grad():
             outputs = adapted.outputs(episode.query_x)
             return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
+
+    def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
+        """Return what the solver shows of an episode."""
+        self.solver.check_support(episode.support)
+        with torch.no_grad():
+            embed = self._embedding(phi, state, training=False)
+            return self.solver.inspect(knowledge_of(phi, self.solver.slot), embed, episode)
 
     def inductive(self) -> "AmortizedLearner | None":
         if self.setting != TRANSDUCTIVE or self.solver.setting == TRANSDUCTIVE:

@@ -1,5 +1,6 @@
 """The solvers' own behaviour: joint pre-training, prototypes, neighbours, Reptile, Meta-Weight-Net, distillation."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -7,16 +8,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from metaloom.learners import SLOTS
 from metaloom.learners.base import Learner
+from metaloom.learners.build import make_component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.sample_weights import Examples
-from metaloom.learners.networks.batch_norm import MOMENTUM
+from metaloom.learners.networks.base import Network
+from metaloom.learners.networks.batch_norm import MOMENTUM, Normalization
 from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
 from metaloom.learners.solvers.metric import Prototypes, class_means
 from metaloom.learners.state import LearnerState
 from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
+from tests.support.registry_rows import COMPONENT_ROWS
 
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
 START: dict[str, Any] = {"initialization": {"kind": "learned"}}
@@ -243,3 +248,15 @@ def test_per_step_batch_norm_has_its_own_gamma_for_every_step() -> None:
     assert not any("norm" in name for name in phi if not name.startswith("normalization/"))
     outcome = learner.evaluate(phi, state, episode_of(IMAGES, 0), seeded(0))
     assert len(outcome.losses) == 6
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv4", "convnet", "resnet", "resnet12", "cells", "genotype", "module"])
+def test_a_network_says_the_shape_of_its_features(kind: str) -> None:
+    row = COMPONENT_ROWS["architecture", kind]
+    task = row.task_for("architecture")
+    network = make_component(SLOTS["architecture"], {"kind": kind, **row.settings}, task, trust_code=True)
+    assert isinstance(network, Network)
+    theta = network.parameters(torch.Generator().manual_seed(0))
+    phi = network.init(theta, torch.Generator().manual_seed(0))
+    features = network.features(theta, torch.zeros(2, *task.inputs), Normalization(), network.sampled(phi, {}))
+    assert features.shape == (2, math.prod(network.feature_shape()))

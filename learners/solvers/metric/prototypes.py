@@ -1,9 +1,8 @@
-"""Metric heads: class prototypes (Snell et al., 2017), and the nearest neighbour, which learns nothing."""
+"""Class prototypes: Snell et al., 2017, https://arxiv.org/abs/1703.05175, equations 1 and 2."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -63,21 +62,3 @@ class Prototypes(AmortizedSolver):
         # |q|^2 is the same for every class and drops out of the softmax, but keeps the logits small
         square = queries.square().sum(-1, keepdim=True) + prototypes.square().sum(-1) - 2 * queries @ prototypes.T
         return -square / temperature
-
-
-@SOLVERS.register("nearest_neighbour")
-class NearestNeighbour(AmortizedSolver):
-    """The label of the support example with the largest cosine on the raw inputs; its outputs are 10 times that."""
-
-    reads = frozenset()
-    needs_classes = True
-
-    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
-        directions = F.normalize(embed(support.x), dim=-1)
-
-        def outputs(query_x: Tensor) -> Tensor:
-            cosines = F.normalize(embed(query_x), dim=-1) @ directions.T  # [queries, n]
-            lowest = torch.full((len(query_x), self.task.outputs), -1.0, dtype=cosines.dtype, device=cosines.device)
-            return COSINE_SCALE * lowest.scatter_reduce(1, support.y.expand_as(cosines), cosines, "amax")
-
-        return outputs

@@ -1,0 +1,29 @@
+"""The nearest neighbour, which learns nothing."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metaloom.learners.episode import Support
+from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
+from metaloom.learners.solvers.base import SOLVERS
+from metaloom.learners.solvers.metric.prototypes import COSINE_SCALE
+from metaloom.learners.tensors import Tensors
+
+
+@SOLVERS.register("nearest_neighbour")
+class NearestNeighbour(AmortizedSolver):
+    """The label of the support example with the largest cosine on the raw inputs; its outputs are 10 times that."""
+
+    reads = frozenset()
+    needs_classes = True
+
+    def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        directions = F.normalize(embed(support.x), dim=-1)
+
+        def outputs(query_x: Tensor) -> Tensor:
+            cosines = F.normalize(embed(query_x), dim=-1) @ directions.T  # [queries, n]
+            lowest = torch.full((len(query_x), self.task.outputs), -1.0, dtype=cosines.dtype, device=cosines.device)
+            return COSINE_SCALE * lowest.scatter_reduce(1, support.y.expand_as(cosines), cosines, "amax")
+
+        return outputs
