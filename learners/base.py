@@ -144,7 +144,7 @@ class Learner(Protocol):
         ...
 
     def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
-        """Return what may be drawn of an episode, by name, such as its attention [queries, support]; nothing here."""
+        """Return what may be drawn of an episode, by the names of ``AmortizedSolver.inspect``; nothing here."""
         return {}
 
     def inductive(self) -> "Learner | None":

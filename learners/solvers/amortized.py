@@ -102,7 +102,27 @@ class AmortizedSolver(Solver):
         return {}
 
     def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
-        """Return what may be drawn of an episode, by name, such as its attention [queries, support]; nothing here."""
+        """Return what may be drawn of an episode, by name; nothing here.
+
+        The names that figures are drawn of, each optional. n support examples, q queries, u unlabelled examples, ways
+        classes; the learner adds the classes ``labels`` [n] and ``query_labels`` [q].
+
+        * ``support`` [n, d], ``queries`` [q, d]: the features as they are compared.
+        * ``prototypes`` [ways, d]: a point per class among those features, drawn with them by principal components.
+        * ``attention`` [q, n]: the weight of each support example for each query.
+        * ``relation`` [q, ways]: the comparator's score of each query and class, higher being nearer.
+        * ``adjacency`` [layers, m, m]: edges between the support examples, then the unlabelled ones, then the queries
+          of one graph (m = n + u + queries, from one to q of them); a row holds the weights of a node's neighbours.
+        * ``reads`` [steps, slots]: the weight with which each slot of a memory is read at each step, over its heads.
+        * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
+        * ``attribute_weights`` [attributes, d]: how an attribute of a class moves what stands for it; [attributes, 1]
+          where there is one number for each.
+
+        Args:
+            phi: As for ``adapt``.
+            embed: As for ``adapt``.
+            episode: The episode, with its queries' labels.
+        """
         return {}
 
     @abstractmethod
@@ -208,11 +228,12 @@ class AmortizedLearner(Learner):
             return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
 
     def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
-        """Return what the solver shows of an episode."""
+        """Return what the solver shows of an episode, with the classes of its examples."""
         self.solver.check_support(episode.support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
-            return self.solver.inspect(knowledge_of(phi, self.solver.slot), embed, episode)
+            shown = self.solver.inspect(knowledge_of(phi, self.solver.slot), embed, episode)
+        return shown and {"labels": episode.support_y, "query_labels": episode.query_y, **shown}
 
     def inductive(self) -> "AmortizedLearner | None":
         if self.setting != TRANSDUCTIVE or self.solver.setting == TRANSDUCTIVE:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.domains import Learned, Real
-from metaloom.learners.episode import Support
+from metaloom.learners.episode import Episode, Support
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.tensors import Tensors
@@ -53,6 +53,13 @@ class Prototypes(AmortizedSolver):
             return self.logits(phi, queries, class_means(features, support.y, self.task.outputs, support.mask))
 
         return outputs
+
+    def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
+        """Show the class means among the examples that they are compared with."""
+        given = episode.support
+        features, queries = embed.beside(given.x)(episode.query_x)
+        means = class_means(features, given.y, self.task.outputs, given.mask)
+        return {"support": features, "queries": queries, "prototypes": means}
 
     def logits(self, phi: Tensors, queries: Tensor, prototypes: Tensor) -> Tensor:
         """Compare embedded queries [n, d] with prototypes [ways, d]: [n, ways]."""
