@@ -36,6 +36,7 @@ class TaskShape:
         environment: The control task that examples are starting states of; empty for labelled examples.
         problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
         varying: Whether the number of classes or examples differs from one outer step to the next.
+        unlabelled: Whether episodes have examples without labels (``Support.unlabelled``).
     """
 
     kind: str
@@ -54,6 +55,7 @@ class TaskShape:
     environment: str = ""
     problem: str = ""
     varying: bool = False
+    unlabelled: bool = False
 
     @property
     def task_kind(self) -> TaskKind:

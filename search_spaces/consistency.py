@@ -9,15 +9,17 @@ from metaloom.learners.domains import Choice, Real
 from metaloom.learners.errors import unknown
 from metaloom.learners.outer import HYPERGRADIENT
 from metaloom.learners.plugins import unknown_or_absent
+from metaloom.learners.solvers.base import unlabelled_unread
 from metaloom.learners.solvers.rules import no_signal, start_unseen
 from metaloom.search_spaces.errors import Path, Problems
 from metaloom.search_spaces.knobs.components import learned_parts
-from metaloom.search_spaces.knobs.sampling import Domain, domains, holds
+from metaloom.search_spaces.knobs.sampling import CORNERS, Domain, domains, holds, resolve_node
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Searched, Section
+from metaloom.search_spaces.sections.few_shot import unlabelled_of
 from metaloom.search_spaces.sections.loops import AUTO, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Resources, SearchSettings
-from metaloom.search_spaces.sections.space import METHOD, Space, parse_learner, sections
+from metaloom.search_spaces.sections.space import METHOD, PREDICTION, Space, parse_learner, sections
 from metaloom.search_spaces.sections.strategies import KIND, samplers, schedulers, takes_one_objective
 
 MAX_GRID = 100_000
@@ -30,6 +32,7 @@ def check_consistency(space: Space, search: SearchSettings, resources: Resources
         _check_perturbations(space, problems)
     for learner in sections(space.learner):
         _check_signal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
+    _check_unlabelled(space, search, problems)
     _check_objectives(space, search, problems)
     _check_sampler(space, search, problems)
     _check_scheduler(space, search, problems)
@@ -87,6 +90,22 @@ def _check_signal(learner: Section, inner: Node | None, outer: Node | None, prob
             wrong = start_unseen(chosen.kind)
         if wrong:
             problems.add(chosen.place.path, wrong)
+
+
+def _check_unlabelled(space: Space, search: SearchSettings, problems: Problems) -> None:
+    """Refuse examples without labels where a learner, of the search or a baseline, does not use them."""
+    asked = [unlabelled_of(resolve_node(tasks, at, {})) for tasks in sections(space.tasks) for at in CORNERS]
+    field = next(filter(None, asked), "")
+    if not field:
+        return
+    kind, unheard = task_kind(space.tasks), Place((), "")
+    named = [one for one in search.baselines if isinstance(one, str) or METHOD in one]
+    learners = [space.learner, *(parse_learner(one, unheard, kind=kind) for one in named)]
+    for learner in (one for root in learners for one in sections(root)):
+        for solver in sections(learner.fields[PREDICTION]):
+            if wrong := unlabelled_unread(solver.kind):
+                problems.add(tuple(field.split(".")), f"{learner.kind or solver.kind}: {wrong}")
+                return
 
 
 def _check_perturbations(space: Space, problems: Problems) -> None:

@@ -257,7 +257,7 @@ class PyFunc:
         """Adapt to ``support_x``, ``support_y`` and predict ``query_x``; raises BundleError if one is missing.
 
         ``model_input`` is a mapping with the three as arrays; or, with the support set (nested lists) in ``params``, a
-        mapping with ``query_x`` alone or just the queries. ``params`` may have a ``seed``.
+        mapping with ``query_x`` alone or just the queries. ``params`` may have a ``seed``, either ``unlabelled``.
         """
         given: dict[str, Any] = dict(params or {})
         given |= dict(model_input) if isinstance(model_input, Mapping) else {"query_x": model_input}
@@ -266,7 +266,8 @@ class PyFunc:
         missing = [name for name in ("support_x", "support_y", "query_x") if name not in given]
         if missing or self.bundle is None:
             raise BundleError(f"predict: {', '.join(missing)} missing; a bundle adapts to a support set first")
-        adapted = self.bundle.adapt(given["support_x"], given["support_y"], seed=int(given.get("seed", 0)))
+        support, seed = (given["support_x"], given["support_y"]), int(given.get("seed", 0))
+        adapted = self.bundle.adapt(*support, unlabelled=given.get("unlabelled"), seed=seed)
         return adapted.predict(given["query_x"])
 
 

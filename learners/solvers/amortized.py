@@ -158,7 +158,7 @@ class AmortizedLearner(Learner):
             self.network.check_head(f"learner.prediction: {solver.name} reads what reaches the head")
         has_norm = self.network is not None and self.network.has_batch_norm
         self.batch_norm = parts.inner.batch_norm if has_norm else "none"
-        self.setting = setting_of(solver.setting, self.network, self.batch_norm)
+        self.setting = setting_of(solver.sees, self.network, self.batch_norm)
         learned = any(one.has_knowledge for one in (*parts.components.values(), solver))
         self.estimator = "direct" if learned else "none"
 

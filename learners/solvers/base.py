@@ -18,6 +18,7 @@ from metaloom.learners.task_kinds import ANY_KIND
 
 INDUCTIVE, SEMI_SUPERVISED, TRANSDUCTIVE = SETTINGS = ("inductive", "semi-supervised", "transductive")
 DEFAULT_SOLVER = "linear"
+UNLABELLED = "unlabelled"  # the part of a support set
 EVERY_SLOT = frozenset({"architecture", "initialization", "update", "weighting", "loss", "data", "augmentation"})
 
 
@@ -60,6 +61,11 @@ class Solver(Component, ABC):
         self.task = task
 
     @property
+    def sees(self) -> str:
+        """Return its setting; ``semi-supervised`` at least where episodes have examples without labels."""
+        return max(self.setting, SEMI_SUPERVISED if self.task.unlabelled else INDUCTIVE, key=SETTINGS.index)
+
+    @property
     def name(self) -> str:
         """Return the name under which it is registered."""
         return SOLVERS.name_of(type(self))
@@ -78,6 +84,8 @@ class Solver(Component, ABC):
         if not kind.served_by(self.serves):
             able = ", ".join(name for name, solver in SOLVERS.items() if kind.served_by(solver.serves))
             raise LearnerError(f"learner.prediction: {self.name} does not solve a {kind.name} task; use one of {able}")
+        if self.task.unlabelled and (wrong := unlabelled_unread(self.name)):
+            raise LearnerError(f"tasks.unlabelled: {wrong}")
         if not self.takes(hypergradient):
             given = hypergradient if isinstance(hypergradient, str) else hypergradient["kind"]
             allowed = " or ".join([AUTO, *sorted(self.estimators or ())])
@@ -94,6 +102,15 @@ class Solver(Component, ABC):
 
 
 SOLVERS: Registry[type[Solver]] = Registry("prediction")
+
+
+def unlabelled_unread(kind: str) -> str:
+    """Say that a solver does not read examples without labels; empty if it does."""
+    able = [name for name, solver in SOLVERS.items() if UNLABELLED in solver.reads_support]
+    if kind in able:
+        return ""
+    other = f", or use prediction: {' or '.join(able)}" if able else ""
+    return f"prediction {kind} does not use examples without labels; remove it{other}"
 
 
 def setting_of(solver: str, network: Network | None, batch_norm: str) -> str:

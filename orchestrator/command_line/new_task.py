@@ -49,10 +49,11 @@ class TaskExamples:
         return values if self.labelled is None else values[self.labelled]
 
 
-def check_support(support: Path | None, *, is_saved: bool) -> None:
+def check_support(support: Path | None, unlabelled: Path | None = None, *, is_saved: bool) -> None:
     """Refuse a support set beside a model that has one, and a bundle without one; raises TaskError."""
-    if is_saved and support is not None:
-        raise TaskError("--support: this model is adapted already; leave it out, or give the bundle itself")
+    for option, given in (("--support", support), ("--unlabelled", unlabelled)):
+        if is_saved and given is not None:
+            raise TaskError(f"{option}: this model is adapted already; leave it out, or give the bundle itself")
     if not is_saved and support is None:
         raise TaskError("--support: a bundle adapts to labelled examples first: give class folders, or a table")
 
@@ -97,6 +98,10 @@ class Reader:
             advice = f"a table with a column '{self._label()}' (--label names another one)"
             raise TaskError(f"--support {path}: no labels: give a folder with one folder per class, or {advice}")
         return examples
+
+    def unlabelled(self, path: Path) -> NDArray[Any]:
+        """Read examples for the adaptation without their labels, which are ignored where there are some."""
+        return self._read(path, is_query=True).x
 
     def query(self, path: Path) -> TaskExamples:
         """Read the examples to predict; labels are optional, also of single rows, and are used for a score."""

@@ -31,6 +31,10 @@ def adapt(
         Path | None,
         typer.Option("--support", metavar="PATH", help="Labelled: a folder of class folders, or a table."),
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option("--unlabelled", metavar="PATH", help="Examples of the task without labels: images, or a table."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Save the adapted model, with its support set; must not exist."),
@@ -53,7 +57,7 @@ def adapt(
     with answering(as_json) as answer:
         with told() as warnings:
             is_saved = adapted_files.is_adapted(bundle)
-            new_task.check_support(support, is_saved=is_saved)
+            new_task.check_support(support, unlabelled, is_saved=is_saved)
             folder = bundle / adapted_files.BUNDLE_FOLDER if is_saved else bundle
             loaded = bundles.load_bundle(folder, trust_code=trust_code)
             reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
@@ -61,7 +65,8 @@ def adapt(
                 model = bundles.load_adapted(bundle, trust_code=trust_code)
             else:
                 given = reader.support(support)
-                model = loaded.adapt(given.x, given.y, seed=seed)
+                others = None if unlabelled is None else reader.unlabelled(unlabelled)
+                model = loaded.adapt(given.x, given.y, unlabelled=others, seed=seed)
             asked = reader.query(query)
             saved = None if out is None else model.save(out)
             document = _predictions(model, asked, loaded.task, warnings)
@@ -112,8 +117,8 @@ def _show_predictions(console: Screen, document: Mapping[str, Any], setting: str
     for score in ("accuracy", "loss"):
         if score in document:
             console.print(f"{score}: {document[score]:.4f} over {document['labelled']} queries")
-    if (unlabelled := len(document["predictions"]) - document["labelled"]) and document["labelled"]:
-        console.print(f"queries without a label, which are predicted and not scored: {unlabelled}")
+    if (unscored := len(document["predictions"]) - document["labelled"]) and document["labelled"]:
+        console.print(f"queries without a label, which are predicted and not scored: {unscored}")
     console.print(setting, markup=False)
     if "saved" in document:
         console.print(f"saved: {document['saved']}", markup=False)
@@ -127,5 +132,6 @@ COMMAND = Command(
         "metaloom adapt first-bundle --support letters/support --query letters/query",
         "metaloom adapt first-bundle --support letters/support --query letters/query --out letters-model",
         "metaloom adapt letters-model --query letters/query",
+        "metaloom adapt graph-bundle --support letters/support --unlabelled letters/more --query letters/query",
     ),
 )

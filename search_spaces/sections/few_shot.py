@@ -11,12 +11,15 @@ from metaloom.search_spaces.sections.tasks import TASK_SOURCES, TaskSettings, se
 
 TRAIN = "train"
 SIZES = ("ways", "shots", "queries")
+UNLABELLED, DISTRACTORS = "unlabelled", "distractors"
+EVALUATED = (*SIZES, UNLABELLED, DISTRACTORS)  # what `evaluation` may name
 # a number, or a range [least, most] from which every outer step draws its own
 WaysOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=2)], ...], Int(2, 1000), Bounds(at_least=2)]
 ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=1)], ...], Int(1, 1000)]
 Evaluated = Annotated[Mapping[str, Any] | None, Added()]
 Within = Annotated[str | None, Added()]
 OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
+Unlabelled = Annotated[int, Int(0, 1000), Bounds(at_least=0), Added()]
 
 
 @dataclass(frozen=True)
@@ -26,22 +29,28 @@ class FewShotSettings(TaskSettings):
     Attributes:
         ways: Classes of an episode; a range [least, most] draws the number for each outer step of the training.
         shots: Support examples of each class of an episode; a range likewise.
-        evaluation: The `ways`, `shots` and `queries` of validation and test, as far as they differ from those of the
-            training.
+        evaluation: The `ways`, `shots` and `queries` of validation and test, and their `unlabelled` and `distractors`,
+            as far as they differ from those of the training.
         within: What the classes of an episode have in common, so that they are drawn within one group, such as an
             alphabet; null draws them from all of a split. Without a split of one's own, whole groups are divided.
         on_too_few: What to do with a class that has fewer examples than an episode takes of it: refuse to start, or
             leave it out and say how many there are. A group with too few classes likewise.
+        unlabelled: Examples of each class that an episode has without their labels, beside its support set, for methods
+            that learn from them too.
+        distractors: Further classes of an episode, of which it has unlabelled examples alone.
     """
 
     evaluation: Evaluated = field(default=None, kw_only=True)
     on_too_few: OnTooFew = field(default="refuse", kw_only=True)
+    unlabelled: Unlabelled = field(default=0, kw_only=True)
+    distractors: Unlabelled = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         given = self.evaluation or {}
         for name, value in given.items():
             self._check_evaluated(name, value)
+        self._check_distractors(given)
         for name in ("ways", "shots"):
             value = getattr(self, name)
             if isinstance(value, int):
@@ -54,11 +63,20 @@ class FewShotSettings(TaskSettings):
                     f"evaluation: {{{name}: {value[0]}}}"
                 )
 
+    def _check_distractors(self, given: Mapping[str, Any]) -> None:
+        for where, own in (("tasks.distractors", {}), ("tasks.evaluation: distractors", given)):
+            classes, each = (own.get(name, getattr(self, name)) for name in (DISTRACTORS, UNLABELLED))
+            if classes and not each:
+                raise LearnerError(
+                    f"{where}: {classes} classes without a label have tasks.unlabelled examples each, which is 0; "
+                    "set tasks.unlabelled"
+                )
+
     def _check_evaluated(self, name: str, value: object) -> None:
         config: Any = self
         declared = fields_of(config.__class__)
-        if name not in SIZES:
-            raise LearnerError(f"tasks.evaluation: {unknown('setting of it', name, SIZES)}")
+        if name not in EVALUATED:
+            raise LearnerError(f"tasks.evaluation: {unknown('setting of it', name, EVALUATED)}")
         try:
             literal(replace(declared[name], items=None), value)
         except Unfit as error:
@@ -79,6 +97,13 @@ def with_evaluation(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[
     return {**tasks, "evaluation": {**(tasks.get("evaluation") or {}), **sizes}}
 
 
+def unlabelled_of(tasks: Mapping[str, Any]) -> str:
+    """Return the setting by which a resolved tasks section asks for examples without labels; empty if none does."""
+    if tasks.get(UNLABELLED):
+        return f"tasks.{UNLABELLED}"
+    return f"tasks.evaluation.{UNLABELLED}" if (tasks.get("evaluation") or {}).get(UNLABELLED) else ""
+
+
 def changed_sizes(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, int]:
     """Return those of the sizes, in a fixed order, that are not those of the section's own test episodes."""
     own = {**tasks, **(tasks.get("evaluation") or {})}
@@ -93,13 +118,16 @@ def _is_few_shot(config: Any) -> bool:
 class Protocol:
     """What the episodes of a split look like; ways and shots are [least, most].
 
-    ``field`` is the setting that says so, for messages.
+    ``field`` is the setting that says so, for messages; ``unlabelled`` examples are of each class, and of each of the
+    ``distractors``, which are classes of no label.
     """
 
     ways: tuple[int, int]
     shots: tuple[int, int]
     queries: int
     field: str = ""
+    unlabelled: int = 0
+    distractors: int = 0
 
     @classmethod
     def of(cls, config: Any, split: str) -> "Protocol":
@@ -107,7 +135,8 @@ class Protocol:
         given = {} if split == TRAIN else getattr(config, "evaluation", None) or {}
         sizes = {name: given.get(name, getattr(config, name, 1)) for name in SIZES}
         ways, shots = (_range(sizes[name]) for name in ("ways", "shots"))
-        return cls(ways, shots, int(sizes["queries"]), "tasks.evaluation" if given else "")
+        apart = [int(given.get(name, getattr(config, name, 0))) for name in (UNLABELLED, DISTRACTORS)]
+        return cls(ways, shots, int(sizes["queries"]), "tasks.evaluation" if given else "", *apart)
 
     @property
     def varies(self) -> bool:
@@ -117,7 +146,12 @@ class Protocol:
     @property
     def examples(self) -> int:
         """The most examples that an episode takes of a class."""
-        return self.shots[1] + self.queries
+        return self.shots[1] + self.queries + self.unlabelled
+
+    @property
+    def classes(self) -> int:
+        """The most classes that an episode takes, of those with a label and of the others."""
+        return self.ways[1] + self.distractors
 
 
 def _range(value: int | tuple[int, ...]) -> tuple[int, int]:

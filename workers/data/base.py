@@ -29,7 +29,8 @@ class SampledEpisode:
     Attributes:
         seed: Below 2**63; the episode's own random draws (a random head, a shuffled inner loop) derive from it.
         class_ids: Source-wide id of each local label; in regression the one task's id.
-        sample_ids: Source-wide id of each example, support first; empty where examples are generated and not kept.
+        sample_ids: Source-wide id of each example: the support set's, those without labels, the queries'; empty where
+            examples are generated and not kept.
     """
 
     episode: Episode

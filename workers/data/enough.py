@@ -45,7 +45,7 @@ def usable(
     if table.groups:
         table, told = _whole_groups(source, table, config, protocols, told)
     for split, (first, last) in _ends(table):
-        if last - first < protocols[split].ways[1]:
+        if last - first < protocols[split].classes:
             raise DataError("; ".join([_too_few_classes(source, table, config, protocols, split), *told]))
         if told == () and short[first:last].any():
             raise DataError(_too_few_examples(source, table, config, protocols[split], split))
@@ -57,18 +57,18 @@ def _whole_groups(
 ) -> tuple[ClassTable, tuple[str, ...]]:
     """Leave out, or refuse, groups with fewer classes than an episode draws of one."""
     small = [
-        (split, group, ids, protocols[split].ways[1])
+        (split, group, ids, protocols[split])
         for split in SPLITS
         for group, ids in table.members(split).items()
-        if len(ids) < protocols[split].ways[1]
+        if len(ids) < protocols[split].classes
     ]
     if not small:
         return table, told
     if getattr(config, "on_too_few", None) != LEAVE_OUT:
-        split, group, ids, ways = small[0]
+        split, group, ids, protocol = small[0]
         raise DataError(
-            f"tasks.within: {ways} ways are drawn within a group of classes, but '{group}' ({split} split of {source}) "
-            f"has {len(ids)} ({len(small)} such groups; tasks.on_too_few: leave_out leaves them out)"
+            f"tasks.within: {_classes_of(protocol)} are drawn within a group of classes, but '{group}' ({split} split "
+            f"of {source}) has {len(ids)} ({len(small)} such groups; tasks.on_too_few: leave_out leaves them out)"
         )
     kept = np.ones(len(table.names), dtype=bool)
     kept[np.concatenate([ids for _, _, ids, _ in small])] = False
@@ -87,19 +87,25 @@ def _too_few_examples(source: str, table: ClassTable, config: Any, protocol: Pro
     least, number = first + int(counts.argmin()), int((counts < protocol.examples).sum())
     more = f", and {number - 1} more classes have too few" if number > 1 else ""
     advice = "; tasks.on_too_few: leave_out leaves such classes out" if hasattr(config, "on_too_few") else ""
-    field = protocol.field or "tasks.shots, tasks.queries"
+    field = protocol.field or f"tasks.shots, tasks.queries{', tasks.unlabelled' if protocol.unlabelled else ''}"
+    apart = f"{protocol.queries} queries"
+    apart = f", {apart} and {protocol.unlabelled} unlabelled" if protocol.unlabelled else f" and {apart}"
     return (
-        f"{field}: {protocol.shots[1]} shots and {protocol.queries} queries need "
+        f"{field}: {protocol.shots[1]} shots{apart} need "
         f"{protocol.examples} samples of each class, but '{table.names[least]}' ({split} split of {source}) has "
         f"{table.counts[least]}{more}{advice}"
     )
+
+
+def _classes_of(protocol: Protocol) -> str:
+    return f"{protocol.ways[1]} ways" + (f" and {protocol.distractors} distractors" if protocol.distractors else "")
 
 
 def _too_few_classes(source: str, table: ClassTable, config: Any, protocols: Mapping[str, Protocol], split: str) -> str:
     protocol, counts = protocols[split], {one: last - first for one, (first, last) in _ends(table)}
     remedy = _remedy(source, table, config, counts, protocols)
     return (
-        f"{protocol.field or 'tasks.ways'}: {protocol.ways[1]} ways need as many classes, but the {split} split of "
+        f"{protocol.field or 'tasks.ways'}: {_classes_of(protocol)} need as many classes, but the {split} split of "
         f"{source} has {counts[split]}; {remedy}"
     )
 
@@ -108,7 +114,7 @@ def _remedy(
     source: str, table: ClassTable, config: Any, counts: Mapping[str, int], protocols: Mapping[str, Protocol]
 ) -> str:
     """Say the fewest classes that would do, and the fractions that fit."""
-    needed = {split: protocols[split].ways[1] for split in SPLITS}
+    needed = {split: protocols[split].classes for split in SPLITS}
     least, total = sum(needed.values()), sum(counts.values())
     parts = ", ".join(f"{number} for {OF[split]}" for split, number in needed.items())
     if total < least:

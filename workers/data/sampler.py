@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.task_kinds import CLASSIFICATION
 from metaloom.search_spaces.sections.few_shot import Protocol
 from metaloom.workers.data import base
 from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes, split_groups
@@ -23,7 +24,9 @@ from metaloom.workers.data.streams import (
     episode_generator,
     fixed_generator,
     sizes_generator,
+    unlabelled_generator,
 )
+from metaloom.workers.data.unlabelled import draw_unlabelled
 
 __all__ = [
     "DIVISION",
@@ -77,8 +80,9 @@ class FewShotSource(base.Source):
 
     def _shape(self, inputs: tuple[int, ...]) -> TaskShape:
         first, last = self.table.ends["train"]
-        train = self.protocols["train"]
-        return TaskShape("classification", inputs, train.ways[1], classes=last - first, varying=train.varies)
+        train, apart = self.protocols["train"], any(one.unlabelled for one in self.protocols.values())
+        classes, ways = last - first, train.ways[1]
+        return TaskShape(CLASSIFICATION.name, inputs, ways, classes, varying=train.varies, unlabelled=apart)
 
     def sizes(self, split: str, index: int) -> tuple[int, int, int]:
         """Return the ways, shots and queries of an episode; those of one outer step have the same."""
@@ -95,24 +99,33 @@ class FewShotSource(base.Source):
         generator = episode_generator(self.seed, split, index)
         ways, shots, queries = self.sizes(split, index)
         first, last = self.table.ends[split]
+        within = np.arange(first, last)
         if self._groups:
             within = self._groups[split][int(generator.integers(len(self._groups[split])))]
-            ids = within[generator.choice(len(within), ways, replace=False)]
-        else:
-            ids = first + generator.choice(last - first, ways, replace=False)
+        ids = within[generator.choice(len(within), ways, replace=False)]
         counts, starts = self.table.counts[ids], self.table.starts[ids]
         rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
         x = self._gather(rows, self.table.turns[ids])
         labels = torch.arange(ways)
+        unlabelled, others = self._unlabelled(split, index, ids, rows, within)
         episode = Episode(
-            Support(x[:, :shots].flatten(0, 1), labels.repeat_interleave(shots)),
+            Support(x[:, :shots].flatten(0, 1), labels.repeat_interleave(shots), unlabelled=unlabelled),
             x[:, shots:].flatten(0, 1),
             labels.repeat_interleave(queries),
             torch.from_numpy(ids - first),
         )
         sample_ids = rows + self.table.turns[ids][:, None] * len(self._x)
-        ordered = np.concatenate([sample_ids[:, :shots].ravel(), sample_ids[:, shots:].ravel()])
+        ordered = np.concatenate([sample_ids[:, :shots].ravel(), others, sample_ids[:, shots:].ravel()])
         return base.SampledEpisode(episode, draw_seed(generator), tuple(ids.tolist()), tuple(ordered.tolist()))
+
+    def _unlabelled(self, split: str, index: int, ids: Rows, taken: Rows, within: Rows) -> tuple[Tensor | None, Rows]:
+        """Return an episode's examples without labels [n, *inputs] and their ids [n]; None where it has none."""
+        protocol = self.protocols[split]
+        if not protocol.unlabelled:
+            return None, np.empty(0, dtype=np.int64)
+        generator = unlabelled_generator(self.seed, split, index)
+        rows, turns = draw_unlabelled(self.table, ids, taken, within, protocol, generator)
+        return self._gather(rows[:, None], turns).flatten(0, 1), rows + turns * len(self._x)
 
     def _gather(self, rows: Rows, turns: Rows) -> Tensor:
         """Return float32 [ways, shots + queries, *inputs], each way turned as its class says."""

@@ -7,6 +7,7 @@ from metaloom.workers.data.base import SPLITS
 
 _MASK = 2**64 - 1
 _SIZES = 500  # above the numbers of the splits: the streams of the sizes that episodes share
+_UNLABELLED = 600  # likewise: the streams of the examples without labels
 DIVISION, NOISE, IMBALANCE, FOLDS = 1, 2, 3, 4  # purposes of the streams of `fixed_generator`
 
 
@@ -25,6 +26,12 @@ def sizes_generator(seed: int, split: str, batch: int) -> Generator:
     """Return the random stream of the ways and shots that the episodes of a batch share."""
     key = np.array([seed & _MASK, _SIZES + SPLITS.index(split)], dtype=np.uint64)
     return Generator(Philox(key=key, counter=np.array([0, 0, 0, batch], dtype=np.uint64)))
+
+
+def unlabelled_generator(seed: int, split: str, index: int) -> Generator:
+    """Return the random stream of an episode's examples without labels; its other draws are as without them."""
+    key = np.array([seed & _MASK, _UNLABELLED + SPLITS.index(split)], dtype=np.uint64)
+    return Generator(Philox(key=key, counter=np.array([0, 0, 0, index], dtype=np.uint64)))
 
 
 def fixed_generator(seed: int, purpose: int) -> Generator:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import TASK_KINDS
-from metaloom.search_spaces.sections.few_shot import Protocol
+from metaloom.search_spaces.sections.few_shot import EVALUATED, Protocol, unlabelled_of
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
 from metaloom.workers.data.sampler import Rows
@@ -43,7 +43,7 @@ class Table(sampler.FewShotSource):
         path = Path(config.path)
         if not path.is_file():
             raise DataError(f"tasks.path: there is no file {path}")
-        unused = {"path", "ways", "shots", "queries", "evaluation", "on_too_few"}
+        unused = {"path", "on_too_few", *EVALUATED, "evaluation"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
         settings = {name: value for name, value in settings.items() if name not in ADDED or value is not None}
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
@@ -112,6 +112,8 @@ def _check_settings(config: TableTasks) -> None:
     if config.has_classes and config.task is not None:
         able = " or ".join(name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.has_classes)
         raise DataError(f"tasks.task: only {able} has a task column; in {config.kind} the classes make the tasks")
+    if not config.has_classes and (field := unlabelled_of(asdict(config))):
+        raise DataError(f"{field}: only episodes of classes have examples without labels; remove it")
     if not config.has_classes and config.within is not None:
         raise DataError("tasks.within: classes are drawn within a group, and regression has none; remove it")
     if overlap := {config.label, config.task} & set(config.features):

@@ -32,7 +32,7 @@ COLUMNS = (
     Column("seed", "int64", "the seed it was drawn with"),
     Column("source", "text", "name of the task source"),
     Column("class_ids", "int64 list", "ids of its classes; empty in regression"),
-    Column("sample_ids", "int64 list", "ids of its samples, support first"),
+    Column("sample_ids", "int64 list", "ids of its samples: the support set's, those without labels, the queries'"),
     Column("ways", "int32", "number of classes, 0 in regression"),
     Column("shots", "int32", "support samples per class (all of them in regression)", shown=True),
     Column("queries", "int32", "query samples per class (all of them in regression)"),
