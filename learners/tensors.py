@@ -85,10 +85,15 @@ def pullbacks(
     leaves = [leaf for group in inputs for leaf in group.values()]
     if not names or not leaves:
         return [{name: torch.zeros_like(leaf) for name, leaf in group.items()} for group in inputs]
+    whole = [outputs[name] for name in names]
+    weights = [cotangents[name] for name in names]
+    if all(one.ndim <= 1 for one in whole) and not any(one.requires_grad for one in weights):
+        # torch checks the shapes of weights with SymPy, whose import takes a second; a sum of products needs none
+        whole, weights = [(one * weight).sum() for one, weight in zip(whole, weights, strict=True)], []
     grads = torch.autograd.grad(
-        [outputs[name] for name in names],
+        whole,
         leaves,
-        grad_outputs=[cotangents[name] for name in names],
+        grad_outputs=weights or None,
         retain_graph=keep or differentiable,
         create_graph=differentiable,
         allow_unused=True,
