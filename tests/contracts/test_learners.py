@@ -5,6 +5,7 @@ from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing import ComponentContract, MethodContract, SolverContract, SolverRow
 from metaloom.testing.components import PLAIN
 from metaloom.testing.problems import SINGLE, SMOOTH
+from metaloom.testing.solvers import few_shot_episode
 from tests.support.registry_rows import COMPONENT_ROWS, METHOD_ROWS
 
 
@@ -39,6 +40,11 @@ class TestSolvers(SolverContract):
         ),
         "prototypes": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
         "nearest_neighbour": SolverRow(beside={}),
+        "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
+        "matching_networks": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
+        "full_context": SolverRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
+        "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),
+        "knn_inputs": SolverRow({"k": 3}, beside={}),
         "constant": SolverRow(beside={}),
     }
 

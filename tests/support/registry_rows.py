@@ -44,6 +44,11 @@ METHOD_ROWS: dict[str, MethodRow] = {
     ),
     "meta_lstm": MethodRow(learner={"architecture": SMALL, "update": {"rate": 0.1, "hidden": 4}}, outer_rate=0.05),
     "prototypical": MethodRow(),
+    "siamese": MethodRow(),
+    "matching": MethodRow(),
+    "matching_fce": MethodRow(),
+    "knn": MethodRow(),
+    "knn_inputs": MethodRow(learner={}, outer_rate=0.0),
     "meta_weight_net": MethodRow(SINGLE, online=True),
     "learning_to_reweight": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "learned_loss": MethodRow(
@@ -180,6 +185,11 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "matching"): ComponentRow(task=SINGLE, beside=MATCHING),
     ("prediction", "prototypes"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "nearest_neighbour"): ComponentRow(),
+    ("prediction", "siamese"): ComponentRow(),
+    ("prediction", "matching_networks"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
+    ("prediction", "full_context"): ComponentRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
+    ("prediction", "knn"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
+    ("prediction", "knn_inputs"): ComponentRow(),
     ("prediction", "constant"): ComponentRow(),
 }
 

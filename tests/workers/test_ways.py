@@ -19,8 +19,9 @@ from metaloom.workers.trial.runner import Trial
 from metaloom.workers.ways import TooManyWays, at_ways, build_of, unused_outputs
 from tests.support.episodes import read_episodes
 
-METHODS = ("prototypical", "maml", "nearest_neighbour", "fine_tuning", "joint_pretraining", "anil")
-ANY = ("prototypical", "nearest_neighbour", "fine_tuning", "joint_pretraining")
+METRIC = ("siamese", "matching", "matching_fce", "knn", "knn_inputs")
+METHODS = (*METRIC, "prototypical", "maml", "nearest_neighbour", "fine_tuning", "joint_pretraining", "anil")
+ANY = (*METRIC, "prototypical", "nearest_neighbour", "fine_tuning", "joint_pretraining")
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +41,11 @@ def trained(points: Path, directory: Path, method: str, steps: int = 30, **field
     tasks = {"source": "table", "path": str(points), "label": "label", "ways": 4, "shots": 1, "queries": 3, **fields}
     learner: dict[str, Any] = {"method": method}
     outer = {"steps": steps, "validate_every": steps, "validation_episodes": 5, "meta_batch": 3, "rate": 0.01}
-    if method != "nearest_neighbour":
+    if method not in ("nearest_neighbour", "knn_inputs"):
         learner["architecture"] = {"kind": "mlp", "hidden": [16]}
     if method in ("maml", "anil", "fine_tuning", "joint_pretraining"):
         learner["update"] = {"rate": 0.5, "steps": 5}
-    if method in ("nearest_neighbour", "fine_tuning"):
+    if method in ("nearest_neighbour", "knn_inputs", "fine_tuning"):
         outer["steps"] = 0
     strategy = {"strategy": "vmap"} if method in ("maml", "anil") and "evaluation" not in fields else {}
     experiment = load_experiment({"tasks": tasks, "learner": learner, "outer": {**outer, **strategy}})
@@ -95,6 +96,16 @@ def test_another_number_of_ways_is_evaluated_or_refused(method: str, points: Pat
     assert evaluate_trial(tmp_path, cache=cache, episodes=10).scores == own.scores
 
 
+@pytest.mark.parametrize("method", ["prototypical", "matching", "matching_fce", "siamese", "knn"])
+def test_many_ways_in_training_serve_few_in_the_test(method: str, points: Path, tmp_path: Path) -> None:
+    """As Snell et al. train prototypical networks."""
+    held_out = {"validation_fraction": 0.17, "test_fraction": 0.17, "evaluation": {"ways": 5}}
+    trained(points, tmp_path, method, ways=20, **held_out)
+    tested = evaluate_trial(tmp_path, cache=points.parent / "cache", episodes=20)
+    assert {(fact.ways, fact.shots, fact.queries) for fact in tested.facts} == {(5, 1, 3)}
+    assert tested.mean > 0.75
+
+
 def test_a_test_of_other_sizes_has_its_own_rows(points: Path, tmp_path: Path) -> None:
     trained(points, tmp_path, "prototypical")
     cache = points.parent / "cache"
@@ -115,7 +126,7 @@ def test_sizes_that_the_data_do_not_have_are_refused(points: Path, tmp_path: Pat
         evaluate_trial(tmp_path, cache=points.parent / "cache", sizes={"shots": 10})
 
 
-@pytest.mark.parametrize("method", ["prototypical", "maml", "joint_pretraining"])
+@pytest.mark.parametrize("method", ["prototypical", "siamese", "matching_fce", "knn", "maml", "joint_pretraining"])
 def test_ways_and_shots_that_vary_in_training(method: str, points: Path, tmp_path: Path) -> None:
     fields: dict[str, Any] = {"ways": [2, 5], "shots": [1, 4], "evaluation": {"ways": 4, "shots": 2}}
     trial = trained(points, tmp_path / "whole", method, **fields)

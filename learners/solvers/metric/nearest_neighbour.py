@@ -7,7 +7,7 @@ from torch import Tensor
 from metaloom.learners.episode import Support
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
 from metaloom.learners.solvers.base import SOLVERS
-from metaloom.learners.solvers.metric.prototypes import COSINE_SCALE
+from metaloom.learners.solvers.metric.comparisons import COSINE_SCALE
 from metaloom.learners.tensors import Tensors
 
 

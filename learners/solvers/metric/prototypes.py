@@ -10,9 +10,8 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import Episode, Support
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
 from metaloom.learners.solvers.base import SOLVERS
+from metaloom.learners.solvers.metric.comparisons import COSINE_SCALE, square_distances
 from metaloom.learners.tensors import Tensors
-
-COSINE_SCALE = 10.0  # a cosine's softmax over ways is nearly flat without it
 
 
 def class_means(features: Tensor, labels: Tensor, ways: int, mask: Tensor | None = None) -> Tensor:
@@ -67,5 +66,4 @@ class Prototypes(AmortizedSolver):
         if self.config.metric == "cosine":
             return COSINE_SCALE * F.normalize(queries, dim=-1) @ F.normalize(prototypes, dim=-1).T / temperature
         # |q|^2 is the same for every class and drops out of the softmax, but keeps the logits small
-        square = queries.square().sum(-1, keepdim=True) + prototypes.square().sum(-1) - 2 * queries @ prototypes.T
-        return -square / temperature
+        return -square_distances(queries, prototypes) / temperature
