@@ -5,7 +5,7 @@ loop learns), ``theta`` the fast weights (what the inner loop learns), both as
 dictionaries from a name to a tensor.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -122,6 +122,13 @@ class Learner(Protocol):
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state before the first outer step."""
         return LearnerState()
+
+    def measured(self, phi: Tensors, state: LearnerState, episodes: Iterable[Episode]) -> LearnerState:
+        """Return the state with batch norm's running statistics over these episodes, where a given start lacks them.
+
+        The state itself where none are lacking; the episodes are then not drawn.
+        """
+        return state
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         """Return the hypergradient of the mean outer loss over ``episodes``."""

@@ -27,7 +27,7 @@ from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solve
 from metaloom.learners.solvers.bilevel_learner import posed_learner
 from metaloom.learners.solvers.inner_loop import InnerConfig
 from metaloom.learners.solvers.rules import not_read
-from metaloom.learners.state import FIXED, declare_place
+from metaloom.learners.state import FIXED, RUNNING, declare_place
 from metaloom.learners.tensors import Tensors, part
 
 SLOTS: dict[str, Slot] = {
@@ -98,7 +98,8 @@ def build_learner(
         outer: The outer section; ``hypergradient`` and ``strategy`` are read.
         task: The shape of the episodes.
         start: The tensors of a stored learner's network: the parameters, read where ``learner.initialization`` names a
-            bundle, and under ``fixed/`` those that nothing moves (``Network.fixed``).
+            bundle, with batch norm's statistics under ``running/``; under ``fixed/`` those that nothing moves
+            (``Network.fixed``).
         mapper: Evaluates the perturbations of an estimator that has some; by default in this process.
         trust_code: Whether a class that ``architecture.of`` names may be imported, though no plugin vouches for it.
 
@@ -130,8 +131,9 @@ def build_learner(
     if isinstance(components.get("initialization"), FROM_BUNDLE):
         if start is None:
             raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
-        given = {name: value for name, value in start.items() if not name.startswith(f"{FIXED}/")}
-        components["architecture"] = cast(Network, network).starting_at(given)
+        given = {name: value for name, value in start.items() if name.partition("/")[0] not in (FIXED, RUNNING)}
+        running = part(start, RUNNING, optional=True)
+        components["architecture"] = cast(Network, network).starting_at(given, running)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
     return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))
 

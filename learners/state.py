@@ -12,7 +12,8 @@ from metaloom.learners.errors import LearnerError, unknown
 from metaloom.learners.tensors import InnerState, Tensors, part, under
 
 FIXED = "fixed"  # the part of a stored state, and of a start, with the tensors of a network that nothing moves
-_PARTS = ("theta", "buffers", "carried", "running", "estimator", FIXED)  # of a stored state, beside outer_step
+RUNNING = "running"  # likewise, with batch norm's running statistics
+_PARTS = ("theta", "buffers", "carried", RUNNING, "estimator", FIXED)  # of a stored state, beside outer_step
 PLACES: dict[str, str] = {}  # the first part of a leaf's name in phi: whose it is
 
 
@@ -75,7 +76,7 @@ class LearnerState:
         inner = {} if self.inner is None else self.inner.flat()
         carried = {} if self.carried is None else under("carried", self.carried.flat())
         step = {} if self.outer_step is None else {"outer_step": self.outer_step}
-        return step | inner | carried | under("running", self.running) | under("estimator", self.estimator)
+        return step | inner | carried | under(RUNNING, self.running) | under("estimator", self.estimator)
 
     @classmethod
     def from_flat(cls, tensors: Mapping[str, Tensor]) -> "LearnerState":
@@ -89,7 +90,7 @@ class LearnerState:
             outer_step=given.get("outer_step"),
             inner=_inner(given),
             carried=_inner(part(given, "carried", optional=True)),
-            running=part(given, "running", optional=True),
+            running=part(given, RUNNING, optional=True),
             estimator=part(given, "estimator", optional=True),
             fixed=part(given, FIXED, optional=True),
         )

@@ -17,7 +17,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import shown
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
 from metaloom.learners.redaction import on_one_line
-from metaloom.learners.state import FIXED, knowledge_of
+from metaloom.learners.state import FIXED, RUNNING, knowledge_of
 from metaloom.learners.tensors import Tensors, under
 from metaloom.workers.checkpoint import Knowledge, check_header
 from metaloom.workers.durable import ASIDE, facts_of_file, is_signed
@@ -183,9 +183,13 @@ def check_targets(trained: TaskShape, now: TaskShape, where: Path) -> None:
 
 
 def parameters_of(knowledge: Knowledge) -> Tensors:
-    """Return the network that inner loops start from, empty if there is none; constant tensors are in ``fixed/``."""
-    theta = knowledge.state.theta | knowledge_of(knowledge.phi, SLOTS["initialization"].name)
-    return theta | under(FIXED, knowledge.state.fixed)
+    """Return the network that inner loops start from, empty if there is none.
+
+    Its constant tensors are in ``fixed/``, batch norm's running statistics in ``running/``.
+    """
+    state = knowledge.state
+    theta = state.theta | knowledge_of(knowledge.phi, SLOTS["initialization"].name)
+    return theta | under(FIXED, state.fixed) | under(RUNNING, state.running) if theta else under(FIXED, state.fixed)
 
 
 def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:

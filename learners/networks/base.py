@@ -73,22 +73,30 @@ class Network(TaskComponent, ABC):
     slot = "architecture"
     relaxed: ClassVar[bool] = False  # whether phi holds a relaxed architecture, which ``discretized`` makes discrete
     given: Tensors | None = None  # parameters to start from
+    running: Tensors | None = None  # batch norm's running statistics that belong to them, where there are some
 
     def setting(self, batch_norm: str) -> str:
         """Return ``transductive`` if a query's outputs depend on others under a batch-norm mode, else ``inductive``."""
         return "transductive" if self.has_batch_norm and batch_norm in ("batch", "per_step") else "inductive"
 
-    def starting_at(self, start: Tensors) -> Self:
+    def starting_at(self, start: Tensors, running: Tensors | None = None) -> Self:
         """Return the network with these parameters to start from, a head of zeros if they have none.
 
-        Raises LearnerError for the parameters of another network.
+        ``running`` are batch norm's running statistics, where there are some. Raises LearnerError for the parameters of
+        another network.
         """
         drawn = self.parameters(Generator())
         body = {name: value for name, value in drawn.items() if name in start or not name.startswith(HEAD)}
         check_same_network("learner.initialization.bundle", start, body)
         other = copy(self)
         other.given = {name: start.get(name, torch.zeros_like(value)) for name, value in drawn.items()}
+        other.running = running
         return other
+
+    def begun_running(self, batch_norm: str) -> Tensors:
+        """Return the running statistics to begin with under a batch-norm mode: the start's, where read."""
+        own = self.running if batch_norm == "frozen" else None
+        return {name: value.clone() for name, value in (own or {}).items()}
 
     def initial(self, generator: Generator) -> Tensors:
         """Return the parameters to start from: those it was given, or a draw."""

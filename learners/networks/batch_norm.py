@@ -257,6 +257,19 @@ def normalized_convolution(theta: Tensors, name: str, x: Tensor, norm: Normaliza
     return norm(f"{name}.norm", Convolution(x, kernel, stride, kernel.shape[-1] // 2), gamma, beta)
 
 
+def pooled_statistics(batches: Sequence[Tensors]) -> Tensors:
+    """Return the statistics of several equally large batches together: the variance is of all their examples."""
+    pooled: Tensors = {}
+    for name in batches[0]:
+        each = torch.stack([one[name].detach() for one in batches])
+        if name.endswith(".var"):
+            means = torch.stack([one[f"{name.removesuffix('.var')}.mean"].detach() for one in batches])
+            pooled[name] = each.mean(0) + means.var(0, correction=0)
+        else:
+            pooled[name] = each.mean(0)
+    return pooled
+
+
 def running_average(old: Tensors, new: Tensors) -> Tensors:
     """Move running statistics towards a batch's; where there are none yet, return the batch's."""
     if not old:

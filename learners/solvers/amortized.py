@@ -9,7 +9,7 @@ defines ``loss`` too, one with a network of its own ``parameters``. Everything e
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
@@ -19,8 +19,9 @@ from torch import Generator, Tensor
 from metaloom.learners.base import Adapted, EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.knowledge.initialization import PretrainedInitialization
 from metaloom.learners.networks.base import HEAD, Network
-from metaloom.learners.networks.batch_norm import Normalization, running_average
+from metaloom.learners.networks.batch_norm import Normalization, pooled_statistics, running_average
 from metaloom.learners.solvers.base import TRANSDUCTIVE, Parts, Solver, setting_of
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED, TaskKind
@@ -158,6 +159,7 @@ class AmortizedLearner(Learner):
             self.network.check_head(f"learner.prediction: {solver.name} reads what reaches the head")
         has_norm = self.network is not None and self.network.has_batch_norm
         self.batch_norm = parts.inner.batch_norm if has_norm else "none"
+        self.of_bundle = isinstance(parts.components.get("initialization"), PretrainedInitialization)
         self.setting = setting_of(solver.sees, self.network, self.batch_norm)
         learned = any(one.has_knowledge for one in (*parts.components.values(), solver))
         self.estimator = "direct" if learned else "none"
@@ -190,13 +192,26 @@ class AmortizedLearner(Learner):
         if self.network is None:
             return LearnerState()
         inner = None if knowledge_of(phi, "initialization") else InnerState(self._body(generator), {})
-        return LearnerState(inner=inner, fixed=self.network.fixed)
+        running = self.network.begun_running(self.batch_norm)
+        return LearnerState(inner=inner, running=running, fixed=self.network.fixed)
+
+    def measured(self, phi: Tensors, state: LearnerState, episodes: Iterable[Episode]) -> LearnerState:
+        if self.batch_norm != "frozen" or state.running or self.network is None or self.network.given is None:
+            return state
+        embed, each = self._embedding(phi, state, training=True), []
+        with torch.no_grad():
+            for episode in episodes:
+                embed(torch.cat([episode.support_x, episode.query_x]))
+                each.append(embed.statistics)
+        return replace(state, running=pooled_statistics(each))
 
     def _embedding(self, phi: Tensors, state: LearnerState, *, training: bool) -> Embedding:
         theta = knowledge_of(phi, "initialization") or state.theta
-        given = state.running if self.batch_norm == "frozen" and not training else {}
-        together = training or self.batch_norm == "batch"
-        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together, given or None)
+        # nothing moves the body of a bundle: its own statistics hold while training too
+        reads = self.batch_norm == "frozen" and (self.of_bundle or not training)
+        given = (state.running or None) if reads else None
+        together = (training and given is None) or self.batch_norm == "batch"
+        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together, given)
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
@@ -208,7 +223,8 @@ class AmortizedLearner(Learner):
             evaluation = self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode)
             for name, value in derivative(evaluation.loss, leaves).items():
                 total[name] += value / len(episodes)
-            running = running_average(running, embed.statistics) if self.batch_norm == "frozen" else running
+            if self.batch_norm == "frozen" and embed.given is None:
+                running = running_average(running, embed.statistics)
             outcomes.append(self._outcome(*evaluation))
         mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
         return MetaStep(mean, total, tuple(outcomes), {}, replace(state, running=running))

@@ -1,6 +1,6 @@
 """Learners that solve a task by gradient steps, episodic or online: one engine for all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, solution
 from metaloom.learners.knowledge.initialization import FixedInitialization
-from metaloom.learners.networks.batch_norm import running_average
+from metaloom.learners.networks.batch_norm import pooled_statistics, running_average
 from metaloom.learners.networks.probes import named_operation
 from metaloom.learners.solvers.adapted import AdaptedByGradient
 from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
@@ -103,7 +103,9 @@ class GradientLearner(Learner):
 
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return theta and its buffers (online, or a start that is not learned), and the outer step's number."""
-        state = LearnerState(torch.zeros((), dtype=torch.int64), fixed=self.slots.architecture.fixed)
+        network = self.slots.architecture
+        running = network.begun_running(self.batch_norm)
+        state = LearnerState(torch.zeros((), dtype=torch.int64), running=running, fixed=network.fixed)
         if isinstance(self.slots.initialization, FixedInitialization):
             theta = self._without_per_step_norm(self.slots.initialization.draw(self.slots.architecture, generator))
         elif self.slots.update.config.frozen:
@@ -115,6 +117,16 @@ class GradientLearner(Learner):
             return replace(state, inner=InnerState(theta, {}))
         inner = InnerState(theta, self.slots.update.begin(theta))
         return replace(state, inner=inner, estimator=self.estimator_object.begin(phi, inner))
+
+    def measured(self, phi: Tensors, state: LearnerState, episodes: Iterable[Episode]) -> LearnerState:
+        if self.batch_norm != "frozen" or state.running or self.slots.architecture.given is None:
+            return state
+        theta, each = self._start_of_episode(phi, state).theta, []
+        with torch.no_grad():
+            for episode in episodes:
+                x = torch.cat([episode.support_x, episode.query_x])
+                each.append(self.loop.forward(phi, theta, x, 0).statistics)
+        return replace(state, running=pooled_statistics(each))
 
     def _start_of_episode(self, phi: Tensors, state: LearnerState) -> InnerState:
         """Return the start of an inner loop: the state's theta, or phi's."""

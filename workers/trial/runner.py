@@ -27,6 +27,7 @@ from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.trial.episodes import draw, measured
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
 from metaloom.workers.ways import Build, LearnersByWays, build_of, describe, ways_of, ways_of_split
 
@@ -148,9 +149,7 @@ class Trial:
 
     def _sample(self, first: int) -> list[SampledEpisode]:
         """Draw the episodes of an outer step, which depend on nothing but the step and the repeat."""
-        available, first = self.source.available(names.TRAIN), first + self.config.first_episode
-        numbers = range(first, first + self.outer.meta_batch)
-        return [self.source.episode(names.TRAIN, n if available is None else n % available) for n in numbers]
+        return draw(self.source, first + self.config.first_episode, self.outer.meta_batch)
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
@@ -288,7 +287,8 @@ class Trial:
     def _begin(self, phi: Tensors) -> None:
         phi = self.device.place(phi)
         begun = self._loop().begin(phi)
-        self._place({**Knowledge(phi, begun.learner, 0).groups(), "optimizer": begun.optimizer})
+        state, self._notes = measured(self.learner, phi, begun.learner, self.source, self.device)
+        self._place({**Knowledge(phi, state, 0).groups(), "optimizer": begun.optimizer})
 
     def _generator(self, purpose: str, step: int) -> Generator:
         return derive_generator(self.config.seed, self.config.trial, step, purpose, version=self.config.seeds)
