@@ -1,7 +1,7 @@
 """An episode: what a learner adapts on, and what it is judged on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -84,6 +84,12 @@ class Support:
     def given(self) -> frozenset[str]:
         """Return the names of the optional parts that it has."""
         return frozenset([name for name in OPTIONAL_PARTS if getattr(self, name) is not None])
+
+    def kept(self) -> "Support":
+        """Return it without the examples that ``mask`` leaves out."""
+        if self.mask is None:
+            return self
+        return replace(self, x=self.x[self.mask], y=self.y[self.mask], mask=None)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that it has, by field."""

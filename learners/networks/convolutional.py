@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.domains import Int
+from metaloom.learners.domains import Added, Int
 from metaloom.learners.networks import base
 from metaloom.learners.networks.batch_norm import Normalization, normalized_convolution
 from metaloom.learners.networks.pooled_convolution import Convolution
@@ -24,13 +24,18 @@ class ConvBlocks(base.Network):
 
     config: Any  # both have channels and blocks
 
+    @property
+    def halvings(self) -> int:
+        """How many blocks halve the image."""
+        return int(self.config.blocks)
+
     def halved(self, side: int) -> int:
-        """Return a side of the image after one block."""
+        """Return a side of the image after a block that halves it."""
         return side // 2
 
     def feature_shape(self) -> tuple[int, ...]:
         height, width = self.task.inputs[1:]
-        for _ in range(self.config.blocks):
+        for _ in range(self.halvings):
             height, width = self.halved(height), self.halved(width)
         return self.config.channels, height, width
 
@@ -39,7 +44,7 @@ class ConvBlocks(base.Network):
         inputs = base.image_channels(self.task, base.ARCHITECTURES.name_of(type(self)))
         sides = self.task.inputs[1:]
         _, height, width = self.feature_shape()
-        base.check_halvings("blocks", blocks, sides, height * width)
+        base.check_halvings("blocks", self.halvings, sides, height * width)
         theta: Tensors = {}
         for block in range(blocks):
             theta |= base.conv_parameters(f"conv{block}", inputs if block == 0 else channels, channels, 3, generator)
@@ -55,11 +60,14 @@ class Conv4Config:
         channels: Channels of each block.
         blocks: How many blocks.
         pool: What halves the image: max pooling, or a stride of 2.
+        halvings: How many of the blocks halve it, the first ones; null is all. The relation network's two keep maps of
+            7x7 of an image of 28x28.
     """
 
     channels: Annotated[int, Int(4, 256, log=True)] = 64
     blocks: Annotated[int, Int(1, 6)] = 4
     pool: Literal["max", "stride"] = "max"
+    halvings: Annotated[int | None, Int(0, 6), Added()] = None
 
 
 @base.ARCHITECTURES.register("conv4")
@@ -69,26 +77,31 @@ class Conv4(ConvBlocks):
     config: Conv4Config
 
     @property
-    def stride(self) -> int:
-        """The convolutions' stride."""
-        return 1 if self.config.pool == "max" else 2
+    def halvings(self) -> int:
+        asked = self.config.halvings
+        return self.config.blocks if asked is None else min(asked, self.config.blocks)
+
+    def stride(self, block: int) -> int:
+        """Return the stride of a block's convolution."""
+        return 2 if self.config.pool == "stride" and block < self.halvings else 1
 
     def halved(self, side: int) -> int:
-        return (side + self.stride - 1) // 2
+        return side // 2 if self.config.pool == "max" else (side + 1) // 2
 
     def norm_layers(self) -> list[str]:
         return [f"norm{block}" for block in range(self.config.blocks)]
 
     def largest_map(self, images: int) -> int | None:
-        sides = ((side + self.stride - 1) // self.stride for side in self.task.inputs[1:])
+        stride = self.stride(0)
+        sides = ((side + stride - 1) // stride for side in self.task.inputs[1:])
         return images * self.config.channels * math.prod(sides)
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         x = norm.arrange(x)
         for block in range(self.config.blocks):
-            made = Convolution(x, theta[f"conv{block}.weight"], self.stride)
+            made = Convolution(x, theta[f"conv{block}.weight"], self.stride(block))
             gamma, beta = theta[f"norm{block}.weight"], theta[f"norm{block}.bias"]
-            x = norm(f"norm{block}", made, gamma, beta, pool=self.config.pool == "max")
+            x = norm(f"norm{block}", made, gamma, beta, pool=self.config.pool == "max" and block < self.halvings)
             x = x.relu_()
         return x.flatten(1)
 

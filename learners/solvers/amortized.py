@@ -10,7 +10,7 @@ defines ``loss`` too, one with a network of its own ``parameters``. Everything e
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import torch
@@ -21,12 +21,14 @@ from metaloom.learners.episode import Episode, Episodes, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.initialization import PretrainedInitialization
 from metaloom.learners.networks.base import HEAD, Network
-from metaloom.learners.networks.batch_norm import Normalization, pooled_statistics, running_average
+from metaloom.learners.networks.batch_norm import pooled_statistics, running_average
 from metaloom.learners.solvers.base import TRANSDUCTIVE, Parts, Solver, setting_of
+from metaloom.learners.solvers.embedding import Embedding
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED, TaskKind
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
 
+__all__ = ["AdaptedByOutputs", "AmortizedLearner", "AmortizedSolver", "Embedding", "Judged", "Outputs"]
 Outputs = Callable[[Tensor], Tensor]
 
 
@@ -37,57 +39,17 @@ class Judged(NamedTuple):
     accuracy: Tensor
 
 
-@dataclass
-class Embedding:
-    """The network's body at one phi: examples [n, *features] to features [n, width].
-
-    Attributes:
-        network: Whose body it is; None leaves the inputs as they are, flattened.
-        theta: Its parameters.
-        knowledge: The network's own part of phi.
-        together: Whether support and query are embedded in one batch, whose statistics they share.
-        given: Batch norm's statistics; None uses each batch's own.
-        statistics: Batch norm's of the last pass.
-        fused: Whether batch norm's own kernels may be used.
-    """
-
-    network: Network | None
-    theta: Tensors
-    knowledge: Tensors
-    together: bool
-    given: Tensors | None = None
-    statistics: Tensors = field(default_factory=dict, init=False)
-    fused: bool = field(default=True, init=False)
-
-    def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
-        """Embed examples; with these statistics of batch norm, where some are given."""
-        if self.network is None:
-            return x.flatten(1)
-        norm = Normalization(self.given if given is None else given, fused=self.fused)
-        features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))
-        self.statistics = norm.collected if norm.given is None else norm.given
-        return features
-
-    def beside(self, support_x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """Return queries to the features of the support set and of the queries, as batch norm's mode asks."""
-        if not self.together:
-            features = self(support_x)
-            statistics = self.statistics
-            return lambda query_x: (features, self(query_x, statistics))
-
-        def in_one_batch(query_x: Tensor) -> tuple[Tensor, Tensor]:
-            both = self(torch.cat([support_x, query_x]))
-            return both[: len(support_x)], both[len(support_x) :]
-
-        return in_one_batch
-
-
 class AmortizedSolver(Solver):
     """A solver that maps a support set to a model without inner steps."""
 
     reads = frozenset({"architecture", "initialization"})
     serves = frozenset({LABELLED})
     estimators = frozenset({"direct"})
+    any_ways = True
+
+    def has_batch_norm(self, network: Network | None) -> bool:
+        """Whether the solver's own networks have batch norm (``Embedding.own_norm``), over this network's features."""
+        return False
 
     def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
         """Draw the solver's own networks, which join its part of phi; a solver that has some sets ``learns``.
@@ -157,10 +119,12 @@ class AmortizedLearner(Learner):
             raise LearnerError(f"inner.batch_norm: {solver.name} takes no inner steps; use batch, support or frozen")
         if self.network is not None:
             self.network.check_head(f"learner.prediction: {solver.name} reads what reaches the head")
-        has_norm = self.network is not None and self.network.has_batch_norm
+        own_norm = solver.has_batch_norm(self.network)
+        has_norm = own_norm or (self.network is not None and self.network.has_batch_norm)
         self.batch_norm = parts.inner.batch_norm if has_norm else "none"
         self.of_bundle = isinstance(parts.components.get("initialization"), PretrainedInitialization)
-        self.setting = setting_of(solver.sees, self.network, self.batch_norm)
+        sees = TRANSDUCTIVE if own_norm and self.batch_norm == "batch" else solver.sees
+        self.setting = setting_of(sees, self.network, self.batch_norm)
         learned = any(one.has_knowledge for one in (*parts.components.values(), solver))
         self.estimator = "direct" if learned else "none"
 
@@ -224,7 +188,7 @@ class AmortizedLearner(Learner):
             for name, value in derivative(evaluation.loss, leaves).items():
                 total[name] += value / len(episodes)
             if self.batch_norm == "frozen" and embed.given is None:
-                running = running_average(running, embed.statistics)
+                running = running_average(running, embed.collected)
             outcomes.append(self._outcome(*evaluation))
         mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
         return MetaStep(mean, total, tuple(outcomes), {}, replace(state, running=running))

@@ -41,6 +41,7 @@ class Solver(Component, ABC):
         reads_support: The optional fields of ``Support`` that it uses, likewise.
         serves: The kinds of task that it solves, by name; ``labelled`` for all with targets, ``*`` for all.
         needs_classes: Whether it solves the kinds with classes alone.
+        any_ways: Whether it takes any number of classes, whatever number it was trained with.
         needs_steps: Whether it takes inner steps, so that there is a slot ``update``.
         estimators: The hypergradient estimators that it takes beside ``auto``; None for all.
         setting: ``inductive``, ``semi-supervised``, or ``transductive`` if a query's outputs depend on other queries.
@@ -52,6 +53,7 @@ class Solver(Component, ABC):
     reads_support: ClassVar[frozenset[str]] = frozenset()
     serves: ClassVar[frozenset[str]] = frozenset({ANY_KIND})
     needs_classes: ClassVar[bool] = False
+    any_ways: ClassVar[bool] = False
     needs_steps: ClassVar[bool] = False
     estimators: ClassVar[frozenset[str] | None] = None
     setting: ClassVar[str] = INDUCTIVE

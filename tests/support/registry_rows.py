@@ -15,6 +15,8 @@ CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
 # straight-through choices have a biased gradient by definition
 SOFT_POLICY: Mapping[str, Any] = {"operations": ["rotate", "translate_x", "contrast"], "relaxation": "soft"}
 
+# without kinks, which central differences would cross
+SMOOTH_RELATION: Mapping[str, Any] = {"channels": 6, "hidden": 4, "activation": "tanh"}
 CONVNET: Mapping[str, Any] = {"kind": "convnet", "channels": 4, "blocks": 2}
 # one network for all steps, so that their distances may be compared
 MATCHED: Mapping[str, Any] = {"initialization": {"resample": False}, "update": {"evaluation_steps": 3}}
@@ -45,6 +47,9 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "meta_lstm": MethodRow(learner={"architecture": SMALL, "update": {"rate": 0.1, "hidden": 4}}, outer_rate=0.05),
     "prototypical": MethodRow(),
     "siamese": MethodRow(),
+    "relation": MethodRow(
+        learner={"architecture": SMALL, "prediction": {**SMOOTH_RELATION, "objective": "cross_entropy"}}
+    ),
     "matching": MethodRow(),
     "matching_fce": MethodRow(),
     "knn": MethodRow(),
@@ -186,6 +191,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "prototypes"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
+    ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),
     ("prediction", "matching_networks"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "full_context"): ComponentRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
     ("prediction", "knn"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),

@@ -19,7 +19,10 @@ from metaloom.workers.trial.runner import Trial
 from metaloom.workers.ways import TooManyWays, at_ways, build_of, unused_outputs
 from tests.support.episodes import read_episodes
 
-METRIC = ("siamese", "matching", "matching_fce", "knn", "knn_inputs")
+LEARNED_COMPARISON: dict[str, dict[str, Any]] = {
+    "relation": {"objective": "cross_entropy", "activation": "tanh", "combine": "mean"}
+}
+METRIC = ("relation", "siamese", "matching", "matching_fce", "knn", "knn_inputs")
 METHODS = (*METRIC, "prototypical", "maml", "nearest_neighbour", "fine_tuning", "joint_pretraining", "anil")
 ANY = (*METRIC, "prototypical", "nearest_neighbour", "fine_tuning", "joint_pretraining")
 
@@ -43,6 +46,10 @@ def trained(points: Path, directory: Path, method: str, steps: int = 30, **field
     outer = {"steps": steps, "validate_every": steps, "validation_episodes": 5, "meta_batch": 3, "rate": 0.01}
     if method not in ("nearest_neighbour", "knn_inputs"):
         learner["architecture"] = {"kind": "mlp", "hidden": [16]}
+    if method in LEARNED_COMPARISON:
+        learner["prediction"] = {"kind": method, **LEARNED_COMPARISON[method]}
+        steps = 5 * steps
+        outer |= {"steps": steps, "validate_every": steps}
     if method in ("maml", "anil", "fine_tuning", "joint_pretraining"):
         learner["update"] = {"rate": 0.5, "steps": 5}
     if method in ("nearest_neighbour", "knn_inputs", "fine_tuning"):

@@ -1,0 +1,79 @@
+"""The body of a network at one phi, as the solvers without inner steps see it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from metaloom.learners.networks.base import Network
+from metaloom.learners.networks.batch_norm import Normalization
+from metaloom.learners.tensors import Tensors, part, under
+
+OWN = "own"  # the part of the running statistics that is of the solver's own networks
+
+
+@dataclass
+class Embedding:
+    """The network's body at one phi: examples [n, *features] to features [n, width].
+
+    Attributes:
+        network: Whose body it is; None leaves the inputs as they are, flattened.
+        theta: Its parameters.
+        knowledge: The network's own part of phi.
+        together: Whether support and query are embedded in one batch, whose statistics they share.
+        given: Batch norm's statistics; None uses each batch's own.
+        statistics: Batch norm's of the last pass.
+        norm: That of the solver's own networks in the last pass; None where they have none.
+        fused: Whether batch norm's own kernels may be used.
+    """
+
+    network: Network | None
+    theta: Tensors
+    knowledge: Tensors
+    together: bool
+    given: Tensors | None = None
+    statistics: Tensors = field(default_factory=dict, init=False)
+    norm: Normalization | None = field(default=None, init=False)
+    fused: bool = field(default=True, init=False)
+
+    @property
+    def collected(self) -> Tensors:
+        """Batch norm's statistics of the last pass, those of the solver's own networks under ``OWN``."""
+        return self.statistics | under(OWN, {} if self.norm is None else self.norm.collected)
+
+    def own_norm(self, alone: Callable[[Normalization], object]) -> Normalization:
+        """Return the batch norm of the solver's own networks for one pass, by the mode of the network's.
+
+        Args:
+            alone: Runs them on the support set by itself, whose statistics queries are then normalized with.
+        """
+        given = part(self.given or {}, OWN, optional=True)
+        if not given and not self.together:
+            first = Normalization(fused=self.fused)
+            alone(first)
+            given = first.collected
+        self.norm = Normalization(given or None, fused=self.fused)
+        return self.norm
+
+    def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
+        """Embed examples; with these statistics of batch norm, where some are given."""
+        if self.network is None:
+            return x.flatten(1)
+        norm = Normalization(self.given if given is None else given, fused=self.fused)
+        features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))
+        self.statistics = norm.collected if norm.given is None else norm.given
+        return features
+
+    def beside(self, support_x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Return queries to the features of the support set and of the queries, as batch norm's mode asks."""
+        if not self.together:
+            features = self(support_x)
+            statistics = self.statistics
+            return lambda query_x: (features, self(query_x, statistics))
+
+        def in_one_batch(query_x: Tensor) -> tuple[Tensor, Tensor]:
+            both = self(torch.cat([support_x, query_x]))
+            return both[: len(support_x)], both[len(support_x) :]
+
+        return in_one_batch
