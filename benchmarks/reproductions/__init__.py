@@ -9,6 +9,7 @@ from benchmarks.reproductions import (
     condensation,
     digits,
     exactness,
+    metric_learners,
     omniglot,
     penalties,
     quadratics,
@@ -41,4 +42,6 @@ CLAIMS: dict[str, Claim] = {
     "V21": augmentation.v21,
     "V24": taught.v24,
     "V25": taught.v25,
+    "M1": metric_learners.m1,
+    "M3": metric_learners.m3,
 }
