@@ -16,7 +16,7 @@ CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
 SOFT_POLICY: Mapping[str, Any] = {"operations": ["rotate", "translate_x", "contrast"], "relaxation": "soft"}
 
 # without kinks, which central differences would cross
-SMOOTH_RELATION: Mapping[str, Any] = {"channels": 6, "hidden": 4, "activation": "tanh"}
+SMOOTH_RELATION: Mapping[str, Any] = {"channels": 16, "activation": "tanh", "combine": "mean"}
 CONVNET: Mapping[str, Any] = {"kind": "convnet", "channels": 4, "blocks": 2}
 # one network for all steps, so that their distances may be compared
 MATCHED: Mapping[str, Any] = {"initialization": {"resample": False}, "update": {"evaluation_steps": 3}}
@@ -48,7 +48,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "prototypical": MethodRow(),
     "siamese": MethodRow(),
     "relation": MethodRow(
-        learner={"architecture": SMALL, "prediction": {**SMOOTH_RELATION, "objective": "cross_entropy"}}
+        learner={"architecture": SMALL, "prediction": {**SMOOTH_RELATION, "objective": "cross_entropy"}},
+        outer_rate=0.1,
     ),
     "matching": MethodRow(),
     "matching_fce": MethodRow(),
