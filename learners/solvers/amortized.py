@@ -23,13 +23,12 @@ from metaloom.learners.knowledge.initialization import PretrainedInitialization
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import pooled_statistics, running_average
 from metaloom.learners.solvers.base import TRANSDUCTIVE, Parts, Solver, setting_of
-from metaloom.learners.solvers.embedding import Embedding
+from metaloom.learners.solvers.embedding import Embedding, Outputs
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED, TaskKind
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
 
 __all__ = ["AdaptedByOutputs", "AmortizedLearner", "AmortizedSolver", "Embedding", "Judged", "Outputs"]
-Outputs = Callable[[Tensor], Tensor]
 
 
 class Judged(NamedTuple):
@@ -240,11 +239,11 @@ class AdaptedByOutputs(Adapted):
         """Return the outputs by plain operations; the support set's features are constants of the function."""
 
         def forward(_: Tensors, query_x: Tensor) -> Tensor:
-            self.embed.fused = False
+            self.embed.passes.fused = False
             try:
                 return self.kind.predict(self.outputs(query_x))
             finally:
-                self.embed.fused = True
+                self.embed.passes.fused = True
 
         return forward, {}
 

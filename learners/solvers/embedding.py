@@ -10,12 +10,30 @@ from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.tensors import Tensors, part, under
 
+Outputs = Callable[[Tensor], Tensor]
 OWN = "own"  # the part of the running statistics that is of the solver's own networks
+
+
+@dataclass
+class Passes:
+    """What the passes of an embedding share with those of its copies at other parameters.
+
+    Attributes:
+        statistics: Batch norm's of the last pass.
+        norm: That of the solver's own networks in the last pass; None where they have none.
+        fused: Whether batch norm's own kernels may be used.
+    """
+
+    statistics: Tensors = field(default_factory=dict)
+    norm: Normalization | None = None
+    fused: bool = True
 
 
 @dataclass
 class Embedding:
     """The network's body at one phi: examples [n, *features] to features [n, width].
+
+    ``dataclasses.replace(embed, theta=...)`` is the same body at other parameters.
 
     Attributes:
         network: Whose body it is; None leaves the inputs as they are, flattened.
@@ -23,9 +41,7 @@ class Embedding:
         knowledge: The network's own part of phi.
         together: Whether support and query are embedded in one batch, whose statistics they share.
         given: Batch norm's statistics; None uses each batch's own.
-        statistics: Batch norm's of the last pass.
-        norm: That of the solver's own networks in the last pass; None where they have none.
-        fused: Whether batch norm's own kernels may be used.
+        passes: What its passes share with its copies'.
     """
 
     network: Network | None
@@ -33,14 +49,18 @@ class Embedding:
     knowledge: Tensors
     together: bool
     given: Tensors | None = None
-    statistics: Tensors = field(default_factory=dict, init=False)
-    norm: Normalization | None = field(default=None, init=False)
-    fused: bool = field(default=True, init=False)
+    passes: Passes = field(default_factory=Passes)
+
+    @property
+    def statistics(self) -> Tensors:
+        """Batch norm's statistics of the last pass."""
+        return self.passes.statistics
 
     @property
     def collected(self) -> Tensors:
         """Batch norm's statistics of the last pass, those of the solver's own networks under ``OWN``."""
-        return self.statistics | under(OWN, {} if self.norm is None else self.norm.collected)
+        own = {} if self.passes.norm is None else self.passes.norm.collected
+        return self.statistics | under(OWN, own)
 
     def own_norm(self, alone: Callable[[Normalization], object]) -> Normalization:
         """Return the batch norm of the solver's own networks for one pass, by the mode of the network's.
@@ -50,19 +70,19 @@ class Embedding:
         """
         given = part(self.given or {}, OWN, optional=True)
         if not given and not self.together:
-            first = Normalization(fused=self.fused)
+            first = Normalization(fused=self.passes.fused)
             alone(first)
             given = first.collected
-        self.norm = Normalization(given or None, fused=self.fused)
-        return self.norm
+        self.passes.norm = Normalization(given or None, fused=self.passes.fused)
+        return self.passes.norm
 
     def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
         """Embed examples; with these statistics of batch norm, where some are given."""
         if self.network is None:
             return x.flatten(1)
-        norm = Normalization(self.given if given is None else given, fused=self.fused)
+        norm = Normalization(self.given if given is None else given, fused=self.passes.fused)
         features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))
-        self.statistics = norm.collected if norm.given is None else norm.given
+        self.passes.statistics = norm.collected if norm.given is None else norm.given
         return features
 
     def beside(self, support_x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -77,3 +97,20 @@ class Embedding:
             return both[: len(support_x)], both[len(support_x) :]
 
         return in_one_batch
+
+    def fitted(self, support_x: Tensor, fit: Callable[[Tensor], Outputs]) -> Outputs:
+        """Return queries to the outputs of what ``fit`` makes of the support set's features.
+
+        It is made once, and only where batch norm sees support and queries together again for each batch of queries.
+        """
+        if self.together:
+            both = self.beside(support_x)
+
+            def outputs(query_x: Tensor) -> Tensor:
+                features, queries = both(query_x)
+                return fit(features)(queries)
+
+            return outputs
+        features = self(support_x)
+        statistics, model = self.statistics, fit(features)
+        return lambda query_x: model(self(query_x, statistics))

@@ -39,6 +39,8 @@ class TestSolvers(SolverContract):
             beside={"architecture": SMOOTH, "data": {"kind": "gradient_matching"}, "update": {"steps": 1}}, task=SINGLE
         ),
         "prototypes": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
+        "cnaps": SolverRow({"width": 4, "hidden": 4}),
+        "simple_cnaps": SolverRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
         "nearest_neighbour": SolverRow(beside={}),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),

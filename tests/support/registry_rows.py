@@ -55,6 +55,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "matching_fce": MethodRow(),
     "knn": MethodRow(),
     "knn_inputs": MethodRow(learner={}, outer_rate=0.0),
+    "cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
+    "simple_cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "meta_weight_net": MethodRow(SINGLE, online=True),
     "learning_to_reweight": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "learned_loss": MethodRow(
@@ -190,6 +192,8 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "joint"): ComponentRow(),
     ("prediction", "matching"): ComponentRow(task=SINGLE, beside=MATCHING),
     ("prediction", "prototypes"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
+    ("prediction", "cnaps"): ComponentRow({"width": 4, "hidden": 4}),
+    ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
     ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),

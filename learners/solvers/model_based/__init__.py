@@ -1,0 +1,1 @@
+"""Solvers whose networks build the model of a task from its support set."""
