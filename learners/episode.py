@@ -172,6 +172,12 @@ TENSOR_FIELDS = tuple(one.name for one in fields(Episode) if "Tensor" in str(one
 Episodes = Sequence[Episode]
 
 
+def alike(episodes: Episodes) -> bool:
+    """Whether the tensors of all episodes have equal shapes, so that they stack."""
+    shapes = [{name: value.shape for name, value in one.tensors().items()} for one in episodes]
+    return all(one == shapes[0] for one in shapes)
+
+
 def stack_episodes(episodes: Episodes) -> Episode:
     """Stack episodes of equal shape along a new leading task dimension; what one of them lacks is left out."""
     each = [episode.tensors() for episode in episodes]

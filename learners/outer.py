@@ -36,7 +36,7 @@ class OuterConfig:
 
     steps: Annotated[int, Int(0, 10_000_000)] = 1000
     meta_batch: Annotated[int, Int(1, 256, log=True)] = 4
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
     rate: Annotated[float, Real(1e-5, 1.0, log=True, per=()), Bounds(above=0)] = 0.001
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip: Annotated[float | None, Real(0.1, 100.0, log=True, per=()), Bounds(above=0)] = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from metaloom.learners.registry import Registry
 
 LABELLED = "labelled"  # in ``serves``: every kind whose examples have targets
-ANY_KIND = "*"  # in ``serves``: every kind
+ANY_KIND = "*"  # in ``serves``: every kind but those whose examples come in order, which a solver must name
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,6 +32,11 @@ def fraction_right(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(-1) == targets).double().mean()
 
 
+def earlier_of_class(labels: Tensor) -> Tensor:
+    """Count, for each example of a sequence [..., n], the earlier ones of its class: int64 [..., n]."""
+    return (labels.unsqueeze(-1) == labels.unsqueeze(-2)).tril(-1).sum(-1)
+
+
 @dataclass(frozen=True)
 class TaskKind:
     """A kind of task.
@@ -47,6 +52,8 @@ class TaskKind:
             floating numbers [n, outputs].
         labelled: Whether examples have targets; else the targets are empty (a control task's starting states).
         inner_loop: The ``InnerLoop`` class that takes its steps; None is ``InnerLoop`` itself.
+        in_order: Whether an episode's queries are a sequence: each is answered after the ones before it, whose labels
+            come one step late. Only the solvers that name the kind serve it.
     """
 
     name: str
@@ -58,6 +65,7 @@ class TaskKind:
     has_classes: bool = False
     labelled: bool = True
     inner_loop: Callable[..., Any] | None = None
+    in_order: bool = False
 
     @property
     def metric(self) -> str:
@@ -87,7 +95,8 @@ class TaskKind:
 
     def served_by(self, serves: frozenset[str]) -> bool:
         """Whether a component that serves these kinds of task serves this one."""
-        return bool(serves & {self.name, ANY_KIND, LABELLED if self.labelled else self.name})
+        whole = () if self.in_order else (ANY_KIND, LABELLED if self.labelled else self.name)
+        return bool(serves & {self.name, *whole})
 
     def outer(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of a query set, []."""
@@ -98,6 +107,18 @@ class TaskKind:
         if self.accuracy is None:
             return torch.full((), torch.nan, dtype=outputs.dtype, device=outputs.device)
         return self.accuracy(outputs, targets)
+
+    def curves(self, outputs: Tensor, targets: Tensor) -> tuple[list[float], list[float]]:
+        """Return the losses and the accuracies of a query set: one of each, or one for each presentation of a class.
+
+        Presentation k of a sequence are the examples with k earlier ones of their class.
+        """
+        if not self.in_order:
+            return [float(self.outer(outputs, targets))], [float(self.score(outputs, targets))]
+        earlier = earlier_of_class(targets)
+        each = [earlier == count for count in range(int(earlier.max()) + 1)] if len(targets) else []
+        found = [(self.outer(outputs[one], targets[one]), self.score(outputs[one], targets[one])) for one in each]
+        return [float(loss) for loss, _ in found], [float(accuracy) for _, accuracy in found]
 
 
 TASK_KINDS: Registry[TaskKind] = Registry("kind of task")
@@ -142,4 +163,17 @@ CLASSIFICATION = register_task_kind(
 
 REGRESSION = register_task_kind(
     TaskKind("regression", per_example_squared_error, default_loss="mse", outer_loss=F.mse_loss)
+)
+
+SEQUENCE = register_task_kind(
+    TaskKind(
+        "sequence",
+        per_example_cross_entropy,
+        default_loss="cross_entropy",
+        outer_loss=F.cross_entropy,
+        accuracy=fraction_right,
+        predict=probabilities,
+        has_classes=True,
+        in_order=True,
+    )
 )

@@ -14,7 +14,8 @@ from metaloom.learners.errors import BadInput
 from metaloom.learners.tensors import Tensors
 
 ADAM_BETAS = (0.9, 0.999)
-ADAM_EPSILON = 1e-8
+ADAM_EPSILON = 1e-8  # rmsprop's too
+RMSPROP_SMOOTHING = 0.99
 
 
 def start_sgd(phi: Tensors) -> Tensors:
@@ -59,9 +60,33 @@ def adam(phi: Tensors, gradient: Tensors, state: Tensors, rate: float) -> tuple[
     return dict(zip(phi, moved, strict=True)), {"count": count, **after}
 
 
+def start_rmsprop(phi: Tensors) -> Tensors:
+    """Return the mean square at zero."""
+    return {f"square/{name}": torch.zeros_like(leaf) for name, leaf in phi.items()}
+
+
+def rmsprop(phi: Tensors, gradient: Tensors, state: Tensors, rate: float) -> tuple[Tensors, Tensors]:
+    """Return phi - rate * gradient / root of the mean square gradient (Tieleman and Hinton, 2012, lecture 6.5).
+
+    The order of operations, the smoothing and epsilon are those of ``torch.optim.RMSprop``.
+    """
+    if not phi:
+        return {}, state
+    gradients = _along(phi, gradient)
+    square = torch._foreach_mul([state[f"square/{name}"] for name in phi], RMSPROP_SMOOTHING)
+    square = torch._foreach_addcmul(square, gradients, gradients, 1 - RMSPROP_SMOOTHING)
+    scale = torch._foreach_add(torch._foreach_sqrt(square), ADAM_EPSILON)
+    moved = torch._foreach_addcdiv(list(phi.values()), gradients, scale, -rate)
+    return dict(zip(phi, moved, strict=True)), {f"square/{name}": one for name, one in zip(phi, square, strict=True)}
+
+
 Start = Callable[[Tensors], Tensors]
 Update = Callable[[Tensors, Tensors, Tensors, float], tuple[Tensors, Tensors]]
-OPTIMIZERS: dict[str, tuple[Start, Update]] = {"adam": (start_adam, adam), "sgd": (start_sgd, sgd)}
+OPTIMIZERS: dict[str, tuple[Start, Update]] = {
+    "adam": (start_adam, adam),
+    "sgd": (start_sgd, sgd),
+    "rmsprop": (start_rmsprop, rmsprop),
+}
 
 
 def constant(step: int, steps: int) -> float:

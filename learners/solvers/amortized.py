@@ -9,7 +9,7 @@ defines ``loss`` too, one with a network of its own ``parameters``. Everything e
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.base import Adapted, EpisodeOutcome, Learner, MetaStep
-from metaloom.learners.episode import Episode, Episodes, Support
+from metaloom.learners.episode import Episode, Episodes, Support, alike
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.initialization import PretrainedInitialization
 from metaloom.learners.networks.base import HEAD, Network
@@ -32,10 +32,24 @@ __all__ = ["AdaptedByOutputs", "AmortizedLearner", "AmortizedSolver", "Embedding
 
 
 class Judged(NamedTuple):
-    """How an episode went while training: the loss [] to minimize, and the accuracy [] (NaN where there is none)."""
+    """How an episode went while training.
+
+    Attributes:
+        loss: What is minimized, [].
+        accuracy: Of its queries, []; NaN where there is none.
+        curves: Its losses and accuracies in the record, where they are not these two (``TaskKind.curves``).
+    """
 
     loss: Tensor
     accuracy: Tensor
+    curves: tuple[Sequence[float], Sequence[float]] | None = None
+
+    @classmethod
+    def of(cls, kind: TaskKind, outputs: Tensor, targets: Tensor) -> "Judged":
+        """Judge the outputs [queries, outputs] of an episode's queries, as its kind of task has it."""
+        answers = outputs.detach()
+        curves = kind.curves(answers, targets) if kind.in_order else None
+        return cls(kind.outer(outputs, targets), kind.score(answers, targets), curves)
 
 
 class AmortizedSolver(Solver):
@@ -99,9 +113,24 @@ class AmortizedSolver(Solver):
 
     def loss(self, phi: Tensors, embed: Embedding, episode: Episode) -> Judged:
         """Return what the outer loop minimizes on an episode: the loss of the query set, as the kind of task has it."""
-        outputs = self.adapt(phi, embed, episode.support)(episode.query_x)
-        kind = self.task.task_kind
-        return Judged(kind.outer(outputs, episode.query_y), kind.score(outputs.detach(), episode.query_y))
+        return Judged.of(self.task.task_kind, self.outputs(phi, embed, episode), episode.query_y)
+
+    def losses_of_batch(self, phi: Tensors, embed: Embedding, episodes: Episodes) -> list[Judged] | None:
+        """Return what ``loss`` gives for each of several episodes, from one pass; None, as here: they are run in turn.
+
+        Args:
+            phi: As for ``adapt``.
+            embed: As for ``adapt``; of a network without batch norm, so that examples of all episodes may share a call.
+            episodes: At least two, whose tensors have equal shapes.
+        """
+        return None
+
+    def outputs(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensor:
+        """Return the outputs of an episode's queries: [queries, outputs].
+
+        A solver of sequences (``TaskKind.in_order``) reads the queries' labels too, each after its query's answer.
+        """
+        return self.adapt(phi, embed, episode.support)(episode.query_x)
 
     def learner(self, parts: Parts) -> "AmortizedLearner":
         """Put the learner together; raises LearnerError if the parts contradict each other."""
@@ -177,34 +206,50 @@ class AmortizedLearner(Learner):
         return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together, given)
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
-        total = {name: torch.zeros_like(value) for name, value in phi.items()}
-        outcomes, running = [], state.running
         for episode in episodes:
             self.solver.check_support(episode.support)
+        if (together := self._in_one_pass(phi, state, episodes)) is not None:
+            return together
+        total = {name: torch.zeros_like(value) for name, value in phi.items()}
+        judged, running = [], state.running
+        for episode in episodes:
             leaves = as_leaves(phi)
             embed = self._embedding(leaves, state, training=True)
-            evaluation = self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode)
-            for name, value in derivative(evaluation.loss, leaves).items():
+            judged.append(self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode))
+            for name, value in derivative(judged[-1].loss, leaves).items():
                 total[name] += value / len(episodes)
             if self.batch_norm == "frozen" and embed.given is None:
                 running = running_average(running, embed.collected)
-            outcomes.append(self._outcome(*evaluation))
-        mean = sum(outcome.losses[-1] for outcome in outcomes) / len(outcomes)
-        return MetaStep(mean, total, tuple(outcomes), {}, replace(state, running=running))
+        return self._taken(judged, total, replace(state, running=running))
 
-    def _outcome(self, loss: Tensor, accuracy: Tensor) -> EpisodeOutcome:
-        return EpisodeOutcome.of(self.task.task_kind, (float(loss.detach()),), (float(accuracy),))
+    def _in_one_pass(self, phi: Tensors, state: LearnerState, episodes: Episodes) -> MetaStep | None:
+        """Return the step of episodes of equal shape that the solver runs together; None where it does not."""
+        if len(episodes) < 2 or self.batch_norm != "none" or not alike(episodes):
+            return None
+        leaves = as_leaves(phi)
+        embed = self._embedding(leaves, state, training=True)
+        judged = self.solver.losses_of_batch(knowledge_of(leaves, self.solver.slot), embed, episodes)
+        if judged is None:
+            return None
+        mean = torch.stack([one.loss for one in judged]).mean()
+        return self._taken(judged, derivative(mean, leaves), state)
+
+    def _taken(self, judged: Sequence[Judged], gradient: Tensors, state: LearnerState) -> MetaStep:
+        losses = [float(one.loss.detach()) for one in judged]
+        curves = [one.curves or ([loss], [float(one.accuracy)]) for one, loss in zip(judged, losses, strict=True)]
+        outcomes = tuple(EpisodeOutcome.of(self.task.task_kind, *each) for each in curves)
+        return MetaStep(sum(losses) / len(losses), gradient, outcomes, {}, state)
 
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         return self.meta_step(phi, state, episodes, generator).loss
 
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Score the query set."""
-        kind = self.task.task_kind
-        adapted = self.adapt(phi, state, episode.support, generator)
+        self.solver.check_support(episode.support)
         with torch.no_grad():
-            outputs = adapted.outputs(episode.query_x)
-            return self._outcome(kind.outer(outputs, episode.query_y), kind.score(outputs, episode.query_y))
+            embed = self._embedding(phi, state, training=False)
+            outputs = self.solver.outputs(knowledge_of(phi, self.solver.slot), embed, episode)
+            return EpisodeOutcome.of(self.task.task_kind, *self.task.task_kind.curves(outputs, episode.query_y))
 
     def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
         """Return what the solver shows of an episode, with the classes of its examples."""

@@ -6,7 +6,7 @@ from metaloom.testing import ComponentContract, MethodContract, SolverContract, 
 from metaloom.testing.components import PLAIN
 from metaloom.testing.problems import SINGLE, SMOOTH
 from metaloom.testing.solvers import few_shot_episode
-from tests.support.registry_rows import COMPONENT_ROWS, METHOD_ROWS, SMOOTH_RELATION
+from tests.support.registry_rows import COMPONENT_ROWS, MEMORY, METHOD_ROWS, SMOOTH_RELATION
 
 
 class TestMethods(MethodContract):
@@ -48,6 +48,7 @@ class TestSolvers(SolverContract):
         "full_context": SolverRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),
         "knn_inputs": SolverRow({"k": 3}, beside={}),
+        "mann": SolverRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}, beside={}),
         "constant": SolverRow(beside={}),
     }
 

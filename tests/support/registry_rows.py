@@ -29,6 +29,8 @@ MATCHING: Mapping[str, Any] = {
     "update": {"steps": 2},
 }
 
+MEMORY: Mapping[str, Any] = {"width": 6, "slots": 8, "slot_width": 4, "heads": 2}
+
 METHOD_ROWS: dict[str, MethodRow] = {
     "maml": MethodRow(),
     "first_order_maml": MethodRow(unbiased=False),
@@ -81,6 +83,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "joint_pretraining": MethodRow(),
     "fine_tuning": MethodRow(outer_rate=0.0),
     "cross_entropy": MethodRow(SINGLE, outer_rate=0.0, online=True),
+    "mann": MethodRow(learner={"prediction": MEMORY}, outer_rate=0.05),
     "nearest_neighbour": MethodRow(learner={}, outer_rate=0.0),
     "constant": MethodRow(learner={}, outer_rate=0.0),
 }
@@ -194,6 +197,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "prototypes"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "cnaps"): ComponentRow({"width": 4, "hidden": 4}),
     ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
+    ("prediction", "mann"): ComponentRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}),
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
     ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),

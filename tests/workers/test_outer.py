@@ -17,7 +17,7 @@ from metaloom.workers.outer import (
     global_norm,
 )
 
-REFERENCES = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+REFERENCES = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}
 
 
 def leaves(seed):

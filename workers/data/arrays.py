@@ -73,7 +73,7 @@ class ArraysAsOneTask(UserTaskSettings, ArraySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
+        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.in_order]
         if self.kind not in labelled:
             raise LearnerError(f"tasks.kind: {unknown('kind of task with labels', self.kind, labelled)}")
 

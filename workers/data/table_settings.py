@@ -56,7 +56,7 @@ class TableSettings(TaskSettings):
             self.text_format.check()
         except ValueError as error:
             raise LearnerError(f"tasks.{error}") from None
-        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled]
+        labelled = [name for name, kind in TASK_KINDS.items() if kind.labelled and not kind.in_order]
         if self.kind not in labelled:
             raise LearnerError(f"tasks.kind: {unknown('kind of task in a table', self.kind, labelled)}")
 
