@@ -56,7 +56,7 @@ class Solver(Component, ABC):
     any_ways: ClassVar[bool] = False
     needs_steps: ClassVar[bool] = False
     estimators: ClassVar[frozenset[str] | None] = None
-    setting: ClassVar[str] = INDUCTIVE
+    setting: str = INDUCTIVE  # of the class, or of one solver where its settings decide
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config)

@@ -50,6 +50,15 @@ class TestSolvers(SolverContract):
         "knn_inputs": SolverRow({"k": 3}, beside={}),
         "mann": SolverRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}, beside={}),
         "constant": SolverRow(beside={}),
+        # a step of central differences must not change a choice: of a neighbour, a label, a sign of a feature
+        "pt_map": SolverRow({"scale": {"learn": {"start": 2.0}}, "epochs": 4, "power": 1.0, "balance_steps": 20}),
+        "ilpc": SolverRow({"sharpness": {"learn": {"start": 1.0}}, "power": 1.0, "neighbours": 20, "marginal": "none"}),
+        "epnet": SolverRow({"smoothing": {"learn": {"start": 0.4}}, "spreading": {"learn": {"start": 0.3}}}),
+        "soft_k_means": SolverRow({"temperature": {"learn": {"start": 2.0}}, "iterations": 3}),
+        "laplacian_shot": SolverRow({"smoothness": {"learn": {"start": 0.5}}}),
+        "ptn": SolverRow({"scale": {"learn": {"start": 1.0}}, "power": 1.0, "rounds": 0, "poisson_steps": 20}),
+        "ica_msp": SolverRow({"scale": {"learn": {"start": 1.0}}, "dimensions": 3}),
+        "oblique_manifold": SolverRow({"scale": {"learn": {"start": 5.0}}, "steps": 4, "anchors": 3}),
     }
 
     def test_every_solver_has_a_row(self) -> None:

@@ -31,6 +31,12 @@ MATCHING: Mapping[str, Any] = {
 
 MEMORY: Mapping[str, Any] = {"width": 6, "slots": 8, "slot_width": 4, "heads": 2}
 
+
+def gentle(**settings: Any) -> Mapping[str, Any]:
+    """Return the settings of a head whose scores are smooth and not yet saturated, beside a small network."""
+    return {"architecture": SMALL, "prediction": settings}
+
+
 METHOD_ROWS: dict[str, MethodRow] = {
     "maml": MethodRow(),
     "first_order_maml": MethodRow(unbiased=False),
@@ -59,6 +65,14 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "knn_inputs": MethodRow(learner={}, outer_rate=0.0),
     "cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "simple_cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
+    "pt_map": MethodRow(learner=gentle(scale=2.0, epochs=3, power=1.0, balance_steps=20)),
+    "ilpc": MethodRow(learner=gentle(power=1.0, sharpness=1.0, balance_steps=20, cleaning_steps=5)),
+    "epnet": MethodRow(),
+    "soft_k_means": MethodRow(),
+    "laplacian_shot": MethodRow(),
+    "ptn": MethodRow(learner=gentle(power=1.0, rounds=0, poisson_steps=10, scale=1.0)),
+    "ica_msp": MethodRow(learner=gentle(scale=1.0, dimensions=3)),
+    "oblique_manifold": MethodRow(learner=gentle(steps=3, anchors=2, scale=5.0)),
     "meta_weight_net": MethodRow(SINGLE, online=True),
     "learning_to_reweight": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "learned_loss": MethodRow(
@@ -205,6 +219,18 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "full_context"): ComponentRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
     ("prediction", "knn"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "knn_inputs"): ComponentRow(),
+    ("prediction", "pt_map"): ComponentRow(
+        {"scale": {"learn": {"start": 2.0}}, "rate": {"learn": {"start": 0.3}}, "power": 1.0, "balance_steps": 20}
+    ),
+    ("prediction", "ilpc"): ComponentRow(
+        {"sharpness": {"learn": {"start": 1.0}}, "power": 1.0, "balance_steps": 20, "cleaning_steps": 5}
+    ),
+    ("prediction", "epnet"): ComponentRow({"smoothing": {"learn": {"start": 0.4}}, "scale": {"learn": {"start": 0.8}}}),
+    ("prediction", "soft_k_means"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
+    ("prediction", "laplacian_shot"): ComponentRow({"smoothness": {"learn": {"start": 0.5}}}),
+    ("prediction", "ptn"): ComponentRow({"scale": {"learn": {"start": 1.0}}, "power": 1.0, "rounds": 0}),
+    ("prediction", "ica_msp"): ComponentRow({"scale": {"learn": {"start": 1.0}}}),
+    ("prediction", "oblique_manifold"): ComponentRow({"scale": {"learn": {"start": 5.0}}, "steps": 3, "anchors": 2}),
     ("prediction", "constant"): ComponentRow(),
 }
 
