@@ -31,6 +31,10 @@ BILEVEL_PLACES = {  # the same of W4 to W6
     "torchopt": ("torchopt_peer", "prepare_bilevel"),
     "hypergrad": ("hypergrad_peer", "prepare_bilevel"),
 }
+METRIC_PLACES = {  # the same of metric learners
+    OURS: ("metric_learners", "prepare_ours"),
+    PLAIN: ("metric_learners", "prepare_plain"),
+}
 
 
 def is_ours(name: str) -> bool:
@@ -40,7 +44,9 @@ def is_ours(name: str) -> bool:
 
 def places(workload: Workload | Bilevel) -> dict[str, tuple[str, str]]:
     """Return the implementations that may offer a workload."""
-    return BILEVEL_PLACES if isinstance(workload, Bilevel) else PLACES
+    if isinstance(workload, Bilevel):
+        return BILEVEL_PLACES
+    return METRIC_PLACES if workload.metric else PLACES
 
 
 def implementation(name: str, workload: Workload | Bilevel) -> Callable[..., Run | None]:

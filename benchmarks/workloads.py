@@ -8,10 +8,17 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from benchmarks.bilevel import BILEVEL, Bilevel
+from benchmarks.metric_networks import Comparing, FullContext, Matching, Neighbours, Pairs
 from benchmarks.networks import Conv4, Norm, SineMLP, batch_norm
 from metaloom.learners.episode import Episode, Support
 
 Parameters = dict[str, Tensor]
+METRIC: dict[str, tuple[str, Callable[[nn.Module], Comparing]]] = {  # what each is called, and its network
+    "matching": ("Matching networks", Matching),
+    "matching_fce": ("Matching networks with full context", FullContext),
+    "siamese": ("Siamese networks", Pairs),
+    "knn": ("Neighbourhood components", Neighbours),
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Workload:
     Attributes:
         name: What ``--workloads`` calls it.
         title: What it is.
-        method: ``maml``, ``first_order_maml`` or ``prototypical``.
+        method: ``maml``, ``first_order_maml``, ``prototypical``, or one of ``METRIC``.
         network: Builds the module, given what makes its batch norms.
         episodes: Draws the tasks.
         steps: Inner steps.
@@ -37,6 +44,11 @@ class Workload:
     steps: int
     rate: float
     target: float
+
+    @property
+    def metric(self) -> bool:
+        """Whether it is a metric learner beside ProtoNet, whose network brings its own loss."""
+        return self.method in METRIC
 
     @property
     def classification(self) -> bool:
@@ -88,6 +100,15 @@ def _sine_maml(name: str, steps: int) -> Workload:
     return Workload(name, title, "maml", lambda norm: SineMLP(), draw, steps, 0.01, 2.0)
 
 
+def _metric(method: str) -> Workload:
+    name, network = METRIC[method]
+    title = f"{name} on Conv-4, 20-way 5-shot, 15 queries, 28x28"
+    build = lambda norm: network(Conv4(None, norm))  # noqa: E731
+    draw = _images(1, ways=20, shots=5)
+    return Workload(f"W3-{method.replace('_', '-')}", title, method, build, draw, 0, 0.0, 2.0)
+
+
+METRIC_WORKLOADS: list[Workload | Bilevel] = [_metric(method) for method in METRIC]
 WORKLOADS: dict[str, Workload | Bilevel] = {
     workload.name: workload
     for workload in (
@@ -107,6 +128,7 @@ WORKLOADS: dict[str, Workload | Bilevel] = {
             0.0,
             1.3,
         ),
+        *METRIC_WORKLOADS,
         *BILEVEL,
     )
 }

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import small_costs
 from benchmarks.bilevel import Bilevel
-from benchmarks.implementations import bilevel_plain, metaloom_engine
+from benchmarks.implementations import bilevel_plain, metaloom_engine, metric_learners
 from benchmarks.measure import relative_errors, timed
 from benchmarks.preparation import materials
 from benchmarks.report import COSTS, IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, Setting, keep, record
@@ -17,7 +17,7 @@ from benchmarks.reproductions import harness
 from benchmarks.resident import Resident
 from benchmarks.row import Row
 from benchmarks.targets import faster, leaner, right
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import METRIC, WORKLOADS, image_episode
 from metaloom.learners.episode import Episode, Support
 from metaloom.workers.assembly import assemble
 from metaloom.workers.scoring import Evaluation
@@ -168,6 +168,18 @@ def test_the_engine_computes_what_the_peers_do(name: str) -> None:
     found = metaloom_engine.prepare_exact(short, parameters, few)
     assert found is not None
     assert max(relative_errors(found(), expected)) < 1e-9
+
+
+@pytest.mark.parametrize("method", METRIC)
+def test_the_engine_computes_what_torchs_own_modules_do(method: str) -> None:
+    """Matching and siamese networks and neighbours, in float64."""
+    workload = next(one for one in WORKLOADS.values() if not isinstance(one, Bilevel) and one.method == method)
+    parameters, _ = materials(workload, torch.device("cpu"), torch.float64)
+    drawn = image_episode(torch.Generator().manual_seed(0), ways=3, shots=2, queries=2)
+    episodes = [drawn.to(torch.device("cpu"), torch.float64)]
+    expected = metric_learners.prepare_plain(workload, parameters, episodes)()
+    assert set(expected.gradient) == set(parameters)
+    assert max(relative_errors(metric_learners.prepare_ours(workload, parameters, episodes)(), expected)) < 1e-9
 
 
 def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:

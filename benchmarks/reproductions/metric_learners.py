@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from benchmarks.metric_networks import Comparing, FullContext, Matching, Pairs
 from benchmarks.reproductions.harness import TEST_SEED, Row, mean_at, opened, remembered, row, train
 from benchmarks.reproductions.omniglot import FIVE_WAYS, tasks
-from benchmarks.reproductions.plain_metric_learners import Comparing, FullContext, Matching, Pairs, tested, trained
-from benchmarks.reproductions.written_out import control
+from benchmarks.reproductions.plain_metric_learners import tested, trained
+from benchmarks.reproductions.written_out import control, conv4
 from metaloom.workers.scoring import Evaluation
 
 TWENTY_WAYS = {"ways": 20, "queries": 5}
@@ -50,7 +52,7 @@ def ours(
 def plain(
     claim: str,
     what: str,
-    make: Callable[[], Comparing],
+    make: Callable[[nn.Module], Comparing],
     episodes: int,
     seeds: Sequence[int],
     cache: Path,
@@ -63,7 +65,7 @@ def plain(
     for seed in seeds:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = make()
+            network = make(conv4())
         scores.append(tested(trained(network, opened(settings, seed, cache), episodes), testing))
     return control(claim, what, scores, SETTING)
 
