@@ -49,7 +49,7 @@ from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, served
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.setting import Setting
-from metaloom.workers.ways import TooManyWays, at_ways, build_of, ways_of_split
+from metaloom.workers.ways import TooManyWays, at_ways, build_of, of_any_ways, ways_of_split
 
 _ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -120,7 +120,7 @@ class Bundle:
             raise BundleError(
                 f"adapt: the support set has {ways} classes, but this learner's head was trained for "
                 f"{self.task.outputs}; give it at most {self.task.outputs}, or use a method that takes any number, "
-                "such as prototypical"
+                f"{of_any_ways()}"
             ) from problem
         generator = derive_generator(seed, "evaluate", version=self.config.seeds)
         with device.precision():

@@ -1,14 +1,14 @@
 """The learner for episodes of another number of classes than it was built for, of the same meta-knowledge."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from metaloom.learners.base import Learner
+from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import HEAD
+from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import InnerState, Tensors
 from metaloom.workers.assembly import learner_of
@@ -80,20 +80,29 @@ def at_ways(learner: Learner, ways: int, build: Build) -> AtWays:
     outputs = learner.task.outputs
     if ways == outputs or not learner.task.task_kind.has_classes:
         return AtWays(learner, {})
-    own = _begun(learner)
+    own, refused = _begun(learner), ""
     body = {name: one for name, one in parameters_of(own).items() if not name.startswith(HEAD)}
-    with suppress(LearnerError):  # a module of the user's own may have fixed ways
+    try:
         other = build(replace(learner.task, outputs=ways), body)
         begun = _begun(other)
+    except LearnerError as problem:  # a module of the user's own may have fixed ways
+        refused = str(problem)
+    else:
         differing = different_leaves(begun.state.theta, own.state.theta)
         if not different_leaves(begun.phi, own.phi) and all(name.startswith(HEAD) for name in differing):
             return AtWays(other, {name: begun.state.theta[name] for name in differing})
     if ways < outputs:
         return AtWays(learner, {})
-    raise TooManyWays(
-        f"{ways} ways, but the head that is learned has {outputs} outputs, the most ways of the training; raise "
-        "tasks.ways, or use a method that takes any number of classes, such as prototypical"
-    )
+    why = refused or f"the head that is learned has {outputs} outputs, the most ways of the training; raise tasks.ways"
+    raise TooManyWays(f"{ways} ways, but {why}, or use a method that takes any number of classes, {of_any_ways()}")
+
+
+def of_any_ways() -> str:
+    """Name the methods that take any number of classes, whatever number they were trained with."""
+    kinds = {name: recipe.learner.get("prediction", {}).get("kind", DEFAULT_SOLVER) for name, recipe in METHODS.items()}
+    able = {kind for kind, solver in SOLVERS.items() if solver.any_ways and solver.needs_classes}
+    names = [name for name, kind in kinds.items() if kind in able and name != "prototypical"]
+    return f"such as {', '.join(['prototypical', *sorted(names)])}"
 
 
 def build_of(config: TrialConfig, *, mapper: Mapper = one_by_one, trust_code: bool = True) -> Build:

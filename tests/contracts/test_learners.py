@@ -6,7 +6,7 @@ from metaloom.testing import ComponentContract, MethodContract, SolverContract, 
 from metaloom.testing.components import PLAIN
 from metaloom.testing.problems import SINGLE, SMOOTH
 from metaloom.testing.solvers import few_shot_episode
-from tests.support.registry_rows import COMPONENT_ROWS, MEMORY, METHOD_ROWS, SMOOTH_RELATION
+from tests.support.registry_rows import COMPONENT_ROWS, MEMORY, METHOD_ROWS, SMALL_GRAPH, SMOOTH_RELATION
 
 
 class TestMethods(MethodContract):
@@ -44,6 +44,7 @@ class TestSolvers(SolverContract):
         "nearest_neighbour": SolverRow(beside={}),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),
+        "graph": SolverRow(SMALL_GRAPH),
         "matching_networks": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
         "full_context": SolverRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),

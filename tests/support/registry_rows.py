@@ -17,6 +17,7 @@ SOFT_POLICY: Mapping[str, Any] = {"operations": ["rotate", "translate_x", "contr
 
 # without kinks, which central differences would cross
 SMOOTH_RELATION: Mapping[str, Any] = {"channels": 16, "activation": "tanh", "combine": "mean"}
+SMALL_GRAPH: Mapping[str, Any] = {"width": 8, "blocks": 2, "activation": "tanh", "distance": "squared"}
 CONVNET: Mapping[str, Any] = {"kind": "convnet", "channels": 4, "blocks": 2}
 # one network for all steps, so that their distances may be compared
 MATCHED: Mapping[str, Any] = {"initialization": {"resample": False}, "update": {"evaluation_steps": 3}}
@@ -59,6 +60,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
         learner={"architecture": SMALL, "prediction": {**SMOOTH_RELATION, "objective": "cross_entropy"}},
         outer_rate=0.1,
     ),
+    "graph": MethodRow(learner={"architecture": SMALL, "prediction": SMALL_GRAPH}, outer_rate=0.1),
     "matching": MethodRow(),
     "matching_fce": MethodRow(),
     "knn": MethodRow(),
@@ -215,6 +217,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
     ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),
+    ("prediction", "graph"): ComponentRow(SMALL_GRAPH),
     ("prediction", "matching_networks"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
     ("prediction", "full_context"): ComponentRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
     ("prediction", "knn"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),

@@ -20,12 +20,15 @@ from metaloom.workers.ways import TooManyWays, at_ways, build_of, unused_outputs
 from tests.support.episodes import read_episodes
 
 LEARNED_COMPARISON: dict[str, dict[str, Any]] = {
-    "relation": {"objective": "cross_entropy", "activation": "tanh", "combine": "mean"}
+    "relation": {"objective": "cross_entropy", "activation": "tanh", "combine": "mean"},
+    "graph": {"width": 16},
 }
 METRIC = ("relation", "siamese", "matching", "matching_fce", "knn", "knn_inputs")
 MODELS = ("cnaps", "simple_cnaps")
-METHODS = (*METRIC, *MODELS, "prototypical", "maml", "nearest_neighbour", "fine_tuning", "joint_pretraining", "anil")
-ANY = (*METRIC, *MODELS, "prototypical", "nearest_neighbour", "fine_tuning", "joint_pretraining")
+BASELINES = ("nearest_neighbour", "fine_tuning", "joint_pretraining")
+METHODS = (*METRIC, *MODELS, *BASELINES, "graph", "prototypical", "maml", "anil")
+ANY = (*METRIC, *MODELS, *BASELINES, "prototypical")
+VARYING = ("prototypical", "relation", "graph", "siamese", "matching_fce", "knn", *MODELS, "maml", "joint_pretraining")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def trained(points: Path, directory: Path, method: str, steps: int = 30, **field
         learner["architecture"] = {"kind": "mlp", "hidden": [16]}
     if method in LEARNED_COMPARISON:
         learner["prediction"] = {"kind": method, **LEARNED_COMPARISON[method]}
-        steps = 5 * steps
+        steps = 5 * steps if method == "relation" else steps
         outer |= {"steps": steps, "validate_every": steps}
     if method in ("maml", "anil", "fine_tuning", "joint_pretraining"):
         learner["update"] = {"rate": 0.5, "steps": 5}
@@ -134,9 +137,7 @@ def test_sizes_that_the_data_do_not_have_are_refused(points: Path, tmp_path: Pat
         evaluate_trial(tmp_path, cache=points.parent / "cache", sizes={"shots": 10})
 
 
-@pytest.mark.parametrize(
-    "method", ["prototypical", "siamese", "matching_fce", "knn", *MODELS, "maml", "joint_pretraining"]
-)
+@pytest.mark.parametrize("method", VARYING)
 def test_ways_and_shots_that_vary_in_training(method: str, points: Path, tmp_path: Path) -> None:
     fields: dict[str, Any] = {"ways": [2, 5], "shots": [1, 4], "evaluation": {"ways": 4, "shots": 2}}
     long = {"steps": 150} if method == "cnaps" else {}  # its classifier is generated from nothing but examples

@@ -68,6 +68,7 @@ class Mann(AmortizedSolver):
     reads_support = frozenset({"mask"})
     serves = frozenset({CLASSIFICATION.name, SEQUENCE.name})
     needs_classes = True
+    any_ways = False
     learns = True
 
     def __init__(self, config: MannConfig, task: TaskShape) -> None:
