@@ -1,15 +1,18 @@
 """The progress of a trial: all of its state that is not a tensor."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from torch import Tensor
 
 from metaloom.learners.base import MetaStep
 from metaloom.learners.hypergradients.implicit import UNSOLVED
 from metaloom.workers.records import names
-from metaloom.workers.records.results import EvaluationSummary
+from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import Plain, Report
+from metaloom.workers.scoring import Evaluation
 
 VALIDATED = (
     names.VALIDATION_ACCURACY,
@@ -98,7 +101,21 @@ def with_validation_of(report: Report, best: Report) -> Report:
     return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
 
 
-def beside_constant(evaluation: EvaluationSummary) -> dict[str, float]:
+def validated(metric: str, evaluation: Evaluation, progress: Progress, leaves: Iterable[Tensor]) -> dict[str, float]:
+    """Return the metrics of a validation; ``leaves`` are what the trial learns and keeps."""
+    return {
+        metric: evaluation.mean,
+        names.VALIDATION_LOSS: mean_interval(evaluation.losses)[0],
+        names.SECONDS: progress.seconds,
+        names.ADAPT_SECONDS: evaluation.seconds,
+        # whole numbers, such as a count of steps, are no parameters
+        names.PARAMETERS: float(sum(leaf.numel() for leaf in leaves if leaf.is_floating_point())),
+        names.RECORDING_SECONDS: progress.recording_seconds,
+        **_beside_constant(evaluation),
+    }
+
+
+def _beside_constant(evaluation: Evaluation) -> dict[str, float]:
     """Return what a validation of a regression says beside its loss, as metrics."""
     rmse = None if evaluation.units is None else evaluation.units.rmse
     found = {names.VALIDATION_CONSTANT: evaluation.constant, names.VALIDATION_RMSE: rmse}

@@ -103,6 +103,10 @@ class Network(TaskComponent, ABC):
         drawn = self.parameters(generator)
         return drawn if self.given is None else {name: value.clone() for name, value in self.given.items()}
 
+    def lacks_running(self, batch_norm: str, running: Tensors) -> bool:
+        """Whether a batch-norm mode reads running statistics that neither the start nor these have."""
+        return batch_norm == "frozen" and self.given is not None and self.has_batch_norm and not running
+
     @property
     def fixed(self) -> Tensors:
         """Return the tensors that nothing moves, such as the buffers of a module; checkpoints and bundles hold them."""

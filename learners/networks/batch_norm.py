@@ -271,8 +271,9 @@ def pooled_statistics(batches: Sequence[Tensors]) -> Tensors:
 
 
 def running_average(old: Tensors, new: Tensors) -> Tensors:
-    """Move running statistics towards a batch's; those that are not there yet become the batch's."""
-    if not old:
-        return {name: value.detach().clone() for name, value in new.items()}
-    begun = {name: value.detach().clone() for name, value in new.items() if name not in old}
-    return {name: torch.lerp(old[name], new[name].detach(), MOMENTUM) for name in old} | begun
+    """Move running statistics towards a batch's; those that are not there yet become the batch's, others stay."""
+    moved = {
+        name: torch.lerp(old[name], value.detach(), MOMENTUM) if name in old else value.detach().clone()
+        for name, value in new.items()
+    }
+    return old | moved

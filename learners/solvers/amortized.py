@@ -9,51 +9,39 @@ defines ``loss`` too, one with a network of its own ``parameters``. Everything e
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import Adapted, EpisodeOutcome, Learner, MetaStep
+from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support, alike
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.initialization import PretrainedInitialization
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import pooled_statistics, running_average
 from metaloom.learners.solvers.base import TRANSDUCTIVE, Parts, Solver, setting_of
-from metaloom.learners.solvers.embedding import Embedding, Outputs
+from metaloom.learners.solvers.embedding import OWN, Embedding, Outputs
+from metaloom.learners.solvers.outputs import AdaptedByOutputs, Judged
 from metaloom.learners.state import LearnerState, knowledge_of
-from metaloom.learners.task_kinds import LABELLED, TaskKind
+from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
 
 __all__ = ["AdaptedByOutputs", "AmortizedLearner", "AmortizedSolver", "Embedding", "Judged", "Outputs"]
 
 
-class Judged(NamedTuple):
-    """How an episode went while training.
+class AmortizedSolver(Solver):
+    """A solver that maps a support set to a model without inner steps.
 
-    Attributes:
-        loss: What is minimized, [].
-        accuracy: Of its queries, []; NaN where there is none.
-        curves: Its losses and accuracies in the record, where they are not these two (``TaskKind.curves``).
+    Class attributes:
+        takes_features: Whether ``embed`` on the examples as they are is all that it does with them, so that their
+            features may be computed once. One that changes examples or the network sets False.
     """
 
-    loss: Tensor
-    accuracy: Tensor
-    curves: tuple[Sequence[float], Sequence[float]] | None = None
-
-    @classmethod
-    def of(cls, kind: TaskKind, outputs: Tensor, targets: Tensor) -> "Judged":
-        """Judge the outputs [queries, outputs] of an episode's queries, as its kind of task has it."""
-        answers = outputs.detach()
-        curves = kind.curves(answers, targets) if kind.in_order else None
-        return cls(kind.outer(outputs, targets), kind.score(answers, targets), curves)
-
-
-class AmortizedSolver(Solver):
-    """A solver that maps a support set to a model without inner steps."""
+    takes_features: ClassVar[bool] = True
 
     reads = frozenset({"architecture", "initialization"})
     serves = frozenset({LABELLED})
@@ -150,6 +138,7 @@ class AmortizedLearner(Learner):
         own_norm = solver.has_batch_norm(self.network)
         has_norm = own_norm or (self.network is not None and self.network.has_batch_norm)
         self.batch_norm = parts.inner.batch_norm if has_norm else "none"
+        self._on_features = False
         self.of_bundle = isinstance(parts.components.get("initialization"), PretrainedInitialization)
         sees = TRANSDUCTIVE if own_norm and self.batch_norm == "batch" else solver.sees
         self.setting = setting_of(sees, self.network, self.batch_norm)
@@ -188,7 +177,7 @@ class AmortizedLearner(Learner):
         return LearnerState(inner=inner, running=running, fixed=self.network.fixed)
 
     def measured(self, phi: Tensors, state: LearnerState, episodes: Iterable[Episode]) -> LearnerState:
-        if self.batch_norm != "frozen" or state.running or self.network is None or self.network.given is None:
+        if self.network is None or not self.network.lacks_running(self.batch_norm, state.running):
             return state
         embed, each = self._embedding(phi, state, training=True), []
         with torch.no_grad():
@@ -201,9 +190,26 @@ class AmortizedLearner(Learner):
         theta = knowledge_of(phi, "initialization") or state.theta
         # nothing moves the body of a bundle: its own statistics hold while training too
         reads = self.batch_norm == "frozen" and (self.of_bundle or not training)
-        given = (state.running or None) if reads else None
-        together = (training and given is None) or self.batch_norm == "batch"
-        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together, given)
+        given = state.running if reads else {}
+        if training:  # the solver's own networks have the statistics of the batch, and move their running ones
+            given = {name: value for name, value in given.items() if not name.startswith(f"{OWN}/")}
+        together = training or self.batch_norm == "batch"
+        computed = theta if self._on_features else None
+        return Embedding(self.network, theta, knowledge_of(phi, "architecture"), together, given or None, computed)
+
+    def body(self, phi: Tensors, state: LearnerState) -> Embedding | None:
+        """Return the embedding, if an example has the same features in every episode of the trial; None if not."""
+        if self.network is None or self.network.has_knowledge or not (self.of_bundle and self.solver.takes_features):
+            return None
+        if self.network.has_batch_norm and not (self.batch_norm == "frozen" and state.running):
+            return None
+        return self._embedding(phi, state, training=False)
+
+    def on_features(self) -> Self:
+        """Return the learner of episodes whose examples are features, which ``body`` has computed."""
+        other = copy(self)
+        other._on_features = True
+        return other
 
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
         for episode in episodes:
@@ -218,7 +224,7 @@ class AmortizedLearner(Learner):
             judged.append(self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode))
             for name, value in derivative(judged[-1].loss, leaves).items():
                 total[name] += value / len(episodes)
-            if self.batch_norm == "frozen" and embed.given is None:
+            if self.batch_norm == "frozen":
                 running = running_average(running, embed.collected)
         return self._taken(judged, total, replace(state, running=running))
 
@@ -264,34 +270,9 @@ class AmortizedLearner(Learner):
             return None
         return AmortizedLearner(self.solver, replace(self.parts, inner=replace(self.parts.inner, batch_norm="support")))
 
-    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> "AdaptedByOutputs":
+    def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> AdaptedByOutputs:
         self.solver.check_support(support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
             outputs = self.solver.adapt(knowledge_of(phi, self.solver.slot), embed, support)
         return AdaptedByOutputs(outputs, self.task.task_kind, embed)
-
-
-@dataclass(frozen=True)
-class AdaptedByOutputs(Adapted):
-    """A function from queries to outputs, and the kind of task that turns outputs into predictions."""
-
-    outputs: Outputs
-    kind: TaskKind
-    embed: Embedding
-
-    def plain(self) -> tuple[Callable[[Tensors, Tensor], Tensor], Tensors]:
-        """Return the outputs by plain operations; the support set's features are constants of the function."""
-
-        def forward(_: Tensors, query_x: Tensor) -> Tensor:
-            self.embed.passes.fused = False
-            try:
-                return self.kind.predict(self.outputs(query_x))
-            finally:
-                self.embed.passes.fused = True
-
-        return forward, {}
-
-    def predict(self, query_x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.kind.predict(self.outputs(query_x))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.tensors import Tensors, part, under
@@ -41,6 +42,8 @@ class Embedding:
         knowledge: The network's own part of phi.
         together: Whether support and query are embedded in one batch, whose statistics they share.
         given: Batch norm's statistics; None uses each batch's own.
+        computed: The parameters whose features examples have in their place (``AmortizedLearner.on_features``); None
+            where examples are examples.
         passes: What its passes share with its copies'.
     """
 
@@ -49,6 +52,7 @@ class Embedding:
     knowledge: Tensors
     together: bool
     given: Tensors | None = None
+    computed: Tensors | None = None
     passes: Passes = field(default_factory=Passes)
 
     @property
@@ -78,7 +82,11 @@ class Embedding:
 
     def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
         """Embed examples; with these statistics of batch norm, where some are given."""
-        if self.network is None:
+        if self.computed is not None and self.computed is not self.theta:
+            raise LearnerError("learner.prediction: a solver that changes the network must set takes_features = False")
+        if self.computed is not None:
+            self.passes.statistics = self.given or {}
+        if self.network is None or self.computed is not None:
             return x.flatten(1)
         norm = Normalization(self.given if given is None else given, fused=self.passes.fused)
         features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))

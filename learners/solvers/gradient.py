@@ -119,7 +119,7 @@ class GradientLearner(Learner):
         return replace(state, inner=inner, estimator=self.estimator_object.begin(phi, inner))
 
     def measured(self, phi: Tensors, state: LearnerState, episodes: Iterable[Episode]) -> LearnerState:
-        if self.batch_norm != "frozen" or state.running or self.slots.architecture.given is None:
+        if not self.slots.architecture.lacks_running(self.batch_norm, state.running):
             return state
         theta, each = self._start_of_episode(phi, state).theta, []
         with torch.no_grad():

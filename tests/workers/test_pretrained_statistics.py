@@ -9,6 +9,7 @@ import torch
 
 from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
+from metaloom.workers.data import open_source
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_trial
 from metaloom.workers.trial.runner import Trial
@@ -117,7 +118,8 @@ def test_statistics_that_a_bundle_lacks_are_measured_and_the_user_is_told(
     assert "has no running statistics" in note
     assert "32 meta-train episodes" in note
     # the first layer's are those of the images themselves, whatever comes after it
-    episodes = [trial.source.episode("train", index).episode for index in range(32)]
+    source = open_source(trial.config.tasks, seed=0, cache=tmp_path)
+    episodes = [source.episode("train", index).episode for index in range(32)]
     x = torch.cat([torch.cat([one.support_x, one.query_x]) for one in episodes]).double()
     weight = origin.phi["initialization/conv0.weight"]
     made = torch.nn.functional.conv2d(x, weight, padding=1)
@@ -145,3 +147,18 @@ def test_measured_statistics_resume_bit_for_bit(without: Any, folder: Path, tmp_
     resumed = finished(settings, tmp_path / "next")
     assert same(resumed.phi, whole.phi)
     assert same(resumed.state.running, whole.state.running)
+
+
+def test_a_solvers_own_batch_norm_learns_its_statistics_beside_those_of_the_bundle(
+    frozen: Any, folder: Path, tmp_path: Path
+) -> None:
+    relation = {"prediction": {"kind": "relation"}}
+    initialization = {"kind": "pretrained", "bundle": str(frozen[0])}
+    trial = finished(config(folder, initialization, relation), tmp_path / "next")
+    running = trial.state.running
+    own = {name for name in running if name.startswith("own/")}
+    assert own
+    assert same({name: value for name, value in running.items() if name not in own}, frozen[1].state.running)
+    bundle = write_bundle(tmp_path / "next", tmp_path / "second", origin={}, evaluation=None)
+    again = config(folder, {"kind": "pretrained", "bundle": str(bundle)}, LEARNED)
+    assert same(finished(again, tmp_path / "again").state.running, running)  # what another solver does not read, stays

@@ -1,6 +1,8 @@
 """Draws episodes: episode i of a split depends on (seed, split, i) and on nothing else."""
 
-from typing import Any
+from collections.abc import Callable
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,6 +47,7 @@ __all__ = [
     "to_inputs",
 ]
 
+Lookup = Callable[[Rows, Rows], Tensor]  # rows [ways, examples] and turns [ways] to [ways, examples, *what]
 MOST_SHUFFLED = 256  # rows of a class up to which one vectorized shuffle is faster than a draw per class
 
 
@@ -68,6 +71,7 @@ class FewShotSource(base.Source):
         self, arrays: Arrays, table: ClassTable, config: Any, *, seed: int, scale: float, inputs: tuple[int, ...]
     ) -> None:
         self.config, self.seed, self.scale = config, seed, scale
+        self._lookup: Lookup | None = None
         self._x, self.digest = arrays["x"], arrays.digest
         self.protocols = self._protocols()
         self.table, self.notes = usable(self.name, table, config, self.protocols)
@@ -105,7 +109,7 @@ class FewShotSource(base.Source):
         ids = within[generator.choice(len(within), ways, replace=False)]
         counts, starts = self.table.counts[ids], self.table.starts[ids]
         rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
-        x = self._gather(rows, self.table.turns[ids])
+        x = self.gather(rows, self.table.turns[ids])
         labels = torch.arange(ways)
         unlabelled, others = self._unlabelled(split, index, ids, rows, within)
         episode = Episode(
@@ -125,10 +129,30 @@ class FewShotSource(base.Source):
             return None, np.empty(0, dtype=np.int64)
         generator = unlabelled_generator(self.seed, split, index)
         rows, turns = draw_unlabelled(self.table, ids, taken, within, protocol, generator)
-        return self._gather(rows[:, None], turns).flatten(0, 1), rows + turns * len(self._x)
+        return self.gather(rows[:, None], turns).flatten(0, 1), rows + turns * len(self._x)
 
-    def _gather(self, rows: Rows, turns: Rows) -> Tensor:
+    def looking_up(self, lookup: Lookup) -> Self:
+        """Return the source whose episodes have what is looked up in place of their examples."""
+        other = copy(self)
+        other._lookup = lookup
+        return other
+
+    def examples(self, split: str) -> tuple[Rows, Rows]:
+        """Return the row and the quarter turns of every example of a split, class by class, each [examples]."""
+        classes = range(*self.table.ends[split])
+        rows = [self.table.starts[one] + np.arange(self.table.counts[one]) for one in classes]
+        turns = self.table.turns[classes.start : classes.stop].repeat(self.table.counts[classes.start : classes.stop])
+        return np.concatenate([np.empty(0, dtype=np.int64), *rows]), turns
+
+    @property
+    def stored(self) -> Rows:
+        """The stored examples, as they are in the file."""
+        return self._x
+
+    def gather(self, rows: Rows, turns: Rows) -> Tensor:
         """Return float32 [ways, shots + queries, *inputs], each way turned as its class says."""
+        if self._lookup is not None:
+            return self._lookup(rows, turns)
         stored = self._x[rows]
         for turn in (1, 2, 3):
             if (turned := turns == turn).any():

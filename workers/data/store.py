@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from metaloom.learners.errors import BadEnvironment
 from metaloom.workers.activity import doing
 from metaloom.workers.data.base import CacheError, DataError
-from metaloom.workers.durable import digest, written_aside
+from metaloom.workers.durable import ASIDE, digest, written_aside
 from metaloom.workers.errors import StorageError
 
 FORMAT = 1
@@ -77,6 +77,8 @@ def cached(cache: Path, name: str, key: Mapping[str, Any], build: Callable[[], A
             if (arrays := _open_if_whole(path)) is not None:  # built by another process while this one waited
                 return arrays
             _LOG.info("building the data cache of %s", name)
+            for left in cache.glob(f"{ASIDE}*-{path.name}"):  # of a killed process: this one has the lock
+                left.unlink(missing_ok=True)
             with doing(f"building the data cache of {name}"):
                 write_arrays(path, build())
             return open_arrays(path)

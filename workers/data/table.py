@@ -98,7 +98,7 @@ class TableOfTasks(Table):
         task, (_, shots, queries) = first + int(generator.integers(last - first)), self.sizes(split, index)
         rows = generator.choice(int(self.table.counts[task]), shots + queries, replace=False)
         rows += self.table.starts[task]
-        x, y = sampler.to_inputs(self._x[rows], 1.0), torch.from_numpy(self._y[rows])
+        x, y = self.gather(rows[None], self.table.turns[[task]])[0], torch.from_numpy(self._y[rows])
         episode = Episode(Support(x[:shots], y[:shots]), x[shots:], y[shots:])
         return SampledEpisode(episode, sampler.draw_seed(generator), (task,), tuple(rows.tolist()))
 

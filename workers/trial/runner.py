@@ -16,18 +16,19 @@ from metaloom.workers.activity import doing
 from metaloom.workers.assembly import Assembly, assemble, describe_trial, own_start
 from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled, write_knowledge
 from metaloom.workers.data.base import SampledEpisode
+from metaloom.workers.data.features import Features
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.heartbeat import Heartbeat
 from metaloom.workers.outer import OPTIMIZERS
-from metaloom.workers.progress import Progress, Tally, beside_constant, solution_text, with_validation_of
+from metaloom.workers.progress import Progress, Tally, solution_text, validated, with_validation_of
 from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
-from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.episodes import draw, measured
+from metaloom.workers.trial.features import features_of, of_features, on_features, opened
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
 from metaloom.workers.ways import Build, LearnersByWays, build_of, describe, ways_of, ways_of_split
 
@@ -65,10 +66,11 @@ class Trial:
         self._checkpoints = CheckpointFolder(directory / names.CHECKPOINTS_FOLDER)
         self._progress, self._state, self._heartbeat = Progress(), TrialState(), Heartbeat(directory)
         self._best: Knowledge | None = None
-        self._notes: tuple[str, ...] = ()  # of the next report
-        self._warnings: tuple[str, ...] = ()
+        self._notes, self._warnings = tuple[str, ...](), tuple[str, ...]()  # of the next report
+        self._features: Features | None = None  # of examples that no trial step can change
         with memory_advice(config):
             self._restore_or_begin()
+            self._compute_features(cache)
         self._describe()
 
     @property
@@ -153,12 +155,10 @@ class Trial:
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
-        split, device, seeds, count = names.VALIDATION, self.device, self.config.seeds, self.outer.validation_episodes
-        at = self._by_ways.at(ways_of_split(self.source, split))
+        split, source, device, seeds = names.VALIDATION, self.source, self.device, self.config.seeds
+        at, count = self._by_ways.at(ways_of_split(source, split)), self.outer.validation_episodes
         phi, state, done = self._state.phi, at.state(self._state.learner, device), self._heartbeat.beat
-        found = evaluate_learner(
-            at.learner, phi, state, self.source, split, count, device=device, seeds=seeds, done=done
-        )
+        found = evaluate_learner(at.learner, phi, state, source, split, count, device=device, seeds=seeds, done=done)
         check_validation(found.mean, self.config, self.step)
         self._recorder.add(EpisodeBatch(split, self.step, found.facts, found.outcomes, found.seconds))
         self._progress.episodes += found.episodes
@@ -185,7 +185,8 @@ class Trial:
         self._describe()
 
     def _build(self, section: Mapping[str, Any]) -> Build:
-        return build_of(replace(self.config, learner=section), mapper=self._mapper)
+        build = build_of(replace(self.config, learner=section), mapper=self._mapper)
+        return build if self._features is None else lambda task, start: of_features(build(task, start))
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
         """Report the validation, and whether the trial is finished."""
@@ -195,18 +196,9 @@ class Trial:
         metrics = tally.metrics()
         self._warnings += progress.first_warnings(metrics)
         leaves = (*self._state.phi.values(), *self._state.learner.moving().values())
-        validated = {
-            self.metric: evaluation.mean,
-            names.VALIDATION_LOSS: mean_interval(evaluation.losses)[0],
-            names.SECONDS: progress.seconds,
-            names.ADAPT_SECONDS: evaluation.seconds,
-            # whole numbers, such as a count of steps, are no parameters
-            names.PARAMETERS: float(sum(leaf.numel() for leaf in leaves if leaf.is_floating_point())),
-            names.RECORDING_SECONDS: progress.recording_seconds,
-        }
         report = Report(
             step=self.step,
-            metrics={**metrics, **validated, **beside_constant(evaluation)},
+            metrics={**metrics, **validated(self.metric, evaluation, progress, leaves)},
             interval=evaluation.interval,
             scores=evaluation.scores,
             episodes=progress.episodes,
@@ -289,6 +281,15 @@ class Trial:
         begun = self._loop().begin(phi)
         state, self._notes = measured(self.learner, phi, begun.learner, self.source, self.device)
         self._place({**Knowledge(phi, state, 0).groups(), "optimizer": begun.optimizer})
+
+    def _compute_features(self, cache: Path) -> None:
+        """Go on with features that are computed once, where nothing moves the network that computes them."""
+        state = self._state
+        found = self._features = features_of(self.learner, state.phi, state.learner, self.source, self.device, cache)
+        if found is None:
+            return
+        self._notes += opened(found, training=self._last_step() > 0) if self._progress.last is None else ()
+        self.learner, self.source = on_features(self.learner, self.source, found)
 
     def _generator(self, purpose: str, step: int) -> Generator:
         return derive_generator(self.config.seed, self.config.trial, step, purpose, version=self.config.seeds)

@@ -61,6 +61,7 @@ class FullContext(MatchingNetworks):
 
     config: FullContextConfig
     learns = True
+    takes_features = False  # the order is that of the examples themselves
 
     def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
         """Draw three LSTMs as wide as the features, whatever the number of classes."""

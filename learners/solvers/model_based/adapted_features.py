@@ -43,6 +43,7 @@ class AdaptedFeatures(AmortizedSolver):
 
     config: AdaptedFeaturesConfig
     learns = True
+    takes_features = False  # FiLM changes the network for each task
     needs_classes = True
     reads_support = frozenset({"mask"})
 

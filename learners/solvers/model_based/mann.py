@@ -70,6 +70,7 @@ class Mann(AmortizedSolver):
     needs_classes = True
     any_ways = False
     learns = True
+    takes_features = False  # examples are made smaller before the network sees them
 
     def __init__(self, config: MannConfig, task: TaskShape) -> None:
         super().__init__(config, task)

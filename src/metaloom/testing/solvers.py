@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from metaloom.learners import Learner
+from metaloom.learners import Learner, build_learner
 from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing.contract import Contract
 from metaloom.testing.methods import FEW_SHOT
-from metaloom.testing.problems import SMOOTH, begun, built, central_difference, episode_of, seeded
+from metaloom.testing.problems import SMOOTH, begun, built, central_difference, double, episode_of, seeded
 
 QUERIES = 12
 
@@ -97,3 +98,27 @@ class SolverContract(Contract):
         adapted = learner.adapt(*begun(learner), given.support, seeded(0))
         together, alone = adapted.predict(given.query_x), adapted.predict(given.query_x[:1])
         assert torch.allclose(alone, together[:1]) == (learner.setting != "transductive")
+
+    def test_features_in_place_of_examples_change_nothing(self, solver: str) -> None:
+        row = self.rows[solver]
+        learned, given = row.built(solver), row.episode(row.task, 0)
+        if not isinstance(learned, AmortizedLearner) or learned.network is None or not learned.solver.takes_features:
+            return
+        settings = {**row.beside, "prediction": {"kind": solver, **row.settings}}
+        settings["initialization"] = {"kind": "pretrained", "bundle": "handed in as start"}
+        start = double(learned.network.parameters(seeded(5)))
+        learner = build_learner(learner=settings, inner={}, outer={}, task=row.task, start=start)
+        assert isinstance(learner, AmortizedLearner)
+        phi, state = begun(learner)
+        body = learner.body(phi, state)
+        assert body is not None
+        mapped = {
+            name: body(value) if name in ("support/x", "support/unlabelled", "query_x") else value
+            for name, value in given.tensors().items()
+        }
+        episode, once = Episode.of(mapped), learner.on_features()
+        plain = learner.evaluate(phi, state, given, seeded(0))
+        assert once.evaluate(phi, state, episode, seeded(0)).losses == pytest.approx(plain.losses, rel=1e-12)
+        steps = [one.meta_step(phi, state, [of], seeded(0)).gradient for one, of in ((learner, given), (once, episode))]
+        for leaf, value in steps[0].items():
+            torch.testing.assert_close(steps[1][leaf], value)
