@@ -6,7 +6,7 @@ from metaloom.testing import ComponentContract, MethodContract, SolverContract, 
 from metaloom.testing.components import PLAIN
 from metaloom.testing.problems import SINGLE, SMOOTH
 from metaloom.testing.solvers import few_shot_episode
-from tests.support.registry_rows import COMPONENT_ROWS, MEMORY, METHOD_ROWS, SMALL_GRAPH, SMOOTH_RELATION
+from tests.support.registry_rows import COMPONENT_ROWS, GENTLE, MEMORY, METHOD_ROWS, SMALL_GRAPH, SMOOTH_RELATION
 
 
 class TestMethods(MethodContract):
@@ -41,6 +41,7 @@ class TestSolvers(SolverContract):
         "prototypes": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
         "cnaps": SolverRow({"width": 4, "hidden": 4}),
         "simple_cnaps": SolverRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
+        "meta_networks": SolverRow({**GENTLE, "scale": {"learn": {}}, "fast_scale": {"learn": {}}}),
         "nearest_neighbour": SolverRow(beside={}),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),

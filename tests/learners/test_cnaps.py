@@ -190,10 +190,9 @@ def test_padding_by_the_mask_changes_nothing(method: str) -> None:
 def test_the_system_of_examples_gives_the_distances_of_the_system_of_features() -> None:
     features, v, ridge = normal(9, 6, seed=1), normal(3, 4, 6, seed=2), torch.tensor(0.3).double()
     labels = F.one_hot(torch.tensor([0, 1, 0, 2, 0, 1, 0, 1, 0]), 3).double()
-    kept = torch.ones(9).double()
-    by_features = distances(features, labels, kept, ridge)(v)
+    by_features = distances(features, labels, ridge)(v)
     wide, longer = (F.pad(one, (0, 8)) for one in (features, v))  # as many zeros more: now there are more features
-    torch.testing.assert_close(distances(wide, labels, kept, ridge)(longer), by_features, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(distances(wide, labels, ridge)(longer), by_features, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -223,7 +222,7 @@ def test_it_is_finite_in_float32(method: str, case: str) -> None:
 def test_zero_covariance_gives_prototypes() -> None:
     features, v = normal(3, 4, seed=1), normal(3, 5, 4, seed=2)
     same = features.mean(0).expand(3, 4)  # no spread at all: Q is ridge I
-    found = distances(same, torch.eye(3).double(), torch.ones(3).double(), torch.tensor(2.0).double())(v)
+    found = distances(same, torch.eye(3).double(), torch.tensor(2.0).double())(v)
     torch.testing.assert_close(found, v.square().sum(-1).T / 2)
 
 

@@ -38,6 +38,9 @@ def gentle(**settings: Any) -> Mapping[str, Any]:
     return {"architecture": SMALL, "prediction": settings}
 
 
+# without the kinks of the gradients' preprocessing and of ReLU
+GENTLE: Mapping[str, Any] = {"width": 5, "hidden": 3, "p": 0.01, "activation": "tanh"}
+
 METHOD_ROWS: dict[str, MethodRow] = {
     "maml": MethodRow(),
     "first_order_maml": MethodRow(unbiased=False),
@@ -75,6 +78,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "ptn": MethodRow(learner=gentle(power=1.0, rounds=0, poisson_steps=10, scale=1.0)),
     "ica_msp": MethodRow(learner=gentle(scale=1.0, dimensions=3)),
     "oblique_manifold": MethodRow(learner=gentle(steps=3, anchors=2, scale=5.0)),
+    "meta_networks": MethodRow(learner={"architecture": SMALL, "prediction": GENTLE}),
     "meta_weight_net": MethodRow(SINGLE, online=True),
     "learning_to_reweight": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "learned_loss": MethodRow(
@@ -214,6 +218,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "cnaps"): ComponentRow({"width": 4, "hidden": 4}),
     ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
     ("prediction", "mann"): ComponentRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}),
+    ("prediction", "meta_networks"): ComponentRow({**GENTLE, "scale": {"learn": {}}, "fast_scale": {"learn": {}}}),
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
     ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),

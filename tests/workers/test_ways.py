@@ -24,7 +24,7 @@ LEARNED_COMPARISON: dict[str, dict[str, Any]] = {
     "graph": {"width": 16},
 }
 METRIC = ("relation", "siamese", "matching", "matching_fce", "knn", "knn_inputs")
-MODELS = ("cnaps", "simple_cnaps")
+MODELS = ("cnaps", "simple_cnaps", "meta_networks")
 BASELINES = ("nearest_neighbour", "fine_tuning", "joint_pretraining")
 METHODS = (*METRIC, *MODELS, *BASELINES, "graph", "prototypical", "maml", "anil")
 ANY = (*METRIC, *MODELS, *BASELINES, "prototypical")

@@ -60,6 +60,7 @@ class AdaptedFeatures(AmortizedSolver):
         return under(ENCODER, encoder) | under(FILM, generators)
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        support = support.kept()
         _, found = self._film(phi, support)
         scale, shift = found.get(film.FEATURES, (1.0, 0.0))
 
@@ -73,7 +74,7 @@ class AdaptedFeatures(AmortizedSolver):
         """Return the task vector [width] as ``task_vector``, and FiLM by place; nothing where it is switched off."""
         if not self.config.film:
             return {}, {}
-        task = task_vector(part(phi, ENCODER), support.x, support.mask)
+        task = task_vector(part(phi, ENCODER), support.x)
         return {"task_vector": task}, film.modulations(part(phi, FILM), task)
 
     def loss(self, phi: Tensors, embed: Embedding, episode: Episode) -> Judged:
@@ -87,12 +88,12 @@ class AdaptedFeatures(AmortizedSolver):
 
         FiLM's factors are ``film/LAYER`` and its shifts ``film_shift/LAYER`` [channels]; ``task_vector`` is [width].
         """
-        given = episode.support
+        given = episode.support.kept()
         task, found = self._film(phi, given)
         scale, shift = found.get(film.FEATURES, (1.0, 0.0))
         both = replace(embed, theta=film.modulated(embed.theta, found)).beside(given.x)(episode.query_x)
         features, queries = (scale * one + shift for one in both)
-        means = class_means(features, given.y, self.task.outputs, given.mask)
+        means = class_means(features, given.y, self.task.outputs)
         shown = {"support": features, "queries": queries, "prototypes": means} | task
         gammas, betas = ({place: one[index] for place, one in found.items()} for index in range(2))
         return shown | under("film", gammas) | under("film_shift", betas)

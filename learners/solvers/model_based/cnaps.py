@@ -51,7 +51,7 @@ class Cnaps(AdaptedFeatures):
         return super().parameters(network, features, generator) | weights | bias
 
     def head(self, phi: Tensors, features: Tensor, support: Support) -> Outputs:
-        means = class_means(features, support.y, self.task.outputs, support.mask)
+        means = class_means(features, support.y, self.task.outputs)
         weights = means + generated(phi, "weights", means)  # [ways, d]
         bias = generated(phi, "bias", means).squeeze(-1)  # [ways]
         return lambda queries: F.linear(queries, weights, bias)

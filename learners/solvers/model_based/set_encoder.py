@@ -31,13 +31,9 @@ def set_encoder_parameters(inputs: tuple[int, ...], width: int, blocks: int, gen
     return phi
 
 
-def task_vector(phi: Tensors, x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average e over the examples x [n, *inputs] that ``mask`` [n] keeps: [width]."""
-    encoded = _of_images(phi, x) if "conv0.weight" in phi else _of_vectors(phi, x.flatten(1))
-    if mask is None:
-        return encoded.mean(0)
-    kept = mask.to(encoded.dtype)
-    return kept @ encoded / kept.sum().clamp_min(1)
+def task_vector(phi: Tensors, x: Tensor) -> Tensor:
+    """Average e over the examples x [n, *inputs]: [width]."""
+    return (_of_images(phi, x) if "conv0.weight" in phi else _of_vectors(phi, x.flatten(1))).mean(0)
 
 
 def _of_vectors(phi: Tensors, x: Tensor) -> Tensor:

@@ -52,37 +52,36 @@ class SimpleCnaps(AdaptedFeatures):
 
     def head(self, phi: Tensors, features: Tensor, support: Support) -> Outputs:
         ridge = torch.as_tensor(self.knob(phi, "ridge"), dtype=torch.float64, device=features.device)
-        labels = one_hot(support.y, self.task.outputs, features.double())
-        kept = torch.ones_like(labels[:, 0]) if support.mask is None else support.mask.double()
-        means = class_means(features.double(), support.y, self.task.outputs, support.mask)
-        measure = distances(features.double(), labels * kept[:, None], kept, ridge)
+        given = features.double()
+        means = class_means(given, support.y, self.task.outputs)
+        measure = distances(given, one_hot(support.y, self.task.outputs, given), ridge)
         return lambda queries: -0.5 * measure(queries.double() - means[:, None]).to(queries.dtype)
 
 
-def distances(features: Tensor, members: Tensor, kept: Tensor, ridge: Tensor) -> Outputs:
+def distances(features: Tensor, members: Tensor, ridge: Tensor) -> Outputs:
     """Return the map of v [ways, q, d], each class's own, to v^T Q_k^-1 v: [q, ways].
 
     Args:
         features: The support set's [n, d], float64.
-        members: 1 where an example is there and of a class, else 0: [n, ways].
-        kept: 1 where an example is there: [n].
+        members: 1 where an example is of a class, else 0: [n, ways].
         ridge: beta, [].
     """
-    centred = (features - kept @ features / kept.sum().clamp_min(1)) * kept[:, None]
-    own, common, within = _shares(members, kept)
-    if features.shape[1] <= len(features):
-        mixed = common * torch.diag(kept) + own * within  # A_k
-        covariance = centred.T @ mixed @ centred + ridge * _eye(features.shape[1], features)
+    count, size = features.shape
+    centred = features - features.mean(0)
+    own, common, within = _shares(members)
+    if size <= count:
+        mixed = common * _eye(count, features) + own * within  # A_k
+        covariance = centred.T @ mixed @ centred + ridge * _eye(size, features)
         whitened = _inverse_factor(covariance)  # [ways, d, d]
         return lambda v: (v @ whitened.mT).square().sum(-1).T
-    root = common.sqrt() * torch.diag(kept) + ((common + own).sqrt() - common.sqrt()) * within
+    root = common.sqrt() * _eye(count, features) + ((common + own).sqrt() - common.sqrt()) * within
     reach = root @ centred  # [ways, n, d]: Q_k = ridge I + reach^T reach
-    system = _eye(len(features), features) + reach @ reach.mT / ridge
+    system = _eye(count, features) + reach @ reach.mT / ridge
     spanned = _inverse_factor(system) @ reach
     return lambda v: ((v.square().sum(-1) - (v @ spanned.mT).square().sum(-1) / ridge) / ridge).T
 
 
-def _shares(members: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _shares(members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the weights of S_k and of S_task [ways, 1, 1], over their numbers of examples, and the projections.
 
     A projection [n, n] centres the examples of a class, and leaves the others out.
@@ -91,7 +90,7 @@ def _shares(members: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     share = counts / (counts + 1)
     each = members.T  # [ways, n]
     within = torch.diag_embed(each) - each[:, :, None] * each[:, None, :] / counts.clamp_min(1)
-    return share / (counts - 1).clamp_min(1), (1 - share) / (kept.sum() - 1).clamp_min(1), within
+    return share / (counts - 1).clamp_min(1), (1 - share) / max(len(members) - 1, 1), within
 
 
 def _inverse_factor(matrix: Tensor) -> Tensor:
