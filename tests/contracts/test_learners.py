@@ -45,6 +45,7 @@ class TestSolvers(SolverContract):
         "nearest_neighbour": SolverRow(beside={}),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),
+        "snail": SolverRow({"width": 8, "reach": 7}),
         "graph": SolverRow(SMALL_GRAPH),
         "matching_networks": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
         "full_context": SolverRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),

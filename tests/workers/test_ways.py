@@ -28,7 +28,17 @@ MODELS = ("cnaps", "simple_cnaps", "meta_networks")
 BASELINES = ("nearest_neighbour", "fine_tuning", "joint_pretraining")
 METHODS = (*METRIC, *MODELS, *BASELINES, "graph", "prototypical", "maml", "anil")
 ANY = (*METRIC, *MODELS, *BASELINES, "prototypical")
-VARYING = ("prototypical", "relation", "graph", "siamese", "matching_fce", "knn", *MODELS, "maml", "joint_pretraining")
+VARYING = (
+    "prototypical",
+    "relation",
+    "graph",
+    "siamese",
+    "matching_fce",
+    "knn",
+    *MODELS,
+    "maml",
+    "joint_pretraining",
+)
 
 
 @pytest.fixture(scope="module")
