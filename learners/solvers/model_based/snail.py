@@ -71,6 +71,7 @@ class Snail(AmortizedSolver):
     learns = True
     needs_classes = True
     any_ways = False
+    takes_features = False  # the order is that of the examples themselves
     reads_support = frozenset({"mask"})
 
     @property
