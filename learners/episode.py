@@ -37,6 +37,8 @@ class TaskShape:
         problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
         varying: Whether the number of classes or examples differs from one outer step to the next.
         unlabelled: Whether episodes have examples without labels (``Support.unlabelled``).
+        class_features: What describes each class of an episode, as a task whose examples are classes: ``inputs`` is the
+            shape of ``Support.class_features``' rows. None where nothing does.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class TaskShape:
     problem: str = ""
     varying: bool = False
     unlabelled: bool = False
+    class_features: "TaskShape | None" = None
 
     @property
     def task_kind(self) -> TaskKind:

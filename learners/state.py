@@ -39,7 +39,7 @@ class LearnerState:
         outer_step: Outer steps that it has seen, int64 []; None for a learner that does not count them.
         inner: theta, and the inner optimizer's buffers where the inner loop is online; None where phi is the start.
         carried: The last state of an inner loop that goes on in the next outer step (``inner.carry``).
-        running: Running statistics of batch norm.
+        running: Running statistics: of batch norm, or of a solver that sums up the training examples.
         estimator: What the estimator keeps from one outer step to the next.
         fixed: The network's tensors that nothing moves (``Network.fixed``), for files alone: the network itself has
             them already, so that ``moving`` and ``mapped`` leave them out.

@@ -120,7 +120,10 @@ def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path
         )
         generator = derive_generator(seed, "rehearsal")
         with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all tensors
-            learner.begin(learner.init(generator), generator)  # a network checks here whether it can read the examples
+            phi = learner.init(generator)
+            state = learner.begin(phi, generator)  # a network checks here whether it can read the examples
+            if learner.task.class_features is not None:  # refuses examples beside what describes the classes
+                learner.evaluate(phi, state, opened[key].episode("train", 0).episode, generator)
     return (*learner.notes, *_held_out_notes(learner, opened[key], resolved))
 
 

@@ -2,8 +2,10 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from metaloom.learners.episode import Support, TaskShape
 from metaloom.learners.solvers.base import TRANSDUCTIVE
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.adapted_files import write_adapted
+from metaloom.workers.class_rows import read_classes
 from metaloom.workers.device import Device
 from metaloom.workers.errors import BundleError
 from metaloom.workers.input_form import InputForm, check_finite, numbers
@@ -180,23 +183,33 @@ class GivenSupport:
     flat: bool = False
 
 
-def read_support(support_x: Any, support_y: Any, class_features: Any, unlabelled: Any, form: InputForm) -> GivenSupport:
-    """Convert users' arrays to a support set; raises BundleError for arrays that do not fit."""
-    given = _labelled(support_x, support_y, class_features, form)
+def read_support(
+    support_x: Any,
+    support_y: Any,
+    class_features: Any,
+    unlabelled: Any,
+    form: InputForm,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> GivenSupport:
+    """Convert users' arrays to a support set; raises BundleError for arrays that do not fit.
+
+    ``settings`` says how the classes of training were described.
+    """
+    classes = None if class_features is None else read_classes(class_features, form.task.class_features, settings)
+    given = _labelled(support_x, support_y, classes, form)
     if unlabelled is None:
         return given
     others, _ = given.form.read(unlabelled, "unlabelled")
     return replace(given, support=replace(given.support, unlabelled=others))
 
 
-def _labelled(support_x: Any, support_y: Any, class_features: Any, form: InputForm) -> GivenSupport:
-    task = form.task
-    features = None if class_features is None else _real(class_features, "class_features")
-    if features is not None and (features.ndim < 2 or not bool(torch.isfinite(features).all())):
-        raise BundleError(f"class_features: finite numbers [ways, features] are needed, got {tuple(features.shape)}")
-    if support_x is None and support_y is None and features is not None:
+def _labelled(
+    support_x: Any, support_y: Any, classes: tuple[Tensor, NDArray[Any]] | None, form: InputForm
+) -> GivenSupport:
+    task, features = form.task, None if classes is None else classes[0]
+    if support_x is None and support_y is None and classes is not None:
         empty = Support(torch.zeros(0, *task.inputs), torch.zeros(0, dtype=torch.int64), features)
-        return GivenSupport(empty, np.arange(len(features)), form)
+        return GivenSupport(empty, classes[1], form)
     if support_x is None or support_y is None:
         raise BundleError("adapt: give support_x and support_y, or class_features alone")
     inputs, form = form.read(support_x, "support_x")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from metaloom.learners.plugins import NEEDED
 from metaloom.learners.registry import NotRegistered
 from metaloom.learners.tensors import Tensors
 from metaloom.workers import data
-from metaloom.workers.bundle_reading import bundle_start, parameters_of
+from metaloom.workers.bundle_reading import bundle_start, parameters_of, task_document
 from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.data.base import Source, TaskSource
 from metaloom.workers.device import Device, prepare_device
@@ -114,7 +114,7 @@ def describe_trial(directory: Path, config: TrialConfig, section: Mapping[str, A
     if learner.estimator_reason:
         outer["hypergradient"] = {"kind": learner.estimator}
     config = replace(config, learner=dict(section), outer=outer)
-    documents = {names.CONFIG_FILE: config.to_json(), names.TASK_FILE: asdict(learner.task)}
+    documents = {names.CONFIG_FILE: config.to_json(), names.TASK_FILE: task_document(learner.task)}
     contents = {name: f"{json.dumps(document, indent=2, sort_keys=True)}\n" for name, document in documents.items()}
     paths = {name: directory / name for name in contents}
     if any(not paths[name].exists() or paths[name].read_text() != contents[name] for name in contents):

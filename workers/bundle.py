@@ -97,8 +97,10 @@ class Bundle:
                 Another layout or range is converted with a warning where that is unambiguous, and refused elsewhere.
                 It and ``support_y`` may be left out where the learner needs ``class_features`` alone.
             support_y: [support] labels of any kind, or regression targets [support] or [support, targets].
-            class_features: [ways, *features], attributes of each class, in the order of the sorted labels; for
-                learners that use it. Without a support set the labels are 0, 1, ...
+            class_features: What describes each class, for learners that use it, in the numbers of the table that the
+                classes of training were described by: [ways, *features], in the order of the sorted labels. Without a
+                support set the labels are 0, 1, ..., or those of a mapping from label to row, of a data frame, or of
+                the table at a path; a learner that reads the names of classes takes a list of these.
             unlabelled: [n, *inputs], examples of the task without labels, for learners that use them.
             seed: Of the learner's random draws; an episode's own seed gives that episode's own numbers.
 
@@ -107,7 +109,8 @@ class Bundle:
                 support set's loss is not finite after the inner steps.
             LearnerError: The learner does not use ``class_features`` or ``unlabelled``, or needs them.
         """
-        given = read_support(support_x, support_y, class_features, unlabelled, self._form())
+        settings = self.config.tasks.get("class_features") or {}
+        given = read_support(support_x, support_y, class_features, unlabelled, self._form(), settings)
         as_torch = any(isinstance(one, Tensor) for one in (support_x, class_features))
         return self._adapted(given, seed, as_torch=as_torch)
 
@@ -256,18 +259,22 @@ class PyFunc:
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Adapt to ``support_x``, ``support_y`` and predict ``query_x``; raises BundleError if one is missing.
 
-        ``model_input`` is a mapping with the three as arrays; or, with the support set (nested lists) in ``params``, a
-        mapping with ``query_x`` alone or just the queries. ``params`` may have a ``seed``, either ``unlabelled``.
+        Where the learner takes ``class_features`` alone, these stand for the first two. ``model_input`` is a mapping
+        with them as arrays; or, with the support set (nested lists) in ``params``, a mapping with ``query_x`` alone or
+        just the queries. ``params`` may have a ``seed``, either ``unlabelled``.
         """
         given: dict[str, Any] = dict(params or {})
         given |= dict(model_input) if isinstance(model_input, Mapping) else {"query_x": model_input}
         if self.adapted is not None and "query_x" in given:
             return self.adapted.predict(given["query_x"])
-        missing = [name for name in ("support_x", "support_y", "query_x") if name not in given]
+        described = "class_features" in given and "support_x" not in given
+        needed = ("query_x",) if described else ("support_x", "support_y", "query_x")
+        missing = [name for name in needed if name not in given]
         if missing or self.bundle is None:
             raise BundleError(f"predict: {', '.join(missing)} missing; a bundle adapts to a support set first")
-        support, seed = (given["support_x"], given["support_y"]), int(given.get("seed", 0))
-        adapted = self.bundle.adapt(*support, unlabelled=given.get("unlabelled"), seed=seed)
+        names = ("support_x", "support_y", "class_features", "unlabelled")
+        parts = {name: given[name] for name in names if name in given}
+        adapted = self.bundle.adapt(**parts, seed=int(given.get("seed", 0)))
         return adapted.predict(given["query_x"])
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +167,17 @@ def read_task(path: Path) -> TaskShape:
         raise BundleError(f"{path}: the trial's task cannot be read ({problem})") from problem
 
 
+def task_document(task: TaskShape) -> dict[str, Any]:
+    """Return a task's shape as JSON values; without what describes classes, where nothing does."""
+    document = asdict(task)  # an earlier version, which reads a bundle of any other task, does not know the field
+    return {name: value for name, value in document.items() if name != "class_features" or value is not None}
+
+
 def task_of(document: Mapping[str, Any]) -> TaskShape:
     """Return a task's shape from JSON values; raises TypeError for a field that it does not have."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
+    if values.get("class_features") is not None:
+        values["class_features"] = task_of(values["class_features"])
     if values.get("environment"):
         values["kind"] = "control"  # version 0.1.0 wrote "regression" together with the environment
     return TaskShape(**values)

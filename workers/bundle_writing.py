@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,13 @@ from metaloom.workers.bundle_reading import (
     TIMINGS_FILE,
     may_be_in_bundle,
     read_task,
+    task_document,
 )
 from metaloom.workers.card import CardPicture, write_card
 from metaloom.workers.checkpoint import Knowledge, load_knowledge
 from metaloom.workers.checkpoint import write_knowledge as write_tensors
 from metaloom.workers.data.base import SOURCES
+from metaloom.workers.data.class_features import is_hashed
 from metaloom.workers.durable import write_text
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.episode_files import EpisodeBatch, Origin, write_part
@@ -131,11 +132,11 @@ def _fill(
     cost: Mapping[str, Any],
 ) -> None:
     """Write every file of the bundle but its card and pictures; the manifest, which signs them all, last."""
-    document = {"trial": config.to_json(), "task": {**asdict(task), "inputs": list(task.inputs)}, **served}
+    document = {"trial": config.to_json(), "task": {**task_document(task), "inputs": list(task.inputs)}, **served}
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(MLMODEL))
     source = str(config.tasks.get("source", ""))
-    write_text(folder / REQUIREMENTS_FILE, requirements(source, list(references_in(config.learner))))
+    write_text(folder / REQUIREMENTS_FILE, requirements(source, list(references_in(config.learner)), task))
     write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})
     if policies := policies_of(config.learner, task, knowledge.phi):
         write_policy(folder / POLICY_FILE, policies, seeds=config.seeds)
@@ -169,7 +170,7 @@ def cost_of(evaluation: Evaluation | None, transductive: Evaluation | None) -> d
     return {"beside": {**score, "better_by": mean, "better_by_interval": [low, high]}}
 
 
-def requirements(source: str, references: Sequence[str] = ()) -> str:
+def requirements(source: str, references: Sequence[str] = (), task: TaskShape | None = None) -> str:
     """Return the requirements file of a bundle: the packages that loading, adapting and evaluating it import.
 
     They include those that its task source needs, and a plugin's source itself. ``pip install --no-deps metaloom`` and
@@ -178,6 +179,8 @@ def requirements(source: str, references: Sequence[str] = ()) -> str:
     the user's own code: an installed package is named as it is here, and any other module in a comment.
     """
     needed = set(PACKAGES)
+    if task is not None and task.class_features is not None and is_hashed(task.class_features):
+        needed.add("scikit-learn")
     if source in SOURCES:
         needed |= set(SOURCES[source].packages)
         top = SOURCES[source].__module__.partition(".")[0]

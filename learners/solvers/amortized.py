@@ -151,7 +151,7 @@ class AmortizedLearner(Learner):
             return {}
         drawn = self.network.initial(generator)
         body = {name: value for name, value in drawn.items() if not name.startswith(HEAD)}
-        if not body:
+        if not body and not self.solver.learns:
             raise LearnerError(f"learner.architecture: {self.solver.name} needs a network with a body, such as conv4")
         return body
 
@@ -185,6 +185,10 @@ class AmortizedLearner(Learner):
                 embed(torch.cat([episode.support_x, episode.query_x]))
                 each.append(embed.statistics)
         return replace(state, running=pooled_statistics(each))
+
+    def _own(self, phi: Tensors, state: LearnerState) -> Tensors:
+        """Return what the solver knows: its own part of phi."""
+        return knowledge_of(phi, self.solver.slot)
 
     def _embedding(self, phi: Tensors, state: LearnerState, *, training: bool) -> Embedding:
         theta = knowledge_of(phi, "initialization") or state.theta
@@ -221,7 +225,7 @@ class AmortizedLearner(Learner):
         for episode in episodes:
             leaves = as_leaves(phi)
             embed = self._embedding(leaves, state, training=True)
-            judged.append(self.solver.loss(knowledge_of(leaves, self.solver.slot), embed, episode))
+            judged.append(self.solver.loss(self._own(leaves, state), embed, episode))
             for name, value in derivative(judged[-1].loss, leaves).items():
                 total[name] += value / len(episodes)
             if self.batch_norm == "frozen":
@@ -234,7 +238,7 @@ class AmortizedLearner(Learner):
             return None
         leaves = as_leaves(phi)
         embed = self._embedding(leaves, state, training=True)
-        judged = self.solver.losses_of_batch(knowledge_of(leaves, self.solver.slot), embed, episodes)
+        judged = self.solver.losses_of_batch(self._own(leaves, state), embed, episodes)
         if judged is None:
             return None
         mean = torch.stack([one.loss for one in judged]).mean()
@@ -250,11 +254,10 @@ class AmortizedLearner(Learner):
         return self.meta_step(phi, state, episodes, generator).loss
 
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
-        """Score the query set."""
         self.solver.check_support(episode.support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
-            outputs = self.solver.outputs(knowledge_of(phi, self.solver.slot), embed, episode)
+            outputs = self.solver.outputs(self._own(phi, state), embed, episode)
             return EpisodeOutcome.of(self.task.task_kind, *self.task.task_kind.curves(outputs, episode.query_y))
 
     def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
@@ -262,7 +265,7 @@ class AmortizedLearner(Learner):
         self.solver.check_support(episode.support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
-            shown = self.solver.inspect(knowledge_of(phi, self.solver.slot), embed, episode)
+            shown = self.solver.inspect(self._own(phi, state), embed, episode)
         return shown and {"labels": episode.support_y, "query_labels": episode.query_y, **shown}
 
     def inductive(self) -> "AmortizedLearner | None":
@@ -274,5 +277,5 @@ class AmortizedLearner(Learner):
         self.solver.check_support(support)
         with torch.no_grad():
             embed = self._embedding(phi, state, training=False)
-            outputs = self.solver.adapt(knowledge_of(phi, self.solver.slot), embed, support)
+            outputs = self.solver.adapt(self._own(phi, state), embed, support)
         return AdaptedByOutputs(outputs, self.task.task_kind, embed)

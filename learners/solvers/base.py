@@ -19,6 +19,7 @@ from metaloom.learners.task_kinds import ANY_KIND
 INDUCTIVE, SEMI_SUPERVISED, TRANSDUCTIVE = SETTINGS = ("inductive", "semi-supervised", "transductive")
 DEFAULT_SOLVER = "linear"
 UNLABELLED = "unlabelled"  # the part of a support set
+CLASS_FEATURES = "class_features"
 EVERY_SLOT = frozenset({"architecture", "initialization", "update", "weighting", "loss", "data", "augmentation"})
 
 
@@ -39,6 +40,7 @@ class Solver(Component, ABC):
     Class attributes:
         reads: The slots that it uses; one that it does not is refused where it is given.
         reads_support: The optional fields of ``Support`` that it uses, likewise.
+        describes: Whether it predicts from features of the classes alone, and takes no labelled examples.
         serves: The kinds of task that it solves, by name; ``labelled`` for all with targets, ``*`` for all.
         needs_classes: Whether it solves the kinds with classes alone.
         any_ways: Whether it takes any number of classes, whatever number it was trained with.
@@ -51,6 +53,7 @@ class Solver(Component, ABC):
     needs_task = True
     reads: ClassVar[frozenset[str]] = EVERY_SLOT
     reads_support: ClassVar[frozenset[str]] = frozenset()
+    describes: ClassVar[bool] = False
     serves: ClassVar[frozenset[str]] = frozenset({ANY_KIND})
     needs_classes: ClassVar[bool] = False
     any_ways: ClassVar[bool] = False
@@ -92,11 +95,40 @@ class Solver(Component, ABC):
             given = hypergradient if isinstance(hypergradient, str) else hypergradient["kind"]
             allowed = " or ".join([AUTO, *sorted(self.estimators or ())])
             raise LearnerError(f"outer.hypergradient: prediction {self.name} takes {allowed}, not {given}; remove it")
+        self._check_class_features()
+
+    def _check_class_features(self) -> None:
+        """Refuse tasks whose classes are described, if it does not use that, and others if it needs it."""
+        described = self.task.class_features is not None
+        if described and CLASS_FEATURES not in self.reads_support:
+            able = ", ".join(name for name, solver in SOLVERS.items() if CLASS_FEATURES in solver.reads_support)
+            raise LearnerError(
+                f"tasks.class_features: prediction {self.name} does not use what describes the classes; leave it out, "
+                f"or use one of {able}"
+            )
+        if self.describes and not described:
+            raise LearnerError(
+                f"tasks.class_features: prediction {self.name} predicts from features of each class, and these tasks "
+                "have none; give {path: FILE, class: COLUMN}, a table with one row a class, or {names: hashing}"
+            )
 
     def check_support(self, support: Support) -> None:
         """Refuse an optional part of a support set that the solver does not use; raises LearnerError."""
         for name in support.given() - self.reads_support:
             raise LearnerError(f"support.{name}: prediction {self.name} does not use it; leave it out")
+        if not self.describes:
+            return
+        if support.class_features is None:
+            raise LearnerError(f"support.class_features: prediction {self.name} needs the features of each class")
+        wanted, given = self.task.class_features, tuple(support.class_features.shape)
+        if wanted is not None and given[1:] != wanted.inputs:
+            shape = ", ".join(map(str, wanted.inputs))
+            raise LearnerError(f"support.class_features: got shape {given}; prediction {self.name} takes [n, {shape}]")
+        if len(support.y):
+            raise LearnerError(
+                f"support.x: prediction {self.name} predicts from the features of each class, and takes no labelled "
+                f"examples, but got {len(support.y)}; give none (tasks.shots: 0)"
+            )
 
     @abstractmethod
     def learner(self, parts: Parts) -> Learner:

@@ -49,13 +49,32 @@ class TaskExamples:
         return values if self.labelled is None else values[self.labelled]
 
 
-def check_support(support: Path | None, unlabelled: Path | None = None, *, is_saved: bool) -> None:
-    """Refuse a support set beside a model that has one, and a bundle without one; raises TaskError."""
-    for option, given in (("--support", support), ("--unlabelled", unlabelled)):
+def check_support(
+    support: Path | None, unlabelled: Path | None = None, classes: Path | None = None, *, is_saved: bool
+) -> None:
+    """Refuse a support set beside a model that has one, and a bundle without one; raises TaskError.
+
+    ``classes`` is a table of classes, which stands for a support set.
+    """
+    for option, given in (("--support", support), ("--unlabelled", unlabelled), ("--classes", classes)):
         if is_saved and given is not None:
             raise TaskError(f"{option}: this model is adapted already; leave it out, or give the bundle itself")
-    if not is_saved and support is None:
-        raise TaskError("--support: a bundle adapts to labelled examples first: give class folders, or a table")
+    if support is not None and classes is not None:
+        raise TaskError("--classes: a bundle takes --support, examples of the classes, or --classes; give one")
+    if not is_saved and (support or classes) is None:
+        raise TaskError(
+            "--support: a bundle adapts to labelled examples first: give class folders, or a table; a learner that "
+            "was trained on what describes classes takes --classes"
+        )
+
+
+def check_classes(classes: Path, task: TaskShape) -> None:
+    """Refuse a table of classes for a learner that does not use what describes a class; raises TaskError."""
+    if task.class_features is None:
+        raise TaskError(
+            f"--classes {classes}: this learner was trained on examples of its classes, without tasks.class_features; "
+            "give --support"
+        )
 
 
 def accuracy(predicted: NDArray[Any], labels: NDArray[Any], known: NDArray[Any]) -> float:

@@ -35,6 +35,10 @@ def adapt(
         Path | None,
         typer.Option("--unlabelled", metavar="PATH", help="Examples of the task without labels: images, or a table."),
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", metavar="PATH", help="A table with one row a class, instead of examples of them."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Save the adapted model, with its support set; must not exist."),
@@ -52,16 +56,20 @@ def adapt(
 ) -> None:
     """Adapt to a new task and print the predictions.
 
-    What --out has saved predicts without --support.
+    What --out has saved predicts without --support. A learner that was trained on what describes classes takes
+    --classes in its place.
     """
     with answering(as_json) as answer:
         with told() as warnings:
             is_saved = adapted_files.is_adapted(bundle)
-            new_task.check_support(support, unlabelled, is_saved=is_saved)
+            new_task.check_support(support, unlabelled, classes, is_saved=is_saved)
             folder = bundle / adapted_files.BUNDLE_FOLDER if is_saved else bundle
             loaded = bundles.load_bundle(folder, trust_code=trust_code)
             reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
-            if support is None:
+            if classes is not None:
+                new_task.check_classes(classes, loaded.task)
+                model = loaded.adapt(class_features=classes, seed=seed)
+            elif support is None:
                 model = bundles.load_adapted(bundle, trust_code=trust_code)
             else:
                 given = reader.support(support)
@@ -133,5 +141,6 @@ COMMAND = Command(
         "metaloom adapt first-bundle --support letters/support --query letters/query --out letters-model",
         "metaloom adapt letters-model --query letters/query",
         "metaloom adapt graph-bundle --support letters/support --unlabelled letters/more --query letters/query",
+        "metaloom adapt zero-shot-bundle --classes classes.csv --query animals.csv",
     ),
 )

@@ -15,9 +15,10 @@ UNLABELLED, DISTRACTORS = "unlabelled", "distractors"
 EVALUATED = (*SIZES, UNLABELLED, DISTRACTORS)  # what `evaluation` may name
 # a number, or a range [least, most] from which every outer step draws its own
 WaysOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=2)], ...], Int(2, 1000), Bounds(at_least=2)]
-ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=1)], ...], Int(1, 1000)]
+ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=0)], ...], Int(1, 1000), Bounds(at_least=0)]
 Evaluated = Annotated[Mapping[str, Any] | None, Added()]
 Within = Annotated[str | None, Added()]
+ClassFeatures = Annotated[Mapping[str, Any] | None, Added()]
 OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
 Unlabelled = Annotated[int, Int(0, 1000), Bounds(at_least=0), Added()]
 
@@ -28,7 +29,7 @@ class FewShotSettings(TaskSettings):
 
     Attributes:
         ways: Classes of an episode; a range [least, most] draws the number for each outer step of the training.
-        shots: Support examples of each class of an episode; a range likewise.
+        shots: Support examples of each class of an episode; a range likewise. 0 leaves what describes the classes.
         evaluation: The `ways`, `shots` and `queries` of validation and test, and their `unlabelled` and `distractors`,
             as far as they differ from those of the training.
         within: What the classes of an episode have in common, so that they are drawn within one group, such as an
@@ -38,12 +39,20 @@ class FewShotSettings(TaskSettings):
         unlabelled: Examples of each class that an episode has without their labels, beside its support set, for methods
             that learn from them too.
         distractors: Further classes of an episode, of which it has unlabelled examples alone.
+        class_features: What describes each class itself, for methods that need no example of it: a table with one row
+            a class (`{path: classes.csv, class: COLUMN}`), or the names of the classes (`{names: hashing}`).
     """
 
     evaluation: Evaluated = field(default=None, kw_only=True)
     on_too_few: OnTooFew = field(default="refuse", kw_only=True)
     unlabelled: Unlabelled = field(default=0, kw_only=True)
     distractors: Unlabelled = field(default=0, kw_only=True)
+    class_features: ClassFeatures = field(default=None, kw_only=True)
+
+    @property
+    def describes_classes(self) -> bool:
+        """Whether episodes say what describes each class."""
+        return self.class_features is not None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +60,7 @@ class FewShotSettings(TaskSettings):
         for name, value in given.items():
             self._check_evaluated(name, value)
         self._check_distractors(given)
+        self._check_shots(given)
         for name in ("ways", "shots"):
             value = getattr(self, name)
             if isinstance(value, int):
@@ -70,6 +80,16 @@ class FewShotSettings(TaskSettings):
                 raise LearnerError(
                     f"{where}: {classes} classes without a label have tasks.unlabelled examples each, which is 0; "
                     "set tasks.unlabelled"
+                )
+
+    def _check_shots(self, given: Mapping[str, Any]) -> None:
+        """Refuse episodes without examples of classes that nothing describes."""
+        for where, shots in (("shots", getattr(self, "shots", 1)), ("evaluation", given.get("shots", 1))):
+            least = shots if isinstance(shots, int) else min(shots, default=1)
+            if least < 1 and not self.describes_classes:
+                raise LearnerError(
+                    f"tasks.{where}: got {shown(shots)} shots; allowed: a whole number, at least 1, or 0 where "
+                    "tasks.class_features describes the classes"
                 )
 
     def _check_evaluated(self, name: str, value: object) -> None:

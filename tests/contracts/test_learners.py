@@ -4,7 +4,7 @@ from metaloom.learners import METHODS, SLOTS
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing import ComponentContract, MethodContract, SolverContract, SolverRow
 from metaloom.testing.components import PLAIN
-from metaloom.testing.problems import SINGLE, SMOOTH
+from metaloom.testing.problems import DESCRIBED, SINGLE, SMOOTH
 from metaloom.testing.solvers import few_shot_episode
 from tests.support.registry_rows import COMPONENT_ROWS, GENTLE, MEMORY, METHOD_ROWS, SMALL_GRAPH, SMOOTH_RELATION
 
@@ -42,6 +42,12 @@ class TestSolvers(SolverContract):
         "cnaps": SolverRow({"width": 4, "hidden": 4}),
         "simple_cnaps": SolverRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
         "meta_networks": SolverRow({**GENTLE, "scale": {"learn": {}}, "fast_scale": {"learn": {}}}),
+        "zero_shot_prototypical": SolverRow({"temperature": {"learn": {"start": 2.0}}, "hidden": 3}, task=DESCRIBED),
+        "eszsl": SolverRow(
+            {"folds": 2, **{name: {"learn": {"start": 0.5}} for name in ("gamma", "lambda_", "temperature")}},
+            beside={},
+            task=DESCRIBED,
+        ),
         "nearest_neighbour": SolverRow(beside={}),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),

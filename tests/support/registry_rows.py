@@ -8,7 +8,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.testing import ComponentRow, MethodRow
 from metaloom.testing.components import PLAIN
 from metaloom.testing.methods import SMALL
-from metaloom.testing.problems import CONTROL, IMAGES, SINGLE
+from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SINGLE
 
 CELLS: Mapping[str, Any] = {"kind": "cells", "channels": 4}
 CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
@@ -80,6 +80,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "ica_msp": MethodRow(learner=gentle(scale=1.0, dimensions=3)),
     "oblique_manifold": MethodRow(learner=gentle(steps=3, anchors=2, scale=5.0)),
     "meta_networks": MethodRow(learner={"architecture": SMALL, "prediction": GENTLE}),
+    "zero_shot_prototypical": MethodRow(DESCRIBED),
+    "eszsl": MethodRow(DESCRIBED, learner={}, outer_rate=0.0, online=True),
     "meta_weight_net": MethodRow(SINGLE, online=True),
     "learning_to_reweight": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "learned_loss": MethodRow(
@@ -220,6 +222,10 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
     ("prediction", "mann"): ComponentRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}),
     ("prediction", "meta_networks"): ComponentRow({**GENTLE, "scale": {"learn": {}}, "fast_scale": {"learn": {}}}),
+    ("prediction", "zero_shot_prototypical"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}, task=DESCRIBED),
+    ("prediction", "eszsl"): ComponentRow(
+        {name: {"learn": {"start": 0.5}} for name in ("gamma", "lambda_", "temperature")} | {"folds": 2}, task=DESCRIBED
+    ),
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
     ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),

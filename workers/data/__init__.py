@@ -56,6 +56,9 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
         path = getattr(config, "path", None)
         if name != "arrays" and isinstance(path, str) and path.startswith(PREFIX):
             config = replace(config, path=str(resolved(path, cache)))
+        classes = getattr(config, "class_features", None) or {}
+        if str(classes.get("path", "")).startswith(PREFIX):
+            config = replace(config, class_features={**classes, "path": str(resolved(classes["path"], cache))})
         return source.open(config, seed=seed, cache=cache)
     except DataError as error:
         if str(error).startswith("tasks."):

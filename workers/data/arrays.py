@@ -103,7 +103,7 @@ class FewShotArrays(sampler.FewShotSource):
         source = cls(arrays, table, config, seed=seed, scale=_scale(x), inputs=x.shape[1:])
         source.shape = _scaled(source.shape, about["scaling"])
         source.notes = (*source.notes, *notes, *whole.about["notes"])
-        source.digest = splits.digest_of(arrays.digest, lists)
+        source.digest = splits.digest_of(source.digest, lists)
         return source
 
 

@@ -90,7 +90,7 @@ class Folder(sampler.FewShotSource):
         source = cls(arrays, table, config, seed=seed, scale=cls.brightest, inputs=arrays["x"].shape[1:])
         source.notes += (*notes, *folder_notes(arrays, files, Path(config.path)))
         if is_own:
-            source.digest = splits.digest_of(arrays.digest, lists)
+            source.digest = splits.digest_of(source.digest, lists)
         return source
 
 

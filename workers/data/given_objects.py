@@ -16,6 +16,7 @@ from metaloom.learners.errors import BadInput, LearnerError, unknown
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS
 from metaloom.workers.data import given
 from metaloom.workers.data.base import DataError
+from metaloom.workers.data.given import keep_table
 from metaloom.workers.data.given_arrays import as_array, check_arrays
 from metaloom.workers.data.hugging_face import SPLIT, SavedData
 
@@ -48,6 +49,7 @@ def section_of(tasks: Any, cache: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if isinstance(tasks, Mapping) and not _is_splits(tasks):
         settings = {str(name): value for name, value in tasks.items() if name not in LIVE}
+        settings |= _classes(settings.get("class_features"), cache)
         if DATA in tasks and ("x" in tasks or "y" in tasks):
             raise DataError("tasks: give 'data', or 'x' and 'y', not both")
         if DATA not in tasks and not ("x" in tasks and "y" in tasks):
@@ -61,6 +63,20 @@ def section_of(tasks: Any, cache: Path) -> dict[str, Any]:
     if isinstance(tasks, str | Path):
         return _saved_section(SavedData.read(Path(tasks)), settings, cache)
     return _arrays_section(_pair(tasks), settings, cache)
+
+
+def _classes(given: Any, cache: Path) -> dict[str, Any]:
+    """Write a table of classes that is given as ``data`` into the cache, and return the setting that finds it."""
+    if not isinstance(given, Mapping) or DATA not in given:
+        return {}
+    table = _as_table(given[DATA])
+    if table is None:
+        kind = type(given[DATA]).__name__
+        raise DataError(
+            f"tasks.class_features.data: got {kind}; give a data frame of pandas or polars, or an Arrow table"
+        )
+    rest = {name: value for name, value in given.items() if name != DATA}
+    return {"class_features": {**rest, "path": keep_table(table, cache)}}
 
 
 def _is_hugging_face(data: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import CLASSIFICATION
 from metaloom.search_spaces.sections.few_shot import Protocol
 from metaloom.workers.data import base
+from metaloom.workers.data.class_features import Described, described
 from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes, split_groups
 from metaloom.workers.data.enough import protocols_of, usable
 from metaloom.workers.data.store import Arrays
@@ -29,6 +31,7 @@ from metaloom.workers.data.streams import (
     unlabelled_generator,
 )
 from metaloom.workers.data.unlabelled import draw_unlabelled
+from metaloom.workers.durable import digest
 
 __all__ = [
     "DIVISION",
@@ -65,10 +68,19 @@ class FewShotSource(base.Source):
         table: The classes.
         scale: Divisor of the stored values.
         inputs: Shape of one example as the learner sees it.
+        classes: What describes the classes, of a source that has it built in; None: as the settings say.
     """
 
     def __init__(
-        self, arrays: Arrays, table: ClassTable, config: Any, *, seed: int, scale: float, inputs: tuple[int, ...]
+        self,
+        arrays: Arrays,
+        table: ClassTable,
+        config: Any,
+        *,
+        seed: int,
+        scale: float,
+        inputs: tuple[int, ...],
+        classes: Described | None = None,
     ) -> None:
         self.config, self.seed, self.scale = config, seed, scale
         self._lookup: Lookup | None = None
@@ -78,6 +90,24 @@ class FewShotSource(base.Source):
         splits = self.table.ends if self.table.groups else ()
         self._groups = {split: list(self.table.members(split).values()) for split in splits}
         self.shape = self._shape(inputs)
+        self._described = classes or described(getattr(config, "class_features", None))
+        self._describe(None)
+
+    def _describe(self, kept: TaskShape | None) -> None:
+        """Read what describes the classes, by the numbers of a training, or fitted to the classes of meta-train."""
+        self._class_features = None if self._described is None else self._described.of(self.table, kept)
+        if (known := self._class_features) is not None:
+            self.shape = replace(self.shape, class_features=known.task)
+            self.digest = digest(f"{self.digest} {known.digest}".encode())[:16]
+            self.notes = (*self.notes, *known.notes)
+
+    def as_trained(self, task: TaskShape) -> Self:
+        """Return the source with its classes described in the numbers of training."""
+        if self._described is None or task.class_features in (None, self.shape.class_features):
+            return self
+        other = copy(self)
+        other._describe(task.class_features)
+        return other
 
     def _protocols(self) -> dict[str, Protocol]:
         return protocols_of(self.config)
@@ -110,10 +140,11 @@ class FewShotSource(base.Source):
         counts, starts = self.table.counts[ids], self.table.starts[ids]
         rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
         x = self.gather(rows, self.table.turns[ids])
-        labels = torch.arange(ways)
+        labels, known = torch.arange(ways), self._class_features
+        classes = None if known is None else torch.from_numpy(known.values[ids])
         unlabelled, others = self._unlabelled(split, index, ids, rows, within)
         episode = Episode(
-            Support(x[:, :shots].flatten(0, 1), labels.repeat_interleave(shots), unlabelled=unlabelled),
+            Support(x[:, :shots].flatten(0, 1), labels.repeat_interleave(shots), classes, unlabelled=unlabelled),
             x[:, shots:].flatten(0, 1),
             labels.repeat_interleave(queries),
             torch.from_numpy(ids - first),

@@ -43,7 +43,7 @@ class Table(sampler.FewShotSource):
         path = Path(config.path)
         if not path.is_file():
             raise DataError(f"tasks.path: there is no file {path}")
-        unused = {"path", "on_too_few", *EVALUATED, "evaluation"}
+        unused = {"path", "on_too_few", *EVALUATED, "evaluation", "class_features"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
         settings = {name: value for name, value in settings.items() if name not in ADDED or value is not None}
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
@@ -51,14 +51,15 @@ class Table(sampler.FewShotSource):
             key["split"] = file_facts(Path(config.split))
         return cls._of(cached(cache, cls.name, key, lambda: _load(path, config)), config, seed)
 
-    def as_trained(self, task: TaskShape) -> Source:
+    def as_trained(self, task: TaskShape) -> "Table":
         """Return the source with its rows in the numbers of training; raises DataError if a column is absent."""
-        if has_numbers_of(self.shape, task):
-            return self
-        return Table._of(_load(Path(self.config.path), self.config, task), self.config, self.seed)
+        made = self
+        if not has_numbers_of(self.shape, task):
+            made = Table._of(_load(Path(self.config.path), self.config, task), self.config, self.seed)
+        return sampler.FewShotSource.as_trained(made, task)
 
     @classmethod
-    def _of(cls, arrays: Arrays, config: TableTasks, seed: int) -> Source:
+    def _of(cls, arrays: Arrays, config: TableTasks, seed: int) -> "Table":
         about = arrays.about
         is_divided = config.split is None
         table = sampler.ClassTable.from_splits(
@@ -114,6 +115,8 @@ def _check_settings(config: TableTasks) -> None:
         raise DataError(f"tasks.task: only {able} has a task column; in {config.kind} the classes make the tasks")
     if not config.has_classes and (field := unlabelled_of(asdict(config))):
         raise DataError(f"{field}: only episodes of classes have examples without labels; remove it")
+    if not config.has_classes and config.class_features is not None:
+        raise DataError(f"tasks.class_features: they describe classes, and {config.kind} has none; remove it")
     if not config.has_classes and config.within is not None:
         raise DataError("tasks.within: classes are drawn within a group, and regression has none; remove it")
     if overlap := {config.label, config.task} & set(config.features):

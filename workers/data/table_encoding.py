@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from metaloom.learners.errors import unknown
 from metaloom.workers.data.base import DataError, some
-from metaloom.workers.data.sampler import FOLDS, Rows, fixed_generator
+from metaloom.workers.data.class_table import Rows
+from metaloom.workers.data.streams import FOLDS, fixed_generator
 from metaloom.workers.data.table_kinds import (
     CATEGORY,
     DATE,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
 from metaloom.workers.data.base import DataError, some
-from metaloom.workers.data.sampler import Rows
+from metaloom.workers.data.class_table import Rows
 from metaloom.workers.data.table_columns import CellRules, Columns, read_columns
 from metaloom.workers.data.table_encoding import STRATEGIES, FittedColumn, encoded, fit
 from metaloom.workers.data.table_kinds import CATEGORY, DATE, NUMBER, Feature

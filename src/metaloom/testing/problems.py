@@ -157,6 +157,8 @@ def double(tensors: Tensors) -> Tensors:
 
 SINGLE = TaskShape("classification", (6,), 3, single_task=True, counts=(5, 3, 4))
 CONTROL = TaskShape("control", (4,), 2, environment="point_mass")
+# classes that four numbers each describe, and without examples
+DESCRIBED = TaskShape("classification", (6,), 3, classes=9, class_features=TaskShape("classification", (4,), 0))
 FEW_WAYS = TaskShape("classification", (6,), 3, classes=9)
 IMAGES = TaskShape("classification", (1, 8, 8), 3, classes=9, single_task=True, counts=(5, 3, 4))
 SMOOTH: Mapping[str, Any] = {"kind": "mlp", "hidden": [5], "activation": "tanh"}
@@ -173,7 +175,11 @@ def episode_of(task: TaskShape, seed: int, *, support: int = 6, queries: int = 9
 
     ids = torch.arange(task.outputs) if task.kind == "classification" else None
     numbers = (torch.arange(support) + seed) % sum(task.counts) if task.counts else None
-    return Episode(Support(*half(support, 1)), *half(queries, 2), ids, numbers)
+    given = Support(*half(support, 1))
+    if task.class_features is not None:  # the same in all episodes, as what describes a class is
+        classes = normal(task.outputs, *task.class_features.inputs, seed=17)
+        given = Support(given.x[:0], given.y[:0], class_features=classes)
+    return Episode(given, *half(queries, 2), ids, numbers)
 
 
 def built(
