@@ -10,6 +10,7 @@ from benchmarks.reproductions import (
     digits,
     exactness,
     metric_learners,
+    model_based_learners,
     omniglot,
     penalties,
     quadratics,
@@ -44,4 +45,6 @@ CLAIMS: dict[str, Claim] = {
     "V25": taught.v25,
     "M1": metric_learners.m1,
     "M3": metric_learners.m3,
+    "M6": model_based_learners.m6,
+    "M7": model_based_learners.m7,
 }

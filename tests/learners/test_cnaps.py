@@ -23,6 +23,7 @@ POINTS = TaskShape("classification", (6,), 3, classes=9)
 CONV = {"kind": "conv4", "channels": 4, "blocks": 2}
 SMALL: dict[str, dict[str, Any]] = {"cnaps": {"width": 4, "hidden": 5}, "simple_cnaps": {"width": 4, "ridge": 0.7}}
 METHODS = tuple(SMALL)
+STATISTICS = ("mean", "var")
 
 
 def made(method: str, task: TaskShape = PICTURES, architecture: Any = CONV, norm: str = "batch", **own: Any) -> Learner:
@@ -294,3 +295,50 @@ def test_the_penalty_is_the_sum_of_the_squared_scales() -> None:
     scales = torch.cat([value for name, value in film.items() if name.endswith("scale")])
     assert len(scales) == 2 * 2 * 4
     torch.testing.assert_close(penalty(film), scales @ scales)
+
+
+def on_a_bundle(method: str, **own: Any) -> AmortizedLearner:
+    """Build a learner on a frozen body with running statistics, as a bundle hands them in."""
+    drawn = part(begun(made(method))[0], "initialization")
+    running = {f"running/norm{block}.{name}": torch.full((4,), 0.5).double() for block in (0, 1) for name in STATISTICS}
+    settings = {
+        "architecture": CONV,
+        "initialization": {"kind": "pretrained", "bundle": "handed in as start"},
+        "prediction": {"kind": method, **SMALL[method], **own},
+    }
+    inner = {"batch_norm": "frozen"}
+    learner = build_learner(learner=settings, inner=inner, outer={}, task=PICTURES, start=drawn | running)
+    return cast(AmortizedLearner, learner)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_frozen_body_keeps_the_statistics_of_its_bundle_while_film_is_learned(method: str) -> None:
+    learner = on_a_bundle(method)
+    phi, state = started(learner)
+    assert phi and all(name.startswith("prediction/") for name in phi)
+    batch = [uneven(PICTURES, seed) for seed in (8, 9)]
+    step = learner.meta_step(phi, state, batch, seeded(0))
+    after = step.after(state)
+    assert after.running.keys() == state.running.keys() and len(after.running) == 4
+    assert all(torch.equal(value, after.running[name]) for name, value in state.running.items())
+    assert all(torch.equal(value, after.theta[name]) for name, value in state.theta.items())
+    for leaf in ("film/norm0/gamma.scale", "film/norm1/beta.scale", "set_encoder/conv0.weight"):
+        assert float(step.gradient[f"prediction/{leaf}"].abs().max()) > 0
+    # training and evaluation see the same features: their losses differ by the penalty alone
+    evaluated = sum(learner.evaluate(phi, state, one, seeded(0)).losses[-1] for one in batch) / 2
+    assert step.loss - evaluated == pytest.approx(0.001 * float(penalty(part(phi, "prediction/film"))), rel=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_features_are_computed_once_where_nothing_changes_the_body(method: str) -> None:
+    for own, same in (({}, False), ({"film": False}, True)):
+        learner = on_a_bundle(method, **own)
+        phi, state = started(learner)
+        body = learner.body(phi, state)
+        assert (body is not None) == same
+        if body is None:
+            continue
+        episode, support = uneven(PICTURES, 10), uneven(PICTURES, 10).support
+        plain = learner.adapt(phi, state, support, seeded(0)).predict(episode.query_x)
+        computed = learner.on_features().adapt(phi, state, Support(body(support.x), support.y), seeded(0))
+        torch.testing.assert_close(computed.predict(body(episode.query_x)), plain)

@@ -43,9 +43,12 @@ class AdaptedFeatures(AmortizedSolver):
 
     config: AdaptedFeaturesConfig
     learns = True
-    takes_features = False  # FiLM changes the network for each task
     needs_classes = True
     reads_support = frozenset({"mask"})
+
+    @property
+    def takes_features(self) -> bool:  # type: ignore[override]
+        return not self.config.film  # which changes the network for each task
 
     @abstractmethod
     def head(self, phi: Tensors, features: Tensor, support: Support) -> Outputs:
@@ -68,7 +71,7 @@ class AdaptedFeatures(AmortizedSolver):
             head = self.head(phi, scale * features + shift, support)
             return lambda queries: head(scale * queries + shift)
 
-        return replace(embed, theta=film.modulated(embed.theta, found)).fitted(support.x, fit)
+        return _modulated(embed, found).fitted(support.x, fit)
 
     def _film(self, phi: Tensors, support: Support) -> tuple[Tensors, dict[str, film.Modulation]]:
         """Return the task vector [width] as ``task_vector``, and FiLM by place; nothing where it is switched off."""
@@ -91,9 +94,14 @@ class AdaptedFeatures(AmortizedSolver):
         given = episode.support.kept()
         task, found = self._film(phi, given)
         scale, shift = found.get(film.FEATURES, (1.0, 0.0))
-        both = replace(embed, theta=film.modulated(embed.theta, found)).beside(given.x)(episode.query_x)
+        both = _modulated(embed, found).beside(given.x)(episode.query_x)
         features, queries = (scale * one + shift for one in both)
         means = class_means(features, given.y, self.task.outputs)
         shown = {"support": features, "queries": queries, "prototypes": means} | task
         gammas, betas = ({place: one[index] for place, one in found.items()} for index in range(2))
         return shown | under("film", gammas) | under("film_shift", betas)
+
+
+def _modulated(embed: Embedding, found: dict[str, film.Modulation]) -> Embedding:
+    """Return the embedding of the modulated network; the same one where nothing is."""
+    return replace(embed, theta=film.modulated(embed.theta, found)) if found else embed

@@ -119,8 +119,9 @@ class MetaNetworks(AmortizedSolver):
 
     def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
         """Show the memory's keys, the queries' representations, and the attention of queries to keys."""
-        features, queries = embed.beside(episode.support_x)(episode.query_x)
-        model = self._model(phi, features, episode.support_y)
+        support = episode.support.kept()
+        features, queries = embed.beside(support.x)(episode.query_x)
+        model = self._model(phi, features, support.y)
         represented = model.represented(queries)
         return {"support": model.keys, "queries": represented, "attention": model.attention(represented)}
 
