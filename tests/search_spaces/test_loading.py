@@ -42,6 +42,8 @@ EXPECTED = {
     "sinusoid-meta-sgd",
     "sinusoid-methods",
     "which-kinds",
+    "zero-shot-animals",
+    "zero-shot-intents",
 }
 
 
