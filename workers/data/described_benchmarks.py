@@ -96,7 +96,7 @@ class ClincTasks(DescribedTasks):
         return self.names is not None
 
 
-class Examples(NamedTuple):
+class ReadBenchmark(NamedTuple):
     """A benchmark as it was read: features [n, d], the class of each [n], all classes, and those of each split."""
 
     x: NDArray[np.float32]
@@ -105,7 +105,7 @@ class Examples(NamedTuple):
     lists: Lists
 
 
-class Benchmark(sampler.FewShotSource):
+class DescribedBenchmark(sampler.FewShotSource):
     """Features of examples, by class. A subclass reads them, and says what describes the classes."""
 
     wanted: ClassVar[str]
@@ -117,7 +117,7 @@ class Benchmark(sampler.FewShotSource):
 
     @classmethod
     @abstractmethod
-    def read(cls, config: Any, files: list[Path]) -> Examples:
+    def read(cls, config: Any, files: list[Path]) -> ReadBenchmark:
         """Read the examples."""
 
     @classmethod
@@ -147,7 +147,7 @@ class Benchmark(sampler.FewShotSource):
         return source
 
 
-def _by_class(given: Examples, config: DescribedTasks) -> Arrays:
+def _by_class(given: ReadBenchmark, config: DescribedTasks) -> Arrays:
     """Put the examples into the order of their classes; scale them by those of meta-train."""
     counts = np.bincount(given.y, minlength=len(given.names)).tolist()
     listed = [name for split in SPLITS for name in given.lists[split]]
@@ -172,7 +172,7 @@ def _texts(array: NDArray[Any]) -> list[str]:
 
 
 @SOURCES.register("awa1")
-class AwA1(Benchmark):
+class AwA1(DescribedBenchmark):
     """The unseen classes are the test; a fixed part of the seen ones is meta-validation."""
 
     name = "awa1"
@@ -188,7 +188,7 @@ class AwA1(Benchmark):
         return [file]
 
     @classmethod
-    def read(cls, config: AwA1Tasks, files: list[Path]) -> Examples:
+    def read(cls, config: AwA1Tasks, files: list[Path]) -> ReadBenchmark:
         """Read the features, and divide the seen classes, always equally for the same names."""
         with np.load(files[0], allow_pickle=False) as held:
             x, y, names = held["features"].astype(np.float32), held["labels"].astype(np.int64), held["class_names"]
@@ -200,7 +200,7 @@ class AwA1(Benchmark):
         order = [seen[place] for place in fixed_generator(0, DIVISION).permutation(len(seen))]
         held_out = sorted(order[: config.validation])
         train = sorted(order[config.validation :])
-        return Examples(x, y, _texts(names), {"train": train, "validation": held_out, "test": unseen})
+        return ReadBenchmark(x, y, _texts(names), {"train": train, "validation": held_out, "test": unseen})
 
     @classmethod
     def described(cls, config: AwA1Tasks, files: list[Path], names: list[str]) -> Described | None:
@@ -213,7 +213,7 @@ class AwA1(Benchmark):
 
 
 @SOURCES.register("clinc150")
-class Clinc150(Benchmark):
+class Clinc150(DescribedBenchmark):
     """Whole domains are divided among the splits. Intents of training have 50 sentences, the others the 30 of test."""
 
     name = "clinc150"
@@ -231,7 +231,7 @@ class Clinc150(Benchmark):
         return found
 
     @classmethod
-    def read(cls, config: ClincTasks, files: list[Path]) -> Examples:
+    def read(cls, config: ClincTasks, files: list[Path]) -> ReadBenchmark:
         """Read the embeddings of the sentences, and the intents of each domain."""
         with np.load(files[0], allow_pickle=False) as held:
             parts = {part: (held[part].astype(np.float32), held[f"{part}_intent"]) for part in ("train", "test")}
@@ -243,7 +243,7 @@ class Clinc150(Benchmark):
         of_training = np.isin(parts["train"][1], [names.index(one) for one in lists["train"]])
         x = np.concatenate([parts["train"][0][of_training], parts["test"][0]])
         y = np.concatenate([parts["train"][1][of_training], parts["test"][1]]).astype(np.int64)
-        return Examples(x, y, names, lists)
+        return ReadBenchmark(x, y, names, lists)
 
     @classmethod
     def described(cls, config: ClincTasks, files: list[Path], names: list[str]) -> Described | None:
