@@ -15,6 +15,7 @@ from benchmarks.reproductions import (
     penalties,
     quadratics,
     rare_class,
+    relational_learners,
     sinusoid,
     taught,
     weights,
@@ -44,7 +45,9 @@ CLAIMS: dict[str, Claim] = {
     "V24": taught.v24,
     "V25": taught.v25,
     "M1": metric_learners.m1,
+    "M2": relational_learners.m2,
     "M3": metric_learners.m3,
+    "M4": relational_learners.m4,
     "M6": model_based_learners.m6,
     "M7": model_based_learners.m7,
 }
