@@ -13,7 +13,7 @@ from metaloom.dashboards.canvas import name_axes, panel, png
 from metaloom.dashboards.plots import history_plot, slice_plot
 from metaloom.workers.durable import write_text
 from metaloom.workers.records import names as records
-from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.results import INNER_STEPS, PRESENTATIONS, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,12 +88,12 @@ def adaptation_figure(store: Path, name: str, trial: int, *, step: int | None = 
     axes.fill_between(steps, curve["low"], curve["high"], alpha=0.25)
     axes.set_xticks(steps)
     title = f"{name}, trial {trial}: {curve['episodes']} {curve['phase']} episodes"
-    name_axes(axes, title, "inner steps", curve["metric"])
+    name_axes(axes, title, curve["curve"], curve["metric"])
     return figure
 
 
 def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = None) -> dict[str, Any]:
-    """Return the mean and 95% interval of the query metric after each inner step.
+    """Return the mean and 95% interval of the query metric after each inner step, or earlier example of a class.
 
     The episodes are test episodes if there are any, else validation episodes of ``step`` or of the newest step.
     """
@@ -104,7 +104,8 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
         if rows:
             break
     else:
-        return {"metric": "accuracy", "phase": records.TEST, "episodes": 0, "mean": [], "low": [], "high": []}
+        nothing: dict[str, Any] = {"mean": [], "low": [], "high": [], "curve": INNER_STEPS}
+        return {"metric": "accuracy", "phase": records.TEST, "episodes": 0, **nothing}
     for part in episodes.damaged:
         logger.warning("the figure of '%s' is drawn of other episodes: %s", name, part)
     newest = max(row["step"] for row in rows)
@@ -113,5 +114,14 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     steps = zip(*(row[column] for row in rows), strict=False)
     measured = [[score for score in scores if score is not None] for scores in steps]
     intervals = [mean_interval(scores, metric=metric) if scores else (math.nan,) * 3 for scores in measured]
+    of = INNER_STEPS if rows[0]["shots"] else PRESENTATIONS  # a sequence has no support set
     means, lows, highs = (list(bound) for bound in zip(*intervals, strict=True))
-    return {"metric": metric, "phase": phase, "episodes": len(rows), "mean": means, "low": lows, "high": highs}
+    return {
+        "metric": metric,
+        "phase": phase,
+        "episodes": len(rows),
+        "mean": means,
+        "low": lows,
+        "high": highs,
+        "curve": of,
+    }

@@ -112,12 +112,12 @@ def _summary(config: type) -> str:
 
 
 def _meanings(config: type) -> dict[str, str]:
-    """Return what each attribute means, by the docstrings of a class and of those that it extends.
+    """Return what each attribute means, by the docstrings of a class, of its bases, and of what it is ``derived_from``.
 
     The summary of a class that declares one field alone is what that field means.
     """
     found: dict[str, str] = {}
-    for one in reversed(config.__mro__):
+    for one in reversed((*config.__mro__, *getattr(config, "derived_from", object).__mro__)):
         own = list(inspect.get_annotations(one))
         if len(own) == 1:
             found[own[0]] = _summary(one)

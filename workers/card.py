@@ -136,7 +136,7 @@ def _numbers(evaluation: Evaluation | None, task: TaskShape, transductive: Evalu
     if evaluation.constant is not None:
         lines.append(f"- predicting the mean target of the support set has the loss {evaluation.constant:.4f}")
     if len(evaluation.per_step) > 1:
-        lines += ["", *_table("inner steps", evaluation.metric, "95% interval")]
+        lines += ["", *_table(evaluation.curve, evaluation.metric, "95% interval")]
         lines += [f"| {one.step} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} |" for one in evaluation.per_step]
     return "\n".join(lines)
 

@@ -33,6 +33,8 @@ from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, r
 from metaloom.workers.records.names import SEEDS_VERSION, TASK_FILE, TEST, part_of_test
 from metaloom.workers.records.results import (
     ACCURACY,
+    INNER_STEPS,
+    PRESENTATIONS,
     EvaluationSummary,
     InductiveScore,
     StepScore,
@@ -44,6 +46,7 @@ from metaloom.workers.seeds import derive_generator
 from metaloom.workers.ways import at_ways, build_of, describe, ways_of_split
 
 _LOG = logging.getLogger("metaloom.scoring")
+UNSAID = (("inductive", None), ("curve", INNER_STEPS))  # in the JSON of an evaluation
 _COMPARED = ["episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries", "accuracy_after", "loss_after"]
 
 
@@ -66,7 +69,7 @@ class Evaluation(EvaluationSummary):
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values; the episodes have their own records."""
         values = {field.name: plain(getattr(self, field.name)) for field in fields(EvaluationSummary)}
-        return {name: value for name, value in values.items() if name != "inductive" or value is not None}
+        return {name: value for name, value in values.items() if (name, value) not in UNSAID}
 
 
 def evaluate_learner(
@@ -218,6 +221,7 @@ def _summarize(
         losses=tuple(one.losses[-1] for one in outcomes),
         facts=tuple(facts),
         outcomes=tuple(outcomes),
+        curve=PRESENTATIONS if learner.task.task_kind.in_order else INNER_STEPS,
     )
 
 

@@ -29,6 +29,7 @@ from metaloom.learners.redaction import clean
 from metaloom.orchestrator.store import store_option
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS_SHOWN
+from metaloom.workers.records.results import INNER_STEPS
 
 STATE_STYLES = {
     records.FINISHED: "green",
@@ -257,7 +258,7 @@ def show_episodes(console: Console, rows: Sequence[Mapping[str, Any]], total: in
 
 
 def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
-    """Print a score and its value after each inner step."""
+    """Print a score and its value after each inner step, or of a sequence at each presentation of a class."""
     metric = evaluation["metric"]
     console.print(
         f"test {metric} {scored(evaluation['mean'], evaluation['interval'])} over {evaluation['episodes']} episodes"
@@ -270,7 +271,7 @@ def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
     for line in other_setting(evaluation):
         console.print(line, markup=False)
     if len(evaluation["per_step"]) > 1:
-        shown = table("inner steps", f"{metric} [95% interval]")
+        shown = table(evaluation.get("curve", INNER_STEPS), f"{metric} [95% interval]")
         for step in evaluation["per_step"]:
             shown.add_row(str(int(step["step"])), scored(step["mean"], (step["low"], step["high"])))
         console.print(shown)

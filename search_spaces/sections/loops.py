@@ -16,13 +16,14 @@ from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section
+from metaloom.search_spaces.sections.sequences import SEQUENCES
 from metaloom.search_spaces.sections.tasks import (
     EPISODES,
-    FEW_SHOT,
     SINGLE_TASK,
     TASK_SOURCES,
     able,
     episodes_of,
+    kinds_of_episodes,
     settings_of,
 )
 
@@ -38,13 +39,14 @@ def task_catalogue() -> Catalogue:
 
 
 def task_forms() -> dict[str, type]:
-    """Return the settings of every source, and of its episodes of a single task where it makes both."""
+    """Return the settings of every source, and of its other episodes: of a single task, and sequences."""
     load_plugins(plugins.TASK_SOURCES)
     forms: dict[str, type] = {}
     for name, config in TASK_SOURCES.items():
         forms[name] = config
-        if (single := settings_of(name, SINGLE_TASK)) not in (None, config):
-            forms[f"{name}, {EPISODES}: {SINGLE_TASK}"] = single
+        for episodes in (SINGLE_TASK, SEQUENCES):
+            if (other := settings_of(name, episodes)) not in (None, config):
+                forms[f"{name}, {EPISODES}: {episodes}"] = other
     return forms
 
 
@@ -88,14 +90,14 @@ def _holds_data(raw: Any) -> bool:
 
 
 def _no_such_episodes(source: str, episodes: Any) -> str:
-    if episodes in (FEW_SHOT, SINGLE_TASK):
+    if episodes in kinds_of_episodes():
         return f"{source} makes no {episodes} episodes; these are made by {', '.join(able(episodes))}"
-    return unknown("kind of episodes", episodes, (FEW_SHOT, SINGLE_TASK))
+    return unknown("kind of episodes", episodes, kinds_of_episodes())
 
 
 def _of_other_episodes(source: str, config: type, given: Mapping[str, Any]) -> dict[str, str]:
     """Return the given settings that only the source's other episodes have, with the name of these."""
-    others = [settings_of(source, episodes) for episodes in (FEW_SHOT, SINGLE_TASK)]
+    others = [settings_of(source, episodes) for episodes in kinds_of_episodes()]
     return {
         name: episodes_of(other)
         for other in others
@@ -110,7 +112,9 @@ def task_kind(tasks: Node) -> TaskKind:
     if not isinstance(tasks, Section):
         return CLASSIFICATION
     kind = tasks.fields.get("kind")
-    name = kind.value if isinstance(kind, Fixed) else getattr(TASK_SOURCES.get(tasks.kind), "task_kind", None)
+    episodes = tasks.fields.get(EPISODES)
+    config = settings_of(tasks.kind, episodes.value if isinstance(episodes, Fixed) else None)
+    name = kind.value if isinstance(kind, Fixed) else getattr(config, "task_kind", None)
     return TASK_KINDS.get(str(name), CLASSIFICATION)
 
 

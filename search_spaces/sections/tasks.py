@@ -4,7 +4,7 @@ The sources are in a folder above this one and are loaded as plugins, so that an
 is opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,6 +16,8 @@ from metaloom.learners.task_kinds import CLASSIFICATION
 
 TASK_SOURCES: Registry[type[Any]] = Registry("task source")  # the settings of each source, which registers them
 ONE_TASK_SOURCES: Registry[type[Any]] = Registry("task source")  # of few-shot sources: with ``episodes: single_task``
+# other episodes that any few-shot source makes, by name: of its settings those of these episodes, None where it cannot
+DERIVED: dict[str, Callable[[type], type | None]] = {}
 
 Ways = Annotated[int, Int(2, 1000), Bounds(at_least=2)]
 Shots = Annotated[int, Int(1, 1000)]
@@ -147,7 +149,14 @@ def settings_of(source: str, episodes: Any = None) -> type | None:
     plain = TASK_SOURCES.get(source)
     if plain is None or episodes is None or episodes == episodes_of(plain):
         return plain
+    if episodes in DERIVED:
+        return DERIVED[episodes](plain)
     return ONE_TASK_SOURCES.get(source) if episodes == SINGLE_TASK else None
+
+
+def kinds_of_episodes() -> tuple[str, ...]:
+    """Return what ``episodes`` may be."""
+    return FEW_SHOT, SINGLE_TASK, *DERIVED
 
 
 def episodes_of(config: type | None) -> str:

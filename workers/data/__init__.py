@@ -8,6 +8,7 @@ from typing import Any
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import fields_of, make_config
 from metaloom.learners.plugins import TASK_SOURCES, load_plugins, unknown_or_absent
+from metaloom.search_spaces.sections.sequences import SequenceSettings
 from metaloom.search_spaces.sections.tasks import EPISODES, settings_of
 from metaloom.workers.data.base import (
     ONE_TASK_SOURCES,
@@ -20,6 +21,7 @@ from metaloom.workers.data.base import (
     TaskSource,
 )
 from metaloom.workers.data.given_path import PREFIX, resolved
+from metaloom.workers.data.sequences import SequencesOf
 
 __all__ = ["SOURCES", "SPLITS", "CacheError", "DataError", "SampledEpisode", "Source", "TaskSource", "open_source"]
 
@@ -51,7 +53,8 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
         config = make_config(form, settings, "tasks", str(name))
     except LearnerError as error:
         raise DataError(str(error)) from error
-    source = SOURCES[name] if form is SOURCES[name].Config else ONE_TASK_SOURCES[name]
+    in_order = issubclass(form, SequenceSettings)
+    source = SOURCES[name] if in_order or form is SOURCES[name].Config else ONE_TASK_SOURCES[name]
     try:
         path = getattr(config, "path", None)
         if name != "arrays" and isinstance(path, str) and path.startswith(PREFIX):
@@ -59,6 +62,8 @@ def open_source(tasks: Mapping[str, Any], *, seed: int, cache: Path) -> Source:
         classes = getattr(config, "class_features", None) or {}
         if str(classes.get("path", "")).startswith(PREFIX):
             config = replace(config, class_features={**classes, "path": str(resolved(classes["path"], cache))})
+        if in_order:
+            return SequencesOf.open(config, seed=seed, cache=cache, of=source)
         return source.open(config, seed=seed, cache=cache)
     except DataError as error:
         if str(error).startswith("tasks."):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 ACCURACY = "accuracy"  # the metric whose values are fractions
+INNER_STEPS, PRESENTATIONS = "inner steps", "earlier examples of the class"  # what an evaluation's steps count
 QUANTILE = 0.975  # of Student's t: the upper end of a 95% interval
 
 
@@ -62,6 +63,9 @@ class EvaluationSummary:
     ] = None
     units: Annotated[InUnits | None, "of one standardized target: the score in the target's own units"] = None
     inductive: InductiveScore | None = None
+    curve: Annotated[str, "only of sequences: what the steps of `per_step` count, the earlier examples of a class"] = (
+        INNER_STEPS
+    )
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class TaskSourceContract(Contract):
             for x, y in ((episode.support_x, episode.support_y), (episode.query_x, episode.query_y)):
                 assert x.shape[1:] == tasks.shape.inputs and x.dtype == torch.float32 and x.is_contiguous()
                 if tasks.shape.task_kind.has_classes:
-                    assert y.dtype == torch.int64 and y.min() >= 0 and y.max() < tasks.shape.outputs
+                    assert y.dtype == torch.int64 and bool(((y >= 0) & (y < tasks.shape.outputs)).all())
                 else:
                     assert y.shape == (len(x), tasks.shape.outputs) and y.dtype == torch.float32
             assert 0 <= sample.seed < 2**63
