@@ -151,7 +151,22 @@ class Learner(Protocol):
         ...
 
     def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
-        """Return what may be drawn of an episode, by the names of ``AmortizedSolver.inspect``; nothing here."""
+        """Return what may be drawn of an episode, by name; nothing here.
+
+        The names that figures are drawn of, each optional. n support examples, q queries, u unlabelled examples, ways
+        classes; the learner adds the classes ``labels`` [n] and ``query_labels`` [q].
+
+        * ``support`` [n, d], ``queries`` [q, d]: the features as they are compared.
+        * ``prototypes`` [ways, d]: a point per class among those features, drawn with them by principal components.
+        * ``attention`` [q, n]: the weight of each support example for each query.
+        * ``relation`` [q, ways]: the comparator's score of each query and class, higher being nearer.
+        * ``adjacency`` [layers, m, m]: edges between the support examples, then the unlabelled ones, then the queries
+          of one graph (m = n + u + queries, from one to q of them); a row holds the weights of a node's neighbours.
+        * ``reads`` [steps, slots]: the weight with which each slot of a memory is read at each step, over its heads.
+        * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
+        * ``attribute_weights`` [attributes, d]: how an attribute of a class moves what stands for it; [attributes, 1]
+          where there is one number for each.
+        """
         return {}
 
     def inductive(self) -> "Learner | None":

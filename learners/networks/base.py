@@ -135,6 +135,11 @@ class Network(TaskComponent, ABC):
         return frozenset(f"{layer}.{part}" for layer in self.norm_layers() for part in ("weight", "bias"))
 
     @property
+    def places(self) -> int:
+        """How many hidden layers, numbered from 1, a pass may change (``Normalization.between``); 0 by default."""
+        return 0
+
+    @property
     def draws_layers(self) -> bool:
         """Whether each pass draws the layers that it runs, so that no running average covers them all."""
         return False

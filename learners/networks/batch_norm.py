@@ -21,7 +21,7 @@ Where a query pass finds its statistics is a declared mode, because it decides w
 * ``per_step``: the query batch; gamma and beta are learned per step: transductive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -191,12 +191,25 @@ class Normalization:
     Args:
         given: ``<layer>.mean`` and ``<layer>.var`` of shape [channels]; None computes them.
         fused: Whether ``Normalized`` may be used: autograd only, no transform of torch.func.
+        between: What becomes of the hidden layer at a place between two blocks, such as manifold mixup: (place, x) to
+            x; places are numbered from 1 (``Network.places``).
     """
 
-    def __init__(self, given: Tensors | None = None, *, fused: bool = False) -> None:
+    def __init__(
+        self,
+        given: Tensors | None = None,
+        *,
+        fused: bool = False,
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> None:
         self.given = given
         self.fused = fused
+        self._between = between
         self.collected: Tensors = {}
+
+    def between(self, place: int, x: Tensor) -> Tensor:
+        """Return what becomes of the hidden layer x [n, *] at a place between two blocks: x, where nothing is asked."""
+        return x if self._between is None else self.arrange(self._between(place, x))
 
     def arrange(self, x: Tensor) -> Tensor:
         """Lay images out for the fused kernels."""

@@ -29,6 +29,10 @@ class ConvBlocks(base.Network):
         """How many blocks halve the image."""
         return int(self.config.blocks)
 
+    @property
+    def places(self) -> int:
+        return int(self.config.blocks)
+
     def halved(self, side: int) -> int:
         """Return a side of the image after a block that halves it."""
         return side // 2
@@ -102,7 +106,7 @@ class Conv4(ConvBlocks):
             made = Convolution(x, theta[f"conv{block}.weight"], self.stride(block))
             gamma, beta = theta[f"norm{block}.weight"], theta[f"norm{block}.bias"]
             x = norm(f"norm{block}", made, gamma, beta, pool=self.config.pool == "max" and block < self.halvings)
-            x = x.relu_()
+            x = norm.between(block + 1, x).relu_()
         return x.flatten(1)
 
 
@@ -132,7 +136,7 @@ class ConvNet(ConvBlocks):
         for block in range(self.config.blocks):
             x = F.conv2d(x, theta[f"conv{block}.weight"], padding=1)
             x = instance_norm(x, theta[f"norm{block}.weight"], theta[f"norm{block}.bias"])
-            x = F.avg_pool2d(F.relu(x), 2)
+            x = F.avg_pool2d(F.relu(norm.between(block + 1, x)), 2)
         return x.flatten(1)
 
 
@@ -167,6 +171,10 @@ class ResNet(base.Network):
 
     config: ResNetConfig
 
+    @property
+    def places(self) -> int:
+        return len(self._layers())
+
     def norm_layers(self) -> list[str]:
         return ["stem.norm", *(f"{name}.{layer}.norm" for name, _, _ in self._layers() for layer in range(2))]
 
@@ -189,9 +197,10 @@ class ResNet(base.Network):
 
     def features(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         x = normalized_convolution(theta, "stem", norm.arrange(x), norm).relu_()
-        for name, width, stride in self._layers():
+        for place, (name, width, stride) in enumerate(self._layers(), start=1):
             inside = normalized_convolution(theta, f"{name}.0", x, norm, stride).relu_()
-            x = (normalized_convolution(theta, f"{name}.1", inside, norm) + shortcut(x, width, stride)).relu_()
+            x = normalized_convolution(theta, f"{name}.1", inside, norm) + shortcut(x, width, stride)
+            x = norm.between(place, x).relu_()
         return x.mean((2, 3))
 
 
@@ -219,6 +228,10 @@ class ResNet12(base.Network):
 
     config: ResNet12Config
 
+    @property
+    def places(self) -> int:
+        return BLOCKS
+
     def norm_layers(self) -> list[str]:
         return [f"block{block}.{part}.norm" for block in range(BLOCKS) for part in (*range(LAYERS), "skip")]
 
@@ -241,5 +254,6 @@ class ResNet12(base.Network):
             for layer in range(LAYERS):
                 x = normalized_convolution(theta, f"block{block}.{layer}", x, norm)
                 x = F.leaky_relu_(x, 0.1) if layer < LAYERS - 1 else x
-            x = F.max_pool2d(F.leaky_relu_(x + skip, 0.1), 2, ceil_mode=True)
+            x = norm.between(block + 1, x + skip)
+            x = F.max_pool2d(F.leaky_relu_(x, 0.1), 2, ceil_mode=True)
         return x.mean(dim=(2, 3))

@@ -36,6 +36,10 @@ class MLP(Network):
 
     config: MLPConfig
 
+    @property
+    def places(self) -> int:
+        return len(self.config.hidden)
+
     def batched_width(self) -> int | None:
         return max(self.config.hidden, default=0)
 
@@ -50,6 +54,7 @@ class MLP(Network):
         hidden = x.flatten(1)
         for index in range(len(self.config.hidden)):
             hidden = activation(F.linear(hidden, theta[f"layer{index}.weight"], theta[f"layer{index}.bias"]))
+            hidden = norm.between(index + 1, hidden)
         return hidden
 
 

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import ClassVar, Self, cast
+from typing import Self, cast
 
 import torch
 from torch import Generator, Tensor
@@ -28,7 +28,7 @@ from metaloom.learners.solvers.embedding import OWN, Embedding, Outputs
 from metaloom.learners.solvers.outputs import AdaptedByOutputs, Judged
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED
-from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under
+from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, part, under
 
 __all__ = ["AdaptedByOutputs", "AmortizedLearner", "AmortizedSolver", "Embedding", "Judged", "Outputs"]
 
@@ -41,7 +41,7 @@ class AmortizedSolver(Solver):
             features may be computed once. One that changes examples or the network sets False.
     """
 
-    takes_features: ClassVar[bool] = True
+    takes_features: bool = True  # of the class, or of one solver where its settings decide
 
     reads = frozenset({"architecture", "initialization"})
     serves = frozenset({LABELLED})
@@ -66,26 +66,19 @@ class AmortizedSolver(Solver):
         return {}
 
     def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
-        """Return what may be drawn of an episode, by name; nothing here.
-
-        The names that figures are drawn of, each optional. n support examples, q queries, u unlabelled examples, ways
-        classes; the learner adds the classes ``labels`` [n] and ``query_labels`` [q].
-
-        * ``support`` [n, d], ``queries`` [q, d]: the features as they are compared.
-        * ``prototypes`` [ways, d]: a point per class among those features, drawn with them by principal components.
-        * ``attention`` [q, n]: the weight of each support example for each query.
-        * ``relation`` [q, ways]: the comparator's score of each query and class, higher being nearer.
-        * ``adjacency`` [layers, m, m]: edges between the support examples, then the unlabelled ones, then the queries
-          of one graph (m = n + u + queries, from one to q of them); a row holds the weights of a node's neighbours.
-        * ``reads`` [steps, slots]: the weight with which each slot of a memory is read at each step, over its heads.
-        * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
-        * ``attribute_weights`` [attributes, d]: how an attribute of a class moves what stands for it; [attributes, 1]
-          where there is one number for each.
+        """Return what may be drawn of an episode, by the names of ``Learner.inspect``; nothing here.
 
         Args:
             phi: As for ``adapt``.
             embed: As for ``adapt``.
             episode: The episode, with its queries' labels.
+        """
+        return {}
+
+    def draw_loss(self, episode: Episode, generator: Generator) -> Tensors:
+        """Return the random numbers of an episode's ``loss``, which finds them in its ``noise``; none by default.
+
+        Called where the solver is ``random``, once for each episode of an outer step.
         """
         return {}
 
@@ -177,14 +170,24 @@ class AmortizedLearner(Learner):
         return LearnerState(inner=inner, running=running, fixed=self.network.fixed)
 
     def measured(self, phi: Tensors, state: LearnerState, episodes: Iterable[Episode]) -> LearnerState:
-        if self.network is None or not self.network.lacks_running(self.batch_norm, state.running):
+        if self.network is None or self.network.given is None or self.batch_norm != "frozen":
             return state
-        embed, each = self._embedding(phi, state, training=True), []
+        nothing_learns = self.estimator == "none"  # or the solver's own networks would find them while training
+        own = (
+            nothing_learns and self.solver.has_batch_norm(self.network) and not part(state.running, OWN, optional=True)
+        )
+        if not (own or self.network.lacks_running(self.batch_norm, state.running)):
+            return state
+        each = []
         with torch.no_grad():
             for episode in episodes:
-                embed(torch.cat([episode.support_x, episode.query_x]))
-                each.append(embed.statistics)
-        return replace(state, running=pooled_statistics(each))
+                embed = self._embedding(phi, state, training=True)
+                if own:
+                    self.solver.outputs(knowledge_of(phi, self.solver.slot), embed, episode)
+                else:
+                    embed(torch.cat([episode.support_x, episode.query_x]))
+                each.append(embed.collected)
+        return replace(state, running=pooled_statistics(each) | state.running)
 
     def _own(self, phi: Tensors, state: LearnerState) -> Tensors:
         """Return what the solver knows: its own part of phi."""
@@ -222,7 +225,7 @@ class AmortizedLearner(Learner):
             return together
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
         judged, running = [], state.running
-        for episode in episodes:
+        for episode in self._drawn(episodes, generator):
             leaves = as_leaves(phi)
             embed = self._embedding(leaves, state, training=True)
             judged.append(self.solver.loss(self._own(leaves, state), embed, episode))
@@ -231,6 +234,12 @@ class AmortizedLearner(Learner):
             if self.batch_norm == "frozen":
                 running = running_average(running, embed.collected)
         return self._taken(judged, total, replace(state, running=running))
+
+    def _drawn(self, episodes: Episodes, generator: Generator) -> Episodes:
+        """Return episodes with the random numbers that the solver's loss reads, where it is random."""
+        if not self.solver.random:
+            return episodes
+        return [replace(one, noise=self.solver.draw_loss(one, generator)) for one in episodes]
 
     def _in_one_pass(self, phi: Tensors, state: LearnerState, episodes: Episodes) -> MetaStep | None:
         """Return the step of episodes of equal shape that the solver runs together; None where it does not."""

@@ -80,15 +80,20 @@ class Embedding:
         self.passes.norm = Normalization(given or None, fused=self.passes.fused)
         return self.passes.norm
 
-    def __call__(self, x: Tensor, given: Tensors | None = None) -> Tensor:
-        """Embed examples; with these statistics of batch norm, where some are given."""
+    def __call__(
+        self, x: Tensor, given: Tensors | None = None, between: Callable[[int, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Embed examples; with these statistics of batch norm, where some are given.
+
+        ``between`` changes hidden layers (``Normalization.between``).
+        """
         if self.computed is not None and self.computed is not self.theta:
             raise LearnerError("learner.prediction: a solver that changes the network must set takes_features = False")
         if self.computed is not None:
             self.passes.statistics = self.given or {}
         if self.network is None or self.computed is not None:
             return x.flatten(1)
-        norm = Normalization(self.given if given is None else given, fused=self.passes.fused)
+        norm = Normalization(self.given if given is None else given, fused=self.passes.fused, between=between)
         features = self.network.features(self.theta, x, norm, self.network.sampled(self.knowledge, {}))
         self.passes.statistics = norm.collected if norm.given is None else norm.given
         return features

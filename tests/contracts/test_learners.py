@@ -1,10 +1,12 @@
 """The contracts of methods, components and solvers, over all that is built in: an entry without a row here fails."""
 
+from dataclasses import replace
+
 from metaloom.learners import METHODS, SLOTS
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing import ComponentContract, MethodContract, SolverContract, SolverRow
 from metaloom.testing.components import PLAIN
-from metaloom.testing.problems import DESCRIBED, SINGLE, SMOOTH
+from metaloom.testing.problems import DESCRIBED, IMAGES, SINGLE, SMOOTH
 from metaloom.testing.solvers import few_shot_episode
 from tests.support.registry_rows import COMPONENT_ROWS, GENTLE, MEMORY, METHOD_ROWS, SMALL_GRAPH, SMOOTH_RELATION
 
@@ -29,6 +31,7 @@ class TestComponents(ComponentContract):
 
 
 STEPS = {**PLAIN, "architecture": SMOOTH}
+SHOTS = replace(IMAGES, single_task=False, counts=())
 
 
 class TestSolvers(SolverContract):
@@ -55,6 +58,10 @@ class TestSolvers(SolverContract):
         "graph": SolverRow(SMALL_GRAPH),
         "matching_networks": SolverRow({"temperature": {"learn": {"start": 2.0}}}),
         "full_context": SolverRow({"temperature": {"learn": {"start": 2.0}}, "read_steps": 3}),
+        "augmented_shots": SolverRow(
+            {"crops": 3, "sharpness": {"learn": {"start": 2.0}}, "classifier": "soft_k_means"}, task=SHOTS
+        ),
+        "easy": SolverRow({"crops": 3, "sharpness": 2.0}, task=SHOTS),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),
         "knn_inputs": SolverRow({"k": 3}, beside={}),
         "mann": SolverRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}, beside={}),

@@ -1,6 +1,7 @@
 """A row for every entry of the registries: a small example of each method and component, which all contracts run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from metaloom.learners import Learner
@@ -30,6 +31,7 @@ MATCHING: Mapping[str, Any] = {
     "update": {"steps": 2},
 }
 
+SHOTS = replace(IMAGES, single_task=False, counts=())
 MEMORY: Mapping[str, Any] = {"width": 6, "slots": 8, "slot_width": 4, "heads": 2}
 
 
@@ -69,6 +71,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "matching_fce": MethodRow(),
     "knn": MethodRow(),
     "knn_inputs": MethodRow(learner={}, outer_rate=0.0),
+    "easy": MethodRow(SHOTS, gentle(crops=2, sharpness=1.0), outer_rate=0.1),
+    "augmented_shots": MethodRow(SHOTS, gentle(crops=2, sharpness=1.0), outer_rate=0.1),
     "cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "simple_cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "pt_map": MethodRow(learner=gentle(scale=2.0, epochs=3, power=1.0, balance_steps=20)),
@@ -218,6 +222,8 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "joint"): ComponentRow(),
     ("prediction", "matching"): ComponentRow(task=SINGLE, beside=MATCHING),
     ("prediction", "prototypes"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}),
+    ("prediction", "easy"): ComponentRow({"crops": 2, "sharpness": 2.0}, task=SHOTS),
+    ("prediction", "augmented_shots"): ComponentRow({"crops": 2, "sharpness": {"learn": {"start": 2.0}}}, task=SHOTS),
     ("prediction", "cnaps"): ComponentRow({"width": 4, "hidden": 4}),
     ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
     ("prediction", "mann"): ComponentRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}),

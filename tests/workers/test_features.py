@@ -240,6 +240,22 @@ def test_a_body_that_moves_or_meets_its_batch_has_no_features(
     assert not entries(tmp_path / "cache")
 
 
+def test_a_centre_that_the_bundle_lacks_is_measured_and_crops_need_the_examples(folder: Path, tmp_path: Path) -> None:
+    head = {"kind": "augmented_shots", "crops": 0}
+    trial = finished(config(folder, {"prediction": head}), tmp_path / "plain", tmp_path / "cache")
+    assert len(entries(tmp_path / "cache")) == 1
+    assert trial.last_report is not None
+    assert [note for note in trial.last_report.notes if note.startswith("batch norm:")]
+    raw, body = load_source(trial, tmp_path), trial.learner.body(trial.phi, trial.state)  # type: ignore[attr-defined]
+    embed = Embedding(body.network, body.theta, {}, together=False, given=body.given)
+    episodes = [raw.episode("train", index).episode for index in range(32)]
+    features = [embed(torch.cat([one.support_x, one.query_x]).double()) for one in episodes]
+    torch.testing.assert_close(trial.state.running["own/centre.mean"], torch.cat(features).mean(0))
+    cropped = {"prediction": {**head, "crops": 2}}
+    finished(config(folder, cropped), tmp_path / "cropped", tmp_path / "other")
+    assert not entries(tmp_path / "other")
+
+
 def test_a_solver_that_changes_the_network_must_say_so(folder: Path, tmp_path: Path) -> None:
     trial = Trial(config(folder), tmp_path / "n", cache=tmp_path / "cache")
     embed = trial.learner._embedding(trial.phi, trial.state, training=False)  # type: ignore[attr-defined]

@@ -115,7 +115,7 @@ def test_statistics_that_a_bundle_lacks_are_measured_and_the_user_is_told(
     assert set(trial.state.running) == {f"norm{block}.{part}" for block in (0, 1) for part in ("mean", "var")}
     report = trial.advance()
     (note,) = [one for one in report.notes if one.startswith("batch norm:")]
-    assert "has no running statistics" in note
+    assert "lacks running statistics" in note
     assert "32 meta-train episodes" in note
     # the first layer's are those of the images themselves, whatever comes after it
     source = open_source(trial.config.tasks, seed=0, cache=tmp_path)

@@ -41,6 +41,6 @@ def measured(
     if after is placed:
         return state, ()
     return after, (
-        "batch norm: the bundle of learner.initialization has no running statistics; they are measured on the first "
-        f"{MEASURED_EPISODES} meta-train episodes (train the bundle with inner.batch_norm: frozen to carry its own)",
+        "batch norm: the bundle of learner.initialization lacks running statistics that are read here; the first "
+        f"{MEASURED_EPISODES} meta-train episodes give them (a bundle of inner.batch_norm: frozen has its own)",
     )
