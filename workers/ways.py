@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+
 from metaloom.learners.base import METHODS, Learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
@@ -57,7 +60,14 @@ def describe(sampled: SampledEpisode, index: int, learner: Learner) -> EpisodeFa
     ways = ways_of(sampled, learner.task) if learner.task.task_kind.has_classes else 0
     each = max(ways, 1)
     ids = sampled.class_ids, sampled.sample_ids
-    return EpisodeFacts(index, sampled.seed, *ids, ways, support // each, queries // each)
+    counts = query_counts(episode.query_y, ways) if ways and not learner.task.single_task else ()
+    return EpisodeFacts(index, sampled.seed, *ids, ways, support // each, queries // each, counts)
+
+
+def query_counts(labels: Tensor, ways: int) -> tuple[int, ...]:
+    """Return how many of the labels [n] each class has; nothing if all have equally many."""
+    counts = torch.bincount(labels, minlength=ways)
+    return () if bool((counts == counts[0]).all()) else tuple(counts.tolist())
 
 
 def ways_of_split(source: TaskSource, split: str) -> int:

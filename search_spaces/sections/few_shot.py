@@ -12,7 +12,8 @@ from metaloom.search_spaces.sections.tasks import TASK_SOURCES, TaskSettings, se
 TRAIN = "train"
 SIZES = ("ways", "shots", "queries")
 UNLABELLED, DISTRACTORS = "unlabelled", "distractors"
-EVALUATED = (*SIZES, UNLABELLED, DISTRACTORS)  # what `evaluation` may name
+QUERY_BALANCE, DIRICHLET = "query_balance", "dirichlet"
+EVALUATED = (*SIZES, UNLABELLED, DISTRACTORS, QUERY_BALANCE)  # what `evaluation` may name
 # a number, or a range [least, most] from which every outer step draws its own
 WaysOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=2)], ...], Int(2, 1000), Bounds(at_least=2)]
 ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=0)], ...], Int(1, 1000), Bounds(at_least=0)]
@@ -20,6 +21,7 @@ Evaluated = Annotated[Mapping[str, Any] | None, Added()]
 Within = Annotated[str | None, Added()]
 ClassFeatures = Annotated[Mapping[str, Any] | None, Added()]
 OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
+Balance = Annotated[Mapping[str, Any] | None, Added()]
 Unlabelled = Annotated[int, Int(0, 1000), Bounds(at_least=0), Added()]
 
 
@@ -41,12 +43,16 @@ class FewShotSettings(TaskSettings):
         distractors: Further classes of an episode, of which it has unlabelled examples alone.
         class_features: What describes each class itself, for methods that need no example of it: a table with one row
             a class (`{path: classes.csv, class: COLUMN}`), or the names of the classes (`{names: hashing}`).
+        query_balance: How the queries divide among the classes of an episode: `{dirichlet: 2}` draws the classes'
+            shares from a Dirichlet distribution with this alpha, the total staying ways times `queries`; null gives
+            each class `queries`.
     """
 
     evaluation: Evaluated = field(default=None, kw_only=True)
     on_too_few: OnTooFew = field(default="refuse", kw_only=True)
     unlabelled: Unlabelled = field(default=0, kw_only=True)
     distractors: Unlabelled = field(default=0, kw_only=True)
+    query_balance: Balance = field(default=None, kw_only=True)
     class_features: ClassFeatures = field(default=None, kw_only=True)
 
     @property
@@ -61,6 +67,7 @@ class FewShotSettings(TaskSettings):
             self._check_evaluated(name, value)
         self._check_distractors(given)
         self._check_shots(given)
+        _alpha_of(self.query_balance, f"tasks.{QUERY_BALANCE}")
         for name in ("ways", "shots"):
             value = getattr(self, name)
             if isinstance(value, int):
@@ -101,6 +108,22 @@ class FewShotSettings(TaskSettings):
             literal(replace(declared[name], items=None), value)
         except Unfit as error:
             raise LearnerError(f"tasks.evaluation: {name}: {error}") from None
+        if name == QUERY_BALANCE:
+            _alpha_of(value, f"tasks.evaluation: {name}")
+
+
+def _alpha_of(balance: Any, where: str) -> float:
+    """Return the alpha of ``{dirichlet: alpha}``, 0 for None; raises LearnerError."""
+    if balance is None:
+        return 0.0
+    example = f"give {{{DIRICHLET}: 2}}, or null for equally many queries of each class"
+    for name in balance:
+        if name != DIRICHLET:
+            raise LearnerError(f"{where}: {unknown('setting of it', name, (DIRICHLET,))}; {example}")
+    alpha = balance.get(DIRICHLET)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):
+        raise LearnerError(f"{where}: {DIRICHLET}: got {shown(alpha)}; allowed: a number above 0; {example}")
+    return float(alpha)
 
 
 def with_evaluation(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -124,6 +147,13 @@ def unlabelled_of(tasks: Mapping[str, Any]) -> str:
     return f"tasks.evaluation.{UNLABELLED}" if (tasks.get("evaluation") or {}).get(UNLABELLED) else ""
 
 
+def balance_of(tasks: Mapping[str, Any]) -> str:
+    """Return the setting by which a resolved tasks section asks for unequal queries; empty if none does."""
+    if tasks.get(QUERY_BALANCE):
+        return f"tasks.{QUERY_BALANCE}"
+    return f"tasks.evaluation.{QUERY_BALANCE}" if (tasks.get("evaluation") or {}).get(QUERY_BALANCE) else ""
+
+
 def changed_sizes(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, int]:
     """Return those of the sizes, in a fixed order, that are not those of the section's own test episodes."""
     own = {**tasks, **(tasks.get("evaluation") or {})}
@@ -139,7 +169,8 @@ class Protocol:
     """What the episodes of a split look like; ways and shots are [least, most].
 
     ``field`` is the setting that says so, for messages; ``unlabelled`` examples are of each class, and of each of the
-    ``distractors``, which are classes of no label.
+    ``distractors``, which are classes of no label. ``dirichlet`` is the alpha of the classes' shares of the queries; 0
+    gives each ``queries``.
     """
 
     ways: tuple[int, int]
@@ -148,6 +179,7 @@ class Protocol:
     field: str = ""
     unlabelled: int = 0
     distractors: int = 0
+    dirichlet: float = 0.0
 
     @classmethod
     def of(cls, config: Any, split: str) -> "Protocol":
@@ -156,7 +188,8 @@ class Protocol:
         sizes = {name: given.get(name, getattr(config, name, 1)) for name in SIZES}
         ways, shots = (_range(sizes[name]) for name in ("ways", "shots"))
         apart = [int(given.get(name, getattr(config, name, 0))) for name in (UNLABELLED, DISTRACTORS)]
-        return cls(ways, shots, int(sizes["queries"]), "tasks.evaluation" if given else "", *apart)
+        alpha = _alpha_of(given.get(QUERY_BALANCE, getattr(config, QUERY_BALANCE, None)), QUERY_BALANCE)
+        return cls(ways, shots, int(sizes["queries"]), "tasks.evaluation" if given else "", apart[0], apart[1], alpha)
 
     @property
     def varies(self) -> bool:

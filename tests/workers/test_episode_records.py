@@ -30,7 +30,7 @@ ORIGIN = Origin("größer", 7, "glyphs", "transductive", "batch")
 IDS = st.lists(st.integers(0, 2**40), max_size=5).map(tuple)
 LOSSES = st.lists(st.floats(-9, 9), min_size=1, max_size=4).map(tuple)
 EPISODES = st.tuples(
-    st.builds(EpisodeFacts, st.integers(0), st.integers(0, 2**63 - 1), IDS, IDS, *[st.integers(0, 100)] * 3),
+    st.builds(EpisodeFacts, st.integers(0), st.integers(0, 2**63 - 1), IDS, IDS, *[st.integers(0, 100)] * 3, IDS),
     st.builds(EpisodeOutcome, LOSSES, st.lists(st.floats(0, 1), max_size=4).map(tuple)),
 ).filter(lambda pair: pair[0].episode < 2**62)
 BATCHES = st.lists(
@@ -84,6 +84,7 @@ def test_rows_say_what_was_seen(batches):
             **drawn._asdict(),
             "class_ids": list(drawn.class_ids),
             "sample_ids": list(drawn.sample_ids),
+            "query_counts": list(drawn.query_counts),
             "losses": list(outcome.losses),
             "accuracies": list(outcome.accuracies),
             "loss_before": outcome.losses[0],

@@ -1,9 +1,9 @@
 """Draws episodes: episode i of a split depends on (seed, split, i) and on nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from metaloom.workers.data import base
 from metaloom.workers.data.class_features import Described, described
 from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes, split_groups
 from metaloom.workers.data.enough import protocols_of, usable
+from metaloom.workers.data.query_balance import draw_counts, draw_queries
 from metaloom.workers.data.store import Arrays
 from metaloom.workers.data.streams import (
     DIVISION,
     FOLDS,
     IMBALANCE,
     NOISE,
+    balance_generator,
     draw_seed,
     episode_generator,
     fixed_generator,
@@ -51,6 +53,17 @@ __all__ = [
 ]
 
 Lookup = Callable[[Rows, Rows], Tensor]  # rows [ways, examples] and turns [ways] to [ways, examples, *what]
+
+
+class _Queries(NamedTuple):
+    """An episode's queries [n, *inputs], by class: how many of each, their ids [n], and all rows taken of each."""
+
+    x: Tensor
+    each: int | Tensor
+    ids: Rows
+    taken: Sequence[Rows]
+
+
 MOST_SHUFFLED = 256  # rows of a class up to which one vectorized shuffle is faster than a draw per class
 
 
@@ -139,21 +152,39 @@ class FewShotSource(base.Source):
         ids = within[generator.choice(len(within), ways, replace=False)]
         counts, starts = self.table.counts[ids], self.table.starts[ids]
         rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
-        x = self.gather(rows, self.table.turns[ids])
+        turns = self.table.turns[ids]
+        x, sample_ids = self.gather(rows, turns), rows + turns[:, None] * len(self._x)
         labels, known = torch.arange(ways), self._class_features
         classes = None if known is None else torch.from_numpy(known.values[ids])
-        unlabelled, others = self._unlabelled(split, index, ids, rows, within)
+        asked = _Queries(x[:, shots:].flatten(0, 1), queries, sample_ids[:, shots:].ravel(), list(rows))
+        if self.protocols[split].dirichlet:
+            asked = self._unequal(split, index, ids, rows)
+        unlabelled, others = self._unlabelled(split, index, ids, asked.taken, within)
         episode = Episode(
             Support(x[:, :shots].flatten(0, 1), labels.repeat_interleave(shots), classes, unlabelled=unlabelled),
-            x[:, shots:].flatten(0, 1),
-            labels.repeat_interleave(queries),
+            asked.x,
+            labels.repeat_interleave(asked.each),
             torch.from_numpy(ids - first),
         )
-        sample_ids = rows + self.table.turns[ids][:, None] * len(self._x)
-        ordered = np.concatenate([sample_ids[:, :shots].ravel(), others, sample_ids[:, shots:].ravel()])
+        ordered = np.concatenate([sample_ids[:, :shots].ravel(), others, asked.ids])
         return base.SampledEpisode(episode, draw_seed(generator), tuple(ids.tolist()), tuple(ordered.tolist()))
 
-    def _unlabelled(self, split: str, index: int, ids: Rows, taken: Rows, within: Rows) -> tuple[Tensor | None, Rows]:
+    def _unequal(self, split: str, index: int, ids: Rows, rows: Rows) -> "_Queries":
+        """Return unequally many queries of each class, from the balanced episode's rows [ways, shots + queries]."""
+        protocol = self.protocols[split]
+        shots, generator = rows.shape[1] - protocol.queries, balance_generator(self.seed, split, index)
+        sizes, turns = self.table.counts[ids], self.table.turns[ids]
+        most = sizes - shots - protocol.unlabelled
+        counts = draw_counts(protocol.dirichlet, len(ids) * protocol.queries, most, generator)
+        asked = draw_queries(rows, self.table.starts[ids], sizes, counts, shots, generator)
+        flat, turned = np.concatenate(asked), turns.repeat(counts)
+        taken = [np.concatenate([own[:shots], more]) for own, more in zip(rows, asked, strict=True)]
+        x = self.gather(flat[:, None], turned).flatten(0, 1)
+        return _Queries(x, torch.from_numpy(counts), flat + turned * len(self._x), taken)
+
+    def _unlabelled(
+        self, split: str, index: int, ids: Rows, taken: Sequence[Rows], within: Rows
+    ) -> tuple[Tensor | None, Rows]:
         """Return an episode's examples without labels [n, *inputs] and their ids [n]; None where it has none."""
         protocol = self.protocols[split]
         if not protocol.unlabelled:

@@ -8,6 +8,7 @@ from metaloom.workers.data.base import SPLITS
 _MASK = 2**64 - 1
 _SIZES = 500  # above the numbers of the splits: the streams of the sizes that episodes share
 _UNLABELLED = 600  # likewise: the streams of the examples without labels
+_BALANCE = 700  # likewise: the streams of the numbers of queries of each class
 DIVISION, NOISE, IMBALANCE, FOLDS = 1, 2, 3, 4  # purposes of the streams of `fixed_generator`
 
 
@@ -31,6 +32,12 @@ def sizes_generator(seed: int, split: str, batch: int) -> Generator:
 def unlabelled_generator(seed: int, split: str, index: int) -> Generator:
     """Return the random stream of an episode's examples without labels; its other draws are as without them."""
     key = np.array([seed & _MASK, _UNLABELLED + SPLITS.index(split)], dtype=np.uint64)
+    return Generator(Philox(key=key, counter=np.array([0, 0, 0, index], dtype=np.uint64)))
+
+
+def balance_generator(seed: int, split: str, index: int) -> Generator:
+    """Return the random stream of how many queries of each class an episode has; its other draws are as without it."""
+    key = np.array([seed & _MASK, _BALANCE + SPLITS.index(split)], dtype=np.uint64)
     return Generator(Philox(key=key, counter=np.array([0, 0, 0, index], dtype=np.uint64)))
 
 

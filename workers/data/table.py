@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import TASK_KINDS
-from metaloom.search_spaces.sections.few_shot import EVALUATED, Protocol, unlabelled_of
+from metaloom.search_spaces.sections.few_shot import EVALUATED, Protocol, balance_of, unlabelled_of
 from metaloom.workers.data import sampler
 from metaloom.workers.data.base import SOURCES, DataError, SampledEpisode, Source, check_split
 from metaloom.workers.data.sampler import Rows
@@ -117,6 +117,8 @@ def _check_settings(config: TableTasks) -> None:
         raise DataError(f"{field}: only episodes of classes have examples without labels; remove it")
     if not config.has_classes and config.class_features is not None:
         raise DataError(f"tasks.class_features: they describe classes, and {config.kind} has none; remove it")
+    if not config.has_classes and (field := balance_of(asdict(config))):
+        raise DataError(f"{field}: only episodes of classes have queries of each; remove it")
     if not config.has_classes and config.within is not None:
         raise DataError("tasks.within: classes are drawn within a group, and regression has none; remove it")
     if overlap := {config.label, config.task} & set(config.features):

@@ -5,6 +5,8 @@ from a stream of their own, so that support set, queries and seed are those of t
 and without unlabelled examples are compared on the same queries.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.random import Generator
 
@@ -13,14 +15,14 @@ from metaloom.workers.data.class_table import ClassTable, Rows
 
 
 def draw_unlabelled(
-    table: ClassTable, ids: Rows, taken: Rows, others: Rows, protocol: Protocol, generator: Generator
+    table: ClassTable, ids: Rows, taken: Sequence[Rows], others: Rows, protocol: Protocol, generator: Generator
 ) -> tuple[Rows, Rows]:
     """Return a row and the quarter turns of each unlabelled example, each [n], in random order.
 
     Args:
         table: The source's classes.
         ids: The episode's classes [ways].
-        taken: Rows of its support set and queries [ways, examples].
+        taken: Rows of the support set and the queries of each class.
         others: The classes that distractors may be.
         protocol: How many examples, and of how many distractors.
         generator: The stream of the episode's unlabelled examples.

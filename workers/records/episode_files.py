@@ -50,6 +50,7 @@ class EpisodeFacts(NamedTuple):
     ways: int
     shots: int
     queries: int
+    query_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def to_table(origin: Origin, batches: Sequence[EpisodeBatch]) -> Any:
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
     counts, rows = [len(batch.facts) for batch in batches], len(facts)
     fields: list[Sequence[Any]] = [*zip(*facts, strict=True)] if facts else [()] * len(EpisodeFacts._fields)
-    episode, seed, class_ids, sample_ids, ways, shots, queries = fields
+    episode, seed, class_ids, sample_ids, ways, shots, queries, query_counts = fields
     losses = [outcome.losses for outcome in outcomes]
     accuracies = [outcome.accuracies for outcome in outcomes]
     norms = [batch.hypergradient_norm for batch in batches for _ in batch.facts]
@@ -201,6 +202,7 @@ def to_table(origin: Origin, batches: Sequence[EpisodeBatch]) -> Any:
         "ways": _integers(ways, np.int32),
         "shots": _integers(shots, np.int32),
         "queries": _integers(queries, np.int32),
+        "query_counts": _lists(query_counts, _integers),
         "losses": _lists(losses, _numbers),
         "accuracies": _lists(accuracies, _numbers),
         "loss_before": _numbers([values[0] for values in losses]),

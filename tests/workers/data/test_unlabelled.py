@@ -60,7 +60,7 @@ def test_they_are_other_examples_of_the_classes_and_of_distractors(classes: Path
         assert others.shape == (5 * (WAYS + 2), 2)
         ids = sampled.sample_ids
         assert len(set(ids)) == len(ids) == WAYS * (SHOTS + QUERIES) + len(others)
-        assert torch.equal(source._gather(np.array(ids)[:, None], np.zeros(len(ids), int)).flatten(0, 1)[8:-12], others)
+        assert torch.equal(source.gather(np.array(ids)[:, None], np.zeros(len(ids), int)).flatten(0, 1)[8:-12], others)
         numbers = {start // 12: number for number, start in enumerate(source.table.starts.tolist())}
         belongs = np.array([numbers[one // 12] for one in ids[8:-12]])
         found, counts = np.unique(belongs, return_counts=True)
