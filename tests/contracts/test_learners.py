@@ -51,6 +51,8 @@ class TestSolvers(SolverContract):
             beside={},
             task=DESCRIBED,
         ),
+        "ridge": SolverRow({"penalty": {"learn": {"start": 0.5}}, "scale": {"learn": {"start": 4.0}}}),
+        "svm": SolverRow({"cost": {"learn": {"start": 0.5}}, "dual_ridge": {"learn": {"start": 0.1}}}),
         "nearest_neighbour": SolverRow(beside={}),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),

@@ -86,6 +86,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "meta_networks": MethodRow(learner={"architecture": SMALL, "prediction": GENTLE}),
     "zero_shot_prototypical": MethodRow(DESCRIBED),
     "eszsl": MethodRow(DESCRIBED, learner={}, outer_rate=0.0, online=True),
+    "r2d2": MethodRow(),
+    "metaoptnet": MethodRow(),
     "meta_weight_net": MethodRow(SINGLE, online=True),
     "learning_to_reweight": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "learned_loss": MethodRow(
@@ -231,6 +233,16 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "zero_shot_prototypical"): ComponentRow({"temperature": {"learn": {"start": 2.0}}}, task=DESCRIBED),
     ("prediction", "eszsl"): ComponentRow(
         {name: {"learn": {"start": 0.5}} for name in ("gamma", "lambda_", "temperature")} | {"folds": 2}, task=DESCRIBED
+    ),
+    ("prediction", "ridge"): ComponentRow(
+        {"penalty": {"learn": {"start": 0.5}}, "scale": {"learn": {"start": 4.0}}, "bias": {"learn": {"start": 0.2}}}
+    ),
+    ("prediction", "svm"): ComponentRow(
+        {
+            "cost": {"learn": {"start": 0.5}},
+            "dual_ridge": {"learn": {"start": 0.1}},
+            "scale": {"learn": {"start": 2.0}},
+        }
     ),
     ("prediction", "nearest_neighbour"): ComponentRow(),
     ("prediction", "siamese"): ComponentRow(),
