@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks import memory_network
 from benchmarks.report import COSTS, DOCS, keep, machine
 from benchmarks.reproductions.harness import configured
 from metaloom.orchestrator.journal import Journal
@@ -42,6 +43,7 @@ HELP_S, GLYPHS_S, VERIFYING_S = 0.5, 60.0, 0.5
 PICTURES, PICTURES_EACH = 60_000, 100  # in all, and in each class folder
 FIRST_READ_S, LATER_READ_S = 15.0, 0.5
 JOURNAL_TRIALS, JOURNAL_REPORTS = 10_000, 5
+MEMORY_TIMES = 1.2
 RECORDING = ((20, 160, 0.01), (3, 60, 0.02))  # steps from report to report, steps of the trial, largest share
 
 
@@ -165,6 +167,13 @@ def costs(cache: Path) -> Iterator[dict[str, Any]]:
         yield share(f"drawing and collating an episode, of a step of {what}", sampling_share(parts))
         yield share(f"episode records, of a trial of {what}", recording_share(asked, parts, cache))
 
+    taken = memory_network.times()
+    beside, plain = (taken["ours"] / taken[name] for name in ("lstm", "plain"))
+    what = (
+        f"a memory-augmented network on {memory_network.EPISODES:,} sequences of 50 in batches of 16, over the time of"
+    )
+    yield cost(f"{what} torch's own LSTM", f"{beside:.2f}", f"at most {MEMORY_TIMES:g}", beside <= MEMORY_TIMES)
+    yield cost(f"{what} its plain version", f"{plain:.2f}", "at most 1", plain <= 1)
     for every, steps, largest in RECORDING:
         asked = sinusoid(every, steps)
         parts = assemble(configured(asked, 0), cache=cache)

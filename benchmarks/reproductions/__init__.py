@@ -9,6 +9,7 @@ from benchmarks.reproductions import (
     condensation,
     digits,
     exactness,
+    memory,
     metric_learners,
     model_based_learners,
     omniglot,
@@ -48,6 +49,7 @@ CLAIMS: dict[str, Claim] = {
     "M2": relational_learners.m2,
     "M3": metric_learners.m3,
     "M4": relational_learners.m4,
+    "M5": memory.m5,
     "M6": model_based_learners.m6,
     "M7": model_based_learners.m7,
 }
