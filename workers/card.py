@@ -15,6 +15,7 @@ from metaloom.workers.scoring import Evaluation, compared
 
 _SETTINGS = {
     "inductive": "each query is predicted on its own",
+    "semi-supervised": "each query is predicted on its own, from the support set and examples without labels",
     "transductive": "a query's prediction depends on the other queries of its batch (through batch "
     "statistics), so the numbers hold for whole query sets, not for single queries",
 }

@@ -43,7 +43,7 @@ COLUMNS = (
     Column("loss_after", "float64", "the last of `losses`", shown=True),
     Column("accuracy_before", "float64", "the first of `accuracies`; null in regression", shown=True),
     Column("accuracy_after", "float64", "the last of `accuracies`; null in regression", shown=True),
-    Column("setting", "text", "`inductive` or `transductive`"),
+    Column("setting", "text", "`inductive`, `semi-supervised` or `transductive`"),
     Column("batch_norm", "text", "batch-norm mode, or `none`"),
     Column("hypergradient_norm", "float64", _NORM, shown=True),
     Column("seconds", "float64", "time for the episode: its share of a batch of episodes", shown=True),

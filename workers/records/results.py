@@ -53,7 +53,7 @@ class EvaluationSummary:
     interval: Annotated[tuple[float, float], "[low, high], 95%, of the mean"]
     episodes: Annotated[int, "their number"]
     per_step: tuple[StepScore, ...]
-    setting: Annotated[str, "`inductive` or `transductive`"]
+    setting: Annotated[str, "`inductive`, `semi-supervised` or `transductive`"]
     batch_norm: Annotated[str, "its mode, or `none`"]
     split: Annotated[str, "`test`"]
     scores: Annotated[tuple[float, ...], "the score of each episode after the last inner step"]

@@ -36,7 +36,7 @@ from metaloom.learners.solvers.label_width import MostWays, label_width, of_pres
 from metaloom.learners.tensors import Tensors
 
 LAYERS = (2, 2, 1, 1)  # widths of the edges' MLP, in units of ``width``
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"leaky_relu": F.leaky_relu, "tanh": torch.tanh, "silu": F.silu}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"leaky_relu": F.leaky_relu_, "tanh": torch.tanh, "silu": F.silu}
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Graph(AmortizedSolver):
             nodes = torch.cat([features, labels], 1)
 
             def pass_of(asked: Tensor, norm: Normalization) -> tuple[Tensor, list[Tensor]]:
-                last = torch.cat([asked, blank.expand(len(asked), -1)], 1)
-                return self._passed(phi, torch.cat([nodes.expand(len(asked), -1, -1), last[:, None]], 1), norm)
+                last = torch.cat([asked, blank.expand(asked.shape[0], -1)], 1)
+                return self._passed(phi, torch.cat([nodes.expand(asked.shape[0], -1, -1), last[:, None]], 1), norm)
 
             norm = embed.own_norm(lambda first: pass_of(features[:labelled], first))
             return pass_of(queries, norm)

@@ -94,7 +94,7 @@ class Relation(AmortizedSolver):
             if self.config.combine == "sum":
                 classes = classes * F.one_hot(support.y, self.task.outputs).sum(0).to(classes).unsqueeze(-1)
             if "first.weight" in phi:
-                return self._scored(phi, self._activation(_of_vectors(phi, classes, queries)), len(queries))
+                return self._scored(phi, self._activation(_of_vectors(phi, classes, queries)), queries.shape[0])
             assert embed.network is not None
             shape = embed.network.feature_shape()
             classes, queries, own = (x.reshape(-1, *shape) for x in (classes, queries, features))
@@ -134,7 +134,7 @@ class Relation(AmortizedSolver):
             x = self._activation(x)
             if block + 1 < BLOCKS:
                 made = Convolution(x, phi[f"conv{block + 1}.weight"])
-        return self._scored(phi, x.flatten(1), len(queries))
+        return self._scored(phi, x.flatten(1), queries.shape[0])
 
     def _scored(self, phi: Tensors, x: Tensor, queries: int) -> Tensor:
         """Map the pairs' features [queries * ways, d] to scores [queries, ways]."""

@@ -126,7 +126,7 @@ class Snail(AmortizedSolver):
         def run(query_x: Tensor) -> tuple[Tensor, Tensor]:
             features, queries = embed_both(query_x)
             past = torch.cat([features, placed(labels, self.places, features)], 1)
-            last = torch.cat([queries, queries.new_zeros(len(queries), self.places)], 1)
+            last = torch.cat([queries, queries.new_zeros(queries.shape[0], self.places)], 1)
             at, weights = self._attended(phi, 0, Sequences(past, last))
             for index in range(1, len(KEYS)):
                 at, weights = self._attended(phi, index, self._temporal(phi, index - 1, at))
@@ -169,5 +169,5 @@ def _with_past(at: Sequences, dilation: int) -> Sequences:
     """Put what stands ``dilation`` steps before beside each step; zeros where the sequence has not begun."""
     count = len(at.past)
     before = F.pad(at.past, (0, 0, dilation, 0))  # [dilation + n, d]; row t stands before step t
-    last = before[count : count + 1].expand(len(at.last), -1)
+    last = before[count : count + 1].expand(at.last.shape[0], -1)
     return Sequences(torch.cat([at.past, before[:count]], 1), torch.cat([at.last, last], 1))
