@@ -27,9 +27,8 @@ from metaloom.learners.domains import Int
 from metaloom.learners.episode import Support
 from metaloom.learners.knowledge.update_rules.learned_optimizers import Memory, lstm, lstm_parameters
 from metaloom.learners.networks.base import Network
-from metaloom.learners.solvers.amortized import Embedding
 from metaloom.learners.solvers.base import SOLVERS
-from metaloom.learners.solvers.metric.matching_networks import MatchingNetworks, MatchingNetworksConfig
+from metaloom.learners.solvers.metric.matching_networks import Comparison, MatchingNetworks, MatchingNetworksConfig
 from metaloom.learners.tensors import Tensors
 
 FORWARD, BACKWARD, READER = "forward", "backward", "reader"
@@ -69,16 +68,14 @@ class FullContext(MatchingNetworks):
         forward, backward = (lstm_parameters(name, width, width, generator) for name in (FORWARD, BACKWARD))
         return forward | backward | lstm_parameters(READER, 2 * width, width, generator)
 
-    def compared(self, phi: Tensors, embed: Embedding, support: Support) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def comparison(self, phi: Tensors, support: Support) -> Comparison:
         places = canonical_order(support.x) if self.config.order == "canonical" else None
-        embed_both = embed.beside(support.x)
 
-        def in_one_another(query_x: Tensor) -> tuple[Tensor, Tensor]:
-            features, queries = embed_both(query_x)
+        def in_support(features: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
             context = in_context(phi, features, places)
-            return context, reading(phi, queries, context, self.config.read_steps)
+            return lambda queries: (context, reading(phi, queries, context, self.config.read_steps))
 
-        return in_one_another
+        return in_support
 
 
 def in_context(phi: Tensors, features: Tensor, places: Tensor | None) -> Tensor:

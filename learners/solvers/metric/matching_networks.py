@@ -20,6 +20,9 @@ from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.metric.comparisons import COSINE_SCALE, cosines, kept, log_shares, spread
 from metaloom.learners.tensors import Tensors
 
+# the support set's features [n, d] to the queries' [queries, d] to both as they are compared, of the same shapes
+Comparison = Callable[[Tensor], Callable[[Tensor], tuple[Tensor, Tensor]]]
+
 
 @dataclass(frozen=True)
 class MatchingNetworksConfig:
@@ -42,16 +45,17 @@ class MatchingNetworks(AmortizedSolver):
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
         there = kept(support)
-        compared = self.compared(phi, embed, there)
+        compare = self.comparison(phi, there)
 
-        def outputs(query_x: Tensor) -> Tensor:
-            return log_shares(self.logits(phi, *compared(query_x)), there.y, self.task.outputs)
+        def fit(features: Tensor) -> Outputs:
+            of_queries = compare(features)
+            return lambda queries: log_shares(self.logits(phi, *of_queries(queries)), there.y, self.task.outputs)
 
-        return outputs
+        return embed.fitted(there.x, fit)
 
-    def compared(self, phi: Tensors, embed: Embedding, support: Support) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """Return queries to the features [n, d] of the support set and [queries, d] of the queries."""
-        return embed.beside(support.x)
+    def comparison(self, phi: Tensors, support: Support) -> Comparison:
+        """Return what makes of the embedded examples those that are compared: here, these themselves."""
+        return lambda features: lambda queries: (features, queries)
 
     def logits(self, phi: Tensors, features: Tensor, queries: Tensor) -> Tensor:
         """Return the logits [queries, n] of the attention that queries [queries, d] pay to features [n, d]."""
@@ -60,10 +64,8 @@ class MatchingNetworks(AmortizedSolver):
     def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
         """Show the attention, 0 for examples that fill up the support set, and the features that it compares."""
         given = episode.support
-        features, queries = self.compared(phi, embed, kept(given))(episode.query_x)
+        there = kept(given)
+        embedded, embedded_queries = embed.beside(there.x)(episode.query_x)
+        features, queries = self.comparison(phi, there)(embedded)(embedded_queries)
         attention = torch.softmax(self.logits(phi, features, queries), -1)
-        return {
-            "attention": spread(attention.T, given).T,
-            "support": spread(features, given),
-            "queries": queries,
-        }
+        return {"attention": spread(attention.T, given).T, "support": spread(features, given), "queries": queries}

@@ -1,6 +1,5 @@
 """The nearest neighbour, which learns nothing."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,7 +22,7 @@ class NearestNeighbour(AmortizedSolver):
 
         def outputs(query_x: Tensor) -> Tensor:
             cosines = F.normalize(embed(query_x), dim=-1) @ directions.T  # [queries, n]
-            lowest = torch.full((len(query_x), self.task.outputs), -1.0, dtype=cosines.dtype, device=cosines.device)
+            lowest = cosines.new_full((cosines.shape[0], self.task.outputs), -1.0)
             return COSINE_SCALE * lowest.scatter_reduce(1, support.y.expand_as(cosines), cosines, "amax")
 
         return outputs

@@ -62,11 +62,16 @@ def votes(similar: Tensor, labels: Tensor, ways: int, k: int) -> Tensor:
     Returns:
         [queries, ways].
     """
-    nearest = similar.argsort(dim=-1, descending=True, stable=True)[:, :k]
-    members = one_hot(labels[nearest], ways, similar)  # [queries, k, ways]
-    places = torch.arange(nearest.shape[1], 0, -1, device=similar.device) / (nearest.shape[1] + 1)
-    first = (members * places.to(similar.dtype).unsqueeze(-1)).amax(1)  # of the class's nearest, in [0, 1)
-    return torch.log(members.sum(1) + TIE * first + SMOOTHING)
+    voters = min(k, len(labels))
+    count = nearest_of = similar.new_zeros(similar.shape[0], ways)
+    for place in range(voters):
+        # not a sort: of equal values argmax takes the first, and a stable sort has no operator in ONNX
+        nearest = similar.argmax(-1)
+        member = one_hot(labels[nearest], ways, similar)
+        count = count + member
+        nearest_of = torch.maximum(nearest_of, member * (voters - place) / (voters + 1))
+        similar = similar.masked_fill(one_hot(nearest, len(labels), similar).bool(), -torch.inf)
+    return torch.log(count + TIE * nearest_of + SMOOTHING)
 
 
 class Voting(AmortizedSolver):
