@@ -20,6 +20,7 @@ from benchmarks.reproductions import (
     sinusoid,
     taught,
     weights,
+    zero_shot,
 )
 from benchmarks.reproductions.harness import Row
 
@@ -52,4 +53,5 @@ CLAIMS: dict[str, Claim] = {
     "M5": memory.m5,
     "M6": model_based_learners.m6,
     "M7": model_based_learners.m7,
+    "M9": zero_shot.m9,
 }

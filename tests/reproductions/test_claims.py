@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 17, 20, 21, 24, 25)
-MODELS = (1, 2, 3, 4, 6, 7)  # of learners that build a model
+MODELS = (1, 2, 3, 4, 5, 6, 7, 9)  # of learners that build a model
 CLAIMS = (*(f"V{number}" for number in PUBLISHED), *(f"M{number}" for number in MODELS))
 
 
@@ -28,6 +28,6 @@ def test_every_claim_has_a_row_here():
 def test_a_claim_reaches_its_gates(claim):
     done = run(claim)
     print(done.stdout)
-    if "no Omniglot at" in done.stderr:
+    if "no Omniglot at" in done.stderr or "no data at" in done.stderr:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,7 +15,7 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.task_kinds import CLASSIFICATION
 from metaloom.search_spaces.sections.few_shot import Protocol
 from metaloom.workers.data import base
-from metaloom.workers.data.class_features import Described, described
+from metaloom.workers.data.class_features import ClassFeatures, Described, described
 from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes, split_groups
 from metaloom.workers.data.enough import protocols_of, usable
 from metaloom.workers.data.query_balance import draw_counts, draw_queries
@@ -105,6 +105,11 @@ class FewShotSource(base.Source):
         self.shape = self._shape(inputs)
         self._described = classes or described(getattr(config, "class_features", None))
         self._describe(None)
+
+    @property
+    def class_features(self) -> ClassFeatures | None:
+        """What describes each class, in the order of the table; None where nothing does."""
+        return self._class_features
 
     def _describe(self, kept: TaskShape | None) -> None:
         """Read what describes the classes, by the numbers of a training, or fitted to the classes of meta-train."""
