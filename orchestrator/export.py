@@ -1,5 +1,6 @@
 """``metaloom export`` and ``metaloom evaluate``: a trial's bundle, and its test."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.card import CardPicture
 from metaloom.workers.errors import BundleError
+from metaloom.workers.generalized import generalized_of_trial
 from metaloom.workers.records import names as records
 from metaloom.workers.records.trial import read_config
 from metaloom.workers.scoring import Evaluation, evaluate_trial
@@ -52,6 +54,7 @@ def evaluate(
     ways: int | None = None,
     shots: int | None = None,
     queries: int | None = None,
+    generalized: bool = False,
     store: str | Path = DEFAULT_STORE,
     trust_code: bool = False,
 ) -> Evaluation:
@@ -65,6 +68,7 @@ def evaluate(
         ways: Classes of an episode; None takes the experiment's own number, as for ``shots`` and ``queries``.
         shots: Support examples of each class.
         queries: Query examples of each class.
+        generalized: Of a zero-shot learner also the score of training classes and new ones together.
         store: Folder of all records.
         trust_code: Import the class that ``learner.architecture.of`` names: its code runs here.
 
@@ -77,10 +81,14 @@ def evaluate(
     sizes = {name: number for name, number in given.items() if number is not None}
     if (Path(target) / records.MANIFEST_FILE).is_file() or len(Path(target).parts) > 1:  # no search's name is a path
         bundle = load_bundle(target, trust_code=trust_code)
-        return bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed, sizes=sizes)
+        scored = bundle.evaluate(cache=cache, split=records.TEST, episodes=episodes, seed=seed, sizes=sizes)
+        return replace(scored, generalized=bundle.evaluate_generalized(cache=cache)) if generalized else scored
     row = chosen_trial(folder, str(target), trial)
     directory = lookups.trial_folder(folder, str(target), row["id"])
-    return evaluate_trial(directory, cache=cache, episodes=episodes, seed=seed, sizes=sizes, trust_code=trust_code)
+    scored = evaluate_trial(directory, cache=cache, episodes=episodes, seed=seed, sizes=sizes, trust_code=trust_code)
+    if not generalized:
+        return scored
+    return replace(scored, generalized=generalized_of_trial(directory, cache=cache, trust_code=trust_code))
 
 
 def export(

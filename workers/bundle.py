@@ -43,8 +43,10 @@ from metaloom.workers.data import open_source
 from metaloom.workers.data.base import SOURCES, Source, TaskSource
 from metaloom.workers.device import Device, prepare_device
 from metaloom.workers.errors import BundleError, CheckpointError
+from metaloom.workers.generalized import evaluate_generalized
 from metaloom.workers.input_form import InputForm
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, TEST
+from metaloom.workers.records.results import GeneralizedScore
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner, served
 from metaloom.workers.seeds import derive_generator
@@ -178,6 +180,12 @@ class Bundle:
         return evaluate_learner(
             learner, phi, state, source, split, episodes, device=device, seeds=seeds, both=split == TEST
         )
+
+    def evaluate_generalized(self, *, cache: Path) -> GeneralizedScore:
+        """Score training classes and new ones together; raises BundleError for tasks that cannot be tested so."""
+        source = open_source(self.config.tasks, seed=self.config.seed, cache=cache).as_trained(self.task)
+        learner, phi, state = self._at_ways(self.task.outputs)
+        return evaluate_generalized(learner, phi, state, source, self._device)
 
     def _at_ways(self, ways: int) -> tuple[Learner, Tensors, LearnerState]:
         """Return the learner for tasks of so many classes, with phi and its state; raises TooManyWays."""

@@ -46,7 +46,7 @@ from metaloom.workers.seeds import derive_generator
 from metaloom.workers.ways import at_ways, build_of, describe, ways_of_split
 
 _LOG = logging.getLogger("metaloom.scoring")
-UNSAID = (("inductive", None), ("curve", INNER_STEPS))  # in the JSON of an evaluation
+UNSAID = (("inductive", None), ("generalized", None), ("curve", INNER_STEPS))  # in the JSON of an evaluation
 _COMPARED = ["episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries", "accuracy_after", "loss_after"]
 
 

@@ -257,6 +257,13 @@ def show_episodes(console: Console, rows: Sequence[Mapping[str, Any]], total: in
     console.print(f"{len(rows)} of {total} episodes (all columns with --json)")
 
 
+def generalized(both: Mapping[str, Any]) -> str:
+    """Write the score of training classes and new ones together in words."""
+    named = "training classes {seen:.4f}, new classes {unseen:.4f}, harmonic mean {harmonic:.4f}"
+    plain = "{plain_seen:.4f}, {plain_unseen:.4f}, {plain_harmonic:.4f}"
+    return f"{named} with the penalty {{penalty:.4g}}, and without it {plain}".format(**both)
+
+
 def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
     """Print a score and its value after each inner step, or of a sequence at each presentation of a class."""
     metric = evaluation["metric"]
@@ -267,6 +274,8 @@ def show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
     )
     if evaluation.get("units"):
         console.print(f"root mean squared error in units of the target: {in_units(evaluation)}", markup=False)
+    if (both := evaluation.get("generalized")) is not None:
+        console.print(generalized(both), markup=False)
     show_constant(console, evaluation)
     for line in other_setting(evaluation):
         console.print(line, markup=False)

@@ -23,6 +23,9 @@ def evaluate(
     ways: Annotated[int | None, typer.Option("--ways", min=2, help="Classes of an episode.")] = None,
     shots: Annotated[int | None, typer.Option("--shots", min=1, help="Support examples of each class.")] = None,
     queries: Annotated[int | None, typer.Option("--queries", min=1, help="Query examples of each class.")] = None,
+    generalized: Annotated[
+        bool, typer.Option("--generalized", help="Of a zero-shot learner: training classes and new ones together, too.")
+    ] = False,
     trust_code: TrustOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -41,6 +44,7 @@ def evaluate(
             ways=ways,
             shots=shots,
             queries=queries,
+            generalized=generalized,
             store=store,
             trust_code=trust_code,
         ).to_json()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from metaloom.learners.domains import Added, Bounds, Int
+from metaloom.learners.domains import Added, Bounds, Int, Real
 from metaloom.learners.errors import LearnerError, shown, unknown
 from metaloom.learners.fields import Unfit, fields_of, literal
 from metaloom.search_spaces.sections.tasks import TASK_SOURCES, TaskSettings, settings_of
@@ -20,6 +20,7 @@ ShotsOrRange = Annotated[int | tuple[Annotated[int, Bounds(at_least=0)], ...], I
 Evaluated = Annotated[Mapping[str, Any] | None, Added()]
 Within = Annotated[str | None, Added()]
 ClassFeatures = Annotated[Mapping[str, Any] | None, Added()]
+SeenFraction = Annotated[float, Real(0.0, 1.0, per=()), Bounds(at_least=0, below=1), Added()]
 OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
 Balance = Annotated[Mapping[str, Any] | None, Added()]
 Unlabelled = Annotated[int, Int(0, 1000), Bounds(at_least=0), Added()]
@@ -46,6 +47,8 @@ class FewShotSettings(TaskSettings):
         query_balance: How the queries divide among the classes of an episode: `{dirichlet: 2}` draws the classes'
             shares from a Dirichlet distribution with this alpha, the total staying ways times `queries`; null gives
             each class `queries`.
+        seen_fraction: Fraction of the examples of each training class that training leaves out, so that a test of
+            training classes and new ones together (`metaloom evaluate --generalized`) has examples of the first.
     """
 
     evaluation: Evaluated = field(default=None, kw_only=True)
@@ -54,6 +57,7 @@ class FewShotSettings(TaskSettings):
     distractors: Unlabelled = field(default=0, kw_only=True)
     query_balance: Balance = field(default=None, kw_only=True)
     class_features: ClassFeatures = field(default=None, kw_only=True)
+    seen_fraction: SeenFraction = field(default=0.0, kw_only=True)
 
     @property
     def describes_classes(self) -> bool:
@@ -90,7 +94,18 @@ class FewShotSettings(TaskSettings):
                 )
 
     def _check_shots(self, given: Mapping[str, Any]) -> None:
-        """Refuse episodes without examples of classes that nothing describes."""
+        """Refuse episodes without examples of classes that nothing describes, and a test that only these can have."""
+        if self.seen_fraction and not self.describes_classes:
+            raise LearnerError(
+                f"tasks.seen_fraction: got {self.seen_fraction:g}; it tests classes with and without examples "
+                "together, which takes tasks.class_features; leave it out"
+            )
+        if self.seen_fraction and (self.unlabelled or self.query_balance is not None):
+            other = UNLABELLED if self.unlabelled else "query_balance"
+            raise LearnerError(
+                f"tasks.seen_fraction: tasks.{other} draws from all examples of a class, those that are held out too; "
+                "leave one of them out"
+            )
         for where, shots in (("shots", getattr(self, "shots", 1)), ("evaluation", given.get("shots", 1))):
             least = shots if isinstance(shots, int) else min(shots, default=1)
             if least < 1 and not self.describes_classes:

@@ -18,6 +18,7 @@ from metaloom.workers.data import base
 from metaloom.workers.data.class_features import ClassFeatures, Described, described
 from metaloom.workers.data.class_table import ClassTable, Rows, spans_of, split_classes, split_groups
 from metaloom.workers.data.enough import protocols_of, usable
+from metaloom.workers.data.held_out import HeldOut
 from metaloom.workers.data.query_balance import draw_counts, draw_queries
 from metaloom.workers.data.store import Arrays
 from metaloom.workers.data.streams import (
@@ -103,6 +104,7 @@ class FewShotSource(base.Source):
         splits = self.table.ends if self.table.groups else ()
         self._groups = {split: list(self.table.members(split).values()) for split in splits}
         self.shape = self._shape(inputs)
+        self._held = HeldOut.of(self.table, getattr(config, "seen_fraction", 0.0), self.protocols["train"].examples)
         self._described = classes or described(getattr(config, "class_features", None))
         self._describe(None)
 
@@ -110,6 +112,11 @@ class FewShotSource(base.Source):
     def class_features(self) -> ClassFeatures | None:
         """What describes each class, in the order of the table; None where nothing does."""
         return self._class_features
+
+    @property
+    def held(self) -> HeldOut:
+        """The examples of the training classes that training leaves out."""
+        return self._held
 
     def _describe(self, kept: TaskShape | None) -> None:
         """Read what describes the classes, by the numbers of a training, or fitted to the classes of meta-train."""
@@ -156,7 +163,9 @@ class FewShotSource(base.Source):
             within = self._groups[split][int(generator.integers(len(self._groups[split])))]
         ids = within[generator.choice(len(within), ways, replace=False)]
         counts, starts = self.table.counts[ids], self.table.starts[ids]
+        counts = counts - (self._held.counts[ids] if split == "train" else 0)
         rows = starts[:, None] + _draw_within(counts, shots + queries, generator)  # [ways, shots + queries]
+        rows = rows if split != "train" else self._held.order(rows)
         turns = self.table.turns[ids]
         x, sample_ids = self.gather(rows, turns), rows + turns[:, None] * len(self._x)
         labels, known = torch.arange(ways), self._class_features

@@ -9,7 +9,7 @@ _MASK = 2**64 - 1
 _SIZES = 500  # above the numbers of the splits: the streams of the sizes that episodes share
 _UNLABELLED = 600  # likewise: the streams of the examples without labels
 _BALANCE = 700  # likewise: the streams of the numbers of queries of each class
-DIVISION, NOISE, IMBALANCE, FOLDS = 1, 2, 3, 4  # purposes of the streams of `fixed_generator`
+DIVISION, NOISE, IMBALANCE, FOLDS, HELD_OUT = 1, 2, 3, 4, 5  # purposes of the streams of `fixed_generator`
 
 
 def episode_generator(seed: int, split: str, index: int) -> Generator:

@@ -43,7 +43,7 @@ class Table(sampler.FewShotSource):
         path = Path(config.path)
         if not path.is_file():
             raise DataError(f"tasks.path: there is no file {path}")
-        unused = {"path", "on_too_few", *EVALUATED, "evaluation", "class_features"}
+        unused = {"path", "on_too_few", *EVALUATED, "evaluation", "class_features", "seen_fraction"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
         settings = {name: value for name, value in settings.items() if name not in ADDED or value is not None}
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}

@@ -45,6 +45,21 @@ class InductiveScore:
 
 
 @dataclass(frozen=True)
+class GeneralizedScore:
+    """The score of a zero-shot learner among training classes and new ones together."""
+
+    penalty: Annotated[
+        float, "only with `--generalized`: what the training classes' scores are less by, chosen on validation"
+    ]
+    seen: Annotated[float, "only there: mean accuracy of the training classes, on examples that were held out"]
+    unseen: Annotated[float, "only there: mean accuracy of the test classes"]
+    harmonic: Annotated[float, "only there: the harmonic mean of both"]
+    plain_seen: Annotated[float, "only there: `seen` without the penalty"]
+    plain_unseen: Annotated[float, "only there: `unseen` without the penalty"]
+    plain_harmonic: Annotated[float, "only there: `harmonic` without the penalty"]
+
+
+@dataclass(frozen=True)
 class EvaluationSummary:
     """The scores of a learner on the episodes of a split."""
 
@@ -66,6 +81,7 @@ class EvaluationSummary:
     curve: Annotated[str, "only of sequences: what the steps of `per_step` count, the earlier examples of a class"] = (
         INNER_STEPS
     )
+    generalized: GeneralizedScore | None = None
 
 
 @dataclass(frozen=True)
