@@ -23,6 +23,6 @@ class Constant(AmortizedSolver):
             answer = support.y.mean(0)
 
         def outputs(query_x: Tensor) -> Tensor:
-            return answer.expand(len(query_x), -1)
+            return answer.expand(query_x.shape[0], -1)
 
         return outputs

@@ -22,7 +22,7 @@ def written(learner: Learner, path: Path) -> Path:
     return export_plain(path, PlainForward(*adapted.plain()), adapted.predict, episode.query_x, {})
 
 
-@pytest.mark.parametrize("solver", [*SOLVERS, "nearest_neighbour"])
+@pytest.mark.parametrize("solver", [*SOLVERS, "nearest_neighbour", "constant"])
 def test_a_program_of_any_batch(solver: str, tmp_path: Path) -> None:
     learner = learner_of(solver) if solver in SOLVERS else built({"prediction": {"kind": solver}}, FEW_SHOT)
     assert written(learner, tmp_path / "model.pt2").is_file()
