@@ -124,8 +124,7 @@ def status_mb(field: str) -> float:
 def measure(workload: Timed, device: torch.device, repeats: int, left_out: str = "") -> list[Row]:
     """Measure every implementation on a workload, ours first, but those whose name contains ``left_out``."""
     names = [name for name in places(workload) if not left_out or left_out not in name]
-    kind = workload.checked_in if isinstance(workload, Bilevel) else torch.float32
-    errors = check(prepared(names, workload, device, kind), workload, device)
+    errors = check(prepared(names, workload, device, workload.checked_in), workload, device)
     times = timed(workload, list(errors), device, repeats)
     ours = times[OURS, True]
     rows = []

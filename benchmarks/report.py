@@ -49,7 +49,11 @@ W4 to W6 differentiate by example weights, by an architecture and by distilled i
 alone. Beside the exact gradients there are finite differences, which say that they approximate. Betty, whose gradients
 of W4 are approximate too, does not install on Python 3.11: the approximate peer is the DARTS repository's own loop.
 `hypergrad` offers implicit gradients; its Neumann series of no terms is one inner step, exactly. The gradients of W6
-are compared in float64: in float32 some ReLU or maximum of its 50 steps falls the other way, which makes 5%.
+are compared in float64: in float32 some ReLU or maximum of its 50 steps falls the other way, which makes 5%. So are
+those of siamese networks, whose absolute differences have kinks.
+
+The metric learners (W3-matching and the others) have the plain loop of torch's own modules as their peer. easyfsl,
+which has matching networks, needs torchvision, which does not install beside a CPU build of torch.
 """
 
 
