@@ -12,7 +12,6 @@ The labels are one-hot with a place for each class of the training: a task may h
 has which label is drawn for each episode, since the weights do distinguish the labels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,7 +25,8 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Judged, Outputs
 from metaloom.learners.solvers.base import SOLVERS
-from metaloom.learners.solvers.model_based.memory import ExternalMemory, MemoryRun, MemoryShape
+from metaloom.learners.solvers.model_based.memory import ExternalMemory, MemoryRun, parameters
+from metaloom.learners.solvers.model_based.memory_pass import MemoryShape
 from metaloom.learners.task_kinds import CLASSIFICATION, SEQUENCE, earlier_of_class
 from metaloom.learners.tensors import Tensors, one_hot
 
@@ -82,7 +82,7 @@ class Mann(AmortizedSolver):
     def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
         side = self.config.side
         width = features[0] if side is None else self.task.inputs[0] * side * side
-        return self.shape.parameters(width + self.task.outputs, self.task.outputs, generator)
+        return parameters(self.shape, width + self.task.outputs, self.task.outputs, generator)
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
         memory, (x, y) = self._memory(phi), in_turn(support, self.task.outputs)
@@ -115,12 +115,12 @@ class Mann(AmortizedSolver):
             run = self._over_sequences(phi, embed, [episode])
             _, right = self.task.task_kind.curves(self._memory(phi).outputs(run.rows[0]), episode.query_y)
             by_presentation = torch.tensor(right, dtype=run.rows.dtype, device=run.rows.device)
-            return {"reads": _reads(run.readings)[0], "by_presentation": by_presentation}
+            return {"reads": run.readings[0].mean(1), "by_presentation": by_presentation}
         memory, (x, y) = self._memory(phi), in_turn(episode.support, self.task.outputs)
         support = memory.run(self._given(embed, x, y).unsqueeze(0), memory.empty(1))
         given = self._after(embed, episode.query_x, y)
         queries = memory.run(given.unsqueeze(1), support.state.repeated(len(given)))
-        return {"reads": torch.cat([_reads(support.readings)[0], _reads(queries.readings)[:, 0]])}
+        return {"reads": torch.cat([support.readings[0], queries.readings[:, 0]]).mean(1)}
 
     def _memory(self, phi: Tensors) -> ExternalMemory:
         return ExternalMemory(phi, self.shape, self.config.gamma, self.knob(phi, "strength"))
@@ -167,8 +167,3 @@ def in_turn(support: Support, classes: int) -> tuple[Tensor, Tensor]:
     x, y = (support.x, support.y) if support.mask is None else (support.x[support.mask], support.y[support.mask])
     order = (earlier_of_class(y) * classes + y).argsort()
     return x[order], y[order]
-
-
-def _reads(readings: Sequence[Tensor]) -> Tensor:
-    """Average the weights of reading over the heads: [batch, steps, slots]."""
-    return torch.stack([one.mean(1) for one in readings], 1)
