@@ -26,7 +26,7 @@ def learner_of(task: TaskShape = TASK, **settings: Any) -> Learner:
 
 
 def linear(phi: Tensors, name: str, x: Tensor) -> Tensor:
-    return F.linear(x, phi[f"prediction/{name}.weight"], phi[f"prediction/{name}.bias"])
+    return F.linear(x, phi[f"prediction/{name}.weight"], phi.get(f"prediction/{name}.bias"))
 
 
 def attention(phi: Tensors, index: int, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,6 +95,7 @@ class Snail(AmortizedSolver):
             keys, values = self.sizes(index)
             for name, outputs in (("keys", keys), ("queries", keys), ("values", values)):
                 own |= linear_parameters(f"attention{index}.{name}", inputs, outputs, generator)
+            del own[f"attention{index}.keys.bias"]  # it moves all logits of a step alike, which the softmax removes
             inputs += values
             for dilation in self.dilations if index + 1 < len(KEYS) else ():
                 for gate in ("filter", "gate"):  # the present and the past beside one another
@@ -162,7 +163,7 @@ def in_sequence(support: Support) -> Tensor:
 
 
 def _linear(phi: Tensors, name: str, at: Sequences) -> Sequences:
-    return Sequences(*(F.linear(x, phi[f"{name}.weight"], phi[f"{name}.bias"]) for x in at))
+    return Sequences(*(F.linear(x, phi[f"{name}.weight"], phi.get(f"{name}.bias")) for x in at))
 
 
 def _with_past(at: Sequences, dilation: int) -> Sequences:
