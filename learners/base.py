@@ -164,8 +164,7 @@ class Learner(Protocol):
           of one graph (m = n + u + queries, from one to q of them); a row holds the weights of a node's neighbours.
         * ``reads`` [steps, slots]: the weight with which each slot of a memory is read at each step, over its heads.
         * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
-        * ``attribute_weights`` [attributes, d]: how an attribute of a class moves what stands for it; [attributes, 1]
-          where there is one number for each.
+        * ``attribute_weights`` [attributes]: how far an attribute of a class moves what stands for it.
         """
         return {}
 

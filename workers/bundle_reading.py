@@ -38,8 +38,8 @@ MOST_TEXT_BYTES = 4 << 20  # of the manifest and other texts, which are a few kB
 _LARGE = (".safetensors", ".parquet", ".png")
 # Everything that export writes beside the manifest. Whatever else is signed, such as a pickle, is refused.
 _ALLOWED = re.compile(
-    r"config\.yaml|card\.md|meta_knowledge\.safetensors|augmentation\.json|test_episodes\.parquet|MLmodel|"
-    r"requirements\.txt|figure-[a-z0-9-]{1,80}\.png"
+    r"config\.yaml|card\.md|meta_knowledge\.safetensors|shown_episode\.safetensors|augmentation\.json|"
+    r"test_episodes\.parquet|MLmodel|requirements\.txt|figure-[a-z0-9-]{1,80}\.png"
 )
 _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "metaloom": ((str,), "a version"),

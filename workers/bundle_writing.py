@@ -15,6 +15,7 @@ import yaml
 
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks.reference import packages_of, references_in
+from metaloom.learners.tensors import Tensors
 from metaloom.workers import durable
 from metaloom.workers.adapted_files import MLMODEL, MLMODEL_FILE
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
@@ -36,9 +37,10 @@ from metaloom.workers.data.class_features import is_hashed
 from metaloom.workers.durable import write_text
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.episode_files import EpisodeBatch, Origin, write_part
-from metaloom.workers.records.names import MANIFEST_FILE, META_KNOWLEDGE_FILE, TASK_FILE, TEST
+from metaloom.workers.records.names import EPISODE_FILE, MANIFEST_FILE, META_KNOWLEDGE_FILE, TASK_FILE, TEST
 from metaloom.workers.records.trial import TrialConfig, read_config
 from metaloom.workers.scoring import Evaluation, compared
+from metaloom.workers.shown import read_shown, write_shown
 
 TEST_EPISODES_FILE = "test_episodes.parquet"
 REQUIREMENTS_FILE = "requirements.txt"
@@ -87,7 +89,8 @@ def write_bundle(
             (aside / picture.file).write_bytes(picture.png)
         write_text(aside / CARD_FILE, write_card(config, task, knowledge, origin, evaluation, pictures, transductive))
         served = {"inductive": True} if inductive else {}
-        _fill(aside, config, task, knowledge, origin, evaluation, served, cost_of(evaluation, transductive))
+        shown = read_shown(trial_directory / EPISODE_FILE)
+        _fill(aside, config, task, knowledge, shown, origin, evaluation, served, cost_of(evaluation, transductive))
         aside.rename(out)
         durable.sync(out.parent)
     except OSError as problem:
@@ -126,6 +129,7 @@ def _fill(
     config: TrialConfig,
     task: TaskShape,
     knowledge: Knowledge,
+    shown: Tensors,
     origin: Mapping[str, Any],
     evaluation: Evaluation | None,
     served: Mapping[str, Any],
@@ -138,6 +142,8 @@ def _fill(
     source = str(config.tasks.get("source", ""))
     write_text(folder / REQUIREMENTS_FILE, requirements(source, list(references_in(config.learner)), task))
     write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})
+    if shown:
+        write_shown(folder / EPISODE_FILE, shown, knowledge.step)
     if policies := policies_of(config.learner, task, knowledge.phi):
         write_policy(folder / POLICY_FILE, policies, seeds=config.seeds)
     tested: dict[str, Any] | None = None

@@ -1,9 +1,11 @@
 """The input and the output of a figure of meta-knowledge."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import Tensor
 
 from metaloom.learners.build import SLOTS, fill_slot
 from metaloom.learners.component import Component, Composite
@@ -14,8 +16,9 @@ from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.bundle_reading import read_task
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.records.names import TASK_FILE
+from metaloom.workers.records.names import EPISODE_FILE, TASK_FILE
 from metaloom.workers.records.trial import read_config
+from metaloom.workers.shown import read_shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +35,26 @@ class TrialKnowledge:
         task: The shape of its tasks.
         phi: All meta-knowledge on the CPU; each name begins with its slot.
         state: The learner's state on the CPU, such as an online learner's network.
+        shown: What the learner shows of a validation episode, by the names of ``AmortizedSolver.inspect``.
     """
 
     learner: Mapping[str, Any]
     task: TaskShape
     phi: Tensors
     state: LearnerState
+    shown: Tensors = field(default_factory=dict)
+
+    def matrix(self, name: str) -> Tensor | None:
+        """Return what is shown under a name if it is a matrix of finite numbers, in float32; else None."""
+        found = self.shown.get(name)
+        if found is None or found.ndim != 2 or not found.numel() or not bool(found.isfinite().all()):
+            return None
+        return found.float()
+
+    def labels(self, name: str, examples: int) -> Tensor | None:
+        """Return the classes ``labels`` or ``query_labels`` of so many examples; None if these are not shown."""
+        found = self.shown.get(name)
+        return found if found is not None and found.shape == (examples,) and not found.is_floating_point() else None
 
     def part(self, slot: str) -> Tensors:
         """Return a slot's part of phi, without the slot's name; empty if the slot learns nothing."""
@@ -86,7 +103,8 @@ DRAWERS: Registry[Drawer] = Registry("figure of meta-knowledge")
 def read_knowledge(directory: Path) -> TrialKnowledge:
     """Read what the trial in ``directory`` has learned; raises CheckpointError if it has learned nothing yet."""
     loaded, learner = load_knowledge(directory), read_config(directory).learner
-    return TrialKnowledge(learner, read_task(directory / TASK_FILE), loaded.phi, loaded.state)
+    shown = read_shown(directory / EPISODE_FILE)
+    return TrialKnowledge(learner, read_task(directory / TASK_FILE), loaded.phi, loaded.state, shown)
 
 
 def pictures(knowledge: TrialKnowledge) -> list[Picture]:

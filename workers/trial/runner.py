@@ -14,7 +14,7 @@ from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.activity import doing
 from metaloom.workers.assembly import Assembly, assemble, describe_trial, own_start
-from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled, write_knowledge
+from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.data.features import Features
 from metaloom.workers.errors import CheckpointError
@@ -30,6 +30,7 @@ from metaloom.workers.seeds import derive_generator
 from metaloom.workers.trial.episodes import draw, measured
 from metaloom.workers.trial.features import features_of, of_features, on_features, opened
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
+from metaloom.workers.trial.shown import write_finished
 from metaloom.workers.ways import Build, LearnersByWays, build_of, describe, ways_of, ways_of_split
 
 
@@ -230,12 +231,11 @@ class Trial:
         return replace(report, finished=progress.finished, notes=tuple(notes), warnings=warnings)
 
     def _store(self, report: Report) -> None:
-        started = time.perf_counter()
-        self._progress.last = report
+        started, self._progress.last = time.perf_counter(), report
         if self.finished:
             best = self._progress.best if self.outer.keeps_best else None
-            path = self.directory / names.META_KNOWLEDGE_FILE
-            write_knowledge(path, self._knowledge().groups(), {"step": str((best or report).step)})
+            kept = replace(self._knowledge(), step=(best or report).step)
+            write_finished(self.directory, kept, self._by_ways, self.source, self.device)
         # The parts and the checkpoint are written at the same time; the checkpoint is put in place after the parts.
         self._checkpoints.write(self._groups(), self._progress.to_json(), first=self._recorder.wait)
         self._place(self._groups())

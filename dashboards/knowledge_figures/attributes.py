@@ -1,0 +1,27 @@
+"""How far each attribute of a class moves what stands for the class."""
+
+import torch
+
+from metaloom.dashboards.canvas import name_axes, panel
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+
+BARS = 40
+
+
+@DRAWERS.register("prediction.attributes")
+@torch.no_grad()
+def attribute_weights(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the weights of the attributes, largest first."""
+    weights = knowledge.shown.get("attribute_weights")
+    if weights is None or weights.ndim != 1 or not weights.numel() or not bool(weights.isfinite().all()):
+        return None
+    sizes, order = weights.float().abs().sort(descending=True, stable=True)
+    figure, axes = panel(7.0, 3.8)
+    axes.bar(range(min(BARS, len(sizes))), sizes[:BARS])
+    axes.set_xticks(range(min(BARS, len(sizes))), [str(int(one)) for one in order[:BARS]], rotation=90)
+    name_axes(axes, "", "attribute", "weight")
+    caption = (
+        f"The {min(BARS, len(sizes))} largest weights of {len(sizes)} attributes of a class. Attribute {int(order[0])} "
+        f"has the largest, {float(sizes[0]):.3g}; the mean is {float(sizes.mean()):.3g}."
+    )
+    return Picture("attribute-weights", caption, figure)

@@ -1,0 +1,84 @@
+"""Who looks at whom in an episode: attention, relations of queries and classes, and the edges of a graph."""
+
+import torch
+from torch import Tensor
+
+from metaloom.dashboards.canvas import canvas, name_axes, panel
+from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+
+LAYERS_DRAWN = 4
+
+
+@DRAWERS.register("prediction.attention")
+@torch.no_grad()
+def attention(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the weight of each support example for each query, both in the order of their classes."""
+    weights = knowledge.matrix("attention")
+    if weights is None:
+        return None
+    labels, asked = knowledge.labels("labels", weights.shape[1]), knowledge.labels("query_labels", len(weights))
+    if labels is None or asked is None:
+        return None
+    own = float((weights * (asked[:, None] == labels)).sum() / weights.sum())
+    ordered = weights[asked.argsort(stable=True)][:, labels.argsort(stable=True)]
+    caption = (
+        f"The attention of {len(asked)} queries (rows) to {len(labels)} support examples (columns) of a validation "
+        f"episode, both by class: {own:.0%} of it goes to examples of the query's own class."
+    )
+    return _heat("episode-attention", caption, ordered, "support example, by class", "query, by class")
+
+
+@DRAWERS.register("prediction.relation")
+@torch.no_grad()
+def relation(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the score of each query and class."""
+    scores = knowledge.matrix("relation")
+    asked = None if scores is None else knowledge.labels("query_labels", len(scores))
+    if scores is None or asked is None:
+        return None
+    right = int((scores.argmax(1) == asked).sum())
+    caption = (
+        f"The relation of {len(asked)} queries (rows, by class) to the {scores.shape[1]} classes of a validation "
+        f"episode: {right} queries have their largest score at their own class."
+    )
+    return _heat("episode-relation", caption, scores[asked.argsort(stable=True)], "class", "query, by class")
+
+
+@DRAWERS.register("prediction.adjacency")
+@torch.no_grad()
+def adjacency(knowledge: TrialKnowledge) -> Picture | None:
+    """Draw the learned edges of an episode's graph, layer by layer; its support examples in the order of classes."""
+    edges = knowledge.shown.get("adjacency")
+    if edges is None or not bool(edges.isfinite().all()):
+        return None
+    layers = (edges.unsqueeze(0) if edges.ndim == 2 else edges).float()
+    labels = knowledge.shown.get("labels")
+    if layers.ndim != 3 or layers.shape[1] != layers.shape[2] or labels is None or labels.ndim != 1:
+        return None
+    count = len(labels)
+    if not 0 < count <= layers.shape[1]:
+        return None
+    order = torch.cat([labels.argsort(stable=True), torch.arange(count, layers.shape[1])])
+    drawn = layers[:LAYERS_DRAWN][:, order][:, :, order]
+    figure = canvas(3.4 * len(drawn), 3.4)
+    for index, one in enumerate(drawn):
+        axes = figure.add_subplot(1, len(drawn), index + 1)
+        axes.imshow(one, aspect="auto", cmap="viridis")
+        name_axes(axes, f"layer {index + 1}", "node", "node")
+        axes.grid(visible=False)
+    among = layers[-1, :count, :count] * (1 - torch.eye(count))
+    own = float((among * (labels[:, None] == labels)).sum() / among.sum().clamp_min(1e-12))
+    caption = (
+        f"The edges of a validation episode's graph: {count} support examples, by class, and then "
+        f"{layers.shape[1] - count} other nodes. In the last layer {own:.0%} of the weight between different support "
+        "examples is between examples of one class."
+    )
+    return Picture("episode-adjacency", caption, figure)
+
+
+def _heat(name: str, caption: str, values: Tensor, across: str, up: str) -> Picture:
+    figure, axes = panel(5.5, 4.5)
+    figure.colorbar(axes.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest"))
+    name_axes(axes, "", across, up)
+    axes.grid(visible=False)
+    return Picture(name, caption, figure)
