@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metaloom.dashboards.text import better_by, counted, knobs_text, number, scored, span, without_best
+from metaloom.dashboards.text import better_by, counted, knobs_text, method_cells, number, scored, span, without_best
 
 MOST_TRIALS = 25  # the best ones
 
@@ -35,6 +35,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     yield without_best(summary) if best is None else f"**Best: trial {best['id']}**, {trial_line(best, metric)}"
     yield from _tests(summary)
     yield from _trials(summary, metric)
+    heads, cells = method_cells(summary)
+    if cells:
+        yield from ("", "## Methods", "", *_table(heads, cells))
     if summary["learned"]:
         yield from ("", f"## What trial {best['id']} has learned", "")
         yield from (f"- {learned['name']}: {learned['caption']}" for learned in summary["learned"])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any
 
+from metaloom.dashboards.by_method import MethodRow
 from metaloom.dashboards.endings import PatienceRow, TimeBudgetRow
 from metaloom.dashboards.same_knobs import ConfigurationRow
 from metaloom.workers.records.results import EstimatorCheck, KnobCheck
@@ -133,6 +134,7 @@ class SearchRow:
     time_budget: TimeBudgetRow | None = None
     patience: PatienceRow | None = None
     configurations: tuple[ConfigurationRow, ...] | None = None
+    methods: tuple[MethodRow, ...] | None = None
     pareto: Annotated[tuple[int, ...] | None, "only with several objectives: the trials that no other dominates"] = None
 
 

@@ -112,3 +112,29 @@ def without_best(summary: Mapping[str, Any]) -> str:
     )
     nearest = min(off, key=lambda trial: off[trial])
     return f"No trial keeps the constraints ({bounds}): the nearest is trial {nearest}, off by {number(off[nearest])}."
+
+
+METHOD_HEADS = ("method", "trial", "validation {metric} [95% interval]", "the best is better by", "adapts in")
+
+
+def method_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the table of methods; no rows where the search has a single one."""
+    methods = summary.get("methods") or ()
+    if not methods:
+        return METHOD_HEADS, []
+    heads = tuple(head.format(metric=methods[0]["metric"]) for head in METHOD_HEADS)
+    return heads, [
+        (
+            one["method"],
+            str(one["trial"]),
+            scored(one["mean"], one["interval"]),
+            better_by({"mean": one["behind"][0], "interval": one["behind"][1:]}) if one["behind"] else "",
+            "-" if one["adapt_seconds"] is None else milliseconds(one["adapt_seconds"]),
+        )
+        for one in methods
+    ]
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a short time, such as that of an adaptation."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -19,6 +19,7 @@ from metaloom.dashboards.text import (
     counted,
     in_units,
     knobs_text,
+    method_cells,
     number,
     other_setting,
     scored,
@@ -130,6 +131,7 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     show_ending(console, summary)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
+    show_methods(console, summary)
     show_tests(console, summary)
     show_learned(console, summary)
 
@@ -143,6 +145,16 @@ def show_configurations(console: Console, summary: Mapping[str, Any]) -> None:
             shown.add_row(
                 *row(", ".join(map(str, one["trials"])), scored(one["mean"], one["interval"]), knobs_text(one["knobs"]))
             )
+        console.print(shown)
+
+
+def show_methods(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the best trial of each method: its accuracy beside the seconds of an adaptation."""
+    heads, rows = method_cells(summary)
+    if rows:
+        shown = table(*heads)
+        for cells in rows:
+            shown.add_row(*row(*cells))
         console.print(shown)
 
 
