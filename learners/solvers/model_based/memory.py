@@ -73,7 +73,7 @@ class ExternalMemory:
     def run(self, given: Tensor, state: MemoryState) -> MemoryRun:
         """Go through a batch of sequences [batch, steps, inputs]."""
         whole = torch.addmm(self.phi["inputs.bias"], given.flatten(0, 1), self.phi["inputs.weight"])
-        gates = whole.view(*given.shape[:2], -1)
+        gates = whole.view(*given.shape[:2], 4 * self.shape.width)
         if not gates.shape[1]:
             return MemoryRun(state.recurrent[:, None][:, :0], state.reading[:, None][:, :0], state)
         if not torch.is_grad_enabled():
