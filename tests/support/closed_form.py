@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from metaloom.learners.base import EpisodeOutcome, MetaStep
+from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.outer import OuterConfig
 from metaloom.learners.state import LearnerState
@@ -52,7 +52,7 @@ class Sines:
         return SampledEpisode(episode, int(numbers.integers(2**62)), ids, samples)
 
 
-class Ridge:
+class Ridge(Learner):
     """Least squares from a prior mean; see the module's words."""
 
     setting, batch_norm, estimator, strategy = "inductive", "none", "unroll", "loop"
