@@ -1,7 +1,7 @@
 """The card of a bundle: its task and method, its scores, and how it was found, in Markdown."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from metaloom.learners.knowledge.augmentation import Policy
 from metaloom.learners.networks.reference import packages_of, references_in
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
+from metaloom.workers.data.base import some
+from metaloom.workers.data.class_features import is_hashed
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, compared
 
@@ -20,6 +22,7 @@ _SETTINGS = {
     "statistics), so the numbers hold for whole query sets, not for single queries",
 }
 SUB_POLICIES_SHOWN = 15
+CLASS_FEATURES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -93,25 +96,44 @@ def _task(config: TrialConfig, task: TaskShape) -> str:
     if not task.task_kind.has_classes:
         return f"{task.kind} on {source}"
     shots = config.tasks.get("shots")
-    return f"{task.outputs}-way{f' {shots}-shot' if shots else ''} classification on {source}"
+    form = " zero-shot" if task.class_features is not None else f" {shots}-shot" if shots else ""
+    return f"{task.outputs}-way{form} classification on {source}"
 
 
 def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method: str) -> str:
-    count = sum(one.numel() for one in knowledge.phi.values())
+    learned = knowledge.phi or knowledge.state.running  # what a closed form is computed of is a state
+    count = sum(one.numel() for one in learned.values())
     outputs = f"{task.outputs} target{'s' if task.outputs > 1 else ''}"
     if task.task_kind.has_classes:
-        outputs = f"one of the support set's labels (trained with {task.outputs} classes a task)"
+        known = "support set's labels" if task.class_features is None else "classes that are described to it"
+        outputs = f"one of the {known} (trained with {task.outputs} classes a task)"
     slots = {slot: settings for slot, settings in config.learner.items() if slot != "method" and settings}
     lines = [
-        f"A learning algorithm, not a trained model: given a few labelled examples it returns a model. Its "
+        f"A learning algorithm, not a trained model: given {_given(task)} it returns a model. Its "
         f"meta-knowledge is {count:,} numbers, learned in {knowledge.step:,} outer steps.",
         "",
         f"- inputs: {' x '.join(map(str, task.inputs))} numbers in float32",
+        *_classes(task),
         f"- outputs: {outputs}",
         f"- method: {method}",
         *(f"- {slot}: {_short(settings)}" for slot, settings in sorted(slots.items())),
     ]
     return "\n".join(lines)
+
+
+def _given(task: TaskShape) -> str:
+    return "a few labelled examples" if task.class_features is None else "what describes each class, and no example,"
+
+
+def _classes(task: TaskShape) -> Iterator[str]:
+    """Say what describes a class."""
+    described = task.class_features
+    if described is None:
+        return
+    if is_hashed(described):
+        yield f"- a class: its name, as {described.inputs[0]} hashed counts of its pieces"
+    else:
+        yield f"- a class: {described.inputs[0]} numbers: {some(described.features, CLASS_FEATURES_SHOWN)}"
 
 
 def _numbers(evaluation: Evaluation | None, task: TaskShape, transductive: Evaluation | None) -> str:
@@ -187,6 +209,16 @@ def _needed(config: TrialConfig) -> list[str]:
 
 def _usage(task: TaskShape) -> str:
     inputs = ", ".join(map(str, task.inputs))
+    if (described := task.class_features) is not None:
+        rows = "the names of the classes" if is_hashed(described) else f"[classes, {described.inputs[0]}], raw"
+        return (
+            "```python\n"
+            "from metaloom import load_bundle\n\n"
+            f"# classes: a table's path with one row a class, or {rows}; query_x: [queries, {inputs}]\n"
+            'model = load_bundle("PATH").adapt(class_features=classes)\n'
+            "model.predict(query_x)\n"
+            "```"
+        )
     targets = "[support] labels of any kind" if task.task_kind.has_classes else f"[support, {task.outputs}]"
     return (
         "```python\n"

@@ -95,6 +95,14 @@ def test_unseen_classes_are_told_apart_and_the_test_is_repeated_bit_for_bit(fold
     assert found.bit_equal and found.holds
 
 
+def test_the_card_says_what_is_given_in_place_of_examples(path: Path) -> None:
+    card = load_bundle(path).card
+    assert "3-way zero-shot classification on table" in card
+    assert "given what describes each class, and no example, it returns a model. Its meta-knowledge is 0" not in card
+    assert "- a class: 3 numbers: fur, legs, size" in card
+    assert "adapt(class_features=classes)" in card and "support_x" not in card
+
+
 def test_every_way_to_describe_new_classes_gives_the_same_answers(path: Path, tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     bundle, (x, labels) = load_bundle(path), queries()
