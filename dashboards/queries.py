@@ -61,10 +61,14 @@ def trial_folder(store: Path, name: str, trial: int) -> Path:
     return records.trial_directory(search_folder(store, name), trial)
 
 
-def takes_images(store: Path, name: str, trial: int) -> bool:
-    """Return whether a trial trains on images [channels, height, width]; False before it has begun."""
+def how_to_adapt(store: Path, name: str, trial: int) -> str:
+    """Return the options by which ``metaloom adapt`` gives what a trial takes: images or tables, or classes alone."""
     path = trial_folder(store, name, trial) / records.TASK_FILE
-    return path.is_file() and len(json.loads(path.read_text())["inputs"]) > 1
+    task = json.loads(path.read_text()) if path.is_file() else {"inputs": []}  # it has not begun
+    images = len(task["inputs"]) > 1
+    support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")
+    given = f"--support {support}" if task.get("class_features") is None else "--classes CLASSES.csv"
+    return f"{given} --query {query}"
 
 
 def search_record(store: Path, name: str) -> SearchRecord:

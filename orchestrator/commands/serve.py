@@ -18,6 +18,7 @@ with deferred():
     from metaloom.workers import bundle as bundles
 
 SUPPORT = '"support_x": [...], "support_y": [...], '
+CLASSES = '"class_features": [...], '
 
 
 def serve(
@@ -34,7 +35,11 @@ def serve(
     """
     with answering(as_json) as answer:
         chosen, is_adapted = free_port(port), adapted_files.is_adapted(bundle)
-        bundles.load_adapted(bundle) if is_adapted else bundles.load_bundle(bundle)  # what is wrong is told here
+        given = ""
+        if is_adapted:
+            bundles.load_adapted(bundle)  # what is wrong is told here
+        else:
+            given = SUPPORT if bundles.load_bundle(bundle).task.class_features is None else CLASSES
         tables.console(sys.stderr).print(f"starting MLflow's model server on {bundle} ...", markup=False)
         command = [
             *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(bundle.absolute())),
@@ -44,7 +49,7 @@ def serve(
         # MLflow starts uvicorn by its name, which an environment that is not activated has not on its path
         with running(command, chosen, env={"PYTHONWARNINGS": "ignore", "PATH": found}) as process:
             url = f"http://{HOST}:{chosen}/invocations"
-            body = f'{{"inputs": {{{"" if is_adapted else SUPPORT}"query_x": [...]}}}}'
+            body = f'{{"inputs": {{{given}"query_x": [...]}}}}'
             asked = f"curl -H 'Content-Type: application/json' -d '{body}' {url}"
             lines = f"{bundle} is served on {url}; Ctrl-C ends it\nask it: {asked}"
             answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(lines, markup=False))

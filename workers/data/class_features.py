@@ -99,7 +99,9 @@ class DescribedClasses:
         except DataError as error:
             raise DataError(_in_our_terms(str(error))) from error
         shape = TaskShape(CLASSIFICATION.name, (x.shape[1],), 0)
-        notes = tuple(f"the classes have {line}" for line in remarks if re.match(r"\d+ (feature|missing)", line))
+        filled = [f"the classes have {line}" for line in remarks if re.match(r"\d+ missing", line)]
+        noun = "1 feature describes" if x.shape[1] == 1 else f"{x.shape[1]} features describe"
+        notes = (f"{noun} a class: {some(about['features'])}", *filled)
         return ClassFeatures(x[place], with_features(shape, about), notes)
 
     def _read(self, kept: TaskShape | None) -> Columns:

@@ -161,13 +161,13 @@ class Eszsl(AmortizedSolver):
         if episode.class_ids is None:
             raise LearnerError(f"learner.prediction: {self.name} needs to know the training classes of its episodes")
         x, classes = self.scaled(episode.query_x), self._classes(episode.support)
-        own = classes[episode.query_y]  # [queries, a]
-        fold = F.one_hot(episode.class_ids[episode.query_y] % self.config.folds, self.config.folds).to(x)  # [n, folds]
+        of_queries = episode.class_ids[episode.query_y] % self.config.folds
+        by_fold = [of_queries == fold for fold in range(self.config.folds)]
         return Sums(
-            sums.gram + torch.einsum("nf,nd,ne->fde", fold, x, x),
-            sums.cross + torch.einsum("nf,nd,na->fda", fold, x, own),
-            sums.total + fold.T @ x,
-            sums.examples + fold.sum(0),
+            sums.gram + torch.stack([x[one].T @ x[one] for one in by_fold]),
+            sums.cross + torch.stack([x[one].T @ classes[episode.query_y[one]] for one in by_fold]),
+            sums.total + torch.stack([x[one].sum(0) for one in by_fold]),
+            sums.examples + torch.stack([one.sum() for one in by_fold]).to(x),
             sums.classes.index_copy(0, episode.class_ids, classes),
             sums.seen.index_fill(0, episode.class_ids, True),
         )
