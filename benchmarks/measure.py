@@ -19,7 +19,7 @@ from statistics import median
 import torch
 
 from benchmarks.bilevel import Bilevel
-from benchmarks.implementations import Run, Step, bilevel_plain, metric_learners, plain
+from benchmarks.implementations import Run, Step, bilevel_plain, metric_learners, plain, relational_learners
 from benchmarks.preparation import Timed, materials, prepared
 from benchmarks.registry import APPROXIMATE, OURS, is_ours, places
 from benchmarks.resident import Resident
@@ -50,8 +50,9 @@ def check(runs: Mapping[str, Run], workload: Timed, device: torch.device) -> dic
     if isinstance(workload, Bilevel):
         exact = bilevel_plain.prepare(workload, parameters, episodes)()
         return {name: relative_errors(run(), exact) for name, run in runs.items()}
-    if workload.metric:
-        exact = metric_learners.prepare_plain(workload, parameters, episodes)()
+    if workload.metric or workload.relational:
+        module = metric_learners if workload.metric else relational_learners
+        exact = module.prepare_plain(workload, parameters, episodes)()
         return {name: relative_errors(run(), exact) for name, run in runs.items()}
     kinds = {has_own_statistics(name, workload) for name in runs}
     truth = {kind: plain.prepare(workload, parameters, episodes, separate=kind)() for kind in kinds}

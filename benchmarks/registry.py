@@ -36,6 +36,11 @@ METRIC_PLACES = {  # the same of metric learners
     PLAIN: ("metric_learners", "prepare_plain"),
 }
 
+RELATIONAL_PLACES = {  # of learners whose networks read a whole episode
+    OURS: ("relational_learners", "prepare_ours"),
+    PLAIN: ("relational_learners", "prepare_plain"),
+}
+
 
 def is_ours(name: str) -> bool:
     """Whether an implementation is this package's engine, in whatever setting."""
@@ -46,6 +51,8 @@ def places(workload: Workload | Bilevel) -> dict[str, tuple[str, str]]:
     """Return the implementations that may offer a workload."""
     if isinstance(workload, Bilevel):
         return BILEVEL_PLACES
+    if workload.relational:
+        return RELATIONAL_PLACES
     return METRIC_PLACES if workload.metric else PLACES
 
 

@@ -88,6 +88,11 @@ def own_shape(value: Tensor) -> Tensor:
     return torch.cat([value[..., 1], value[..., 0]], 1) if value.ndim == 3 else value
 
 
+def plain_shape(value: Tensor, like: Tensor) -> Tensor:
+    """Return what ``own_shape`` made in the shape of the plain network's."""
+    return torch.stack(value.chunk(2, dim=1)[::-1], -1) if like.ndim == 3 else value
+
+
 def own_parameters(network: Relational) -> Tensors:
     """Return the engine's parameters of the same values."""
     named = ((own_name(network, name), value) for name, value in network.named_parameters())

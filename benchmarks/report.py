@@ -52,8 +52,9 @@ of W4 are approximate too, does not install on Python 3.11: the approximate peer
 are compared in float64: in float32 some ReLU or maximum of its 50 steps falls the other way, which makes 5%. So are
 those of siamese networks, whose absolute differences have kinks.
 
-The metric learners (W3-matching and the others) have the plain loop of torch's own modules as their peer. easyfsl,
-which has matching networks, needs torchvision, which does not install beside a CPU build of torch.
+The metric learners (W3-matching and the others), relation and graph networks and SNAIL have the plain loop of torch's
+own modules as their peer. easyfsl, which has matching and relation networks, needs torchvision, which does not install
+beside a CPU build of torch.
 """
 
 

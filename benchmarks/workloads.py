@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from benchmarks.bilevel import BILEVEL, Bilevel
 from benchmarks.metric_networks import Comparing, FullContext, Matching, Neighbours, Pairs
 from benchmarks.networks import Conv4, Norm, SineMLP, batch_norm
+from benchmarks.relational_networks import Graph, Relation, Relational, Snail
 from metaloom.learners.episode import Episode, Support
 
 Parameters = dict[str, Tensor]
@@ -18,6 +19,11 @@ METRIC: dict[str, tuple[str, Callable[[nn.Module], Comparing]]] = {  # what each
     "matching_fce": ("Matching networks with full context", FullContext),
     "siamese": ("Siamese networks", Pairs),
     "knn": ("Neighbourhood components", Neighbours),
+}
+RELATIONAL: dict[str, tuple[str, Callable[[], Relational]]] = {  # likewise
+    "relation": ("Relation networks", Relation),
+    "graph": ("Graph networks", Graph),
+    "snail": ("SNAIL", Snail),
 }
 
 
@@ -28,7 +34,7 @@ class Workload:
     Attributes:
         name: What ``--workloads`` calls it.
         title: What it is.
-        method: ``maml``, ``first_order_maml``, ``prototypical``, or one of ``METRIC``.
+        method: ``maml``, ``first_order_maml``, ``prototypical``, or one of ``METRIC`` or ``RELATIONAL``.
         network: Builds the module, given what makes its batch norms.
         episodes: Draws the tasks.
         steps: Inner steps.
@@ -51,10 +57,15 @@ class Workload:
         return self.method in METRIC
 
     @property
+    def relational(self) -> bool:
+        """Whether its network reads a whole episode."""
+        return self.method in RELATIONAL
+
+    @property
     def checked_in(self) -> torch.dtype:
         """The precision in which gradients are compared with float64."""
         # in float32 some |f(x) - f(x')| near 0 has the other slope: 0.4% of the gradient, for all alike
-        return torch.float64 if self.method == "siamese" else torch.float32
+        return torch.float64 if self.method == "siamese" or self.relational else torch.float32
 
     @property
     def classification(self) -> bool:
@@ -114,6 +125,13 @@ def _metric(method: str) -> Workload:
     return Workload(f"W3-{method.replace('_', '-')}", title, method, build, draw, 0, 0.0, 2.0)
 
 
+def _relational(method: str) -> Workload:
+    name, network = RELATIONAL[method]
+    title = f"{name} on Conv-4, 5-way 1-shot, 15 queries, 28x28"
+    return Workload(f"W3-{method}", title, method, lambda norm: network(), _images(1, ways=5, shots=1), 0, 0.0, 2.0)
+
+
+RELATIONAL_WORKLOADS: list[Workload | Bilevel] = [_relational(method) for method in RELATIONAL]
 METRIC_WORKLOADS: list[Workload | Bilevel] = [_metric(method) for method in METRIC]
 WORKLOADS: dict[str, Workload | Bilevel] = {
     workload.name: workload
@@ -135,6 +153,7 @@ WORKLOADS: dict[str, Workload | Bilevel] = {
             1.3,
         ),
         *METRIC_WORKLOADS,
+        *RELATIONAL_WORKLOADS,
         *BILEVEL,
     )
 }

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import small_costs
 from benchmarks.bilevel import Bilevel
-from benchmarks.implementations import bilevel_plain, metaloom_engine, metric_learners
+from benchmarks.implementations import bilevel_plain, metaloom_engine, metric_learners, relational_learners
 from benchmarks.measure import relative_errors, timed
 from benchmarks.preparation import materials
 from benchmarks.report import COSTS, IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, Setting, keep, record
@@ -17,7 +17,7 @@ from benchmarks.reproductions import harness
 from benchmarks.resident import Resident
 from benchmarks.row import Row
 from benchmarks.targets import faster, leaner, right
-from benchmarks.workloads import METRIC, WORKLOADS, image_episode
+from benchmarks.workloads import METRIC, RELATIONAL, WORKLOADS, image_episode
 from metaloom.learners.episode import Episode, Support
 from metaloom.workers.assembly import assemble
 from metaloom.workers.scoring import Evaluation
@@ -170,16 +170,18 @@ def test_the_engine_computes_what_the_peers_do(name: str) -> None:
     assert max(relative_errors(found(), expected)) < 1e-9
 
 
-@pytest.mark.parametrize("method", METRIC)
+@pytest.mark.parametrize("method", [*METRIC, *RELATIONAL])
 def test_the_engine_computes_what_torchs_own_modules_do(method: str) -> None:
-    """Matching and siamese networks and neighbours, in float64."""
+    """Metric learners, and those whose networks read a whole episode, in float64."""
     workload = next(one for one in WORKLOADS.values() if not isinstance(one, Bilevel) and one.method == method)
     parameters, _ = materials(workload, torch.device("cpu"), torch.float64)
-    drawn = image_episode(torch.Generator().manual_seed(0), ways=3, shots=2, queries=2)
+    sizes = {"ways": 5, "shots": 1} if workload.relational else {"ways": 3, "shots": 2}
+    drawn = image_episode(torch.Generator().manual_seed(0), **sizes, queries=2)
     episodes = [drawn.to(torch.device("cpu"), torch.float64)]
-    expected = metric_learners.prepare_plain(workload, parameters, episodes)()
+    module = relational_learners if workload.relational else metric_learners
+    expected = module.prepare_plain(workload, parameters, episodes)()
     assert set(expected.gradient) == set(parameters)
-    assert max(relative_errors(metric_learners.prepare_ours(workload, parameters, episodes)(), expected)) < 1e-9
+    assert max(relative_errors(module.prepare_ours(workload, parameters, episodes)(), expected)) < 1e-9
 
 
 def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
