@@ -78,7 +78,10 @@ def knob_of(name: str) -> str:
     if slot == "update":
         knob = rest.split("/")[0]
         return "learner.update" if knob == NETWORK else f"learner.update.{knob}"
-    if slot in ("loss", "prediction"):
+    if slot == "prediction":  # a solver's own networks, which are many leaves, are checked as a whole
+        knob = rest.split("/")[0]
+        return f"learner.{slot}" if "." in knob else f"learner.{slot}.{knob}"
+    if slot == "loss":
         return f"learner.{slot}.{rest}"
     return "learner.prediction" if slot == "joint_head" else f"learner.{slot}"
 

@@ -29,3 +29,13 @@ def test_a_slope_that_rounding_hides_is_measured_further_away() -> None:
 def test_what_does_not_move_the_objective_has_no_relative_error() -> None:
     assert checking._relative_error(torch.ones(2, dtype=torch.float64), [0.0, 0.0]) == math.inf
     assert checking._relative_error(torch.zeros(2, dtype=torch.float64), [0.0, 0.0]) == 0
+
+
+def test_a_solvers_own_networks_are_checked_as_a_whole() -> None:
+    leaves = ("ridge", "film/norm0/gamma.scale", "set_encoder/conv0.weight", "conv0.weight")
+    assert [checking.knob_of(f"prediction/{leaf}") for leaf in leaves] == [
+        "learner.prediction.ridge",
+        "learner.prediction.film",
+        "learner.prediction.set_encoder",
+        "learner.prediction",
+    ]

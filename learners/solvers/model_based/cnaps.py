@@ -5,7 +5,7 @@ Requeima et al., 2019, https://arxiv.org/abs/1906.07697, section 3.2:
     p(y = k | x) = softmax_k(w_k . f(x) + b_k),    (w_k, b_k) = psi(mu_k),    mu_k = mean of f over the class
 
 f is adapted by FiLM; psi is the same network for every class, so that any number of classes will do. It is residual:
-w_k = mu_k + g(mu_k).
+w_k = mu_k + g(mu_k). The last layers have no bias: what is added to every class alike cancels in the softmax.
 """
 
 import math
@@ -22,8 +22,9 @@ from metaloom.learners.solvers.amortized import Outputs
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.metric import class_means
 from metaloom.learners.solvers.model_based.adapted_features import AdaptedFeatures, AdaptedFeaturesConfig
-from metaloom.learners.tensors import Tensors
+from metaloom.learners.tensors import Tensors, part, under
 
+CLASSIFIER = "classifier"
 LAYERS = 3  # of the networks that generate the classifier
 
 
@@ -47,18 +48,21 @@ class Cnaps(AdaptedFeatures):
     def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
         count, hidden = math.prod(features), [self.config.hidden] * (LAYERS - 1)
         weights = linear_layers("weights", [count, *hidden, count], generator)
-        bias = linear_layers("bias", [count, *hidden, 1], generator)
-        return super().parameters(network, features, generator) | weights | bias
+        own = weights | linear_layers("bias", [count, *hidden, 1], generator)
+        for name in ("weights", "bias"):
+            del own[f"{name}{LAYERS - 1}.bias"]
+        return super().parameters(network, features, generator) | under(CLASSIFIER, own)
 
     def head(self, phi: Tensors, features: Tensor, support: Support) -> Outputs:
         means = class_means(features, support.y, self.task.outputs)
-        weights = means + generated(phi, "weights", means)  # [ways, d]
-        bias = generated(phi, "bias", means).squeeze(-1)  # [ways]
+        own = part(phi, CLASSIFIER)
+        weights = means + generated(own, "weights", means)  # [ways, d]
+        bias = generated(own, "bias", means).squeeze(-1)  # [ways]
         return lambda queries: F.linear(queries, weights, bias)
 
 
 def generated(phi: Tensors, name: str, x: Tensor) -> Tensor:
     """Apply the layers ``NAME0`` ..., with ELU between them."""
     for layer in range(LAYERS):
-        x = F.linear(x if layer == 0 else F.elu(x), phi[f"{name}{layer}.weight"], phi[f"{name}{layer}.bias"])
+        x = F.linear(x if layer == 0 else F.elu(x), phi[f"{name}{layer}.weight"], phi.get(f"{name}{layer}.bias"))
     return x
