@@ -107,9 +107,9 @@ def test_regression_has_none(classes: Path) -> None:
         opened(classes, **fields)
 
 
-def experiment(learner: Any = "prototypical", **fields: Any) -> Any:
-    tasks = {"source": "glyphs", "ways": 3, **{name: fields.pop(name) for name in list(fields) if name != "search"}}
-    return load_experiment({"tasks": tasks, "learner": learner, **fields})
+def experiment(learner: Any = "prototypical", baselines: Any = (), **tasks: Any) -> Any:
+    search = {"baselines": list(baselines)}
+    return load_experiment({"tasks": {"source": "glyphs", "ways": 3, **tasks}, "learner": learner, "search": search})
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,8 @@ def experiment(learner: Any = "prototypical", **fields: Any) -> Any:
         ({"unlabelled": {"search": [0, 2]}}, r"tasks\.unlabelled: prototypical: prediction prototypes does not use"),
         ({"evaluation": {"unlabelled": 2}}, r"tasks\.evaluation\.unlabelled: prototypical: prediction prototypes"),
         ({"unlabelled": 2, "learner": "maml"}, r"tasks\.unlabelled: maml: prediction linear does not use"),
+        ({"unlabelled": 2, "learner": {"search": ["graph", "relation"]}}, r"unlabelled: relation: prediction relation"),
+        ({"unlabelled": 2, "learner": "graph", "baselines": ["knn"]}, r"tasks\.unlabelled: knn: prediction knn does"),
         ({"distractors": 2}, r"tasks\.distractors: 2 classes without a label have tasks\.unlabelled examples each"),
         ({"evaluation": {"distractors": 2}}, r"tasks\.evaluation: distractors: 2 classes without a label"),
         ({"evaluation": {"unlabeled": 2}}, r"tasks\.evaluation: no setting of it is named 'unlabeled'; did you mean"),
@@ -127,6 +129,11 @@ def experiment(learner: Any = "prototypical", **fields: Any) -> Any:
 def test_settings_without_a_use_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         experiment(**fields)
+
+
+@pytest.mark.parametrize("given", [2, {"search": [0, 2]}])
+def test_learners_that_use_them_take_them(given: Any) -> None:
+    assert experiment("graph", unlabelled=given, distractors=0, baselines=["soft_k_means"]) is not None
 
 
 def test_a_learner_that_does_not_use_them_is_refused_before_it_trains(classes: Path) -> None:
