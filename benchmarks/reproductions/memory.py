@@ -35,7 +35,8 @@ from metaloom.workers.scoring import Evaluation
 SIDE, BATCH, STRENGTH, RATE = 20, 16, 10.0, 0.001
 STEPS = 20_000  # outer steps of 16 sequences: 320,000 of them, where the paper has 100,000
 GATES = {2: 0.70, 5: 0.85, 10: 0.90}
-MOST_FIRST = 0.40  # the first example of a class: more would be a leak of its label
+# the first example of a class, if each is known to be new, and answered by one of the labels that are still free:
+MOST_FIRST = (1 / 5 + 1 / 4 + 1 / 3 + 1 / 2 + 1) / 5  # more would be a leak of its label
 SETTING = "inductive, batch norm none"
 
 
@@ -112,7 +113,12 @@ def m5(seeds: Sequence[int], cache: Path) -> list[Row]:
     found = [remembered("M5", seed, cache, partial(ours, seed, cache)).tests[STEPS] for seed in seeds]
     what = "a memory-augmented network at instance {}"
     first = row(
-        "M5", what.format(1), found, step=0, gate=f"<= {MOST_FIRST} (no leak)", reached=partial(operator.ge, MOST_FIRST)
+        "M5",
+        what.format(1),
+        found,
+        step=0,
+        gate=f"<= {MOST_FIRST:.4f} (no leak)",
+        reached=partial(operator.ge, MOST_FIRST),
     )
     rows = [
         row("M5", what.format(one), found, step=one - 1, gate=f">= {least}", reached=partial(operator.le, least))

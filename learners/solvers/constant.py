@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.episode import Support
-from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
+from metaloom.learners.solvers.amortized import Embedding, Outputs
 from metaloom.learners.solvers.base import SOLVERS
+from metaloom.learners.solvers.sequential import SequentialSolver
 from metaloom.learners.tensors import Tensors
 
 
 @SOLVERS.register("constant")
-class Constant(AmortizedSolver):
+class Constant(SequentialSolver):
     """The mean of the support targets for every query; of classes, the logarithm of one more than each one's count."""
 
     reads = frozenset()

@@ -84,7 +84,7 @@ def late(labels: Tensor) -> Tensor:
 
 def outputs_of(learner: AmortizedLearner, phi: Tensors, state: Any, episode: Episode) -> Tensor:
     embed = learner._embedding(phi, state, training=False)
-    return learner.solver.outputs(part(phi, "prediction"), embed, episode)
+    return learner.solver.outputs(part(phi, "prediction", optional=True), embed, episode)
 
 
 @pytest.mark.parametrize("strength", [1.0, 5.0])
@@ -263,12 +263,27 @@ def test_pictures_are_averaged_down_and_other_inputs_refused() -> None:
         learner_of(IN_ORDER, side=2)
 
 
+@pytest.mark.parametrize("kind", ["nearest_neighbour", "constant"])
+def test_a_baseline_answers_a_sequence_by_what_came_before(kind: str) -> None:
+    learner = built({"prediction": {"kind": kind}}, IN_ORDER, estimator="auto")
+    assert isinstance(learner, AmortizedLearner)
+    episode = sequence(1)
+    answers = outputs_of(learner, {}, begun(learner)[1], episode)
+    for step in range(1, LENGTH):
+        before = Support(episode.query_x[:step], episode.query_y[:step])
+        few = built({"prediction": {"kind": kind}}, FEW_SHOT, estimator="auto")
+        adapted = few.adapt({}, begun(few)[1], before, seeded(0))
+        torch.testing.assert_close(answers[step].softmax(-1), adapted.predict(episode.query_x[step : step + 1])[0])
+    outcome = learner.evaluate({}, begun(learner)[1], episode, seeded(0))
+    assert len(outcome.accuracies) == 3 and all(0 <= one <= 1 for one in outcome.accuracies)
+
+
 def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(LearnerError, match=r"prediction.heads: 9 heads need as many slots, got 8"):
         learner_of(FEW_SHOT, heads=9)
     with pytest.raises(LearnerError, match=r"mann needs classes"):
         learner_of(TaskShape("regression", (6,), 2))
-    for kind in ("linear", "nearest_neighbour", "constant"):
+    for kind in ("linear", "prototypes"):
         with pytest.raises(LearnerError, match=rf"{kind} does not solve a sequence task; use one of .*mann"):
             built({"prediction": {"kind": kind}}, IN_ORDER, estimator="auto")
     assert SEQUENCE.name in Mann.serves

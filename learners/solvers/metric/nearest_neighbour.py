@@ -4,14 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.episode import Support
-from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
+from metaloom.learners.solvers.amortized import Embedding, Outputs
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.metric.comparisons import COSINE_SCALE
+from metaloom.learners.solvers.sequential import SequentialSolver
 from metaloom.learners.tensors import Tensors
 
 
 @SOLVERS.register("nearest_neighbour")
-class NearestNeighbour(AmortizedSolver):
+class NearestNeighbour(SequentialSolver):
     """The label of the support example with the largest cosine on the raw inputs; its outputs are 10 times that."""
 
     reads = frozenset()

@@ -90,7 +90,7 @@ class Mann(AmortizedSolver):
 
         def outputs(query_x: Tensor) -> Tensor:
             given = self._after(embed, query_x, y)
-            return memory.outputs(memory.run(given.unsqueeze(1), seen.repeated(len(query_x))).rows.squeeze(1))
+            return memory.outputs(memory.run(given.unsqueeze(1), seen.repeated(query_x.shape[0])).rows.squeeze(1))
 
         return outputs
 
@@ -152,7 +152,7 @@ class Mann(AmortizedSolver):
         """Put beside each query [n, *features] the last of the support set's labels y; zeros where it is empty."""
         pixels = self._pixels(embed, x)
         last = one_hot(y[-1:], self.task.outputs, pixels).sum(0)
-        return torch.cat([pixels, last.expand(len(x), -1)], -1)
+        return torch.cat([pixels, last.expand(x.shape[0], -1)], -1)
 
     def _pixels(self, embed: Embedding, x: Tensor) -> Tensor:
         side = self.config.side
