@@ -18,10 +18,19 @@ def attribute_weights(knowledge: TrialKnowledge) -> Picture | None:
     sizes, order = weights.float().abs().sort(descending=True, stable=True)
     figure, axes = panel(7.0, 3.8)
     axes.bar(range(min(BARS, len(sizes))), sizes[:BARS])
-    axes.set_xticks(range(min(BARS, len(sizes))), [str(int(one)) for one in order[:BARS]], rotation=90)
+    names = _names(knowledge, len(sizes))
+    axes.set_xticks(range(min(BARS, len(sizes))), [names[one] for one in order[:BARS].tolist()], rotation=90)
     name_axes(axes, "", "attribute", "weight")
+    largest = names[int(order[0])]
     caption = (
-        f"The {min(BARS, len(sizes))} largest weights of {len(sizes)} attributes of a class. Attribute {int(order[0])} "
+        f"The {min(BARS, len(sizes))} largest weights of {len(sizes)} attributes of a class. Attribute {largest} "
         f"has the largest, {float(sizes[0]):.3g}; the mean is {float(sizes.mean()):.3g}."
     )
     return Picture("attribute-weights", caption, figure)
+
+
+def _names(knowledge: TrialKnowledge, count: int) -> list[str]:
+    """Return the names of the attributes, as the table of classes has them; their numbers where they have none."""
+    described = knowledge.task.class_features
+    named = () if described is None else described.features
+    return list(named) if len(named) == count else list(map(str, range(count)))

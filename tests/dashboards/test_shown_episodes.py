@@ -78,6 +78,19 @@ def test_the_largest_attribute_is_named() -> None:
     assert "Attribute 1 has the largest, 0.5; the mean is 0.3" in caption
 
 
+def test_an_attribute_has_the_name_that_the_table_of_classes_gives_it() -> None:
+    described = TaskShape("classification", (3,), 0, features=("fur", "legs", "size"))
+    knowledge = TrialKnowledge(
+        {},
+        replace(TASK, class_features=described),
+        {},
+        LearnerState(),
+        {"attribute_weights": torch.tensor([0.1, -0.5, 0.3])},
+    )
+    (picture,) = pictures(knowledge)
+    assert "Attribute legs has the largest, 0.5" in picture.caption
+
+
 @pytest.mark.parametrize("name", ["support", "queries", "attention", "relation", "adjacency", "reads"])
 def test_what_is_not_finite_or_of_another_shape_is_not_drawn(name: str) -> None:
     whole = {"support": normal(3, 4, seed=0), "queries": normal(4, 4, seed=1)}
