@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from metaloom.workers.data import DataError, open_source
 from metaloom.workers.data.class_features import hashed
@@ -163,13 +164,50 @@ def test_targets_that_are_numbers_have_no_classes(table: Path) -> None:
         opened(table, {"names": "hashing"}, label="a", task="kind", kind="regression")
 
 
-def test_turned_characters_have_the_features_of_the_character(tmp_path: Path) -> None:
+def test_glyphs_are_described_by_their_names(tmp_path: Path) -> None:
     source = open_source(
         {"source": "glyphs", "ways": 3, "shots": 0, "queries": 2, "class_features": {"names": "hashing"}},
         seed=0,
         cache=tmp_path,
     )
     assert source.episode("train", 0).episode.support.class_features.shape == (3, 512)
+
+
+def test_turned_characters_have_the_features_of_the_character(tmp_path: Path) -> None:
+    names = [f"{alphabet}/character{number:02}" for alphabet in ("Greek", "Armenian", "ULOG") for number in (1, 2)]
+    ids = np.repeat(np.arange(6), 4)
+    images = np.zeros((24, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "o.npz", images28=images, class_id=ids, class_names=np.array(names), evaluation=np.zeros(24))
+    path = classes(tmp_path / "c.parquet", name=names, wings=WINGS[:6], legs=WINGS[:6])
+    described = {"path": str(path), "class": "name", "columns": ["wings"], "standardize": False}
+    source = open_source(
+        {"source": "omniglot", "path": str(tmp_path / "o.npz"), "ways": 8, "shots": 0, "queries": 2}
+        | {"class_features": described},
+        seed=0,
+        cache=tmp_path / "cache",
+    )
+    sampled = source.episode("train", 0)
+    held = [source.table.names[place].split("°")[0].removesuffix(" 90").removesuffix(" 180").removesuffix(" 270")
+            for place in sampled.class_ids]  # fmt: skip
+    assert sampled.episode.support.class_features[:, 0].tolist() == [WINGS[names.index(name)] for name in held]
+
+
+def test_folders_of_images_are_described_by_a_table(tmp_path: Path) -> None:
+    for name in KINDS:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(np.full((8, 8), number, dtype=np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
+    path = classes(tmp_path / "c.parquet")
+    source = open_source(
+        {"source": "folder", "path": str(tmp_path / "images"), "size": 8, "ways": 2, "shots": 0, "queries": 2}
+        | {"class_features": {"path": str(path), "class": "name", "columns": ["wings"], "standardize": False}},
+        seed=0,
+        cache=tmp_path / "cache",
+    )
+    sampled = source.episode("test", 4)
+    wings = [WINGS[KINDS.index(source.table.names[place])] for place in sampled.class_ids]
+    assert sampled.episode.support.class_features[:, 0].tolist() == wings
+    assert sampled.episode.query_x.shape == (4, 1, 8, 8)
 
 
 def test_arrays_and_a_data_frame_of_classes_are_given_from_python(tmp_path: Path) -> None:
