@@ -28,7 +28,7 @@ from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.transductive.balancing import LEAST, BalanceConfig, among, estimated_shares
 from metaloom.learners.solvers.transductive.base import TransductiveHead
 from metaloom.learners.solvers.transductive.preparing import class_means
-from metaloom.learners.solvers.transductive.spheres import Descent, logarithms
+from metaloom.learners.solvers.transductive.spheres import Descent, stretched
 from metaloom.learners.tensors import Tensors
 
 
@@ -77,10 +77,19 @@ def anchors_between(support: Tensor, queries: Tensor, count: int) -> Tensor:
 
 
 def tangent_distances(x: Tensor, prototypes: Tensor, anchors: Tensor) -> Tensor:
-    """Return half the squared distances, in each anchor's tangent space, per column: [e, anchors, n, ways]."""
-    here, there = (logarithms(anchors, points).flatten(3) for points in (x, prototypes))  # [e, anchors, n, columns * d]
-    squares = here.square().sum(-1).unsqueeze(-1) + there.square().sum(-1).unsqueeze(-2) - 2 * here @ there.mT
-    return squares / 2 / x.shape[2]
+    """Return half the squared distances, in each anchor's tangent space, per column: [e, anchors, n, ways].
+
+    Of points [e, n, columns, d], prototypes [e, ways, columns, d] and anchors [e, anchors, columns, d] the inner
+    products are enough: <log_a(x), log_a(p)> is the product of both factors and <x, p> - <a, x> <a, p>.
+    """
+    at, points, means = (one.transpose(1, 2) for one in (anchors, x, prototypes))  # [e, columns, ., d]
+    near, far = at @ points.mT, at @ means.mT  # cosines [e, columns, anchors, n] and [e, columns, anchors, ways]
+    stretch, others = stretched(near), stretched(far)
+    lengths = stretch.square() * (1 - near.square()), others.square() * (1 - far.square())
+    products = (points @ means.mT).unsqueeze(2) - near.unsqueeze(-1) * far.unsqueeze(-2)
+    products = stretch.unsqueeze(-1) * others.unsqueeze(-2) * products  # [e, columns, anchors, n, ways]
+    squares = lengths[0].unsqueeze(-1) + lengths[1].unsqueeze(-2) - 2 * products
+    return squares.sum(1) / 2 / x.shape[2]
 
 
 @SOLVERS.register("oblique_manifold")

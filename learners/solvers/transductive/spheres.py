@@ -18,13 +18,10 @@ KEPT, KEPT_SQUARES, SMALL = 0.9, 0.999, 1e-8  # Adam's own
 FARTHEST = 1e-6  # below 1: the arc cosine has no slope at 1
 
 
-def logarithms(anchors: Tensor, points: Tensor) -> Tensor:
-    """Return log_a(x) for each anchor [e, t, columns, d] and point [e, n, columns, d]: [e, t, n, columns, d]."""
-    anchors, points = anchors.unsqueeze(2), points.unsqueeze(1)
-    cosine = (anchors * points).sum(-1, keepdim=True)
-    inside = cosine.clamp(-1 + FARTHEST, 1 - FARTHEST)
-    angle = torch.acos(inside)
-    return angle / torch.sin(angle) * (points - cosine * anchors)
+def stretched(cosine: Tensor) -> Tensor:
+    """Return theta / sin(theta), the factor of a logarithm, from the cosine of theta; of any shape."""
+    angle = torch.acos(cosine.clamp(-1 + FARTHEST, 1 - FARTHEST))
+    return angle / torch.sin(angle)
 
 
 def tangent(points: Tensor, directions: Tensor) -> Tensor:
