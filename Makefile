@@ -62,9 +62,11 @@ soak: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps hypergrad==0.0.1 # it asks for torchvision, which it does not import
+	$(BIN)/python -m pip install --quiet --no-deps easyfsl==1.5.0 # likewise
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.search_overhead
 	$(BIN)/python -m benchmarks.small_costs
+	$(BIN)/python -m benchmarks.transductive_heads
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docs/_build docs/_api

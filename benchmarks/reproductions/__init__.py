@@ -19,6 +19,7 @@ from benchmarks.reproductions import (
     relational_learners,
     sinusoid,
     taught,
+    transductive,
     weights,
     zero_shot,
 )
@@ -54,4 +55,5 @@ CLAIMS: dict[str, Claim] = {
     "M6": model_based_learners.m6,
     "M7": model_based_learners.m7,
     "M9": zero_shot.m9,
+    "M10": transductive.m10,
 }

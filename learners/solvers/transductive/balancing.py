@@ -53,21 +53,31 @@ def sinkhorn(scores: Tensor, rows: Tensor, columns: Tensor, *, steps: int, toler
     """Return the plan [e, n, ways] with these row sums [e, n] and column sums [e, ways]; the columns' are exact.
 
     An episode stops when no row sum has changed by ``tolerance`` in a step, whatever the others of its batch do, so
-    that it is the same alone and in a batch.
+    that it is the same alone and in a batch. It leaves the batch then: a few slow ones do not hold up the others.
     """
     scores = scores.mT.contiguous()  # [e, ways, n]: sums over n are then along the memory
     plan = (scores - scores.detach().amax(1, keepdim=True)).clamp_min(FLOOR).exp()
-    sums, going = plan.sum(1), rows.new_ones(len(rows), 1, dtype=torch.bool)
+    sums, left = plan.sum(1), torch.arange(len(plan), device=plan.device)
+    ended: list[tuple[Tensor, Tensor]] = []
     for _ in range(steps):
-        plan = plan * torch.where(going, rows / sums.clamp_min(SMALLEST), torch.ones_like(sums)).unsqueeze(1)
-        factors = columns / plan.sum(2).clamp_min(SMALLEST)
-        plan = plan * torch.where(going, factors, torch.ones_like(factors)).unsqueeze(-1)
+        plan = _scaled(plan, (rows / sums.clamp_min(SMALLEST)).unsqueeze(1))
+        plan = _scaled(plan, (columns / plan.sum(2).clamp_min(SMALLEST)).unsqueeze(-1))
         found = plan.sum(1)
-        going = going & ((found - sums).detach().abs().amax(1, keepdim=True) >= tolerance)
+        going = (found - sums).detach().abs().amax(1) >= tolerance
         sums = found
-        if not bool(going.any()):
+        if bool(going.all()):
+            continue
+        ended.append((left[~going], plan[~going]))
+        left, plan, sums, rows, columns = left[going], plan[going], sums[going], rows[going], columns[going]
+        if not len(left):
             break
-    return plan.mT
+    ended.append((left, plan))
+    places, plans = (torch.cat(parts) for parts in zip(*ended, strict=True))
+    return plans[places.argsort()].mT
+
+
+def _scaled(plan: Tensor, factors: Tensor) -> Tensor:
+    return plan * factors if plan.requires_grad or factors.requires_grad else plan.mul_(factors)
 
 
 def among(scores: Tensor, present: Tensor) -> Tensor:

@@ -4,8 +4,10 @@ Hu, Gripon and Pateux, 2021, https://arxiv.org/abs/2006.03806, section 3.2: the 
 a ReLU's features less skewed, and centring support and query set apart removes the shift between them.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -72,13 +74,28 @@ class Span:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self._x = x
-        self._gram = x @ x.mT if x.shape[1] < x.shape[2] else None
+        few = x.shape[1] < x.shape[2]
+        self._parts: tuple[Tensor, ...] = (x @ x.mT,) if few else (x, x.mT)
         self._squares = x.square().sum(-1)  # [e, n]
+
+    @classmethod
+    def joined(cls, spans: Sequence["Span"]) -> "Span":
+        """Put the episodes of several spans, of equally many examples, into one: what they hold is small."""
+        made = cls.__new__(cls)
+        made._parts = tuple(torch.cat(parts) for parts in zip(*(one._parts for one in spans), strict=True))
+        made._squares = torch.cat([one._squares for one in spans])
+        return made
+
+    @property
+    def examples(self) -> int:
+        """How many examples an episode has."""
+        return self._squares.shape[1]
 
     def products(self, weights: Tensor) -> Tensor:
         """Return the inner products of the points with these weights [e, k, n] and the examples: [e, k, n]."""
-        return (weights @ self._x) @ self._x.mT if self._gram is None else weights @ self._gram
+        for part in self._parts:
+            weights = weights @ part
+        return weights
 
     def distances(self, weights: Tensor) -> Tensor:
         """Return the squared distances of the examples to the points with these weights [e, k, n]: [e, n, k]."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metaloom.learners.domains import Int, Learned, Real
@@ -45,31 +46,34 @@ class PtMapConfig(BalanceConfig):
 
 
 def map_assignments(
-    support: Tensor,
+    span: Span,
     members: Tensor,
-    queries: Tensor,
     config: BalanceConfig,
     *,
     scale: float | Tensor,
     rate: float | Tensor,
     epochs: int,
 ) -> Tensor:
-    """Return the soft assignment [e, q, ways] of queries [e, q, d] to the centres that it and they agree on.
+    """Return the soft assignment [e, q, ways] of the queries to the centres that it and they agree on.
 
     A centre is held as its weights over all examples, so that no step is longer than the number of examples.
+
+    Args:
+        span: Of the prepared features of the support set, then the queries.
+        members: Labels of the support set [e, s, ways].
+        config: What is assumed of the classes' shares.
+        scale: Lambda.
+        rate: Alpha.
+        epochs: Moves of the centres.
     """
-    span, present = Span(torch.cat([support, queries], 1)), members.sum(1) > 0
-    shots = support.shape[1]
-    weights = torch.cat([members / members.sum(1, keepdim=True).clamp_min(1), _none_of(queries, members)], 1).mT
+    present, shots = members.sum(1) > 0, members.shape[1]
+    known = members.mT  # [e, ways, s]
+    weights = F.pad(known / known.sum(-1, keepdim=True).clamp_min(1), (0, span.examples - shots))
     for _ in range(epochs):
         plan = balanced(-scale * span.distances(weights)[:, shots:], present, config)
-        found = torch.cat([members, plan], 1).mT  # [e, ways, n]
+        found = torch.cat([known, plan.mT], -1)  # [e, ways, n]
         weights = weights + rate * (found / found.sum(-1, keepdim=True).clamp_min(TINY) - weights)
     return balanced(-scale * span.distances(weights)[:, shots:], present, config)
-
-
-def _none_of(queries: Tensor, members: Tensor) -> Tensor:
-    return members.new_zeros(*queries.shape[:2], members.shape[-1])
 
 
 @SOLVERS.register("pt_map")
@@ -81,9 +85,8 @@ class PtMap(TransductiveHead):
     def scores(self, phi: Tensors, support: Tensor, members: Tensor, queries: Tensor) -> Tensor:
         support, queries = prepared(support, queries, power=self.knob(phi, "power"), centre=self.config.centre)
         plan = map_assignments(
-            support,
+            Span(torch.cat([support, queries], 1)),
             members,
-            queries,
             self.config,
             scale=self.knob(phi, "scale"),
             rate=self.knob(phi, "rate"),

@@ -34,6 +34,9 @@ def test_distances_in_a_span_are_those_of_its_points(width: int) -> None:
     x, weights = normal(2, 10, width, seed=0), normal(2, 4, 10, seed=1)
     found = Span(x).distances(weights)
     torch.testing.assert_close(found, torch.cdist(x, weights @ x).square())
+    joined = Span.joined([Span(x[:1]), Span(x[1:])])
+    assert joined.examples == 10
+    torch.testing.assert_close(joined.distances(weights), found)
 
 
 def test_a_propagator_is_the_sum_of_the_damped_powers_of_its_graph() -> None:
