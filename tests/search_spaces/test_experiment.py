@@ -91,7 +91,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("learner: maml", "tasks: not given, and has no default"),
         (
             "tasks: {shots: 3}\nlearner: maml",
-            "tasks.source: not given; name the task source (allowed: arrays, bilevel, cifar_fs, cub, digits",
+            "tasks.source: not given; name the task source (allowed: arrays, awa1, bilevel, cifar_fs, ",
         ),
         ("tasks: folder\nlearner: maml", "tasks.path: not given, and has no default; give a text"),
         (
