@@ -53,8 +53,8 @@ TRIALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"initialization": "random", **MLP, "update": {"steps": 3, "rate": {"learn": {"start": 0.1}}}},
         "two_steps",
     ),
-    "metric": (DIGITS, {"method": "matching_networks", **MLP}, "auto"),
-    "transductive": (DIGITS, {"method": "soft_k_means", **MLP}, "auto"),
+    "metric": (DIGITS, {"method": "attention_head", **MLP}, "auto"),
+    "transductive": (DIGITS, {"method": "moved_means", **MLP}, "auto"),
     "closed_form": ({"source": "sinusoid"}, {"method": "ridge_head", **MLP}, "auto"),
 }
 SEARCH = {

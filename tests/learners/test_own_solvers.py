@@ -133,7 +133,7 @@ OWN: dict[str, tuple[type[AmortizedSolver], dict[str, Any]]] = {
     "soft_means": (SoftMeans, {}),
     "semi_means": (SemiMeans, {}),
     "generated": (Generated, {}),
-    "ridge": (Ridge, {"penalty": {"learn": {"start": 0.5}}}),
+    "normal_equations": (Ridge, {"penalty": {"learn": {"start": 0.5}}}),
 }
 
 
@@ -173,7 +173,7 @@ class TestOwnSolvers(SolverContract):
 
 def test_a_closed_form_solver_is_the_closed_form_and_solves_a_regression_too() -> None:
     task = TaskShape("regression", (6,), 2)
-    learner = built("ridge", task)
+    learner = built("normal_equations", task)
     phi, state = begun(learner)
     given = episode_of(task, 0, support=8, queries=4)
     embed = torch.tanh(
@@ -198,27 +198,38 @@ def test_a_solver_that_takes_no_steps_is_built_by_itself_and_never_as_gradient_d
     [
         (
             {"update": {"steps": 2}},
-            r"learner\.update: ridge takes no inner steps \(prediction ridge reads architecture",
+            r"learner\.update: normal_equations takes no inner steps \(prediction normal_equations reads architecture",
         ),
-        ({"loss": {"kind": "cross_entropy"}}, r"learner\.loss: ridge does not use loss \(prediction ridge reads"),
-        ({"data": {"kind": "gradient_matching"}}, r"learner\.prediction: ridge does not serve learner\.data"),
+        (
+            {"loss": {"kind": "cross_entropy"}},
+            r"learner\.loss: normal_equations does not use loss \(prediction normal_equations reads",
+        ),
+        (
+            {"data": {"kind": "gradient_matching"}},
+            r"learner\.prediction: normal_equations does not serve learner\.data",
+        ),
     ],
 )
 def test_a_slot_that_a_solver_does_not_read_is_refused(slots: dict[str, Any], message: str) -> None:
-    learner = {**METHODS["ridge"].learner, "architecture": SMOOTH, **slots}
+    learner = {**METHODS["normal_equations"].learner, "architecture": SMOOTH, **slots}
     with pytest.raises(LearnerError, match=message):
         build_learner(learner=learner, inner={}, outer={}, task=FEW_SHOT)
 
 
 def test_what_was_stored_with_unread_slots_is_read_without_them() -> None:
-    stored = {"method": "ridge", **METHODS["ridge"].learner, "loss": {"kind": "cross_entropy"}, "architecture": SMOOTH}
+    stored = {
+        "method": "normal_equations",
+        **METHODS["normal_equations"].learner,
+        "loss": {"kind": "cross_entropy"},
+        "architecture": SMOOTH,
+    }
     learner, outer = only_read(stored, {"steps": 3, "hypergradient": {"kind": "unroll"}})
     assert set(learner) == {"method", "initialization", "prediction", "architecture"}
     assert outer == {"steps": 3}
     assert only_read({"method": "maml"}, {"hypergradient": "unroll"})[1] == {"hypergradient": "unroll"}
 
 
-@pytest.mark.parametrize("prediction", ["ridge", "prototypes", "nearest_neighbour", "joint"])
+@pytest.mark.parametrize("prediction", ["normal_equations", "prototypes", "nearest_neighbour", "joint"])
 @pytest.mark.parametrize("hypergradient", ["unroll", {"kind": "neumann", "terms": 3}])
 def test_an_estimator_that_a_solver_does_not_take_is_refused(prediction: str, hypergradient: Any) -> None:
     learner = {"prediction": {"kind": prediction}}

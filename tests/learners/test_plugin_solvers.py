@@ -26,7 +26,7 @@ class RidgeConfig:
     penalty: Annotated[float | Learned, Real(1e-4, 100.0, log=True, positive=True)] = 1.0
 
 
-@SOLVERS.register("ridge")
+@SOLVERS.register("normal_equations")
 class Ridge(AmortizedSolver):
     """Closed form: W = (X'X + penalty I)^-1 X'Y over the embedding."""
 
@@ -50,7 +50,7 @@ METHODS.add(
         paper="none",
         learner={
             "initialization": {"kind": "learned"},
-            "prediction": {"kind": "ridge", "penalty": {"learn": {"start": 0.5}}},
+            "prediction": {"kind": "normal_equations", "penalty": {"learn": {"start": 0.5}}},
         },
     ),
 )
