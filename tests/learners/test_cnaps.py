@@ -270,6 +270,9 @@ def test_what_is_shown_of_an_episode(method: str) -> None:
     plain = WrittenOut(phi)
     both = plain.features(torch.cat([episode.support_x, episode.query_x]), plain.task(episode.support_x))
     torch.testing.assert_close(torch.cat([shown["support"], shown["queries"]]), both)
+    stored = dict(sorted(phi.items(), reverse=True))
+    factors = [name for name in learner.inspect(stored, state, episode) if name.startswith("film/")]
+    assert factors == ["film/norm0", "film/norm1"]
     without = made(method, film=False).inspect(phi, state, episode)
     assert set(without) == {"labels", "query_labels", "support", "queries", "prototypes"}
 

@@ -98,7 +98,9 @@ class AdaptedFeatures(AmortizedSolver):
         features, queries = (scale * one + shift for one in both)
         means = class_means(features, given.y, self.task.outputs)
         shown = {"support": features, "queries": queries, "prototypes": means} | task
-        gammas, betas = ({place: one[index] for place, one in found.items()} for index in range(2))
+        layers = () if embed.network is None else embed.network.norm_layers()  # stored names may be in another order
+        order = [place for place in (*layers, film.FEATURES) if place in found]
+        gammas, betas = ({place: found[place][index] for place in order} for index in range(2))
         return shown | under("film", gammas) | under("film_shift", betas)
 
 
