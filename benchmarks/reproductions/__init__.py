@@ -8,6 +8,7 @@ from benchmarks.reproductions import (
     cells,
     condensation,
     digits,
+    easy,
     exactness,
     memory,
     metric_learners,
@@ -56,4 +57,5 @@ CLAIMS: dict[str, Claim] = {
     "M7": model_based_learners.m7,
     "M9": zero_shot.m9,
     "M10": transductive.m10,
+    "M11": easy.m11,
 }
