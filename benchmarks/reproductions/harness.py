@@ -171,7 +171,7 @@ def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping
     file = cache / "reproductions" / str(commit) / f"{claim}-{seed}.json"
     if commit is not None and file.exists():
         document = json.loads(file.read_text())
-        return Seed({int(step): _evaluation(one) for step, one in document["tests"].items()}, document["seconds"])
+        return Seed({int(step): evaluation_of(one) for step, one in document["tests"].items()}, document["seconds"])
     started = time.perf_counter()
     measured = Seed(measure(), time.perf_counter() - started)
     if commit is not None:
@@ -181,7 +181,21 @@ def remembered(claim: str, seed: int, cache: Path, measure: Callable[[], Mapping
     return measured
 
 
-def _evaluation(document: Mapping[str, Any]) -> Evaluation:
+def kept(cache: Path, name: str, measure: Callable[[], Any]) -> Any:
+    """Measure something that JSON can hold, or return what an earlier run of the same commit has measured."""
+    commit = commit_of_code()
+    file = cache / "reproductions" / str(commit) / f"{name}.json"
+    if commit is not None and file.exists():
+        return json.loads(file.read_text())
+    found = measure()
+    if commit is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+    return found
+
+
+def evaluation_of(document: Mapping[str, Any]) -> Evaluation:
+    """Return an evaluation from JSON values."""
     outcomes = tuple(EpisodeOutcome(tuple(one["losses"]), tuple(one["accuracies"])) for one in document["outcomes"])
     low, high = document["interval"]
     tuples = {name: tuple(document[name]) for name in ("scores", "losses", "facts")}

@@ -1,19 +1,30 @@
 """M9: classes without examples: animals by attributes (AwA1), and intents by their names (CLINC150)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from operator import le
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.reproductions.harness import ROOT, TEST_EPISODES, TEST_SEED, Row, Trained, opened, row, train
-from benchmarks.reproductions.written_out import Scores, control, seeded
+from benchmarks.reproductions.harness import (
+    ROOT,
+    TEST_SEED,
+    Row,
+    Trained,
+    evaluation_of,
+    kept,
+    opened,
+    row,
+    train,
+)
+from benchmarks.reproductions.plain_zero_shot import nearest_name, plain_eszsl, unseen
+from benchmarks.reproductions.written_out import control, seeded
 from metaloom.learners.episode import Support
 from metaloom.workers.assembly import assemble
 from metaloom.workers.data.base import DataError, TaskSource
@@ -79,18 +90,6 @@ def unseen_accuracy(trained: Trained, learner: Mapping[str, Any] | None = None) 
     return sum(right) / len(right)
 
 
-def unseen(source: FewShotSource) -> tuple[Tensor, list[Tensor]]:
-    """Return the features of each test class [classes, features], and all its images [images, features]."""
-    first, last = source.table.ends["test"]
-    held = source.class_features
-    assert held is not None
-    spans = zip(source.table.starts[first:last].tolist(), source.table.counts[first:last].tolist(), strict=True)
-    images = [
-        torch.from_numpy(np.array(source.stored[start : start + count], dtype=np.float32)) for start, count in spans
-    ]
-    return torch.from_numpy(held.values[first:last]), images
-
-
 class Chosen(NamedTuple):
     """What the validation classes chose: settings, and the outer steps after which they were best."""
 
@@ -110,31 +109,34 @@ def experiment(tasks: Mapping[str, Any], prediction: Mapping[str, Any], **outer:
     return {"tasks": dict(tasks), "learner": learner, "outer": {**usual, **outer}}
 
 
-def chosen_prototypes(seed: int, cache: Path) -> Chosen:
-    """Choose the settings and the length of training by the validation classes."""
-    found: list[Chosen] = []
+def validated(seed: int, cache: Path, settings: Mapping[str, Any]) -> list[tuple[float, int]]:
+    """Train with some settings, and return the accuracy on the validation classes with the steps until then."""
+    found: list[tuple[float, int]] = []
 
-    def at(settings: Mapping[str, Any], step: int, trained: Trained) -> None:
+    def at(step: int, trained: Trained) -> None:
         report = trained.trial.last_report
         assert report is not None
-        found.append(Chosen(report.metrics[f"{VALIDATION}_accuracy"], settings, step))
+        found.append((report.metrics[f"{VALIDATION}_accuracy"], step))
 
-    for settings in PROTOTYPES:
-        train(experiment(animals(ways=30), settings, steps=1_000), seed=seed, cache=cache, at=partial(at, settings))
+    train(experiment(animals(ways=30), settings, steps=1_000), seed=seed, cache=cache, at=at)
+    return found
+
+
+def chosen_prototypes(seed: int, cache: Path) -> Chosen:
+    """Choose the settings and the length of training by the validation classes."""
+    found = [
+        Chosen(score, settings, step)
+        for place, settings in enumerate(PROTOTYPES)
+        for score, step in kept(cache, f"M9-validated-{place}-{seed}", partial(validated, seed, cache, settings))
+    ]
     return max(found, key=lambda one: one.score)
 
 
-def prototypes_row(seeds: Sequence[int], cache: Path, chosen: Mapping[int, Chosen]) -> Row:
-    """Measure zero-shot prototypes, fitted with what the validation classes chose."""
-    values = []
-    for seed in seeds:
-        best = chosen[seed]
-        outer = {"steps": best.steps, "validation_episodes": 2, "keep": "last"}
-        values.append(
-            unseen_accuracy(train(experiment(final(animals()), best.settings, **outer), seed=seed, cache=cache))
-        )
-    what = "zero-shot prototypes, AwA1: mean per-class accuracy on the 10 unseen classes"
-    return held("M9", what, values, FLOOR)
+def fitted(seed: int, cache: Path) -> float:
+    """Fit zero-shot prototypes with what the validation classes chose; return the accuracy on the unseen classes."""
+    best = chosen_prototypes(seed, cache)
+    outer = {"steps": best.steps, "validation_episodes": 2, "keep": "last"}
+    return unseen_accuracy(train(experiment(final(animals()), best.settings, **outer), seed=seed, cache=cache))
 
 
 def held(claim: str, what: str, values: Sequence[float], least: float | None = None) -> Row:
@@ -144,8 +146,9 @@ def held(claim: str, what: str, values: Sequence[float], least: float | None = N
     return Row(claim, what, tuple(values), None, gate, reached, "inductive, batch norm none")
 
 
-def plain_prototypes(source: FewShotSource, chosen: Chosen, seed: int) -> float:
+def plain_prototypes(seed: int, cache: Path) -> float:
     """Train the same network in plain torch on the same episodes, and return its accuracy on the unseen classes."""
+    source, chosen = as_few_shot(opened(experiment(final(animals()), {}), seed, cache)), chosen_prototypes(seed, cache)
     width, inputs = source.shape.inputs[0], unseen(source)[0].shape[1]
     hidden, unit = chosen.settings["hidden"], chosen.settings.get("unit_classes", False)
     network = seeded(lambda: nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, width)), seed)
@@ -192,22 +195,6 @@ def eszsl(seed: int, cache: Path) -> float:
     return unseen_accuracy(train({"tasks": final(raw), "learner": best, "outer": outer}, seed=seed, cache=cache))
 
 
-def plain_eszsl(source: FewShotSource) -> float:
-    """Compute the paper's formula over all examples of the training classes, with the floor's penalties (100, 0.1)."""
-    first, last = source.table.ends["train"]
-    classes, images = unseen(source)
-    assert source.class_features is not None
-    known = F.normalize(torch.from_numpy(source.class_features.values[first:last]).double(), dim=1)
-    rows, _ = source.examples("train")
-    x = F.normalize(torch.from_numpy(np.array(source.stored[rows], dtype=np.float64)), dim=1)
-    labels = torch.arange(last - first).repeat_interleave(torch.from_numpy(source.table.counts[first:last]))
-    signs = 2 * F.one_hot(labels, last - first).double() - 1
-    left = torch.linalg.solve(x.T @ x + 100 * torch.eye(x.shape[1]).double(), x.T @ signs @ known)
-    weights = left @ torch.linalg.inv(known.T @ known + 0.1 * torch.eye(known.shape[1]).double())
-    scores = [F.normalize(x.double(), dim=1) @ weights @ F.normalize(classes.double(), dim=1).T for x in images]
-    return sum(float((one.argmax(1) == place).float().mean()) for place, one in enumerate(scores)) / len(scores)
-
-
 def intents(**settings: Any) -> dict[str, Any]:
     """Return the tasks section of CLINC150, tested 5-way."""
     path = data_path("clinc150.json", "METALOOM_CLINC150")
@@ -221,54 +208,47 @@ def intents(**settings: Any) -> dict[str, Any]:
     }
 
 
+def by_name(seed: int, cache: Path, temperature: float) -> tuple[float, dict[str, Any]]:
+    """Train prototypes of intents' names; return the accuracy on the validation domains, and the test."""
+    settings = {"metric": "cosine", "width": 512, "start": "identity", "temperature": temperature}
+    outer = {"steps": 500, "rate": 1e-4, "validate_every": 50, "validation_episodes": 200, "keep": "best"}
+    trained = train(experiment(intents(), settings, **outer), seed=seed, cache=cache)
+    report = trained.trial.last_report
+    assert report is not None
+    return report.metrics[f"{VALIDATION}_accuracy"], asdict(replace(trained.test(), facts=()))
+
+
 def intents_row(seeds: Sequence[int], cache: Path) -> Row:
     """Measure zero-shot prototypes by intent name, with the temperature that the validation domains chose."""
     tests = []
     for seed in seeds:
-        found: list[tuple[float, Trained]] = []
-        for temperature in TEMPERATURES:
-            settings = {"metric": "cosine", "width": 512, "start": "identity", "temperature": temperature}
-            outer = {"steps": 500, "rate": 1e-4, "validate_every": 50, "validation_episodes": 200, "keep": "best"}
-            trained = train(experiment(intents(), settings, **outer), seed=seed, cache=cache)
-            report = trained.trial.last_report
-            assert report is not None
-            found.append((report.metrics[f"{VALIDATION}_accuracy"], trained))
-        tests.append(max(found, key=lambda one: one[0])[1].test())
+        found = [
+            kept(cache, f"M9-named-{place}-{seed}", partial(by_name, seed, cache, temperature))
+            for place, temperature in enumerate(TEMPERATURES)
+        ]
+        tests.append(evaluation_of(max(found, key=lambda one: one[0])[1]))
     least = NAMES_FLOOR + 0.02
     what = "zero-shot prototypes, CLINC150: 5-way by the intent's name on the test domains"
     return row("M9", what, tests, gate=f">= {least:.3f}", reached=partial(le, least))
 
 
-def nearest_name(source: TaskSource) -> Scores:
-    """Return the accuracy of the nearest name, by the cosine on the embeddings themselves, on each test episode."""
-    scores = []
-    for index in range(TEST_EPISODES):
-        episode = source.episode("test", index).episode
-        assert episode.support.class_features is not None
-        cosines = F.normalize(episode.query_x, dim=1) @ F.normalize(episode.support.class_features, dim=1).T
-        scores.append(float((cosines.argmax(1) == episode.query_y).float().mean()))
-    return tuple(scores)
-
-
 def m9(seeds: Sequence[int], cache: Path) -> list[Row]:
     """Zero-shot prototypes and ESZSL on AwA1, prototypes of names on CLINC150."""
-    chosen = {seed: chosen_prototypes(seed, cache) for seed in seeds}
-    for seed, one in chosen.items():
-        print(
-            f"M9, seed {seed}: validation chose {dict(one.settings)} after {one.steps} steps: {one.score:.4f}",
-            flush=True,
-        )
-    tasks = final(animals())
-    sources = {seed: opened(experiment(tasks, {}), seed, cache) for seed in seeds}
-    plain = [plain_prototypes(as_few_shot(one), chosen[seed], seed) for seed, one in sources.items()]
+    for seed in seeds:
+        one = chosen_prototypes(seed, cache)
+        print(f"M9, seed {seed}: validation chose {dict(one.settings)}, {one.steps} steps: {one.score:.4f}", flush=True)
+
+    def of_seeds(measure: Callable[[int, Path], float]) -> list[float]:
+        return [kept(cache, f"M9-{measure.__name__}-{seed}", partial(measure, seed, cache)) for seed in seeds]
+
     raw = {"standardize": False, "standardize_classes": False}
-    floor = as_few_shot(opened(experiment({**tasks, **raw}, {}), 0, cache))
-    names = opened(experiment(intents(standardize=False, standardize_classes=False), {}), TEST_SEED, cache)
+    floor = as_few_shot(opened(experiment({**final(animals()), **raw}, {}), 0, cache))
+    names = opened(experiment(intents(**raw), {}), TEST_SEED, cache)
     where = "mean per-class accuracy on the 10 unseen classes"
     return [
-        prototypes_row(seeds, cache, chosen),
-        held("M9", f"the same, written out in plain torch: {where}", plain),
-        held("M9", f"ESZSL, AwA1: {where}", [eszsl(seed, cache) for seed in seeds]),
+        held("M9", f"zero-shot prototypes, AwA1: {where}", of_seeds(fitted), FLOOR),
+        held("M9", f"the same, written out in plain torch: {where}", of_seeds(plain_prototypes)),
+        held("M9", f"ESZSL, AwA1: {where}", of_seeds(eszsl)),
         held("M9", f"ESZSL, written out over all examples of the same 38 classes: {where}", [plain_eszsl(floor)]),
         intents_row(seeds, cache),
         control("M9", "the nearest name, CLINC150: 5-way on the test domains", [nearest_name(names)], "inductive"),
