@@ -11,8 +11,8 @@ u is the network's body, whose weights are slow alone, and an augmented layer on
 softmax layer. d is an LSTM over the examples in their order (or the mean of their gradients and m's form), m a
 perceptron. Each is shared by all coordinates. The paper lets b read the raw example or, as here, r.
 
-The slow weights of the softmax layer are fixed, and orthogonal for different classes. The paper does so to test on
-another number of classes (section 4.2); here it is always so, and any number below ``width`` will do. ``second_order:
+The slow weights of the softmax layer are fixed, and orthogonal for different classes. The paper fixes them to test on
+another number of classes; here it is always so, and any number below ``width`` will do. ``second_order:
 false`` takes the gradients as constants in the outer gradient.
 
 Adapting costs n gradients of two small layers, and the LSTM n steps of (features + 1) * width coordinates.
