@@ -41,6 +41,7 @@ EXPECTED = {
     "sinusoid-meta-lstm",
     "sinusoid-meta-sgd",
     "sinusoid-methods",
+    "transductive",
     "which-kinds",
     "zero-shot-animals",
     "zero-shot-intents",
