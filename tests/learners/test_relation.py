@@ -129,6 +129,16 @@ def test_the_comparison_takes_any_number_of_classes() -> None:
     assert many.adapt(phi, state, episode.support, seeded(0)).predict(episode.query_x).shape == (7, 7)
 
 
+def test_a_class_without_an_example_is_not_predicted() -> None:
+    """A learner of many classes may be given an episode of few."""
+    few, many = (learner_of(replace(VECTORS, outputs=ways), dict(SMOOTH)) for ways in (3, 7))
+    phi, state = begun(few)
+    episode = episode_of(VECTORS, 0, support=6, queries=6)
+    found = [one.adapt(phi, state, episode.support, seeded(0)).predict(episode.query_x) for one in (few, many)]
+    assert not found[1][:, 3:].any()
+    torch.testing.assert_close(found[1][:, :3], found[0])
+
+
 def test_sums_and_means_of_single_examples_are_alike() -> None:
     one, other = (learner_of(VECTORS, dict(SMOOTH), combine=combine) for combine in ("sum", "mean"))
     phi, state = begun(one)

@@ -30,6 +30,7 @@ from metaloom.learners.networks.mlp import ACTIVATIONS
 from metaloom.learners.networks.pooled_convolution import Convolution
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Judged, Outputs
 from metaloom.learners.solvers.base import SOLVERS
+from metaloom.learners.solvers.label_width import of_present
 from metaloom.learners.solvers.metric.prototypes import class_means
 from metaloom.learners.tensors import Tensors
 
@@ -86,6 +87,11 @@ class Relation(AmortizedSolver):
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
         support = support.kept()
+        scores = self._scores(phi, embed, support)
+        return lambda query_x: of_present(scores(query_x), support.y, self.task.outputs)
+
+    def _scores(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
+        """Return queries to their scores [queries, ways], of classes without an example too."""
         embed_both = embed.beside(support.x)
 
         def outputs(query_x: Tensor) -> Tensor:
