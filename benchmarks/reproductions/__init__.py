@@ -6,10 +6,12 @@ from pathlib import Path
 from benchmarks.reproductions import (
     augmentation,
     cells,
+    closed_form,
     condensation,
     digits,
     easy,
     exactness,
+    families,
     memory,
     metric_learners,
     model_based_learners,
@@ -55,7 +57,9 @@ CLAIMS: dict[str, Claim] = {
     "M5": memory.m5,
     "M6": model_based_learners.m6,
     "M7": model_based_learners.m7,
+    "M8": closed_form.m8,
     "M9": zero_shot.m9,
     "M10": transductive.m10,
     "M11": easy.m11,
+    "M12": families.m12,
 }

@@ -21,6 +21,7 @@ EXPECTED = {
     "default",
     "digits-darts",
     "distilled-digits",
+    "families",
     "five-kinds",
     "gdas",
     "genotype-search",
