@@ -10,8 +10,9 @@ from torch import Tensor
 from metaloom.learners.episode import Episode, Support
 from metaloom.learners.solvers.metric.full_context import canonical_order
 from metaloom.learners.state import LearnerState
-from metaloom.testing.problems import begun, episode_of, normal, seeded
-from tests.support.metric_learners import FEW_SHOT, SOLVERS, learner_of, predicted
+from metaloom.testing.problems import IMAGES, begun, built, episode_of, normal, seeded
+from tests.support.metric_learners import FEW_SHOT, LEARNED, SOLVERS, learner_of, predicted
+from tests.support.registry_rows import CONV
 
 
 def shuffled(episode: Episode, order: Tensor) -> Episode:
@@ -60,6 +61,24 @@ def test_examples_that_fill_up_a_support_set_play_no_part(solver: str) -> None:
         assert steps[0].loss == pytest.approx(steps[1].loss)
         for name, slope in steps[0].gradient.items():
             torch.testing.assert_close(steps[1].gradient[name], slope)
+
+
+@pytest.mark.parametrize("solver", LEARNED)
+def test_examples_that_fill_up_a_support_set_play_no_part_in_batch_norm(solver: str) -> None:
+    network = {"architecture": CONV, "initialization": {"kind": "learned"}}
+    learner = built({**network, "prediction": {"kind": solver, **SOLVERS[solver]}}, IMAGES, estimator="auto")
+    episode = episode_of(IMAGES, 0, support=6, queries=5)
+    given = episode.support
+    filled = Support(
+        torch.cat([given.x, 100 * given.x[:2]]), torch.cat([given.y, given.y[:2]]), mask=torch.arange(8) < 6
+    )
+    phi, state = begun(learner)
+    plain, padded = (
+        learner.meta_step(phi, state, [replace(episode, support=one)], seeded(0)) for one in (given, filled)
+    )
+    assert plain.loss == pytest.approx(padded.loss)
+    for name, slope in plain.gradient.items():
+        torch.testing.assert_close(padded.gradient[name], slope)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

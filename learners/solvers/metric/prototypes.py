@@ -10,14 +10,13 @@ from metaloom.learners.domains import Learned, Real
 from metaloom.learners.episode import Episode, Support
 from metaloom.learners.solvers.amortized import AmortizedSolver, Embedding, Outputs
 from metaloom.learners.solvers.base import SOLVERS
-from metaloom.learners.solvers.metric.comparisons import COSINE_SCALE, square_distances
+from metaloom.learners.solvers.metric.comparisons import COSINE_SCALE, kept, spread, square_distances
 from metaloom.learners.tensors import Tensors
 
 
-def class_means(features: Tensor, labels: Tensor, ways: int, mask: Tensor | None = None) -> Tensor:
-    """Average the features [n, d] of each class, over the examples that ``mask`` [n] keeps: [ways, d]."""
+def class_means(features: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Average the features [n, d] of each class: [ways, d]."""
     members = F.one_hot(labels, ways).to(features.dtype)  # [n, ways]
-    members = members if mask is None else members * mask.to(features.dtype).unsqueeze(-1)
     # a class without an example, of a single task's batch, has the mean 0
     return (members.T @ features) / members.sum(0).clamp_min(1).unsqueeze(-1)
 
@@ -45,20 +44,21 @@ class Prototypes(AmortizedSolver):
     reads_support = frozenset({"mask"})
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
-        embed_both = embed.beside(support.x)
+        there = kept(support)
+        embed_both = embed.beside(there.x)
 
         def outputs(query_x: Tensor) -> Tensor:
             features, queries = embed_both(query_x)
-            return self.logits(phi, queries, class_means(features, support.y, self.task.outputs, support.mask))
+            return self.logits(phi, queries, class_means(features, there.y, self.task.outputs))
 
         return outputs
 
     def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
         """Show the class means among the examples that they are compared with."""
-        given = episode.support
-        features, queries = embed.beside(given.x)(episode.query_x)
-        means = class_means(features, given.y, self.task.outputs, given.mask)
-        return {"support": features, "queries": queries, "prototypes": means}
+        there = kept(episode.support)
+        features, queries = embed.beside(there.x)(episode.query_x)
+        means = class_means(features, there.y, self.task.outputs)
+        return {"support": spread(features, episode.support), "queries": queries, "prototypes": means}
 
     def logits(self, phi: Tensors, queries: Tensor, prototypes: Tensor) -> Tensor:
         """Compare embedded queries [n, d] with prototypes [ways, d]: [n, ways]."""
