@@ -17,6 +17,7 @@ from metaloom.learners.build import SLOTS
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import shown
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
+from metaloom.learners.networks.ensemble import ENSEMBLE, side_by_side
 from metaloom.learners.redaction import on_one_line
 from metaloom.learners.state import FIXED, RUNNING, knowledge_of
 from metaloom.learners.tensors import Tensors, under
@@ -202,16 +203,31 @@ def parameters_of(knowledge: Knowledge) -> Tensors:
 
 
 def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:
-    """Return the parameters in the bundle that a resolved learner section names; None if it names none.
+    """Return the network in the bundle that a resolved learner section names; None if it names none.
+
+    Several bundles are the members of an ensemble.
 
     Raises:
-        BundleError: The bundle is absent, damaged, of a newer format, or has no network.
+        BundleError: The bundle is absent, damaged, of a newer format, or has no network; there are not as many as
+            members.
     """
     initialization = learner.get("initialization") or {}
     kind = str(initialization.get("kind", ""))
     if kind not in INITIALIZATIONS or not issubclass(INITIALIZATIONS[kind], FROM_BUNDLE):
         return None
-    folder = Path(initialization["bundle"])
+    given, architecture = initialization["bundle"], learner.get("architecture") or {}
+    if isinstance(given, str):
+        return _network_in(Path(given))
+    members = architecture.get("members") if architecture.get("kind") == ENSEMBLE else 1
+    if len(given) != members:
+        raise BundleError(
+            f"{FIELD}: got {len(given)} bundles for {members} network{'' if members == 1 else 's'}; "
+            "several bundles are the members of learner.architecture: {kind: ensemble, members: N}"
+        )
+    return side_by_side([_network_in(Path(one)) for one in given])
+
+
+def _network_in(folder: Path) -> Tensors:
     if not folder.is_dir():
         raise BundleError(f"{FIELD}: there is no folder {folder}; give the folder that metaloom export has written")
     try:

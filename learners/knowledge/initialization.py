@@ -68,9 +68,13 @@ class RandomInitialization(FixedInitialization):
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """Folder of an exported bundle of the same network."""
+    """Where the network is from.
 
-    bundle: str
+    Attributes:
+        bundle: Folder of an exported bundle of the same network; of an ``ensemble`` one folder for each member.
+    """
+
+    bundle: str | tuple[str, ...]
 
 
 @INITIALIZATIONS.register("pretrained")

@@ -123,6 +123,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("architecture", "linear"): ComponentRow(task=SINGLE),
     ("architecture", "conv4"): ComponentRow(CONV),
     ("architecture", "resnet12"): ComponentRow({"width": 4}),
+    ("architecture", "ensemble"): ComponentRow({"member": CONV, "members": 2}),
     ("architecture", "resnet"): ComponentRow({"width": 4, "blocks": 1}),
     ("architecture", "cells"): ComponentRow(CELLS),
     ("architecture", "convnet"): ComponentRow(CONVNET),

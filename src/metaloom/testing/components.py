@@ -84,7 +84,7 @@ class ComponentContract(Contract):
         registered: type[Component] = SLOTS[slot].registry[kind]
         assert issubclass(registered, Component)
         assert registered.slot == slot
-        knobs = {name for name, value in row.settings.items() if isinstance(value, Mapping)}
+        knobs = {name for name, value in row.settings.items() if isinstance(value, Mapping) and "learn" in value}
         assert bool(learned) == (registered.learns or bool(knobs))
         place = f"{slot}/{len(row.after)}" if row.after else slot
         assert all(any(name.startswith(f"{place}/{knob}") for name in learned) for knob in knobs)
