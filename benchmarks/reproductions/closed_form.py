@@ -13,6 +13,7 @@ from benchmarks.closed_form_networks import Fitted, MaximumMargin, Prototypes, R
 from benchmarks.reproductions.harness import TEST_EPISODES, TEST_SEED, Row, mean_at, opened, remembered, row, train
 from benchmarks.reproductions.model_based_learners import cifar_path
 from benchmarks.reproductions.omniglot import omniglot_path
+from benchmarks.reproductions.relational_learners import evaluation_of
 from benchmarks.reproductions.written_out import Scores, control, conv4
 from metaloom.workers.data.base import TaskSource
 from metaloom.workers.scoring import Evaluation
@@ -57,11 +58,11 @@ def experiment(data: Mapping[str, Any], method: str, episodes: int = EPISODES) -
 
 def measured(settings: Mapping[str, Any], seed: int, cache: Path) -> dict[int, Evaluation]:
     """Train a learner of ours, and return its tests by their shots."""
-    trained = train(settings, seed=seed, cache=cache)
-    return {shots: trained.test(tasks=sizes_of(shots)) for shots in SHOTS}
+    learned = train(settings, seed=seed, cache=cache)
+    return {shots: learned.test(tasks=sizes_of(shots)) for shots in SHOTS}
 
 
-def plain(network: Fitted, training: TaskSource, episodes: int) -> Fitted:
+def trained(network: Fitted, training: TaskSource, episodes: int) -> Fitted:
     """Train a network that is written out, Adam 1e-3."""
     optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad], 1e-3)
     for index in range(episodes):
@@ -94,18 +95,14 @@ def made(make: Callable[[nn.Module], Fitted], channels: int, seed: int) -> Fitte
         return make(embedding)
 
 
-def controls(
-    what: str, make: Callable[[nn.Module], Fitted], settings: Mapping[str, Any], seeds: Sequence[int], cache: Path
-) -> dict[int, Row]:
-    """Train the network that is written out from each seed, and return a control for each number of shots."""
+def written_out(
+    make: Callable[[nn.Module], Fitted], settings: Mapping[str, Any], seed: int, cache: Path
+) -> dict[int, Evaluation]:
+    """Train the network that is written out, and return its tests by their shots."""
+    training = opened(settings, seed, cache)
+    network = trained(made(make, training.shape.inputs[0], seed), training, EPISODES)
     testing = {shots: opened(_sized(settings, sizes_of(shots)), TEST_SEED, cache) for shots in SHOTS}
-    found: dict[int, list[Scores]] = {shots: [] for shots in SHOTS}
-    for seed in seeds:
-        training = opened(settings, seed, cache)
-        network = plain(made(make, training.shape.inputs[0], seed), training, EPISODES)
-        for shots in SHOTS:
-            found[shots].append(tested(network, testing[shots]))
-    return {shots: control("M8", _named(what, shots), found[shots], SETTING) for shots in SHOTS}
+    return {shots: evaluation_of(tested(network, testing[shots])) for shots in SHOTS}
 
 
 def m8(seeds: Sequence[int], cache: Path) -> list[Row]:
@@ -115,10 +112,13 @@ def m8(seeds: Sequence[int], cache: Path) -> list[Row]:
         least: dict[int, float] = {}
         for learner, (method, make) in LEARNERS.items():
             settings, what = experiment(data, method), f"{name}: {learner}"
-            found = [remembered(f"M8-{name}-{method}", s, cache, partial(measured, settings, s, cache)) for s in seeds]
-            written = controls(what, make, settings, seeds, cache)
+            key, ours, theirs = f"M8-{name}-{method}", partial(measured, settings), partial(written_out, make, settings)
+            found = [remembered(key, seed, cache, partial(ours, seed, cache)) for seed in seeds]
+            plain = [remembered(f"{key}-plain", seed, cache, partial(theirs, seed, cache)) for seed in seeds]
             for shots in SHOTS:
-                rows += _pair(_named(what, shots), [one.tests[shots] for one in found], written[shots], least)
+                named, scores = _named(what, shots), [one.tests[shots].scores for one in plain]
+                written = control("M8", named, scores, SETTING)
+                rows += _pair(named, [one.tests[shots] for one in found], written, least)
             tests = [one.tests[5] for one in found]
             least = least or {5: sum(mean_at(one, -1) for one in tests) / len(tests) - NEAR}
     return rows
