@@ -29,6 +29,7 @@ EXPECTED = {
     "learned-augmentation",
     "learned-loss",
     "learned-optimizer",
+    "memory",
     "learned-reward",
     "multi-objective",
     "noisy-digits",
