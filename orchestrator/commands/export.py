@@ -15,6 +15,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records.names import MANIFEST_FILE
 
 with deferred():
+    from metaloom.dashboards import queries
     from metaloom.orchestrator import export as exporting
 
 
@@ -68,8 +69,10 @@ def export(
         if register is not None:
             document["registered"] = register
             lines.append(f"registered in MLflow as a version of the model {register}")
-        adapt = f"metaloom adapt {shlex.quote(str(path))} --support PATH --query PATH"
-        lines.append(f"adapt it to folders of class folders, or to tables: {adapt}")
+        described = "--classes" in queries.how_to_adapt(store, name, manifest["origin"]["trial"])
+        to = "a table with one row a class" if described else "folders of class folders, or to tables"
+        given = "--classes" if described else "--support"
+        lines.append(f"adapt it to {to}: metaloom adapt {shlex.quote(str(path))} {given} PATH --query PATH")
         answer.give(document, lambda screen: screen.print("\n".join(lines), markup=False))
 
 

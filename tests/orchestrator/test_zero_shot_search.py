@@ -40,6 +40,7 @@ def test_a_search_ends_with_a_bundle_that_adapts_to_a_table_of_classes(
     assert "1 feature describes a class: fur" in printed.err
     store, bundle = tasks[2:], str(tmp_path / "bundle")
     assert cli.run(["export", "zero", "--out", bundle, *store]) == 0
+    assert f"metaloom adapt {bundle} --classes PATH --query PATH" in capfd.readouterr().out
     (tmp_path / "new.csv").write_text("name,fur\nwolf,3.0\ncat,9.0\n")
     (tmp_path / "query.csv").write_text("a,b\n0.1,0.2\n-1.0,0.4\n")
     command = ["adapt", bundle, "--classes", str(tmp_path / "new.csv"), "--query", str(tmp_path / "query.csv")]
