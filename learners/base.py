@@ -163,6 +163,7 @@ class Learner(Protocol):
         * ``adjacency`` [layers, m, m]: edges between the support examples, then the unlabelled ones, then the queries
           of one graph (m = n + u + queries, from one to q of them); a row holds the weights of a node's neighbours.
         * ``reads`` [steps, slots]: the weight with which each slot of a memory is read at each step, over its heads.
+        * ``by_presentation`` [presentations]: the accuracy in a sequence by the earlier examples of a class.
         * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
         * ``attribute_weights`` [attributes]: how far an attribute of a class moves what stands for it.
         """
