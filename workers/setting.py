@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from metaloom.learners.solvers.base import TRANSDUCTIVE
 
+OF_QUERIES = ("batch", "per_step")  # the modes of batch norm in which queries meet, which --inductive replaces
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -35,5 +37,5 @@ class Setting:
         return (
             f"{asked} predicted at once: this bundle is transductive, so predictions depend on all queries together"
             f"{tested}; fewer are predicted less well. Ask more at once"
-            + ("" if self.batch_norm == "none" else ", or export the trial with --inductive")
+            + (", or export the trial with --inductive" if self.batch_norm in OF_QUERIES else "")
         )
