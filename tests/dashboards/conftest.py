@@ -10,7 +10,7 @@ import pytest
 
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
-from metaloom.workers.records.episode import EPISODE_COLUMNS
+from metaloom.workers.records.episode import COLUMNS
 from metaloom.workers.records.episode_files import EPISODE_SCHEMA
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.trial import Report
@@ -28,7 +28,7 @@ def report(step: int, value: float, *, finished: bool = False, **metrics: float)
 
 def episode(trial: int, phase: str, number: int, after: float) -> dict[str, Any]:
     """Return an episode row."""
-    row: dict[str, Any] = dict.fromkeys(EPISODE_COLUMNS, 0)
+    row: dict[str, Any] = {one.name: [] if one.kind.endswith(" list") else 0 for one in COLUMNS}
     row |= {"search": "first", "trial": trial, "phase": phase, "step": 10, "episode": number, "source": "glyphs"}
     row |= {"class_ids": [1, 2], "sample_ids": [3, 4], "losses": [1.5, 0.5], "accuracies": [0.2, after]}
     row |= {"accuracy_before": 0.2, "accuracy_after": after, "setting": "inductive", "batch_norm": "batch"}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from metaloom.dashboards import figures
 from metaloom.workers.records import names as records
+from metaloom.workers.records.results import INNER_STEPS, PRESENTATIONS
 from tests.dashboards.conftest import Write, episode, story
 
 WriteEpisodes = Callable[[str, int, list[dict[str, Any]]], Path]
@@ -57,3 +58,15 @@ def test_the_curve_is_the_mean_after_each_inner_step(
     write_episodes("first", 0, [episode(0, "test", 0, 0.5)])
     curve = figures.adaptation_curve(tmp_path, "first", 0)
     assert (curve["phase"], curve["mean"][-1]) == (records.TEST, 0.5)
+
+
+def test_the_curve_of_sequences_counts_the_earlier_examples_of_a_class(
+    tmp_path: Path, write_search: Write, write_episodes: WriteEpisodes
+) -> None:
+    write_search("first", [])
+    rows = [{**episode(0, "test", n, 0.8), "shots": 0, "accuracies": [0.25, 0.5, 0.75]} for n in range(2)]
+    write_episodes("first", 0, rows)
+    curve = figures.adaptation_curve(tmp_path, "first", 0)
+    assert (curve["mean"], curve["curve"]) == ([0.25, 0.5, 0.75], PRESENTATIONS)
+    write_episodes("first", 1, [{**episode(1, "test", 0, 0.5), "shots": 1}])
+    assert figures.adaptation_curve(tmp_path, "first", 1)["curve"] == INNER_STEPS
