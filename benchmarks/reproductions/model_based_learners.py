@@ -39,10 +39,13 @@ SETTING = "inductive, batch norm frozen"
 BODY_STEPS, BODY_IMAGES = 2_000, {"ways": 32, "shots": 1, "queries": 3}
 HEAD_STEPS, HEAD_BATCH = 400, 4
 ONE_SHOT, FIVE_SHOTS = 1, 5
+RIDGE = 100.0  # of 0.1, 1 (the paper's, for its own features), 10 and 100 the best on the validation classes of seed 0
+WIDE = f"Simple CNAPs with ridge {RIDGE:g}"
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "nearest class mean": {"method": "prototypical"},
     "Simple CNAPs without FiLM": {"method": "simple_cnaps", "prediction": {"kind": "simple_cnaps", "film": False}},
     "Simple CNAPs": {"method": "simple_cnaps"},
+    WIDE: {"method": "simple_cnaps", "prediction": {"kind": "simple_cnaps", "ridge": RIDGE}},
     "CNAPs without FiLM": {"method": "cnaps", "prediction": {"kind": "cnaps", "film": False}},
     "CNAPs": {"method": "cnaps"},
 }
@@ -190,9 +193,12 @@ def m7(seeds: Sequence[int], cache: Path) -> list[Row]:
         for name in HEADS
     ]
     five = [{name: tests[FIVE_SHOTS] for name, tests in one.items()} for one in found]
-    above = partial(difference, five, "Simple CNAPs", "nearest class mean", "its interval above 0")
-    at_least = partial(difference, five, "CNAPs", "CNAPs without FiLM", ">= 0")
-    return [*rows, above(lambda mean, low: low > 0), at_least(lambda mean, low: mean >= 0)]
+    above = [
+        difference(five, name, "nearest class mean", "its interval above 0", lambda mean, low: low > 0)
+        for name in (WIDE, "Simple CNAPs")
+    ]
+    film = difference(five, "CNAPs", "CNAPs without FiLM", ">= 0", lambda mean, low: mean >= 0)
+    return [*rows, *above, film]
 
 
 def difference(
