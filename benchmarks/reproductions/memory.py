@@ -35,8 +35,9 @@ from metaloom.workers.scoring import Evaluation
 SIDE, BATCH, STRENGTH, RATE = 20, 16, 10.0, 0.001
 STEPS = 30_000  # of 16 sequences each, 480,000 in all: about 40 CPU minutes; the paper has 100,000 sequences
 GATES = {2: 0.70, 5: 0.85, 10: 0.90}
-# the first example of a class, if each is known to be new, and answered by one of the labels that are still free:
-MOST_FIRST = (1 / 5 + 1 / 4 + 1 / 3 + 1 / 2 + 1) / 5  # more would be a leak of its label
+# At instance 1. One who knows that an example's class is new, and answers with a label that is still free, can reach
+# (1/5 + 1/4 + 1/3 + 1/2 + 1) / 5 = 0.457 without a leak; the paper has 0.364.
+MOST_FIRST = 0.40
 SETTING = "inductive, batch norm none"
 
 
@@ -117,7 +118,7 @@ def m5(seeds: Sequence[int], cache: Path) -> list[Row]:
         what.format(1),
         found,
         step=0,
-        gate=f"<= {MOST_FIRST:.4f} (no leak)",
+        gate=f"<= {MOST_FIRST:.2f}",
         reached=partial(operator.ge, MOST_FIRST),
     )
     rows = [
