@@ -11,6 +11,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Mapper, one_by_one
 from metaloom.learners.networks.base import HEAD
+from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import InnerState, Tensors
@@ -103,8 +104,15 @@ def at_ways(learner: Learner, ways: int, build: Build) -> AtWays:
             return AtWays(other, {name: begun.state.theta[name] for name in differing})
     if ways < outputs:
         return AtWays(learner, {})
-    why = refused or f"the head that is learned has {outputs} outputs, the most ways of the training; raise tasks.ways"
+    places = ", or learner.prediction.most_ways" if has_places(learner) else ""
+    of_training = f"the head that is learned has {outputs} outputs, the most ways of the training"
+    why = refused or f"{of_training}; raise tasks.ways{places}"
     raise TooManyWays(f"{ways} ways, but {why}, or use a method that takes any number of classes, {of_any_ways()}")
+
+
+def has_places(learner: Learner) -> bool:
+    """Whether its labels have as many places as ``learner.prediction.most_ways`` says."""
+    return isinstance(learner, AmortizedLearner) and hasattr(learner.solver.config, "most_ways")
 
 
 def of_any_ways() -> str:

@@ -119,7 +119,10 @@ class Solver(Component, ABC):
         if not self.describes:
             return
         if support.class_features is None:
-            raise LearnerError(f"support.class_features: prediction {self.name} needs the features of each class")
+            raise LearnerError(
+                f"support.class_features: prediction {self.name} needs the features of each class, in place of "
+                "labelled examples; metaloom adapt takes them by --classes TABLE, bundle.adapt by class_features"
+            )
         wanted, given = self.task.class_features, tuple(support.class_features.shape)
         if wanted is not None and given[1:] != wanted.inputs:
             shape = ", ".join(map(str, wanted.inputs))

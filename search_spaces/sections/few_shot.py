@@ -151,7 +151,11 @@ def with_evaluation(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[
     source, episodes = tasks["source"], tasks.get("episodes")
     if not _is_few_shot(settings_of(source, episodes)):
         others = ", ".join(name for name, config in TASK_SOURCES.items() if _is_few_shot(config))
-        raise LearnerError(f"{', '.join(sizes)}: {source} has test episodes of one kind; those of {others} have sizes")
+        of_its_own = f" with episodes: {episodes}" if _is_few_shot(TASK_SOURCES[source]) else ""
+        raise LearnerError(
+            f"{', '.join(sizes)}: {source}{of_its_own} has test episodes of one kind; those of {others} have sizes"
+            + (" (with episodes: few_shot)" if of_its_own else "")
+        )
     return {**tasks, "evaluation": {**(tasks.get("evaluation") or {}), **sizes}}
 
 

@@ -112,7 +112,9 @@ def test_another_number_of_ways_is_evaluated_or_refused(method: str, points: Pat
         assert {(fact.ways, fact.shots, fact.queries) for fact in wide.facts} == {(6, 2, 3)}
         assert wide.mean > 0.4
     else:
-        with pytest.raises(LearnerError, match=r"6 ways, but the head that is learned has 4 outputs.* as prototypical"):
+        places = ", or learner.prediction.most_ways" if method == "graph" else ""
+        said = rf"6 ways, but the head that is learned has 4 outputs.*; raise tasks.ways{places}, or use .*prototypical"
+        with pytest.raises(LearnerError, match=said):
             evaluate_trial(tmp_path, cache=cache, episodes=10, sizes={"ways": 6})
     assert evaluate_trial(tmp_path, cache=cache, episodes=10).scores == own.scores
 
@@ -194,3 +196,6 @@ def test_single_task_sources_have_no_sizes(tmp_path: Path) -> None:
     assert open_source({"source": "digits"}, seed=0, cache=tmp_path).name == "digits"
     with pytest.raises(LearnerError, match=r"ways, shots: digits has test episodes of one kind; those of .*folder"):
         with_evaluation({"source": "digits"}, {"ways": 5, "shots": 1})
+    sequences = {"source": "glyphs", "episodes": "sequences"}
+    with pytest.raises(LearnerError, match=r"ways: glyphs with episodes: sequences has .*\(with episodes: few_shot\)"):
+        with_evaluation(sequences, {"ways": 5})
