@@ -51,7 +51,7 @@ def read_classes(given: Any, task: TaskShape | None, settings: Mapping[str, Any]
 
 
 def _names(given: Any, task: TaskShape) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    names = np.array(given)
+    names = np.array(given.tolist() if isinstance(given, Tensor) else given)
     if names.ndim != 1 or names.dtype.kind not in "UO" or not all(isinstance(one, str) for one in names.tolist()):
         raise BundleError(f"{NAME}: this learner reads the names of classes; give a list of texts, or a table's path")
     return hashed(names.tolist(), task.inputs[0]), names

@@ -100,7 +100,7 @@ def _of_other_episodes(source: str, config: type, given: Mapping[str, Any]) -> d
     others = [settings_of(source, episodes) for episodes in kinds_of_episodes()]
     return {
         name: episodes_of(other)
-        for other in others
+        for other in reversed(others)  # of several kinds of episodes that have the setting, the first is named
         if other is not None and other is not config
         for name in given
         if name in fields_of(other) and name not in fields_of(config) and name != EPISODES

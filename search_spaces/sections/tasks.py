@@ -149,7 +149,7 @@ def settings_of(source: str, episodes: Any = None) -> type | None:
     plain = TASK_SOURCES.get(source)
     if plain is None or episodes is None or episodes == episodes_of(plain):
         return plain
-    if episodes in DERIVED:
+    if isinstance(episodes, str) and episodes in DERIVED:
         return DERIVED[episodes](plain)
     return ONE_TASK_SOURCES.get(source) if episodes == SINGLE_TASK else None
 

@@ -386,7 +386,8 @@ def test_a_registry_takes_a_name_once() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_recipe_names_only_what_exists(name: str) -> None:
     for slot, settings in METHODS[name].learner.items():
-        task = IMAGES if settings.get("kind") in ("cells", "conv4", "resnet12") else SINGLE
+        of_images = ("cells", "conv4", "resnet12", "augmented_shots", "easy")
+        task = IMAGES if settings.get("kind") in of_images else SINGLE
         make_component(SLOTS[slot], settings, task)
 
 

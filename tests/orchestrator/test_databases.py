@@ -105,9 +105,13 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
+INTO_THE_FILE = "PRAGMA wal_checkpoint(TRUNCATE)"  # also while something else has the database open
+
+
 def half_made(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("DROP TABLE alembic_version")
+        connection.execute(INTO_THE_FILE)
 
 
 def half_migrated(path: Path) -> None:
@@ -115,6 +119,7 @@ def half_migrated(path: Path) -> None:
     schemas = (MLFLOW if path.name == "mlflow.db" else mirror.TABLES).schemas()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (schemas[-2],))
+        connection.execute(INTO_THE_FILE)
 
 
 DAMAGES = [cut, emptied, zeroed, flipped, half_made, half_migrated]

@@ -29,6 +29,8 @@ SMALL = {
     "learned_optimizer": {"update": {"steps": 3, "evaluation_steps": 3}},
     "learned_reward": {"update": {"steps": 1, "evaluation_steps": 1}},
     "policy_gradient": {"update": {"steps": 1, "evaluation_steps": 1}},
+    "easy": {"prediction": {"crops": 0, "rotations": False}},  # the examples are no images
+    "augmented_shots": {"prediction": {"crops": 0}},
 }
 ON_DIGITS = (
     "distillation",
@@ -39,6 +41,7 @@ ON_DIGITS = (
     "distribution_matching",
 )
 CONTROL = ("policy_gradient", "learned_reward")
+DESCRIBED = ("eszsl", "zero_shot_prototypical")  # of classes, without support examples
 
 
 @pytest.fixture(params=METHODS)
@@ -54,7 +57,9 @@ def parts(request, tmp_path):
         tasks = {"source": "digits"}
     if method in CONTROL:
         tasks = {"source": "point_mass"}
-    if method in (*ON_DIGITS, *CONTROL):
+    if method in DESCRIBED:
+        tasks = {"source": "glyphs", "ways": 3, "shots": 0, "queries": 2, "class_features": {"names": "hashing"}}
+    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED):
         source = open_source(tasks, seed=5, cache=tmp_path / "cache")
     config = TrialConfig("methods", 0, 5, tasks, learner, inner, outer, {"device": "cpu"})
 
@@ -81,6 +86,8 @@ def test_resumed_it_is_the_same_and_bundled_it_scores_the_same(parts, tmp_path):
     assert bundle.evaluate(whole.source, episodes=3).scores == evaluation.scores
     sampled = whole.source.episode("test", 0)
     one = sampled.episode
+    if one.support.class_features is not None:
+        return  # a bundle reads the classes' names, not what was made of them: see test_zero_shot_bundle.py
     found = bundle.adapt(one.support_x, one.support_y, seed=sampled.seed).predict(one.query_x)
     if whole.source.shape.kind == "classification":
         assert float((found == one.query_y).float().mean()) == pytest.approx(evaluation.scores[0], abs=1e-6)

@@ -50,7 +50,7 @@ def test_an_unknown_field_is_not_passed_over():
 
 def test_the_schema_has_the_declared_columns():
     assert tuple(EPISODE_SCHEMA.names) == EPISODE_COLUMNS
-    assert len(set(EPISODE_COLUMNS)) == len(EPISODE_COLUMNS) == 22
+    assert len(set(EPISODE_COLUMNS)) == len(EPISODE_COLUMNS) == 23
     assert set(EPISODE_COLUMNS_SHOWN) < set(EPISODE_COLUMNS)
 
 

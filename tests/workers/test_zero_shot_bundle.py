@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from metaloom.learners.errors import LearnerError
 from metaloom.orchestrator.command_line import cli
@@ -13,6 +14,7 @@ from metaloom.workers.assembly import learner_of
 from metaloom.workers.bundle import PyFunc, load_adapted, load_bundle
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.checking import check_hypergradient
+from metaloom.workers.class_rows import read_classes
 from metaloom.workers.data import open_source
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.names import CACHE_FOLDER
@@ -220,3 +222,11 @@ def test_the_hypergradient_is_that_of_central_differences(folder: Path) -> None:
         learner = learner_of(TrialConfig("s", 0, 0, {}, section, {}, {}), source.shape)
         found = check_hypergradient(learner, source, seed=0)
         assert found.knobs and all(one.relative_error < 1e-6 for one in found.knobs.values()), found
+
+
+@pytest.mark.parametrize("given", [torch.rand(3, 2048), np.zeros((3, 2048)), [1, 2, 3]])
+def test_numbers_are_refused_where_the_names_of_classes_are_read(tmp_path: Path, given: Any) -> None:
+    tasks = {"source": "glyphs", "ways": 3, "shots": 0, "queries": 2, "class_features": {"names": "hashing"}}
+    described = open_source(tasks, seed=0, cache=tmp_path).shape.class_features
+    with pytest.raises(BundleError, match="this learner reads the names of classes; give a list of texts"):
+        read_classes(given, described, {})
