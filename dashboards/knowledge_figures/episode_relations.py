@@ -66,14 +66,22 @@ def adjacency(knowledge: TrialKnowledge) -> Picture | None:
         axes.imshow(one, aspect="auto", cmap="viridis")
         name_axes(axes, f"layer {index + 1}", "node", "node")
         axes.grid(visible=False)
-    among = layers[-1, :count, :count] * (1 - torch.eye(count))
-    own = float((among * (labels[:, None] == labels)).sum() / among.sum().clamp_min(1e-12))
+    others = layers.shape[1] - count
     caption = (
         f"The edges of a validation episode's graph: {count} support examples, by class, and then "
-        f"{layers.shape[1] - count} other nodes. In the last layer {own:.0%} of the weight between different support "
-        "examples is between examples of one class."
+        f"{others} other {'node' if others == 1 else 'nodes'}."
     )
-    return Picture("episode-adjacency", caption, figure)
+    return Picture("episode-adjacency", caption + _within_classes(layers[-1, :count, :count], labels), figure)
+
+
+def _within_classes(edges: Tensor, labels: Tensor) -> str:
+    """Say how much of the weight lies within classes; empty where each has one example, between which is no edge."""
+    if len(set(labels.tolist())) == len(labels):
+        return ""
+    among = edges * (1 - torch.eye(len(labels)))
+    own = float((among * (labels[:, None] == labels)).sum() / among.sum().clamp_min(1e-12))
+    between = "between different support examples is between examples of one class"
+    return f" In the last layer {own:.0%} of the weight {between}."
 
 
 def _heat(name: str, caption: str, values: Tensor, across: str, up: str) -> Picture:

@@ -57,9 +57,11 @@ def test_edges_between_support_examples_of_one_class_are_counted_in_the_last_lay
     edges = torch.zeros(2, 4, 4)
     edges[1, 0, 1], edges[1, 1, 2], edges[1, 0, 3] = 3.0, 1.0, 7.0  # the fourth node is a query
     caption = drawn(adjacency=edges, labels=torch.tensor([1, 1, 0]))["episode-adjacency"]
-    assert "3 support examples, by class, and then 1 other nodes" in caption
+    assert "3 support examples, by class, and then 1 other node." in caption
     assert "75% of the weight" in caption
     assert "episode-adjacency" in drawn(adjacency=edges[1])  # one layer
+    single = drawn(adjacency=edges, labels=torch.tensor([1, 0]))["episode-adjacency"]
+    assert "one class" not in single, "one example of each class: none are of one class, whatever was learned"
 
 
 def test_reads_of_a_memory_are_counted() -> None:
