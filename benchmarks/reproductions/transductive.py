@@ -4,7 +4,7 @@ A seed trains both backbones, prototypical networks on Conv-4-64. Every head the
 test episodes, with its defaults. EPNet's smoothing alone is another: 0.2, of 0.2, 0.5 and 0.8 the best on validation
 classes after 200 training episodes (none at all is as good on Omniglot and better on CIFAR-FS). Queries are 15 of each
 class, or divided by Dirichlet(2) (Veilleux et al., 2021, https://arxiv.org/abs/2204.11181); an Omniglot class has 20
-drawings, which bounds its share.
+drawings, which bounds its share, and at 5 shots 7 queries of each class, so that a share can be up to 15.
 """
 
 import json
@@ -33,6 +33,7 @@ from metaloom.workers.data.sampler import FewShotSource
 from metaloom.workers.records.results import mean_interval
 
 WAYS, QUERIES, SHOTS = 5, 15, (1, 5)
+QUERIES_OF = {("Omniglot", 5): 7}  # where 15 would take all drawings of a class
 BALANCES: Mapping[str, Mapping[str, Any] | None] = {"balanced": None, "Dirichlet(2)": {"dirichlet": 2}}
 TOGETHER = 50  # episodes that a head sees at once, and a gather of examples in hundreds
 NEAREST, PREPARED = "nearest class mean", "nearest class mean, features prepared as by pt_map"
@@ -130,7 +131,8 @@ def seed_of(backbone: Backbone, seed: int, cache: Path) -> dict[str, Scores]:
 
 def measured(table: "Table", backbone: Backbone, shots: int, balance: Mapping[str, Any] | None, cache: Path) -> Scores:
     """Return every head's accuracy on each of the test episodes."""
-    sizes = {"ways": WAYS, "shots": shots, "queries": QUERIES, "query_balance": balance}
+    queries = QUERIES_OF.get((backbone.images, shots), QUERIES)
+    sizes = {"ways": WAYS, "shots": shots, "queries": queries, "query_balance": balance}
     source = opened({**backbone.experiment(), "tasks": {**backbone.tasks, **sizes}}, TEST_SEED, cache)
     assert isinstance(source, FewShotSource)
     looked_up = source.looking_up(table)

@@ -208,7 +208,7 @@ class Normalization:
         self.collected: Tensors = {}
 
     def between(self, place: int, x: Tensor) -> Tensor:
-        """Return what becomes of the hidden layer x [n, *] at a place between two blocks: x, where nothing is asked."""
+        """Return what becomes of the hidden layer x [n, ...] between two blocks: x, where nothing is asked."""
         return x if self._between is None else self.arrange(self._between(place, x))
 
     def arrange(self, x: Tensor) -> Tensor:

@@ -49,7 +49,20 @@ def usable(
             raise DataError("; ".join([_too_few_classes(source, table, config, protocols, split), *told]))
         if told == () and short[first:last].any():
             raise DataError(_too_few_examples(source, table, config, protocols[split], split))
+        if protocols[split].dirichlet:
+            _check_unequal(source, table, protocols[split], split)
     return table, told
+
+
+def _check_unequal(source: str, table: ClassTable, protocol: Protocol, split: str) -> None:
+    """Refuse queries that cannot be divided unequally, since an episode takes every example of its classes."""
+    first, last = table.ends[split]
+    most = int(table.counts[first:last].max(initial=0))
+    if first < last and most <= protocol.examples:
+        raise DataError(
+            f"tasks.query_balance: {protocol.shots[1]} shots and {protocol.queries} queries take all {most} samples of "
+            f"a class ({split} split of {source}), so that the queries cannot be divided unequally; lower tasks.queries"
+        )
 
 
 def _whole_groups(

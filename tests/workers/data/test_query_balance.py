@@ -167,3 +167,14 @@ def test_other_settings_are_refused(classes: Path, fields: dict[str, Any], messa
 def test_regression_has_no_queries_of_each_class(classes: Path) -> None:
     with pytest.raises(DataError, match=r"tasks\.query_balance: only episodes of classes"):
         opened(classes, kind="regression", label="a", task="label", features=["b"], query_balance=DIRICHLET)
+
+
+def test_queries_that_take_every_example_of_their_classes_are_not_divided_unequally_in_name_alone(
+    classes: Path,
+) -> None:
+    message = "tasks.query_balance: 2 shots and 18 queries take all 20 samples of a class .*; lower tasks.queries"
+    with pytest.raises(DataError, match=message):
+        opened(classes, queries=18, query_balance=DIRICHLET)
+    with pytest.raises(DataError, match=r"(test|validation) split"):
+        opened(classes, evaluation={"queries": 18, "query_balance": DIRICHLET})
+    assert query_counts(opened(classes, queries=17, query_balance=DIRICHLET).episode("test", 0).episode.query_y, WAYS)
