@@ -69,7 +69,16 @@ def looked_at(folder: Path) -> dict[str, Any]:
     (temporary := folder / "tmp").mkdir()
     command = ["-m", "metaloom.orchestrator.command_line.cli", "search", "quick", "--name", "one", "--trials", "2"]
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    line = [sys.executable, *command, *SMALL, "--store", str(folder / "store")]  # a new interpreter reads TMPDIR
+    # a new interpreter reads TMPDIR
+    long = ("--set", "outer.steps=600")  # some seconds, so that a trial still runs when its worker is killed
+    line = [
+        sys.executable,
+        *command,
+        *SMALL,
+        *long,
+        "--store",
+        str(folder / "store"),
+    ]
     pipe = subprocess.PIPE
     process = subprocess.Popen(line, env=environment, cwd=folder, text=True, stdout=pipe, stderr=pipe)
     heard: dict[str, set[int]] = {}
