@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.domains import Added, Int
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks import base
 from metaloom.learners.networks.batch_norm import Normalization, normalized_convolution
 from metaloom.learners.networks.pooled_convolution import Convolution
@@ -64,14 +65,21 @@ class Conv4Config:
         channels: Channels of each block.
         blocks: How many blocks.
         pool: What halves the image: max pooling, or a stride of 2.
-        halvings: How many of the blocks halve it, the first ones; null is all. The relation network's two keep maps of
-            7x7 of an image of 28x28.
+        halvings: How many of the blocks halve it, the first ones, at most all; null is all. The relation
+            network's two keep maps of 7x7 of an image of 28x28.
     """
 
     channels: Annotated[int, Int(4, 256, log=True)] = 64
     blocks: Annotated[int, Int(1, 6)] = 4
     pool: Literal["max", "stride"] = "max"
     halvings: Annotated[int | None, Int(0, 6), Added()] = None
+
+    def __post_init__(self) -> None:
+        if self.halvings is not None and self.halvings > self.blocks:
+            raise LearnerError(
+                f"learner.architecture.halvings: got {self.halvings}, and there are {self.blocks} blocks to halve the "
+                f"image; give at most {self.blocks}"
+            )
 
 
 @base.ARCHITECTURES.register("conv4")
@@ -82,8 +90,7 @@ class Conv4(ConvBlocks):
 
     @property
     def halvings(self) -> int:
-        asked = self.config.halvings
-        return self.config.blocks if asked is None else min(asked, self.config.blocks)
+        return self.config.blocks if self.config.halvings is None else self.config.halvings
 
     def stride(self, block: int) -> int:
         """Return the stride of a block's convolution."""

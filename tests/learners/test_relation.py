@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaloom.learners.base import Learner
 from metaloom.learners.episode import Episode, Support, TaskShape
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.tensors import Tensors, as_leaves
 from metaloom.testing.problems import SMOOTH, begun, built, central_difference, episode_of, seeded
 
@@ -187,3 +188,9 @@ def test_an_encoder_that_halves_in_every_block_is_as_before() -> None:
     episode = episode_of(IMAGES, 0)
     losses = [one.evaluate(*begun(one), episode, seeded(0)).losses for one in learners]
     assert losses[0] == losses[1]
+
+
+def test_more_halvings_than_blocks_are_refused() -> None:
+    message = r"architecture\.halvings: got 5, and there are 4 blocks to halve the image; give at most 4"
+    with pytest.raises(LearnerError, match=message):
+        built({"architecture": {**CONV, "halvings": 5}}, IMAGES)

@@ -31,7 +31,7 @@ class VoteConfig:
     """Who votes.
 
     Attributes:
-        k: How many neighbours.
+        k: How many neighbours; all of a support set that has fewer.
         metric: By which they are near.
     """
 
