@@ -91,7 +91,8 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("learner: maml", "tasks: not given, and has no default"),
         (
             "tasks: {shots: 3}\nlearner: maml",
-            "tasks.source: not given; name the task source (allowed: arrays, awa1, bilevel, cifar_fs, ",
+            "tasks.source: not given; name the task source "
+            "(allowed: arrays, awa1, bilevel, cifar_fs, clinc150, cub, digits",
         ),
         ("tasks: folder\nlearner: maml", "tasks.path: not given, and has no default; give a text"),
         (
@@ -100,7 +101,8 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ),
         (
             "tasks: {source: sinusoid, ways: 5}\nlearner: maml",
-            "it is a setting of arrays, awa1, cifar_fs, clinc150, cub, ",
+            "it is a setting of arrays, awa1, cifar_fs, clinc150, cub, fc100, folder, glyphs, mini_imagenet, omniglot, "
+            "table",
         ),
         (
             "tasks: {source: glyphs, ways: 1}\nlearner: maml",
@@ -118,7 +120,10 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         ("tasks: sinusoid\nlearner: {search: [maml, mml]}", "learner.search[1].method: no method is named 'mml'"),
         ("tasks: sinusoid\nlearner: {method: maml, update: sdg}", "no update is named 'sdg'; did you mean 'sgd'?"),
         ("tasks: sinusoid\nlearner: {method: maml, update: search}", "a whole component has no range: list the kinds"),
-        ("tasks: sinusoid\nlearner: {method: maml, prediction: learn}", "prototypes.temperature"),
+        (
+            "tasks: sinusoid\nlearner: {method: maml, prediction: learn}",
+            "learn one of its settings (augmented_shots.sharp",
+        ),
         ("tasks: sinusoid\nlearner: {method: maml, update: [1]}", "got the list [1]; give the update's name"),
         (
             "tasks: sinusoid\nlearner: {method: maml, update: {rate: 0}}",
