@@ -166,6 +166,8 @@ class Learner(Protocol):
         * ``by_presentation`` [presentations]: the accuracy in a sequence by the earlier examples of a class.
         * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
         * ``attribute_weights`` [attributes]: how far an attribute of a class moves what stands for it.
+        * ``original``, ``corrupted``, ``reconstruction`` [k, *inputs]: the first k queries, what the network sees of
+          them, and what a decoder makes of that.
         """
         return {}
 

@@ -64,6 +64,7 @@ class TestSolvers(SolverContract):
             {"crops": 3, "sharpness": {"learn": {"start": 2.0}}, "classifier": "soft_k_means"}, task=SHOTS
         ),
         "easy": SolverRow({"crops": 3, "sharpness": 2.0}, task=SHOTS),
+        "denoising_autoencoder": SolverRow({"hidden": [5], "activation": "tanh"}),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),
         "knn_inputs": SolverRow({"k": 3}, beside={}),
         "mann": SolverRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}, beside={}),

@@ -1,0 +1,23 @@
+r"""Pre-training: the body of a network learns by an objective that needs no episodes, and is then handed on.
+
+* ``denoising_autoencoder`` (Vincent et al., 2008): examples are reconstructed from noisy ones.
+
+A trial of one of these trains the body; its validation solves tasks by the nearest class mean on the features.
+``metaloom export`` writes a bundle, and ``initialization: {kind: fine_tuned, bundle: PATH}`` of any method starts
+there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from metaloom.learners.base import METHODS, Recipe
+
+LEARNED: Mapping[str, Any] = {"initialization": {"kind": "learned"}}
+SETTINGS: Mapping[str, Any] = {"inner": {"batch_norm": "frozen"}, "outer": {"meta_batch": 1}}
+
+METHODS["denoising_autoencoder"] = Recipe(
+    summary="a network that reconstructs examples from noisy copies; class means of its features for a task",
+    paper="Vincent et al., 2008, Extracting and composing robust features with denoising autoencoders",
+    learner={**LEARNED, "prediction": {"kind": "denoising_autoencoder"}},
+    **SETTINGS,
+)
