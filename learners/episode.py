@@ -39,6 +39,8 @@ class TaskShape:
         unlabelled: Whether episodes have examples without labels (``Support.unlabelled``).
         class_features: What describes each class of an episode, as a task whose examples are classes: ``inputs`` is the
             shape of ``Support.class_features``' rows. None where nothing does.
+        observed: Whether examples are series [channels, length] whose last channel says which steps were observed (1)
+            and which are missing or past the end (0); the other channels are 0 there.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class TaskShape:
     varying: bool = False
     unlabelled: bool = False
     class_features: "TaskShape | None" = None
+    observed: bool = False
 
     @property
     def task_kind(self) -> TaskKind:

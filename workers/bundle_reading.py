@@ -49,6 +49,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "notes": ((list,), "a list of texts"),
     "files": ((dict,), "a mapping of files"),
 }
+LATER = {"class_features": None, "observed": False}  # fields of a task that an earlier version does not know
 logger = logging.getLogger("metaloom.bundle")
 
 
@@ -169,9 +170,9 @@ def read_task(path: Path) -> TaskShape:
 
 
 def task_document(task: TaskShape) -> dict[str, Any]:
-    """Return a task's shape as JSON values; without what describes classes, where nothing does."""
-    document = asdict(task)  # an earlier version, which reads a bundle of any other task, does not know the field
-    return {name: value for name, value in document.items() if name != "class_features" or value is not None}
+    """Return a task's shape as JSON values; without the fields of ``LATER`` at their defaults."""
+    document = asdict(task)
+    return {name: value for name, value in document.items() if name not in LATER or value != LATER[name]}
 
 
 def task_of(document: Mapping[str, Any]) -> TaskShape:

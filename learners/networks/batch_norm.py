@@ -238,6 +238,13 @@ class Normalization:
             statistics = self._collect(layer, mean, var)
         return _affine(values, statistics, weight, bias)
 
+    def by(
+        self, layer: str, x: Tensor, weight: Tensor, bias: Tensor, measure: Callable[[], tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Normalize x by a mean and variance that ``measure`` finds where none are given, as over a part of x."""
+        statistics = self._without_pass(layer, x) or self._collect(layer, *measure())
+        return _affine(x, statistics, weight, bias)
+
     def _without_pass(self, layer: str, x: Tensor | Convolution) -> tuple[Tensor, Tensor] | None:
         """Return the mean and variance of a layer that need no pass over its values; None where they do."""
         if self.given is not None:

@@ -250,7 +250,10 @@ def test_per_step_batch_norm_has_its_own_gamma_for_every_step() -> None:
     assert len(outcome.losses) == 6
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv4", "convnet", "resnet", "resnet12", "cells", "genotype", "module"])
+NETWORKS = ["mlp", "conv4", "convnet", "resnet", "resnet12", "cells", "genotype", "module", "gru", "lstm", "conv1d"]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_a_network_says_the_shape_of_its_features(kind: str) -> None:
     row = COMPONENT_ROWS["architecture", kind]
     task = row.task_for("architecture")

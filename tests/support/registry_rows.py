@@ -9,7 +9,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.testing import ComponentRow, MethodRow
 from metaloom.testing.components import PLAIN
 from metaloom.testing.methods import SMALL
-from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SINGLE
+from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SERIES, SINGLE
 
 CELLS: Mapping[str, Any] = {"kind": "cells", "channels": 4}
 CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
@@ -129,6 +129,9 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("architecture", "cells"): ComponentRow(CELLS),
     ("architecture", "convnet"): ComponentRow(CONVNET),
     ("architecture", "genotype"): ComponentRow({"genotype": "conv3|skip|avg3", "channels": 4}),
+    ("architecture", "gru"): ComponentRow({"width": 4, "layers": 2}, task=SERIES),
+    ("architecture", "lstm"): ComponentRow({"width": 4, "read": "mean"}, task=SERIES),
+    ("architecture", "conv1d"): ComponentRow({"channels": 4, "blocks": 2, "lengths": [2, 3]}, task=SERIES),
     ("architecture", "module"): ComponentRow({"of": "tests.support.modules:for_task"}),
     ("initialization", "learned"): ComponentRow(),
     ("initialization", "random"): ComponentRow({"resample": True}),

@@ -161,6 +161,8 @@ CONTROL = TaskShape("control", (4,), 2, environment="point_mass")
 DESCRIBED = TaskShape("classification", (6,), 3, classes=9, class_features=TaskShape("classification", (4,), 0))
 FEW_WAYS = TaskShape("classification", (6,), 3, classes=9)
 IMAGES = TaskShape("classification", (1, 8, 8), 3, classes=9, single_task=True, counts=(5, 3, 4))
+# series of two channels, the third of which says what was observed
+SERIES = TaskShape("classification", (3, 7), 3, classes=9, observed=True)
 SMOOTH: Mapping[str, Any] = {"kind": "mlp", "hidden": [5], "activation": "tanh"}
 
 

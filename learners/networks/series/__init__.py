@@ -1,0 +1,1 @@
+"""Networks that read series [channels, length]: recurrent ones, and convolutions over time."""
