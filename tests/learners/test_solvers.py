@@ -251,6 +251,7 @@ def test_per_step_batch_norm_has_its_own_gamma_for_every_step() -> None:
 
 
 NETWORKS = ["mlp", "conv4", "convnet", "resnet", "resnet12", "cells", "genotype", "module", "gru", "lstm", "conv1d"]
+NETWORKS.append("transformer")
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

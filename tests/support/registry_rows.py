@@ -9,7 +9,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.testing import ComponentRow, MethodRow
 from metaloom.testing.components import PLAIN
 from metaloom.testing.methods import SMALL
-from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SERIES, SINGLE
+from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SERIES, SINGLE, TEXTS
 
 CELLS: Mapping[str, Any] = {"kind": "cells", "channels": 4}
 CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
@@ -132,6 +132,8 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("architecture", "gru"): ComponentRow({"width": 4, "layers": 2}, task=SERIES),
     ("architecture", "lstm"): ComponentRow({"width": 4, "read": "mean"}, task=SERIES),
     ("architecture", "conv1d"): ComponentRow({"channels": 4, "blocks": 2, "lengths": [2, 3]}, task=SERIES),
+    ("architecture", "transformer"): ComponentRow({"width": 4, "layers": 1, "heads": 2, "expansion": 2}, task=TEXTS),
+    ("architecture", "text_bag"): ComponentRow({"width": 4, "hidden": 4}, task=TEXTS),
     ("architecture", "module"): ComponentRow({"of": "tests.support.modules:for_task"}),
     ("initialization", "learned"): ComponentRow(),
     ("initialization", "random"): ComponentRow({"resample": True}),

@@ -12,6 +12,7 @@ from metaloom.learners.base import Learner
 from metaloom.learners.build import make_config, solver_kind
 from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.hypergradients.problem import Estimator, Hypergradient, Linearized, Outer, Problem
+from metaloom.learners.networks.tokens import TEXT, token_count
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import InnerState, Tensors
@@ -163,6 +164,9 @@ FEW_WAYS = TaskShape("classification", (6,), 3, classes=9)
 IMAGES = TaskShape("classification", (1, 8, 8), 3, classes=9, single_task=True, counts=(5, 3, 4))
 # series of two channels, the third of which says what was observed
 SERIES = TaskShape("classification", (3, 7), 3, classes=9, observed=True)
+TEXTS = TaskShape(
+    "classification", (5,), 3, classes=9, columns=({"kind": TEXT, "column": "text", "vocabulary": ["a", "b", "c"]},)
+)
 SMOOTH: Mapping[str, Any] = {"kind": "mlp", "hidden": [5], "activation": "tanh"}
 
 
@@ -171,6 +175,8 @@ def episode_of(task: TaskShape, seed: int, *, support: int = 6, queries: int = 9
 
     def half(count: int, offset: int) -> tuple[Tensor, Tensor]:
         x = normal(count, *task.inputs, seed=1000 * seed + offset)
+        if tokens := token_count(task):
+            x = (10 * x).floor() % tokens  # token numbers, 0 among them
         if task.kind == "regression":
             return x, normal(count, task.outputs, seed=1000 * seed + offset + 500)
         return x, torch.arange(count) % task.outputs
