@@ -13,7 +13,7 @@ from typing import Any
 from metaloom.learners.errors import BadEnvironment
 from metaloom.orchestrator.clock import note_time, noted_time, steady_clock
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.journal import Journal
+from metaloom.orchestrator.journal import EventLog
 from metaloom.orchestrator.messages import Assignment, Message, SearchProgress, problem_of, result_of, trial_config
 from metaloom.orchestrator.proposing.samplers.base import Define
 from metaloom.orchestrator.proposing.study import Proposer
@@ -38,6 +38,7 @@ class Director:
         journal: Open for appending, with its ``search_created`` event; the caller holds the writer's lock.
         define: Resolves the experiment through a ``Suggest``.
         clock: Seconds since the epoch; by default a steady clock, so that the session's own time counts.
+        proposing: Makes what proposes the trials.
 
     Attributes:
         exhausted: Whether the grid has no further point.
@@ -48,11 +49,12 @@ class Director:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: EventLog,
         define: Define,
         *,
         progress: SearchProgress | None = None,
         clock: Callable[[], float] | None = None,
+        proposing: Callable[..., Proposer] = Proposer,
     ) -> None:
         events = journal.events()
         self.state = SearchRecord.replay(events)
@@ -64,7 +66,7 @@ class Director:
         self.seeds = int(self.state.created.get("seeds", records.FIRST_SEEDS_VERSION))
         self.scheduler: Scheduler = build_scheduler(self.settings.scheduler)
         warm_start = self.state.created.get("warm_start") or ()
-        self._proposer = Proposer(self.settings, seed=self.seed, define=define, warm_start=warm_start)
+        self._proposer = proposing(self.settings, seed=self.seed, define=define, warm_start=warm_start)
         for event in events:
             self._proposer.apply(event)
         self.exhausted = False
@@ -140,8 +142,7 @@ class Director:
             if not report.parts.items() <= record.parts.items():
                 self.note(records.TRIAL_REWROTE, trial, parts=report.parts)
             return CONTINUE  # repeated after a damaged checkpoint or part: the journal has it already
-        problem = problem_of(report, self.settings)
-        if problem:
+        if problem := problem_of(report, self.settings):
             self.failed(trial, problem, "")
             return STOP
         verdict = self._judge(record, report)
@@ -210,8 +211,7 @@ class Director:
 
     def config(self, number: int, resolved: Resolved) -> TrialConfig:
         """Return the configuration of a trial of this search."""
-        name = self.journal.folder.name
-        return trial_config(resolved, search=name, trial=number, seed=self.seed, seeds=self.seeds)
+        return trial_config(resolved, search=self.journal.folder.name, trial=number, seed=self.seed, seeds=self.seeds)
 
     def _ready(self) -> Iterator[TrialRecord]:
         waiting = self.state.in_state(records.WAITING)
@@ -246,8 +246,7 @@ class Director:
         config = None if proposal.resolved is None else self.config(number, proposal.resolved)
         events = [self._event(records.TRIAL_SUGGESTED, number, **suggestion(proposal, config, self.state))]
         if config is None:
-            failure = {"reason": proposal.problem, "traceback": "", "step": 0}
-            events.append(self._event(records.TRIAL_FAILED, number, **failure))
+            events.append(self._event(records.TRIAL_FAILED, number, reason=proposal.problem, traceback="", step=0))
         self._record(*events)
         return None if config is None else self.state.trials[number]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 
@@ -66,6 +66,21 @@ class Mark:
 
     event: int = 0
     state: str = ""
+
+
+class EventLog(Protocol):
+    """What the Director asks of a journal: that of a search on disk, or of a simulated one in memory."""
+
+    folder: Path
+    path: Path
+
+    def events(self, after: int = 0, limit: int = -1) -> list[Event]:
+        """Return the events whose id exceeds ``after``, oldest first, at most ``limit`` of them."""
+        ...
+
+    def append_all(self, events: Sequence[Event]) -> list[Event]:
+        """Append all events, or none, and return them with ids, as a replay reads them."""
+        ...
 
 
 class Journal:
