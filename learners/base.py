@@ -47,6 +47,7 @@ class MetaStep:
         outcomes: One per episode.
         diagnostics: The estimator's own numbers, such as ``inner_gradient_norm`` and ``residual``.
         state: The learner's state after the pass, such as batch norm's running statistics; None: as it was.
+        advanced: Whether that is the state after the real inner step too, so that ``Learner.advance`` is not called.
     """
 
     loss: float
@@ -54,6 +55,7 @@ class MetaStep:
     outcomes: tuple[EpisodeOutcome, ...]
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     state: LearnerState | None = None
+    advanced: bool = False
 
     def after(self, before: LearnerState) -> LearnerState:
         """Return the state after the pass, given the one before it."""

@@ -11,7 +11,7 @@ from torch import Generator
 from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, solution
+from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, ValueEstimator, solution
 from metaloom.learners.knowledge.initialization import FixedInitialization
 from metaloom.learners.networks.batch_norm import pooled_statistics, running_average
 from metaloom.learners.networks.probes import named_operation
@@ -19,24 +19,12 @@ from metaloom.learners.solvers.adapted import AdaptedByGradient
 from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop
+from metaloom.learners.solvers.multi_step_loss import step_weights
 from metaloom.learners.solvers.slots import Slots
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.tensors import InnerState, Tensors, under
 
 NORMALIZATION = declare_place("normalization", "batch norm's gamma and beta of every inner step")
-MULTI_STEP_FLOOR = 0.03  # of 1 / steps: MAML++'s smallest weight of an early step
-
-
-def multi_step_weights(steps: int, outer_step: int, horizon: int) -> tuple[float, ...] | None:
-    """Return MAML++'s weight of the outer loss after each inner step; None once they have faded.
-
-    Antoniou et al., 2019, section 4: 1 / T each at first; every step but the last fades linearly to
-    0.03 / T over ``horizon`` outer steps, and the last takes what they lose.
-    """
-    if horizon == 0 or steps <= 1:
-        return None
-    faded = max(1 - outer_step / horizon, MULTI_STEP_FLOOR) / steps
-    return (faded,) * (steps - 1) + (1 - faded * (steps - 1),)
 
 
 class GradientLearner(Learner):
@@ -162,13 +150,6 @@ class GradientLearner(Learner):
         draw = partial(self.slots.draw, outer_step=outer_step, batch_size=self.inner.batch_size)
         return [draw(phi, one, steps, generator, training=True) for one in marked]
 
-    def _step_weights(self, outer_step: int) -> tuple[float, ...] | None:
-        """Return the weight of the outer loss after each inner step; None for the last alone."""
-        steps = self.slots.update.config.steps
-        if self.inner.trajectory_loss and steps > 0:
-            return (1.0,) * steps
-        return multi_step_weights(steps, outer_step, self.inner.multi_step_loss)
-
     def hypergradient(
         self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator
     ) -> tuple[Tensors, Outer, dict[str, float], LearnerState]:
@@ -179,7 +160,7 @@ class GradientLearner(Learner):
         """
         kept = self._resampled(state, generator, training=True)
         episodes, outer_step = self._prepared(phi, kept, episodes, generator), kept.step
-        weights = self._step_weights(outer_step)
+        weights = step_weights(self.inner, self.slots.update.config.steps, outer_step)
         execution, loop = self.execution.of(episodes), self.loop
         if execution.functional or self.estimator_object.functional:
             loop = replace(loop, functional=True)
@@ -191,22 +172,47 @@ class GradientLearner(Learner):
 
         with named_operation():
             gradient, outers, diagnostics, memory = execution.run(pose, phi, kept, episodes, key=weights)
-        after = replace(counted(kept), estimator=kept.estimator | dict(memory))
-        if self.batch_norm == "frozen":
-            statistics = {k: v.mean(0) for k, v in outers.statistics.items()}
-            after = replace(after, running=kept.running | running_average(kept.running, statistics))
+        running = self._averaged(kept, {name: value.mean(0) for name, value in outers.statistics.items()})
+        after = replace(counted(kept), estimator=kept.estimator | dict(memory), running=running)
         return gradient, outers, diagnostics, after
 
+    def _averaged(self, state: LearnerState, statistics: Tensors) -> Tensors:
+        """Return batch norm's running statistics after a pass, where they are read."""
+        read = self.batch_norm == "frozen"
+        return state.running | running_average(state.running, statistics) if read else state.running
+
     def meta_step(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep:
+        if not phi and self.online and (plain := self._plain_step(state, episodes, generator)) is not None:
+            return plain
         gradient, outers, diagnostics, after = self.hypergradient(phi, state, episodes, generator)
         each = zip(outers.loss.tolist(), outers.accuracy.tolist(), strict=True)
         outcomes = tuple(self._training_outcome(loss, accuracy) for loss, accuracy in each)
         return MetaStep(float(outers.loss.mean()), gradient, outcomes, diagnostics, after)
 
+    def _plain_step(self, state: LearnerState, episodes: Episodes, generator: Generator) -> MetaStep | None:
+        """Take the real inner step, once, where nothing is learned: it is the one that the pass would differentiate.
+
+        None where it is not: a random step draws other numbers than the pass, and several episodes have steps in turn.
+        """
+        (episode, *others) = self._prepared({}, state, episodes, generator.clone_state())
+        resampled = self._resampled(state, generator.clone_state(), training=True) is not state
+        if others or episode.noise or resampled or not isinstance(self.estimator_object, ValueEstimator):
+            return None
+        problem = self.loop.problem(partial(self._start_of_episode, state=state), episode)
+        self.estimator_object.check(problem)
+        with named_operation(), torch.no_grad():
+            inner = solution(problem, {})
+            outer = problem.outer({}, inner.theta, problem.steps)
+        outcome = self._training_outcome(float(outer.loss), float(outer.accuracy))
+        running = self._averaged(state, outer.statistics)
+        after = replace(counted(state), inner=inner, running=running)
+        return MetaStep(float(outer.loss), {}, (outcome,), {}, after, advanced=True)
+
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         """Run every inner loop without a graph, and return the mean (multi-step) outer loss."""
         kept = self._resampled(state, generator, training=True)
-        episodes, weights = self._prepared(phi, kept, episodes, generator), self._step_weights(kept.step)
+        episodes = self._prepared(phi, kept, episodes, generator)
+        weights = step_weights(self.inner, self.slots.update.config.steps, kept.step)
         start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step)
         values = [self.loop.problem(start, episode, weights).value(phi)[0] for episode in episodes]
         return sum(values) / len(episodes)

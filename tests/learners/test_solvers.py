@@ -17,8 +17,9 @@ from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import MOMENTUM, Normalization
 from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.base import SOLVERS
-from metaloom.learners.solvers.gradient import GradientLearner, multi_step_weights
+from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.metric import Prototypes, class_means
+from metaloom.learners.solvers.multi_step_loss import multi_step_weights
 from metaloom.learners.state import LearnerState
 from metaloom.testing.problems import IMAGES, SINGLE, SMOOTH, begun, built, episode_of, normal, seeded
 from tests.support.registry_rows import COMPONENT_ROWS

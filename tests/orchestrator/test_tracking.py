@@ -1,6 +1,7 @@
 """MLflow follows the journal: every run once, ended truthfully, whatever the server does."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from metaloom.orchestrator.errors import StoreError
 from metaloom.orchestrator.journal import Mark
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.outbox import first_line
@@ -226,6 +228,13 @@ def test_a_store_of_any_name_holds_its_own_database(folder: str, tmp_path: Path)
     assert made.is_file()
     if "%" not in folder:  # MLflow makes the folder of the quoted name too
         assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_tables_that_cannot_be_made_leave_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(StoreError, match=r"the tables of MLflow could not be made: exit status 1"):
+        make_mlflow_tables(tmp_path / tracking_client.MLFLOW_DATABASE)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class OuterLoop:
         _, update = OPTIMIZERS[outer.optimizer]
         phi, optimizer = update(state.phi, gradient, state.optimizer, rate)
         learner = meta.after(state.learner)
-        if self.learner.online or self.learner.carry > 1:
+        if (self.learner.online or self.learner.carry > 1) and not meta.advanced:
             with self.precision():
                 learner = self.learner.advance(phi, learner, episodes, self.generator("advance", state.step))
         return replace(state, step=state.step + 1, phi=phi, learner=learner, optimizer=optimizer)
