@@ -1,6 +1,7 @@
 r"""Pre-training: the body of a network learns by an objective that needs no episodes, and is then handed on.
 
 * ``denoising_autoencoder`` (Vincent et al., 2008): examples are reconstructed from noisy ones.
+* ``language_model`` (Radford et al., 2018): each token of a text is predicted from those before it.
 
 A trial of one of these trains the body; its validation solves tasks by the nearest class mean on the features.
 ``metaloom export`` writes a bundle, and ``initialization: {kind: fine_tuned, bundle: PATH}`` of any method starts
@@ -19,5 +20,16 @@ METHODS["denoising_autoencoder"] = Recipe(
     summary="a network that reconstructs examples from noisy copies; class means of its features for a task",
     paper="Vincent et al., 2008, Extracting and composing robust features with denoising autoencoders",
     learner={**LEARNED, "prediction": {"kind": "denoising_autoencoder"}},
+    **SETTINGS,
+)
+
+METHODS["language_model"] = Recipe(
+    summary="a transformer that predicts the next token of a text; class means of its features for a task",
+    paper="Radford et al., 2018, Improving language understanding by generative pre-training",
+    learner={
+        **LEARNED,
+        "architecture": {"kind": "transformer", "causal": True},
+        "prediction": {"kind": "language_model"},
+    },
     **SETTINGS,
 )

@@ -31,6 +31,10 @@ class SequenceNetwork(Network, ABC):
         return self.task.inputs[-1]
 
     @abstractmethod
+    def tokens(self, theta: Tensors) -> Tensor:
+        """Return the embedding of the tokens, [tokens, features]; of a network of text."""
+
+    @abstractmethod
     def states(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         """Map x [n, *inputs] to the features of each place [n, length, features]."""
 

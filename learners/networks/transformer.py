@@ -94,6 +94,9 @@ class Transformer(SequenceNetwork):
             theta |= block_parameters(f"block{index}", width, self.config.expansion * width, generator)
         return theta | affine_parameters("last", width) | linear_parameters("head", width, self.task.outputs, generator)
 
+    def tokens(self, theta: Tensors) -> Tensor:
+        return theta[TOKENS]
+
     def states(self, theta: Tensors, x: Tensor, norm: Normalization, phi: Tensors) -> Tensor:
         hidden, allowed = self._entered(theta, x), self._allowed(x)
         for index in range(self.config.layers):

@@ -6,9 +6,17 @@ from metaloom.learners import METHODS, SLOTS
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing import ComponentContract, MethodContract, SolverContract, SolverRow
 from metaloom.testing.components import PLAIN
-from metaloom.testing.problems import DESCRIBED, IMAGES, SINGLE, SMOOTH
+from metaloom.testing.problems import DESCRIBED, IMAGES, SINGLE, SMOOTH, TEXTS
 from metaloom.testing.solvers import few_shot_episode
-from tests.support.registry_rows import COMPONENT_ROWS, GENTLE, MEMORY, METHOD_ROWS, SMALL_GRAPH, SMOOTH_RELATION
+from tests.support.registry_rows import (
+    CAUSAL,
+    COMPONENT_ROWS,
+    GENTLE,
+    MEMORY,
+    METHOD_ROWS,
+    SMALL_GRAPH,
+    SMOOTH_RELATION,
+)
 
 
 class TestMethods(MethodContract):
@@ -64,6 +72,7 @@ class TestSolvers(SolverContract):
             {"crops": 3, "sharpness": {"learn": {"start": 2.0}}, "classifier": "soft_k_means"}, task=SHOTS
         ),
         "easy": SolverRow({"crops": 3, "sharpness": 2.0}, task=SHOTS),
+        "language_model": SolverRow(beside={"architecture": CAUSAL, "initialization": {"kind": "learned"}}, task=TEXTS),
         "denoising_autoencoder": SolverRow({"hidden": [5], "activation": "tanh"}),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),
         "knn_inputs": SolverRow({"k": 3}, beside={}),

@@ -34,6 +34,8 @@ MATCHING: Mapping[str, Any] = {
 SHOTS = replace(IMAGES, single_task=False, counts=())
 MEMORY: Mapping[str, Any] = {"width": 6, "slots": 8, "slot_width": 4, "heads": 2}
 
+CAUSAL: Mapping[str, Any] = {"kind": "transformer", "width": 4, "layers": 1, "heads": 2, "causal": True}
+
 
 def gentle(**settings: Any) -> Mapping[str, Any]:
     """Return the settings of a head whose scores are smooth and not yet saturated, beside a small network."""
@@ -74,6 +76,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "easy": MethodRow(SHOTS, gentle(crops=2, sharpness=1.0), outer_rate=0.1),
     "augmented_shots": MethodRow(SHOTS, gentle(crops=2, sharpness=1.0), outer_rate=0.1),
     "denoising_autoencoder": MethodRow(learner=gentle(hidden=[8], activation="tanh", noise=0.1), outer_rate=0.1),
+    "language_model": MethodRow(TEXTS, {"architecture": CAUSAL}, outer_rate=0.1),
     "cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "simple_cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "pt_map": MethodRow(learner=gentle(scale=2.0, epochs=3, power=1.0, balance_steps=20)),
@@ -234,6 +237,9 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "easy"): ComponentRow({"crops": 2, "sharpness": 2.0}, task=SHOTS),
     ("prediction", "augmented_shots"): ComponentRow({"crops": 2, "sharpness": {"learn": {"start": 2.0}}}, task=SHOTS),
     ("prediction", "denoising_autoencoder"): ComponentRow({"hidden": [8]}),
+    ("prediction", "language_model"): ComponentRow(
+        {"tied": False}, task=TEXTS, beside={"architecture": CAUSAL, "initialization": {"kind": "learned"}}
+    ),
     ("prediction", "cnaps"): ComponentRow({"width": 4, "hidden": 4}),
     ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
     ("prediction", "mann"): ComponentRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}),
