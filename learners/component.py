@@ -42,6 +42,7 @@ class Component:
         learns: Whether it has meta-knowledge of its own, besides knobs given as ``Learned``.
         needs_task: Whether it is built from the shape of the task too: ``(config, task)``.
         batchable: Whether ``torch.vmap`` can run it; the episodes of an outer step are a loop where it cannot.
+        traceable: Whether a trace of it pays: not where its graph has thousands of operations.
         reaches_losses: Whether the inner losses at a given theta depend on its part of phi.
         solver: The solver that serves it, if only one does; it then takes the place of the default one.
         before: Settings that came later than records of it, with what they mean where a record lacks them, if that is
@@ -53,6 +54,7 @@ class Component:
     learns: ClassVar[bool] = False
     needs_task: ClassVar[bool] = False
     batchable: ClassVar[bool] = True
+    traceable: ClassVar[bool] = True
     reaches_losses: ClassVar[bool] = True
     solver: ClassVar[str] = ""
     before: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -120,6 +122,10 @@ class Component:
             generator: Source of randomness.
             training: Whether phi or theta is being learned, rather than a task evaluated or adapted to.
         """
+        return {}
+
+    def draw_query_noise(self, queries: Tensor, steps: int, generator: Generator) -> Tensors:
+        """Return the random numbers that judging the queries [n, *features] takes: none, as most components."""
         return {}
 
     @property

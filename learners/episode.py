@@ -34,6 +34,8 @@ class TaskShape:
         counts: Training examples of each class as labelled, where episodes name them (``Episode.sample_ids``);
             empty otherwise. Their sum is how many training examples there are.
         environment: The control task that examples are starting states of; empty for labelled examples.
+        environment_settings: What it is built with, as JSON values.
+        parameters: Names of what makes one control task differ from another, such as a goal: the examples' targets.
         problem: The bilevel problem (in ``PROBLEMS``) that episodes are the data of; empty for examples.
         varying: Whether the number of classes or examples differs from one outer step to the next.
         unlabelled: Whether episodes have examples without labels (``Support.unlabelled``).
@@ -57,6 +59,8 @@ class TaskShape:
     columns: tuple[Mapping[str, Any], ...] = ()
     counts: tuple[int, ...] = ()
     environment: str = ""
+    environment_settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    parameters: tuple[str, ...] = ()
     problem: str = ""
     varying: bool = False
     unlabelled: bool = False
@@ -67,6 +71,11 @@ class TaskShape:
     def task_kind(self) -> TaskKind:
         """The kind of task; raises NotRegistered if the package that brings it is not installed."""
         return TASK_KINDS[self.kind]
+
+    @property
+    def targets(self) -> int:
+        """The numbers in a target: the network's outputs, or a control task's parameters."""
+        return len(self.parameters) or self.outputs
 
 
 @dataclass(frozen=True)

@@ -226,10 +226,12 @@ def _labelled(
 def _targets(given: Any, rows: int, task: TaskShape) -> tuple[Tensor, bool]:
     """Return regression targets [rows, targets], and whether they were given flat; raises BundleError."""
     tensor = _real(given, "support_y")
-    flat = tensor.ndim == 1 and task.outputs == 1
+    flat = tensor.ndim == 1 and task.targets == 1
     tensor = tensor[:, None] if flat else tensor
-    if tuple(tensor.shape) != (rows, task.outputs):
-        raise BundleError(f"support_y: got shape {tuple(tensor.shape)}; {rows} examples need [{rows}, {task.outputs}]")
+    if tuple(tensor.shape) != (rows, task.targets):
+        what = f" ({', '.join(task.parameters)})" if task.parameters else ""
+        wanted = f"{rows} examples need [{rows}, {task.targets}]{what}"
+        raise BundleError(f"support_y: got shape {tuple(tensor.shape)}; {wanted}")
     check_finite(tensor, "support_y")
     if task.target_deviation:  # in float64, as the training targets were standardized
         mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (task.target_mean, task.target_deviation))

@@ -49,7 +49,8 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "notes": ((list,), "a list of texts"),
     "files": ((dict,), "a mapping of files"),
 }
-LATER = {"class_features": None, "observed": False}  # fields of a task that an earlier version does not know
+# fields of a task that an earlier version does not know
+LATER: dict[str, Any] = {"class_features": None, "observed": False, "environment_settings": {}, "parameters": ()}
 logger = logging.getLogger("metaloom.bundle")
 
 

@@ -99,7 +99,8 @@ class _Problem:
     @classmethod
     def of(cls, learner: Learner, phi: Tensors, batch: Sequence[Episode], seed: int) -> "_Problem":
         state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
-        return cls(learner, phi, state, batch, seed)
+        held = learner.held(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+        return cls(held, phi, state, batch, seed)
 
     def step(self) -> MetaStep:
         return self.learner.meta_step(self.phi, self.state, self.batch, self._generator())

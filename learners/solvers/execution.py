@@ -200,7 +200,8 @@ STRATEGIES: dict[str, type[Execution]] = {"loop": Loop, "vmap": VMap, "traced": 
 def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: bool, *, varying: bool = False) -> str:
     """Choose by what the network declares (trace narrow products, batch small maps, else loop), or refuse a name.
 
-    Episodes that vary from one outer step to the next are batched and not traced: each size would be traced again.
+    Episodes that vary from one outer step to the next are batched and not traced: each size would be traced again. So
+    are those of a component whose trace would take longer than it saves.
     """
     network = slots.architecture
     obstacles = [] if isinstance(estimator, ValueEstimator) else [type(estimator).__name__]
@@ -215,7 +216,7 @@ def choose_strategy(wanted: str, estimator: Estimator, slots: Slots, online: boo
         return "loop"
     width = network.batched_width()
     if width is not None and width <= TRACED_WIDTH and not network.refuses("traced"):
-        return "vmap" if varying else "traced"
+        return "vmap" if varying or not all(one.traceable for _, one in slots.items()) else "traced"
     plain = isinstance(slots.data, SupportSet) and isinstance(slots.augmentation, NoAugmentation)
     mapped = network.largest_map(1) is not None and not network.refuses("vmap")
     return "by_size" if plain and mapped else "loop"

@@ -10,7 +10,7 @@ comes from ``Episode.noise``, drawn before the first one (``Slots.draw``), so th
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from torch import Tensor
 
@@ -98,6 +98,10 @@ class InnerLoop:
     def kind(self) -> TaskKind:
         """The kind of task."""
         return self.task.task_kind
+
+    def held(self) -> Self:
+        """Return a loop whose random choices are made once, so that its outer loss has the estimate as derivative."""
+        return self
 
     def forward(
         self,

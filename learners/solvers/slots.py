@@ -71,6 +71,7 @@ class Slots:
         x = x[:size]  # each step trains on so many
         for name, component in random:
             drawn = component.draw_noise(x, steps, generator, training=training)
+            drawn |= component.draw_query_noise(episode.query_x, steps, generator)
             if drawn and component.anneals:
                 drawn[OUTER_STEP] = torch.full((steps + 1,), outer_step)
             noise |= under(name, drawn)

@@ -7,7 +7,8 @@ import torch
 
 from metaloom.learners.build import SLOTS, make_component
 from metaloom.learners.environments import PointMass
-from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient, Trajectories
+from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient
+from metaloom.learners.knowledge.trajectories import Trajectories
 from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.tensors import Tensors, part
@@ -23,7 +24,8 @@ def learner(kind: str = "policy_gradient", **settings: object) -> GradientLearne
 
 def test_a_step_of_the_point_mass() -> None:
     state = torch.tensor([[0.3, 0.0, 0.1, -0.2]], dtype=torch.float64)
-    after, reward = PointMass().step(state, torch.tensor([[0.0, 50.0]], dtype=torch.float64))
+    after, reward, ended = PointMass().step(state, torch.tensor([[0.0, 50.0]], dtype=torch.float64), state[:, :0])
+    assert not ended.any()
     assert after[0].tolist() == pytest.approx([0.3 + 0.09, -0.18 + 0.15, 0.09, -0.18 + 0.15])
     assert float(reward) == pytest.approx(float(torch.exp(torch.tensor(-(0.39**2 + 0.03**2) / 0.08))))
 
@@ -38,7 +40,7 @@ def test_an_inner_step_is_reinforce_with_the_trajectories_taken_as_given() -> No
     loop = found.loop
     assert isinstance(loop, ControlLoop)
     with torch.no_grad():
-        path = loop.rollout(phi, theta, episode.support_x, noise, 0)
+        path = loop.rollout(phi, theta, episode.support_x, episode.support_y, noise, 0)
     to_go = torch.zeros_like(path.rewards)
     for step in reversed(range(path.rewards.shape[1])):
         later = to_go[:, step + 1] if step + 1 < path.rewards.shape[1] else 0.0
@@ -70,7 +72,7 @@ def test_without_exploration_the_query_set_is_judged_by_the_true_reward() -> Non
     states, total = episode.query_x, torch.zeros(9, dtype=torch.float64)
     theta: Tensors = part(phi, "initialization")
     for _ in range(PointMass.horizon):
-        states, reward = PointMass().step(states, found.loop.forward(phi, theta, states, 0).outputs)
+        states, reward, _ = PointMass().step(states, found.loop.forward(phi, theta, states, 0).outputs, states[:, :0])
         total = total + reward
     outcome = found.evaluate(phi, state, episode, seeded(0))
     assert -outcome.losses[0] == pytest.approx(float(total.mean()) / PointMass.horizon)

@@ -17,6 +17,7 @@ from metaloom.workers.data.sampler import ClassTable, FewShotSource, episode_gen
 MADE_HERE: dict[str, dict[str, Any]] = {
     "sinusoid": {},
     "point_mass": {},
+    "navigation": {"shots": 4, "queries": 3},
     "quadratics": {},
     "glyphs": {"ways": 4, "shots": 2, "queries": 3},
     "digits": {"label_noise": 0.3, "queries": 25},
