@@ -140,13 +140,6 @@ class Learner(Protocol):
         """Return the number whose derivative by phi ``meta_step`` estimates."""
         ...
 
-    def held(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> "Learner":
-        """Return the learner whose objective at any phi has, at this one, the derivative that ``meta_step`` estimates.
-
-        It is itself, unless trajectories are data: then those made here are kept.
-        """
-        return self
-
     def advance(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> LearnerState:
         """Take the real inner step with the new phi (online); an episodic learner returns ``state``."""
         return state

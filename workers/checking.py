@@ -16,6 +16,7 @@ from metaloom.learners.base import Learner, MetaStep
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.learners.knowledge.update_rules import NETWORK
+from metaloom.learners.solvers.holding import holding
 from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.data.base import TaskSource
@@ -99,7 +100,7 @@ class _Problem:
     @classmethod
     def of(cls, learner: Learner, phi: Tensors, batch: Sequence[Episode], seed: int) -> "_Problem":
         state = learner.begin(phi, derive_generator(seed, "check", "begin")).mapped(_double)
-        held = learner.held(phi, state, batch, derive_generator(seed, "check", "meta_step"))
+        held = holding(learner, phi, state, batch, derive_generator(seed, "check", "meta_step"))
         return cls(held, phi, state, batch, seed)
 
     def step(self) -> MetaStep:

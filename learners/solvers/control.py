@@ -33,7 +33,7 @@ class ControlLoop(InnerLoop):
     Attributes:
         sampler: The policy that makes the support's trajectories; None for the one that the step begins with.
         tape: Trajectories that are kept, by what they were made for: the same ones are then used at any phi, and the
-            outer loss is the surrogate whose derivative is the estimate. None makes them anew.
+            outer loss is the surrogate whose derivative is the estimate. None makes them again each time.
     """
 
     sampler: Tensors | None = None

@@ -17,7 +17,7 @@ from metaloom.learners.networks.batch_norm import pooled_statistics, running_ave
 from metaloom.learners.networks.probes import named_operation
 from metaloom.learners.solvers.adapted import AdaptedByGradient
 from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
-from metaloom.learners.solvers.execution import Loop, choose_strategy, make_execution
+from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop
 from metaloom.learners.solvers.multi_step_loss import step_weights
 from metaloom.learners.solvers.slots import Slots
@@ -216,15 +216,6 @@ class GradientLearner(Learner):
         start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step)
         values = [self.loop.problem(start, episode, weights).value(phi)[0] for episode in episodes]
         return sum(values) / len(episodes)
-
-    def held(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> "GradientLearner":
-        loop = self.loop.held()
-        if loop is self.loop:
-            return self
-        other = copy(self)
-        other.loop, other.execution = loop, Loop(self.estimator_object)
-        other.objective(phi, state, episodes, generator)  # fills what the loop keeps
-        return other
 
     def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
         """Return the outcome after the last step; the steps before it are not measured while training (NaN)."""

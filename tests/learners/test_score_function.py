@@ -14,6 +14,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.trajectories import Trajectories, linear_baseline, returns_to_go
 from metaloom.learners.solvers.control import ControlLoop
 from metaloom.learners.solvers.gradient import GradientLearner
+from metaloom.learners.solvers.holding import holding
 from metaloom.learners.tensors import flatten, part
 from metaloom.testing.problems import begun, built, central_difference, double, normal, relative_error, seeded
 
@@ -63,7 +64,7 @@ def error_of(found: GradientLearner, task: TaskShape) -> dict[str, float]:
     """Return each slot's error against central differences, along its own gradient and a random direction."""
     phi, state = begun(found)
     episodes = [episode_of(task, seed) for seed in (1, 2)]
-    held = found.held(phi, state, episodes, seeded(3))
+    held = holding(found, phi, state, episodes, seeded(3))
     gradient = held.meta_step(phi, state, episodes, seeded(3)).gradient
     errors = {}
     for slot in sorted({name.split("/")[0] for name in phi}):
