@@ -113,5 +113,6 @@ def trial_config(
     resolved: "Resolved", *, search: str, trial: int, seed: int, seeds: int = SEEDS_VERSION
 ) -> TrialConfig:
     """Return the configuration of a trial of a search."""
-    sections = {name: getattr(resolved, name) for name in ("tasks", "learner", "inner", "outer", "resources")}
+    names = ("tasks", "learner", "inner", "outer", "resources", "stage", "stages")
+    sections: dict[str, Any] = {name: getattr(resolved, name) for name in names}
     return TrialConfig(search=search, trial=trial, seed=seed, seeds=seeds, **sections)

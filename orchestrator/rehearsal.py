@@ -24,8 +24,19 @@ from metaloom.orchestrator.reading import admit
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value, domains
 from metaloom.search_spaces.reading.nodes import Alternatives
-from metaloom.search_spaces.resolve import Given, Resolved, baseline, baseline_name, defaults, resolve, searched_knobs
-from metaloom.workers.bundle_reading import bundle_start
+from metaloom.search_spaces.resolve import (
+    Given,
+    Resolved,
+    baseline,
+    baseline_name,
+    defaults,
+    resolve,
+    searched_knobs,
+    staged,
+)
+from metaloom.search_spaces.sections.starts import needed_stages
+from metaloom.workers.bundle_reading import bundle_start, parameters_of
+from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.data import Source, open_source
 from metaloom.workers.device import LiveBytes, check_precision
 from metaloom.workers.failures import memory_refused
@@ -105,6 +116,23 @@ def check_data(digests: Mapping[str, str], search: str, *, cache: Path) -> None:
 
 
 def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path) -> tuple[str, ...]:
+    """Open the tasks and build the learner of each stage that a trial needs, each on the network of those before."""
+    notes: list[str] = []
+    networks: dict[str, Tensors] = {}
+    for stage in needed_stages(resolved.stages, resolved.learner):
+        name = str(stage["name"])
+        try:
+            found, networks[name] = _build_stage(staged(resolved, stage), opened, seed, cache, networks)
+        except BadInput as error:
+            raise LearnerError(f"stage {name}: {error}") from error
+        notes += [f"stage {name}: {note}" for note in found]
+    return (*notes, *_build_stage(resolved, opened, seed, cache, networks)[0])
+
+
+def _build_stage(
+    resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path, networks: Mapping[str, Tensors]
+) -> tuple[tuple[str, ...], Tensors]:
+    """Return the notes on one stage, and its network as it is drawn."""
     key = json.dumps(resolved.tasks, sort_keys=True)
     if key not in opened:
         opened[key] = open_source(resolved.tasks, seed=seed, cache=cache)
@@ -115,7 +143,7 @@ def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path
             inner=resolved.inner,
             outer=resolved.outer,
             task=opened[key].shape,
-            start=bundle_start(resolved.learner),
+            start=bundle_start(resolved.learner, networks),
             trust_code=True,  # ``rehearse`` has looked at every class that the experiment names
         )
         generator = derive_generator(seed, "rehearsal")
@@ -124,7 +152,8 @@ def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path
             state = learner.begin(phi, generator)  # a network checks here whether it can read the examples
             if learner.task.class_features is not None:  # refuses examples beside what describes the classes
                 learner.evaluate(phi, state, opened[key].episode("train", 0).episode, generator)
-    return (*learner.notes, *_held_out_notes(learner, opened[key], resolved))
+    notes = (*learner.notes, *_held_out_notes(learner, opened[key], resolved))
+    return notes, parameters_of(Knowledge(phi, state, 0))
 
 
 def _held_out_notes(learner: Learner, source: Source, resolved: Resolved) -> Iterator[str]:

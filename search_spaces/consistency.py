@@ -1,7 +1,7 @@
 """Rules over several sections of an experiment: whether its parts fit together."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from metaloom.learners import ESTIMATORS, METHODS, SLOTS
@@ -18,8 +18,9 @@ from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Searched, Section
 from metaloom.search_spaces.sections.few_shot import unlabelled_of
 from metaloom.search_spaces.sections.loops import AUTO, task_kind, under_searched_names
-from metaloom.search_spaces.sections.settings import Resources, SearchSettings
+from metaloom.search_spaces.sections.settings import Baseline, Resources, SearchSettings
 from metaloom.search_spaces.sections.space import METHOD, PREDICTION, Space, parse_learner, sections
+from metaloom.search_spaces.sections.stages import path_of, searched_in_earlier
 from metaloom.search_spaces.sections.strategies import KIND, samplers, schedulers, takes_one_objective
 
 MAX_GRID = 100_000
@@ -30,9 +31,10 @@ def check_consistency(space: Space, search: SearchSettings, resources: Resources
     """Note every contradiction, each with its remedy."""
     if resources.perturbation_workers:
         _check_perturbations(space, problems)
-    for learner in sections(space.learner):
-        _check_signal(learner, space.inner.get(learner.kind), space.outer.get(learner.kind), problems)
-    _check_unlabelled(space, search, problems)
+    for stage in space.stages():
+        for learner in sections(stage.learner):
+            _check_signal(learner, stage.inner.get(learner.kind), stage.outer.get(learner.kind), problems)
+        _check_unlabelled(stage, search.baselines if stage is space else (), problems)
     _check_objectives(space, search, problems)
     _check_sampler(space, search, problems)
     _check_scheduler(space, search, problems)
@@ -48,7 +50,8 @@ def _check_baselines(space: Space, search: SearchSettings, problems: Problems) -
                 problems.add(path, unknown_or_absent("method", asked, METHODS))
         elif METHOD in asked:
             place = Place(path, f"search.baselines[{index}]", problems)
-            searched = domains(parse_learner(asked, place, kind=task_kind(space.tasks)))
+            before = [stage.name for stage in space.earlier]
+            searched = domains(parse_learner(asked, place, kind=task_kind(space.tasks), earlier=before))
             if searched:
                 problems.add(path, f"{', '.join(searched)} cannot be searched: a baseline is one learner")
         else:
@@ -92,19 +95,19 @@ def _check_signal(learner: Section, inner: Node | None, outer: Node | None, prob
             problems.add(chosen.place.path, wrong)
 
 
-def _check_unlabelled(space: Space, search: SearchSettings, problems: Problems) -> None:
+def _check_unlabelled(space: Space, baselines: Sequence[Baseline], problems: Problems) -> None:
     """Refuse examples without labels where a learner, of the search or a baseline, does not use them."""
     asked = [unlabelled_of(resolve_node(tasks, at, {})) for tasks in sections(space.tasks) for at in CORNERS]
     field = next(filter(None, asked), "")
     if not field:
         return
     kind, unheard = task_kind(space.tasks), Place((), "")
-    named = [one for one in search.baselines if isinstance(one, str) or METHOD in one]
+    named = [one for one in baselines if isinstance(one, str) or METHOD in one]
     learners = [space.learner, *(parse_learner(one, unheard, kind=kind) for one in named)]
     for learner in (one for root in learners for one in sections(root)):
         for solver in sections(learner.fields[PREDICTION]):
             if wrong := unlabelled_unread(solver.kind):
-                problems.add(tuple(field.split(".")), f"{learner.kind or solver.kind}: {wrong}")
+                problems.add((*path_of(space), *field.split(".")), f"{learner.kind or solver.kind}: {wrong}")
                 return
 
 
@@ -154,7 +157,7 @@ def grid_size(space: Space) -> int:
         math.prod(map(_combinations, (one, space.inner.get(one.kind, ABSENT), space.outer.get(one.kind, ABSENT))))
         for one in sections(space.learner)
     )
-    return max(total, 1) * _combinations(space.tasks)
+    return max(total, 1) * _combinations(space.tasks) * math.prod(map(grid_size, space.earlier))
 
 
 def _combinations(node: Node) -> int:
@@ -200,3 +203,6 @@ def _check_copies(space: Space, kind: str, problems: Problems) -> None:
     if choices:
         names = ", ".join(choices[:3])
         problems.add(path, f"{kind} copies a trial's state into another, which must have the same shape; fix {names}")
+    if before := searched_in_earlier(space):
+        names = ", ".join(before[:3])
+        problems.add(path, f"{kind} changes knobs while a trial trains, after its earlier stages; fix {names}")

@@ -16,7 +16,8 @@ from metaloom.search_spaces.reading.document import CoreDumper, Document, plain
 from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.sections.loops import task_kind
 from metaloom.search_spaces.sections.settings import Name, Objective, Resources, SearchSettings, Settings, Tracking
-from metaloom.search_spaces.sections.space import ReadAs, Space, describe, parse_space
+from metaloom.search_spaces.sections.space import ReadAs, Space, describe
+from metaloom.search_spaces.sections.stages import main_sections, parse_stages
 from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
 
 NOT_IN_FINGERPRINT = {
@@ -41,7 +42,8 @@ class Experiment(Settings):
     """Tasks, learner, inner, outer, search, resources and tracking.
 
     ``tasks``, ``learner``, ``inner`` and ``outer`` are kept as given: any value in them may be a knob; ``space`` is the
-    parsed form. From Python, a domain object is a search and ``Learned(...)`` a learned knob::
+    parsed form. With ``stages`` each stage has these four, and those of the experiment are the last stage's. From
+    Python, a domain object is a search and ``Learned(...)`` a learned knob::
 
         Experiment(tasks="sinusoid", learner={"method": "maml", "update": {"rate": Real(0.001, 0.1, log=True)}})
 
@@ -55,6 +57,7 @@ class Experiment(Settings):
     learner: Any
     inner: Any = Field(default_factory=dict)
     outer: Any = Field(default_factory=dict)
+    stages: Any = ()
     search: SearchSettings = SearchSettings()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
@@ -69,13 +72,13 @@ class Experiment(Settings):
     def _build(self, document: Document, version: int) -> None:
         data, problems, valid = document.data, Problems(document.origins), True
         try:
-            super().__init__(**_with_strategies(data, problems))
+            super().__init__(**_with_strategies(main_sections(data), problems))
         except ValidationError as error:
             validation_problems(error, data, type(self), problems)
             valid = False
         check_secrets(data, problems)
         reading = ReadAs(version == FIRST_FINGERPRINT_VERSION, version < FINGERPRINT_VERSION)
-        space = parse_space(data, problems, reading=reading)
+        space = parse_stages(data, problems, reading=reading)
         if valid:
             check_consistency(space, self.search, self.resources, problems)
         if problems.found:
@@ -100,10 +103,11 @@ class Experiment(Settings):
         return experiment
 
     def __repr__(self) -> str:
-        source, learner = (self._document.data.get(name) for name in ("tasks", "learner"))
+        source, learner = self.tasks, self.learner
         source = source.get("source") if isinstance(source, dict) else source
         method = learner.get("method", "several") if isinstance(learner, dict) else learner
-        return f"<experiment '{self.name}': {method} on {source}, seed {self.seed}>"
+        after = "".join(f" after {stage.name}" for stage in self._space.earlier)
+        return f"<experiment '{self.name}': {method} on {source}{after}, seed {self.seed}>"
 
     @property
     def space(self) -> Space:
@@ -128,6 +132,11 @@ class Experiment(Settings):
     def document(self) -> dict[str, Any]:
         """The plain values as given, overrides included: ``Experiment(**document)`` is the same experiment."""
         return copy.deepcopy(self._document.data)
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """The plain values as given, with the sections of the last stage on top where there are stages."""
+        return copy.deepcopy(main_sections(self._document.data))
 
     def to_yaml(self) -> str:
         """Write what was given, overrides included, as YAML that reads back as the same experiment."""

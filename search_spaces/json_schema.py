@@ -8,11 +8,14 @@ from typing import Any
 from metaloom.learners import METHODS, InnerConfig
 from metaloom.learners.domains import Real
 from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, fields_of
+from metaloom.learners.knowledge.initialization import PretrainedConfig
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
 from metaloom.search_spaces.sections.loops import SOURCE, estimator_catalogue, task_catalogue, task_forms
 from metaloom.search_spaces.sections.space import METHOD, slot_catalogues
+from metaloom.search_spaces.sections.stages import NAME, NEEDED, STAGE_NAME, STAGES
+from metaloom.search_spaces.sections.starts import BUNDLE, FINE_TUNED, FROM, KIND, PRETRAINED
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue
 from metaloom.search_spaces.sections.tasks import EPISODES, episodes_of
 
@@ -30,12 +33,18 @@ def json_schema() -> Schema:
     slots = {name: _component_schema(catalogue, name) for name, catalogue in slot_catalogues().items()}
     definitions |= {name.capitalize(): slot for name, slot in slots.items()}
     definitions["Hypergradient"] = _component_schema(estimator_catalogue(), HYPERGRADIENT)
-    properties = schema["properties"]
-    properties["tasks"] = _tasks_schema()
-    properties["learner"] = _reference("learner")
-    properties["inner"] = _object(InnerConfig)
+    definitions["Initialization"]["anyOf"].append(_from_stage())
+    properties, sections = schema["properties"], dict[str, Schema]()
+    sections["tasks"] = _tasks_schema()
+    sections["learner"] = _reference("learner")
+    sections["inner"] = _object(InnerConfig)
     old = {name: {"deprecated": True, **_knob(fields_of(OuterConfig)[new])} for name, new in OLD_NAMES.items()}
-    properties["outer"] = _object(OuterConfig, {HYPERGRADIENT: _reference(HYPERGRADIENT), **old})
+    sections["outer"] = _object(OuterConfig, {HYPERGRADIENT: _reference(HYPERGRADIENT), **old})
+    definitions |= {f"{name.capitalize()}Section": section for name, section in sections.items()}
+    properties |= {name: _reference(f"{name}Section") for name in sections}
+    properties[STAGES] = _stages_schema(sections)
+    schema["required"] = [name for name in schema.get("required", ()) if name not in NEEDED]
+    schema["oneOf"] = [{"required": list(NEEDED), "not": {"required": [STAGES]}}, {"required": [STAGES]}]
     search = {"sampler": _strategy_schema(sampler_catalogue()), "scheduler": _strategy_schema(scheduler_catalogue())}
     definitions["SearchSettings"]["properties"] |= search
     _allow_shorthands(definitions)
@@ -78,8 +87,26 @@ def _tasks_schema() -> Schema:
     return {"anyOf": options}
 
 
+def _stages_schema(sections: Mapping[str, Schema]) -> Schema:
+    """Describe the stages: each a name and the four sections."""
+    named = {NAME: {"type": "string", "pattern": f"^{STAGE_NAME.pattern}$"}}
+    stage = {
+        **_closed(**named, **{name: _reference(f"{name}Section") for name in sections}),
+        "required": [NAME, *NEEDED],
+    }
+    return {"type": "array", "minItems": 2, "items": stage}
+
+
+def _from_stage() -> Schema:
+    """Describe a start from an earlier stage, with the settings of a start from a bundle."""
+    name: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    kinds: Schema = {KIND: {"enum": [FINE_TUNED, PRETRAINED]}, FROM: {"anyOf": [name, _choice(name)]}}
+    settings = {one: _knob(field) for one, field in fields_of(PretrainedConfig).items() if one != BUNDLE}
+    return {**_closed(**kinds, **settings), "required": [FROM]}
+
+
 def _reference(name: str) -> Schema:
-    return {"$ref": f"#/$defs/{name.capitalize()}"}
+    return {"$ref": f"#/$defs/{name[:1].upper()}{name[1:]}"}
 
 
 def _object(

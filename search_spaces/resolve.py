@@ -14,9 +14,20 @@ from metaloom.search_spaces.knobs.sampling import Domain, Given, Suggest, Value,
 from metaloom.search_spaces.reading.nodes import Alternatives, Place, Section, walk_nodes
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, task_kind, under_searched_names
 from metaloom.search_spaces.sections.settings import Baseline
-from metaloom.search_spaces.sections.space import METHOD, OWN, parse_learner
+from metaloom.search_spaces.sections.space import METHOD, OWN, Space, parse_learner
+from metaloom.search_spaces.sections.stages import NAME, SECTIONS
 
-__all__ = ["Given", "Resolved", "Suggest", "baseline", "baseline_name", "defaults", "resolve", "searched_knobs"]
+__all__ = [
+    "Given",
+    "Resolved",
+    "Suggest",
+    "baseline",
+    "baseline_name",
+    "defaults",
+    "resolve",
+    "searched_knobs",
+    "staged",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class Resolved:
         learner: ``method`` and its slots; a learned knob is ``{"learn": {"start": ..., "per": ...}}``.
         outer: The outer section; ``hypergradient`` is ``{"kind": ..., ...}``.
         knobs: What was chosen for each searched knob that exists under the choices made, by its name.
+        stage: The name of its stage; empty where there are none.
+        stages: The stages before it, each its name and its four sections.
     """
 
     tasks: dict[str, Any]
@@ -36,6 +49,14 @@ class Resolved:
     outer: dict[str, Any]
     resources: dict[str, Any]
     knobs: dict[str, Value]
+    stage: str = ""
+    stages: tuple[dict[str, Any], ...] = ()
+
+
+def staged(resolved: Resolved, stage: Mapping[str, Any]) -> Resolved:
+    """Return the settings of one of the stages before a trial's own, as those of a trial."""
+    own = {name: stage[name] for name in SECTIONS}
+    return replace(resolved, **own, knobs={}, stage=str(stage[NAME]), stages=())
 
 
 def defaults(experiment: Experiment) -> Suggest:
@@ -52,15 +73,23 @@ def defaults(experiment: Experiment) -> Suggest:
 def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
     """Choose a value for every searched knob that is active under the choices made so far.
 
-    ``suggest`` is asked once per knob, in the file's order: tasks, learner, inner, outer.
+    ``suggest`` is asked once per knob, in the file's order: tasks, learner, inner, outer; earlier stages first.
     """
     space, knobs = experiment.space, dict[str, Value]()
+    stages = tuple({NAME: one.name, **_sections(one, suggest, knobs)} for one in space.earlier)
+    resources = experiment.resources.model_dump(mode="json")
+    main = _sections(space, suggest, knobs)
+    return Resolved(**main, resources=resources, knobs=knobs, stage=space.name, stages=stages)
+
+
+def _sections(space: Space, suggest: Suggest, knobs: dict[str, Value]) -> dict[str, Any]:
+    """Choose the values of one stage; ``knobs`` receives those of its searched knobs."""
     tasks = resolve_node(space.tasks, suggest, knobs)
     learner = resolve_node(space.learner, suggest, knobs)
     method = learner[METHOD] or OWN
     inner = resolve_node(space.inner[method], suggest, knobs)
     outer = resolve_node(space.outer[method], suggest, knobs)
-    return Resolved(tasks, learner, inner, outer, experiment.resources.model_dump(mode="json"), knobs)
+    return {"tasks": tasks, "learner": learner, "inner": inner, "outer": outer}
 
 
 def searched_knobs(experiment: Experiment) -> dict[str, Domain]:
@@ -110,7 +139,8 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
     """
     plain = resolve(experiment, defaults(experiment))
     recipe, problems, kind = METHODS[given[METHOD]], Problems(), task_kind(experiment.space.tasks)
-    alone = parse_learner(given, Place((), "learner"), kind=kind)
+    before, document = [stage.name for stage in experiment.space.earlier], experiment.sections
+    alone = parse_learner(given, Place((), "learner"), kind=kind, earlier=before)
     kept = {
         slot: plain.learner[slot]
         for slot in ("architecture", "loss")
@@ -121,10 +151,11 @@ def _of_learner(experiment: Experiment, given: Mapping[str, Any]) -> Resolved:
         and not _is_learned(slot, plain.learner[slot])
     }
     reading = replace(experiment.reading, first=False)
-    learner = parse_learner({**kept, **given}, Place((), "learner", problems), kind=kind, reading=reading)
-    outer_given = {**_renamed(experiment.document.get("outer")), **_renamed(recipe.outer)}
+    place = Place((), "learner", problems)
+    learner = parse_learner({**kept, **given}, place, kind=kind, reading=reading, earlier=before)
+    outer_given = {**_renamed(document.get("outer")), **_renamed(recipe.outer)}
     outer_given.pop("hypergradient", None)
-    inner_given = {**(experiment.document.get("inner") or {}), **copy.deepcopy(dict(recipe.inner))}
+    inner_given = {**(document.get("inner") or {}), **copy.deepcopy(dict(recipe.inner))}
     outer = parse_outer(outer_given, recipe.outer, Place((), "outer", problems))
     inner = parse_inner(inner_given, recipe.inner, Place((), "inner", problems))
     if problems.found:

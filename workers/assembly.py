@@ -95,14 +95,14 @@ def learner_of(
     )
 
 
-def own_start(directory: Path) -> Tensors | None:
-    """Return the network in a trial's checkpoint; None before its first one."""
+def own_start(directory: Path, otherwise: Tensors | None = None) -> Tensors | None:
+    """Return the network in a trial's checkpoint; ``otherwise`` before its first one."""
     if not (directory / names.CHECKPOINTS_FOLDER).is_dir():
-        return None
+        return otherwise
     try:
         return parameters_of(load_knowledge(directory))
     except CheckpointError:
-        return None  # it begins again
+        return otherwise  # it begins again
 
 
 def describe_trial(directory: Path, config: TrialConfig, section: Mapping[str, Any], learner: Learner) -> None:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from metaloom.learners.build import SLOTS
@@ -21,6 +22,7 @@ from metaloom.learners.networks.ensemble import ENSEMBLE, side_by_side
 from metaloom.learners.redaction import on_one_line
 from metaloom.learners.state import FIXED, RUNNING, knowledge_of
 from metaloom.learners.tensors import Tensors, under
+from metaloom.search_spaces.sections.starts import stages_of
 from metaloom.workers.checkpoint import Knowledge, check_header
 from metaloom.workers.durable import ASIDE, facts_of_file, is_signed
 from metaloom.workers.errors import BundleError, CheckpointError
@@ -204,10 +206,10 @@ def parameters_of(knowledge: Knowledge) -> Tensors:
     return theta | under(FIXED, state.fixed) | under(RUNNING, state.running) if theta else under(FIXED, state.fixed)
 
 
-def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:
+def bundle_start(learner: Mapping[str, Any], stages: Mapping[str, Tensors] = MappingProxyType({})) -> Tensors | None:
     """Return the network in the bundle that a resolved learner section names; None if it names none.
 
-    Several bundles are the members of an ensemble.
+    Several bundles are the members of an ensemble. Where it names a stage, its network is in ``stages``.
 
     Raises:
         BundleError: The bundle is absent, damaged, of a newer format, or has no network; there are not as many as
@@ -219,17 +221,26 @@ def bundle_start(learner: Mapping[str, Any]) -> Tensors | None:
         return None
     given, architecture = initialization["bundle"], learner.get("architecture") or {}
     if isinstance(given, str):
-        return _network_in(Path(given))
+        return _start_at(given, stages)
     members = architecture.get("members") if architecture.get("kind") == ENSEMBLE else 1
     if len(given) != members:
         raise BundleError(
             f"{FIELD}: got {len(given)} bundles for {members} network{'' if members == 1 else 's'}; "
             "several bundles are the members of learner.architecture: {kind: ensemble, members: N}"
         )
-    return side_by_side([_network_in(Path(one)) for one in given])
+    return side_by_side([_start_at(one, stages) for one in given])
 
 
-def _network_in(folder: Path) -> Tensors:
+def _start_at(given: str, stages: Mapping[str, Tensors]) -> Tensors:
+    for name in stages_of(given):
+        if name not in stages:
+            raise BundleError(f"{FIELD}: stage '{name}' is not trained here; its bundle is the folder to give")
+        return stages[name]
+    return network_in(Path(given))
+
+
+def network_in(folder: Path) -> Tensors:
+    """Return the network in a bundle; raises BundleError if it is absent, damaged, of a newer format, or has none."""
     if not folder.is_dir():
         raise BundleError(f"{FIELD}: there is no folder {folder}; give the folder that metaloom export has written")
     try:

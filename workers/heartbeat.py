@@ -41,8 +41,12 @@ class Heartbeat:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + INTERVAL_S
-            with contextlib.suppress(FileNotFoundError):  # a trial that no executor runs, such as a baseline
-                os.utime(self._path)
+            self.show()
+
+    def show(self) -> None:
+        """Show progress to other processes at once."""
+        with contextlib.suppress(FileNotFoundError):  # a trial that no executor runs, such as a baseline
+            os.utime(self._path)
 
 
 def last_beat(directory: Path) -> int | None:

@@ -142,11 +142,14 @@ def open_trial(config: TrialConfig, directory: Path, *, cache: Path, spread: Spr
     """Open a trial, from its newest checkpoint if it has one.
 
     Args:
-        cache: The task sources' folder for prepared data.
+        cache: The task sources' folder for prepared data, in the store, which has the stages of trials too.
         spread: Makes the mapper that evaluates perturbations in other processes; None evaluates them here.
     """
     # torch: 2 s, not to be paid by a driver that only hands out work
     from metaloom.learners.hypergradients.problem import one_by_one
+    from metaloom.workers.stages import staged_start
     from metaloom.workers.trial.runner import Trial
 
-    return Trial(config, directory, cache=cache, mapper=spread(config) if spread else one_by_one)
+    after = staged_start(config, directory, cache=cache, store=cache.parent)
+    mapper = spread(config) if spread else one_by_one
+    return Trial(config, directory, cache=cache, mapper=mapper, after=after)

@@ -207,7 +207,8 @@ def _placed(complaint: str, section: Section) -> tuple[Path, str]:
     place, _, message = complaint.partition(" ")
     path = section.place.path
     found = FIELD_AND_ITEM.fullmatch(place.rpartition(".")[2])
-    if found and found[1] in section.fields and place.startswith(str(path[0]) if path else ()):
+    begin = path[2:3] if path[:1] == ("stages",) else path[:1]
+    if found and found[1] in section.fields and place.startswith(tuple(map(str, begin))):
         return (*path, found[1], *([int(found[2])] if found[2] else [])), message
     return path, complaint.removeprefix(f"{section.place.name}: ")
 

@@ -18,6 +18,7 @@ from metaloom.search_spaces.reading.labels import labels_of, members
 PART = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]+\])*)(?:\.|$)")
 # the key of a name that is given alone for a section: ``learner: maml`` is ``learner: {method: maml}``
 SHORTHAND: dict[Path, str] = {("learner",): "method", ("tasks",): "source"}
+STAGES = "stages"
 
 
 def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
@@ -66,12 +67,32 @@ def _fail(path: Path, message: str) -> ExperimentError:
 
 
 def _as_in_the_file(names: list[Any], data: Mapping[str, Any]) -> list[Any]:
-    """Give an outer setting that has an old name the one of the file, so that it is replaced and not given twice."""
+    """Give an outer setting that has an old name the one of the file, so that it is replaced and not given twice.
+
+    A stage's name becomes its place in the list of stages.
+    """
+    if names[0] == STAGES and len(names) > 1 and isinstance(names[1], str):
+        index = _stage(names[1], data.get(STAGES))
+        below = _as_in_the_file(names[2:], data[STAGES][index]) if names[2:] else []
+        return [STAGES, (str(index),), *below]
     outer = data.get("outer")
     if len(names) < 2 or names[0] != "outer" or not isinstance(outer, Mapping):
         return names
     other = (OLD_NAMES | {new: old for old, new in OLD_NAMES.items()}).get(names[1])
     return ["outer", other, *names[2:]] if other in outer else names
+
+
+def _stage(name: str, stages: Any) -> int:
+    """Return the number of a stage; raises ExperimentError with the nearest name."""
+    listed = stages if isinstance(stages, list) else []
+    named = [str(stage.get("name")) if isinstance(stage, Mapping) else "" for stage in listed]
+    if name not in named:
+        raise _fail((STAGES,), unknown("stage", name, named) if named else "the experiment has no stages")
+    return named.index(name)
+
+
+def _without_stage(path: Path) -> Path:
+    return path[2:] if path[:1] == (STAGES,) else path
 
 
 def _apply(data: dict[str, Any], override: str) -> Path:
@@ -157,7 +178,9 @@ def _step(current: Any, path: Path, name: str | tuple[str], after: str | tuple[s
         current[name] = {}
     elif isinstance(below, str):
         expanded: dict[str, Any] = {below: {}}
-        current[name] = expanded if below in (LEARN, SEARCH) else {SHORTHAND.get((*path, name), "kind"): below}
+        current[name] = (
+            expanded if below in (LEARN, SEARCH) else {SHORTHAND.get(_without_stage((*path, name)), "kind"): below}
+        )
     elif not isinstance(below, dict | list):
         advice = _switch((*path, name), after)
         raise _fail((*path, name), f"is {shown(below)}, which has no settings of its own{advice}")
@@ -190,7 +213,7 @@ def _settings(current: Any, path: Path, name: str) -> tuple[dict[str, Any], Path
 
 def _key(path: Path) -> str:
     """Return the key by which the members of a choice at ``path`` name themselves."""
-    names = [part for part in path if isinstance(part, str) and part not in (SEARCH, "options")]
+    names = [part for part in _without_stage(path) if isinstance(part, str) and part not in (SEARCH, "options")]
     return "method" if names == ["learner"] else "kind"
 
 

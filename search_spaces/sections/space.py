@@ -2,8 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaloom.learners import METHODS, SLOTS, Recipe
@@ -18,10 +18,12 @@ from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_com
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, Several, children
 from metaloom.search_spaces.sections.loops import parse_inner, parse_outer, parse_tasks, task_kind
+from metaloom.search_spaces.sections.starts import INITIALIZATION, parse_initialization
 
 METHOD = "method"
 OWN = ""  # the kind of a learner whose slots are all filled by hand
 UPDATE, PREDICTION = "update", "prediction"
+TOP = Place((), "")  # of the sections of an experiment without stages
 NO_RECIPE = Recipe(summary="", paper="")
 
 
@@ -56,11 +58,21 @@ def slot_catalogues(task_kind: TaskKind = CLASSIFICATION, *, earlier: bool = Fal
     }
 
 
-def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, reading: ReadAs = AS_NOW) -> Node:
-    """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several."""
+def parse_learner(
+    raw: Any,
+    place: Place,
+    *,
+    kind: TaskKind = CLASSIFICATION,
+    reading: ReadAs = AS_NOW,
+    earlier: Sequence[str] = (),
+) -> Node:
+    """Parse the learner section: a method's name, a mapping of slots, or ``{search: [...]}`` over several.
+
+    ``earlier`` are the stages that it may start from.
+    """
 
     def parse(member: Any, at: Place) -> Node:
-        return parse_learner(member, at, kind=kind, reading=reading)
+        return parse_learner(member, at, kind=kind, reading=reading, earlier=earlier)
 
     if (alternatives := expand(raw, METHOD, place, parse)) is not None:
         return alternatives
@@ -84,8 +96,11 @@ def parse_learner(raw: Any, place: Place, *, kind: TaskKind = CLASSIFICATION, re
             place.wrong(unknown("slot", name, [METHOD, *catalogues]), name)
     nodes: dict[str, Node] = {METHOD: Fixed(method)}
     for name, catalogue in catalogues.items():
-        with_recipe = replace(catalogue, recipe=recipe.learner.get(name, {}))
-        nodes[name] = parse_component(with_recipe, raw.get(name, MISSING), place.at(name))
+        with_recipe, given = replace(catalogue, recipe=recipe.learner.get(name, {})), raw.get(name, MISSING)
+        if name == INITIALIZATION:
+            nodes[name] = parse_initialization(with_recipe, given, place.at(name), earlier)
+        else:
+            nodes[name] = parse_component(with_recipe, given, place.at(name))
     unread = set(catalogues) - slots_read(nodes[PREDICTION])
     _drop_unread(nodes, unread & {UPDATE} if reading.first else unread, raw, place)
     return Section(place, method or OWN, nodes)
@@ -155,28 +170,52 @@ class Space:
         learner: The method's slots, or a choice among methods.
         inner: For each method that may be chosen, the inner section over its recipe's defaults.
         outer: The same for the outer section.
+        name: Of its stage; empty where there are none.
+        earlier: The stages before it, in their order.
     """
 
     tasks: Node
     learner: Node
     inner: Mapping[str, Node]
     outer: Mapping[str, Node]
+    name: str = ""
+    earlier: tuple["Space", ...] = field(default=(), kw_only=True)
 
     def roots(self) -> tuple[Node, ...]:
-        """Return every tree."""
+        """Return every tree, those of earlier stages first."""
+        return tuple(root for stage in self.earlier for root in stage.own_roots()) + self.own_roots()
+
+    def own_roots(self) -> tuple[Node, ...]:
+        """Return the trees of its own four sections."""
         return (self.tasks, self.learner, *self.inner.values(), *self.outer.values())
 
+    def stages(self) -> Iterator["Space"]:
+        """Yield every stage, itself last."""
+        yield from (*self.earlier, self)
 
-def parse_space(document: Mapping[str, Any], problems: Problems, *, reading: ReadAs = AS_NOW) -> Space:
-    """Parse the four sections; where problems are noted, stand-ins are in the trees. One that is absent is empty."""
-    places = {name: Place((name,), name, problems) for name in ("tasks", "learner", "inner", "outer")}
+
+def parse_space(
+    document: Mapping[str, Any],
+    problems: Problems,
+    *,
+    reading: ReadAs = AS_NOW,
+    at: Place = TOP,
+    earlier: Sequence[Space] = (),
+) -> Space:
+    """Parse the four sections; where problems are noted, stand-ins are in the trees. One that is absent is empty.
+
+    ``at`` is the place of the stage that has them, and ``earlier`` are the stages before it.
+    """
+    base = Place(at.path, at.name, problems)
+    places = {name: base.at(name) for name in ("tasks", "learner", "inner", "outer")}
     tasks: Node = Fixed(None)
     learner: Node = Fixed(None)
     if "tasks" in document:
         tasks = parse_tasks(document["tasks"], places["tasks"])
     if "learner" in document:
         kind = task_kind(tasks)
-        learner = parse_learner(document["learner"], places["learner"], kind=kind, reading=reading)
+        names = [one.name for one in earlier]
+        learner = parse_learner(document["learner"], places["learner"], kind=kind, reading=reading, earlier=names)
     inner, outer = ({} if (given := document.get(name)) is None else given for name in ("inner", "outer"))
     outer_of = dict.fromkeys(methods(learner), outer) if reading.first else _outer_by_method(learner, outer)
     recipes = {one: METHODS[one].of_version(stored=reading.first) if one else NO_RECIPE for one in methods(learner)}
@@ -185,6 +224,8 @@ def parse_space(document: Mapping[str, Any], problems: Problems, *, reading: Rea
         learner,
         {one: parse_inner(inner, recipe.inner, places["inner"]) for one, recipe in recipes.items()},
         {one: parse_outer(outer_of[one], recipe.outer, places["outer"]) for one, recipe in recipes.items()},
+        at.name.rpartition(".")[2],
+        earlier=tuple(earlier),
     )
 
 
@@ -206,12 +247,13 @@ def describe(space: Space) -> Any:
     """Write the trees as JSON values, for a digest: what they mean, not where it was written."""
     old = {new: old for old, new in OLD_NAMES.items()}  # as version 0.1 wrote them, so that stored digests stay
     outer = {method: _described(node) for method, node in space.outer.items()}
-    return {
+    described = {
         "tasks": _described(space.tasks),
         "learner": _described(space.learner),
         "inner": {method: _described(node) for method, node in space.inner.items()},
         "outer": {method: {old.get(name, name): one[name] for name in one} for method, one in outer.items()},
     }
+    return {**described, "stages": [[one.name, describe(one)] for one in space.earlier]} if space.earlier else described
 
 
 def _described(node: Node) -> Any:

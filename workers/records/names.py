@@ -87,10 +87,16 @@ SEARCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 TRIALS_FOLDER = "trials"
 EXPERIMENT_FILE = "experiment.yaml"
 CLOCK_FILE = "clock.json"  # the time spent in the present session, noted every second
+STAGES_FOLDER = "stages"  # of the trained stages, beside the searches: each in a folder named by its digest
 GIVEN_FOLDER = "given"  # inside the cache: the data that were given from Python
 CACHE_FOLDER = "cache"  # of the task sources, beside the searches
 
+# Inside a stage's folder, which is also a trial's directory.
+STAGE_FILE = "stage.json"  # its facts, once it is finished
+STAGE_BUNDLE = "bundle"
+
 # Inside a trial's directory.
+AT_STAGE_FILE = "at_stage.json"  # while one of its stages is trained or waited for: which, and how far it is
 CONFIG_FILE = "config.json"
 HEARTBEAT_FILE = "heartbeat.json"  # who runs the trial; its time of change is the last sign of life
 TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself would have to be opened

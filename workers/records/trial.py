@@ -1,7 +1,7 @@
 """A trial's input (``TrialConfig``), its results (``Report``), and the interface that drives it (``TrialRunner``)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +47,8 @@ class TrialConfig(Plain):
         outer: Resolved outer section.
         resources: Device, threads and the resources asked of the cluster.
         repeat: How many trials of its knobs came before it (``search.repeats``); each has its own training episodes.
+        stage: The name of its stage; empty in an experiment without stages.
+        stages: The stages before it, each its name and its four sections.
         seeds: Which derivation its generators have (``workers/seeds.py``); the first where a record names none.
     """
 
@@ -60,11 +62,13 @@ class TrialConfig(Plain):
     resources: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = names.SEEDS_VERSION
     repeat: int = 0
+    stage: str = ""
+    stages: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary of JSON values, as earlier versions did where nothing is repeated."""
+        """Return a plain dictionary of JSON values, as earlier versions did where nothing is repeated or staged."""
         document = super().to_json()
-        return document if self.repeat else {name: one for name, one in document.items() if name != "repeat"}
+        return {name: one for name, one in document.items() if one or name not in ("repeat", "stage", "stages")}
 
     @property
     def first_episode(self) -> int:
@@ -102,6 +106,8 @@ class Report(Plain):
         notes: Remarks for the reader, such as that it stopped early.
         hypergradient: The estimator in use, and the reason if ``auto`` chose it.
         warnings: Problems that the user sees at once, such as a damaged checkpoint.
+        stages: Of the first report: the stages that the trial starts from, and how each came about. They hold measured
+            times too.
         parts: The episode parts since the report before: by file name, its size and digest. They hold measured times,
             so that equal trials have other ones.
     """
@@ -117,6 +123,12 @@ class Report(Plain):
     hypergradient: str = ""
     warnings: tuple[str, ...] = ()
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+    stages: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary of JSON values, as earlier versions did where there are no stages."""
+        document = super().to_json()
+        return document if self.stages else {name: one for name, one in document.items() if name != "stages"}
 
     @property
     def scored(self) -> str:
@@ -130,7 +142,7 @@ class Report(Plain):
         low, high = values["interval"]
         values["interval"] = (float(low), float(high))
         values["scores"] = tuple(float(score) for score in values["scores"])
-        for name in ("notes", "warnings"):
+        for name in ("notes", "warnings", "stages"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

@@ -27,6 +27,7 @@ from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
 from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
+from metaloom.workers.trial.beginning import FIRST, Beginning
 from metaloom.workers.trial.episodes import draw, measured
 from metaloom.workers.trial.features import features_of, of_features, on_features, opened
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
@@ -39,7 +40,7 @@ class Trial:
 
     ``cache`` is where task sources keep their prepared data; ``mapper`` evaluates the perturbations of an estimator
     that has some, by default in this process. A caller that has source, learner and device already gives them as
-    ``assembly``.
+    ``assembly``; ``after`` are the stages before it.
 
     Raises:
         BadInput: The configuration cannot work.
@@ -56,16 +57,18 @@ class Trial:
         cache: Path,
         assembly: Assembly | None = None,
         mapper: Mapper = one_by_one,
+        after: Beginning = FIRST,
     ) -> None:
         with memory_advice(config):
-            start = own_start(directory)  # code that it names was trusted when its search began
+            start = own_start(directory, after.network)  # code that it names was trusted when its search began
             parts = assembly or assemble(config, cache=cache, start=start, mapper=mapper, trust_code=True)
         self.config, self.directory, self._mapper = config, directory, mapper
         self.source, self.learner, self.device, self.outer = parts.source, parts.learner, parts.device, parts.outer
         self.metric = f"{names.VALIDATION}_{self.learner.task.task_kind.metric}"
         self._recorder = EpisodeRecorder(directory / names.EPISODES_FOLDER, parts.origin(config))
         self._checkpoints = CheckpointFolder(directory / names.CHECKPOINTS_FOLDER)
-        self._progress, self._state, self._heartbeat = Progress(), TrialState(), Heartbeat(directory)
+        self._progress, self._state, self._heartbeat = Progress(), TrialState(), after.heartbeat or Heartbeat(directory)
+        self._after, self._label = after.stages, after.label or f"trial {config.trial}"
         self._best: Knowledge | None = None
         self._notes, self._warnings = tuple[str, ...](), tuple[str, ...]()  # of the next report
         self._features: Features | None = None  # of examples that no trial step can change
@@ -110,7 +113,7 @@ class Trial:
         if self.finished:
             raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
         started = time.perf_counter()
-        far = doing(f"trial {self.config.trial}", total=self._last_step(), noun="outer steps", done=lambda: self.step)
+        far = doing(self._label, total=self._last_step(), noun="outer steps", done=lambda: self.step)
         with memory_advice(self.config), far:
             if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
                 self._begin_retraining()
@@ -135,7 +138,8 @@ class Trial:
         tally, stage = Tally(), Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
         while self.step < end:
             started, first = time.perf_counter(), self._loop().first_episode(self.step)
-            sampled = self._sample(first)
+            # the episodes depend on nothing but the step and the repeat
+            sampled = draw(self.source, first + self.config.first_episode, self.outer.meta_batch)
             loop = self._loop(sampled[0])
             episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
             taken = loop.estimate(self._state, episodes)
@@ -149,10 +153,6 @@ class Trial:
             self._progress.episodes += len(sampled)
             self._heartbeat.beat()
         return tally
-
-    def _sample(self, first: int) -> list[SampledEpisode]:
-        """Draw the episodes of an outer step, which depend on nothing but the step and the repeat."""
-        return draw(self.source, first + self.config.first_episode, self.outer.meta_batch)
 
     def _validate(self) -> Evaluation:
         """Score the meta-validation episodes: the same at every validation of every trial of the search."""
@@ -206,6 +206,7 @@ class Trial:
             seconds=progress.seconds,
             finished=False,
             hypergradient=f"{self.learner.estimator} (auto: {reason})" if reason else self.learner.estimator,
+            stages=tuple(one.to_json() for one in self._after) if progress.last is None else (),
         )
         if progress.is_best(self.metric, report) and self.outer.keeps_best:
             self._best = self._knowledge()
