@@ -44,7 +44,8 @@ def json_schema() -> Schema:
     properties |= {name: _reference(f"{name}Section") for name in sections}
     properties[STAGES] = _stages_schema(sections)
     schema["required"] = [name for name in schema.get("required", ()) if name not in NEEDED]
-    schema["oneOf"] = [{"required": list(NEEDED), "not": {"required": [STAGES]}}, {"required": [STAGES]}]
+    alone = {"required": [STAGES], "properties": dict.fromkeys(sections, False)}
+    schema["oneOf"] = [{"required": list(NEEDED), "properties": {STAGES: False}}, alone]
     search = {"sampler": _strategy_schema(sampler_catalogue()), "scheduler": _strategy_schema(scheduler_catalogue())}
     definitions["SearchSettings"]["properties"] |= search
     _allow_shorthands(definitions)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaloom.learners import METHODS, SLOTS
@@ -50,13 +50,13 @@ class Resolved:
     resources: dict[str, Any]
     knobs: dict[str, Value]
     stage: str = ""
-    stages: tuple[dict[str, Any], ...] = ()
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
 
 def staged(resolved: Resolved, stage: Mapping[str, Any]) -> Resolved:
     """Return the settings of one of the stages before a trial's own, as those of a trial."""
     own = {name: stage[name] for name in SECTIONS}
-    return replace(resolved, **own, knobs={}, stage=str(stage[NAME]), stages=())
+    return replace(resolved, **own, knobs={}, stage=str(stage[NAME]), stages=[])
 
 
 def defaults(experiment: Experiment) -> Suggest:
@@ -76,7 +76,7 @@ def resolve(experiment: Experiment, suggest: Suggest) -> Resolved:
     ``suggest`` is asked once per knob, in the file's order: tasks, learner, inner, outer; earlier stages first.
     """
     space, knobs = experiment.space, dict[str, Value]()
-    stages = tuple({NAME: one.name, **_sections(one, suggest, knobs)} for one in space.earlier)
+    stages = [{NAME: one.name, **_sections(one, suggest, knobs)} for one in space.earlier]
     resources = experiment.resources.model_dump(mode="json")
     main = _sections(space, suggest, knobs)
     return Resolved(**main, resources=resources, knobs=knobs, stage=space.name, stages=stages)

@@ -67,7 +67,7 @@ def staged_start(config: TrialConfig, directory: Path, *, cache: Path, store: Pa
         for section in needed:
             name = str(section["name"])
             with _named(name):
-                own = _config_of(config, section)
+                own = config_of(config, section)
                 starts = {one: done[one].digest for one in starts_of_section(own.learner)}
                 folder = store / names.STAGES_FOLDER / digest_of(own, starts, data_digest(own, cache))
                 done[name] = _Stage(name, own, folder, networks, starts, directory, cache).finished()
@@ -77,7 +77,7 @@ def staged_start(config: TrialConfig, directory: Path, *, cache: Path, store: Pa
         at.unlink(missing_ok=True)
 
 
-def _config_of(config: TrialConfig, section: Mapping[str, Any]) -> TrialConfig:
+def config_of(config: TrialConfig, section: Mapping[str, Any]) -> TrialConfig:
     """Return the stage as a trial of its own; it has the seed of the search, and so its split of the classes."""
     own = {name: section[name] for name in ("tasks", "learner", "inner", "outer")}
     name = str(section["name"])

@@ -138,7 +138,6 @@ class Trial:
         tally, stage = Tally(), Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
         while self.step < end:
             started, first = time.perf_counter(), self._loop().first_episode(self.step)
-            # the episodes depend on nothing but the step and the repeat
             sampled = draw(self.source, first + self.config.first_episode, self.outer.meta_batch)
             loop = self._loop(sampled[0])
             episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
