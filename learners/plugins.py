@@ -18,10 +18,12 @@ from metaloom.learners.errors import BadEnvironment, MetaloomError, unknown
 
 LEARNERS, TASK_SOURCES = "metaloom.learners", "metaloom.task_sources"
 SAMPLERS, SCHEDULERS = "metaloom.samplers", "metaloom.schedulers"
+SIMULATED = "metaloom.simulated"
 BUILT_IN = {  # the package whose modules fill a group first
     TASK_SOURCES: "metaloom.workers.data",
     SAMPLERS: "metaloom.orchestrator.proposing.samplers",
     SCHEDULERS: "metaloom.orchestrator.scheduling",
+    SIMULATED: "metaloom.orchestrator.simulation",
 }
 NEEDED = "what a package has brought is needed here too: install it"
 

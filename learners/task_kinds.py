@@ -54,6 +54,7 @@ class TaskKind:
         inner_loop: The ``InnerLoop`` class that takes its steps; None is ``InnerLoop`` itself.
         in_order: Whether an episode's queries are a sequence: each is answered after the ones before it, whose labels
             come one step late. Only the solvers that name the kind serve it.
+        is_own: Whether only the solvers that name the kind serve it, though its examples do not come in order.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TaskKind:
     labelled: bool = True
     inner_loop: Callable[..., Any] | None = None
     in_order: bool = False
+    is_own: bool = False
 
     @property
     def metric(self) -> str:
@@ -95,7 +97,7 @@ class TaskKind:
 
     def served_by(self, serves: frozenset[str]) -> bool:
         """Whether a component that serves these kinds of task serves this one."""
-        whole = () if self.in_order else (ANY_KIND, LABELLED if self.labelled else self.name)
+        whole = () if self.in_order or self.is_own else (ANY_KIND, LABELLED if self.labelled else self.name)
         return bool(serves & {self.name, *whole})
 
     def outer(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from metaloom.learners import METHODS, SLOTS
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing import ComponentContract, MethodContract, SolverContract, SolverRow
 from metaloom.testing.components import PLAIN
-from metaloom.testing.problems import DESCRIBED, IMAGES, SINGLE, SMOOTH, TEXTS
+from metaloom.testing.problems import DESCRIBED, IMAGES, SEARCHED, SINGLE, SMOOTH, TEXTS
 from metaloom.testing.solvers import few_shot_episode
 from tests.support.registry_rows import (
     CAUSAL,
@@ -78,6 +78,7 @@ class TestSolvers(SolverContract):
         "knn_inputs": SolverRow({"k": 3}, beside={}),
         "mann": SolverRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}, beside={}),
         "constant": SolverRow(beside={}),
+        "search_settings": SolverRow({"sampler": {"kind": "random"}}, beside={}, task=SEARCHED),
         # a step of central differences must not change a choice: of a neighbour, a label, a sign of a feature
         "pt_map": SolverRow({"scale": {"learn": {"start": 2.0}}, "epochs": 4, "power": 1.0, "balance_steps": 20}),
         "ilpc": SolverRow({"sharpness": {"learn": {"start": 1.0}}, "power": 1.0, "neighbours": 20, "marginal": "none"}),

@@ -9,7 +9,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.testing import ComponentRow, MethodRow
 from metaloom.testing.components import PLAIN
 from metaloom.testing.methods import SMALL
-from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SERIES, SINGLE, TEXTS
+from metaloom.testing.problems import CONTROL, DESCRIBED, IMAGES, SEARCHED, SERIES, SINGLE, TEXTS
 
 CELLS: Mapping[str, Any] = {"kind": "cells", "channels": 4}
 CONV: Mapping[str, Any] = {"kind": "conv4", "channels": 4, "blocks": 2}
@@ -119,6 +119,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "mann": MethodRow(learner={"prediction": MEMORY}, outer_rate=0.05),
     "nearest_neighbour": MethodRow(learner={}, outer_rate=0.0),
     "constant": MethodRow(learner={}, outer_rate=0.0),
+    "search_settings": MethodRow(SEARCHED, learner={}, outer_rate=0.0),
 }
 
 # where nothing of a component can be learned its settings are empty
@@ -280,6 +281,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "ica_msp"): ComponentRow({"scale": {"learn": {"start": 1.0}}}),
     ("prediction", "oblique_manifold"): ComponentRow({"scale": {"learn": {"start": 5.0}}, "steps": 3, "anchors": 2}),
     ("prediction", "constant"): ComponentRow(),
+    ("prediction", "search_settings"): ComponentRow({"sampler": {"kind": "random"}, "portfolio": 2}, task=SEARCHED),
 }
 
 

@@ -42,6 +42,7 @@ ON_DIGITS = (
     "distribution_matching",
 )
 CONTROL = ("policy_gradient", "learned_reward")
+SEARCHES = ("search_settings",)
 DESCRIBED = ("eszsl", "zero_shot_prototypical")  # of classes, without support examples
 
 
@@ -60,7 +61,9 @@ def parts(request, tmp_path):
         tasks = {"source": "point_mass"}
     if method in DESCRIBED:
         tasks = {"source": "glyphs", "ways": 3, "shots": 0, "queries": 2, "class_features": {"names": "hashing"}}
-    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED):
+    if method in SEARCHES:
+        tasks = {"source": "searches", "tables": ["bowls/1", "bowls/2"], "budget": 3, "searches": 2, "portfolio": 2}
+    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED, *SEARCHES):
         source = open_source(tasks, seed=5, cache=tmp_path / "cache")
     config = TrialConfig("methods", 0, 5, tasks, learner, inner, outer, {"device": "cpu"})
 

@@ -167,6 +167,13 @@ SERIES = TaskShape("classification", (3, 7), 3, classes=9, observed=True)
 TEXTS = TaskShape(
     "classification", (5,), 3, classes=9, columns=({"kind": TEXT, "column": "text", "vocabulary": ["a", "b", "c"]},)
 )
+# searches on tables of results, of which a query names one and a seed
+SEARCHED = TaskShape(
+    "search",
+    (2,),
+    1,
+    columns=tuple({"table": f"bowls/{number}", "budget": 2, "workers": 1, "starts": []} for number in (1, 2)),
+)
 SMOOTH: Mapping[str, Any] = {"kind": "mlp", "hidden": [5], "activation": "tanh"}
 
 
@@ -177,6 +184,9 @@ def episode_of(task: TaskShape, seed: int, *, support: int = 6, queries: int = 9
         x = normal(count, *task.inputs, seed=1000 * seed + offset)
         if tokens := token_count(task):
             x = (10 * x).floor() % tokens  # token numbers, 0 among them
+        if task.kind == SEARCHED.kind:
+            places = torch.arange(count, dtype=torch.float64) % len(task.columns)
+            return torch.stack([places, places + seed], 1), torch.zeros(count, 1, dtype=torch.float64)
         if task.kind == "regression":
             return x, normal(count, task.outputs, seed=1000 * seed + offset + 500)
         return x, torch.arange(count) % task.outputs

@@ -19,6 +19,7 @@ MADE_HERE: dict[str, dict[str, Any]] = {
     "point_mass": {},
     "navigation": {"shots": 4, "queries": 3},
     "quadratics": {},
+    "searches": {"tables": ["bowls/1"], "searches": 200, "budget": 2, "portfolio": 2},
     "glyphs": {"ways": 4, "shots": 2, "queries": 3},
     "digits": {"label_noise": 0.3, "queries": 25},
 }
