@@ -43,6 +43,9 @@ class TaskShape:
             shape of ``Support.class_features``' rows. None where nothing does.
         observed: Whether examples are series [channels, length] whose last channel says which steps were observed (1)
             and which are missing or past the end (0); the other channels are 0 there.
+        groups: Training classes of each data set, where episodes come from several (source ``many``), in their order;
+            empty otherwise. Their sum is ``classes``. A training episode's ``class_ids`` count through them, so that
+            those of data set g are the ones from ``sum(groups[:g])`` on (``group_of``).
     """
 
     kind: str
@@ -66,6 +69,21 @@ class TaskShape:
     unlabelled: bool = False
     class_features: "TaskShape | None" = None
     observed: bool = False
+    groups: tuple[int, ...] = ()
+
+    def group_of(self, class_ids: Tensor) -> tuple[int, int]:
+        """Return the first and the end of the training classes of an episode's data set, from its ``class_ids``.
+
+        A head over the classes of each data set is that part of a head over all of them. Without ``groups`` there is
+        one data set, of all classes.
+        """
+        first, end, of_episode = 0, self.classes, int(class_ids[0])
+        for size in self.groups:
+            end = first + size
+            if of_episode < end:
+                break
+            first = end
+        return first, end
 
     @property
     def task_kind(self) -> TaskKind:

@@ -51,8 +51,14 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "notes": ((list,), "a list of texts"),
     "files": ((dict,), "a mapping of files"),
 }
-# fields of a task that an earlier version does not know
-LATER: dict[str, Any] = {"class_features": None, "observed": False, "environment_settings": {}, "parameters": ()}
+# fields of a task that an earlier version does not know, with their defaults
+LATER: dict[str, Any] = {
+    "class_features": None,
+    "observed": False,
+    "environment_settings": {},
+    "parameters": (),
+    "groups": (),
+}
 logger = logging.getLogger("metaloom.bundle")
 
 

@@ -1,6 +1,8 @@
 r"""Pre-training: the body of a network learns by an objective that needs no episodes, and is then handed on.
 
 * ``denoising_autoencoder`` (Vincent et al., 2008): examples are reconstructed from noisy ones.
+* ``time_net`` (Malhotra et al., 2017): a recurrent network reconstructs series, backwards.
+* ``conv_time_net`` (Kashiparekh et al., 2019): series are classified, with one head for each of many data sets.
 * ``language_model`` (Radford et al., 2018): each token of a text is predicted from those before it.
 
 A trial of one of these trains the body; its validation solves tasks by the nearest class mean on the features.
@@ -30,6 +32,28 @@ METHODS["language_model"] = Recipe(
         **LEARNED,
         "architecture": {"kind": "transformer", "causal": True},
         "prediction": {"kind": "language_model"},
+    },
+    **SETTINGS,
+)
+
+METHODS["time_net"] = Recipe(
+    summary="a recurrent network that reconstructs series backwards; class means of its features for a task",
+    paper="Malhotra et al., 2017, https://arxiv.org/abs/1706.08838",
+    learner={
+        **LEARNED,
+        "architecture": {"kind": "gru", "read": "states"},
+        "prediction": {"kind": "time_net"},
+    },
+    **SETTINGS,
+)
+
+METHODS["conv_time_net"] = Recipe(
+    summary="filters of several lengths, trained by one head a data set; class means of their features for a task",
+    paper="Kashiparekh et al., 2019, https://arxiv.org/abs/1904.12546",
+    learner={
+        **LEARNED,
+        "architecture": {"kind": "conv1d", "channels": 8, "lengths": [4, 8, 16, 32, 64], "residual": True},
+        "prediction": {"kind": "conv_time_net"},
     },
     **SETTINGS,
 )

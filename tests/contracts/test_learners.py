@@ -6,7 +6,7 @@ from metaloom.learners import METHODS, SLOTS
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.testing import ComponentContract, MethodContract, SolverContract, SolverRow
 from metaloom.testing.components import PLAIN
-from metaloom.testing.problems import DESCRIBED, IMAGES, SEARCHED, SINGLE, SMOOTH, TEXTS
+from metaloom.testing.problems import DESCRIBED, IMAGES, SEARCHED, SERIES, SINGLE, SMOOTH, TEXTS
 from metaloom.testing.solvers import few_shot_episode
 from tests.support.registry_rows import (
     CAUSAL,
@@ -15,6 +15,7 @@ from tests.support.registry_rows import (
     MEMORY,
     METHOD_ROWS,
     SMALL_GRAPH,
+    SMALL_GRU,
     SMOOTH_RELATION,
 )
 
@@ -39,6 +40,7 @@ class TestComponents(ComponentContract):
 
 
 STEPS = {**PLAIN, "architecture": SMOOTH}
+OF_SERIES = {"architecture": SMALL_GRU, "initialization": {"kind": "learned"}}
 SHOTS = replace(IMAGES, single_task=False, counts=())
 
 
@@ -72,6 +74,8 @@ class TestSolvers(SolverContract):
             {"crops": 3, "sharpness": {"learn": {"start": 2.0}}, "classifier": "soft_k_means"}, task=SHOTS
         ),
         "easy": SolverRow({"crops": 3, "sharpness": 2.0}, task=SHOTS),
+        "time_net": SolverRow({"width": 4, "cell": "lstm"}, beside=OF_SERIES, task=SERIES),
+        "conv_time_net": SolverRow(beside=OF_SERIES, task=SERIES),
         "language_model": SolverRow(beside={"architecture": CAUSAL, "initialization": {"kind": "learned"}}, task=TEXTS),
         "denoising_autoencoder": SolverRow({"hidden": [5], "activation": "tanh"}),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),

@@ -20,7 +20,7 @@ from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.joint import JointLearner
 from metaloom.learners.solvers.metric import NearestNeighbour, Prototypes
-from metaloom.testing.problems import CONTROL, IMAGES, SINGLE, SMOOTH, begun, built, episode_of, seeded
+from metaloom.testing.problems import CONTROL, IMAGES, SERIES, SINGLE, SMOOTH, begun, built, episode_of, seeded
 
 REGRESSION = TaskShape("regression", (3,), 2)
 FEW_SHOT = TaskShape("classification", (6,), 3, classes=9)
@@ -388,6 +388,7 @@ def test_a_recipe_names_only_what_exists(name: str) -> None:
     for slot, settings in METHODS[name].learner.items():
         of_images = ("cells", "conv4", "resnet12", "augmented_shots", "easy")
         task = IMAGES if settings.get("kind") in of_images else SINGLE
+        task = SERIES if settings.get("kind") in ("time_net", "conv_time_net") else task
         make_component(SLOTS[slot], settings, task)
 
 

@@ -34,6 +34,8 @@ MATCHING: Mapping[str, Any] = {
 SHOTS = replace(IMAGES, single_task=False, counts=())
 MEMORY: Mapping[str, Any] = {"width": 6, "slots": 8, "slot_width": 4, "heads": 2}
 
+SMALL_GRU: Mapping[str, Any] = {"kind": "gru", "width": 6, "read": "states"}
+FILTERS: Mapping[str, Any] = {"kind": "conv1d", "channels": 4, "blocks": 2, "lengths": [2, 3]}
 CAUSAL: Mapping[str, Any] = {"kind": "transformer", "width": 4, "layers": 1, "heads": 2, "causal": True}
 
 
@@ -76,6 +78,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "easy": MethodRow(SHOTS, gentle(crops=2, sharpness=1.0), outer_rate=0.1),
     "augmented_shots": MethodRow(SHOTS, gentle(crops=2, sharpness=1.0), outer_rate=0.1),
     "denoising_autoencoder": MethodRow(learner=gentle(hidden=[8], activation="tanh", noise=0.1), outer_rate=0.1),
+    "time_net": MethodRow(SERIES, {"architecture": SMALL_GRU}, outer_rate=0.1),
+    "conv_time_net": MethodRow(SERIES, {"architecture": FILTERS}, outer_rate=0.05),
     "language_model": MethodRow(TEXTS, {"architecture": CAUSAL}, outer_rate=0.1),
     "cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "simple_cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
@@ -238,6 +242,10 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "easy"): ComponentRow({"crops": 2, "sharpness": 2.0}, task=SHOTS),
     ("prediction", "augmented_shots"): ComponentRow({"crops": 2, "sharpness": {"learn": {"start": 2.0}}}, task=SHOTS),
     ("prediction", "denoising_autoencoder"): ComponentRow({"hidden": [8]}),
+    ("prediction", "time_net"): ComponentRow(
+        {"cell": "lstm", "width": 4, "layers": 2}, task=SERIES, beside={**PLAIN, "architecture": SMALL_GRU}
+    ),
+    ("prediction", "conv_time_net"): ComponentRow(task=SERIES, beside={**PLAIN, "architecture": SMALL_GRU}),
     ("prediction", "language_model"): ComponentRow(
         {"tied": False}, task=TEXTS, beside={"architecture": CAUSAL, "initialization": {"kind": "learned"}}
     ),

@@ -16,6 +16,7 @@ from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import SIGN, Sines
+from tests.support.series_archive import write_waves
 from tests.workers.test_bundle import resolved
 from tests.workers.test_trial import assert_same
 
@@ -30,6 +31,8 @@ SMALL = {
     "learned_optimizer": {"update": {"steps": 3, "evaluation_steps": 3}},
     "learned_reward": {"update": {"steps": 1, "evaluation_steps": 1}},
     "policy_gradient": {"update": {"steps": 1, "evaluation_steps": 1}},
+    "time_net": {"architecture": {"kind": "gru", "width": 4}},
+    "conv_time_net": {"architecture": {"kind": "conv1d", "channels": 4, "blocks": 1}},
     "easy": {"prediction": {"crops": 0, "rotations": False}},  # the examples are no images
     "augmented_shots": {"prediction": {"crops": 0}},
 }
@@ -43,6 +46,7 @@ ON_DIGITS = (
 )
 CONTROL = ("policy_gradient", "learned_reward")
 SEARCHES = ("search_settings",)
+OF_SERIES = ("time_net", "conv_time_net")
 DESCRIBED = ("eszsl", "zero_shot_prototypical")  # of classes, without support examples
 
 
@@ -63,7 +67,11 @@ def parts(request, tmp_path):
         tasks = {"source": "glyphs", "ways": 3, "shots": 0, "queries": 2, "class_features": {"names": "hashing"}}
     if method in SEARCHES:
         tasks = {"source": "searches", "tables": ["bowls/1", "bowls/2"], "budget": 3, "searches": 2, "portfolio": 2}
-    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED, *SEARCHES):
+    if method in OF_SERIES:
+        write_waves(tmp_path / "archive", "Waves", classes=6, each=3, lengths=(9, 12))
+        tasks = {"source": "ucr", "path": str(tmp_path / "archive"), "set": "Waves", "ways": 2, "queries": 2}
+        tasks |= {"validation_fraction": 0.34, "test_fraction": 0.34}
+    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED, *SEARCHES, *OF_SERIES):
         source = open_source(tasks, seed=5, cache=tmp_path / "cache")
     config = TrialConfig("methods", 0, 5, tasks, learner, inner, outer, {"device": "cpu"})
 

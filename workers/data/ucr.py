@@ -117,7 +117,7 @@ class Ucr(sampler.FewShotSource):
         by_fraction = config.split is None and not several
         table = sampler.ClassTable.from_splits(lists, spans, groups, by_fraction=by_fraction)
         source = cls(arrays, table, config, seed=seed, scale=1.0, inputs=arrays["x"].shape[1:])
-        source.shape = replace(source.shape, observed=bool(arrays.about["observed"]))
+        source.shape = replace(source.shape, observed=bool(arrays.about["observed"]), groups=_groups(source.table))
         source.notes = (*source.notes, *notes, *arrays.about["notes"])
         source.digest = splits.digest_of(source.digest, lists)
         return source
@@ -153,6 +153,11 @@ def _read(config: SeriesSettings, names: Sequence[str], cache: Path) -> Arrays:
         return as_arrays([archive.read(name) for name in names], config.normalize, config.level)
 
     return cached(cache, "ucr", key, load)
+
+
+def _groups(table: sampler.ClassTable) -> tuple[int, ...]:
+    """Return how many training classes each data set has, in the order of the classes; empty for one set."""
+    return tuple(len(places) for places in table.members("train").values()) if table.groups else ()
 
 
 def _classes(arrays: Arrays) -> list[tuple[str, list[str]]]:
