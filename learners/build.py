@@ -18,7 +18,7 @@ from metaloom.learners.knowledge.distilled_data import DATA
 from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
 from metaloom.learners.knowledge.loss import LOSSES, SumOfLosses
 from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, ProductOfWeights
-from metaloom.learners.knowledge.update_rules import UPDATE_RULES
+from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.networks.base import ARCHITECTURES, Network, relaxed_network
 from metaloom.learners.networks.reference import check_trusted, references_in
 from metaloom.learners.outer import under_new_names
@@ -125,17 +125,31 @@ def build_learner(
         for name, slot in SLOTS.items()
         if name in solver.reads
     }
-    network = components.get("architecture")
-    if isinstance(network, Network) and (fixed := part(start or {}, FIXED, optional=True)):
-        components["architecture"] = network = network.holding(fixed)
-    if isinstance(components.get("initialization"), FROM_BUNDLE):
-        if start is None:
-            raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
-        given = {name: value for name, value in start.items() if name.partition("/")[0] not in (FIXED, RUNNING)}
-        running = part(start, RUNNING, optional=True)
-        components["architecture"] = cast(Network, network).starting_at(given, running)
+    components = started(components, start)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
     return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))
+
+
+def started(components: Mapping[str, Component], start: Tensors | None) -> dict[str, Component]:
+    """Return the components, the network among them at its stored start, and what it holds frozen."""
+    found, network = dict(components), components.get("architecture")
+    initialization = components.get("initialization")
+    if not isinstance(network, Network):
+        return found
+    layers = initialization.config.layers if isinstance(initialization, FROM_BUNDLE) else None
+    if fixed := part(start or {}, FIXED, optional=True):
+        found["architecture"] = network = network.holding(fixed if layers is None else network.shared(fixed))
+    if not isinstance(initialization, FROM_BUNDLE):
+        return found
+    if start is None:
+        raise LearnerError("learner.initialization: the parameters of its bundle were not handed in as start")
+    given = {name: value for name, value in start.items() if name.partition("/")[0] not in (FIXED, RUNNING)}
+    running, freeze = part(start, RUNNING, optional=True), initialization.config.freeze
+    found["architecture"] = network = network.starting_at(given, running, layers=layers, freeze=freeze)
+    update = components.get("update")
+    if network.held and isinstance(update, UpdateRule):
+        found["update"] = update.freezing(sorted(network.held))
+    return found
 
 
 def solver_kind(settings: Mapping[str, Any]) -> str:

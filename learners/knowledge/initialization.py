@@ -5,10 +5,12 @@ reaches it through every inner step. Costs nothing beyond the estimator.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Generator
 
 from metaloom.learners.component import Component
+from metaloom.learners.domains import Added, Bounds, Int
 from metaloom.learners.networks.base import Network
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import Tensors
@@ -72,9 +74,14 @@ class PretrainedConfig:
 
     Attributes:
         bundle: Folder of an exported bundle of the same network; of an ``ensemble`` one folder for each member.
+        layers: How many layers are taken, from the inputs on; the others and the head are drawn (Yosinski et al., 2014,
+            https://arxiv.org/abs/1411.1792). None takes the whole body, and the head where it has the same shape.
+        freeze: Whether neither loop moves the layers that are taken.
     """
 
     bundle: str | tuple[str, ...]
+    layers: Annotated[int | None, Int(0, 20), Bounds(at_least=0), Added()] = None
+    freeze: Annotated[bool, Added()] = False
 
 
 @INITIALIZATIONS.register("pretrained")

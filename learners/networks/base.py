@@ -74,24 +74,54 @@ class Network(TaskComponent, ABC):
     relaxed: ClassVar[bool] = False  # whether phi holds a relaxed architecture, which ``discretized`` makes discrete
     given: Tensors | None = None  # parameters to start from
     running: Tensors | None = None  # batch norm's running statistics that belong to them, where there are some
+    held: frozenset[str] = frozenset()  # the names of those parameters that nothing moves
 
     def setting(self, batch_norm: str) -> str:
         """Return ``transductive`` if a query's outputs depend on others under a batch-norm mode, else ``inductive``."""
         return "transductive" if self.has_batch_norm and batch_norm in ("batch", "per_step") else "inductive"
 
-    def starting_at(self, start: Tensors, running: Tensors | None = None) -> Self:
-        """Return the network with these parameters to start from, a head of zeros if they have none.
+    def layers(self) -> Sequence[Sequence[str]]:
+        """Return the layers before the head, from the inputs on: of each the names that its parameters begin with.
 
-        ``running`` are batch norm's running statistics, where there are some. Raises LearnerError for the parameters of
-        another network.
+        By default each name before the first dot is a layer.
+        """
+        names = [name for name in self.parameters(Generator()) if not name.startswith(HEAD)]
+        return [(name,) for name in dict.fromkeys(name.partition(".")[0] for name in names)]
+
+    def starting_at(
+        self, start: Tensors, running: Tensors | None = None, *, layers: int | None = None, freeze: bool = False
+    ) -> Self:
+        """Return the network with these parameters to start from.
+
+        Args:
+            start: The parameters of another network.
+            running: Batch norm's running statistics that belong to them, where there are some.
+            layers: How many layers take them, from the inputs on; the others and the head are drawn. None takes the
+                whole body, and the head if it is the same one; any other head is zeros.
+            freeze: Whether the parameters of the layers that take them are ``held``.
+
+        Raises:
+            LearnerError: They are of another network in what is taken, or there are not so many layers.
         """
         drawn = self.parameters(Generator())
-        body = {name: value for name, value in drawn.items() if name in start or not name.startswith(HEAD)}
-        check_same_network("learner.initialization.bundle", start, body)
+        body = first_layers(self.layers(), [name for name in drawn if not name.startswith(HEAD)], layers)
+        check_start(start, {name: drawn[name] for name in body}, layers)
         other = copy(self)
-        other.given = {name: start.get(name, torch.zeros_like(value)) for name, value in drawn.items()}
+        other.held = frozenset(body if freeze else ())
+        if layers is not None:
+            other.given = {name: start[name] for name in body} or None
+            return other  # the statistics of the layers that are drawn are not there
+        heads = {name: value for name, value in drawn.items() if name.startswith(HEAD)}
+        same = {name: start[name] for name, own in heads.items() if name in start and start[name].shape == own.shape}
+        other.given = {name: start[name] for name in body} | {
+            name: same.get(name, torch.zeros_like(value)) for name, value in heads.items()
+        }
         other.running = running
         return other
+
+    def moved(self, theta: Tensors) -> Tensors:
+        """Return the parameters that are not held."""
+        return {name: value for name, value in theta.items() if name not in self.held}
 
     def begun_running(self, batch_norm: str) -> Tensors:
         """Return the running statistics to begin with under a batch-norm mode: the start's, where read."""
@@ -101,7 +131,7 @@ class Network(TaskComponent, ABC):
     def initial(self, generator: Generator) -> Tensors:
         """Return the parameters to start from: those it was given, or a draw."""
         drawn = self.parameters(generator)
-        return drawn if self.given is None else {name: value.clone() for name, value in self.given.items()}
+        return {name: (self.given or {}).get(name, value).clone() for name, value in drawn.items()}
 
     def lacks_running(self, batch_norm: str, running: Tensors) -> bool:
         """Whether a batch-norm mode reads running statistics that neither the start nor these have."""
@@ -116,6 +146,13 @@ class Network(TaskComponent, ABC):
         """Return the same network with the stored values of ``fixed``; raises LearnerError for another network's."""
         check_same_network("learner.architecture", fixed, self.fixed)
         return self
+
+    def shared(self, fixed: Tensors) -> Tensors:
+        """Return its ``fixed``, with the values of another network's where it has them in the same shape."""
+        return {
+            name: fixed[name] if name in fixed and fixed[name].shape == own.shape else own
+            for name, own in self.fixed.items()
+        }
 
     def check_head(self, reason: str) -> None:
         """Refuse a network without a head where one is needed, for this reason; raises LearnerError."""
@@ -185,15 +222,35 @@ class Network(TaskComponent, ABC):
         return F.linear(features, theta["head.weight"], theta["head.bias"])
 
 
-def check_same_network(where: str, stored: Tensors, own: Tensors) -> None:
+def check_same_network(where: str, stored: Tensors, own: Tensors, advice: str = "") -> None:
     """Refuse stored tensors of another network than the one that they are for; raises LearnerError."""
     for name in (*own, *stored):
         given, wanted = (tuple(one[name].shape) if name in one else "absent" for one in (stored, own))
         if given != wanted:
             raise LearnerError(
                 f"{where}: it holds another network: {name} is {given} there and {wanted} here; "
-                "give the architecture, the ways and the inputs that the bundle was trained with"
+                f"give the architecture, the ways and the inputs that the bundle was trained with{advice}"
             )
+
+
+def check_start(start: Tensors, body: Tensors, layers: int | None) -> None:
+    """Refuse to start the body of a network, or of its first layers, at parameters of another one."""
+    if layers is not None:
+        start = {name: value for name, value in start.items() if name in body}
+    stored = {name: value for name, value in start.items() if not name.startswith(HEAD)}
+    fewer = " (or fewer learner.initialization.layers)" if layers is None or layers > 1 else ""
+    check_same_network("learner.initialization.bundle", stored, body, fewer)
+
+
+def first_layers(layers: Sequence[Sequence[str]], names: Sequence[str], count: int | None) -> list[str]:
+    """Return the names of the parameters of the first layers, by default of all; raises LearnerError for too many."""
+    if count is not None and count > len(layers):
+        raise LearnerError(
+            f"learner.initialization.layers: got {count}, and the network has {len(layers)} before its head; give at "
+            f"most {len(layers)}"
+        )
+    parts = [part for layer in layers[:count] for part in layer]
+    return [name for name in names if count is None or any(name == one or name.startswith(f"{one}.") for one in parts)]
 
 
 def image_channels(task: TaskShape, network: str) -> int:

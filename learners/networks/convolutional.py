@@ -34,6 +34,9 @@ class ConvBlocks(base.Network):
     def places(self) -> int:
         return int(self.config.blocks)
 
+    def layers(self) -> list[tuple[str, ...]]:
+        return [(f"conv{block}", f"norm{block}") for block in range(self.config.blocks)]
+
     def halved(self, side: int) -> int:
         """Return a side of the image after a block that halves it."""
         return side // 2
@@ -181,6 +184,9 @@ class ResNet(base.Network):
     @property
     def places(self) -> int:
         return len(self._layers())
+
+    def layers(self) -> list[tuple[str, ...]]:
+        return [("stem",), *((name,) for name, _, _ in self._layers())]
 
     def norm_layers(self) -> list[str]:
         return ["stem.norm", *(f"{name}.{layer}.norm" for name, _, _ in self._layers() for layer in range(2))]

@@ -47,6 +47,10 @@ class Ensemble(Network):
         super().__init__(config, task)
         self.one = member_of(config.member, task)
 
+    def layers(self) -> list[list[str]]:
+        members = range(self.config.members)
+        return [[f"{index}.{part}" for index in members for part in layer] for layer in self.one.layers()]
+
     def norm_layers(self) -> list[str]:
         return [f"{index}.{layer}" for index in range(self.config.members) for layer in self.one.norm_layers()]
 

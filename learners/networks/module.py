@@ -107,6 +107,11 @@ class ModuleNetwork(Network):
         prepared.detach_graph(self._leftovers)
         self.stochastic = check_effects(self, theta, self.names)
 
+    def layers(self) -> list[tuple[str, ...]]:
+        """Return each submodule that has parameters of its own, in the order of their names."""
+        names = [name for name in self.names if not name.startswith(HEAD)]
+        return [(name,) for name in dict.fromkeys(name.rpartition(".")[0] or name for name in names)]
+
     def norm_layers(self) -> list[str]:
         return [_of_body(name) for name in self._norms]
 

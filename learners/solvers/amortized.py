@@ -24,7 +24,7 @@ from metaloom.learners.knowledge.initialization import PretrainedInitialization
 from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import pooled_statistics, running_average
 from metaloom.learners.solvers.base import TRANSDUCTIVE, Parts, Solver, setting_of
-from metaloom.learners.solvers.embedding import OWN, Embedding, Outputs
+from metaloom.learners.solvers.embedding import OWN, Embedding, Outputs, check_held
 from metaloom.learners.solvers.outputs import AdaptedByOutputs, Judged
 from metaloom.learners.state import LearnerState, knowledge_of
 from metaloom.learners.task_kinds import LABELLED
@@ -128,11 +128,14 @@ class AmortizedLearner(Learner):
             raise LearnerError(f"inner.batch_norm: {solver.name} takes no inner steps; use batch, support or frozen")
         if self.network is not None:
             self.network.check_head(f"learner.prediction: {solver.name} reads what reaches the head")
+        fixed = isinstance(parts.components.get("initialization"), PretrainedInitialization)
+        beside = [one for slot, one in parts.components.items() if slot != "initialization"]
+        check_held(self.network, fixed or any(one.has_knowledge for one in (*beside, solver)), solver.name)
         own_norm = solver.has_batch_norm(self.network)
         has_norm = own_norm or (self.network is not None and self.network.has_batch_norm)
         self.batch_norm = parts.inner.batch_norm if has_norm else "none"
         self._on_features = False
-        self.of_bundle = isinstance(parts.components.get("initialization"), PretrainedInitialization)
+        self.of_bundle = fixed
         sees = TRANSDUCTIVE if own_norm and self.batch_norm == "batch" else solver.sees
         self.setting = setting_of(sees, self.network, self.batch_norm)
         learned = any(one.has_knowledge for one in (*parts.components.values(), solver))
@@ -151,9 +154,11 @@ class AmortizedLearner(Learner):
     def init(self, generator: Generator) -> Tensors:
         """Draw the body, and every part of phi."""
         body = self._body(generator)
+        moved = body if self.network is None else self.network.moved(body)
         phi: Tensors = {}
         for name, component in (*self.parts.components.items(), (self.solver.slot, self.solver)):
-            phi |= under(name, component.init(body, generator))
+            # of a parameter that is held no start is learned: the state has it
+            phi |= under(name, component.init(moved if name == "initialization" else body, generator))
         own = self.solver.parameters(self.network, self._features(), generator)
         return phi | under(self.solver.slot, own)
 
@@ -165,7 +170,10 @@ class AmortizedLearner(Learner):
         """Return the state: the body where it is not learned; running statistics join it later."""
         if self.network is None:
             return LearnerState()
-        inner = None if knowledge_of(phi, "initialization") else InnerState(self._body(generator), {})
+        learned, inner = knowledge_of(phi, "initialization"), None
+        if self.network.held or not learned:
+            rest = {name: value for name, value in self._body(generator).items() if name not in learned}
+            inner = InnerState(rest, {})
         running = self.network.begun_running(self.batch_norm)
         return LearnerState(inner=inner, running=running, fixed=self.network.fixed)
 
@@ -194,7 +202,7 @@ class AmortizedLearner(Learner):
         return knowledge_of(phi, self.solver.slot)
 
     def _embedding(self, phi: Tensors, state: LearnerState, *, training: bool) -> Embedding:
-        theta = knowledge_of(phi, "initialization") or state.theta
+        theta = state.theta | knowledge_of(phi, "initialization")
         # nothing moves the body of a bundle: its own statistics hold while training too
         reads = self.batch_norm == "frozen" and (self.of_bundle or not training)
         given = state.running if reads else {}

@@ -4,15 +4,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks.base import Network
+from metaloom.learners.networks.base import HEAD, Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.tensors import Tensors, part, under
 
 Outputs = Callable[[Tensor], Tensor]
 OWN = "own"  # the part of the running statistics that is of the solver's own networks
+
+
+def check_held(network: Network | None, learns: bool, solver: str) -> None:
+    """Refuse a body of which everything is held, where nothing else is learned; raises LearnerError."""
+    if network is None or learns or not network.held:
+        return
+    if all(name.startswith(HEAD) for name in network.moved(network.parameters(Generator()))):
+        raise LearnerError(
+            f"learner.initialization.freeze: every layer is taken, and {solver} learns nothing beside them; use "
+            "kind: pretrained, fewer layers, or freeze: false"
+        )
 
 
 @dataclass

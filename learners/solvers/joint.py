@@ -62,12 +62,12 @@ class JointLearner(GradientLearner):
         if not self.task.task_kind.has_classes:
             return super()._start_of_episode(phi, state)
         head = {name: torch.zeros_like(value[: self.task.outputs]) for name, value in knowledge_of(phi, JOINT).items()}
-        theta = knowledge_of(phi, "initialization") | head
+        theta = state.theta | knowledge_of(phi, "initialization") | head
         return InnerState(theta, self.slots.update.begin(theta))
 
-    def _joint_loss(self, phi: Tensors, episodes: Episodes) -> tuple[Tensor, float, Tensors]:
+    def _joint_loss(self, phi: Tensors, state: LearnerState, episodes: Episodes) -> tuple[Tensor, float, Tensors]:
         """Return the loss over all examples of all episodes, the accuracy, and batch norm's statistics."""
-        theta = knowledge_of(phi, "initialization") | knowledge_of(phi, JOINT)
+        theta = state.theta | knowledge_of(phi, "initialization") | knowledge_of(phi, JOINT)
         x = torch.cat([torch.cat([e.support_x, e.query_x]) for e in episodes])
         norm = Normalization(fused=True)
         outputs = self.slots.architecture.outputs(theta, x, norm, knowledge_of(phi, "architecture"))
@@ -88,7 +88,7 @@ class JointLearner(GradientLearner):
         for episode in episodes:
             check_plain(episode.support)
         leaves = as_leaves(phi)
-        loss, accuracy, statistics = self._joint_loss(leaves, episodes)
+        loss, accuracy, statistics = self._joint_loss(leaves, state, episodes)
         value, gradient = float(loss.detach()), derivative(loss, leaves)
         outcome = EpisodeOutcome.of(self.task.task_kind, (value,), (accuracy,))
         if self.batch_norm == "frozen":
@@ -97,4 +97,4 @@ class JointLearner(GradientLearner):
 
     def objective(self, phi: Tensors, state: LearnerState, episodes: Episodes, generator: Generator) -> float:
         with torch.no_grad():
-            return float(self._joint_loss(phi, episodes)[0])
+            return float(self._joint_loss(phi, state, episodes)[0])

@@ -75,6 +75,11 @@ def check_slots(slots: Slots, parts: Parts) -> None:
             "use initialization: random, or mode: episodic"
         )
     check_steps(slots, config)
+    if slots.architecture.held and config.batch_norm == "per_step":
+        raise LearnerError(
+            "learner.initialization.freeze: inner.batch_norm per_step learns gamma and beta of every layer; use batch, "
+            "support or frozen, or freeze: false"
+        )
     check_names(slots, config)
     if config.batch_norm == "frozen" and slots.architecture.draws_layers:
         raise LearnerError(

@@ -10,7 +10,9 @@ import torch
 from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.workers.assembly import assemble
 from metaloom.workers.bundle import load_bundle
+from metaloom.workers.bundle_reading import parameters_of
 from metaloom.workers.bundle_writing import write_bundle
+from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.data import open_source
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.trial import TrialConfig
@@ -26,6 +28,7 @@ OUTER = {
     "rate": 0.01,
     "precision": "float64",
 }
+BRIEF = {**OUTER, "steps": 2, "validate_every": 1, "meta_batch": 1, "test_episodes": 2}
 
 
 def config(initialization: dict[str, Any], **slots: Any) -> TrialConfig:
@@ -81,6 +84,36 @@ def test_what_began_from_a_bundle_goes_on_without_it(kind: str, origin: Any, tmp
     exported = load_bundle(write_bundle(tmp_path / "next", tmp_path / "second", origin={}, evaluation=None))
     source = open_source(settings.tasks, seed=0, cache=tmp_path)
     assert exported.evaluate(source, episodes=3).scores == scored.scores
+    assert exported.evaluate(cache=tmp_path, episodes=3).scores == scored.scores
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("method", ["denoising_autoencoder"])
+def test_the_first_layers_of_a_pre_trained_network_go_on_in_maml(method: str, freeze: bool, tmp_path: Path) -> None:
+    network, tasks = {"kind": "mlp", "hidden": [8, 6, 5]}, {"source": "digits", "batch": 40, "meta_size": 40}
+    learner = {"architecture": network, "initialization": {"kind": "learned"}, "prediction": {"kind": method}}
+    finished(TrialConfig("body", 0, 0, tasks, learner, {}, BRIEF, {}), tmp_path / "body")
+    bundle = write_bundle(tmp_path / "body", tmp_path / "bundle", origin={}, evaluation=None)
+    start = parameters_of(Knowledge.read(bundle / "meta_knowledge.safetensors"))
+    initialization = {"kind": "fine_tuned", "bundle": str(bundle), "layers": 2, "freeze": freeze}
+    learner = {"architecture": network, "initialization": initialization, "update": {"rate": 0.02, "steps": 2}}
+    settings = TrialConfig("next", 0, 0, tasks, learner, {}, BRIEF, {})
+    begun = assemble(settings, cache=tmp_path).learner
+    phi = begun.init(torch.Generator().manual_seed(0))
+    theta = begun.begin(phi, torch.Generator().manual_seed(0)).theta
+    for name in ("layer0.weight", "layer1.bias"):
+        assert torch.equal(theta[name] if freeze else phi[f"initialization/{name}"], start[name])
+    assert not torch.equal(phi["initialization/layer2.weight"], start["layer2.weight"])
+    shutil.copytree(bundle, tmp_path / "kept")
+    Trial(settings, tmp_path / "next", cache=tmp_path / "cache").advance()
+    shutil.rmtree(bundle)  # which a resumed trial needs no longer
+    trial = finished(settings, tmp_path / "next")
+    assert ("initialization/layer0.weight" in trial.phi) is not freeze
+    shutil.copytree(tmp_path / "kept", bundle)
+    whole = finished(settings, tmp_path / "whole")
+    assert all(torch.equal(value, whole.phi[name]) for name, value in trial.phi.items())
+    scored = evaluate_trial(tmp_path / "next", cache=tmp_path / "cache", episodes=3)
+    exported = load_bundle(write_bundle(tmp_path / "next", tmp_path / "second", origin={}, evaluation=None))
     assert exported.evaluate(cache=tmp_path, episodes=3).scores == scored.scores
 
 

@@ -9,9 +9,9 @@ learned per step keeps its last value beyond the steps it was trained for.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Generator, Tensor
@@ -118,6 +118,11 @@ class UpdateRule(Component, ABC):
     def freezes(self, name: str) -> bool:
         """Whether neither loop moves this parameter."""
         return is_named(name, self.config.frozen)
+
+    def freezing(self, names: Iterable[str]) -> Self:
+        """Return the same rule, which freezes these parameters too."""
+        config = replace(self.config, frozen=(*self.config.frozen, *names))
+        return type(self)(config)
 
     def setting(self, phi: Tensors, knob: str, name: str, index: int) -> float | Tensor:
         """Return a knob for parameter ``name`` at inner step ``index``: a number, or a tensor that broadcasts."""
