@@ -90,7 +90,7 @@ def test_what_began_from_a_bundle_goes_on_without_it(kind: str, origin: Any, tmp
 @pytest.mark.parametrize("freeze", [False, True])
 @pytest.mark.parametrize("method", ["denoising_autoencoder"])
 def test_the_first_layers_of_a_pre_trained_network_go_on_in_maml(method: str, freeze: bool, tmp_path: Path) -> None:
-    network, tasks = {"kind": "mlp", "hidden": [8, 6, 5]}, {"source": "digits", "batch": 40, "meta_size": 40}
+    network, tasks = {"kind": "mlp", "hidden": [8, 6, 5]}, {"source": "digits", "batch": 40, "meta_size": 50}
     learner = {"architecture": network, "initialization": {"kind": "learned"}, "prediction": {"kind": method}}
     finished(TrialConfig("body", 0, 0, tasks, learner, {}, BRIEF, {}), tmp_path / "body")
     bundle = write_bundle(tmp_path / "body", tmp_path / "bundle", origin={}, evaluation=None)
