@@ -75,11 +75,6 @@ def check_slots(slots: Slots, parts: Parts) -> None:
             "use initialization: random, or mode: episodic"
         )
     check_steps(slots, config)
-    if slots.architecture.held and config.batch_norm == "per_step":
-        raise LearnerError(
-            "learner.initialization.freeze: inner.batch_norm per_step learns gamma and beta of every layer; use batch, "
-            "support or frozen, or freeze: false"
-        )
     check_names(slots, config)
     if config.batch_norm == "frozen" and slots.architecture.draws_layers:
         raise LearnerError(
@@ -119,6 +114,11 @@ def check_steps(slots: Slots, config: InnerConfig) -> None:
 def check_names(slots: Slots, config: InnerConfig) -> None:
     """Refuse names of layers that the network has not, and an inner loop that moves nothing."""
     rule, settings = slots.update, slots.update.config
+    if slots.architecture.held and config.batch_norm == "per_step":
+        raise LearnerError(
+            "learner.initialization.freeze: inner.batch_norm per_step learns gamma and beta of every layer; use batch, "
+            "support or frozen, or freeze: false"
+        )
     if settings.adapt == "head":
         slots.architecture.check_head("learner.update.adapt: head moves the head alone")
     wanted = {f"learner.update.{setting}": getattr(settings, setting) for setting in ("only", "frozen")}
