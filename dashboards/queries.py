@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloom.dashboards import by_method, endings, rows, same_knobs
+from metaloom.dashboards import by_method, by_source, endings, rows, same_knobs
 from metaloom.dashboards.drivers import is_alive
 from metaloom.dashboards.filters import counted_row, parse_conditions, parse_filter
 from metaloom.learners.errors import BadInput, unknown
@@ -162,6 +162,7 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         patience=endings.patience(search),
         configurations=same_knobs.configuration_rows(search),
         methods=by_method.method_rows(search),
+        sources=by_source.source_rows(best),
         pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
     return dict(rows.to_json(row))

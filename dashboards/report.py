@@ -3,7 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metaloom.dashboards.text import better_by, counted, knobs_text, method_cells, number, scored, span, without_best
+from metaloom.dashboards.text import (
+    better_by,
+    counted,
+    knobs_text,
+    method_cells,
+    number,
+    scored,
+    source_cells,
+    span,
+    without_best,
+)
 
 MOST_TRIALS = 25  # the best ones
 
@@ -38,6 +48,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     heads, cells = method_cells(summary)
     if cells:
         yield from ("", "## Methods", "", *_table(heads, cells))
+    heads, cells = source_cells(summary)
+    if cells:
+        yield from ("", f"## Data sets of trial {best['id']}", "", *_table(heads, cells))
     if summary["learned"]:
         yield from ("", f"## What trial {best['id']} has learned", "")
         yield from (f"- {learned['name']}: {learned['caption']}" for learned in summary["learned"])

@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any
 
 from metaloom.dashboards.by_method import MethodRow
+from metaloom.dashboards.by_source import SourceRow
 from metaloom.dashboards.endings import PatienceRow, TimeBudgetRow
 from metaloom.dashboards.same_knobs import ConfigurationRow
 from metaloom.workers.records.results import EstimatorCheck, KnobCheck
@@ -135,6 +136,7 @@ class SearchRow:
     patience: PatienceRow | None = None
     configurations: tuple[ConfigurationRow, ...] | None = None
     methods: tuple[MethodRow, ...] | None = None
+    sources: tuple[SourceRow, ...] | None = None
     pareto: Annotated[tuple[int, ...] | None, "only with several objectives: the trials that no other dominates"] = None
 
 

@@ -135,6 +135,21 @@ def method_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tupl
     ]
 
 
+SOURCE_HEADS = ("data set", "validation {metric} [95% interval]", "episodes", "training loss")
+
+
+def source_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the table of data sets; no rows where the best trial has a single one."""
+    found = summary.get("sources") or ()
+    if not found:
+        return SOURCE_HEADS, []
+    heads = tuple(head.format(metric=found[0]["metric"]) for head in SOURCE_HEADS)
+    return heads, [
+        (one["source"], scored(one["validation"], one["interval"]), str(one["episodes"]), number(one["train_loss"]))
+        for one in found
+    ]
+
+
 def milliseconds(seconds: float) -> str:
     """Write a short time, such as that of an adaptation."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -43,7 +43,8 @@ from metaloom.workers.failures import memory_refused
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.ways import TooManyWays, at_ways, unused_outputs, ways_of_split
 
-FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
+FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.\[\]0-9]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
+PART = re.compile(r"([a-z_0-9]+)|\[([0-9]+)\]")
 logger = logging.getLogger("metaloom")
 MAX_MEMBERS = 200  # more would delay the start too long
 
@@ -188,7 +189,7 @@ def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
 def _located(experiment: Experiment, chosen: Mapping[str, Value], complaint: str) -> str:
     """Put the file and line, and the member of the choice, before an error's text."""
     begin = FIELD.match(complaint)
-    path: tuple[str | int, ...] = tuple(begin[1].split(".")) if begin else ()
+    path: tuple[str | int, ...] = tuple(part[1] or int(part[2]) for part in PART.finditer(begin[1])) if begin else ()
     learner = experiment.space.learner
     if path[:1] == ("learner",) and isinstance(learner, Alternatives):
         member = chosen.get("learner", learner.default)

@@ -12,7 +12,8 @@ from metaloom.learners.knowledge.initialization import PretrainedConfig
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
-from metaloom.search_spaces.sections.loops import SOURCE, estimator_catalogue, task_catalogue, task_forms
+from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue, task_forms
+from metaloom.search_spaces.sections.members import SOURCE
 from metaloom.search_spaces.sections.space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.stages import NAME, NEEDED, STAGE_NAME, STAGES
 from metaloom.search_spaces.sections.starts import BUNDLE, FINE_TUNED, FROM, KIND, PRETRAINED
@@ -84,7 +85,9 @@ def _tasks_schema() -> Schema:
         extra: Schema = {SOURCE: {"const": source}}
         if EPISODES not in fields_of(config):
             extra[EPISODES] = {"const": episodes_of(config)}
-        options.append(_object(config, extra, required=[SOURCE, EPISODES] if single else [SOURCE]))
+        described = _object(config, extra, required=[SOURCE, EPISODES] if single else [SOURCE])
+        described["properties"] |= _of_members(config)
+        options.append(described)
     return {"anyOf": options}
 
 
@@ -104,6 +107,16 @@ def _from_stage() -> Schema:
     kinds: Schema = {KIND: {"enum": [FINE_TUNED, PRETRAINED]}, FROM: {"anyOf": [name, _choice(name)]}}
     settings = {one: _knob(field) for one, field in fields_of(PretrainedConfig).items() if one != BUNDLE}
     return {**_closed(**kinds, **settings), "required": [FROM]}
+
+
+def _of_members(config: Any) -> dict[str, Schema]:
+    """Describe the lists of tasks sections, and of their weights, of a source that is made of others."""
+    section: Schema = {"type": ["object", "string"]}
+    lists = {"anyOf": [{"type": "array", "minItems": 1, "items": section}, section, {"type": "null"}]}
+    found = dict.fromkeys(getattr(config, "members", ()), lists)
+    weight: Schema = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}, {"const": SEARCH}]}
+    weights = {"anyOf": [{"type": "array", "items": weight}, {"type": "null"}]}
+    return {**found, **({config.weighed: weights} if found and config.weighed else {})}
 
 
 def _reference(name: str) -> Schema:

@@ -16,6 +16,7 @@ import yaml
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks.reference import packages_of, references_in
 from metaloom.learners.tensors import Tensors
+from metaloom.search_spaces.sections.members import sources_in
 from metaloom.workers import durable
 from metaloom.workers.adapted_files import MLMODEL, MLMODEL_FILE
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy
@@ -140,7 +141,9 @@ def _fill(
     write_text(folder / BUNDLE_CONFIG_FILE, yaml.safe_dump(document, sort_keys=False))
     write_text(folder / MLMODEL_FILE, yaml.safe_dump(MLMODEL))
     source = str(config.tasks.get("source", ""))
-    write_text(folder / REQUIREMENTS_FILE, requirements(source, list(references_in(config.learner)), task))
+    write_text(
+        folder / REQUIREMENTS_FILE, requirements(sources_in(config.tasks), list(references_in(config.learner)), task)
+    )
     write_tensors(folder / META_KNOWLEDGE_FILE, knowledge.groups(), {"step": str(knowledge.step)})
     if shown:
         write_shown(folder / EPISODE_FILE, shown, knowledge.step)
@@ -176,10 +179,10 @@ def cost_of(evaluation: Evaluation | None, transductive: Evaluation | None) -> d
     return {"beside": {**score, "better_by": mean, "better_by_interval": [low, high]}}
 
 
-def requirements(source: str, references: Sequence[str] = (), task: TaskShape | None = None) -> str:
+def requirements(sources: Sequence[str], references: Sequence[str] = (), task: TaskShape | None = None) -> str:
     """Return the requirements file of a bundle: the packages that loading, adapting and evaluating it import.
 
-    They include those that its task source needs, and a plugin's source itself. ``pip install --no-deps metaloom`` and
+    They include those that its task sources need, and a plugin's source itself. ``pip install --no-deps metaloom`` and
     ``pip install -r BUNDLE/requirements.txt`` make a small environment that serves it, without Ray, Optuna and MLflow.
     A package may be newer than the one installed here, up to its next major version. ``references`` are import paths of
     the user's own code: an installed package is named as it is here, and any other module in a comment.
@@ -187,7 +190,7 @@ def requirements(source: str, references: Sequence[str] = (), task: TaskShape | 
     needed = set(PACKAGES)
     if task is not None and task.class_features is not None and is_hashed(task.class_features):
         needed.add("scikit-learn")
-    if source in SOURCES:
+    for source in (one for one in sources if one in SOURCES):
         needed |= set(SOURCES[source].packages)
         top = SOURCES[source].__module__.partition(".")[0]
         needed |= set() if top == "metaloom" else set(packages_distributions().get(top, []))

@@ -1,7 +1,7 @@
 """The progress of a trial: all of its state that is not a tensor."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from metaloom.learners.base import MetaStep
 from metaloom.learners.hypergradients.implicit import UNSOLVED
 from metaloom.workers.records import names
-from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.results import by_source, mean_interval
 from metaloom.workers.records.trial import Plain, Report
 from metaloom.workers.scoring import Evaluation
 
@@ -82,11 +82,14 @@ class Tally:
 
     values: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, meta: MetaStep, norm: float) -> None:
-        """Count one outer step."""
+    def add(self, meta: MetaStep, norm: float, sources: Sequence[str] = ()) -> None:
+        """Count one outer step; ``sources`` are the data sets of its episodes, where there are several."""
         accuracies = [outcome.accuracies[-1] for outcome in meta.outcomes if outcome.accuracies]
         measured = {names.TRAIN_LOSS: [meta.loss], names.TRAIN_ACCURACY: accuracies, names.HYPERGRADIENT_NORM: [norm]}
         measured |= {f"{names.DIAGNOSTIC}{name}": [number] for name, number in meta.diagnostics.items()}
+        if any(sources):
+            for source, outcome in zip(sources, meta.outcomes, strict=True):
+                measured.setdefault(of_source(names.TRAIN_LOSS, source), []).append(outcome.losses[-1])
         for name, numbers in measured.items():
             self.values.setdefault(name, []).extend(numbers)
 
@@ -95,10 +98,22 @@ class Tally:
         return {name: math.fsum(values) / len(values) for name, values in self.values.items() if values}
 
 
+def scored(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the scores of a validation as a report has them, those of each data set too where there are several."""
+    each = by_source([one.source for one in evaluation.facts], evaluation.scores, evaluation.metric)
+    return {"interval": evaluation.interval, "scores": evaluation.scores, "by_source": each}
+
+
+def of_source(metric: str, source: str) -> str:
+    """Name a metric of one data set."""
+    return f"{metric}{names.OF_SOURCE}{source}"
+
+
 def with_validation_of(report: Report, best: Report) -> Report:
     """Return ``report`` with the validation of ``best``: the trial ends with that one's meta-knowledge."""
-    validated = {name: best.metrics[name] for name in VALIDATED if name in best.metrics}
-    return replace(report, metrics={**report.metrics, **validated}, interval=best.interval, scores=best.scores)
+    validated = {name: one for name, one in best.metrics.items() if name.partition(names.OF_SOURCE)[0] in VALIDATED}
+    metrics = {**report.metrics, **validated}
+    return replace(report, metrics=metrics, interval=best.interval, scores=best.scores, by_source=best.by_source)
 
 
 def validated(metric: str, evaluation: Evaluation, progress: Progress, leaves: Iterable[Tensor]) -> dict[str, float]:
@@ -112,6 +127,7 @@ def validated(metric: str, evaluation: Evaluation, progress: Progress, leaves: I
         names.PARAMETERS: float(sum(leaf.numel() for leaf in leaves if leaf.is_floating_point())),
         names.RECORDING_SECONDS: progress.recording_seconds,
         **_beside_constant(evaluation),
+        **{of_source(metric, source): one[0] for source, one in scored(evaluation)["by_source"].items()},
     }
 
 

@@ -62,7 +62,8 @@ def describe(sampled: SampledEpisode, index: int, learner: Learner) -> EpisodeFa
     each = max(ways, 1)
     ids = sampled.class_ids, sampled.sample_ids
     counts = query_counts(episode.query_y, ways) if ways and not learner.task.single_task else ()
-    return EpisodeFacts(index, sampled.seed, *ids, ways, support // each, queries // each, counts)
+    sizes = ways, support // each, queries // each
+    return EpisodeFacts(index, sampled.seed, *ids, *sizes, counts, sampled.source)
 
 
 def query_counts(labels: Tensor, ways: int) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from metaloom.dashboards.text import (
     number,
     other_setting,
     scored,
+    source_cells,
     span,
     without_best,
 )
@@ -131,7 +132,7 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     show_ending(console, summary)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
-    show_methods(console, summary)
+    show_parts(console, summary)
     show_tests(console, summary)
     show_learned(console, summary)
 
@@ -148,14 +149,14 @@ def show_configurations(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(shown)
 
 
-def show_methods(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print the best trial of each method: its accuracy beside the seconds of an adaptation."""
-    heads, rows = method_cells(summary)
-    if rows:
-        shown = table(*heads)
-        for cells in rows:
-            shown.add_row(*row(*cells))
-        console.print(shown)
+def show_parts(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the best trial of each method, beside the seconds of an adaptation, and the best one on each data set."""
+    for heads, rows in (method_cells(summary), source_cells(summary)):
+        if rows:
+            shown = table(*heads)
+            for cells in rows:
+                shown.add_row(*row(*cells))
+            console.print(shown)
 
 
 def show_ending(console: Console, summary: Mapping[str, Any]) -> None:
@@ -260,9 +261,11 @@ def interrupted_line(summary: Mapping[str, Any], store: Path) -> str:
 
 def show_episodes(console: Console, rows: Sequence[Mapping[str, Any]], total: int) -> None:
     """Print episode rows."""
-    shown = table(*EPISODE_COLUMNS_SHOWN)
+    several = len({episode["source"] for episode in rows}) > 1
+    columns = ("source", *EPISODE_COLUMNS_SHOWN) if several else EPISODE_COLUMNS_SHOWN
+    shown = table(*columns)
     for episode in rows:
-        values = (episode[column] for column in EPISODE_COLUMNS_SHOWN)
+        values = (episode[column] for column in columns)
         shown.add_row(*row(*(number(one) if isinstance(one, float | None) else str(one) for one in values)))
     console.print(shown)
     console.print(f"{len(rows)} of {total} episodes (all columns with --json)")

@@ -214,7 +214,7 @@ def _settings(current: Any, path: Path, name: str) -> tuple[dict[str, Any], Path
 def _key(path: Path) -> str:
     """Return the key by which the members of a choice at ``path`` name themselves."""
     names = [part for part in _without_stage(path) if isinstance(part, str) and part not in (SEARCH, "options")]
-    return "method" if names == ["learner"] else "kind"
+    return "method" if names == ["learner"] else "source" if names[:1] == ["tasks"] else "kind"
 
 
 def _member(current: Any, path: Path, label: str) -> tuple[Any, Path]:

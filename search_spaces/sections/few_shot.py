@@ -22,6 +22,7 @@ Within = Annotated[str | None, Added()]
 ClassFeatures = Annotated[Mapping[str, Any] | None, Added()]
 SeenFraction = Annotated[float, Real(0.0, 1.0, per=()), Bounds(at_least=0, below=1), Added()]
 OnTooFew = Annotated[Literal["refuse", "leave_out"], Added()]
+Whole = Annotated[Literal["train", "validation", "test"] | None, Added()]
 Balance = Annotated[Mapping[str, Any] | None, Added()]
 Unlabelled = Annotated[int, Int(0, 1000), Bounds(at_least=0), Added()]
 
@@ -49,6 +50,8 @@ class FewShotSettings(TaskSettings):
             each class `queries`.
         seen_fraction: Fraction of the examples of each training class that training leaves out, so that a test of
             training classes and new ones together (`metaloom evaluate --generalized`) has examples of the first.
+        whole: The split that all classes belong to, so that the others are empty: what the source `many` gives to a
+            data set that it trains on, validates on or tests as a whole.
     """
 
     evaluation: Evaluated = field(default=None, kw_only=True)
@@ -58,6 +61,7 @@ class FewShotSettings(TaskSettings):
     query_balance: Balance = field(default=None, kw_only=True)
     class_features: ClassFeatures = field(default=None, kw_only=True)
     seen_fraction: SeenFraction = field(default=0.0, kw_only=True)
+    whole: Whole = field(default=None, kw_only=True)
 
     @property
     def describes_classes(self) -> bool:
@@ -161,6 +165,9 @@ def with_evaluation(tasks: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[
 
 def unlabelled_of(tasks: Mapping[str, Any]) -> str:
     """Return the setting by which a resolved tasks section asks for examples without labels; empty if none does."""
+    for name in getattr(TASK_SOURCES.get(str(tasks.get("source"))), "members", ()):
+        if any(isinstance(one, Mapping) and unlabelled_of(one) for one in tasks.get(name) or ()):
+            return f"tasks.{name}"
     if tasks.get(UNLABELLED):
         return f"tasks.{UNLABELLED}"
     return f"tasks.evaluation.{UNLABELLED}" if (tasks.get("evaluation") or {}).get(UNLABELLED) else ""

@@ -15,7 +15,8 @@ from metaloom.learners.plugins import load_plugins
 from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
-from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section
+from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section, children
+from metaloom.search_spaces.sections.members import SOURCE, with_members, with_stand_ins
 from metaloom.search_spaces.sections.sequences import SEQUENCES
 from metaloom.search_spaces.sections.tasks import (
     EPISODES,
@@ -29,7 +30,6 @@ from metaloom.search_spaces.sections.tasks import (
 
 T = TypeVar("T")
 AUTO = "auto"
-SOURCE = "source"
 
 
 def task_catalogue() -> Catalogue:
@@ -80,7 +80,11 @@ def parse_tasks(raw: Any, place: Place) -> Node:
         place.wrong(f"a setting of {misplaced[name]} episodes, and these are {episodes_of(config)}; {advice}", name)
     dropped = {*misplaced, *({EPISODES} - set(fields_of(config)))}
     given = {name: value for name, value in raw.items() if name not in dropped}
-    return parse_component(replace(catalogue, configs={**catalogue.configs, named: config}), given, place)
+    own = replace(catalogue, configs={**catalogue.configs, named: config})
+    if not getattr(config, "members", ()):
+        return parse_component(own, given, place)
+    section = parse_component(own, with_stand_ins(config, given), place)
+    return with_members(config, section, given, parse_tasks) if isinstance(section, Section) else section
 
 
 def _holds_data(raw: Any) -> bool:
@@ -111,6 +115,10 @@ def task_kind(tasks: Node) -> TaskKind:
     """Return the kind of the tasks: their own field ``kind``, or the one that their source always makes."""
     if not isinstance(tasks, Section):
         return CLASSIFICATION
+    config = TASK_SOURCES.get(tasks.kind)
+    for name in getattr(config, "members", ())[:1]:
+        found = next(iter(children(tasks.fields[name])), tasks)
+        return CLASSIFICATION if found is tasks else task_kind(found)
     kind = tasks.fields.get("kind")
     episodes = tasks.fields.get(EPISODES)
     config = settings_of(tasks.kind, episodes.value if isinstance(episodes, Fixed) else None)

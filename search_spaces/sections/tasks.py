@@ -49,6 +49,9 @@ class TaskSettings:
 
     task_kind: ClassVar[str] = CLASSIFICATION.name
     makes: ClassVar[str] = FEW_SHOT
+    members: ClassVar[tuple[str, ...]] = ()  # settings that are lists of tasks sections, where it is made of others
+    weighed: ClassVar[str] = ""  # likewise, the setting that is a list of their weights
+    shared: ClassVar[tuple[str, ...]] = ()  # likewise, the settings of its own that all of them have in common
 
     def __post_init__(self) -> None:
         check_values(self, "tasks")

@@ -128,7 +128,7 @@ def test_what_is_built_in_or_installed_is_not() -> None:
 
 
 def test_a_bundles_requirements_name_the_module(elsewhere: Path) -> None:
-    lines = requirements("sinusoid", ["far_network:made", "torch.nn:Linear", "pytest:Item"]).splitlines()
+    lines = requirements(["sinusoid"], ["far_network:made", "torch.nn:Linear", "pytest:Item"]).splitlines()
     assert "# far_network:made: a module of your own, which must be on the import path" in lines
     assert packages_of(["pytest:Item"])["pytest:Item"] in lines
     assert len([line for line in lines if line.startswith("torch")]) == 1  # which every bundle needs

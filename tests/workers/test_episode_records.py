@@ -30,7 +30,15 @@ ORIGIN = Origin("größer", 7, "glyphs", "transductive", "batch")
 IDS = st.lists(st.integers(0, 2**40), max_size=5).map(tuple)
 LOSSES = st.lists(st.floats(-9, 9), min_size=1, max_size=4).map(tuple)
 EPISODES = st.tuples(
-    st.builds(EpisodeFacts, st.integers(0), st.integers(0, 2**63 - 1), IDS, IDS, *[st.integers(0, 100)] * 3, IDS),
+    st.builds(
+        EpisodeFacts,
+        st.integers(0),
+        st.integers(0, 2**63 - 1),
+        *[IDS] * 2,
+        *[st.integers(0, 100)] * 3,
+        IDS,
+        st.sampled_from(["", "sets:größer"]),
+    ),
     st.builds(EpisodeOutcome, LOSSES, st.lists(st.floats(0, 1), max_size=4).map(tuple)),
 ).filter(lambda pair: pair[0].episode < 2**62)
 BATCHES = st.lists(
@@ -74,7 +82,6 @@ def test_rows_say_what_was_seen(batches):
         assert row == {
             "search": "größer",
             "trial": 7,
-            "source": "glyphs",
             "setting": "transductive",
             "batch_norm": "batch",
             "phase": phase,
@@ -82,6 +89,7 @@ def test_rows_say_what_was_seen(batches):
             "seconds": seconds,
             "hypergradient_norm": norm,
             **drawn._asdict(),
+            "source": drawn.source or "glyphs",
             "class_ids": list(drawn.class_ids),
             "sample_ids": list(drawn.sample_ids),
             "query_counts": list(drawn.query_counts),

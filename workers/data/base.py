@@ -31,12 +31,14 @@ class SampledEpisode:
         class_ids: Source-wide id of each local label; in regression the one task's id.
         sample_ids: Source-wide id of each example: the support set's, those without labels, the queries'; empty where
             examples are generated and not kept.
+        source: The data set that it is of, where a source has several; empty otherwise.
     """
 
     episode: Episode
     seed: int
     class_ids: tuple[int, ...]
     sample_ids: tuple[int, ...]
+    source: str = ""
 
 
 @runtime_checkable

@@ -75,6 +75,13 @@ class ClassTable:
             found.setdefault(self.groups[place], []).append(place)
         return {group: np.array(places, dtype=np.int64) for group, places in found.items()}
 
+    def all_in(self, split: str) -> Self:
+        """Return the table with every class in one split, in the same order; the others are empty."""
+        ends, place, last = {}, SPLITS.index(split), len(self.names)
+        for number, name in enumerate(SPLITS):
+            ends[name] = (0 if number <= place else last, 0 if number < place else last)
+        return replace(self, ends=ends, by_fraction=False)
+
     def keeping(self, kept: NDArray[np.bool_]) -> Self:
         """Return the table of some of the classes, numbered without gaps; ``kept`` is [classes]."""
         before = np.concatenate([[0], np.cumsum(kept)]).tolist()

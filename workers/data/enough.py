@@ -23,7 +23,7 @@ def protocols_of(config: Any) -> dict[str, Protocol]:
 def usable(
     source: str, table: ClassTable, config: Any, protocols: Mapping[str, Protocol] | None = None
 ) -> tuple[ClassTable, tuple[str, ...]]:
-    """Return the classes that can make episodes, and what to tell of those that are left out.
+    """Return the classes that can make episodes, in the splits that they serve, and what to tell of those left out.
 
     Args:
         source: The source's name, for messages.
@@ -35,6 +35,8 @@ def usable(
         DataError: A class has too few examples, and the settings do not leave it out; or a split has too few classes.
     """
     protocols = protocols_of(config) if protocols is None else protocols
+    whole = getattr(config, "whole", None)
+    table = table if whole is None else table.all_in(whole)
     needed = np.concatenate([np.full(last - first, protocols[split].examples) for split, (first, last) in _ends(table)])
     short = table.counts < needed
     told: tuple[str, ...] = ()
@@ -45,6 +47,8 @@ def usable(
     if table.groups:
         table, told = _whole_groups(source, table, config, protocols, told)
     for split, (first, last) in _ends(table):
+        if first == last and whole not in (None, split):
+            continue
         if last - first < protocols[split].classes:
             raise DataError("; ".join([_too_few_classes(source, table, config, protocols, split), *told]))
         if told == () and short[first:last].any():

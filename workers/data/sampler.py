@@ -30,6 +30,7 @@ from metaloom.workers.data.streams import (
     draw_seed,
     episode_generator,
     fixed_generator,
+    outer_step_of,
     sizes_generator,
     unlabelled_generator,
 )
@@ -148,7 +149,7 @@ class FewShotSource(base.Source):
         protocol = self.protocols[split]
         if not protocol.varies:
             return protocol.ways[0], protocol.shots[0], protocol.queries
-        generator = sizes_generator(self.seed, split, index // self.meta_batch)
+        generator = sizes_generator(self.seed, split, outer_step_of(index, self.meta_batch))
         ways, shots = (int(generator.integers(*ends, endpoint=True)) for ends in (protocol.ways, protocol.shots))
         return ways, shots, protocol.queries
 

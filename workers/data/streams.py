@@ -4,10 +4,12 @@ import numpy as np
 from numpy.random import Generator, Philox
 
 from metaloom.workers.data.base import SPLITS
+from metaloom.workers.records.trial import REPEAT_EPISODES
 
 _MASK = 2**64 - 1
 _SIZES = 500  # above the numbers of the splits: the streams of the sizes that episodes share
 _UNLABELLED = 600  # likewise: the streams of the examples without labels
+_MIXTURE = 800  # likewise: the streams that choose a data set
 _BALANCE = 700  # likewise: the streams of the numbers of queries of each class
 DIVISION, NOISE, IMBALANCE, FOLDS, HELD_OUT = 1, 2, 3, 4, 5  # purposes of the streams of `fixed_generator`
 
@@ -39,6 +41,21 @@ def balance_generator(seed: int, split: str, index: int) -> Generator:
     """Return the random stream of how many queries of each class an episode has; its other draws are as without it."""
     key = np.array([seed & _MASK, _BALANCE + SPLITS.index(split)], dtype=np.uint64)
     return Generator(Philox(key=key, counter=np.array([0, 0, 0, index], dtype=np.uint64)))
+
+
+def mixture_generator(seed: int, split: str, draw: int) -> Generator:
+    """Return the random stream that chooses the data set of an episode, or of all episodes of an outer step."""
+    key = np.array([seed & _MASK, _MIXTURE + SPLITS.index(split)], dtype=np.uint64)
+    return Generator(Philox(key=key, counter=np.array([0, 0, 0, draw], dtype=np.uint64)))
+
+
+def outer_step_of(index: int, meta_batch: int) -> int:
+    """Number the outer step of a training episode, so that those of one step have one number, in every repeat.
+
+    The first episode of a repeat (``TrialConfig.first_episode``) need not be a multiple of the meta-batch.
+    """
+    repeat, within = divmod(index, REPEAT_EPISODES)
+    return repeat * (REPEAT_EPISODES // meta_batch + 1) + within // meta_batch
 
 
 def fixed_generator(seed: int, purpose: int) -> Generator:

@@ -43,7 +43,7 @@ class Table(sampler.FewShotSource):
         path = Path(config.path)
         if not path.is_file():
             raise DataError(f"tasks.path: there is no file {path}")
-        unused = {"path", "on_too_few", *EVALUATED, "evaluation", "class_features", "seen_fraction"}
+        unused = {"path", "on_too_few", *EVALUATED, "evaluation", "class_features", "seen_fraction", "whole"}
         settings = {name: value for name, value in asdict(config).items() if name not in unused}
         settings = {name: value for name, value in settings.items() if name not in ADDED or value is not None}
         key = {"source": cls.name, "reader": 4, "file": file_facts(path), "settings": settings}
@@ -77,7 +77,7 @@ class TableOfTasks(Table):
 
     def __init__(self, arrays: Arrays, table: sampler.ClassTable, config: TableTasks, **facts: Any) -> None:
         for split, (first, last) in table.ends.items():
-            if first == last:
+            if first == last and config.whole is None:
                 raise DataError(f"tasks.{split}_fraction: the {split} split of {self.name} has no task")
         super().__init__(arrays, table, config, **facts)
         self._y = arrays["y"]

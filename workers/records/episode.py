@@ -30,7 +30,7 @@ COLUMNS = (
     Column("step", "int64", "outer steps done when the episode was played", shown=True),
     Column("episode", "int64", "number of the episode in its split", shown=True),
     Column("seed", "int64", "the seed it was drawn with"),
-    Column("source", "text", "name of the task source"),
+    Column("source", "text", "name of the task source; of several, the data set"),
     Column("class_ids", "int64 list", "ids of its classes; empty in regression"),
     Column("sample_ids", "int64 list", "ids of its samples: the support set's, those without labels, the queries'"),
     Column("ways", "int32", "number of classes, 0 in regression"),

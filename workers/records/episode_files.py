@@ -51,6 +51,7 @@ class EpisodeFacts(NamedTuple):
     shots: int
     queries: int
     query_counts: tuple[int, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class EpisodeBatch:
 
 @dataclass(frozen=True)
 class Origin:
-    """The columns that are equal in all rows of a trial."""
+    """The columns that are equal in all rows of a trial; ``source`` only where no episode names its data set."""
 
     search: str
     trial: int
@@ -185,7 +186,7 @@ def to_table(origin: Origin, batches: Sequence[EpisodeBatch]) -> Any:
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
     counts, rows = [len(batch.facts) for batch in batches], len(facts)
     fields: list[Sequence[Any]] = [*zip(*facts, strict=True)] if facts else [()] * len(EpisodeFacts._fields)
-    episode, seed, class_ids, sample_ids, ways, shots, queries, query_counts = fields
+    episode, seed, class_ids, sample_ids, ways, shots, queries, query_counts, named = fields
     losses = [outcome.losses for outcome in outcomes]
     accuracies = [outcome.accuracies for outcome in outcomes]
     norms = [batch.hypergradient_norm for batch in batches for _ in batch.facts]
@@ -196,7 +197,7 @@ def to_table(origin: Origin, batches: Sequence[EpisodeBatch]) -> Any:
         "step": _integers(np.repeat([batch.step for batch in batches], counts)),
         "episode": _integers(episode),
         "seed": _integers(seed),
-        "source": _texts([origin.source], [rows]),
+        "source": _texts(*_sources(named, origin.source)),
         "class_ids": _lists(class_ids, _integers),
         "sample_ids": _lists(sample_ids, _integers),
         "ways": _integers(ways, np.int32),
@@ -215,6 +216,11 @@ def to_table(origin: Origin, batches: Sequence[EpisodeBatch]) -> Any:
         "seconds": _numbers(np.repeat([batch.seconds for batch in batches], counts)),
     }
     return pa.Table.from_arrays([columns[name] for name in EPISODE_COLUMNS], schema=EPISODE_SCHEMA)
+
+
+def _sources(named: Sequence[str], source: str) -> tuple[list[str], list[int]]:
+    """Return the data set of each row, or the task source once with the number of rows."""
+    return ([one or source for one in named], [1] * len(named)) if any(named) else ([source], [len(named)])
 
 
 # Columns are made from buffers: ``pa.array`` and ``pa.scalar`` import pandas on their first call,

@@ -72,6 +72,7 @@ DIAGNOSTIC = "hypergradient_"  # before the name of what an estimator says of it
 INNER_GRADIENT_NORM = f"{DIAGNOSTIC}inner_gradient_norm"
 RESIDUAL = f"{DIAGNOSTIC}residual"  # of an implicit gradient's linear system, relative to its right side
 RECORDING_SECONDS = "recording_seconds"
+OF_SOURCE = "/"  # between a metric's name and that of the data set that it is of, where there are several
 TIMINGS = frozenset({SECONDS, ADAPT_SECONDS, RECORDING_SECONDS})  # all others repeat bit for bit on a resume
 MAXIMIZED = frozenset({VALIDATION_ACCURACY, TRAIN_ACCURACY})
 

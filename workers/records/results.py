@@ -10,6 +10,7 @@ from typing import Annotated
 
 ACCURACY = "accuracy"  # the metric whose values are fractions
 INNER_STEPS, PRESENTATIONS = "inner steps", "earlier examples of the class"  # what an evaluation's steps count
+SourceMean = tuple[float, float, float, int]  # of a data set: the mean, the ends of its interval, the episodes
 QUANTILE = 0.975  # of Student's t: the upper end of a 95% interval
 
 
@@ -143,6 +144,14 @@ def in_units(loss: float, interval: Sequence[float], constant: float | None, dev
     return InUnits(
         deviation * math.sqrt(loss), (low, high), None if constant is None else deviation * math.sqrt(constant)
     )
+
+
+def by_source(sources: Sequence[str], scores: Sequence[float], metric: str) -> dict[str, SourceMean]:
+    """Return the mean of each data set's scores; nothing where episodes name none."""
+    found: dict[str, list[float]] = {}
+    for source, score in zip(sources, scores, strict=True):
+        found.setdefault(source, []).append(score)
+    return {source: (*mean_interval(one, metric=metric), len(one)) for source, one in found.items() if source}
 
 
 def mean_interval(scores: Sequence[float], *, metric: str = "") -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from metaloom.learners.errors import BadInput
 from metaloom.workers.records import names
+from metaloom.workers.records.results import SourceMean
 
 
 def plain(value: Any) -> Any:
@@ -110,6 +111,8 @@ class Report(Plain):
             times too.
         parts: The episode parts since the report before: by file name, its size and digest. They hold measured times,
             so that equal trials have other ones.
+        by_source: Where episodes are of several data sets: of each the mean, the ends of its 95% interval and the
+            number of its ``scores``.
     """
 
     step: int
@@ -124,11 +127,12 @@ class Report(Plain):
     warnings: tuple[str, ...] = ()
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     stages: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
+    by_source: Mapping[str, SourceMean] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary of JSON values, as earlier versions did where there are no stages."""
-        document = super().to_json()
-        return document if self.stages else {name: one for name, one in document.items() if name != "stages"}
+        """Return a plain dictionary of JSON values, as earlier versions did without stages and with one data set."""
+        later = {"stages": self.stages, "by_source": self.by_source}
+        return {name: one for name, one in super().to_json().items() if name not in later or later[name]}
 
     @property
     def scored(self) -> str:
@@ -144,6 +148,7 @@ class Report(Plain):
         values["scores"] = tuple(float(score) for score in values["scores"])
         for name in ("notes", "warnings", "stages"):
             values[name] = tuple(values.get(name, ()))
+        values["by_source"] = {name: tuple(one) for name, one in values.get("by_source", {}).items()}
         return cls(**values)
 
 

@@ -21,7 +21,7 @@ from metaloom.workers.errors import CheckpointError
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.heartbeat import Heartbeat
 from metaloom.workers.outer import OPTIMIZERS
-from metaloom.workers.progress import Progress, Tally, solution_text, validated, with_validation_of
+from metaloom.workers.progress import Progress, Tally, scored, solution_text, validated, with_validation_of
 from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
 from metaloom.workers.records.trial import Report, TrialConfig
@@ -144,7 +144,7 @@ class Trial:
             taken = loop.estimate(self._state, episodes)
             check_finite(taken.meta, taken.norm, self.config, self.step)
             self._state = loop.move(self._state, taken, episodes, stage)
-            tally.add(taken.meta, taken.norm)
+            tally.add(taken.meta, taken.norm, [one.source for one in sampled])
             seconds = (time.perf_counter() - started) / len(sampled)
             facts = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
             self._recorder.add(EpisodeBatch(names.TRAIN, self.step, facts, taken.meta.outcomes, seconds, taken.norm))
@@ -199,8 +199,7 @@ class Trial:
         report = Report(
             step=self.step,
             metrics={**metrics, **validated(self.metric, evaluation, progress, leaves)},
-            interval=evaluation.interval,
-            scores=evaluation.scores,
+            **scored(evaluation),
             episodes=progress.episodes,
             seconds=progress.seconds,
             finished=False,
