@@ -194,6 +194,12 @@ def check_estimator(estimator: Estimator, slots: Slots, inner: InnerConfig) -> N
             f"outer.hypergradient: {estimator.name} follows an inner loop that goes on from one outer step to the "
             "next; set inner.mode: online, or use evolution_strategies"
         )
+    unmapped = [name for name, one in slots.items() if not one.batchable]
+    if estimator.functional and unmapped:
+        raise LearnerError(
+            f"outer.hypergradient: {estimator.name} runs the inner loop under torch.func, which learner.{unmapped[0]} "
+            "cannot (an environment outside of torch, for one); use unroll or adjoint"
+        )
     check_solution(estimator, slots, inner)
 
 

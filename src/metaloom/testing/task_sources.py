@@ -94,7 +94,7 @@ class TaskSourceContract(Contract):
                 if tasks.shape.task_kind.has_classes:
                     assert y.dtype == torch.int64 and bool(((y >= 0) & (y < tasks.shape.outputs)).all())
                 else:
-                    assert y.shape == (len(x), tasks.shape.outputs) and y.dtype == torch.float32
+                    assert y.shape == (len(x), tasks.shape.targets) and y.dtype == torch.float32
             assert 0 <= sample.seed < 2**63
 
     @pytest.mark.parametrize(("split", "index"), [("trian", 0), ("train", -1)])
