@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metaloom.learners.base import Adapted
 from metaloom.learners.episode import Support, TaskShape
+from metaloom.learners.networks.tokens import token_count
 from metaloom.learners.solvers.base import TRANSDUCTIVE
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.adapted_files import write_adapted
@@ -130,15 +131,15 @@ class AdaptedModel:
         def answers(given: Tensors, x: Tensor) -> Tensor:
             return self._in_units(self._own(forward(given, self._form.standardized(x).to(self._device.dtype)))).float()
 
-        support = self._form.raw(self._given.support.x)
+        support, text = self._form.raw(self._given.support.x), self._task.columns if token_count(self._task) else ()
         examples = support if len(support) else torch.rand(4, *self._task.inputs)
         facts = {"labels": self.labels.tolist(), "kind": self._task.kind, "setting": str(self.setting)}
         return export_plain(
             Path(path),
             PlainForward(answers, tensors),
-            lambda x: self._in_units(self._run(x)).float(),
+            lambda x: self._in_units(self._run(x.floor() if text else x)).float(),  # as a network reads token numbers
             examples,
-            facts | {"inputs": list(self._task.inputs), "features": list(self._task.features)},
+            facts | {"inputs": list(self._task.inputs), "features": list(self._task.features), "text": list(text)},
         )
 
     def _own(self, out: Tensor) -> Tensor:

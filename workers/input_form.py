@@ -19,7 +19,9 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import unknown
 from metaloom.workers.data.base import DataError
 from metaloom.workers.data.table_encoding import encoded_table
+from metaloom.workers.data.text_encoding import FittedText
 from metaloom.workers.errors import BundleError
+from metaloom.workers.text_form import read_texts
 
 _LOG = logging.getLogger("metaloom.bundle")
 BYTE = 255.0
@@ -47,12 +49,14 @@ class InputForm:
         """Return examples [n, *inputs], floating-point, and the form with their divisor.
 
         Args:
-            given: numpy or torch arrays, nested lists, pictures of Pillow, or a table with named columns.
+            given: numpy or torch arrays, nested lists, pictures of Pillow, a table with named columns, or texts.
             name: How errors and warnings name them.
 
         Raises:
             BundleError: They have another layout, another range, or are not finite.
         """
+        if (text := FittedText.of_task(self.task)) is not None:
+            return read_texts(given, name, text), self
         tensor = numbers(self._columns(self._pictures(given, name), name), name)
         is_bytes = tensor.dtype == torch.uint8
         tensor = self._laid_out(tensor if tensor.is_floating_point() else tensor.double(), name)

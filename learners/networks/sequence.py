@@ -1,18 +1,39 @@
 """Networks of sequences, which have features at every place beside those of the whole example."""
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.series.observed import split_observed
-from metaloom.learners.networks.tokens import PADDING, averaged, token_count
+from metaloom.learners.networks.tokens import PADDING, averaged, token_count, vocabulary_digest
 from metaloom.learners.tensors import Tensors
 
 
-class SequenceNetwork(Network, ABC):
+class TextNetwork(Network, ABC):
+    """A network that may read text: it belongs to a vocabulary, by whose token numbers its embedding has learned."""
+
+    @property
+    def fixed(self) -> Tensors:
+        """Return the digest of the vocabulary of a network of text."""
+        known = vocabulary_digest(self.task)
+        return {} if known is None else {"vocabulary": known}
+
+    def holding(self, fixed: Tensors) -> Self:
+        other, own = super().holding(fixed), self.fixed
+        if any(not torch.equal(own[name], value.to(own[name])) for name, value in fixed.items()):
+            raise LearnerError(
+                "learner.architecture: the network that it starts from has learned another vocabulary, so that its "
+                "token numbers mean other words; tasks.vocabulary: BUNDLE reads the texts by that of its bundle"
+            )
+        return other
+
+
+class SequenceNetwork(TextNetwork, ABC):
     """A network of text [length], or of series [channels, length]; its features are the average of its states."""
 
     @property

@@ -15,9 +15,10 @@ from torch import Generator, Tensor
 
 from metaloom.learners.domains import Choice, Int
 from metaloom.learners.episode import TaskShape
-from metaloom.learners.networks.base import ARCHITECTURES, Network, linear_parameters
+from metaloom.learners.networks.base import ARCHITECTURES, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.mlp import ACTIVATIONS
+from metaloom.learners.networks.sequence import TextNetwork
 from metaloom.learners.networks.tokens import PADDING, averaged, embedded, text_tokens
 from metaloom.learners.tensors import Tensors
 
@@ -38,7 +39,7 @@ class TextBagConfig:
 
 
 @ARCHITECTURES.register("text_bag")
-class TextBag(Network):
+class TextBag(TextNetwork):
     """An embedding ``tokens``, and the layer ``hidden``."""
 
     config: TextBagConfig

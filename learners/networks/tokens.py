@@ -4,6 +4,10 @@ An example of text is float32 [length] of token numbers, which float32 holds exa
 to the task (``TaskShape.columns``), and with it to a bundle: token 17 is the same word wherever the bundle goes.
 """
 
+import hashlib
+import json
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,6 +22,15 @@ MOST_TOKENS = 2**24  # which float32 counts exactly
 def vocabulary_of(task: TaskShape) -> tuple[str, ...]:
     """Return the tokens of a task's examples, of which the first has number ``FIRST``; empty where they are no text."""
     return next((tuple(one["vocabulary"]) for one in task.columns if one.get("kind") == TEXT), ())
+
+
+def vocabulary_digest(task: TaskShape) -> Tensor | None:
+    """Return a digest of how a task's texts are divided and numbered, uint8 [8]; None where examples are no text."""
+    if not vocabulary_of(task):
+        return None
+    document = next(dict(one) for one in task.columns if one.get("kind") == TEXT)
+    parts = [document.get("tokens"), document.get("lower"), list(document["vocabulary"])]
+    return torch.tensor(list(hashlib.sha256(json.dumps(parts).encode()).digest()[:8]), dtype=torch.uint8)
 
 
 def token_count(task: TaskShape) -> int:

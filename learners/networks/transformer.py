@@ -78,6 +78,11 @@ class Transformer(SequenceNetwork):
     def causal(self) -> bool:
         return self.config.causal
 
+    def layers(self) -> list[tuple[str, ...]]:
+        """Return the embedding with the positions, then each block, the last one with the norm behind it."""
+        blocks = [(f"block{index}",) for index in range(self.config.layers)]
+        return [("tokens", "steps", "positions"), *blocks[:-1], (*blocks[-1], "last")]
+
     def largest_map(self, images: int) -> int | None:
         return images * self.length * self.config.expansion * self.config.width
 

@@ -1,4 +1,4 @@
-"""A user's new task for ``metaloom adapt``: images in folders, or rows of a table, as arrays.
+"""A user's new task for ``metaloom adapt``: images in folders, rows of a table, or texts, as arrays.
 
 Files are read as the task sources read theirs: images are scaled to the learner's size, and a table's feature columns
 are those of its training table. The bundle scales the values themselves.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaloom.learners.episode import TaskShape
+from metaloom.learners.networks.tokens import token_count
 from metaloom.orchestrator.errors import TaskError
 from metaloom.workers.data.base import some
 from metaloom.workers.data.labels import as_known
@@ -22,9 +23,10 @@ from metaloom.workers.data.table_columns import CellRules, read_columns
 from metaloom.workers.data.table_encoding import FittedColumn, encoded, names_of, unknown_texts
 from metaloom.workers.data.table_features import kept_columns, kept_rules
 from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
+from metaloom.workers.data.text_files import TextColumns, read_texts, usable
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
 
-DEFAULT_LABEL = "label"
+DEFAULT_LABEL, DEFAULT_TEXT = "label", "text"
 logger = logging.getLogger("metaloom")
 
 
@@ -34,7 +36,7 @@ class TaskExamples:
 
     Attributes:
         names: The file or row of each example.
-        x: [examples, *inputs], 8-bit images or float64 features.
+        x: [examples, *inputs], 8-bit images or float64 features; texts [examples].
         y: Labels or targets [labelled examples]; None if there are none.
         labelled: Which examples have one [examples]; None where all or none have.
     """
@@ -127,6 +129,8 @@ class Reader:
         return self._read(path, is_query=True)
 
     def _read(self, path: Path, *, is_query: bool) -> TaskExamples:
+        if token_count(self.task):
+            return self._texts(path, is_query=is_query)
         if path.is_dir():
             return self._folder(path)
         if is_table(path):
@@ -180,6 +184,21 @@ class Reader:
             raise TaskError(f"{path}: {x.shape[1]} feature columns; this learner takes {wanted}{hint}")
         names, labels = [f"row {row}" for row in range(len(x))], read.label
         return TaskExamples(names, x, labels if labels is not None and len(labels) else None, read.labelled)
+
+    def _texts(self, path: Path, *, is_query: bool) -> TaskExamples:
+        """Read texts; labels are optional in queries, also of single rows."""
+        if not path.exists():
+            raise TaskError(f"there is no file and no folder {path}")
+        given = TextFormat(self.tasks.get("separator"), None, self.tasks.get("encoding"))
+        column = str(self.tasks.get("text") or DEFAULT_TEXT)
+        columns = TextColumns(column, self._label(), may_lack_label=True, text_format=given)
+        read, _ = usable(read_texts(path, columns), columns, skip=False, where=path)
+        labelled = np.array([label is not None for label in read.labels], dtype=bool)
+        if not is_query and labelled.any() and not labelled.all():
+            raise TaskError(f"--support {path}: no label in {read.places[int(labelled.argmin())]}; leave it out")
+        texts = np.array(read.texts, dtype=object)
+        labels = np.array([label.strip() for label in read.labels if label is not None])
+        return TaskExamples(read.places, texts, labels if len(labels) else None, None if labelled.all() else labelled)
 
     def _label(self) -> str:
         return self.label or str(self.tasks.get("label") or DEFAULT_LABEL)

@@ -159,6 +159,15 @@ def test_forward_mode_gives_the_hypergradient_of_a_learned_rate(task: TaskShape,
     assert errors_by_slot(learner, [episode_of(task, 1)], length=STEP)["update"] < 1e-6
 
 
+def test_the_first_layers_are_the_embedding_and_the_blocks() -> None:
+    network, theta = transformer(TEXTS)
+    taken = network.starting_at(network.parameters(seeded(5)), layers=2, freeze=True)
+    names = {name for name in theta if name.startswith(("tokens.", "positions.", "block0."))}
+    assert taken.held == names and set(taken.given or {}) == names
+    whole = network.starting_at(network.parameters(seeded(5)), layers=3).given or {}
+    assert set(whole) == {name for name in theta if not name.startswith("head.")}
+
+
 def test_what_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(LearnerError, match=r"architecture\.heads: 3 heads do not divide a width of 4; give 1"):
         transformer(TEXTS, heads=3)

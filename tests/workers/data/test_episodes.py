@@ -26,7 +26,7 @@ MADE_HERE: dict[str, dict[str, Any]] = {
 }
 NEED_FILES = {"fashion_mnist", "omniglot", "folder", "table", "arrays", "bilevel"}  # tested beside their formats
 NEED_FILES |= {"gymnasium"}  # tested where its package is installed
-NEED_FILES |= {"cifar_fs", "fc100", "mini_imagenet", "cub", "awa1", "clinc150"}
+NEED_FILES |= {"cifar_fs", "fc100", "mini_imagenet", "cub", "awa1", "clinc150", "text"}
 SHARED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
