@@ -71,6 +71,7 @@ class Network(TaskComponent, ABC):
     """
 
     slot = "architecture"
+    any_length: ClassVar[bool] = False  # whether features do not depend on how far the series of a batch are padded
     relaxed: ClassVar[bool] = False  # whether phi holds a relaxed architecture, which ``discretized`` makes discrete
     given: Tensors | None = None  # parameters to start from
     running: Tensors | None = None  # batch norm's running statistics that belong to them, where there are some

@@ -98,6 +98,25 @@ def test_padding_does_not_change_the_loss_or_the_gradient(settings: dict[str, An
     torch.testing.assert_close(found[1].gradient, found[0].gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(("network", "steps"), [(ENCODER, 8), ({"kind": "mlp", "hidden": [6]}, 11)])
+def test_a_batch_is_read_up_to_its_longest_series(
+    network: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(SERIES, inputs=(3, 11))
+    learner, given = learner_of("conv_time_net", task, network), padded(episode_of(WHOLE, 1), 4)
+    given.query_x[0, -1, 7] = 1.0
+    lengths, features = [], type(learner.network).features
+
+    def watched(self: Any, theta: Tensors, x: Tensor, *rest: Any) -> Tensor:
+        lengths.append(x.shape[-1])
+        return features(self, theta, x, *rest)
+
+    monkeypatch.setattr(type(learner.network), "features", watched)
+    phi, state = begun(learner)
+    learner.meta_step(phi, state, [given], seeded(0))
+    assert set(lengths) == {steps}
+
+
 def test_a_gap_counts_neither_in_the_loss_nor_in_the_shown_series() -> None:
     learner, given = learner_of("time_net", SERIES, layers=2), episode_of(SERIES, 1)
     phi, state = begun(learner)

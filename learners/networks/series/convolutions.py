@@ -58,6 +58,7 @@ class Conv1d(base.Network):
     """Layers ``conv0.LENGTH`` and ``norm0``, ``conv1.LENGTH`` ... and a head over the mean over time."""
 
     config: Conv1dConfig
+    any_length = True
 
     @property
     def places(self) -> int:

@@ -32,6 +32,14 @@ def split_observed(x: Tensor, task: TaskShape) -> tuple[Tensor, Tensor | None]:
     return x[:, :-1], x[:, -1] > 0.5
 
 
+def observed_length(x: Tensor, task: TaskShape) -> int:
+    """Return the steps up to the last one that any of the series [n, channels, length] has observed; at least 1."""
+    if not task.observed:
+        return x.shape[-1]
+    seen = (x[:, -1] > 0.5).any(0).nonzero()
+    return int(seen.max()) + 1 if len(seen) else 1
+
+
 def mean_over_time(hidden: Tensor, observed: Tensor | None) -> Tensor:
     """Average [n, channels, length] over the steps that were observed: [n, channels]; zeros where none was."""
     if observed is None:

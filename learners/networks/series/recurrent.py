@@ -39,6 +39,7 @@ class Recurrent(Network):
 
     Config = RecurrentConfig
     config: RecurrentConfig
+    any_length = True
     cell: ClassVar[str]
 
     def largest_map(self, images: int) -> int | None:

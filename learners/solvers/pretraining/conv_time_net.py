@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network, linear_parameters
 from metaloom.learners.solvers.amortized import Embedding
 from metaloom.learners.solvers.base import SOLVERS
-from metaloom.learners.solvers.pretraining.base import PretrainingConfig, PretrainingSolver, all_examples
-from metaloom.learners.solvers.pretraining.time_net import refuse_no_series
+from metaloom.learners.solvers.pretraining.base import PretrainingConfig, all_examples
+from metaloom.learners.solvers.pretraining.series import SeriesPretraining
 from metaloom.learners.tensors import Tensors
 
 HEADS = "heads"
@@ -35,18 +35,10 @@ class ConvTimeNetConfig(PretrainingConfig):
 
 
 @SOLVERS.register("conv_time_net")
-class ConvTimeNet(PretrainingSolver):
+class ConvTimeNet(SeriesPretraining):
     """Classifies series among the classes of their data set."""
 
     config: ConvTimeNetConfig
-
-    def __init__(self, config: ConvTimeNetConfig, task: TaskShape) -> None:
-        super().__init__(config, task)
-        refuse_no_series(task, "conv_time_net")
-
-    @property
-    def random(self) -> bool:
-        return False
 
     def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
         """Draw the heads of all data sets, one after another."""

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from metaloom.learners.domains import Int
-from metaloom.learners.episode import Episode, TaskShape
+from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network, linear_parameters
 from metaloom.learners.networks.series.cells import CELLS, State
@@ -30,7 +30,8 @@ from metaloom.learners.networks.series.observed import split_observed
 from metaloom.learners.solvers.amortized import Embedding
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.pretraining.autoencoder import SHOWN, weighted_error
-from metaloom.learners.solvers.pretraining.base import PretrainingConfig, PretrainingSolver, all_examples
+from metaloom.learners.solvers.pretraining.base import PretrainingConfig, all_examples
+from metaloom.learners.solvers.pretraining.series import SeriesPretraining
 from metaloom.learners.tensors import Tensors
 
 START, LAYER, OUTPUT = "start", "decoder", "output"
@@ -56,18 +57,10 @@ class TimeNetConfig(PretrainingConfig):
 
 
 @SOLVERS.register("time_net")
-class TimeNet(PretrainingSolver):
+class TimeNet(SeriesPretraining):
     """Reconstructs series backwards from the features of the body."""
 
     config: TimeNetConfig
-
-    def __init__(self, config: TimeNetConfig, task: TaskShape) -> None:
-        super().__init__(config, task)
-        refuse_no_series(task, "time_net")
-
-    @property
-    def random(self) -> bool:
-        return False
 
     def parameters(self, network: Network | None, features: tuple[int, ...], generator: Generator) -> Tensors:
         """Draw the decoder: its first state, its layers, and the map from the top layer to a step's values."""
@@ -121,12 +114,3 @@ class TimeNet(PretrainingSolver):
         if observed is not None:
             found = torch.where(observed[:, None], found, torch.zeros_like(found))
         return super().inspect(phi, embed, episode) | {"original": values, "reconstruction": found}
-
-
-def refuse_no_series(task: TaskShape, solver: str) -> None:
-    """Refuse tasks whose examples are no series; raises LearnerError."""
-    if len(task.inputs) != 2:
-        raise LearnerError(
-            f"learner.prediction: {solver} reads series [channels, length], but this task's examples have shape "
-            f"{task.inputs}; use a source of series, such as tasks.source: ucr"
-        )
