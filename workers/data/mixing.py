@@ -104,10 +104,15 @@ def shape_of(
         varying=varying,
         unlabelled=any(one.unlabelled for one in shapes),
         observed=made.observed,
-        groups=tuple(classes) if kind.has_classes else (),
+        groups=_groups(shapes, train) if kind.has_classes else (),
         **same,
     )
     return shape, tuple(told)
+
+
+def _groups(shapes: Sequence[TaskShape], train: Sequence[int]) -> tuple[int, ...]:
+    """Return the training classes of each data set; a source that has several itself brings those of each."""
+    return tuple(size for place in train for size in shapes[place].groups or (shapes[place].classes,))
 
 
 def _check_same(members: Sequence[Member], values: Sequence[Any], noun: str, *, named: bool) -> None:

@@ -145,6 +145,24 @@ def test_few_shot_episodes_of_one_set_and_of_several_within_each(tmp_path: Path)
     assert {name.split("/")[0] for name in listed.table.splits["train"]} == {"Two", "Short"}
 
 
+def test_the_classes_of_each_set_are_a_group_also_among_many_sources(tmp_path: Path) -> None:
+    for number, name in enumerate(("One", "Two", "Three", "Four", "Five")):
+        write_waves(tmp_path, name, classes=3 + number % 2, lengths=(15 + number,), seed=number)
+    lists = {"train": ["Two", "Three"], "val": ["Four"], "test": ["Five"]}
+    several = {"source": "ucr", "path": str(tmp_path), "sets": ["Two", "Three", "Four", "Five"], "split": lists}
+    alone: Any = opened(tmp_path, **several, ways=3)
+    assert alone.shape.groups == (4, 3)
+    one = {"source": "ucr", "path": str(tmp_path), "set": "One"}
+    sources = {"sources": [several, one], "validation": [one], "test": [one], "ways": 3}
+    many: Any = open_source({"source": "many", **sources}, seed=0, cache=tmp_path / "cache")
+    assert many.shape.groups == (4, 3, 4, 3, 3)  # trained on as a whole
+    assert many.shape.observed
+    for index in range(6):
+        sampled = many.episode("train", index)
+        first, end = many.shape.group_of(sampled.episode.class_ids)
+        assert all(first <= number < end for number in sampled.episode.class_ids.tolist())
+
+
 def test_formats_agree(tmp_path: Path) -> None:
     """The same set as .ts, .tsv and .npz gives the same series and labels."""
     write_waves(tmp_path, "Set", classes=3)
