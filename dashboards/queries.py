@@ -61,14 +61,19 @@ def trial_folder(store: Path, name: str, trial: int) -> Path:
     return records.trial_directory(search_folder(store, name), trial)
 
 
-def how_to_adapt(store: Path, name: str, trial: int) -> str:
-    """Return the options by which ``metaloom adapt`` gives what a trial takes: images or tables, or classes alone."""
+def how_to_use(store: Path, name: str, trial: int) -> str:
+    """Return the command that uses a trial's bundle: ``adapt`` with what it takes, images or tables or classes alone.
+
+    The settings of searches are taken by ``search --search-from``.
+    """
     path = trial_folder(store, name, trial) / records.TASK_FILE
     task = json.loads(path.read_text()) if path.is_file() else {"inputs": []}  # it has not begun
+    if any("portfolio" in column for column in task.get("columns", ())):
+        return f"search FILE --search-from {name}-bundle"
     images = len(task["inputs"]) > 1
     support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")
     given = f"--support {support}" if task.get("class_features") is None else "--classes CLASSES.csv"
-    return f"{given} --query {query}"
+    return f"adapt {name}-bundle {given} --query {query}"
 
 
 def search_record(store: Path, name: str) -> SearchRecord:

@@ -35,6 +35,7 @@ def search(
     time_budget_s: float | None = None,
     seed: int | None = None,
     enqueue: Enqueued | None = None,
+    search_from: str | Path | None = None,
     progress: SearchProgress | None = None,
     network: Any = None,
     tasks: Any = None,
@@ -59,6 +60,8 @@ def search(
         seed: Instead of the experiment's.
         enqueue: Values of searched knobs, a mapping for each of the first trials, or a YAML file of them; instead of
             the experiment's.
+        search_from: A bundle of the method ``search_settings``, whose sampler, scheduler and portfolio are taken where
+            the experiment gives none. See docs/search_of_searches.md.
         progress: Receives every event.
         network: Instead of the experiment's architecture, one of your own: a class of ``torch.nn.Module`` or a
             function that makes one (``functools.partial`` gives it keyword arguments), a module at the top level of a
@@ -85,6 +88,7 @@ def search(
         time_budget_s=time_budget_s,
         seed=seed,
         enqueue=enqueue,
+        search_from=search_from,
         network=network,
         tasks=tasks,
         trust_code=trust_code,

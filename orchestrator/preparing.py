@@ -7,6 +7,7 @@ from typing import Any
 
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.given_tasks import with_tasks
+from metaloom.orchestrator.learned_section import taken_from
 from metaloom.orchestrator.proposing.study import build_sampler
 from metaloom.orchestrator.reading import Source, read_experiment, with_network
 from metaloom.orchestrator.scheduling.base import build_scheduler
@@ -59,6 +60,7 @@ def prepare_search(
     time_budget_s: float | None = None,
     seed: int | None = None,
     enqueue: Enqueued | None = None,
+    search_from: str | Path | None = None,
     network: Any = None,
     tasks: Any = None,
     trust_code: bool = False,
@@ -69,10 +71,13 @@ def prepare_search(
     changes = [*overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
     home = Store(store)
     experiment = with_tasks(experiment, tasks, home)
-    read, changes = with_enqueued(experiment, changes, enqueue)
+    taken = taken_from(search_from, experiment, changes, enqueues=enqueue is not None)
+    read, changes = with_enqueued(experiment, [*taken.changes, *changes], enqueue)
     loaded, trust_code = with_network(read, network, trust_code)
     created = _created(loaded, changes, experiment)
     created["warm_start"], notes = starting_points(loaded, home)
+    if search_from is not None:
+        created["search_from"], notes = taken.facts, [*taken.notes, *notes]
     return Prepared(loaded, created, options, home, name, notes, trust_code)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metaloom.dashboards.queries import how_to_adapt
+from metaloom.dashboards.queries import how_to_use
 from metaloom.dashboards.rows import PlanRow
 from metaloom.dashboards.text import (
     beside_constant,
@@ -228,11 +228,11 @@ def show_outcome(console: Console, summary: Mapping[str, Any], store: Path) -> N
         if not summary.get("infeasible"):
             console.print(without_best(summary), style="red", markup=False)
         return
-    given = how_to_adapt(store, name, best["id"])
+    use = how_to_use(store, name, best["id"])
     console.print("Go on with:")
     console.print(f"  browse:  metaloom ui{places}", markup=False)
     console.print(f"  export:  metaloom export {name} --trial best --out {name}-bundle{places}", markup=False)
-    console.print(f"  adapt:  metaloom adapt {name}-bundle {given}", markup=False)
+    console.print(f"  {use.split()[0]}:  metaloom {use}", markup=False)
 
 
 def show_plan(console: Console, planned: PlanRow) -> None:

@@ -69,10 +69,16 @@ def export(
         if register is not None:
             document["registered"] = register
             lines.append(f"registered in MLflow as a version of the model {register}")
-        described = "--classes" in queries.how_to_adapt(store, name, manifest["origin"]["trial"])
+        how = queries.how_to_use(store, name, manifest["origin"]["trial"])
+        described = "--classes" in how
         to = "a table with one row a class" if described else "folders of class folders, or to tables"
         given = "--classes" if described else "--support"
-        lines.append(f"adapt it to {to}: metaloom adapt {shlex.quote(str(path))} {given} PATH --query PATH")
+        use = f"adapt it to {to}: metaloom adapt {shlex.quote(str(path))} {given} PATH --query PATH"
+        lines.append(
+            use
+            if how.startswith("adapt")
+            else f"search with it: metaloom search FILE --search-from {shlex.quote(str(path))}"
+        )
         answer.give(document, lambda screen: screen.print("\n".join(lines), markup=False))
 
 

@@ -22,6 +22,10 @@ def search(
         Path | None,
         typer.Option("--enqueue", metavar="FILE", help="Try the knobs of a YAML file first: one mapping, or a list."),
     ] = None,
+    search_from: Annotated[
+        Path | None,
+        typer.Option("--search-from", metavar="BUNDLE", help="Take sampler, scheduler and portfolio from a bundle."),
+    ] = None,
     name: answers.NameOption = None,
     changes: answers.SetOption = [],  # noqa: B006  (typer copies it)
     seed: answers.SeedOption = None,
@@ -43,6 +47,7 @@ def search(
             "name": name,
             "trials": trials,
             "enqueue": enqueue,
+            "search_from": search_from,
             "executor": executor,
             "address": address,
             "insecure_cluster": insecure_cluster,
@@ -61,6 +66,7 @@ COMMAND = Command(
     examples=(
         "metaloom search default --trials 12",
         "metaloom search my.yaml --enqueue knobs.yaml",
+        "metaloom search my.yaml --search-from over-bundle",
         "metaloom search my.yaml --name first --set learner.update.rate=search",
         "metaloom search my.yaml --dry-run",
     ),

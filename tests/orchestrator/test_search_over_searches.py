@@ -3,12 +3,19 @@
 import pytest
 import torch
 
+from metaloom.dashboards.queries import how_to_use
 from metaloom.learners.episode import Support
 from metaloom.learners.errors import BadInput, LearnerError
 from metaloom.orchestrator import api, reading
+from metaloom.orchestrator import export as exporting
+from metaloom.orchestrator.command_line import cli
+from metaloom.orchestrator.learned_section import taken_from
 from metaloom.orchestrator.simulation.learned import regrets, simulated
 from metaloom.testing.problems import SEARCHED, built
+from metaloom.workers.data import DataError, open_source
 from metaloom.workers.data.result_tables.opening import open_table
+from metaloom.workers.errors import BundleError
+from metaloom.workers.records import ranking
 
 TASKS = {"source": "searches", "tables": ["bowls/1", "bowls/2"], "test": ["bowls/3"], "budget": 8, "searches": 2}
 
@@ -46,24 +53,6 @@ def test_regret_never_rises_and_a_start_counts_as_a_trial():
     assert plain == sorted(plain, reverse=True) and len(plain) == 12
 
 
-def test_a_search_over_searches_records_and_resumes(tmp_path):
-    over = experiment(
-        sampler={"kind": "tpe", "startup_trials": {"search": {"low": 2, "high": 6, "step": 1}}},
-        portfolio={"search": {"low": 0, "high": 3}},
-    )
-    done = api.search(over, store=tmp_path, executor="inline")
-    assert done.state == "finished"
-    record = reading.read_search("over", store=tmp_path)
-    assert [trial.last.episodes for trial in record.trials.values()] == [4, 4, 4]
-    for trial in record.trials.values():
-        assert float(trial.knobs["learner.prediction.sampler.startup_trials"]).is_integer()
-        assert trial.last.metrics["validation_loss"] == pytest.approx(sum(trial.last.scores) / 4)
-    assert record.tested["evaluation"]["episodes"] == 2
-    api.search(over, store=tmp_path, executor="inline", name="again")
-    again = reading.read_search("again", store=tmp_path)
-    assert [one.last.scores for one in again.trials.values()] == [one.last.scores for one in record.trials.values()]
-
-
 @pytest.mark.parametrize(
     ("prediction", "told"),
     [
@@ -87,3 +76,99 @@ def test_a_searched_kind_is_written_within_its_mapping():
 def test_no_other_solver_takes_these_tasks():
     with pytest.raises(LearnerError, match="linear does not solve a search task; use one of search_settings"):
         built({"prediction": {"kind": "linear"}}, SEARCHED)
+
+
+SINES = {
+    "name": "sines",
+    "tasks": "sinusoid",
+    "learner": {"method": "maml", "update": {"rate": {"search": {"low": 0.01, "high": 1.0, "log": True}}, "steps": 1}},
+    "outer": {"steps": 1, "validate_every": 1, "validation_episodes": 2, "test_episodes": 2},
+    "search": {"trials": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A search of one's own, and the bundle of a search over it and over bowls."""
+    store = tmp_path_factory.mktemp("store")
+    api.search(SINES, store=store, executor="inline", name="own")
+    over = experiment(
+        sampler={"kind": "random"}, portfolio={"search": {"low": 1, "high": 2}}, scheduler={"kind": "none"}
+    )
+    tables = [*TASKS["tables"], f"search/{store}/searches/own"]
+    over |= {"tasks": {**TASKS, "tables": tables}, "search": {"trials": 2, "sampler": "grid"}}
+    api.search(over, store=store, executor="inline")
+    return store, exporting.export("over", store / "bundle", trial="1", store=store)
+
+
+def test_each_trial_is_judged_by_the_regrets_of_its_searches(learned):
+    store, _ = learned
+    record = reading.read_search("over", store=store)
+    assert record.state == "finished" and [one.last.episodes for one in record.trials.values()] == [6, 6]
+    for trial in record.trials.values():
+        assert trial.last.metrics["validation_loss"] == pytest.approx(sum(trial.last.scores) / 6)
+    assert record.tested["evaluation"]["episodes"] == 2
+    trial = record.trials[1]
+    source = open_source(trial.config.tasks, seed=4, cache=store)
+    for place, score in enumerate(trial.last.scores):  # once more, without the search over them
+        episode = source.episode("validation", place)
+        column = source.shape.columns[episode.class_ids[0]]
+        table = open_table(column["table"])
+        found = simulated(table, sampler="random", starts=column["starts"][:2], trials=8, seed=episode.seed)
+        assert score == pytest.approx(regrets(table, found)[-1])
+
+
+def test_the_next_search_takes_the_learned_section(learned):
+    store, bundle = learned
+    done = api.search(
+        {**SINES, "name": "next", "seed": 1}, store=store, executor="inline", search_from=bundle, trials=3
+    )
+    record = reading.read_search("next", store=store)
+    assert record.settings.sampler == {"kind": "random"} and record.settings.scheduler == {"kind": "none"}
+    rates = [one.params["learner.update.rate"] for one in ranking.ranked(reading.read_search("own", store=store))]
+    assert [record.trials[number].params["learner.update.rate"] for number in (0, 1)] == rates
+    assert [trial.origin for trial in record.trials.values()] == ["enqueued:0", "enqueued:1", "random"]
+    taken = record.created["search_from"]
+    assert taken["bundle"] == str(bundle) and len(taken["enqueue"]) == 2 and done.state == "finished"
+    assert record.created["experiment"]["search"]["enqueue"] == taken["enqueue"]
+
+
+def test_what_the_experiment_gives_wins(learned):
+    _, bundle = learned
+    given = {**SINES, "search": {"trials": 1, "sampler": "tpe", "enqueue": [{"learner.update.rate": 0.5}]}}
+    taken = taken_from(bundle, given, [])
+    assert taken.changes == ['search.scheduler={"kind": "none"}']
+    assert "search.sampler stays as the experiment gives it" in taken.notes[0]
+    assert "the configurations that you give are tried first, not the portfolio" in taken.notes[0]
+    assert not any("enqueue" in one for one in taken_from(bundle, SINES, [], enqueues=True).changes)
+    assert not any("sampler" in one for one in taken_from(bundle, SINES, ["search.sampler=cmaes"]).changes)
+
+
+def test_a_portfolio_of_other_knobs_or_ranges_is_left_out(learned):
+    _, bundle = learned
+    other = {**SINES, "learner": {"method": "maml", "update": {"steps": {"search": [1, 2]}}}}
+    told = taken_from(bundle, other, []).notes[0]
+    assert "its portfolio is of other knobs than are searched here, and is left out" in told
+    update = {"rate": {"search": {"low": 2.0, "high": 3.0}}}
+    narrow = taken_from(bundle, {**SINES, "learner": {"method": "maml", "update": update}}, [])
+    assert "2 more are outside of the ranges here" in narrow.notes[0]
+    assert not any("enqueue" in one for one in narrow.changes)
+
+
+def test_a_bundle_without_a_search_section_is_refused(learned):
+    store, _ = learned
+    plain = exporting.export("own", store / "plain", store=store, episodes=0)
+    with pytest.raises(BundleError, match=r"the bundle of maml holds no search section; export the best trial"):
+        taken_from(plain, SINES, [])
+
+
+def test_the_commands_say_how_a_section_is_used(learned, capfd):
+    store, _ = learned
+    assert how_to_use(store, "over", 0) == "search FILE --search-from over-bundle"
+    assert cli.run(["export", "over", "--out", str(store / "again"), "--episodes", "0", "--store", str(store)]) == 0
+    assert f"search with it: metaloom search FILE --search-from {store / 'again'}" in capfd.readouterr().out
+
+
+def test_a_search_that_is_not_there_is_no_table(tmp_path):
+    with pytest.raises(DataError, match="holds no search; give STORE/searches/NAME"):
+        open_table(f"search/{tmp_path}")
