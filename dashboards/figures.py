@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metaloom.dashboards import queries
 from metaloom.dashboards.canvas import name_axes, panel, png
 from metaloom.dashboards.plots import history_plot, slice_plot
+from metaloom.dashboards.transfer import shows_transfer, transfer_plot
 from metaloom.workers.durable import write_text
 from metaloom.workers.records import names as records
 from metaloom.workers.records.results import INNER_STEPS, PRESENTATIONS, mean_interval
@@ -36,7 +37,8 @@ def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures
     folder = queries.search_folder(store, name) / records.FIGURES_FOLDER
     search = queries.search_record(store, name)
     searched = any(trial.knobs for trial in search.trials.values() if trial.last)
-    _save(folder, {"history": history_plot(name, search), "knobs": slice_plot(name, search) if searched else None})
+    own = {"history": history_plot(name, search), "knobs": slice_plot(name, search) if searched else None}
+    _save(folder, {**own, "transfer": transfer_plot(name, search) if shows_transfer(search) else None})
     best = summary["best"]
     drawn = {} if best is None else {best["id"]: draw_trial(store, name, best["id"])}
     for trial in summary["trials"]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaloom.dashboards.canvas import canvas, legend, name_axes, panel
+from metaloom.dashboards.transfer import transfer_plot
 from metaloom.learners.errors import BadInput
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
@@ -169,6 +170,7 @@ PLOTS: dict[str, Callable[[str, SearchRecord], "Figure"]] = {
     "parallel": parallel_plot,
     "slice": slice_plot,
     "pareto": pareto_plot,
+    "transfer": transfer_plot,
 }
 
 

@@ -4,6 +4,8 @@ r"""Pre-training: the body of a network learns by an objective that needs no epi
 * ``time_net`` (Malhotra et al., 2017): a recurrent network reconstructs series, backwards.
 * ``conv_time_net`` (Kashiparekh et al., 2019): series are classified, with one head for each of many data sets.
 * ``language_model`` (Radford et al., 2018): each token of a text is predicted from those before it.
+* ``masked_autoencoder`` (He et al., 2021): hidden parts of an example are reconstructed from the others.
+* ``supervised`` (Ngiam et al., 2018): the classes of the training, each with a weight by its share in the target.
 
 A trial of one of these trains the body; its validation solves tasks by the nearest class mean on the features.
 ``metaloom export`` writes a bundle, and ``initialization: {kind: fine_tuned, bundle: PATH}`` of any method starts
@@ -22,6 +24,20 @@ METHODS["denoising_autoencoder"] = Recipe(
     summary="a network that reconstructs examples from noisy copies; class means of its features for a task",
     paper="Vincent et al., 2008, Extracting and composing robust features with denoising autoencoders",
     learner={**LEARNED, "prediction": {"kind": "denoising_autoencoder"}},
+    **SETTINGS,
+)
+
+METHODS["masked_autoencoder"] = Recipe(
+    summary="a network that reconstructs hidden parts of examples; class means of its features for a task",
+    paper="He et al., 2021, https://arxiv.org/abs/2111.06377",
+    learner={**LEARNED, "prediction": {"kind": "masked_autoencoder"}},
+    **SETTINGS,
+)
+
+METHODS["supervised"] = Recipe(
+    summary="a network with one head over all training classes, weighted by the target; class means for a task",
+    paper="Ngiam et al., 2018, https://arxiv.org/abs/1811.07056",
+    learner={**LEARNED, "prediction": {"kind": "supervised"}},
     **SETTINGS,
 )
 

@@ -19,7 +19,10 @@ with deferred():
 def plot(
     name: NameArgument,
     kind: Annotated[
-        str, typer.Option("--kind", metavar="history|curves|importance|parallel|slice|pareto", help="What is drawn.")
+        str,
+        typer.Option(
+            "--kind", metavar="history|curves|importance|parallel|slice|pareto|transfer", help="What is drawn."
+        ),
     ] = "history",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="A .png or .svg file; by default NAME-KIND.png.")
@@ -31,8 +34,8 @@ def plot(
 
     history: each trial's value, and the best so far; curves: each trial over its outer steps; importance: how much of
     the value's variation each knob explains, by Optuna's PED-ANOVA; parallel: the trials as lines over their knobs;
-    slice: each knob against the value; pareto: the first two objectives. Knobs that are searched on a logarithmic scale
-    have logarithmic axes.
+    slice: each knob against the value; pareto: the first two objectives; transfer: the value by how many layers of a
+    bundle are taken, frozen or fine-tuned. Knobs that are searched on a logarithmic scale have logarithmic axes.
     """
     with answering(as_json) as answer, progress.shown_progress(tables.console(sys.stderr)):  # for the warnings
         path = plotting.plot(name, kind, out=out, store=store)

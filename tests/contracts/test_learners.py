@@ -78,6 +78,8 @@ class TestSolvers(SolverContract):
         "conv_time_net": SolverRow(beside=OF_SERIES, task=SERIES),
         "language_model": SolverRow(beside={"architecture": CAUSAL, "initialization": {"kind": "learned"}}, task=TEXTS),
         "denoising_autoencoder": SolverRow({"hidden": [5], "activation": "tanh"}),
+        "masked_autoencoder": SolverRow({"hidden": [5], "activation": "tanh", "masked": 0.5}),
+        "supervised": SolverRow({"weights": [1, 2, 0, 1, 1, 1, 3, 1, 1], "power": 0.5, "label_smoothing": 0.1}),
         "knn": SolverRow({"temperature": {"learn": {"start": 2.0}}, "k": 3}),
         "knn_inputs": SolverRow({"k": 3}, beside={}),
         "mann": SolverRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}, beside={}),

@@ -104,5 +104,26 @@ def test_what_is_not_finite_or_of_another_shape_is_not_drawn(name: str) -> None:
     assert drawn(**{name: torch.zeros(2)}) == {}
 
 
+@pytest.mark.parametrize("shape", [(16,), (5,), (1, 6, 6), (2, 9)])  # a square row, a row, an image, a series
+def test_reconstructions_have_their_errors_beside_that_of_the_mean(shape: tuple[int, ...]) -> None:
+    original = normal(10, *shape, seed=0).float()
+    shown = {"original": original, "corrupted": original + 0.5, "reconstruction": original - 0.1}
+    caption = drawn(**shown)["reconstructions"]
+    assert "8 queries" in caption
+    assert "what the network sees of them (mean squared error 0.25)" in caption
+    assert "reconstructed (mean squared error 0.01; " in caption
+    first = original[:8].double()
+    assert f"{float((first - first.mean(0)).square().mean()):.3g}" in caption
+    del shown["corrupted"]
+    assert "sees" not in drawn(**shown)["reconstructions"]
+
+
+def test_reconstructions_of_another_shape_or_not_finite_are_not_drawn() -> None:
+    original = normal(3, 4, seed=0)
+    assert drawn(original=original) == {}
+    assert drawn(original=original, reconstruction=original[:2]) == {}
+    assert drawn(original=original, reconstruction=torch.full((3, 4), torch.nan)) == {}
+
+
 def test_a_learner_that_shows_nothing_has_no_figure() -> None:
     assert pictures(replace(TrialKnowledge({}, TASK, {}, LearnerState()), shown={})) == []

@@ -13,6 +13,8 @@ from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.solvers.amortized import AmortizedLearner
 from metaloom.learners.solvers.pretraining.autoencoder import Autoencoder
+from metaloom.learners.solvers.pretraining.masked_autoencoder import MaskedAutoencoder
+from metaloom.learners.solvers.pretraining.supervised import target_weights
 from metaloom.learners.tensors import Tensors, as_leaves
 from metaloom.testing.problems import begun, episode_of, seeded
 
@@ -89,6 +91,111 @@ def test_noise_is_drawn_as_the_paper_has_it() -> None:
     added = solver.corrupted({}, x, solver.corruption(x, seeded(2))).examples - x
     assert float(added.std()) == pytest.approx(0.3, abs=0.01)
     assert float(added.mean()) == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("fill", ["zero", "learned"])
+def test_a_masked_step_is_that_of_plain_torch(fill: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"hidden": [4], "activation": "tanh", "masked": 0.4, "patch": 2, "fill": fill}
+    learner, given = learner_of("masked_autoencoder", **settings), episode_of(TABLE, 1)
+    phi, _ = begun(learner)
+    if fill == "learned":
+        phi["prediction/fill"] = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    order, x = fixed_noise(learner, given, monkeypatch)["order"], examples(given)
+    hidden = torch.zeros_like(x, dtype=torch.bool)
+    for row, ranked in enumerate(order):
+        patch = int(ranked.argmin())  # 0.4 of three patches is one
+        hidden[row, 2 * patch : 2 * patch + 2] = True
+    leaves = as_leaves(phi)
+    seen = torch.where(hidden, leaves.get("prediction/fill", torch.zeros(6).double()), x)
+    check_step(learner, phi, F.mse_loss(decoded(leaves, seen)[hidden], x[hidden]), given, leaves)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "patch", "patches"), [((7,), None, 7), ((7,), 3, 3), ((2, 9), None, 3), ((2, 9, 6), None, 6)]
+)
+def test_whole_patches_are_hidden_of_tables_series_and_images(inputs: Any, patch: int | None, patches: int) -> None:
+    task = TaskShape("classification", inputs, 3, classes=9)
+    solver = learner_of("masked_autoencoder", task, masked=0.5, patch=patch, fill="zero").solver
+    assert isinstance(solver, MaskedAutoencoder)
+    x = torch.ones(4, *inputs)
+    noise = solver.corruption(x, seeded(1))
+    assert noise["order"].shape == (4, patches)
+    given = solver.corrupted({}, x, noise)
+    assert torch.equal(given.examples, 1 - given.weights)
+    assert torch.equal(given.weights, given.weights[:, :1].expand_as(x)) or len(inputs) == 1  # all channels alike
+    side = solver.patch
+    for example in given.weights:
+        blocks = (
+            [part for rows in example.split(side, -2) for part in rows.split(side, -1)]
+            if len(inputs) == 3
+            else (example.split(side, -1))
+        )
+        whole = [float(block.mean()) for block in blocks]
+        assert set(whole) == {0.0, 1.0}  # a patch is hidden as a whole or not at all
+        assert sum(whole) == max(round(0.5 * patches), 1)
+
+
+@pytest.mark.parametrize("kind", ["denoising_autoencoder", "masked_autoencoder"])
+def test_what_was_not_observed_of_a_series_does_not_count(kind: str) -> None:
+    series = TaskShape("classification", (2, 8), 3, classes=9, observed=True)
+    learner, given = learner_of(kind, series), episode_of(series, 1)
+    solver = learner.solver
+    assert isinstance(solver, Autoencoder)
+    there = (torch.rand(len(given.query_x), 8, generator=seeded(2)) < 0.7).double()
+    x = torch.stack([given.query_x[:, 0] * there, there], 1)
+    seen = solver.seen({}, x, solver.corruption(solver.values(x), seeded(3)))
+    assert not seen.weights[:, 1].any()
+    assert not (seen.weights[:, 0] * (1 - there)).any()
+    assert not (seen.examples[:, 0] * (1 - there)).any()
+    hidden = there - seen.examples[:, 1]
+    if kind == "masked_autoencoder":  # a hidden step is one that was not observed
+        assert float(hidden.sum()) > 0
+        assert torch.equal(seen.weights[:, 0], hidden)
+        assert not any("fill" in name for name in learner.init(seeded(0)))
+    else:
+        assert not hidden.any()
+
+
+def test_a_supervised_step_is_that_of_plain_torch() -> None:
+    weights = [1.0, 2.0, 0.0, 1.0, 1.0, 1.0, 3.0, 1.0, 4.0]
+    learner = learner_of("supervised", weights=weights, power=0.5, label_smoothing=0.2)
+    given = replace(episode_of(TABLE, 1), class_ids=torch.tensor([8, 1, 6]))
+    phi, state = begun(learner)
+    leaves = as_leaves(phi)
+    hidden = torch.tanh(
+        examples(given) @ leaves["initialization/layer0.weight"].T + leaves["initialization/layer0.bias"]
+    )
+    scores = hidden @ leaves["prediction/classes.weight"].T + leaves["prediction/classes.bias"]
+    y = torch.tensor([[8, 1, 6][label] for label in torch.cat([given.support_y, given.query_y]).tolist()])
+    target = 0.8 * F.one_hot(y, 9).double() + 0.2 / 9
+    roots = torch.tensor(weights, dtype=torch.float64).sqrt()
+    each = -(target * scores.log_softmax(-1)).sum(-1)
+    check_step(learner, phi, (roots[y] / roots.mean() * each).mean(), given, leaves)
+    accuracy = float((scores.argmax(-1) == y).double().mean())
+    assert learner.meta_step(phi, state, [given], seeded(0)).outcomes[0].accuracies == (accuracy,)
+
+
+def test_equal_weights_and_a_power_of_zero_weigh_all_alike() -> None:
+    given = episode_of(TABLE, 1)
+    found = [
+        learner_of("supervised", **settings).meta_step(*begun(learner_of("supervised")), [given], seeded(0)).loss
+        for settings in ({}, {"weights": [7.0] * 9}, {"weights": list(range(1, 10)), "power": 0.0})
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    assert found[0] == pytest.approx(found[2], rel=1e-12)
+
+
+def test_a_single_task_has_a_head_of_its_own_classes() -> None:
+    single = TaskShape("classification", (6,), 3, single_task=True, counts=(5, 5, 5))
+    phi = learner_of("supervised", single).init(seeded(0))
+    assert phi["prediction/classes.weight"].shape == (3, 5)
+
+
+def test_target_weights_are_ratios_of_frequencies() -> None:
+    probabilities = torch.tensor([[0.8, 0.2, 0.0], [0.4, 0.2, 0.4]])
+    found = target_weights(probabilities, torch.tensor([2.0, 1.0, 1.0]))
+    torch.testing.assert_close(found, torch.tensor([0.6 / 0.5, 0.2 / 0.25, 0.2 / 0.25]))
+    assert target_weights(probabilities, torch.tensor([1.0, 0.0, 1.0]))[1] == 0.0
 
 
 def test_without_noise_and_as_wide_as_the_examples_the_error_can_vanish() -> None:
@@ -168,6 +275,10 @@ def test_a_shown_episode_has_its_reconstructions() -> None:
     ("kind", "settings", "message"),
     [
         ("denoising_autoencoder", {"decoder": "convolution"}, r"decoder: convolution reconstructs images .*use mlp"),
+        ("masked_autoencoder", {"patch": 6}, r"patch: a patch of 6 leaves one patch of an example of 6.*a smaller one"),
+        ("masked_autoencoder", {"masked": 1.0}, r"masked.*below 1"),
+        ("supervised", {"weights": [1.0, 2.0]}, r"weights: got 2 for 9 training classes; give one for each"),
+        ("supervised", {"weights": [0.0] * 9}, r"weights: all are 0"),
         ("denoising_autoencoder", {"noise": -0.1}, r"noise.*at least 0"),
         ("denoising_autoencoder", {"temperature": {"learn": {}}}, r"temperature"),
     ],

@@ -81,6 +81,8 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "time_net": MethodRow(SERIES, {"architecture": SMALL_GRU}, outer_rate=0.1),
     "conv_time_net": MethodRow(SERIES, {"architecture": FILTERS}, outer_rate=0.05),
     "language_model": MethodRow(TEXTS, {"architecture": CAUSAL}, outer_rate=0.1),
+    "masked_autoencoder": MethodRow(learner=gentle(hidden=[8], activation="tanh", masked=0.2), outer_rate=0.1),
+    "supervised": MethodRow(outer_rate=0.1),
     "cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "simple_cnaps": MethodRow(IMAGES, {"architecture": CONV, "prediction": {"width": 4}}),
     "pt_map": MethodRow(learner=gentle(scale=2.0, epochs=3, power=1.0, balance_steps=20)),
@@ -249,6 +251,8 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
     ("prediction", "language_model"): ComponentRow(
         {"tied": False}, task=TEXTS, beside={"architecture": CAUSAL, "initialization": {"kind": "learned"}}
     ),
+    ("prediction", "masked_autoencoder"): ComponentRow({"hidden": [8], "masked": 0.5}),
+    ("prediction", "supervised"): ComponentRow(),
     ("prediction", "cnaps"): ComponentRow({"width": 4, "hidden": 4}),
     ("prediction", "simple_cnaps"): ComponentRow({"width": 4, "ridge": {"learn": {"start": 2.0}}}),
     ("prediction", "mann"): ComponentRow({**MEMORY, "strength": {"learn": {"start": 2.0}}}),
