@@ -115,7 +115,7 @@ def _of_members(config: Any) -> dict[str, Schema]:
     lists = {"anyOf": [{"type": "array", "minItems": 1, "items": section}, section, {"type": "null"}]}
     found = dict.fromkeys(getattr(config, "members", ()), lists)
     weight: Schema = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}, {"const": SEARCH}]}
-    weights = {"anyOf": [{"type": "array", "items": weight}, {"type": "null"}]}
+    weights = {"anyOf": [{"type": "array", "items": weight}, {"type": ["object", "null"]}]}
     return {**found, **({config.weighed: weights} if found and config.weighed else {})}
 
 

@@ -29,6 +29,7 @@ EXPECTED = {
     "learned-augmentation",
     "learned-loss",
     "learned-optimizer",
+    "many-series",
     "memory",
     "learned-reward",
     "multi-objective",

@@ -21,12 +21,13 @@ MADE_HERE: dict[str, dict[str, Any]] = {
     "quadratics": {},
     "searches": {"tables": ["bowls/1"], "searches": 200, "budget": 2, "portfolio": 2},
     "glyphs": {"ways": 4, "shots": 2, "queries": 3},
+    "signals": {"classes": 20, "ways": 3, "shots": 2, "queries": 3},
     "many": {"sources": [{"source": "glyphs", "shots": 2}, {"source": "glyphs", "shots": 3}], "ways": 4, "queries": 3},
     "digits": {"label_noise": 0.3, "queries": 25},
 }
 NEED_FILES = {"fashion_mnist", "omniglot", "folder", "table", "arrays", "bilevel"}  # tested beside their formats
 NEED_FILES |= {"gymnasium"}  # tested where its package is installed
-NEED_FILES |= {"cifar_fs", "fc100", "mini_imagenet", "cub", "awa1", "clinc150", "text"}
+NEED_FILES |= {"cifar_fs", "fc100", "mini_imagenet", "cub", "awa1", "clinc150", "text", "ucr"}
 SHARED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
