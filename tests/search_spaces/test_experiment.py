@@ -102,7 +102,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(complaints):
         (
             "tasks: {source: sinusoid, ways: 5}\nlearner: maml",
             "it is a setting of arrays, awa1, cifar_fs, clinc150, cub, fc100, folder, glyphs, many, mini_imagenet, "
-            "omniglot, signals, table, ucr",
+            "omniglot, signals, table, text, ucr",
         ),
         (
             "tasks: {source: glyphs, ways: 1}\nlearner: maml",
