@@ -20,6 +20,7 @@ from benchmarks.reproductions import (
     quadratics,
     rare_class,
     relational_learners,
+    searches,
     sinusoid,
     taught,
     transductive,
@@ -62,4 +63,5 @@ CLAIMS: dict[str, Claim] = {
     "M10": transductive.m10,
     "M11": easy.m11,
     "M12": families.m12,
+    "S1": searches.s1,
 }

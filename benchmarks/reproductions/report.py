@@ -37,7 +37,7 @@ def keep(claim: str, rows: Sequence[Row], seconds: float, seeds: Sequence[int]) 
         "seeds": list(seeds),
         "rows": [asdict(row) for row in rows],
     }
-    ordered = dict(sorted(known.items(), key=lambda item: (item[0][0] == "M", int(item[0][1:]))))
+    ordered = dict(sorted(known.items(), key=lambda item: ("VMPS".index(item[0][0]), int(item[0][1:]))))
     DOCS.mkdir(exist_ok=True)
     RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
     rewrite()
