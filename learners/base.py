@@ -167,6 +167,9 @@ class Learner(Protocol):
         * ``reads`` [steps, slots]: the weight with which each slot of a memory is read at each step, over its heads.
         * ``by_presentation`` [presentations]: the accuracy in a sequence by the earlier examples of a class.
         * ``film/LAYER`` [channels]: the factors of FiLM in a layer, 1 where it changes nothing; in the order of layers.
+        * ``path_before``, ``path_after`` [n, H + 1, states]: trajectories of a policy before and after its inner steps;
+          ``rewards_before``, ``rewards_after`` [n, H], and ``active_before``, ``active_after`` [n, H], 1 up to an end;
+          ``parameters`` [parameters] of their task.
         * ``attribute_weights`` [attributes]: how far an attribute of a class moves what stands for it.
         * ``original``, ``corrupted``, ``reconstruction`` [k, *inputs]: the first k queries, what the network sees of
           them, and what a decoder makes of that.

@@ -48,6 +48,13 @@ class Environment(ABC):
         """Return the first states [n, states] of trajectories from ``start`` [n, states], in tasks [n, parameters]."""
         return start
 
+    def goal(self, task: Tensor) -> Tensor | None:
+        """Return the place [2] that a task [parameters] is about, where the first two numbers of a state are a place.
+
+        None where they are not.
+        """
+        return None
+
     @abstractmethod
     def step(self, state: Tensor, action: Tensor, task: Tensor) -> Step:
         """Take one step from states [n, states] by actions [n, actions] in tasks [n, parameters]."""
@@ -80,6 +87,9 @@ class PointMass(Environment):
     force = 0.15
     width = 0.2
 
+    def goal(self, task: Tensor) -> Tensor:
+        return torch.zeros(2)
+
     def step(self, state: Tensor, action: Tensor, task: Tensor) -> Step:
         position, velocity = state[..., :2], state[..., 2:]
         velocity = self.friction * velocity + self.force * torch.tanh(action)
@@ -105,6 +115,9 @@ class Navigation(Environment):
 
     def __init__(self, horizon: int = 100, speed: float = 0.1, reach: float = 0.01) -> None:
         self.horizon, self.speed, self.reach = horizon, speed, reach
+
+    def goal(self, task: Tensor) -> Tensor:
+        return task
 
     def step(self, state: Tensor, action: Tensor, task: Tensor) -> Step:
         position = state + self.speed * action.clamp(-1, 1)

@@ -1,6 +1,6 @@
 """The inner loop of a control task: trajectories in place of labelled examples, the true return in place of a loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -20,6 +20,7 @@ from metaloom.learners.state import knowledge_of
 from metaloom.learners.task_kinds import TaskKind, register_task_kind
 from metaloom.learners.tensors import InnerState, Tensors, detach
 
+BEFORE, AFTER = "before", "after"  # the inner steps, in the names of what is shown
 Key = tuple[str, int, tuple[float, ...]]
 
 
@@ -140,6 +141,16 @@ class ControlLoop(InnerLoop):
         if self.tape is not None:
             return Outer(surrogate, unknown, {})
         return Outer(-each + (surrogate - surrogate.detach()), unknown, {})  # the return, with the surrogate's gradient
+
+    def inspect(self, phi: Tensors, episode: Episode, states: Iterator[InnerState]) -> Tensors:
+        """Return the queries' trajectories before and after the inner steps."""
+        thetas = [state.theta for state in states]
+        shown: Tensors = {"parameters": episode.query_y[0]} if self.task.parameters else {}
+        for name, taken in ((BEFORE, 0), (AFTER, len(thetas) - 1)):
+            path = self.query_path(phi, thetas[taken], episode, taken)
+            active = torch.ones_like(path.rewards) if path.active is None else path.active
+            shown |= {f"path_{name}": path.states, f"rewards_{name}": path.rewards, f"active_{name}": active}
+        return shown
 
     def problem(
         self, start: Callable[[Tensors], InnerState], episode: Episode, step_weights: tuple[float, ...] | None = None

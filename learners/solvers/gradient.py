@@ -20,7 +20,7 @@ from metaloom.learners.solvers.base import INDUCTIVE, TRANSDUCTIVE, setting_of
 from metaloom.learners.solvers.execution import choose_strategy, make_execution
 from metaloom.learners.solvers.inner_loop import InnerConfig, InnerLoop
 from metaloom.learners.solvers.multi_step_loss import step_weights
-from metaloom.learners.solvers.slots import Slots
+from metaloom.learners.solvers.slots import Slots, check_plain
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.tensors import InnerState, Tensors, under
 
@@ -244,6 +244,11 @@ class GradientLearner(Learner):
         loop = replace(self.loop, running=kept.running) if self.batch_norm == "frozen" else self.loop
         return loop, episode, loop.problem(partial(self._start_of_episode, state=kept), episode)
 
+    def inspect(self, phi: Tensors, state: LearnerState, episode: Episode) -> Tensors:
+        _, drawn, problem = self._evaluated(phi, state, episode, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return self.loop.inspect(phi, drawn, problem.states(phi, self.evaluation_steps))
+
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         _, _, problem = self._evaluated(phi, state, episode, generator)
         with torch.no_grad():
@@ -290,9 +295,3 @@ class GradientLearner(Learner):
 def counted(state: LearnerState) -> LearnerState:
     """Return the state one outer step later."""
     return state if state.outer_step is None else replace(state, outer_step=state.outer_step + 1)
-
-
-def check_plain(support: Support) -> None:
-    """Refuse what an inner loop would ignore."""
-    for name in support.given():
-        raise LearnerError(f"support.{name}: inner steps do not use it; leave it out, or use another prediction")

@@ -7,7 +7,7 @@ Every slot contributes one factor, so that any subset of them may be learned at 
 comes from ``Episode.noise``, drawn before the first one (``Slots.draw``), so that all of it stays a pure function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
@@ -102,6 +102,10 @@ class InnerLoop:
     def held(self) -> Self:
         """Return a loop whose random choices are made once, so that its outer loss has the estimate as derivative."""
         return self
+
+    def inspect(self, phi: Tensors, episode: Episode, states: Iterator[InnerState]) -> Tensors:
+        """Return what may be drawn of an evaluated episode, by the names of ``Learner.inspect``: nothing here."""
+        return {}
 
     def forward(
         self,

@@ -12,9 +12,9 @@ from metaloom.learners.hypergradients.problem import Estimator
 from metaloom.learners.networks.base import HEAD, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization, running_average
 from metaloom.learners.solvers.base import SOLVERS, Parts
-from metaloom.learners.solvers.gradient import GradientLearner, check_plain
+from metaloom.learners.solvers.gradient import GradientLearner
 from metaloom.learners.solvers.linear import LinearHead
-from metaloom.learners.solvers.slots import Slots
+from metaloom.learners.solvers.slots import Slots, check_plain
 from metaloom.learners.state import LearnerState, declare_place, knowledge_of
 from metaloom.learners.task_kinds import LABELLED
 from metaloom.learners.tensors import InnerState, Tensors, as_leaves, derivative, under

@@ -8,7 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.component import OUTER_STEP, Component
-from metaloom.learners.episode import Episode
+from metaloom.learners.episode import Episode, Support
+from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.augmentation import Augmentation
 from metaloom.learners.knowledge.distilled_data import TrainingData
 from metaloom.learners.knowledge.loss import Loss, Penalty, SumOfLosses
@@ -100,3 +101,9 @@ def cast_like(value: Tensor, like: Tensor) -> Tensor:
 def noise_of(episode: Episode, slot: str, index: int) -> Tensors:
     """Return row ``index`` of a slot's random numbers."""
     return {name: value[index] for name, value in part(episode.noise, slot, optional=True).items()}
+
+
+def check_plain(support: Support) -> None:
+    """Refuse what an inner loop would ignore."""
+    for name in support.given():
+        raise LearnerError(f"support.{name}: inner steps do not use it; leave it out, or use another prediction")

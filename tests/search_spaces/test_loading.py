@@ -33,6 +33,7 @@ EXPECTED = {
     "memory",
     "learned-reward",
     "multi-objective",
+    "navigation",
     "noisy-digits",
     "omniglot-maml",
     "omniglot-prototypical",
