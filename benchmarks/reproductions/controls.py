@@ -61,11 +61,6 @@ COMPARISONS: dict[str, Comparison] = {
             "RandAugment, the best of 2",
         ),
     ),
-    "S1": Comparison(
-        ("learned section",),
-        ("Optuna's TPE", "tpe, our defaults", "random, our defaults"),
-        lower_is_better=True,
-    ),
     "V24": Comparison(
         ("loss learned by ML3, last epoch",),
         (
