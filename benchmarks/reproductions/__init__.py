@@ -12,6 +12,7 @@ from benchmarks.reproductions import (
     easy,
     exactness,
     families,
+    language,
     memory,
     metric_learners,
     model_based_learners,
@@ -63,5 +64,6 @@ CLAIMS: dict[str, Claim] = {
     "M10": transductive.m10,
     "M11": easy.m11,
     "M12": families.m12,
+    "P5": language.p5,
     "S1": searches.s1,
 }

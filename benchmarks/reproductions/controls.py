@@ -70,6 +70,15 @@ COMPARISONS: dict[str, Comparison] = {
             "the 50 clean samples alone",
         ),
     ),
+    "P5": Comparison(
+        ("language model, fine-tuned",),
+        (
+            "random weights, fine-tuned",
+            "class means",
+            "random bag of words, fine-tuned",
+            "prototypes learned from the training domains' labels",
+        ),
+    ),
 }
 
 

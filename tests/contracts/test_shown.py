@@ -14,6 +14,7 @@ FIGURES = {
     "relation": "episode-relation",
     "adjacency": "episode-adjacency",
     "reads": "memory-reads",
+    "surprise": "next-tokens",
     "attribute_weights": "attribute-weights",
 }
 

