@@ -79,6 +79,12 @@ COMPARISONS: dict[str, Comparison] = {
             "prototypes learned from the training domains' labels",
         ),
     ),
+    "P1": Comparison(("denoising autoencoder",), ("autoencoder without noise", "random start")),
+    "P2": Comparison(
+        tuple(f"first {layers} layers {moves}" for layers in (1, 2, 3, 4) for moves in ("frozen", "fine-tuned")),
+        ("random start",),
+    ),
+    "P6": Comparison(("weights by the target",), ("all classes alike", "the top 16 classes alone")),
 }
 
 
