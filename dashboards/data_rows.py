@@ -27,11 +27,24 @@ class ClassRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSetRow:
+    """A data set of an experiment that ``metaloom data`` looks at."""
+
+    name: Annotated[str, "only of an experiment: a data set, as its episodes name it"]
+    kind: Annotated[str, "only there: the kind of its tasks"]
+    inputs: Annotated[tuple[int, ...], "only there: the shape of one example, before it is made to fit the others"]
+    classes: Annotated[int | None, "only there: the number of its classes; null where tasks are drawn without end"]
+    examples: Annotated[int | None, "only there: the number of its examples; likewise"]
+    splits: Annotated[tuple[str, ...], "only there: of `train`, `validation` and `test` those that it serves"]
+    share: Annotated[float | None, "only there: its share of the training episodes; null where it is the only one"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataRow:
-    """What is in a table or a folder of images: the document of ``metaloom data --json``."""
+    """What is in a table, a folder of images or the data sets of an experiment: the document of ``metaloom data``."""
 
     path: Annotated[str, "the file or folder"]
-    kind: Annotated[str, "`table` or `folder`"]
+    kind: Annotated[str, "`table`, `folder` or `experiment`"]
     examples: Annotated[int, "the number of rows or images"]
     form: Annotated[
         Mapping[str, Any],
@@ -42,3 +55,4 @@ class DataRow:
     classes: tuple[ClassRow, ...]
     notes: Annotated[tuple[str, ...], "what else to know, such as files that are left out"]
     tasks: Annotated[Mapping[str, Any] | None, "a `tasks` section that reads it; null where the label is not known"]
+    sets: tuple[DataSetRow, ...] | None = None

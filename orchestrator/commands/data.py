@@ -1,4 +1,4 @@
-"""``metaloom data``: looks at a table or a folder of images before an experiment reads it."""
+"""``metaloom data``: looks at a table, a folder of images or an experiment's data sets before a search reads them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,16 @@ from metaloom.orchestrator.command_line.registry import Command
 
 with deferred():
     from metaloom.dashboards import rows
-    from metaloom.orchestrator.command_line import data_look, tables
+    from metaloom.orchestrator.command_line import data_look, experiment_look, tables
 
 CLASSES_SHOWN = 10
 
 
 def data(
-    path: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", help="A table, or a folder of class folders.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE_OR_FOLDER", help="A table, a folder of class folders, or an experiment's file."),
+    ],
     label: Annotated[
         str | None, typer.Option("--label", metavar="COLUMN", help="The label's column in a table; by default 'label'.")
     ] = None,
@@ -32,11 +35,29 @@ def data(
 ) -> None:
     """Look at a table or a folder of images: types, classes, examples, what is used and what is left out.
 
-    Nothing is written. The last line is a 'tasks' section for an experiment file.
+    The last line is a 'tasks' section for an experiment file. Of an experiment the data sets are shown: their classes,
+    examples and shapes, which are held out, and how often each is drawn. Nothing is written.
     """
     with answering(as_json) as answer:
+        if experiment_look.is_experiment(path):
+            document = rows.to_json(experiment_look.look(path))
+            answer.give(document, lambda screen: _show_sets(screen, document))
+            return
         document = rows.to_json(data_look.look(path, label=label, separator=separator, encoding=encoding))
         answer.give(document, lambda screen: _show(screen, document))
+
+
+def _show_sets(screen: Screen, found: Mapping[str, Any]) -> None:
+    screen.print(f"{found['path']}: data sets", markup=False)
+    shown = tables.table("data set", "tasks", "example", "classes", "examples", "serves", "share of training")
+    for one in found["sets"]:
+        counts = ("without end" if one[name] is None else str(one[name]) for name in ("classes", "examples"))
+        share = "-" if one["share"] is None else f"{one['share']:.3g}"
+        cells = one["name"], one["kind"], str(list(one["inputs"])), *counts, ", ".join(one["splits"]), share
+        shown.add_row(*tables.row(*cells))
+    screen.print(shown)
+    for note in found["notes"]:
+        screen.print(note, markup=False, style="yellow")
 
 
 def _show(screen: Screen, found: Mapping[str, Any]) -> None:
@@ -70,4 +91,11 @@ def _listed(value: Any) -> str:
     return ", ".join(pairs[:3]) + (f" and {len(pairs) - 3} others" if len(pairs) > 3 else "")
 
 
-COMMAND = Command(data, examples=("metaloom data flowers.csv --label species", "metaloom data letters"))
+COMMAND = Command(
+    data,
+    examples=(
+        "metaloom data flowers.csv --label species",
+        "metaloom data letters",
+        "metaloom data experiment.yaml",
+    ),
+)

@@ -119,7 +119,7 @@ def test_the_command_prints_it_and_the_same_as_json(tmp_path: Path, capfd: pytes
     assert "12 classes of 5 to 6 rows: s0 (6)" in shown and "tasks: {source: table," in shown
     assert cli.run(["data", str(path), "--label", "species", "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
-    assert set(document) == set(DataRow.__dataclass_fields__)
+    assert set(document) == set(DataRow.__dataclass_fields__) - {"sets"}
     assert document["columns"][0]["why"].startswith("number the rows")
 
 
@@ -143,3 +143,48 @@ def test_what_cannot_be_looked_at_is_named(name: str, fields: dict[str, str], to
     with pytest.raises(BadInput) as error:
         look(tmp_path / name, **fields)
     assert told in str(error.value)
+
+
+MANY = """\
+tasks:
+  source: many
+  sources: [{source: signals, set: [chirps-0, walks-0]}, {source: signals, length: 32, classes: 4}]
+  weights: [1, 3]
+  test: {source: signals, set: pulses-0}
+learner: prototypical
+"""
+
+
+def test_the_data_sets_of_an_experiment_are_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "many.yaml"
+    path.write_text(MANY.replace("classes: 4", "classes: 7"))
+    assert cli.run(["data", str(path), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    rows = {row["name"]: row for row in document["sets"]}
+    assert {name: row["share"] for name, row in rows.items()} == {
+        "signals:chirps-0": 0.125,
+        "signals:walks-0": 0.125,
+        "signals:harmonics-0": 0.75,
+        "signals:pulses-0": None,
+    }
+    assert rows["signals:harmonics-0"]["splits"] == ["train", "validation"] and rows["signals:pulses-0"]["splits"] == [
+        "test"
+    ]
+    assert (
+        rows["signals:harmonics-0"]["classes"],
+        rows["signals:harmonics-0"]["examples"],
+        rows["signals:harmonics-0"]["inputs"],
+    ) == (7, 140, [1, 32])
+    assert document["examples"] == 500 and any("padded to length 48" in note for note in document["notes"])
+    assert cli.run(["data", str(path)]) == 0
+    assert "share of training" in capfd.readouterr().out
+    path.write_text(MANY)
+    assert cli.run(["data", str(path)]) == 2
+    assert "tasks.sources[1].ways: 2 ways need as many classes" in capfd.readouterr().err
+
+
+def test_an_experiment_of_one_source_has_one_data_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text("tasks: sinusoid\nlearner: maml\n")
+    assert cli.run(["data", str(path)]) == 0
+    assert "without end" in capfd.readouterr().out

@@ -106,6 +106,12 @@ class Many(Source):
         sets: Which data sets are trained on, and which are held out.
         config: The settings.
         seed: Of the episodes.
+
+    Attributes:
+        members: All data sets.
+        of_split: For each split, the places in ``members`` of its data sets.
+        shares: How often each training data set is drawn, [training data sets].
+        mixes: Whether each episode of an outer step draws its own data set.
     """
 
     name = "many"
@@ -117,7 +123,7 @@ class Many(Source):
         self.of_split: Mapping[str, Sequence[int]] = sets.of_split
         check_kinds(self.members)
         train = self.of_split["train"]
-        self._shares: NDArray[np.float64] = sets.shares(config.by_size)
+        self.shares: NDArray[np.float64] = sets.shares(config.by_size)
         names, shapes = [one.name for one in self.members], [one.source.shape for one in self.members]
         made = fitting(names, shapes, size=config.size, grey=config.grey)
         self._fits = [made.of(shape) for shape in shapes]
@@ -160,7 +166,7 @@ class Many(Source):
         if split != "train":
             return places[index % len(places)], index // len(places)
         draw = index if self.mixes else outer_step_of(index, self.meta_batch)
-        chosen = int(np.searchsorted(np.cumsum(self._shares), mixture_generator(self.seed, split, draw).random()))
+        chosen = int(np.searchsorted(np.cumsum(self.shares), mixture_generator(self.seed, split, draw).random()))
         return places[min(chosen, len(places) - 1)], index
 
     def episode(self, split: str, index: int) -> SampledEpisode:
