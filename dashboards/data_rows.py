@@ -14,7 +14,7 @@ class ColumnRow:
     distinct: Annotated[int, "how many different values it has"]
     missing: Annotated[int, "how many cells are missing, or cannot be read"]
     examples: Annotated[tuple[str, ...], "its first values"]
-    use: Annotated[str, "`label`, `feature` or `left out`"]
+    use: Annotated[str, "`label`, `feature`, `text` (sentences, for `source: text`) or `left out`"]
     why: Annotated[str | None, "only where it is left out: why, and the setting that takes it"] = None
 
 

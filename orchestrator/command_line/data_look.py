@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from metaloom.dashboards.data_rows import ClassRow, ColumnRow, DataRow
 from metaloom.learners.errors import unknown
+from metaloom.learners.networks.tokens import TEXT
 from metaloom.learners.task_kinds import REGRESSION
 from metaloom.orchestrator.errors import TaskError
 from metaloom.workers.data.base import DataError, some
@@ -27,9 +29,10 @@ from metaloom.workers.data.table_columns import (
     usable_columns,
 )
 from metaloom.workers.data.table_files import TextFormat, decimal_of, format_of, is_table, read_table
-from metaloom.workers.data.table_kinds import NUMBER, Feature, NotAFeature, as_feature
+from metaloom.workers.data.table_kinds import NUMBER, Feature, NotAFeature, as_feature, is_text
 from metaloom.workers.data.user_files import left_out
 
+FEWEST_WORDS = 2  # of a cell on average, where a column holds sentences
 MOST_ROWS = 1_000_000  # of a larger table the first are looked at
 EXAMPLES, SAMPLED_IMAGES = 3, 200
 DEFAULT_LABEL = "label"
@@ -82,6 +85,7 @@ def _table(path: Path, label: str | None, text_format: TextFormat) -> DataRow:
     use = {one.name: one for one in features}
     reasons = {name: why for why, names in unused.items() for name in names}
     columns = tuple(_column(table, name, known, use.get(name), reasons.get(name)) for name in table.column_names)
+    columns = _with_sentences(columns, table)
     if known is None:
         notes.append(f"no column is called '{DEFAULT_LABEL}': --label names it{_candidates(columns, table.num_rows)}")
     classes, tasks = ([], None) if known is None else _as_tasks(path, table, known, columns)
@@ -113,11 +117,26 @@ def _as_tasks(
         classes, tasks = [], tasks | {"kind": REGRESSION.name, "episodes": "single_task"}
     else:
         tasks |= _episodes(_classes(path, table, label, unreadable))
+    if text := next((one for one in columns if one.use == TEXT), None):
+        tasks |= {"source": TEXT, "text": text.name}
     if any(one is not None and one.missing.any() for one in features):
         tasks["missing"] = "median"
-    if unreadable.any() or any(one.use == "label" and one.missing for one in columns):
+    if unreadable.any() or any(one.use in ("label", TEXT) and one.missing for one in columns):
         tasks["on_error"] = "skip"
     return classes, tasks
+
+
+def _with_sentences(columns: tuple[ColumnRow, ...], table: Any) -> tuple[ColumnRow, ...]:
+    """Mark the column of sentences in a table without numbers: texts with white space, most of them different."""
+    if any(one.use == "feature" for one in columns):
+        return columns
+    for place, one in enumerate(columns):
+        cells = table.column(one.name).slice(0, 100)
+        if one.use == "left out" and is_text(cells.type) and 2 * one.distinct > table.num_rows:
+            held = [str(cell).split() for cell in cells.to_pylist() if cell]
+            if held and sum(map(len, held)) >= FEWEST_WORDS * len(held):
+                return (*columns[:place], replace(one, use=TEXT, why=None), *columns[place + 1 :])
+    return columns
 
 
 def _column(table: Any, name: str, label: str | None, feature: Feature | None, why: str | None) -> ColumnRow:

@@ -14,6 +14,7 @@ from metaloom.orchestrator.command_line import cli
 from metaloom.orchestrator.command_line.data_look import look, yaml_line
 from metaloom.search_spaces.reading.document import read_yaml
 from metaloom.workers.data import open_source
+from tests.support.texts import rows, write_csv
 
 HEAD = "id;species;width;site;taken;note;bad"
 
@@ -47,6 +48,16 @@ def test_each_column_is_shown_with_its_type_and_use(tmp_path: Path) -> None:
     assert by_name["id"].examples == ("1000", "1001", "1002")
     assert "tasks.features takes them" in str(by_name["id"].why) and "one_hot" in str(by_name["site"].why)
     assert [(one.name, one.examples) for one in found.classes][:3] == [("s0", 6), ("s1", 5), ("s10", 6)]
+
+
+def test_a_table_of_sentences_is_read_by_the_source_of_texts(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "s.csv", [("", "food"), *rows(each=6)], ("sentence", "intent"))
+    found = look(path, label="intent")
+    assert {one.name: one.use for one in found.columns} == {"sentence": "text", "intent": "label"}
+    wanted = {"source": "text", "path": str(path), "label": "intent", "text": "sentence", "on_error": "skip"}
+    assert found.tasks is not None and wanted.items() <= found.tasks.items()
+    source = open_source(found.tasks, seed=0, cache=tmp_path / "cache")
+    assert source.episode("train", 0).episode.support_x.shape[1] == 24
 
 
 def test_the_tasks_that_it_names_can_be_opened(tmp_path: Path) -> None:

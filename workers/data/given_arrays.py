@@ -72,7 +72,10 @@ def as_array(given: Any, name: str) -> NDArray[Any]:
 
 def _examples(x: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
     if x.dtype.kind not in "fiub":
-        raise DataError(f"tasks: x is an array of {x.dtype}, and examples must be numbers")
+        raise DataError(
+            f"tasks: x is an array of {x.dtype}, and examples must be numbers; texts are read from a "
+            "file, by tasks: {source: text, path: FILE}"
+        )
     if x.ndim not in (2, 3, 4):
         raise DataError(f"tasks: x has shape {x.shape}; {WANTED}")
     bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
