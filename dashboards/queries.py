@@ -5,45 +5,25 @@ and MLflow.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from metaloom.dashboards import by_method, by_source, endings, rows, same_knobs
+from metaloom.dashboards import by_method, by_source, endings, rows, same_knobs, stage_rows
 from metaloom.dashboards.drivers import is_alive
-from metaloom.dashboards.filters import counted_row, parse_conditions, parse_filter
-from metaloom.learners.errors import BadInput, unknown
+from metaloom.dashboards.episode_scan import EpisodeRows, QueryError, condition_of, empty_columns, scan
+from metaloom.learners.errors import unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.configurations import asked
-from metaloom.workers.records.episode import EPISODE_COLUMNS
 from metaloom.workers.records.journal import RecordsError, read_mark
 from metaloom.workers.records.journal_sources import emptiness, is_empty
-from metaloom.workers.records.parts import DamagedPart, damaged_parts, unreadable_parts
+from metaloom.workers.records.parts import damaged_parts
 from metaloom.workers.records.search import SearchRecord, TrialRecord
+from metaloom.workers.records.stages import STAGE_TRIAL
 from metaloom.workers.records.trial import Report
 
-if TYPE_CHECKING:
-    import pyarrow.dataset as ds
-
-
-class QueryError(BadInput):
-    """The store does not have what a query names."""
-
-
-@dataclass(frozen=True)
-class EpisodeRows:
-    """At most ``limit`` rows, by trial and in the order of the episodes, and the total number of matching rows.
-
-    ``damaged`` are the parts whose rows are left out. If there are no rows, ``empty`` are the condition's columns that
-    are null in every row that its other parts keep.
-    """
-
-    rows: list[dict[str, Any]]
-    total: int
-    empty: tuple[str, ...] = ()
-    damaged: tuple[DamagedPart, ...] = ()
+__all__ = ["EpisodeRows", "QueryError"]
 
 
 def search_folder(store: Path, name: str) -> Path:
@@ -168,6 +148,7 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         configurations=same_knobs.configuration_rows(search),
         methods=by_method.method_rows(search),
         sources=by_source.source_rows(best),
+        stages=stage_rows.stage_rows(search),
         pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
     return dict(rows.to_json(row))
@@ -217,8 +198,11 @@ def episode_rows(
     phase: str | None = None,
     where: str | None = None,
     limit: int | None = 20,
+    stage: str | None = None,
 ) -> EpisodeRows:
     """Return at most ``limit`` (None: all) episode rows of search ``name`` that meet ``where`` (see filters.py).
+
+    With ``stage`` they are of this stage: of the ``trial`` alone, or of all of its trainings.
 
     Raises QueryError for an unknown search, trial or phase, and FilterError if ``where`` cannot be read.
     """
@@ -227,14 +211,14 @@ def episode_rows(
         raise QueryError(unknown("phase", phase, records.PHASES))
     if limit is not None and limit < 0:
         raise QueryError(f"--limit must be at least 0, got {limit}")
+    if stage is not None:
+        return _stage_episodes(store, SearchRecord.read(folder), name, stage, trial, condition_of(phase, where), limit)
     trials = records.trial_directories(folder)
     if trial is not None and trial not in trials:
         spans = f"{min(trials)} to {max(trials)}" if trials else "none yet"
         raise QueryError(f"search '{folder.name}' has no records of trial {trial} (it has {spans})")
     asked = trials if trial is None else {trial: trials[trial]}
-    condition = _in_phase(phase)
-    if where:  # parsed before the parts are read, so that a typo is an error even without records
-        condition &= parse_filter(where, EPISODE_COLUMNS)
+    condition = condition_of(phase, where)  # parsed before the parts are read: a typo is an error without records too
     known = SearchRecord.read(folder).trials
     damaged = [part for one, path in asked.items() if one in known for part in damaged_parts(path, known[one])]
     left_out = {part.path for part in damaged}
@@ -244,56 +228,22 @@ def episode_rows(
         for part in records.parts_of(directory / records.EPISODES_FOLDER)
         if part not in left_out
     }
-    episodes, dataset = _scan(parts, condition, limit)
+    episodes, dataset = scan(parts, condition, limit)
     named = [{**row, "search": name} for row in episodes.rows]  # a renamed search recorded its former name
     episodes = replace(episodes, rows=named, damaged=(*damaged, *episodes.damaged))
     if dataset is None or episodes.total or not where:
         return episodes
-    return replace(episodes, empty=_empty_columns(dataset, where, phase))
+    return replace(episodes, empty=empty_columns(dataset, where, phase))
 
 
-def _in_phase(phase: str | None) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.scalar(True) if phase is None else pc.field("phase") == phase
-
-
-def _empty_columns(dataset: "ds.Dataset", where: str, phase: str | None) -> tuple[str, ...]:
-    """Return the columns of ``where`` that are null in every row that its other conditions keep."""
-    import pyarrow.compute as pc
-
-    conditions = parse_conditions(where, EPISODE_COLUMNS)
-    empty = []
-    for column in sorted({name for _, named in conditions for name in named}):
-        kept = _in_phase(phase)
-        for condition, named in conditions:
-            if column not in named:
-                kept &= condition
-        is_set = ~pc.field(column).is_null(nan_is_null=True)
-        if dataset.count_rows(filter=kept) and not dataset.count_rows(filter=kept & is_set):
-            empty.append(column)
-    return tuple(empty)
-
-
-def _scan(parts: Mapping[Path, int], condition: Any, limit: int | None) -> "tuple[EpisodeRows, ds.Dataset | None]":
-    """Read the rows that meet a condition; return them and the data set. ``parts`` are of trials, by number."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
-    if not parts:
-        return EpisodeRows([], 0), None
-    verified = ds.ParquetFileFormat(
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    )
-    try:
-        dataset = ds.dataset([str(part) for part in parts], format=verified)
-        total = dataset.count_rows(filter=condition)
-        table = dataset.to_table(filter=condition) if limit is None else dataset.head(limit, filter=condition)
-    except (pa.ArrowException, OSError) as error:
-        damaged = [one for part, trial in parts.items() for one in unreadable_parts(trial, [part])]
-        if not damaged:  # the files are whole, so it is the condition
-            raise QueryError(f"--where compares values of different kinds: {error}") from error
-        whole = {part: trial for part, trial in parts.items() if part not in {one.path for one in damaged}}
-        episodes, left = _scan(whole, condition, limit)
-        return replace(episodes, damaged=tuple(damaged)), left
-    return EpisodeRows(rows.to_json(list(map(counted_row, table.to_pylist()))), total), dataset
+def _stage_episodes(
+    store: Path, search: SearchRecord, name: str, stage: str, trial: int | None, condition: Any, limit: int | None
+) -> EpisodeRows:
+    """Return the rows of a stage's trainings; raises QueryError if no trial has started from it."""
+    folders = stage_rows.stage_folders(store, search, trial)
+    if stage not in folders:
+        raise QueryError(
+            unknown("stage", stage, folders) if folders else f"no trial of '{name}' has started from a stage"
+        )
+    parts = {part: STAGE_TRIAL for one in folders[stage] for part in records.parts_of(one / records.EPISODES_FOLDER)}
+    return scan(parts, condition, limit)[0]

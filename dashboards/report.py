@@ -12,6 +12,7 @@ from metaloom.dashboards.text import (
     scored,
     source_cells,
     span,
+    stage_cells,
     without_best,
 )
 
@@ -45,12 +46,12 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     yield without_best(summary) if best is None else f"**Best: trial {best['id']}**, {trial_line(best, metric)}"
     yield from _tests(summary)
     yield from _trials(summary, metric)
-    heads, cells = method_cells(summary)
-    if cells:
-        yield from ("", "## Methods", "", *_table(heads, cells))
-    heads, cells = source_cells(summary)
-    if cells:
-        yield from ("", f"## Data sets of trial {best['id']}", "", *_table(heads, cells))
+    titled = {"Methods": method_cells(summary), "Stages": stage_cells(summary)}
+    if best is not None:
+        titled[f"Data sets of trial {best['id']}"] = source_cells(summary)
+    for title, (heads, cells) in titled.items():
+        if cells:
+            yield from ("", f"## {title}", "", *_table(heads, cells))
     if summary["learned"]:
         yield from ("", f"## What trial {best['id']} has learned", "")
         yield from (f"- {learned['name']}: {learned['caption']}" for learned in summary["learned"])

@@ -13,6 +13,7 @@ from metaloom.dashboards.by_method import MethodRow
 from metaloom.dashboards.by_source import SourceRow
 from metaloom.dashboards.endings import PatienceRow, TimeBudgetRow
 from metaloom.dashboards.same_knobs import ConfigurationRow
+from metaloom.dashboards.stage_rows import StageRow
 from metaloom.workers.records.results import EstimatorCheck, KnobCheck
 
 
@@ -137,6 +138,7 @@ class SearchRow:
     configurations: tuple[ConfigurationRow, ...] | None = None
     methods: tuple[MethodRow, ...] | None = None
     sources: tuple[SourceRow, ...] | None = None
+    stages: tuple[StageRow, ...] | None = None
     pareto: Annotated[tuple[int, ...] | None, "only with several objectives: the trials that no other dominates"] = None
 
 

@@ -153,3 +153,24 @@ def source_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tupl
 def milliseconds(seconds: float) -> str:
     """Write a short time, such as that of an adaptation."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+STAGE_HEADS = ("stage", "digest", "method", "tasks", "validation [95% interval]", "steps", "time", "trials", "made by")
+
+
+def stage_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the table of stages; no rows where the search has none."""
+    return STAGE_HEADS, [
+        (
+            one["name"],
+            one["digest"][:12],
+            one["method"],
+            one["source"],
+            f"{one['metric'].removeprefix('validation_')} {scored(one['value'], one['interval'])}",
+            number(one["steps"]),
+            span(one["seconds"]),
+            ", ".join(map(str, one["trials"])),
+            "-" if one["trained_by"] is None else f"trial {one['trained_by']}",
+        )
+        for one in summary.get("stages") or ()
+    ]

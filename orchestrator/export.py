@@ -159,4 +159,5 @@ def _origin(store: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
         search.settings.objectives[0].metric: row["value"],
         "validation interval": row["interval"],
         "run_id": row["run_id"],
+        **({"stages": [dict(one) for one in trial.stages]} if (trial := search.trials[row["id"]]).stages else {}),
     }

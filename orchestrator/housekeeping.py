@@ -9,12 +9,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
 
 from metaloom.learners.errors import unknown
+from metaloom.orchestrator import stage_folders
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.proposing import mirror
@@ -46,16 +47,20 @@ class Removal:
         trials: The number of its trials; 0 where an earlier call was cut off, and this one removes the rest.
         bytes: The size of its folder.
         runs: The number of its runs that were removed from MLflow; None where they are kept, and with ``dry_run``.
+        stages: The digests of the stages of its trials that no other search uses, which go with it.
     """
 
     name: str
     trials: int
     bytes: int
     runs: int | None
+    stages: tuple[str, ...] = ()
 
 
 def remove(name: str, *, store: str | Path = DEFAULT_STORE, keep_runs: bool = False, dry_run: bool = False) -> Removal:
     """Remove a search: its records, checkpoints and figures, its runs in MLflow, its study in Optuna's database.
+
+    The stages of its trials that no other search uses go too, unless a search runs.
 
     Args:
         name: The search; one whose records are damaged can be removed too.
@@ -74,7 +79,8 @@ def remove(name: str, *, store: str | Path = DEFAULT_STORE, keep_runs: bool = Fa
             raise SearchError(_absent(home, name))
         return _delete(Removal(name, 0, _size(leaving), None), leaving, dry_run)
     search = _known(folder)
-    found = Removal(name, len(search.trials), _size(folder), None)
+    stages = stage_folders.unused(home.path, without=name)
+    found = Removal(name, len(search.trials), _size(folder), None, tuple(one.digest for one in stages))
     if dry_run:
         return found
     with _owned(folder):
@@ -86,7 +92,8 @@ def remove(name: str, *, store: str | Path = DEFAULT_STORE, keep_runs: bool = Fa
                 shutil.rmtree(leaving)
             folder.replace(leaving)
             durable.sync(home.searches)
-    return _delete(Removal(name, found.trials, found.bytes, runs), leaving, dry_run)
+    gone = tuple(one.digest for one in stage_folders.remove(home.path, stages))
+    return _delete(replace(found, runs=runs, stages=gone), leaving, dry_run)
 
 
 def rename(

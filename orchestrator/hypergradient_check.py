@@ -12,11 +12,12 @@ from metaloom.learners.base import Learner
 from metaloom.orchestrator.given_tasks import with_tasks
 from metaloom.orchestrator.messages import trial_config
 from metaloom.orchestrator.reading import Source, read_experiment
-from metaloom.orchestrator.rehearsal import members, rehearse
+from metaloom.orchestrator.rehearsal import drawn_networks, members, rehearse
 from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Value
-from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve
+from metaloom.search_spaces.resolve import Given, Resolved, defaults, resolve, staged
+from metaloom.search_spaces.sections.starts import needed_stages
 from metaloom.workers.assembly import assemble
 from metaloom.workers.bundle_reading import bundle_start
 from metaloom.workers.checking import EXACT, Check, check_hypergradient
@@ -60,9 +61,12 @@ def check_experiment(
     for number, (chosen, resolved) in enumerate(_distinct(loaded)):
         checked = _check(loaded, resolved, store, compare=number == 0)
         estimators |= checked.estimators
-        for knob, comparison in checked.knobs.items():
-            used = rows.KnobRow(**vars(comparison), estimator=checked.estimator, exact=checked.exact)
+        for knob, used in _knob_rows(checked):
             details[_name(knob, chosen, resolved)] = used
+        for stage in needed_stages(resolved.stages, resolved.learner):
+            own = replace(staged(resolved, stage), stages=resolved.stages)
+            for knob, used in _knob_rows(_check(loaded, own, store, compare=False)):
+                details.setdefault(_name(f"stages.{own.stage}.{knob}", chosen, resolved), used)
         member = rows.MemberRow(
             chosen=chosen,
             knobs={knob: comparison.relative_error for knob, comparison in checked.knobs.items()},
@@ -86,12 +90,17 @@ def check_experiment(
     return dict(rows.to_json(document))
 
 
+def _knob_rows(checked: Check) -> Iterator[tuple[str, rows.KnobRow]]:
+    for knob, comparison in checked.knobs.items():
+        yield knob, rows.KnobRow(**vars(comparison), estimator=checked.estimator, exact=checked.exact)
+
+
 def _distinct(experiment: Experiment) -> Iterator[tuple[Mapping[str, Value], Resolved]]:
     """Yield the default, then each member of each choice that gives a different learner."""
     yielded: set[str] = set()
     for chosen in members(experiment):
         resolved = resolve(experiment, Given(chosen, defaults(experiment)))
-        parts = json.dumps([resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
+        parts = json.dumps([resolved.stages, resolved.learner, resolved.inner, resolved.outer], sort_keys=True)
         if parts not in yielded:
             yielded.add(parts)
             yield chosen, resolved
@@ -101,7 +110,7 @@ def _check(experiment: Experiment, resolved: Resolved, store: Path, *, compare: 
     outer, resources = {**resolved.outer, "precision": "float64"}, {**resolved.resources, "device": "cpu"}
     exact = replace(resolved, outer=outer, resources=resources)
     config = trial_config(exact, search=experiment.name, trial=0, seed=experiment.seed)
-    start = bundle_start(config.learner)
+    start = bundle_start(config.learner, drawn_networks(resolved, experiment.seed, store / CACHE_FOLDER))
     parts = assemble(config, cache=store / CACHE_FOLDER, start=start, trust_code=True)  # rehearsed
 
     def build(kind: str) -> Learner:

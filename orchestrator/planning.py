@@ -1,17 +1,19 @@
 """What a search would do, for ``--dry-run``: everything is checked, and nothing is written."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from metaloom.dashboards import rows
-from metaloom.dashboards.text import range_text
+from metaloom.dashboards.text import counted, range_text
 from metaloom.learners.domains import Choice
 from metaloom.orchestrator import credentials
 from metaloom.orchestrator.preparing import Prepared
 from metaloom.orchestrator.rehearsal import rehearse
 from metaloom.orchestrator.session import check_machine
 from metaloom.search_spaces.knobs.sampling import Domain
-from metaloom.search_spaces.resolve import baseline_name, defaults, resolve, searched_knobs
+from metaloom.search_spaces.resolve import Resolved, baseline_name, defaults, resolve, searched_knobs
+from metaloom.search_spaces.sections.starts import needed_stages
 
 
 def plan(prepared: Prepared) -> rows.PlanRow:
@@ -49,8 +51,15 @@ def plan(prepared: Prepared) -> rows.PlanRow:
         executor=prepared.options.executor,
         baselines=tuple(map(baseline_name, settings.baselines)),
         knobs={name: {"range": domain_text(one), "default": settled.knobs.get(name)} for name, one in knobs.items()},
-        notes=tuple(prepared.notes),
+        notes=(*prepared.notes, *_stage_notes(settled)),
     )
+
+
+def _stage_notes(settled: Resolved) -> Iterator[str]:
+    """Say which stages come before a trial, with the defaults of the knobs."""
+    for stage in needed_stages(settled.stages, settled.learner):
+        steps = counted(int(stage["outer"]["steps"]), "outer step")
+        yield f"before the trials: stage {stage['name']} of {steps}, trained once for all that share its settings"
 
 
 def domain_text(domain: Domain) -> str:

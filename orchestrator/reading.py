@@ -13,6 +13,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE, Store
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.reading.document import Document
+from metaloom.search_spaces.sections.stages import STAGES
 from metaloom.workers.records.search import SearchRecord
 
 Source: TypeAlias = Experiment | str | Path | Mapping[str, Any] | Document | Bilevel
@@ -76,6 +77,10 @@ def with_network(experiment: Experiment, network: Any, trust_code: bool) -> tupl
     if network is None:
         return experiment, trust_code
     document = experiment.document
+    if STAGES in document:
+        raise BadInput(
+            "network: the experiment has stages; give each its architecture, as metaloom.architecture_of(...)"
+        )
     learner = document["learner"]
     if isinstance(learner, str):
         learner = {"method": learner}

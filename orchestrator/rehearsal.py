@@ -34,6 +34,7 @@ from metaloom.search_spaces.resolve import (
     searched_knobs,
     staged,
 )
+from metaloom.search_spaces.sections.stages import path_of
 from metaloom.search_spaces.sections.starts import needed_stages
 from metaloom.workers.bundle_reading import bundle_start, parameters_of
 from metaloom.workers.checkpoint import Knowledge
@@ -45,6 +46,7 @@ from metaloom.workers.ways import TooManyWays, at_ways, unused_outputs, ways_of_
 
 FIELD = re.compile(r"((?:tasks|learner|inner|outer)[a-z_.\[\]0-9]*)(?:, [a-z_.]+)*: ")  # the start of a field's error
 PART = re.compile(r"([a-z_0-9]+)|\[([0-9]+)\]")
+STAGE = re.compile(r"stage ([\w-]+): ")  # before the error of a stage that is not the last
 logger = logging.getLogger("metaloom")
 MAX_MEMBERS = 200  # more would delay the start too long
 
@@ -130,6 +132,15 @@ def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path
     return (*notes, *_build_stage(resolved, opened, seed, cache, networks)[0])
 
 
+def drawn_networks(resolved: Resolved, seed: int, cache: Path) -> dict[str, Tensors]:
+    """Return the network of each stage that a trial needs, as it is drawn: for checks that train nothing."""
+    networks: dict[str, Tensors] = {}
+    opened: dict[str, Source] = {}
+    for stage in needed_stages(resolved.stages, resolved.learner):
+        networks[str(stage["name"])] = _build_stage(staged(resolved, stage), opened, seed, cache, networks)[1]
+    return networks
+
+
 def _build_stage(
     resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path, networks: Mapping[str, Tensors]
 ) -> tuple[tuple[str, ...], Tensors]:
@@ -188,10 +199,14 @@ def members(experiment: Experiment) -> Iterator[Mapping[str, Value]]:
 
 def _located(experiment: Experiment, chosen: Mapping[str, Value], complaint: str) -> str:
     """Put the file and line, and the member of the choice, before an error's text."""
-    begin = FIELD.match(complaint)
+    stage = STAGE.match(complaint)
+    begin = FIELD.match(complaint, stage.end() if stage else 0)
     path: tuple[str | int, ...] = tuple(part[1] or int(part[2]) for part in PART.finditer(begin[1])) if begin else ()
     learner = experiment.space.learner
-    if path[:1] == ("learner",) and isinstance(learner, Alternatives):
+    stages = {one.name: one for one in experiment.space.stages()}
+    if experiment.space.earlier and path:
+        path = (*path_of(stages[stage[1]] if stage else experiment.space), *path)
+    elif path[:1] == ("learner",) and isinstance(learner, Alternatives):
         member = chosen.get("learner", learner.default)
         path = ("learner", "search", list(learner.options).index(str(member)), *path[1:])
     members = " and ".join(f"{name} is {value}" for name, value in chosen.items())

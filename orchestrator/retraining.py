@@ -12,6 +12,7 @@ from metaloom.search_spaces.experiment import FINGERPRINT_VERSION, FIRST_FINGERP
 from metaloom.search_spaces.reading.document import Document
 from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.search_spaces.sections.settings import Resources, SearchSettings
+from metaloom.search_spaces.sections.starts import as_given, needed_stages
 from metaloom.workers.bundle_reading import BUNDLE_CONFIG_FILE, read_manifest
 from metaloom.workers.errors import BundleError
 from metaloom.workers.records.names import MANIFEST_FILE
@@ -34,7 +35,11 @@ def experiment_of(config: TrialConfig, name: str, search: Mapping[str, Any] | No
     """
     resources = {key: value for key, value in config.resources.items() if key in Resources.model_fields}
     loops = {"tasks": config.tasks, "learner": config.learner, "inner": config.inner, "outer": config.outer}
-    document = {"name": name, "seed": config.seed, **loops, "resources": resources}
+    given: dict[str, Any] = loops
+    if config.stages:
+        before = list(needed_stages(config.stages, config.learner))
+        given = {"stages": [*(dict(one) for one in before), {"name": config.stage, **loops}]} if before else loops
+    document = {"name": name, "seed": config.seed, **given, "resources": resources}
     resolved = None
     for version in range(FINGERPRINT_VERSION - 1, FIRST_FINGERPRINT_VERSION - 1, -1):
         try:
@@ -47,6 +52,9 @@ def experiment_of(config: TrialConfig, name: str, search: Mapping[str, Any] | No
     if resolved is None:
         raise SearchError(f"the settings of {name} are of another version of metaloom: {problem}") from problem
     sections = {section: getattr(resolved, section) for section in (*loops, "resources")}
+    if "stages" in document:
+        last = {"name": resolved.stage, **{section: sections.pop(section) for section in loops}}
+        sections["stages"] = [{**one, "learner": as_given(one["learner"])} for one in (*resolved.stages, last)]
     judged = {key: value for key in KEPT if (value := (search or {}).get(key))}
     return Experiment(**{**document, **sections, **({"search": judged} if judged else {})})
 

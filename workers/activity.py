@@ -40,6 +40,7 @@ class Activity:
 
 
 _PRESENT: list[Activity] = []  # the innermost last
+_ELSEWHERE: dict[int, Activity] = {}  # what other processes are at, by trial
 
 
 @contextmanager
@@ -55,6 +56,16 @@ def doing(
         _PRESENT.remove(activity)
 
 
+def note_elsewhere(trial: int, what: str | None) -> None:
+    """Note what another process is at for a trial; None: nothing but the trial itself."""
+    if what is None:
+        _ELSEWHERE.pop(trial, None)
+    elif trial in _ELSEWHERE:
+        _ELSEWHERE[trial].what = what
+    else:
+        _ELSEWHERE[trial] = Activity(what)
+
+
 def present() -> Activity | None:
-    """Return what this process is at; None if it has not said."""
-    return next(reversed(_PRESENT), None)
+    """Return what this process is at, or else another one for a trial of its search; None if none has said."""
+    return next(reversed(_PRESENT), None) or next(iter(list(_ELSEWHERE.values())), None)

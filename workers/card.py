@@ -12,6 +12,7 @@ from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.data.base import some
 from metaloom.workers.data.class_features import is_hashed
+from metaloom.workers.records.stages import STAGE_TRIAL, StageRecord
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, compared
 
@@ -60,6 +61,7 @@ def write_card(
         _numbers(evaluation, task, transductive),
         "## How it was found",
         _origin(config, knowledge, origin),
+        *_stages(config, origin),
         "## How to use it",
         *_needed(config),
         _usage(task),
@@ -184,13 +186,44 @@ def _other_setting(evaluation: Evaluation, transductive: Evaluation | None) -> l
 
 
 def _origin(config: TrialConfig, knowledge: Knowledge, origin: Mapping[str, Any]) -> str:
-    others = {name: value for name, value in origin.items() if name not in ("search", "trial", "seed")}
+    others = {name: value for name, value in origin.items() if name not in ("search", "trial", "seed", "stages")}
+    found = f"search: {origin.get('search') or config.search}, trial {config.trial}, seed {config.seed}"
+    if config.trial == STAGE_TRIAL:
+        found = f"trained before the trials of a search, with seed {config.seed}"
     lines = [
-        f"- search: {origin.get('search') or config.search}, trial {config.trial}, seed {config.seed}",
+        f"- {found}",
         *(f"- {name}: {_short(value)}" for name, value in others.items() if value not in (None, "", {})),
         *(f"- note: {note}" for note in knowledge.notes),
     ]
     return "\n".join(lines)
+
+
+def _stages(config: TrialConfig, origin: Mapping[str, Any]) -> list[str]:
+    """Tell the stages from which the trial has started: their data, method and numbers."""
+    records = [StageRecord.from_json(one) for one in origin.get("stages", ())]
+    if not records:
+        return []
+    sections = {str(one["name"]): one for one in config.stages}
+    lines = [
+        f"The network was trained in {len(records) + 1} stages, the last of which is {config.stage} and is told above. "
+        "This folder holds all that it needs of them.",
+        "",
+        *_table("stage", "method", "tasks", "validation", "95% interval", "outer steps", "starts from", "digest"),
+    ]
+    for one in records:
+        low, high = one.interval
+        tasks, numbers = _short(_given_tasks(sections.get(one.name))), f"{one.metric} {one.value:.4f}"
+        starts = ", ".join(one.starts) or "-"
+        lines.append(
+            f"| {one.name} | {one.method} | {tasks} | {numbers} | {low:.4f} to {high:.4f} | {one.steps:,} | {starts} | "
+            f"{one.digest} |"
+        )
+    return ["## Its stages", "\n".join(lines)]
+
+
+def _given_tasks(section: Mapping[str, Any] | None) -> Any:
+    tasks = {} if section is None else section["tasks"]
+    return {name: value for name, value in tasks.items() if value is not None}
 
 
 def _needed(config: TrialConfig) -> list[str]:

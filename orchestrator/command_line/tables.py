@@ -25,6 +25,7 @@ from metaloom.dashboards.text import (
     scored,
     source_cells,
     span,
+    stage_cells,
     without_best,
 )
 from metaloom.learners.redaction import clean
@@ -150,8 +151,8 @@ def show_configurations(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def show_parts(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print the best trial of each method, beside the seconds of an adaptation, and the best one on each data set."""
-    for heads, rows in (method_cells(summary), source_cells(summary)):
+    """Print the stages, the best trial of each method with its time of an adaptation, and the best on each data set."""
+    for heads, rows in (stage_cells(summary), method_cells(summary), source_cells(summary)):
         if rows:
             shown = table(*heads)
             for cells in rows:

@@ -12,7 +12,7 @@ from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
-    from metaloom.orchestrator import data_cache
+    from metaloom.orchestrator import data_cache, stage_folders
     from metaloom.orchestrator.command_line import tables
 
 
@@ -24,18 +24,24 @@ def cache(
     """List the prepared data and downloads of a store, or remove them.
 
     They are made again from your files, or downloaded, when a search needs them. While a search of the store runs,
-    nothing is removed.
+    nothing is removed. The stages of searches are listed too; --clean removes those that no search uses.
     """
     with answering(as_json) as answer:
         found = data_cache.clean(store) if clean else data_cache.contents(store)
+        unused = stage_folders.unused(store) if clean else []
+        stages = stage_folders.remove(store, unused) if clean else stage_folders.contents(store)
         total = sum(one.bytes for one in found)
         shown = tables.table("file", "size")
         for one in found:
             shown.add_row(*tables.row(one.name, size(one.bytes)))
         verb = "removed: " if clean else ""
-        line = f"{verb}{counted(len(found), 'file')}, {size(total)} in {store / data_cache.CACHE_FOLDER}"
+        lines = [f"{verb}{counted(len(found), 'file')}, {size(total)} in {store / data_cache.CACHE_FOLDER}"]
+        for stage in stages:
+            users = ", ".join(stage.searches) or "no search uses it"
+            lines.append(f"{verb}stage {stage.name or '(not finished)'} {stage.digest}: {size(stage.bytes)}, {users}")
         document = {"cleaned": clean, "bytes": total, "files": list(map(asdict, found))}
-        answer.give(document, lambda screen: screen.print(*([shown] if found else []), line, markup=False))
+        document |= {"stages": list(map(asdict, stages))} if stages else {}
+        answer.give(document, lambda screen: screen.print(*([shown] if found else []), "\n".join(lines), markup=False))
 
 
 COMMAND = Command(cache, examples=("metaloom cache", "metaloom cache --clean"))

@@ -22,13 +22,16 @@ def episodes(
         str | None, typer.Option("--phase", metavar="P", help="train, validation or test episodes only.")
     ] = None,
     where: Annotated[str | None, typer.Option("--where", metavar="EXPR", help="A condition over the columns.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="NAME", help="Of this stage before the trials, or before --trial.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="The most rows to print.")] = 20,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Print the records of single episodes, from training, validation and test."""
     with answering(as_json) as answer:
-        episodes = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit)
+        episodes = queries.episode_rows(store, name, trial=trial, phase=phase, where=where, limit=limit, stage=stage)
         for part in episodes.damaged:
             tables.console(sys.stderr).print(f"warning: {part}", style="yellow", markup=False)
         for column in episodes.empty:
@@ -40,5 +43,8 @@ def episodes(
 
 COMMAND = Command(
     episodes,
-    examples=("metaloom episodes first --phase validation --where 'accuracy_after > 0.9 and trial in [0, 3]'",),
+    examples=(
+        "metaloom episodes first --phase validation --where 'accuracy_after > 0.9 and trial in [0, 3]'",
+        "metaloom episodes first --stage pretrain --phase validation",
+    ),
 )

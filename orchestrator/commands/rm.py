@@ -25,6 +25,7 @@ def rm(
     """Remove searches, their runs in MLflow and their studies in Optuna's database.
 
     A search that runs is refused. After a kill the same command removes the rest. Bundles are other folders, and stay.
+    The stages of their trials go with them where no other search uses them and none runs.
     """
     with answering(as_json) as answer:
         names = list(dict.fromkeys(names))
@@ -34,7 +35,8 @@ def rm(
         verb, lines = "would remove" if dry_run else "removed", []
         for one in found:
             runs = "" if one.runs is None else f", {counted(one.runs, 'run')} in MLflow"
-            lines.append(f"{verb} {one.name}: {counted(one.trials, 'trial')}, {size(one.bytes)}{runs}")
+            stages = f", {counted(len(one.stages), 'stage')} that no other search uses" if one.stages else ""
+            lines.append(f"{verb} {one.name}: {counted(one.trials, 'trial')}, {size(one.bytes)}{runs}{stages}")
         document = {"dry_run": dry_run, "removed": list(map(asdict, found))}
         answer.give(document, lambda screen: screen.print("\n".join(lines), markup=False))
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from metaloom.workers.activity import note_elsewhere
 from metaloom.workers.heartbeat import last_beat
 from metaloom.workers.records.names import OUT_OF_TIME
+from metaloom.workers.records.stages import at_stage
 
 if TYPE_CHECKING:
     from metaloom.orchestrator.director import Director
@@ -59,6 +61,7 @@ class Watch:
 
     def end(self, trial: int) -> None:
         """Forget a trial that runs no more."""
+        note_elsewhere(trial, None)
         self._trials.pop(trial, None)
 
     def look(self) -> list[Hanging]:
@@ -75,7 +78,11 @@ class Watch:
 
     def _judged(self, number: int, passed: float) -> Hanging | None:
         trial = self._trials[number]
-        beat = last_beat(trial.directory)
+        beat, stage = last_beat(trial.directory), at_stage(trial.directory)
+        note_elsewhere(number, None if stage is None else f"trial {number}: {stage.text}")
+        if stage is not None and self._director.time_is_up():  # it reports after the stage, which may take long
+            trial.overtime_s += passed
+            return Hanging(number, OUT_OF_TIME) if trial.overtime_s >= BUDGET_GRACE_S else None
         if beat != trial.beat:
             trial.beat, trial.begun, trial.silent_s, trial.overtime_s = beat, True, 0.0, 0.0
         elif trial.begun:

@@ -115,10 +115,16 @@ class RunColumns:
 
 def settings_of(experiment: Mapping[str, Any]) -> dict[str, str]:
     """Return an experiment's settings by their names, without those that are only ``search``: the range is to come."""
-    settings = flattened(experiment)
-    return {
-        name: text for name, text in settings.items() if text != SEARCH or name.partition(".")[0] not in CONFIG_SECTIONS
-    }
+    settings = flattened({**experiment, **staged(experiment)})
+    of_trials = (*CONFIG_SECTIONS, "stages")
+    return {name: text for name, text in settings.items() if text != SEARCH or name.partition(".")[0] not in of_trials}
+
+
+def staged(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stages of an experiment or a trial as ``{"stages": {name: sections}}``; empty where it has none."""
+    given = [one for one in document.get("stages") or () if isinstance(one, Mapping)]
+    sections = {str(one.get("name")): {name: one[name] for name in one if name != "name"} for one in given}
+    return {"stages": sections} if sections else {}
 
 
 def view_key(search_id: str) -> str:

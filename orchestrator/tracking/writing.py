@@ -8,7 +8,7 @@ from typing import Any
 from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batches
 from metaloom.orchestrator.tracking.client import flattened
-from metaloom.orchestrator.tracking.columns import CONFIG_SECTIONS, HIGH, LOW, RunColumns
+from metaloom.orchestrator.tracking.columns import CONFIG_SECTIONS, HIGH, LOW, RunColumns, staged
 from metaloom.orchestrator.tracking.describing import describe
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.orchestrator.tracking.state import TrackingState
@@ -24,6 +24,7 @@ ERROR_TAG = "metaloom.error"
 NOTE_TAG = "metaloom.note"
 REMARK_TAG = "metaloom.remark"  # the user's
 WARNING_TAG = "metaloom.warning"
+STAGE_TAG = "metaloom.stage"  # with the name of a stage after it: its digest and its numbers
 HYPERGRADIENT_TAG = "metaloom.hypergradient"
 # Recording may cost 3% of the time: a long trial is drawn when it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
@@ -169,6 +170,7 @@ class RunWriter:
         run = self._trial_run(event)
         config = event.payload.get("config") or {}
         sections = {section: config[section] for section in CONFIG_SECTIONS if section in config}
+        sections |= staged(config)
         knobs = {name: str(value) for name, value in event.payload["knobs"].items()}
         self.runs.params(run, flattened(sections) | knobs)
         self._columns.suggested(event.payload)
@@ -189,6 +191,9 @@ class RunWriter:
         step = int(report["step"])
         if step <= self.state.steps.get(trial, -1):
             return
+        for one in report.get("stages", ()):
+            told = f"{one['metric']} {one['value']:.6g} after {one['steps']} steps, {one['seconds']:.1f} s"
+            self.runs.tag(trial, f"{STAGE_TAG}.{one['name']}", f"{one['digest']} ({told})")
         if trial not in self.state.steps and report.get("hypergradient"):
             self.runs.tag(trial, HYPERGRADIENT_TAG, str(report["hypergradient"]))
         self.state.steps[trial] = step

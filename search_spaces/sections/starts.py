@@ -125,6 +125,15 @@ def starts_of_section(learner: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(stages_of((learner.get(INITIALIZATION) or {}).get(BUNDLE))))
 
 
+def as_given(learner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved learner section with the stages that it starts from as an experiment has them."""
+    start = dict(learner.get(INITIALIZATION) or {})
+    if not (found := stages_of(start.get(BUNDLE))):
+        return dict(learner)
+    given = found if isinstance(start.pop(BUNDLE), list | tuple) else found[0]
+    return {**learner, INITIALIZATION: {**start, FROM: given}}
+
+
 def with_starts(learner: Mapping[str, Any], other: Mapping[str, str]) -> dict[str, Any]:
     """Return a resolved learner section with other names for the stages that it starts from."""
     start = learner.get(INITIALIZATION) or {}

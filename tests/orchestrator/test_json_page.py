@@ -127,7 +127,7 @@ def test_a_search_is_told_as_documented(
 
 def test_what_is_optional_is_told_too(document: Document, documented: dict[str, dict[str, bool]]) -> None:
     shown = document("show", "second")
-    of_best = ("test", "baselines", "learned", "methods", "sources")  # of the best trial, or not here
+    of_best = ("test", "baselines", "learned", "methods", "sources", "stages")  # of the best trial, or not here
     without_best = {key: True for key in documented["show"] if not key.startswith(("test.", *of_best[1:]))}
     shown = {key: value for key, value in shown.items() if key not in of_best}
     assert_told(shown, without_best, optional=True)

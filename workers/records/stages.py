@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloom.workers.durable import is_signed, signed, write_text
+from metaloom.workers.durable import is_signed, signed, storage_error, write_text
 from metaloom.workers.records import names
 from metaloom.workers.records.trial import Plain
 
@@ -87,10 +87,13 @@ class AtStage(Plain):
 
 
 def note_at_stage(directory: Path, at: AtStage) -> None:
-    """Note what the trial in ``directory`` is at; not durably, as a resume notes it again."""
-    aside = directory / f"{names.AT_STAGE_FILE}.new"
-    aside.write_text(json.dumps(at.to_json()))
-    aside.replace(directory / names.AT_STAGE_FILE)
+    """Note what the trial in ``directory`` is at, not durably: a resume notes it again. Raises StorageError."""
+    path, aside = directory / names.AT_STAGE_FILE, directory / f"{names.AT_STAGE_FILE}.new"
+    try:
+        aside.write_text(json.dumps(at.to_json()))
+        aside.replace(path)
+    except OSError as problem:
+        raise storage_error(path, problem) from problem
 
 
 def at_stage(directory: Path) -> AtStage | None:

@@ -78,6 +78,11 @@ class TrialRecord:
         return (self.reason or "failed without a reason") if self.state == names.FAILED else None
 
     @property
+    def stages(self) -> tuple[Mapping[str, Any], ...]:
+        """The stages from which it has started, by its first report; none before it, and where there are none."""
+        return next((report.stages for report in self.reports if report.stages), ())
+
+    @property
     def notes(self) -> list[str]:
         """The user's remarks, those of its reports, such as that it stopped early, and why it was stopped."""
         notes = self.remarks + [note for report in self.reports for note in report.notes]
