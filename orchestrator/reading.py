@@ -78,9 +78,7 @@ def with_network(experiment: Experiment, network: Any, trust_code: bool) -> tupl
         return experiment, trust_code
     document = experiment.document
     if STAGES in document:
-        raise BadInput(
-            "network: the experiment has stages; give each its architecture, as metaloom.architecture_of(...)"
-        )
+        raise BadInput("network: the experiment has stages; give each its own as learner.architecture: {of: PATH}")
     learner = document["learner"]
     if isinstance(learner, str):
         learner = {"method": learner}
