@@ -109,9 +109,8 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     show_warnings(console, summary)
     for line in summary["notes"]:
         console.print(f"note: {line}", markup=False)
-    others = [aim["metric"] for aim in summary["objectives"][1:]]
+    others, best = [aim["metric"] for aim in summary["objectives"][1:]], summary["best"]
     shown = table("trial", "state", "value [95% interval]", *others, "steps", "time", "knobs")
-    best = summary["best"]
     for trial in summary["trials"]:
         mark = "*" if best is not None and trial["id"] == best["id"] else " "
         more = (number(trial["values"].get(metric)) for metric in others)
