@@ -14,7 +14,7 @@ from metaloom.workers.records.journal import RecordsError
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.stages import read_stage, stage_directories
 
-LOCK = "lock"  # of whoever trains a stage, in its folder
+LOCK = "lock"  # of the process that trains a stage, in its folder
 REMOVED = ".removed-"  # before the digest of a stage that is being deleted
 
 
