@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from metaloom.dashboards import rows
 from metaloom.dashboards.data_rows import DataRow
+from metaloom.dashboards.simulated_rows import SimulationRow
 from metaloom.workers.records.episode import COLUMNS
 from metaloom.workers.records.results import EvaluationSummary, Verification
 
@@ -27,6 +28,7 @@ ROWS = {
         rows.CheckRow,
         rows.ComparisonRow,
         DataRow,
+        SimulationRow,
     )
 }
 SUFFIXES = {tuple: "[]", Mapping: ".*"}  # of a path, for each item of a list and each value of a mapping

@@ -11,9 +11,8 @@ from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors.inline import InlineExecutor
 from metaloom.orchestrator.interruption import Interruption
-from metaloom.orchestrator.simulation import simulate
 from metaloom.orchestrator.simulation.memory import MemoryLog
-from metaloom.orchestrator.simulation.running import UNSEEN
+from metaloom.orchestrator.simulation.running import UNSEEN, simulate
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.testing import toy
 from metaloom.workers.data.result_tables import LoggedTable

@@ -17,7 +17,7 @@ class RowTable(ResultTable):
     then take a configuration again, as it might train it again. Of any other table it may take each once.
 
     Args:
-        configurations: All different; the values of the knobs, an option by its label.
+        configurations: All different; the values of the knobs. An option is kept as its label.
         curves: Of each configuration, one for each recorded run, at least one.
         domains: Of each knob; None: found from the values (``domain_of``).
         once: Whether a configuration may be taken once only; None: unless it is a whole grid.
@@ -36,9 +36,13 @@ class RowTable(ResultTable):
         has_seconds: bool = True,
     ) -> None:
         self.name, self.measure, self.objective = name, measure, objective_for(direction)
-        self.configurations, self._curves, self.has_seconds = configurations, curves, has_seconds
+        self._curves, self.has_seconds = curves, has_seconds
         columns = {knob: [row[knob] for row in configurations] for knob in configurations[0]}
         self.domains = domains or {knob: domain_of(values) for knob, values in columns.items()}
+        labelled = {knob for knob, domain in self.domains.items() if isinstance(domain, Choice)}
+        self.configurations = [
+            {knob: str(value) if knob in labelled else value for knob, value in row.items()} for row in configurations
+        ]
         grid = math.prod(len(set(values)) for values in columns.values())
         self.once = once if once is not None else len(columns) < 2 or len(configurations) < grid
 
@@ -53,9 +57,8 @@ class RowTable(ResultTable):
     def value(self, configuration: int) -> float | None:
         """Return the mean of the last values of the runs that did not fail."""
         metric = self.objective.metric
-        lasts = [one.reports[-1].metrics[metric] for one in self._curves[configuration] if not one.problem]
-        finite = [value for value in lasts if math.isfinite(value)]
-        return statistics.fmean(finite) if finite else None
+        curves = [one for one in self._curves[configuration] if one.reports and not one.problem]
+        return statistics.fmean(one.reports[-1].metrics[metric] for one in curves) if curves else None
 
 
 def domain_of(values: Sequence[Value]) -> Domain:
