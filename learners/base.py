@@ -175,6 +175,8 @@ class Learner(Protocol):
           them, and what a decoder makes of that.
         * ``text`` [k, length]: the tokens of the first k queries; ``surprise`` [k, length]: how improbable each is by
           those before it, in bits, 0 for the first one and where the text has ended.
+        * ``regrets``, ``regrets_of_random`` [searches, trials]: the regret after each trial of searches on one table of
+          results, with the settings that are judged, and at random.
         """
         return {}
 

@@ -10,7 +10,7 @@ is done by what is registered in ``SIMULATED``, above this folder.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.domains import Int
-from metaloom.learners.episode import Support
+from metaloom.learners.episode import Episode, Support
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import SEARCH
 from metaloom.learners.plugins import SIMULATED as PLUGINS
@@ -32,6 +32,7 @@ from metaloom.learners.tensors import Tensors
 SEARCHES = register_task_kind(
     TaskKind("search", losses=lambda outputs, targets: outputs.mean(-1), labelled=False, is_own=True)
 )
+INSPECTED = 3  # searches of one table that are drawn, from different seeds
 TABLES = "tables"  # the name under which the simulation on tables is registered
 
 
@@ -43,8 +44,8 @@ class Simulated(ABC):
         """Refuse a sampler or scheduler that does not exist, or has no such setting; raises BadInput."""
 
     @abstractmethod
-    def regret(self, task: Mapping[str, Any], settings: "SettingsOfSearchesConfig", seed: int) -> float:
-        """Return the regret of one search.
+    def regrets(self, task: Mapping[str, Any], settings: "SettingsOfSearchesConfig", seed: int) -> list[float]:
+        """Return the regret of one search after each of its trials.
 
         Args:
             task: An entry of ``TaskShape.columns``: the ``table``, the ``budget`` of trials, the ``workers`` and the
@@ -118,7 +119,22 @@ class SettingsOfSearches(AmortizedSolver):
 
         def outputs(query_x: Tensor) -> Tensor:
             asked = [(int(place), int(seed)) for place, seed in query_x.tolist()]
-            regrets = [simulated.regret(columns[place], self.config, seed) for place, seed in asked]
-            return torch.tensor(regrets, dtype=query_x.dtype, device=query_x.device).unsqueeze(-1)
+            left = [simulated.regrets(columns[place], self.config, seed)[-1] for place, seed in asked]
+            return torch.tensor(left, dtype=query_x.dtype, device=query_x.device).unsqueeze(-1)
 
         return outputs
+
+    def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
+        place, seed = (int(one) for one in episode.query_x[0].tolist())
+        shown = {"regrets": self.config, "regrets_of_random": SettingsOfSearchesConfig(sampler="random")}
+        seeds = range(seed, seed + INSPECTED)
+        return {
+            name: torch.tensor(_even([self.simulated.regrets(self.task.columns[place], one, at) for at in seeds]))
+            for name, one in shown.items()
+        }
+
+
+def _even(curves: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return curves of equal length: a search that had nothing left to try stays at its last regret."""
+    longest = max(map(len, curves))
+    return [[*curve, *[curve[-1]] * (longest - len(curve))] for curve in curves]

@@ -35,8 +35,8 @@ class TableSearches(Simulated):
         if problems.found:
             raise ExperimentError(problems.found)
 
-    def regret(self, task: Mapping[str, Any], settings: SettingsOfSearchesConfig, seed: int) -> float:
-        """Return the regret of the best configuration after the task's budget of trials."""
+    def regrets(self, task: Mapping[str, Any], settings: SettingsOfSearchesConfig, seed: int) -> list[float]:
+        """Return the regret of the best configuration after each trial of the task's budget."""
         table = open_table(str(task["table"]))
         found = simulated(
             table,
@@ -47,7 +47,7 @@ class TableSearches(Simulated):
             workers=int(task["workers"]),
             seed=seed,
         )
-        return regrets(table, found)[-1]
+        return regrets(table, found)
 
 
 def simulated(

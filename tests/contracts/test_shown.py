@@ -15,6 +15,7 @@ FIGURES = {
     "adjacency": "episode-adjacency",
     "reads": "memory-reads",
     "surprise": "next-tokens",
+    "regrets": "regrets",
     "attribute_weights": "attribute-weights",
 }
 

@@ -127,3 +127,11 @@ def test_reconstructions_of_another_shape_or_not_finite_are_not_drawn() -> None:
 
 def test_a_learner_that_shows_nothing_has_no_figure() -> None:
     assert pictures(replace(TrialKnowledge({}, TASK, {}, LearnerState()), shown={})) == []
+
+
+def test_regrets_of_searches_are_drawn_beside_random_ones() -> None:
+    ours, random = torch.tensor([[0.5, 0.1], [0.7, 0.3]]), torch.tensor([[0.9, 0.8], [1.0, 0.6]])
+    caption = drawn(regrets=ours, regrets_of_random=random)["regrets"]
+    assert caption.startswith("The regret of 2 searches on the first validation table, which falls from 0.6000")
+    assert caption.endswith("to 0.2000 after 2; at random it is 0.7000 then.")
+    assert drawn(regrets=ours) == {}

@@ -40,6 +40,7 @@ EXPECTED = {
     "quick",
     "rand-augment",
     "reweighting",
+    "search-of-searches",
     "sinusoid-knob-modes",
     "sinusoid-maml",
     "sinusoid-meta-lstm",
