@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaloom.dashboards import queries
+from metaloom.dashboards.by_sets import sets_plot, shows_sets
 from metaloom.dashboards.canvas import name_axes, panel, png
 from metaloom.dashboards.plots import history_plot, slice_plot
 from metaloom.dashboards.transfer import shows_transfer, transfer_plot
@@ -38,7 +39,9 @@ def draw_search(store: Path, name: str, *, spare_s: float = 0.0) -> DrawnFigures
     search = queries.search_record(store, name)
     searched = any(trial.knobs for trial in search.trials.values() if trial.last)
     own = {"history": history_plot(name, search), "knobs": slice_plot(name, search) if searched else None}
-    _save(folder, {**own, "transfer": transfer_plot(name, search) if shows_transfer(search) else None})
+    own["transfer"] = transfer_plot(name, search) if shows_transfer(search) else None
+    own["sets"] = sets_plot(name, search) if shows_sets(search) else None
+    _save(folder, own)
     best = summary["best"]
     drawn = {} if best is None else {best["id"]: draw_trial(store, name, best["id"])}
     for trial in summary["trials"]:

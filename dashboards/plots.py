@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from metaloom.dashboards.by_sets import sets_plot
 from metaloom.dashboards.canvas import canvas, legend, name_axes, panel
 from metaloom.dashboards.transfer import transfer_plot
 from metaloom.learners.errors import BadInput
@@ -171,6 +172,7 @@ PLOTS: dict[str, Callable[[str, SearchRecord], "Figure"]] = {
     "slice": slice_plot,
     "pareto": pareto_plot,
     "transfer": transfer_plot,
+    "sets": sets_plot,
 }
 
 

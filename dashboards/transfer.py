@@ -1,6 +1,7 @@
 """The transfer curve of a search: how well trials do by the number of layers that they take from a bundle."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from metaloom.dashboards.canvas import legend, name_axes, panel
@@ -11,6 +12,7 @@ from metaloom.workers.records.results import mean_interval
 from metaloom.workers.records.search import SearchRecord
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KIND, FROZEN, MOVED = "bundle", "frozen", "fine-tuned"
@@ -39,16 +41,21 @@ def transfer_plot(name: str, search: SearchRecord) -> "Figure":
             "learner.initialization.layers of a bundle (docs/pretraining.md)"
         )
     figure, axes = panel(6.0, 4.0)
-    for label, by_layers in curves.items():
-        each = [mean_interval(values) if len(values) > 1 else (values[0],) * 3 for values in by_layers.values()]
-        means, lows, highs = zip(*each, strict=True)
-        axes.plot(list(by_layers), means, marker="o", label=label)
-        axes.fill_between(list(by_layers), lows, highs, alpha=0.2)
-    axes.set_xticks(sorted({layers for by_layers in curves.values() for layers in by_layers}))
+    draw_by_number(axes, curves)
     metric = search.settings.objectives[0].metric
     name_axes(axes, f"search {name}", "layers taken from the bundle", metric.replace("_", " "))
     legend(axes)
     return figure
+
+
+def draw_by_number(axes: "Axes", curves: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
+    """Draw, for each line, the mean of the values at each number, and its interval where there are several."""
+    for label, by_number in curves.items():
+        each = [mean_interval(values) if len(values) > 1 else (values[0],) * 3 for values in by_number.values()]
+        means, lows, highs = zip(*each, strict=True)
+        axes.plot(list(by_number), means, marker="o", label=label)
+        axes.fill_between(list(by_number), lows, highs, alpha=0.2)
+    axes.set_xticks(sorted({number for by_number in curves.values() for number in by_number}))
 
 
 def shows_transfer(search: SearchRecord) -> bool:

@@ -21,7 +21,7 @@ def plot(name: str, kind: str, *, out: str | Path | None = None, store: str | Pa
 
     Args:
         name: The search.
-        kind: ``history``, ``curves``, ``importance``, ``parallel``, ``slice`` or ``pareto``.
+        kind: ``history``, ``curves``, ``importance``, ``parallel``, ``slice``, ``pareto``, ``transfer`` or ``sets``.
         out: The file, which is replaced; its ending says whether it is PNG or SVG. None: ``NAME-KIND.png`` here.
         store: Folder of all records.
 

@@ -21,7 +21,7 @@ def plot(
     kind: Annotated[
         str,
         typer.Option(
-            "--kind", metavar="history|curves|importance|parallel|slice|pareto|transfer", help="What is drawn."
+            "--kind", metavar="history|curves|importance|parallel|slice|pareto|transfer|sets", help="What is drawn."
         ),
     ] = "history",
     out: Annotated[
@@ -35,7 +35,8 @@ def plot(
     history: each trial's value, and the best so far; curves: each trial over its outer steps; importance: how much of
     the value's variation each knob explains, by Optuna's PED-ANOVA; parallel: the trials as lines over their knobs;
     slice: each knob against the value; pareto: the first two objectives; transfer: the value by how many layers of a
-    bundle are taken, frozen or fine-tuned. Knobs that are searched on a logarithmic scale have logarithmic axes.
+    bundle are taken, frozen or fine-tuned; sets: the value by how many data sets were trained on. Knobs that are
+    searched on a logarithmic scale have logarithmic axes.
     """
     with answering(as_json) as answer, progress.shown_progress(tables.console(sys.stderr)):  # for the warnings
         path = plotting.plot(name, kind, out=out, store=store)

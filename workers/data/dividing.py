@@ -62,7 +62,7 @@ def divided(config: Any, *, seed: int, cache: Path) -> Divided:
     weights = _weights(config.weights, lists["train"])
     told: tuple[str, ...] = ()
     if config.validation_fraction or config.test_fraction:
-        lists, kept = _by_fraction(lists["train"], config)
+        lists, kept = _by_fraction(lists["train"], config.validation_fraction, config.test_fraction)
         weights = [weights[place] for place in kept]
         told = tuple(f"{split} takes {some([one.name for one in lists[split]])} as a whole" for split in HELD_OUT)
     every = [(split, one) for split in SPLITS for one in lists[split]]
@@ -91,9 +91,18 @@ def _weights(given: Sequence[float] | None, sets: Sequence[Listed]) -> list[floa
     raise DataError(f"tasks.weights: got {len(given)} numbers; give {entries}, one for each section of sources{each}")
 
 
-def _by_fraction(sets: Sequence[Listed], config: Any) -> tuple[dict[str, list[Listed]], list[int]]:
+def _by_fraction(sets: Sequence[Listed], validation: float, test: float) -> tuple[dict[str, list[Listed]], list[int]]:
     """Divide data sets among the splits, always equally for the same names; return the places of the training ones."""
     names = distinct(sets)
-    split = split_classes(names, config.validation_fraction, config.test_fraction, "data sets")
+    split = split_classes(names, validation, test, "data sets")
     places = {part: [place for place, name in enumerate(names) if name in set(split[part])] for part in SPLITS}
     return {part: [sets[place] for place in places[part]] for part in SPLITS}, places["train"]
+
+
+def number_trained_on(tasks: Mapping[str, Any]) -> int:
+    """Return how many data sets a resolved tasks section of ``many`` is trained on: those with a weight above 0."""
+    sets = listed(tasks["sources"], "tasks.sources")
+    weights, kept = _weights(tasks.get("weights"), sets), list(range(len(sets)))
+    if tasks.get("validation_fraction") or tasks.get("test_fraction"):
+        _, kept = _by_fraction(sets, tasks["validation_fraction"], tasks["test_fraction"])
+    return sum(weights[place] > 0 for place in kept)
