@@ -16,6 +16,7 @@ from metaloom.search_spaces.reading.document import read_yaml
 from metaloom.search_spaces.resolve import baseline, defaults, resolve, searched_knobs
 
 EXPECTED = {
+    "autoencoder-digits",
     "class-imbalance",
     "core-set",
     "default",
