@@ -23,7 +23,7 @@ from metaloom.workers.trial.runner import Trial
 STEPS = 3_000  # of the language model
 CHOSEN_ON = 60  # validation episodes
 RATES = (0.001, 0.003, 0.01)
-LONGEST = 40  # inner steps
+LONGEST = 20  # inner steps
 NETWORK = {"kind": "transformer", "causal": True, "width": 64, "layers": 2, "heads": 4}
 BODY, SCRATCH, MEANS = "language model, fine-tuned", "random weights, fine-tuned", "class means"
 LABELS, BAG = "prototypes learned from the training domains' labels", "random bag of words, fine-tuned"
@@ -32,7 +32,7 @@ LABELS, BAG = "prototypes learned from the training domains' labels", "random ba
 def sentences(**settings: Any) -> dict[str, Any]:
     """Return the tasks section: sentences of CLINC150, whole domains held out, tested 5-way 5-shot."""
     path = data_path("clinc150.json", "METALOOM_CLINC150")
-    sizes = {"ways": 5, "shots": 5, "queries": 15}
+    sizes = {"ways": 5, "shots": 5, "queries": 8}
     return {"source": "text", "path": path, "split": "domain_split", **sizes, "evaluation": sizes, **settings}
 
 
@@ -45,9 +45,9 @@ def model_experiment() -> dict[str, Any]:
             "steps": STEPS,
             "rate": 0.002,
             "schedule": "cosine",
-            "validate_every": STEPS // 3,
+            "validate_every": STEPS // 6,
             "validation_episodes": CHOSEN_ON,
-            "keep": "last",
+            "keep": "best",  # by class means on the validation domains
         },
     }
 
@@ -71,7 +71,7 @@ def labelled() -> dict[str, Any]:
     return {
         "tasks": sentences(ways=20, shots=2, queries=2),
         "learner": {"method": "prototypical", "architecture": {**NETWORK, "causal": False}},
-        "outer": {"steps": STEPS, "rate": 0.002, "schedule": "cosine", "validate_every": STEPS // 3, "keep": "last"},
+        "outer": {"steps": STEPS, "rate": 0.002, "schedule": "cosine", "validate_every": STEPS // 6, "keep": "best"},
     }
 
 

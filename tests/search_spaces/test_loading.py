@@ -27,6 +27,7 @@ EXPECTED = {
     "gdas",
     "genotype-search",
     "gradient-matching",
+    "intents",
     "learned-augmentation",
     "learned-loss",
     "learned-optimizer",
