@@ -12,6 +12,7 @@ from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of
 from metaloom.workers.checkpoint import Knowledge
 from metaloom.workers.data.base import some
 from metaloom.workers.data.class_features import is_hashed
+from metaloom.workers.data.text_encoding import FittedText
 from metaloom.workers.records.stages import STAGE_TRIAL, StageRecord
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, compared
@@ -114,7 +115,7 @@ def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method:
         f"A learning algorithm, not a trained model: given {_given(task)} it returns a model. Its "
         f"meta-knowledge is {count:,} numbers, learned in {knowledge.step:,} outer steps.",
         "",
-        f"- inputs: {' x '.join(map(str, task.inputs))} numbers in float32",
+        f"- inputs: {_inputs(task)}",
         *_classes(task),
         f"- outputs: {outputs}",
         f"- method: {method}",
@@ -125,6 +126,13 @@ def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method:
 
 def _given(task: TaskShape) -> str:
     return "a few labelled examples" if task.class_features is None else "what describes each class, and no example,"
+
+
+def _inputs(task: TaskShape) -> str:
+    if (text := FittedText.of_task(task)) is not None:
+        case = ", in small letters" if text.lower else ""
+        return f"texts, of which the first {text.length} {text.tokens} count; it knows {len(text.vocabulary):,}{case}"
+    return f"{' x '.join(map(str, task.inputs))} numbers in float32"
 
 
 def _classes(task: TaskShape) -> Iterator[str]:
@@ -252,11 +260,12 @@ def _usage(task: TaskShape) -> str:
             "model.predict(query_x)\n"
             "```"
         )
+    form = "" if FittedText.of_task(task) is None else ", or texts themselves"
     targets = "[support] labels of any kind" if task.task_kind.has_classes else f"[support, {task.outputs}]"
     return (
         "```python\n"
         "from metaloom import load_bundle\n\n"
-        f"# support_x: [support, {inputs}]; support_y: {targets}; query_x: [queries, {inputs}]\n"
+        f"# support_x: [support, {inputs}]{form}; support_y: {targets}; query_x: [queries, {inputs}]{form}\n"
         'model = load_bundle("PATH").adapt(support_x, support_y)\n'
         "model.predict(query_x)\n"
         "```"

@@ -1,6 +1,7 @@
 """A learner of texts from training to new sentences: bundles, what they adapt to, and how a network is handed on."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ def test_a_bundle_repeats_its_test_and_reads_new_texts(folder: Path, bundle: Pat
     for form in forms:
         assert model.predict(form).tolist() == expected.tolist()
     assert model.probabilities(["some soup"]).shape == (1, 2)
+
+
+def test_the_card_says_that_it_reads_texts(bundle: Path) -> None:
+    card = (bundle / "card.md").read_text()
+    assert re.search(r"- inputs: texts, of which the first 12 words count; it knows \d+, in small letters", card)
+    assert "# support_x: [support, 12], or texts themselves;" in card
 
 
 def test_commands_read_sentences(folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
