@@ -49,3 +49,10 @@ METHODS["knn_inputs"] = Recipe(
     learner={"prediction": {"kind": "knn_inputs"}},
     outer={"steps": 0},
 )
+
+METHODS["time_warping"] = Recipe(
+    summary="baseline: the nearest neighbour of a series by dynamic time warping",
+    paper="Sakoe and Chiba, 1978, https://doi.org/10.1109/TASSP.1978.1163055",
+    learner={"prediction": {"kind": "time_warping"}},
+    outer={"steps": 0},
+)

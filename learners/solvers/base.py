@@ -44,6 +44,7 @@ class Solver(Component, ABC):
         serves: The kinds of task that it solves, by name; ``labelled`` for all with targets, ``*`` for all.
         needs_classes: Whether it solves the kinds with classes alone.
         any_ways: Whether it takes any number of classes, whatever number it was trained with.
+        needs_whole: Whether it compares examples place by place, so that series must be whole and of equal length.
         needs_steps: Whether it takes inner steps, so that there is a slot ``update``.
         estimators: The hypergradient estimators that it takes beside ``auto``; None for all.
         setting: ``inductive``, ``semi-supervised``, or ``transductive`` if a query's outputs depend on other queries.
@@ -57,6 +58,7 @@ class Solver(Component, ABC):
     serves: ClassVar[frozenset[str]] = frozenset({ANY_KIND})
     needs_classes: ClassVar[bool] = False
     any_ways: ClassVar[bool] = False
+    needs_whole: ClassVar[bool] = False
     needs_steps: ClassVar[bool] = False
     estimators: ClassVar[frozenset[str] | None] = None
     setting: str = INDUCTIVE  # of the class, or of one solver where its settings decide
@@ -89,6 +91,11 @@ class Solver(Component, ABC):
         if not kind.served_by(self.serves):
             able = ", ".join(name for name, solver in SOLVERS.items() if kind.served_by(solver.serves))
             raise LearnerError(f"learner.prediction: {self.name} does not solve a {kind.name} task; use one of {able}")
+        if self.needs_whole and self.task.observed:
+            raise LearnerError(
+                f"learner.prediction: {self.name} compares series step by step, and these differ in length or lack "
+                "values; use time_warping, or a method whose network reads series, such as conv1d or gru"
+            )
         if self.task.unlabelled and (wrong := unlabelled_unread(self.name)):
             raise LearnerError(f"tasks.unlabelled: {wrong}")
         if not self.takes(hypergradient):

@@ -64,6 +64,7 @@ class TestSolvers(SolverContract):
         "ridge": SolverRow({"penalty": {"learn": {"start": 0.5}}, "scale": {"learn": {"start": 4.0}}}),
         "svm": SolverRow({"cost": {"learn": {"start": 0.5}}, "dual_ridge": {"learn": {"start": 0.1}}}),
         "nearest_neighbour": SolverRow(beside={}),
+        "time_warping": SolverRow({"temperature": {"learn": {"start": 5.0}}}, beside={}, task=SERIES),
         "siamese": SolverRow({"shots": "max"}, episode=lambda task, seed: few_shot_episode(task, seed + 10)),  # no kink
         "relation": SolverRow(SMOOTH_RELATION),
         "snail": SolverRow({"width": 8, "reach": 7}),

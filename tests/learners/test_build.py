@@ -388,7 +388,7 @@ def test_a_recipe_names_only_what_exists(name: str) -> None:
     for slot, settings in METHODS[name].learner.items():
         of_images = ("cells", "conv4", "resnet12", "augmented_shots", "easy")
         task = IMAGES if settings.get("kind") in of_images else SINGLE
-        task = SERIES if settings.get("kind") in ("time_net", "conv_time_net") else task
+        task = SERIES if settings.get("kind") in ("time_net", "conv_time_net", "time_warping") else task
         make_component(SLOTS[slot], settings, task)
 
 

@@ -124,6 +124,7 @@ METHOD_ROWS: dict[str, MethodRow] = {
     "cross_entropy": MethodRow(SINGLE, outer_rate=0.0, online=True),
     "mann": MethodRow(learner={"prediction": MEMORY}, outer_rate=0.05),
     "nearest_neighbour": MethodRow(learner={}, outer_rate=0.0),
+    "time_warping": MethodRow(SERIES, learner={}, outer_rate=0.0),
     "constant": MethodRow(learner={}, outer_rate=0.0),
     "search_settings": MethodRow(SEARCHED, learner={}, outer_rate=0.0),
 }
@@ -272,6 +273,7 @@ COMPONENT_ROWS: dict[tuple[str, str], ComponentRow] = {
         }
     ),
     ("prediction", "nearest_neighbour"): ComponentRow(),
+    ("prediction", "time_warping"): ComponentRow({"temperature": {"learn": {"start": 5.0}}}, task=SERIES),
     ("prediction", "siamese"): ComponentRow(),
     ("prediction", "relation"): ComponentRow(SMOOTH_RELATION),
     ("prediction", "snail"): ComponentRow({"width": 8, "reach": 7}),

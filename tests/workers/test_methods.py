@@ -47,7 +47,7 @@ ON_DIGITS = (
 )
 CONTROL = ("policy_gradient", "learned_reward")
 SEARCHES = ("search_settings",)
-OF_SERIES = ("time_net", "conv_time_net")
+OF_SERIES = ("time_net", "conv_time_net", "time_warping")
 DESCRIBED = ("eszsl", "zero_shot_prototypical")  # of classes, without support examples
 
 

@@ -17,6 +17,7 @@ class NearestNeighbour(SequentialSolver):
 
     reads = frozenset()
     needs_classes = True
+    needs_whole = True
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
         directions = F.normalize(embed(support.x), dim=-1)

@@ -103,6 +103,7 @@ class InputNeighbours(Voting):
     """The vote of the k nearest by the inputs themselves, such as pixels; nothing is learned."""
 
     reads = frozenset()
+    needs_whole = True
 
 
 @SOLVERS.register("knn")
