@@ -9,6 +9,7 @@ from benchmarks.reproductions import (
     closed_form,
     condensation,
     conv_time_net,
+    control,
     digits,
     domain_weights,
     easy,
@@ -75,5 +76,6 @@ CLAIMS: dict[str, Claim] = {
     "P4": conv_time_net.p4,
     "P5": language.p5,
     "P6": domain_weights.p6,
+    "P7": control.p7,
     "S1": searches.s1,
 }

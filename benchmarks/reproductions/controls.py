@@ -85,6 +85,15 @@ COMPARISONS: dict[str, Comparison] = {
         ("random start",),
     ),
     "P6": Comparison(("weights by the target",), ("all classes alike", "the top 16 classes alone")),
+    "P7": Comparison(
+        ("MAML trained with 1 inner step, after 1 inner step",),
+        (
+            "pre-trained, after 0 inner steps",
+            "pre-trained, after 1 inner step",
+            "random start, after 0 inner steps",
+            "random start, after 1 inner step",
+        ),
+    ),
 }
 
 

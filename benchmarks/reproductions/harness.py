@@ -82,13 +82,13 @@ class Trained:
     state: LearnerState = field(default_factory=LearnerState)
     remake: Remake | None = None
 
-    def test(self, *, episodes: int = TEST_EPISODES, **changes: Mapping[str, Any]) -> Evaluation:
-        """Score the test split; ``changes`` replaces settings of the sections named, such as tasks={"ways": 5}."""
+    def test(self, *, episodes: int = TEST_EPISODES, split: str = "test", **changes: Mapping[str, Any]) -> Evaluation:
+        """Score a split; ``changes`` replaces settings of the sections named, such as tasks={"ways": 5}."""
         document = self.config.to_json()
         for section, settings in changes.items():
             document[section] = {**document[section], **settings}
         parts = _assemble(TrialConfig.from_json(document), self.cache, self.remake, self.test_seed)
-        return evaluate_learner(parts.learner, dict(self.phi), self.state, parts.source, "test", episodes)
+        return evaluate_learner(parts.learner, dict(self.phi), self.state, parts.source, split, episodes)
 
     @property
     def test_seed(self) -> int:

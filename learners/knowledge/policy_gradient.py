@@ -126,7 +126,7 @@ class PolicyGradient(Loss):
 
     @property
     def traceable(self) -> bool:  # type: ignore[override]
-        return self.environment.horizon <= TRACED_HORIZON
+        return self.pathwise and self.environment.horizon <= TRACED_HORIZON
 
     @property
     def mode(self) -> str:

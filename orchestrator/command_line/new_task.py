@@ -177,6 +177,8 @@ class Reader:
         for told in unknown_texts(plain, read.features):
             logger.warning("%s: %s", path, told)
         x, wanted = encoded(plain, read.features), int(np.prod(self.task.inputs))
+        if self.task.parameters:
+            return self._states(path, x, [one.name for one in read.features], is_query=is_query)
         if x.shape[1] != wanted:
             hint = (
                 "" if read.label is not None else f", and no column '{label}': --label names another one as the label"
@@ -184,6 +186,20 @@ class Reader:
             raise TaskError(f"{path}: {x.shape[1]} feature columns; this learner takes {wanted}{hint}")
         names, labels = [f"row {row}" for row in range(len(x))], read.label
         return TaskExamples(names, x, labels if labels is not None and len(labels) else None, read.labelled)
+
+    def _states(self, path: Path, x: NDArray[Any], names: list[str], *, is_query: bool) -> TaskExamples:
+        """Return states, and in a support set the task's parameters, which are the columns of their names."""
+        parameters, wanted = self.task.parameters, int(np.prod(self.task.inputs))
+        missing = [name for name in parameters if name not in names and not is_query]
+        states = [place for place, name in enumerate(names) if name not in parameters]
+        if missing or len(states) != wanted:
+            told = f"no column '{missing[0]}'" if missing else f"{len(states)} columns beside these"
+            raise TaskError(
+                f"{path}: {told}; a row of the support set is a starting state ({wanted} columns, in the order of the "
+                f"environment) and its task: {', '.join(parameters)}"
+            )
+        task = None if is_query else x[:, [names.index(name) for name in parameters]]
+        return TaskExamples([f"row {row}" for row in range(len(x))], x[:, states], task)
 
     def _texts(self, path: Path, *, is_query: bool) -> TaskExamples:
         """Read texts; labels are optional in queries, also of single rows."""

@@ -14,6 +14,7 @@ CLAIMS = (
     *(f"V{number}" for number in PUBLISHED),
     *(f"M{number}" for number in MODELS),
     *(f"P{number}" for number in PRETRAINING),
+    "P7",  # of control
     "S1",
 )
 
