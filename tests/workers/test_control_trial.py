@@ -1,6 +1,5 @@
 """A trial on a control task: trained, gone on with, recorded, exported, adapted to a new task, played again."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +100,8 @@ def test_a_bundle_adapts_to_a_task_of_ones_own(trained: tuple[str, Path], bundle
 def test_a_bundle_is_played_again(trained: tuple[str, Path], bundle: Path) -> None:
     _, folder = trained
     assert verify(load_bundle(bundle), cache=folder / CACHE_FOLDER).bit_equal
-    document = json.loads((bundle / "manifest.json").read_text())["task"]
-    assert document["parameters"] and document["environment_settings"]["horizon"] == 4
+    task = load_bundle(bundle).task
+    assert task.parameters and task.environment_settings["horizon"] == 4
 
 
 def test_a_table_of_states_and_tasks_is_a_support_set(trained: tuple[str, Path], tmp_path: Path) -> None:
