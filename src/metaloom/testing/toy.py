@@ -38,6 +38,8 @@ class Resolved:
     tasks: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
+    stage: str = ""
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ToyTrial:
