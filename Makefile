@@ -67,6 +67,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.search_overhead
 	$(BIN)/python -m benchmarks.small_costs
 	$(BIN)/python -m benchmarks.transductive_heads
+	$(BIN)/python -m benchmarks.shared_stages
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docs/_build docs/_api

@@ -82,7 +82,7 @@ def stale_rows(root: Path = ROOT) -> list[Stale]:
     places = {claim: [_place(measure.__module__)] for claim, measure in CLAIMS.items()}
     implementations = sorted((root / "benchmarks" / "implementations").glob("*.py"))
     timed = [_place("benchmarks.measure"), *(one.relative_to(root) for one in implementations)]
-    own = {name: [Path("benchmarks", f"{name}.py")] for name in ("search_overhead", "small_costs")}
+    own = {name: [Path("benchmarks", f"{name}.py")] for name in ("search_overhead", "small_costs", "shared_stages")}
     files = {name: own.get(name, timed) for name in timings}
     return [*stale(claims, places, root), *stale(timings, files, root)]
 

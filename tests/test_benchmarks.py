@@ -12,7 +12,7 @@ from benchmarks.bilevel import Bilevel
 from benchmarks.implementations import bilevel_plain, metaloom_engine, metric_learners, relational_learners
 from benchmarks.measure import relative_errors, timed
 from benchmarks.preparation import materials
-from benchmarks.report import COSTS, IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, Setting, keep, record
+from benchmarks.report import COSTS, IN_ONE_PROCESS, OVERHEAD, PAGE, RECORDS, STAGES, Setting, keep, record
 from benchmarks.reproductions import harness
 from benchmarks.resident import Resident
 from benchmarks.row import Row
@@ -191,6 +191,15 @@ def test_the_measure_of_the_searchs_overhead_runs(tmp_path: Path) -> None:
     measured = json.loads((tmp_path / RECORDS).read_text())[OVERHEAD]
     assert measured["trials"] == 2 and measured["bare_s"] >= 0.1 and measured["search_s"] > 0
     assert "benchmarks.search_overhead --trials 2" in (tmp_path / PAGE).read_text()
+
+
+def test_the_measure_of_shared_stages_runs(tmp_path: Path) -> None:
+    short = ["--trials", "2", "--steps", "4", "--adapt-steps", "2", "--turns", "1"]
+    command = ["-m", "benchmarks.shared_stages", *short, "--out", str(tmp_path)]
+    processes.run(*command, check=True, folder=Path(__file__).parents[1])
+    measured = json.loads((tmp_path / RECORDS).read_text())[STAGES]
+    assert measured["trials"] == 2 and measured["staged_s"] > 0 and len(measured["wall_s"]) == 3
+    assert "## Shared stages" in (tmp_path / PAGE).read_text()
 
 
 def test_shares_are_measured_and_one_above_its_promise_is_said(tmp_path: Path) -> None:
