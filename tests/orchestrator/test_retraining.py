@@ -114,10 +114,10 @@ def test_every_member_of_every_preset_comes_back_as_it_was(preset: str) -> None:
     for chosen in members(experiment):
         one = resolve(experiment, Given(chosen, defaults(experiment)))
         parts = {name: getattr(one, name) for name in SECTIONS[1:]}
-        config = TrialConfig(search="s", trial=0, seed=0, **parts)
+        config = TrialConfig(search="s", trial=0, seed=0, **parts, stage=one.stage, stages=one.stages)
         again = experiment_of(config, "s-0")
         other = resolve(again, defaults(again))
-        assert {name: getattr(other, name) for name in SECTIONS[1:]} == parts
+        assert {name: getattr(other, name) for name in SECTIONS[1:]} == parts and other.stages == one.stages
         assert load_experiment(yaml.safe_load(again.to_yaml())).fingerprint() == again.fingerprint()
 
 

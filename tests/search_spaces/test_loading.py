@@ -48,6 +48,7 @@ EXPECTED = {
     "sinusoid-meta-lstm",
     "sinusoid-meta-sgd",
     "sinusoid-methods",
+    "stages",
     "transductive",
     "which-kinds",
     "zero-shot-animals",
