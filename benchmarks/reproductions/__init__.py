@@ -18,6 +18,7 @@ from benchmarks.reproductions import (
     few_labels,
     language,
     layer_transfer,
+    many_sets,
     memory,
     metric_learners,
     model_based_learners,
@@ -77,5 +78,6 @@ CLAIMS: dict[str, Claim] = {
     "P5": language.p5,
     "P6": domain_weights.p6,
     "P7": control.p7,
+    "P8": many_sets.p8,
     "S1": searches.s1,
 }

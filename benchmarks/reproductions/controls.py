@@ -84,6 +84,13 @@ COMPARISONS: dict[str, Comparison] = {
         tuple(f"first {layers} layers {moves}" for layers in (1, 2, 3, 4) for moves in ("frozen", "fine-tuned")),
         ("random start",),
     ),
+    "P8": Comparison(
+        tuple(
+            f"{name} over 18 sets"
+            for name in ("pre-training", "pre-training by heads", "prototypical networks", "MAML")
+        ),
+        ("random start", "nearest neighbour"),
+    ),
     "P6": Comparison(("weights by the target",), ("all classes alike", "the top 16 classes alone")),
     "P7": Comparison(
         ("MAML trained with 1 inner step, after 1 inner step",),
