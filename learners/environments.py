@@ -70,6 +70,13 @@ def make_environment(task: TaskShape) -> Environment:
     return ENVIRONMENTS[task.environment](**task.environment_settings)
 
 
+def judged_by(task: TaskShape) -> str:
+    """Say what the loss of a control task is."""
+    if make_environment(task).per_step:
+        return "minus the mean reward per step"
+    return "minus the return, the sum of a trajectory's rewards"
+
+
 @ENVIRONMENTS.register("point_mass")
 class PointMass(Environment):
     """A mass in the plane that is to reach the origin and stay: state (position, velocity), action a force.

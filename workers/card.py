@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metaloom.learners.environments import judged_by
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.augmentation import Policy
 from metaloom.learners.networks.reference import packages_of, references_in
@@ -166,6 +167,8 @@ def _numbers(evaluation: Evaluation | None, task: TaskShape, transductive: Evalu
             f"- in the units of the target: root mean squared error {evaluation.units.rmse:.4g}, "
             f"95% interval {low:.4g} to {high:.4g}"
         )
+    if task.environment:
+        lines.append(f"- the loss is {judged_by(task)}")
     if evaluation.constant is not None:
         lines.append(f"- predicting the mean target of the support set has the loss {evaluation.constant:.4f}")
     if len(evaluation.per_step) > 1:

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloom.learners.environments import make_environment
+from metaloom.learners.environments import judged_by, make_environment
 from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Outer, Problem
@@ -39,6 +39,10 @@ class ControlLoop(InnerLoop):
 
     sampler: Tensors | None = None
     tape: dict[Key, Trajectories] | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (f"the loss of a control task is {judged_by(self.task)}",)
 
     def held(self) -> Self:
         return self if self._policy_loss.pathwise else replace(self, tape={})

@@ -47,10 +47,11 @@ class GradientLearner(Learner):
         self.estimator = self.estimator or estimator.name
         self.online, self.carry = inner.mode == "online", inner.carry
         self.persists = self.online or self.carry > 1
+        self.notes = self.loop.notes
         self.strategy = choose_strategy(strategy, estimator, slots, self.persists, varying=task.varying)
         if strategy not in ("auto", self.strategy):
             obstacle = slots.architecture.refuses(strategy)
-            self.notes = (f"outer.strategy: {strategy} cannot run learner.architecture ({obstacle}); loop runs it",)
+            self.notes += (f"outer.strategy: {strategy} cannot run learner.architecture ({obstacle}); loop runs it",)
         self.execution = make_execution(self.strategy, estimator, slots)
         self.evaluation_steps = 0 if self.online else slots.update.evaluation_steps
         has_norm = slots.architecture.has_batch_norm

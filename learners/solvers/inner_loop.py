@@ -99,6 +99,11 @@ class InnerLoop:
         """The kind of task."""
         return self.task.task_kind
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told once, before anything runs."""
+        return ()
+
     def held(self) -> Self:
         """Return a loop whose random choices are made once, so that its outer loss has the estimate as derivative."""
         return self

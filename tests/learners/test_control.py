@@ -77,6 +77,7 @@ def test_without_exploration_the_query_set_is_judged_by_the_true_reward() -> Non
     outcome = found.evaluate(phi, state, episode, seeded(0))
     assert -outcome.losses[0] == pytest.approx(float(total.mean()) / PointMass.horizon)
     assert outcome.accuracies == ()
+    assert found.notes == ("the loss of a control task is minus the mean reward per step",)
 
 
 def test_a_one_step_trajectory_can_be_given_as_targets() -> None:

@@ -100,6 +100,7 @@ def test_a_bundle_adapts_to_a_task_of_ones_own(trained: tuple[str, Path], bundle
 def test_a_bundle_is_played_again(trained: tuple[str, Path], bundle: Path) -> None:
     _, folder = trained
     assert verify(load_bundle(bundle), cache=folder / CACHE_FOLDER).bit_equal
+    assert "- the loss is minus the return, the sum of a trajectory's rewards" in load_bundle(bundle).card
     task = load_bundle(bundle).task
     assert task.parameters and task.environment_settings["horizon"] == 4
 
