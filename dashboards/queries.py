@@ -42,7 +42,7 @@ def trial_folder(store: Path, name: str, trial: int) -> Path:
 
 
 def how_to_use(store: Path, name: str, trial: int) -> str:
-    """Return the command that uses a trial's bundle: ``adapt`` with what it takes, images or tables or classes alone.
+    """Return the command that uses a trial's bundle: ``adapt`` with what it takes: images, series, tables, or classes.
 
     The settings of searches are taken by ``search --search-from``.
     """
@@ -50,8 +50,8 @@ def how_to_use(store: Path, name: str, trial: int) -> str:
     task = json.loads(path.read_text()) if path.is_file() else {"inputs": []}  # it has not begun
     if any("portfolio" in column for column in task.get("columns", ())):
         return f"search FILE --search-from {name}-bundle"
-    images = len(task["inputs"]) > 1
-    support, query = ("SUPPORT_FOLDER", "QUERY_FOLDER") if images else ("SUPPORT.csv", "QUERY.csv")
+    taken = {2: ("SUPPORT.ts", "QUERY.ts"), 3: ("SUPPORT_FOLDER", "QUERY_FOLDER")}  # series, and images
+    support, query = taken.get(len(task["inputs"]), ("SUPPORT.csv", "QUERY.csv"))
     given = f"--support {support}" if task.get("class_features") is None else "--classes CLASSES.csv"
     return f"adapt {name}-bundle {given} --query {query}"
 

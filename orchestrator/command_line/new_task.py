@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks.tokens import token_count
 from metaloom.orchestrator.errors import TaskError
-from metaloom.workers.data.base import some
+from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.labels import as_known
 from metaloom.workers.data.picture_files import class_files
+from metaloom.workers.data.series_arrays import as_inputs
+from metaloom.workers.data.series_files import ENDINGS as SERIES
+from metaloom.workers.data.series_files import read_series
 from metaloom.workers.data.table_columns import CellRules, read_columns
 from metaloom.workers.data.table_encoding import FittedColumn, encoded, names_of, unknown_texts
 from metaloom.workers.data.table_features import kept_columns, kept_rules
@@ -131,6 +134,8 @@ class Reader:
     def _read(self, path: Path, *, is_query: bool) -> TaskExamples:
         if token_count(self.task):
             return self._texts(path, is_query=is_query)
+        if len(self.task.inputs) == 2 and path.suffix.lower() in SERIES:
+            return self._series(path)
         if path.is_dir():
             return self._folder(path)
         if is_table(path):
@@ -140,6 +145,16 @@ class Reader:
         if not path.exists():
             raise TaskError(f"there is no file and no folder {path}")
         raise TaskError(f"{path}: give a folder of images, or a table ({', '.join(TABLES)})")
+
+    def _series(self, path: Path) -> TaskExamples:
+        """Read a file of labelled series, as the archive's files are read in training."""
+        try:
+            found = read_series(path)
+            settings = str(self.tasks.get("normalize", "as_given")), bool(self.tasks.get("level"))
+            x = as_inputs(found.series, self.task, *settings, str(path))
+        except DataError as problem:
+            raise TaskError(str(problem).removeprefix("tasks.path: ")) from problem
+        return TaskExamples([f"series {row + 1}" for row in range(len(x))], x, np.array(found.labels))
 
     def _folder(self, folder: Path) -> TaskExamples:
         if any(child.is_dir() and not is_hidden(child.name) for child in folder.iterdir()):

@@ -26,10 +26,12 @@ PREDICTIONS_SHOWN = 100
 
 def adapt(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or one that --out has written.")],
-    query: Annotated[Path, typer.Option("--query", metavar="PATH", help="Examples to predict: images, or a table.")],
+    query: Annotated[
+        Path, typer.Option("--query", metavar="PATH", help="Examples to predict: images, a table, a .ts file.")
+    ],
     support: Annotated[
         Path | None,
-        typer.Option("--support", metavar="PATH", help="Labelled: a folder of class folders, or a table."),
+        typer.Option("--support", metavar="PATH", help="Labelled: class folders, a table, or a .ts file."),
     ] = None,
     unlabelled: Annotated[
         Path | None,
@@ -141,6 +143,7 @@ COMMAND = Command(
         "metaloom adapt first-bundle --support letters/support --query letters/query --out letters-model",
         "metaloom adapt letters-model --query letters/query",
         "metaloom adapt graph-bundle --support letters/support --unlabelled letters/more --query letters/query",
+        "metaloom adapt series-bundle --support machine_TRAIN.ts --query machine_TEST.ts",
         "metaloom adapt zero-shot-bundle --classes classes.csv --query animals.csv",
     ),
 )

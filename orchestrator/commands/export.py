@@ -72,6 +72,7 @@ def export(
         how = queries.how_to_use(store, name, manifest["origin"]["trial"])
         described = "--classes" in how
         to = "a table with one row a class" if described else "folders of class folders, or to tables"
+        to = "files of series" if "SUPPORT.ts" in how else to
         given = "--classes" if described else "--support"
         use = f"adapt it to {to}: metaloom adapt {shlex.quote(str(path))} {given} PATH --query PATH"
         lines.append(

@@ -14,6 +14,7 @@ from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import BadInput
 from metaloom.learners.task_kinds import CLASSIFICATION, REGRESSION
 from metaloom.orchestrator.command_line.new_task import Reader, unseen
+from tests.support.series_archive import write_ts
 
 IMAGES = TaskShape(kind=CLASSIFICATION.name, inputs=(1, 28, 28), outputs=5)
 CODES = TaskShape(kind=CLASSIFICATION.name, inputs=(2,), outputs=2)
@@ -114,3 +115,39 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="no image in it"):
         Reader(IMAGES, {}).query(tmp_path / "empty")
+
+
+def series_task(inputs: tuple[int, int], *, observed: bool) -> TaskShape:
+    return TaskShape(kind=CLASSIFICATION.name, inputs=inputs, outputs=2, observed=observed)
+
+
+def test_a_file_of_series_is_read_as_training_read_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "new_TRAIN.ts"
+    write_ts(path, [([[1, 2, 3]], "up"), ([[3, "?", 1, 0]], "down")], "up down")
+    examples = Reader(series_task((2, 5), observed=True), {}).support(path)
+    assert examples.y is not None
+    assert examples.y.tolist() == ["up", "down"]
+    assert examples.x.tolist() == [[[1, 2, 3, 0, 0], [1, 1, 1, 0, 0]], [[3, 0, 1, 0, 0], [1, 0, 1, 1, 0]]]
+    scored = Reader(series_task((2, 5), observed=True), {"normalize": "z_score"}).query(path)
+    np.testing.assert_allclose(scored.x[0, 0, :3], [-1, 0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "told"),
+    [
+        ([[[1, 2, 3]]], series_task((1, 4), observed=False), r"series 1 has 3 steps, and this learner reads 4, as it"),
+        ([[[1, 2, 3]]], series_task((2, 2), observed=True), "series 1 has 3 steps, and this learner reads at most 2"),
+        ([[[1, "?"]]], series_task((1, 2), observed=False), "series 1 lacks values, and this learner was trained on"),
+        ([[[1, 2], [3, 4]]], series_task((1, 2), observed=False), "series 1 has 2 channels, and this learner reads 1"),
+    ],
+)
+def test_series_that_a_learner_does_not_read_are_refused(
+    tmp_path: Path, rows: list[Any], task: TaskShape, told: str
+) -> None:
+    path = tmp_path / "new.ts"
+    write_ts(path, [(row, "a") for row in rows], "a b")
+    with pytest.raises(BadInput, match=told):
+        Reader(task, {}).query(path)
+    path.write_text(path.read_text() + "1,2:c\n")
+    with pytest.raises(BadInput, match=r"^/.*new.ts: line \d+: "):
+        Reader(task, {}).query(path)

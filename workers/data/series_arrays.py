@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaloom.learners.episode import TaskShape
 from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.series_files import Values
 from metaloom.workers.data.series_sets import SeriesSet
@@ -65,6 +66,28 @@ def as_arrays(sets: Sequence[SeriesSet], normalize: str, level: bool) -> Arrays:
         "notes": list(_notes(sets, lengths, masked, normalize)),
     }
     return Arrays({"x": x, "y": np.concatenate(labels), "tested": np.concatenate(tested)}, about)
+
+
+def as_inputs(series: Sequence[Values], task: TaskShape, normalize: str, level: bool, where: str) -> NDArray[Any]:
+    """Return new series, each [channels, length], in the form of a learner's tasks: float32 [n, *inputs].
+
+    Raises DataError, which begins with ``where``, for another number of channels, for a series that is too long, and,
+    of a learner of whole series, for one that is too short or lacks values.
+    """
+    channels, length = task.inputs
+    own = (channels - int(task.observed)) // (3 if level else 1)
+    x = np.zeros((len(series), channels, length), dtype=np.float32)
+    for row, one in enumerate(series):
+        at = f"{where}: series {row + 1}"
+        if one.shape[0] != own:
+            raise DataError(f"{at} has {one.shape[0]} channels, and this learner reads {own}")
+        if one.shape[1] > length or (one.shape[1] < length and not task.observed):
+            wanted = f"at most {length}" if task.observed else f"{length}, as it was trained on series of equal length"
+            raise DataError(f"{at} has {one.shape[1]} steps, and this learner reads {wanted}")
+        if np.isnan(one).any() and not task.observed:
+            raise DataError(f"{at} lacks values, and this learner was trained on series that lack none; fill them in")
+        _fill(x[row], one, normalize, level, None, task.observed)
+    return x
 
 
 def _fill(row: NDArray[Any], series: Values, normalize: str, level: bool, given: Values | None, masked: bool) -> None:

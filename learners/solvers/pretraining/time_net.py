@@ -26,7 +26,7 @@ from metaloom.learners.episode import Episode
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network, linear_parameters
 from metaloom.learners.networks.series.cells import CELLS, State
-from metaloom.learners.networks.series.observed import split_observed
+from metaloom.learners.networks.series.observed import observed_length, split_observed
 from metaloom.learners.solvers.amortized import Embedding
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.pretraining.autoencoder import SHOWN, weighted_error
@@ -109,6 +109,8 @@ class TimeNet(SeriesPretraining):
     def inspect(self, phi: Tensors, embed: Embedding, episode: Episode) -> Tensors:
         """Show the features with the class means, and some queries beside their reconstructions."""
         x = episode.query_x[:SHOWN]
+        if embed.network is not None and embed.network.any_length:
+            x = x[..., : observed_length(x, self.task)]
         values, observed = split_observed(x, self.task)
         found = self.reconstructed(phi, embed, x)
         if observed is not None:
