@@ -3,6 +3,7 @@
 - ``search``, ``train``, ``resume``: run the trials of an experiment.
 - ``check``: compare an experiment's hypergradients with central differences.
 - ``evaluate``, ``export``: test a trial, and write its bundle.
+- ``class_weights``: weigh the classes of a source by unlabelled examples of a target.
 - ``compare``: compare trials on the same test episodes.
 - ``load_search``, ``load_bundle``, ``load_adapted``, ``load_policy``: read what a search has recorded and learned.
 - ``Experiment``: a validated experiment.
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from metaloom.search_spaces.experiment import Experiment
     from metaloom.workers.augmentation_policy import load_policy
     from metaloom.workers.bundle import load_adapted, load_bundle
+    from metaloom.workers.class_weights import class_weights
 
 __version__ = "0.2.0"
 __all__ = [
     "Experiment",
     "bilevel",
     "check",
+    "class_weights",
     "compare",
     "evaluate",
     "export",
@@ -46,6 +49,7 @@ _HOMES = {
     "Experiment": "metaloom.search_spaces.experiment:Experiment",
     "bilevel": "metaloom.learners:bilevel",
     "check": "metaloom.orchestrator.hypergradient_check:check_experiment",
+    "class_weights": "metaloom.workers.class_weights:class_weights",
     "compare": "metaloom.orchestrator.comparison:compare",
     "evaluate": "metaloom.orchestrator.export:evaluate",
     "export": "metaloom.orchestrator.export:export",
