@@ -26,12 +26,29 @@ class Strategy:
         name: The sampler and the scheduler.
         seeds: One search each.
         warm_start: What is tried first.
+        is_logged: It is the search as it was logged: one logged trial after another, each as far as it went.
     """
 
     name: str
     settings: SearchSettings
     seeds: Sequence[int]
     warm_start: Sequence[Mapping[str, Any]] = ()
+    is_logged: bool = False
+
+    def run(self, table: ResultTable, seed: int, candidates: Candidates, workers: int) -> Simulation:
+        """Simulate the search of one seed."""
+        settings = self.settings
+        if self.is_logged:
+            settings = settings.model_copy(update={"scheduler": {KIND: "none"}, "patience": None})
+        found = simulate(
+            table,
+            settings,
+            seed=seed,
+            workers=1 if self.is_logged else workers,
+            warm_start=self.warm_start,
+            candidates=candidates,
+        )
+        return replace(found, unseen={}) if self.is_logged else found
 
 
 Told = Callable[[Strategy, int, Simulation], None]
@@ -87,7 +104,8 @@ def strategies_of(
         SearchError: The logged curves cannot answer a scheduler.
     """
     table, first = replayed.table, replayed.seed
-    own = replayed.experiment().search.model_copy(update={"time_budget_s": None})
+    own = {"time_budget_s": None, "trials": len(table.configurations)}
+    as_it_was = replayed.experiment().search.model_copy(update=own)
     found = []
     for sampler, scheduler in itertools.product(samplers or [""], schedulers or [""]):
         given = {"sampler": sampler, "scheduler": scheduler, "trials": trials or len(table.configurations)}
@@ -95,7 +113,8 @@ def strategies_of(
         settings = replayed.experiment(changes).search.model_copy(update={"time_budget_s": time_budget_s})
         check_scheduler(settings, table)
         found.append(Strategy(named(settings), settings, range(first, first + seeds), replayed.warm_start))
-    return [Strategy(AS_LOGGED, own, [first], replayed.warm_start), *_apart(found)]
+    logged = [{"origin": AS_LOGGED, "params": dict(one)} for one in table.configurations]
+    return [Strategy(AS_LOGGED, as_it_was, [first], logged, is_logged=True), *_apart(found)]
 
 
 def compare(
@@ -117,14 +136,7 @@ def compare(
     for strategy in strategies:
         searches: dict[int, Simulation] = {}
         for seed in strategy.seeds:
-            searches[seed] = simulate(
-                table,
-                strategy.settings,
-                seed=seed,
-                workers=1 if strategy.name == AS_LOGGED else workers,
-                warm_start=strategy.warm_start,
-                candidates=candidates,
-            )
+            searches[seed] = strategy.run(table, seed, candidates, workers)
             told(strategy, seed, searches[seed])
         found.append(searches)
     aim = table.best if target is None else target

@@ -157,6 +157,23 @@ def test_a_curve_that_was_cut_is_extended_no_further_and_counted(tmp_path: Path)
     assert not again.unseen  # the scheduler itself stops them
 
 
+def test_the_best_keeps_the_constraints_and_was_trained_to_its_end(tmp_path: Path) -> None:
+    small = [{"metric": records.PARAMETERS, "max": 8}]
+    director = real_search(tmp_path / "first", **section("random", constraints=small))
+    table, trials = table_of(director), director.state.trials
+    wide = {one.number for one in trials.values() if one.params["learner.method"] == "wide" and one.values}
+    assert {number for number in trials if table.value(number) is None} >= wide - {
+        number for number in wide if trials[number].params["wide.width"] == 8
+    }
+    best = ranking.best(director.state)
+    assert best is not None and best.params["learner.method"] == "plain"
+    assert table.best == best.values[records.VALIDATION_LOSS]
+    stopping = real_search(tmp_path / "second", **section("random", "asha"))
+    best = ranking.best(stopping.state)
+    assert best is not None and table_of(stopping).best == best.values[records.VALIDATION_LOSS]
+    assert all(table_of(stopping).regret(one or 0.0) >= 0 for one in table_of(stopping).worth)
+
+
 def test_a_repeat_that_was_not_trained_shows_nothing(tmp_path: Path) -> None:
     director = real_search(tmp_path / "first", **section("random", trials=3))
     found = simulate(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,16 @@ import pytest
 from metaloom.dashboards.json_page import keys
 from metaloom.dashboards.simulated_rows import SimulationRow
 from metaloom.orchestrator.command_line import cli
+from metaloom.orchestrator.director import Director
+from metaloom.orchestrator.simulation.candidates import Candidates
+from metaloom.orchestrator.simulation.comparing import AS_LOGGED, Strategy
 from metaloom.orchestrator.simulation.replaying import read_replayed
+from metaloom.testing import toy
 from metaloom.workers.data.base import DataError
-from metaloom.workers.data.result_tables import ResultColumns, read_results
+from metaloom.workers.data.result_tables import LoggedTable, ResultColumns, read_results
 from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.trial import Report
+from tests.orchestrator.simulation.test_replayed_decisions import DOMAINS, Log
 
 SMALL = [
     *("--set", "outer.steps=4", "--set", "outer.validate_every=1", "--set", "outer.meta_batch=2"),
@@ -183,3 +190,46 @@ def test_parquet_reads_as_csv(tmp_path: Path, results: Path) -> None:
     assert [read.curve(place, run=0, seed=0) for place in range(12)] == [
         again.curve(place, run=0, seed=0) for place in range(12)
     ]
+
+
+def test_a_search_of_several_trials_at_once_is_shown_in_its_own_order(tmp_path: Path) -> None:
+    """What was decided at another time is not decided again: each logged trial goes as far as it went."""
+    log = Log(tmp_path / "first", trials=6, scheduler={"kind": "asha", "reduction_factor": 2})
+    director = Director(log, toy.ToySpace())
+    director.start()
+    running = [director.next_trial() for _ in range(6)]
+    for step in range(toy.STEPS):  # as on six workers, of which the last are the fastest
+        for assignment in filter(None, reversed(running)):
+            number = assignment.config.trial
+            if not director.state.trials[number].ended:
+                loss = abs(number - 2.2) + 1 / (step + 1)
+                director.report(number, report(step + 1, loss))
+    director.end()
+    stopped = {number: one.step for number, one in director.state.trials.items() if one.state == "stopped"}
+    assert stopped
+    table = LoggedTable("first", director.state, toy.ToySpace(), DOMAINS)
+    starts = [{"origin": AS_LOGGED, "params": dict(one)} for one in table.configurations]
+    settings = director.settings
+    found = Strategy(AS_LOGGED, settings, [0], starts, is_logged=True).run(table, 0, Candidates(table), 4)
+    assert list(found.places.values()) == list(range(6)) and not found.unseen
+    assert {number: one.step for number, one in found.record.trials.items()} == {
+        number: one.step for number, one in director.state.trials.items()
+    }
+    assert [one.trial for one in found.ends] == list(range(6))
+    again = Strategy("tpe", settings, [0], starts).run(table, 0, Candidates(table), 1)  # decided one after another
+    assert {number: one.step for number, one in again.record.trials.items()} != {
+        number: one.step for number, one in director.state.trials.items()
+    }
+
+
+def report(step: int, loss: float) -> Report:
+    metrics = {"validation_loss": loss, "parameters": 8.0}
+    return Report(step, metrics, (loss, loss), (loss,) * 4, 0, float(step), step == toy.STEPS)
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "simulation.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(compile(example, "docs/simulation.md", "exec"), {})
+    worth, best = map(float, capsys.readouterr().out.split())
+    assert worth == best == 1 / 32

@@ -4,6 +4,7 @@ import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from metaloom.learners.errors import BadInput
 from metaloom.search_spaces.experiment import Experiment
@@ -70,8 +71,10 @@ class LoggedTable(ResultTable):
         self._suggestions = [_Suggestion([one, *repeats.get(one.number, [])]) for one in suggested(search)]
         self.configurations = [one.params for one in self._suggestions]
         self.has_scores = any(report.scores for trial in search.trials.values() for report in trial.reports)
+        self._constraints = settings.constraints
         if all(one is None for one in self.worth):
-            raise BadInput(f"no trial of search '{name}' has a value: there is nothing to replay")
+            keeps = " and keeps the constraints" if settings.constraints else ""
+            raise BadInput(f"no trial of search '{name}' has a value{keeps}: there is nothing to replay")
 
     def define(self, suggest: Suggest) -> Resolved:
         """Ask for each knob that the experiment searches under the choices made so far."""
@@ -98,8 +101,31 @@ class LoggedTable(ResultTable):
         return Curve(tuple(trial.reports), problem, max(length, trial.step))
 
     def value(self, configuration: int) -> float | None:
-        """Return the mean of what its trials reported last; None where all failed, or none reported."""
-        metric = self.objective.metric
-        lasts = [one.last for one in self._suggestions[configuration].trials if one.state != names.FAILED]
-        values = [last.metrics[metric] for last in lasts if last is not None and metric in last.metrics]
-        return statistics.fmean(values) if values else None
+        """Return the mean of what its trials reported last.
+
+        None where all failed, none reported, or the means break a constraint of the search.
+        """
+        trials = [one for one in self._suggestions[configuration].trials if one.state != names.FAILED]
+        rows = [
+            one.last.metrics for one in trials if one.last is not None and self.objective.metric in one.last.metrics
+        ]
+        if not rows:
+            return None
+        means = {
+            name: statistics.fmean(row[name] for row in rows) for name in rows[0] if all(name in row for row in rows)
+        }
+        if any(one.violation(means) > 0 for one in self._constraints):
+            return None
+        return means[self.objective.metric]
+
+    @cached_property
+    def best(self) -> float:
+        """The best worth of what was trained to its end, which ``metaloom show`` ranks first; else of all."""
+        whole = [one.trials[0].state == names.FINISHED for one in self._suggestions]
+        known = [one for one in self.worth if one is not None]
+        finished = [one for one, ended in zip(self.worth, whole, strict=True) if ended and one is not None]
+        return (max if self.objective.direction == "maximize" else min)(finished or known)
+
+    def regret(self, value: float) -> float:
+        """Return by how much a value is worse than the best; 0 for that of a curve that was cut at a better one."""
+        return max(0.0, super().regret(value))
