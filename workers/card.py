@@ -17,6 +17,7 @@ from metaloom.workers.data.text_encoding import FittedText
 from metaloom.workers.records.stages import STAGE_TRIAL, StageRecord
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.scoring import Evaluation, compared
+from metaloom.workers.search_card import INTRODUCTION, USAGE, is_of_searches, portfolios
 
 _SETTINGS = {
     "inductive": "each query is predicted on its own",
@@ -59,6 +60,7 @@ def write_card(
         _learner(config, task, knowledge, method),
         *(["## What was learned", *shown] if shown else []),
         *_augmentation(policies_of(config.learner, task, knowledge.phi)),
+        *portfolios(task, int(config.learner.get("prediction", {}).get("portfolio", 0))),
         "## Numbers",
         _numbers(evaluation, task, transductive),
         "## How it was found",
@@ -112,6 +114,8 @@ def _learner(config: TrialConfig, task: TaskShape, knowledge: Knowledge, method:
         known = "support set's labels" if task.class_features is None else "classes that are described to it"
         outputs = f"one of the {known} (trained with {task.outputs} classes a task)"
     slots = {slot: settings for slot, settings in config.learner.items() if slot != "method" and settings}
+    if is_of_searches(task):
+        return "\n".join([INTRODUCTION, "", *(f"- {slot}: {_short(settings)}" for slot, settings in slots.items())])
     lines = [
         f"A learning algorithm, not a trained model: given {_given(task)} it returns a model. Its "
         f"meta-knowledge is {count:,} numbers, learned in {knowledge.step:,} outer steps.",
@@ -252,6 +256,8 @@ def _needed(config: TrialConfig) -> list[str]:
 
 
 def _usage(task: TaskShape) -> str:
+    if is_of_searches(task):
+        return USAGE
     inputs = ", ".join(map(str, task.inputs))
     if (described := task.class_features) is not None:
         rows = "the names of the classes" if is_hashed(described) else f"[classes, {described.inputs[0]}], raw"

@@ -163,7 +163,10 @@ def test_a_bundle_without_a_search_section_is_refused(learned):
 
 
 def test_the_commands_say_how_a_section_is_used(learned, capfd):
-    store, _ = learned
+    store, bundle = learned
+    card = (bundle / "card.md").read_text()
+    assert "metaloom search FILE --search-from PATH" in card and "| depth | rate | width |" in card
+    assert f"Learned on search/{store}/searches/own; the first 2 of 2:" in card
     assert how_to_use(store, "over", 0) == "search FILE --search-from over-bundle"
     assert cli.run(["export", "over", "--out", str(store / "again"), "--episodes", "0", "--store", str(store)]) == 0
     assert f"search with it: metaloom search FILE --search-from {store / 'again'}" in capfd.readouterr().out
