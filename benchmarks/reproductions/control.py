@@ -8,6 +8,7 @@ steps, and that of a random start's, is the best one on validation tasks. All po
 the return of what they do with exploration.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,7 +138,8 @@ def trained_with(steps: int) -> str:
 def tested_at_best(family: Family, control: Trained) -> Evaluation:
     """Test a control at the rate whose first inner step is the best on validation tasks."""
     rates = {rate: at_rate(control, rate).test(episodes=CHOOSING, split="validation") for rate in RATES}
-    best = min(rates, key=lambda rate: mean_at(rates[rate], 1))
+    losses = {rate: mean_at(one, 1) for rate, one in rates.items()}
+    best = min(losses, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
     return at_rate(control, best).test()
 
 

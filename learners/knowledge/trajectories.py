@@ -9,6 +9,8 @@ the baseline b_t is the mean of R_t over the trajectories, or a linear function 
 R_t by ridge regression (Duan et al., 2016, https://arxiv.org/abs/1604.06778, supplement 2):
 
     f(s, t) = (s, s^2, tau, tau^2, tau^3, 1),  tau = t / H,    w = (F' F / N + ridge I)^-1 F' R / N
+
+with each feature divided by its root mean square.
 """
 
 from typing import NamedTuple
@@ -66,16 +68,20 @@ def mean_baseline(to_go: Tensor, active: Tensor | None) -> Tensor:
 
 
 def linear_baseline(path: Trajectories, to_go: Tensor, ridge: float) -> Tensor:
-    """Return the linear fit of R_t at each step: [n, H]."""
+    """Return the linear fit of R_t at each step: [n, H].
+
+    In float64 and with features of one size, so that the ridge holds for trajectories that are one line, or far away.
+    """
     states = path.states[:, :-1]
     time = torch.arange(to_go.shape[1], device=to_go.device).to(to_go) / to_go.shape[1]
     powers = torch.stack([time, time**2, time**3, torch.ones_like(time)], -1)
     features = torch.cat([states, states.square(), powers.expand(len(states), -1, -1)], -1)
-    rows = (features if path.active is None else features * path.active[..., None]).flatten(0, 1)
+    rows = (features if path.active is None else features * path.active[..., None]).flatten(0, 1).double()
+    rows = rows / (rows.square().mean(0) + LEAST_SPREAD**2).sqrt()
     gram = rows.T @ rows / len(rows) + ridge * torch.eye(rows.shape[1]).to(rows)
-    weights = torch.linalg.solve(gram, rows.T @ to_go.flatten()[:, None] / len(rows))
-    fitted: Tensor = features @ weights
-    return fitted.squeeze(-1)
+    weights = torch.linalg.solve(gram, rows.T @ to_go.flatten()[:, None].double() / len(rows))
+    fitted: Tensor = rows @ weights
+    return fitted.view_as(to_go).to(to_go.dtype)
 
 
 def standardized(advantages: Tensor, active: Tensor | None) -> Tensor:

@@ -176,9 +176,19 @@ def test_the_linear_baseline_is_a_ridge_regression_on_state_and_time() -> None:
     time = torch.arange(4, dtype=torch.float64).expand(7, 4) / 4
     columns = [path.states[:, :-1], path.states[:, :-1] ** 2, torch.stack([time, time**2, time**3, time**0], -1)]
     rows = torch.cat(columns, -1).reshape(28, -1)
+    rows = rows / rows.square().mean(0).sqrt()
     padded = torch.cat([rows, (28 * 1e-3) ** 0.5 * torch.eye(8, dtype=torch.float64)])
     weights = torch.linalg.lstsq(padded, torch.cat([to_go.reshape(-1, 1), torch.zeros(8, 1).double()])).solution
     torch.testing.assert_close(linear_baseline(path, to_go, 1e-3), (rows @ weights).reshape(7, 4))
+
+
+def test_the_linear_baseline_of_one_straight_line_is_finite() -> None:
+    """All trajectories run away alike: place, time and their squares are then multiples of one another."""
+    place = 1e3 * torch.arange(21.0)[None, :, None].expand(5, -1, 2)
+    path = Trajectories(place, torch.zeros(5, 20, 2), -place[:, 1:].square().sum(-1))
+    to_go = returns_to_go(path.rewards, 0.99)
+    fitted = linear_baseline(path, to_go, 1e-5)
+    assert bool(fitted.isfinite().all()) and float((fitted - to_go).norm() / to_go.norm()) < 0.02
 
 
 def test_clipping_stops_what_has_moved_far() -> None:
