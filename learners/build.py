@@ -21,6 +21,7 @@ from metaloom.learners.knowledge.sample_weights import WEIGHTINGS, ProductOfWeig
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.networks.base import ARCHITECTURES, Network, relaxed_network
 from metaloom.learners.networks.reference import check_trusted, references_in
+from metaloom.learners.networks.sequence import check_text
 from metaloom.learners.outer import under_new_names
 from metaloom.learners.plugins import LEARNERS, load_plugins
 from metaloom.learners.solvers.base import DEFAULT_SOLVER, SOLVERS, Parts, Solver
@@ -60,6 +61,8 @@ def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape, *, 
     rest = {name: value for name, value in settings.items() if name != "kind"}
     config = make_config(component.Config, rest, f"learner.{slot.name}", kind)
     built: Component = component(config, task) if component.needs_task else component(config)
+    if isinstance(built, Network):
+        check_text(built)
     return built
 
 

@@ -31,6 +31,7 @@ from metaloom.learners.component import Component, TaskComponent
 from metaloom.learners.domains import Int
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.networks.tokens import token_count
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import Tensors
 
@@ -95,6 +96,11 @@ class DistilledData(TrainingData):
 
     def __init__(self, config: object, task: TaskShape) -> None:
         super().__init__(config, task)
+        if token_count(task):
+            raise LearnerError(
+                "learner.data: learned examples are quantities, and this task's examples are the token numbers of "
+                "texts, which no gradient moves; use core_set"
+            )
         if not task.task_kind.has_classes or not task.single_task:
             raise LearnerError(
                 "learner.data: distilled data belong to one classification task (of your own data: "

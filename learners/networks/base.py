@@ -72,6 +72,7 @@ class Network(TaskComponent, ABC):
 
     slot = "architecture"
     any_length: ClassVar[bool] = False  # whether features do not depend on how far the series of a batch are padded
+    takes_text: ClassVar[bool] = False  # whether it reads token numbers as such, not as quantities
     relaxed: ClassVar[bool] = False  # whether phi holds a relaxed architecture, which ``discretized`` makes discrete
     given: Tensors | None = None  # parameters to start from
     running: Tensors | None = None  # batch norm's running statistics that belong to them, where there are some

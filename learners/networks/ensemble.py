@@ -19,6 +19,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.fields import make_config
 from metaloom.learners.networks.base import ARCHITECTURES, HEAD, Network, linear_parameters
 from metaloom.learners.networks.batch_norm import Normalization
+from metaloom.learners.networks.sequence import check_text
 from metaloom.learners.tensors import Tensors
 
 ENSEMBLE, WHERE = "ensemble", "learner.architecture"
@@ -42,6 +43,7 @@ class Ensemble(Network):
     """Members of one architecture; the parameters of member ``i`` are named ``i.NAME``, and one head reads them all."""
 
     config: EnsembleConfig
+    takes_text = True  # where its members do
 
     def __init__(self, config: EnsembleConfig, task: TaskShape) -> None:
         super().__init__(config, task)
@@ -87,6 +89,7 @@ def member_of(settings: Mapping[str, Any], task: TaskShape) -> Network:
     component = cast(type[Network], ARCHITECTURES[kind])
     rest = {name: value for name, value in settings.items() if name != "kind"}
     member = component(make_config(component.Config, rest, f"{WHERE}.member", kind), task)
+    check_text(member)
     if member.has_knowledge or member.fixed or member.random or isinstance(member, Ensemble):
         raise LearnerError(
             f"{WHERE}.member: {kind} cannot be a member of an ensemble, as its parameters are not all of it"

@@ -57,6 +57,7 @@ class ModuleNetwork(Network):
     """A user's own module; ``probes.py`` checks that every parameter has its gradient."""
 
     config: ModuleConfig
+    takes_text = True
 
     def __init__(self, config: Any, task: TaskShape) -> None:
         super().__init__(config, task)

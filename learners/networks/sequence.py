@@ -7,15 +7,28 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.networks.base import Network
+from metaloom.learners.networks.base import ARCHITECTURES, Network
 from metaloom.learners.networks.batch_norm import Normalization
 from metaloom.learners.networks.series.observed import split_observed
 from metaloom.learners.networks.tokens import PADDING, averaged, token_count, vocabulary_digest
 from metaloom.learners.tensors import Tensors
 
 
+def check_text(network: Network) -> None:
+    """Refuse a network that would read the token numbers of texts as quantities; raises LearnerError."""
+    if not token_count(network.task) or network.takes_text:
+        return
+    able = " or ".join(name for name, one in ARCHITECTURES.items() if getattr(one, "takes_text", False))
+    raise LearnerError(
+        f"learner.architecture: {ARCHITECTURES.name_of(type(network))} reads quantities, but this task's examples are "
+        f"the token numbers of texts; use {able}"
+    )
+
+
 class TextNetwork(Network, ABC):
     """A network that may read text: it belongs to a vocabulary, by whose token numbers its embedding has learned."""
+
+    takes_text = True
 
     @property
     def fixed(self) -> Tensors:

@@ -59,7 +59,7 @@ def adapt(
     """Adapt to a new task and print the predictions.
 
     What --out has saved predicts without --support. A learner that was trained on what describes classes takes
-    --classes in its place.
+    --classes in its place. A learner of texts takes a table or a JSON file of texts.
     """
     with answering(as_json) as answer:
         with told() as warnings:
@@ -144,6 +144,7 @@ COMMAND = Command(
         "metaloom adapt letters-model --query letters/query",
         "metaloom adapt graph-bundle --support letters/support --unlabelled letters/more --query letters/query",
         "metaloom adapt series-bundle --support machine_TRAIN.ts --query machine_TEST.ts",
+        "metaloom adapt intents-bundle --support labelled.csv --query new.csv",
         "metaloom adapt zero-shot-bundle --classes classes.csv --query animals.csv",
     ),
 )

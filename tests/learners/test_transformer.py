@@ -7,15 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metaloom.learners.build import build_learner
+from metaloom.learners.build import SLOTS, build_learner, make_component
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
+from metaloom.learners.networks.base import ARCHITECTURES
 from metaloom.learners.networks.batch_norm import EPSILON, Normalization
 from metaloom.learners.networks.sequence import SequenceNetwork
 from metaloom.learners.networks.text_bag import TextBag, TextBagConfig
 from metaloom.learners.networks.transformer import Transformer, TransformerConfig, sinusoids
 from metaloom.learners.tensors import Tensors
 from metaloom.testing.problems import SERIES, TEXTS, built, double, episode_of, errors_by_slot, normal, seeded
+from tests.support.registry_rows import COMPONENT_ROWS
 
 PLAIN = TaskShape("classification", (2, 5), 3, classes=9)  # all steps are observed
 SMALL = {"width": 4, "layers": 2, "heads": 2, "expansion": 2}
@@ -175,6 +177,27 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         transformer(replace(PLAIN, inputs=(1, 8, 8)))
     with pytest.raises(LearnerError, match=r"text_bag reads text, but .* shape \(2, 5\).*tasks\.source: text"):
         TextBag(TextBagConfig(), PLAIN)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, one in ARCHITECTURES.items() if not getattr(one, "takes_text", False)])
+def test_a_network_of_quantities_refuses_token_numbers(kind: str) -> None:
+    settings = {"kind": kind, **COMPONENT_ROWS["architecture", kind].settings}
+    with pytest.raises(LearnerError, match=f"{kind} reads quantities, .* token numbers of texts; use .*transformer"):
+        make_component(SLOTS["architecture"], settings, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        ({"prediction": {"kind": "easy", "crops": 0}}, "easy mixes and turns examples"),
+        ({"data": {"kind": "distilled"}}, r"learner\.data: learned examples are quantities.*use core_set"),
+        ({"architecture": {"kind": "ensemble", "member": {"kind": "mlp"}}}, "mlp reads quantities"),
+    ],
+)
+def test_what_would_change_token_numbers_is_refused(learner: dict[str, Any], message: str) -> None:
+    task = replace(TEXTS, single_task=True, counts=(5, 3, 4))
+    with pytest.raises(LearnerError, match=message):
+        build_learner(learner={"architecture": SETTINGS[0][1], **learner}, inner={}, outer={}, task=task)
 
 
 def test_the_bag_is_blind_to_the_order_of_words() -> None:

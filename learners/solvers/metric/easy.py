@@ -23,6 +23,7 @@ from metaloom.learners.domains import Int, Learned, Real
 from metaloom.learners.episode import Episode, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import Network, linear_parameters
+from metaloom.learners.networks.tokens import token_count
 from metaloom.learners.solvers.amortized import Embedding, Judged
 from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.solvers.metric.augmented_shots import AugmentedShots, AugmentedShotsConfig, centre_of
@@ -62,6 +63,11 @@ class Easy(AugmentedShots):
             raise LearnerError(
                 "learner.prediction.sharpness: pre-training does not read it; give a number, or learn it with "
                 "augmented_shots on the bundle"
+            )
+        if token_count(task):
+            raise LearnerError(
+                "learner.prediction: easy mixes and turns examples, and this task's are the token numbers of texts; "
+                "use prototypes, or language_model"
             )
         if config.rotations and (len(task.inputs) != 3 or task.inputs[1] != task.inputs[2]):
             raise LearnerError(
