@@ -182,7 +182,8 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
 @pytest.mark.parametrize("kind", [kind for kind, one in ARCHITECTURES.items() if not getattr(one, "takes_text", False)])
 def test_a_network_of_quantities_refuses_token_numbers(kind: str) -> None:
     settings = {"kind": kind, **COMPONENT_ROWS["architecture", kind].settings}
-    with pytest.raises(LearnerError, match=f"{kind} reads quantities, .* token numbers of texts; use .*transformer"):
+    refused = rf"{kind} reads quantities, .* token numbers of texts; use .*transformer|cells read images"
+    with pytest.raises(LearnerError, match=refused):
         make_component(SLOTS["architecture"], settings, TEXTS)
 
 
