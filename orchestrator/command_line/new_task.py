@@ -223,7 +223,10 @@ class Reader:
         given = TextFormat(self.tasks.get("separator"), None, self.tasks.get("encoding"))
         column = str(self.tasks.get("text") or DEFAULT_TEXT)
         columns = TextColumns(column, self._label(), may_lack_label=True, text_format=given)
-        read, _ = usable(read_texts(path, columns), columns, skip=False, where=path)
+        try:
+            read, _ = usable(read_texts(path, columns), columns, skip=False, where=path)
+        except DataError as problem:
+            raise TaskError(str(problem).removeprefix("tasks.path: ")) from problem
         labelled = np.array([label is not None for label in read.labels], dtype=bool)
         if not is_query and labelled.any() and not labelled.all():
             raise TaskError(f"--support {path}: no label in {read.places[int(labelled.argmin())]}; leave it out")

@@ -168,6 +168,13 @@ def test_an_unlabelled_support_is_refused(folder: Path, tmp_path: Path, capfd: p
         assert message in capfd.readouterr().err.replace("\n", " ")
 
 
+def test_a_file_that_holds_no_texts_is_named(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--support", str(folder / "support.csv"), "--query", __file__]
+    assert cli.run(["adapt", str(folder / "bag-bundle"), *arguments]) == 2
+    told = capfd.readouterr().err
+    assert "texts are read from tables" in told and "tasks.path" not in told
+
+
 def test_a_network_is_handed_on_with_its_vocabulary(folder: Path) -> None:
     bundle = folder / "language_model-bundle"
     other = write_csv(folder / "other.csv", rows(seed=4))
