@@ -145,6 +145,7 @@ def test_what_is_optional_is_told_too(document: Document, documented: dict[str, 
         ["repair", "first"],
         ["doctor", "--no-ray"],
         ["presets"],
+        ["replay", "first", "--seeds", "2"],
     ],
     ids=lambda arguments: arguments[0],
 )
