@@ -4,6 +4,7 @@
 
     <store>/                     0700
       searches/<name>/           journal.db, lock, owner.json, experiment.yaml, trials/0007/...
+      stages/<digest>/           a stage that trials start from: as a trial's folder, and stage.json, lock, bundle/
       cache/                     the task sources' Arrow files
       mlflow.db  mlartifacts/    optuna.db
       credentials                the addresses that have a password (0600)

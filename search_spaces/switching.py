@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,11 @@ from metaloom.learners.outer import HYPERGRADIENT
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, Problems, dotted
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.reading.document import Document
+from metaloom.search_spaces.reading.overrides import STAGES, without_stage
 from metaloom.search_spaces.sections.space import METHOD, takes_estimator
 
 LOOPS = ("learner", "inner", "outer")  # the sections that depend on the method
+OF_METHOD = re.compile(rf"(?:{STAGES}\.[\w-]+\.)?learner\.{METHOD}")
 SET = "--set"  # how the origin of a value on the command line begins
 logger = logging.getLogger("metaloom")
 
@@ -52,15 +55,18 @@ def fitted(given: Document, before: Document, build: Callable[[Document], Experi
 
 
 def method_of(document: Document) -> str | None:
-    """Return the method that a document names; None if it names none, or several."""
-    learner = document.data.get("learner")
-    named = learner.get(METHOD) if isinstance(learner, dict) else learner
-    return named if isinstance(named, str) else None
+    """Return the method that a document names, with stages that of each; None if it names none, or several."""
+    stages = document.data.get(STAGES)
+    given = stages if isinstance(stages, list) else [document.data]
+    learners = [one.get("learner") if isinstance(one, dict) else None for one in given]
+    named = [one.get(METHOD) if isinstance(one, dict) else one for one in learners]
+    methods = [one for one in named if isinstance(one, str)]
+    return ", ".join(methods) if methods and len(methods) == len(named) else None
 
 
 def is_of_method(override: str) -> bool:
     """Return whether an override names another method and nothing else."""
-    return override.partition("=")[0].strip() == f"learner.{METHOD}"
+    return OF_METHOD.fullmatch(override.partition("=")[0].strip()) is not None
 
 
 def _problems(document: Document, build: Callable[[Document], Experiment]) -> list[InputProblem]:
@@ -79,8 +85,8 @@ def _problems(document: Document, build: Callable[[Document], Experiment]) -> li
 
 def _may_go(document: Document, problem: InputProblem) -> bool:
     """Return whether a problem is of a setting of the file in a section that depends on the method."""
-    path = problem.path
-    if len(path) < 2 or path[0] not in LOOPS or path == ("learner", METHOD) or problem.origin.startswith(SET):
+    path, own = problem.path, without_stage(problem.path)
+    if len(own) < 2 or own[0] not in LOOPS or own == ("learner", METHOD) or problem.origin.startswith(SET):
         return False
     if any(place[: len(path)] == path and origin.startswith(SET) for place, origin in document.origins.items()):
         return False  # a part of it was given by the user just now

@@ -23,6 +23,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 with deferred():
     from metaloom.orchestrator import security
     from metaloom.orchestrator.command_line import tables
+    from metaloom.workers.records.stages import read_stage, stage_directories
 
 PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "pyarrow", "pydantic", "safetensors")
 LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the disk
@@ -82,6 +83,7 @@ def _row(finding: Finding) -> dict[str, Any]:
 def examine(store: Path, *, try_ray: bool = True) -> list[Finding]:
     """Check everything that a search needs; leave nothing in ``store``, which need not exist."""
     found = [_python(), *map(_package, PACKAGES), _processors(), _devices(), _writing(store), _disk(store)]
+    found += _stages(store)
     return [*found, _ray()] if try_ray else found
 
 
@@ -140,6 +142,14 @@ def _disk(store: Path) -> Finding:
     free = shutil.disk_usage(_existing(store)).free
     text = f"{free / 2**30:.1f} GiB free"
     return Finding("disk", text if free >= LITTLE_BYTES else f"only {text}; free some space", free >= LITTLE_BYTES)
+
+
+def _stages(store: Path) -> list[Finding]:
+    """Count the stages of a store, if it has any; one that is not finished goes on when a trial needs it."""
+    folders = [folder for _, folder in stage_directories(store)]
+    finished = sum(read_stage(folder) is not None for folder in folders)
+    text = f"{finished} of {len(folders)} finished; a trial that needs one of the others trains it on"
+    return [Finding("stages", text if finished < len(folders) else f"{finished} finished")] if folders else []
 
 
 def _ray() -> Finding:

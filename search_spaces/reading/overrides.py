@@ -91,7 +91,8 @@ def _stage(name: str, stages: Any) -> int:
     return named.index(name)
 
 
-def _without_stage(path: Path) -> Path:
+def without_stage(path: Path) -> Path:
+    """Return a path within its stage, or as it is where it is in none."""
     return path[2:] if path[:1] == (STAGES,) else path
 
 
@@ -179,7 +180,7 @@ def _step(current: Any, path: Path, name: str | tuple[str], after: str | tuple[s
     elif isinstance(below, str):
         expanded: dict[str, Any] = {below: {}}
         current[name] = (
-            expanded if below in (LEARN, SEARCH) else {SHORTHAND.get(_without_stage((*path, name)), "kind"): below}
+            expanded if below in (LEARN, SEARCH) else {SHORTHAND.get(without_stage((*path, name)), "kind"): below}
         )
     elif not isinstance(below, dict | list):
         advice = _switch((*path, name), after)
@@ -213,7 +214,7 @@ def _settings(current: Any, path: Path, name: str) -> tuple[dict[str, Any], Path
 
 def _key(path: Path) -> str:
     """Return the key by which the members of a choice at ``path`` name themselves."""
-    names = [part for part in _without_stage(path) if isinstance(part, str) and part not in (SEARCH, "options")]
+    names = [part for part in without_stage(path) if isinstance(part, str) and part not in (SEARCH, "options")]
     return "method" if names == ["learner"] else "source" if names[:1] == ["tasks"] else "kind"
 
 

@@ -1,9 +1,12 @@
 """A search whose trials start from a stage: trained once, told everywhere, and resumed after kill -9."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -26,8 +29,11 @@ from metaloom.orchestrator.tracking import client
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.workers.bundle import load_bundle
 from metaloom.workers.checkpoint import load_knowledge
+from metaloom.workers.heartbeat import process_of
 from metaloom.workers.records import names as records
-from metaloom.workers.records.stages import AtStage, note_at_stage, stage_directories
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.stages import AtStage, at_stage, note_at_stage, stage_directories
 from tests.support.databases import copy_mlflow_database
 from tests.support.processes import Process
 
@@ -218,13 +224,36 @@ def values(store: Path) -> list[tuple[Any, ...]]:
     return [(trial, one["step"], one["metrics"]["validation_loss"], one["scores"]) for trial, one in reports]
 
 
-def test_trials_of_ray_share_a_stage(local_ray: "Connection", finished: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    assert search(document(store), store=store, executor="ray", concurrency=2).state == "finished"
+class KillsAWorker:
+    """A progress that kills the worker of the first trial as soon as its stage has a checkpoint."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.killed = store, 0
+
+    def update(self, event: Event, state: SearchRecord) -> None:
+        if event.kind == records.TRIAL_STARTED and not self.killed:
+            self.killed = 1
+            threading.Thread(target=self.kill, daemon=True).start()
+
+    def kill(self) -> None:
+        while not any(any((folder / "checkpoints").glob("*.json")) for _, folder in stage_directories(self.store)):
+            time.sleep(0.002)
+        folders = (self.store / "searches" / "first" / "trials").glob("*")
+        (trainer,) = [one for one in folders if (at := at_stage(one)) is not None and not at.waits]
+        os.kill(process_of(trainer).pid, signal.SIGKILL)
+
+
+def test_trials_of_ray_share_a_stage_whose_worker_is_killed(local_ray: "Connection", tmp_path: Path) -> None:
+    store, reference = tmp_path / "store", tmp_path / "reference"
+    progress = KillsAWorker(store)
+    ended = search(document(store, steps=400), store=store, executor="ray", concurrency=2, progress=progress)
+    assert ended.state == "finished" and progress.killed
+    assert sum(trial.lost for trial in search_record(store, "first").trials.values()) == 1
     (stage,) = search_summary(store, "first")["stages"]
     assert stage["trials"] == [0, 1] and stage["trained_by"] in (0, 1)
-    assert [one for one, _ in stage_directories(store)] == [one for one, _ in stage_directories(finished)]
-    assert_same_phi(store, finished)
+    search(document(reference, steps=400), store=reference, executor="inline")
+    assert [one for one, _ in stage_directories(store)] == [one for one, _ in stage_directories(reference)]
+    assert_same_phi(store, reference)
 
 
 def test_the_check_compares_the_knobs_of_every_stage(finished: Path, tmp_path: Path) -> None:

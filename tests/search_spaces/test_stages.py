@@ -157,6 +157,14 @@ def test_a_stage_decides_the_fingerprint() -> None:
     assert loaded().fingerprint() == loaded("stages.pretrain.outer.steps=20").fingerprint()
 
 
+def test_another_method_of_a_stage_leaves_out_what_it_does_not_take(caplog: pytest.LogCaptureFixture) -> None:
+    given = read_yaml(TEXT.replace("      method: maml", "      method: maml\n      update: {rate: 0.1}"), "two.yaml")
+    with caplog.at_level("WARNING", "metaloom"):
+        experiment = load_experiment(given, ["stages.adapt.learner.method=relation"])
+    assert "stages[1].learner.update is left out: relation takes no inner steps" in caplog.text
+    assert resolve(experiment, defaults(experiment)).learner["initialization"]["bundle"] == "stage:pretrain"
+
+
 def test_a_baseline_may_start_from_a_stage() -> None:
     experiment = loaded("search.baselines=[{method: anil, initialization: {from: pretrain}}, maml]")
     found = [baseline(experiment, asked) for asked in experiment.search.baselines]

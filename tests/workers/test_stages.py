@@ -126,6 +126,19 @@ def test_a_stage_after_a_stage_starts_from_it(store: Path) -> None:
     assert (phi[first["digest"]][weight] - phi[second["digest"]][weight]).abs().max() < 0.5
 
 
+def test_layers_are_taken_from_a_stage_and_freeze(tmp_path: Path) -> None:
+    main = stage("adapt", steps=5, start="pretrain")
+    start = {**main["learner"]["initialization"], "layers": 1, "freeze": True}
+    before, main["learner"]["architecture"] = stage("pretrain"), {"kind": "mlp", "hidden": [6, 5]}
+    main["learner"]["initialization"] = start
+    trial = finished(opened(config(before, main=main), tmp_path))
+    taken = {name: value for name, value in phi_of(folders(tmp_path)[0]).items() if "layer0" in name}
+    assert taken
+    for name, value in taken.items():
+        held = {**trial.phi, **trial.state.theta, **trial.state.fixed}
+        assert torch.equal(next(one for key, one in held.items() if key.endswith(name.split("/")[-1])), value)
+
+
 def test_only_what_a_trial_starts_from_is_trained(tmp_path: Path) -> None:
     trial = opened(config(stage("unused", steps=5), stage("pretrain", steps=5)), tmp_path)
     assert [one["name"] for one in stages_of(trial)] == ["pretrain"] and len(folders(tmp_path)) == 1
