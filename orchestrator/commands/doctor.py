@@ -23,7 +23,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 with deferred():
     from metaloom.orchestrator import security
     from metaloom.orchestrator.command_line import tables
-    from metaloom.workers.records.stages import read_stage, stage_directories
+    from metaloom.workers.records import stages
 
 PACKAGES = ("metaloom", "torch", "ray", "optuna", "mlflow", "numpy", "numba", "pyarrow", "pydantic", "safetensors")
 LITTLE_BYTES = 2**30  # below this a search of a few hundred trials may fill the disk
@@ -146,8 +146,8 @@ def _disk(store: Path) -> Finding:
 
 def _stages(store: Path) -> list[Finding]:
     """Count the stages of a store, if it has any; one that is not finished goes on when a trial needs it."""
-    folders = [folder for _, folder in stage_directories(store)]
-    finished = sum(read_stage(folder) is not None for folder in folders)
+    folders = [folder for _, folder in stages.stage_directories(store)]
+    finished = sum(stages.read_stage(folder) is not None for folder in folders)
     text = f"{finished} of {len(folders)} finished; a trial that needs one of the others trains it on"
     return [Finding("stages", text if finished < len(folders) else f"{finished} finished")] if folders else []
 
