@@ -84,9 +84,9 @@ NAVIGATION = Family(
     tasks={"source": "navigation"},
     hidden=(40, 40),
     loss={"deviation": 0.4},
-    rate=0.3,
+    rate=0.1,
     steps=(1, 3),
-    outer=100,
+    outer=150,
     goals=40,
     shown=3,
 )
