@@ -61,8 +61,6 @@ def make_component(slot: Slot, settings: Mapping[str, Any], task: TaskShape, *, 
     rest = {name: value for name, value in settings.items() if name != "kind"}
     config = make_config(component.Config, rest, f"learner.{slot.name}", kind)
     built: Component = component(config, task) if component.needs_task else component(config)
-    if isinstance(built, Network):
-        check_text(built)
     return built
 
 
@@ -128,6 +126,8 @@ def build_learner(
         for name, slot in SLOTS.items()
         if name in solver.reads
     }
+    if isinstance(network := components.get("architecture"), Network):
+        check_text(network)
     components = started(components, start)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
     return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))

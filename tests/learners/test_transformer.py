@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metaloom.learners.build import SLOTS, build_learner, make_component
+from metaloom.learners.build import build_learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.networks.base import ARCHITECTURES
@@ -184,7 +184,7 @@ def test_a_network_of_quantities_refuses_token_numbers(kind: str) -> None:
     settings = {"kind": kind, **COMPONENT_ROWS["architecture", kind].settings}
     refused = rf"{kind} reads quantities, .* token numbers of texts; use .*transformer|cells read images"
     with pytest.raises(LearnerError, match=refused):
-        make_component(SLOTS["architecture"], settings, TEXTS)
+        build_learner(learner={"architecture": settings}, inner={}, outer={}, task=TEXTS, trust_code=True)
 
 
 @pytest.mark.parametrize(
