@@ -117,7 +117,7 @@ def test_both_ends_of_a_range_of_the_tasks_are_tried(tmp_path: Path) -> None:
         rehearse(load_experiment(document), cache=tmp_path)
 
 
-OF_FILES = ("omniglot", "transductive", "zero-shot")  # the presets that need the user's data, or a bundle
+OF_FILES = ("intents", "omniglot", "transductive", "zero-shot")  # the presets that need the user's data, or a bundle
 
 
 @pytest.mark.parametrize("preset", [name for name in preset_names() if not any(one in name for one in OF_FILES)])
