@@ -101,9 +101,7 @@ def p2(seeds: Sequence[int], cache: Path) -> list[Row]:
     for layers in range(1, LAYERS + 1):
         for moves in (FROZEN, MOVED):
             name = case(layers, moves)
-            rows.append(
-                lead(name, case(0, MOVED), each, at_least=-NEAR if (moves, layers) == (MOVED, LAYERS) else None)
-            )
+            rows.append(lead(name, case(0, MOVED), each, at_least=-NEAR if moves == MOVED else None))
     falls = [[last - first for last, first in pairs(one, case(LAYERS, FROZEN), case(1, FROZEN))] for one in each]
     high = mean_interval([value for one in falls for value in one])[2]
     what = f"{case(LAYERS, FROZEN)} less {case(1, FROZEN)}, paired"
