@@ -101,6 +101,10 @@ COMPARISONS: dict[str, Comparison] = {
             "random start, after 1 inner step",
         ),
     ),
+    "M10": Comparison(
+        ("pt_map", "ilpc", "epnet", "soft_k_means", "laplacian_shot", "ptn", "ica_msp", "oblique_manifold"),
+        ("nearest class mean",),
+    ),
 }
 
 
