@@ -122,3 +122,5 @@ def test_the_readme_names_every_method():
 
     readme = (ROOT / "README.md").read_text()
     assert [name for name in METHODS if f"`{name}`" not in readme] == []
+    named = [name for row in re.findall(r"^\| (`.*?) \|", readme, flags=re.M) for name in re.findall(r"`(\w+)`", row)]
+    assert [name for name in METHODS if named.count(name) > 1] == []
