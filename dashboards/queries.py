@@ -239,11 +239,12 @@ def episode_rows(
 def _stage_episodes(
     store: Path, search: SearchRecord, name: str, stage: str, trial: int | None, condition: Any, limit: int | None
 ) -> EpisodeRows:
-    """Return the rows of a stage's trainings; raises QueryError if no trial has started from it."""
+    """Return the rows of a stage's trainings, which are of no trial; raises QueryError if none has started from it."""
     folders = stage_rows.stage_folders(store, search, trial)
     if stage not in folders:
         raise QueryError(
             unknown("stage", stage, folders) if folders else f"no trial of '{name}' has started from a stage"
         )
     parts = {part: STAGE_TRIAL for one in folders[stage] for part in records.parts_of(one / records.EPISODES_FOLDER)}
-    return scan(parts, condition, limit)[0]
+    found = scan(parts, condition, limit)[0]
+    return replace(found, rows=[{**row, "search": name, "trial": None} for row in found.rows])

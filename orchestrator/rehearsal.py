@@ -122,14 +122,15 @@ def _build(resolved: Resolved, opened: dict[str, Source], seed: int, cache: Path
     """Open the tasks and build the learner of each stage that a trial needs, each on the network of those before."""
     notes: list[str] = []
     networks: dict[str, Tensors] = {}
-    for stage in needed_stages(resolved.stages, resolved.learner):
-        name = str(stage["name"])
+    needed = [staged(resolved, stage) for stage in needed_stages(resolved.stages, resolved.learner)]
+    for stage in (*needed, resolved):
+        named = f"stage {stage.stage}: " if stage.stage else ""
         try:
-            found, networks[name] = _build_stage(staged(resolved, stage), opened, seed, cache, networks)
+            found, networks[stage.stage] = _build_stage(stage, opened, seed, cache, networks)
         except BadInput as error:
-            raise LearnerError(f"stage {name}: {error}") from error
-        notes += [f"stage {name}: {note}" for note in found]
-    return (*notes, *_build_stage(resolved, opened, seed, cache, networks)[0])
+            raise LearnerError(f"{named}{error}") from error
+        notes += [f"{named}{note}" for note in found]
+    return tuple(notes)
 
 
 def drawn_networks(resolved: Resolved, seed: int, cache: Path) -> dict[str, Tensors]:

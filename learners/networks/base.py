@@ -231,7 +231,7 @@ def check_same_network(where: str, stored: Tensors, own: Tensors, advice: str = 
         if given != wanted:
             raise LearnerError(
                 f"{where}: it holds another network: {name} is {given} there and {wanted} here; "
-                f"give the architecture, the ways and the inputs that the bundle was trained with{advice}"
+                f"give the architecture, the ways and the inputs that it was trained with{advice}"
             )
 
 
@@ -241,7 +241,7 @@ def check_start(start: Tensors, body: Tensors, layers: int | None) -> None:
         start = {name: value for name, value in start.items() if name in body}
     stored = {name: value for name, value in start.items() if not name.startswith(HEAD)}
     fewer = " (or fewer learner.initialization.layers)" if layers is None or layers > 1 else ""
-    check_same_network("learner.initialization.bundle", stored, body, fewer)
+    check_same_network("learner.initialization", stored, body, fewer)
 
 
 def first_layers(layers: Sequence[Sequence[str]], names: Sequence[str], count: int | None) -> list[str]:

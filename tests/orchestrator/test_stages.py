@@ -111,6 +111,7 @@ def test_show_and_the_report_list_the_stages(finished: Path, capfd: pytest.Captu
 def test_the_episodes_of_a_stage_are_read(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = episode_rows(finished, "first", stage="pretrain", phase="validation", limit=None)
     assert found.total == 16 and {row["step"] for row in found.rows} == {5, 10, 15, 20}
+    assert {(row["search"], row["trial"]) for row in found.rows} == {("first", None)}
     with pytest.raises(QueryError, match="did you mean 'pretrain'"):
         episode_rows(finished, "first", stage="pretran")
     assert cli.run(["episodes", "first", "--stage", "pretrain", "--trial", "1", "--store", str(finished)]) == 0
@@ -267,7 +268,11 @@ def test_the_check_compares_the_knobs_of_every_stage(finished: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("path", "value", "place"),
     [
-        (("stages", 1, "learner", "architecture"), {"kind": "mlp", "hidden": [9]}, r"holds another network"),
+        (
+            ("stages", 1, "learner", "architecture"),
+            {"kind": "mlp", "hidden": [9]},
+            r"stage adapt: learner\.initialization: it",
+        ),
         (("stages", 0, "tasks"), {"source": "glyphs", "shots": 9999}, r"stage pretrain: "),
     ],
 )

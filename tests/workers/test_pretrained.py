@@ -119,9 +119,7 @@ def test_the_first_layers_of_a_pre_trained_network_go_on_in_maml(method: str, fr
 
 def test_a_bundle_of_another_network_is_refused(origin: Any, tmp_path: Path) -> None:
     initialization = {"kind": "pretrained", "bundle": str(origin[0])}
-    with pytest.raises(
-        LearnerError, match=r"initialization\.bundle: it holds another network: layer0\.weight is \(6, 1"
-    ):
+    with pytest.raises(LearnerError, match=r"initialization: it holds another network: layer0\.weight is \(6, 1"):
         assemble(config(initialization, architecture={"kind": "mlp", "hidden": [7]}), cache=tmp_path)
 
 

@@ -25,7 +25,7 @@ _LOSSES = "query loss before adaptation and after each inner step; null if not m
 _NORM = "norm of the outer step's hypergradient before clipping; null outside training"
 COLUMNS = (
     Column("search", "text", "name of the search"),
-    Column("trial", "int64", "number of the trial", shown=True),
+    Column("trial", "int64", "number of the trial; null with `--stage`", shown=True),
     Column("phase", "text", "`train`, `validation` or `test`", shown=True),
     Column("step", "int64", "outer steps done when the episode was played", shown=True),
     Column("episode", "int64", "number of the episode in its split", shown=True),
