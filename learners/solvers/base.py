@@ -12,6 +12,7 @@ from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.auto import AUTO
 from metaloom.learners.hypergradients.problem import Mapper
 from metaloom.learners.networks.base import Network
+from metaloom.learners.networks.tokens import token_count
 from metaloom.learners.registry import Registry
 from metaloom.learners.solvers.inner_loop import InnerConfig
 from metaloom.learners.task_kinds import ANY_KIND
@@ -95,6 +96,11 @@ class Solver(Component, ABC):
             raise LearnerError(
                 f"learner.prediction: {self.name} compares series step by step, and these differ in length or lack "
                 "values; use time_warping, or a method whose network reads series, such as conv1d or gru"
+            )
+        if self.needs_whole and token_count(self.task):
+            raise LearnerError(
+                f"learner.prediction: {self.name} compares examples number by number, and this task's are the token "
+                "numbers of texts; use a method whose network reads text, such as prototypical with text_bag"
             )
         if self.task.unlabelled and (wrong := unlabelled_unread(self.name)):
             raise LearnerError(f"tasks.unlabelled: {wrong}")

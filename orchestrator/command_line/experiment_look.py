@@ -1,13 +1,14 @@
 """Looks at the data sets of an experiment for ``metaloom data``: what is in each, and which split it serves."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from metaloom.dashboards.data_rows import DataRow, DataSetRow
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.errors import TaskError
 from metaloom.search_spaces.loading import load_experiment
-from metaloom.search_spaces.resolve import defaults, resolve
+from metaloom.search_spaces.resolve import defaults, resolve, staged
 from metaloom.workers.data.base import SPLITS, Source
 from metaloom.workers.data.many import Many
 from metaloom.workers.data.opening import open_source
@@ -23,7 +24,7 @@ def is_experiment(path: Path) -> bool:
 
 
 def look(path: Path) -> DataRow:
-    """Return the data sets of an experiment's tasks section, every searched knob at its default.
+    """Return the data sets of an experiment's tasks section, or of each stage's, every searched knob at its default.
 
     They are opened as a search would open them, with a cache that is removed again.
 
@@ -31,13 +32,17 @@ def look(path: Path) -> DataRow:
         BadInput: The experiment, or one of its data sets, cannot be read; the message says which.
     """
     experiment = load_experiment(path)
-    tasks = resolve(experiment, defaults(experiment)).tasks
-    try:
-        with tempfile.TemporaryDirectory(prefix="metaloom-data-") as cache:
-            source = open_source(tasks, seed=experiment.seed, cache=Path(cache))
-            sets = _sets(source)
-    except BadInput as error:
-        raise TaskError(f"{path}: {error}") from error
+    settled = resolve(experiment, defaults(experiment))
+    sets, notes = list[DataSetRow](), list[str]()
+    with tempfile.TemporaryDirectory(prefix="metaloom-data-") as cache:
+        for stage in (*(staged(settled, one) for one in settled.stages), settled):
+            named = f"stage {stage.stage}: " if stage.stage else ""
+            try:
+                source = open_source(stage.tasks, seed=experiment.seed, cache=Path(cache))
+                sets += [replace(one, name=f"{named}{one.name}") for one in _sets(source)]
+            except BadInput as error:
+                raise TaskError(f"{path}: {named}{error}") from error
+            notes += [f"{named}{note}" for note in source.notes]
     return DataRow(
         path=str(path),
         kind="experiment",
@@ -45,9 +50,9 @@ def look(path: Path) -> DataRow:
         form={},
         columns=(),
         classes=(),
-        notes=source.notes,
+        notes=tuple(notes),
         tasks=None,
-        sets=sets,
+        sets=tuple(sets),
     )
 
 

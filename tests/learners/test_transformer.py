@@ -15,6 +15,7 @@ from metaloom.learners.networks.batch_norm import EPSILON, Normalization
 from metaloom.learners.networks.sequence import SequenceNetwork
 from metaloom.learners.networks.text_bag import TextBag, TextBagConfig
 from metaloom.learners.networks.transformer import Transformer, TransformerConfig, sinusoids
+from metaloom.learners.solvers.base import SOLVERS
 from metaloom.learners.tensors import Tensors
 from metaloom.testing.problems import SERIES, TEXTS, built, double, episode_of, errors_by_slot, normal, seeded
 from tests.support.registry_rows import COMPONENT_ROWS
@@ -199,6 +200,12 @@ def test_what_would_change_token_numbers_is_refused(learner: dict[str, Any], mes
     task = replace(TEXTS, single_task=True, counts=(5, 3, 4))
     with pytest.raises(LearnerError, match=message):
         build_learner(learner={"architecture": SETTINGS[0][1], **learner}, inner={}, outer={}, task=task)
+
+
+@pytest.mark.parametrize("kind", [name for name, solver in SOLVERS.items() if solver.needs_whole])
+def test_token_numbers_are_not_compared_as_quantities(kind: str) -> None:
+    with pytest.raises(LearnerError, match=rf"{kind} compares examples number by number, .* token numbers of texts"):
+        build_learner(learner={"prediction": {"kind": kind}}, inner={}, outer={}, task=TEXTS)
 
 
 def test_the_bag_is_blind_to_the_order_of_words() -> None:

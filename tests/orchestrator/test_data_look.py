@@ -199,3 +199,18 @@ def test_an_experiment_of_one_source_has_one_data_set(tmp_path: Path, capfd: pyt
     path.write_text("tasks: sinusoid\nlearner: maml\n")
     assert cli.run(["data", str(path)]) == 0
     assert "without end" in capfd.readouterr().out
+
+
+def test_the_data_sets_of_every_stage_are_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "stages.yaml"
+    maml = "learner: {method: maml, architecture: conv1d"
+    path.write_text(
+        f"stages:\n- {{name: first, tasks: {{source: signals, set: chirps-0}}, {maml}}}}}\n"
+        f"- {{name: then, tasks: {{source: signals, set: walks-0}}, {maml}, initialization: {{from: first}}}}}}\n"
+    )
+    assert cli.run(["data", str(path), "--json"]) == 0
+    sets = json.loads(capfd.readouterr().out)["sets"]
+    assert [one["name"] for one in sets] == ["stage first: signals", "stage then: signals"]
+    path.write_text(path.read_text().replace("chirps-0", "chirps-0, classes: 2"))
+    assert cli.run(["data", str(path)]) == 2
+    assert "stage first: tasks.validation_fraction" in capfd.readouterr().err

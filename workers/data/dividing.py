@@ -1,5 +1,6 @@
 """Which of many data sets are trained on, and which are held out for validation and test."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -65,6 +66,7 @@ def divided(config: Any, *, seed: int, cache: Path) -> Divided:
         lists, kept = _by_fraction(lists["train"], config.validation_fraction, config.test_fraction)
         weights = [weights[place] for place in kept]
         told = tuple(f"{split} takes {some([one.name for one in lists[split]])} as a whole" for split in HELD_OUT)
+    _check_apart(lists, config.shared)
     every = [(split, one) for split in SPLITS for one in lists[split]]
     names, whole = distinct([one for _, one in every]), all(lists[split] for split in HELD_OUT)
     shared = {name: getattr(config, name) for name in config.shared}
@@ -76,6 +78,19 @@ def divided(config: Any, *, seed: int, cache: Path) -> Divided:
     of_split = {split: [next(number) for _ in lists[split]] for split in SPLITS}
     held_out = {split: of_split[split] or of_split["train"] for split in HELD_OUT}
     return Divided(members, {**of_split, **held_out}, weights, told)
+
+
+def _check_apart(lists: Mapping[str, Sequence[Listed]], sizes: Sequence[str]) -> None:
+    """Refuse a data set that is trained on and held out, whatever the ``sizes`` of its episodes; raises DataError."""
+
+    def key(one: Listed) -> str:
+        section = {name: value for name, value in one.section.items() if name not in sizes}
+        return json.dumps(section, sort_keys=True, default=str)
+
+    trained = {key(one): one for one in lists["train"]}
+    for one in (one for split in HELD_OUT for one in lists[split] if one.can_be_whole):
+        if (other := trained.get(key(one))) is not None:
+            raise DataError(f"{one.place}: {one.name} is trained on too, by {other.place}; list it in one of both")
 
 
 def _weights(given: Sequence[float] | None, sets: Sequence[Listed]) -> list[float]:

@@ -17,6 +17,7 @@ from metaloom.workers.data.sequences import SequencesOf
 
 NAMING = ("set", "path")  # settings that tell data sets of one source apart, the first that a section has
 UNFIT = re.compile(r"[^\w.\- ]")  # for the name of a metric in MLflow
+WHOLE = "whole"  # the setting by which one split takes all classes
 DIVIDING = ("validation_fraction", "test_fraction")
 
 
@@ -37,6 +38,17 @@ class Listed:
     place: str
     share: float
     name: str
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """The settings that its source has, by name."""
+        form = settings_of(str(self.section.get(SOURCE)), self.section.get(EPISODES))
+        return {} if form is None else fields_of(form)
+
+    @property
+    def can_be_whole(self) -> bool:
+        """Whether it has classes, all of which one split may take."""
+        return WHOLE in self.declared
 
 
 @dataclass(frozen=True)
@@ -101,14 +113,12 @@ def opened(one: Listed, name: str, split: str | None, shared: Mapping[str, Any],
     Raises:
         DataError: It cannot be opened, or its episodes are batches of one task. The message begins with its place.
     """
-    section = dict(one.section)
-    form = settings_of(str(section.get(SOURCE)), section.get(EPISODES))
-    declared = {} if form is None else fields_of(form)
+    section, declared = dict(one.section), one.declared
     evaluation = {**(section.get("evaluation") or {}), **(shared.get("evaluation") or {})}
     common = {key: value for key, value in {**shared, "evaluation": evaluation or None}.items() if value is not None}
     section |= {key: value for key, value in common.items() if key in declared}
-    if split is not None and "whole" in declared:
-        section["whole"] = split
+    if split is not None and one.can_be_whole:
+        section[WHOLE] = split
         section |= {key: 0.0 for key in DIVIDING if key in declared and section.get("split") is None}
     try:
         source = open_source(section, seed=seed, cache=cache)

@@ -24,7 +24,7 @@ from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
 from metaloom.learners.domains import Bounds, Int, Real
-from metaloom.learners.errors import LearnerError, unknown
+from metaloom.learners.errors import LearnerError, shown, unknown
 from metaloom.search_spaces.sections.few_shot import FewShotSettings, ShotsOrRange, WaysOrRange
 from metaloom.search_spaces.sections.tasks import Fraction, Queries
 from metaloom.workers.data import sampler
@@ -119,7 +119,8 @@ class SignalTasks(FewShotSettings):
         super().__post_init__()
         family, _, number = self.set.rpartition("-")
         if family not in FAMILIES or not number.isdecimal():
-            told = unknown("family of series", family or self.set, FAMILIES)
+            known = not FAMILIES.keys().isdisjoint({family, self.set})
+            told = f"got {shown(self.set)}" if known else unknown("family of series", family or self.set, FAMILIES)
             raise LearnerError(f"tasks.set: {told}; give a family and a number, such as chirps-3")
 
 

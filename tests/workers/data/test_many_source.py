@@ -242,3 +242,21 @@ def test_the_digest_is_of_all_data_sets(tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str, cache: Path) -> None:
     with pytest.raises(DataError, match=message):
         open_source({"source": "many", **SIZES, **changes}, seed=0, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"validation": [{"source": "signals", "shots": 3}]},
+            r"tasks\.validation\[0\]: signals is trained on too, by tasks\.s",
+        ),
+        (
+            {"sources": [{"source": "signals"}] * 3, "validation_fraction": 0.3, "test_fraction": 0.3},
+            "is trained on too",
+        ),
+    ],
+)
+def test_a_data_set_is_not_trained_on_and_held_out(settings: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        open_source({"source": "many", "sources": [{"source": "signals"}], **settings}, seed=0, cache=tmp_path)

@@ -40,7 +40,13 @@ def test_data_sets_of_other_lengths_are_mixed(tmp_path: Path) -> None:
     assert names == {"signals:chirps-0", "signals:walks-0", "signals"}
 
 
-@pytest.mark.parametrize("name", ["chrips-3", "chirps", "chirps-x", "-3"])
+@pytest.mark.parametrize("name", ["chrips-3", "chirp", "-3"])
 def test_a_set_is_a_family_and_a_number(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"tasks.set: .* \(allowed: bumps, chirps.*give a family and a number"):
+        open_source({"source": "signals", "set": name}, seed=0, cache=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["chirps", "chirps-x"])
+def test_a_family_without_a_number_is_not_said_to_be_unknown(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"tasks.set: got the text '{name}'; give a family and a number"):
         open_source({"source": "signals", "set": name}, seed=0, cache=tmp_path)

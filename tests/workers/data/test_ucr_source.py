@@ -146,14 +146,14 @@ def test_few_shot_episodes_of_one_set_and_of_several_within_each(tmp_path: Path)
 
 
 def test_the_classes_of_each_set_are_a_group_also_among_many_sources(tmp_path: Path) -> None:
-    for number, name in enumerate(("One", "Two", "Three", "Four", "Five")):
+    for number, name in enumerate(("One", "Two", "Three", "Four", "Five", "Six")):
         write_waves(tmp_path, name, classes=3 + number % 2, lengths=(15 + number,), seed=number)
     lists = {"train": ["Two", "Three"], "val": ["Four"], "test": ["Five"]}
     several = {"source": "ucr", "path": str(tmp_path), "sets": ["Two", "Three", "Four", "Five"], "split": lists}
     alone: Any = opened(tmp_path, **several, ways=3)
     assert alone.shape.groups == (4, 3)
-    one = {"source": "ucr", "path": str(tmp_path), "set": "One"}
-    sources = {"sources": [several, one], "validation": [one], "test": [one], "ways": 3}
+    one, six = ({"source": "ucr", "path": str(tmp_path), "set": name} for name in ("One", "Six"))
+    sources = {"sources": [several, one], "validation": [six], "test": [six], "ways": 3}
     many: Any = open_source({"source": "many", **sources}, seed=0, cache=tmp_path / "cache")
     assert many.shape.groups == (4, 3, 4, 3, 3)  # trained on as a whole
     assert many.shape.observed
