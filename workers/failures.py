@@ -48,10 +48,11 @@ def check_validation(value: float, config: TrialConfig, step: int) -> None:
 
 
 def _not_finite(quantity: str, value: float, config: TrialConfig, step: int) -> TrialFailed:
-    inner, outer, clip, steps = (
-        _setting(config, path) for path in ("learner.update.rate", "outer.rate", "outer.clip", "learner.update.steps")
-    )
-    advice = f"Try a smaller {inner}, a smaller {outer}, {clip} or fewer {steps}"
+    tried = [f"a smaller {_setting(config, 'outer.rate')}", _setting(config, "outer.clip")]
+    if "update" in config.learner:
+        rate, steps = (_setting(config, f"learner.update.{name}") for name in ("rate", "steps"))
+        tried = [f"a smaller {rate}", *tried, f"fewer {steps}"]
+    advice = f"Try {', '.join(tried[:-1])} or {tried[-1]}"
     return TrialFailed(f"{_who(config)}, outer step {step}: {quantity} is {value}. {advice}")
 
 
@@ -60,11 +61,10 @@ def memory_advice(config: TrialConfig) -> Iterator[None]:
     """Turn running out of memory into a TrialFailed that names the knobs to make smaller."""
 
     def explained(_: Exception, reason: str) -> TrialFailed:
-        batch, steps, estimator = (
-            _setting(config, path) for path in ("outer.meta_batch", "learner.update.steps", "outer.hypergradient")
-        )
+        batch, estimator = (_setting(config, path) for path in ("outer.meta_batch", "outer.hypergradient"))
+        steps = f"fewer {_setting(config, 'learner.update.steps')}, " if "update" in config.learner else ""
         return TrialFailed(
-            f"{_who(config)} ran out of memory ({reason}). Try fewer {batch}, fewer {steps}, {estimator} adjoint or "
+            f"{_who(config)} ran out of memory ({reason}). Try fewer {batch}, {steps}{estimator} adjoint or "
             "first_order, a narrower network, or fewer trials at a time (search.concurrency)"
         )
 
@@ -121,9 +121,10 @@ def _who(config: TrialConfig) -> str:
 
 
 def _setting(config: TrialConfig, path: str) -> str:
-    """Name a setting with its present value."""
+    """Name a setting, of its stage where it has one, with its present value."""
     section, *names = path.split(".")
     value: object = under_new_names(config.outer) if section == "outer" else config.learner
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
-    return f"{path} (now {'its default' if value is None else value})"
+    stage = f"stages.{config.stage}." if config.stage else ""
+    return f"{stage}{path} (now {'its default' if value is None else value})"

@@ -172,6 +172,7 @@ def test_a_failed_stage_fails_the_trial_by_its_name(tmp_path: Path) -> None:
     assert search(given, store=store, executor="inline", trials=1).state == "failed"
     error = search_summary(store, "first")["trials"][0]["error"]
     assert error.startswith("stage pretrain: its training, outer step")
+    assert "a smaller stages.pretrain.outer.rate (now 1e+30)" in error
 
 
 def test_a_spent_time_budget_ends_a_trial_in_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

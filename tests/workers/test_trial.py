@@ -9,6 +9,7 @@ import torch
 from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.state import LearnerState
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
+from metaloom.workers.failures import check_validation
 from metaloom.workers.records.names import TIMINGS
 from metaloom.workers.records.trial import TrialRunner, read_config
 from metaloom.workers.scoring import evaluate_learner
@@ -256,6 +257,13 @@ def test_a_loss_that_is_not_finite_fails_with_its_reason(tmp_path):
     assert "learner.update.rate (now 0.4)" in message
     assert "outer.rate (now 1e+30)" in message
     assert "outer.clip (now its default)" in message
+
+
+def test_a_learner_without_inner_steps_is_not_told_to_change_them():
+    with pytest.raises(
+        TrialFailed, match=r"is nan\. Try a smaller outer\.rate \(now \S+\) or outer\.clip \(now its default\)$"
+    ):
+        check_validation(float("nan"), dataclasses.replace(config(), learner={"method": "prototypical"}), 3)
 
 
 class Steep(Ridge):
