@@ -28,6 +28,7 @@ from metaloom.workers.data.table_features import kept_columns, kept_rules
 from metaloom.workers.data.table_files import TABLES, TextFormat, is_table
 from metaloom.workers.data.text_files import TextColumns, read_texts, usable
 from metaloom.workers.data.user_files import ENDINGS, is_hidden, is_picture, left_out, read_picture
+from metaloom.workers.search_card import is_of_searches
 
 DEFAULT_LABEL, DEFAULT_TEXT = "label", "text"
 logger = logging.getLogger("metaloom")
@@ -70,6 +71,15 @@ def check_support(
         raise TaskError(
             "--support: a bundle adapts to labelled examples first: give class folders, or a table; a learner that "
             "was trained on what describes classes takes --classes"
+        )
+
+
+def check_examples(bundle: Path, task: TaskShape) -> None:
+    """Refuse a bundle that learns from no examples: it holds the settings of searches; raises TaskError."""
+    if is_of_searches(task):
+        raise TaskError(
+            f"{bundle} holds the settings of searches, and adapts to no examples; use it with "
+            f"'metaloom search FILE --search-from {bundle}'"
         )
 
 

@@ -67,6 +67,7 @@ def adapt(
             new_task.check_support(support, unlabelled, classes, is_saved=is_saved)
             folder = bundle / adapted_files.BUNDLE_FOLDER if is_saved else bundle
             loaded = bundles.load_bundle(folder, trust_code=trust_code)
+            new_task.check_examples(folder, loaded.task)
             reader = new_task.Reader(loaded.task, loaded.config.tasks, label, invert)
             if classes is not None:
                 new_task.check_classes(classes, loaded.task)

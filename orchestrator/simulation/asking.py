@@ -9,7 +9,7 @@ from metaloom.orchestrator.simulation.replaying import read_replayed
 from metaloom.search_spaces.reading.document import read_value
 from metaloom.workers.data.result_tables import ResultColumns, ResultTable, read_results
 from metaloom.workers.data.result_tables.opening import open_table
-from metaloom.workers.data.table_files import is_table
+from metaloom.workers.data.table_files import TABLES, is_table
 
 
 def asked_of_search(
@@ -57,6 +57,13 @@ def asked_of_table(
     """
     given = {"--objective": objective, "--knobs": knobs, "--seconds": seconds, "--step": steps}
     options = [option for option, value in given.items() if value]
+    if Path(table).is_file() != is_table(Path(table)):
+        endings = ", ".join(TABLES)
+        raise BadInput(
+            f"there is no file {table}"
+            if is_table(Path(table))
+            else f"{table} has not the ending of a table: {endings}"
+        )
     if is_table(Path(table)):
         found: ResultTable = read_results(Path(table), _columns(table, objective, minimize, knobs, seconds, steps))
     elif options or minimize is not None:

@@ -1,6 +1,7 @@
 """Several strategies (a sampler with a scheduler) on one table, each run once a seed, and summed up together."""
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ from metaloom.orchestrator.simulation.replaying import Replayed
 from metaloom.orchestrator.simulation.running import Simulation, check_scheduler, simulate
 from metaloom.orchestrator.simulation.settings import table_settings
 from metaloom.orchestrator.simulation.summing import strategy_row
+from metaloom.search_spaces.errors import ExperimentError, InputProblem
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.search_spaces.sections.strategies import KIND
 from metaloom.workers.data.result_tables import ResultTable
@@ -110,11 +112,19 @@ def strategies_of(
     for sampler, scheduler in itertools.product(samplers or [""], schedulers or [""]):
         given = {"sampler": sampler, "scheduler": scheduler, "trials": trials or len(table.configurations)}
         changes = [f"search.{name}={value}" for name, value in given.items() if value]
-        settings = replayed.experiment(changes).search.model_copy(update={"time_budget_s": time_budget_s})
+        try:
+            settings = replayed.experiment(changes).search.model_copy(update={"time_budget_s": time_budget_s})
+        except ExperimentError as error:
+            raise ExperimentError([_as_option(one) for one in error.problems], error.source) from error
         check_scheduler(settings, table)
         found.append(Strategy(named(settings), settings, range(first, first + seeds), replayed.warm_start))
     logged = [{"origin": AS_LOGGED, "params": dict(one)} for one in table.configurations]
     return [Strategy(AS_LOGGED, as_it_was, [first], logged, is_logged=True), *_apart(found)]
+
+
+def _as_option(problem: InputProblem) -> InputProblem:
+    """Name the option of ``replay`` where a problem names the ``--set`` that it became."""
+    return replace(problem, origin=re.sub(r"^--set search\.(\w+)=", r"--\1 ", problem.origin))
 
 
 def compare(

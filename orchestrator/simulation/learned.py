@@ -6,13 +6,19 @@ from typing import Any
 
 from metaloom.learners.solvers.search_settings import SIMULATIONS, TABLES, SettingsOfSearchesConfig, Simulated
 from metaloom.orchestrator.simulation.candidates import Candidates
-from metaloom.orchestrator.simulation.running import Simulation, simulate
+from metaloom.orchestrator.simulation.running import COPIES, Simulation, simulate
 from metaloom.orchestrator.simulation.settings import table_settings
 from metaloom.orchestrator.starting_points import ENQUEUED
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.knobs.sampling import Value
 from metaloom.search_spaces.reading.nodes import Place
-from metaloom.search_spaces.sections.strategies import parse_strategy, sampler_catalogue, scheduler_catalogue
+from metaloom.search_spaces.sections.strategies import (
+    KIND,
+    parse_strategy,
+    sampler_catalogue,
+    scheduler_catalogue,
+    schedulers,
+)
 from metaloom.workers.data.result_tables import ResultTable
 from metaloom.workers.data.result_tables.opening import open_table
 from metaloom.workers.data.result_tables.portfolio import scale_of
@@ -32,6 +38,9 @@ class TableSearches(Simulated):
         ):
             place = Place(("learner", "prediction", name), f"learner.prediction.{name}", problems)
             parse_strategy(catalogue, dict(raw), place)
+        kind = str(scheduler.get(KIND))
+        if kind in schedulers() and schedulers()[kind].copies_state:
+            problems.add(("learner", "prediction", "scheduler"), f"{kind} {COPIES}")
         if problems.found:
             raise ExperimentError(problems.found)
 

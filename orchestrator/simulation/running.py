@@ -26,6 +26,7 @@ from metaloom.workers.records.search import SearchRecord
 
 UNSEEN = "its curve was seen no further"
 WORKER = "simulated"
+COPIES = "trains on from copies with other knobs, which no table shows"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def check_scheduler(settings: SearchSettings, table: ResultTable) -> None:
     kind = str(settings.scheduler[KIND])
     scheduler = schedulers()[kind]
     if scheduler.copies_state:
-        raise SearchError(f"search.scheduler: {kind} trains on from copies with other knobs, which no table shows")
+        raise SearchError(f"search.scheduler: {kind} {COPIES}")
     if scheduler.compares_episodes and not table.has_scores:
         others = ", ".join(
             name for name, one in schedulers().items() if not (one.compares_episodes or one.copies_state)

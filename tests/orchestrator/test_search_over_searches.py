@@ -59,6 +59,7 @@ def test_regret_never_rises_and_a_start_counts_as_a_trial():
         ({"sampler": "tpee"}, "no sampler is named 'tpee'; did you mean 'tpe'?"),
         ({"sampler": {"kind": "tpe", "startup": 3}}, "no setting of tpe is named 'startup'"),
         ({"scheduler": {"kind": "asha", "reduction": 1}}, "learner.prediction.scheduler"),
+        ({"scheduler": "pbt"}, "learner.prediction.scheduler: pbt trains on from copies with other knobs"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_begins(tmp_path, prediction, told):
@@ -170,6 +171,12 @@ def test_the_commands_say_how_a_section_is_used(learned, capfd):
     assert how_to_use(store, "over", 0) == "search FILE --search-from over-bundle"
     assert cli.run(["export", "over", "--out", str(store / "again"), "--episodes", "0", "--store", str(store)]) == 0
     assert f"search with it: metaloom search FILE --search-from {store / 'again'}" in capfd.readouterr().out
+
+
+def test_a_learned_section_adapts_to_no_examples(learned, capfd):
+    _, bundle = learned
+    assert cli.run(["adapt", str(bundle), "--support", "a.csv", "--query", "b.csv"]) == 2
+    assert "holds the settings of searches, and adapts to no examples; use it with" in capfd.readouterr().err
 
 
 def test_a_search_that_is_not_there_is_no_table(tmp_path):

@@ -107,7 +107,8 @@ def _opened(config: GymnasiumTasks) -> Any:
     try:
         copies = copies_of(config.environment, settings, 1)
     except (package.error.Error, ImportError, TypeError, ValueError) as problem:
-        raise DataError(f"tasks.environment: {config.environment}: {problem}") from problem
+        field = "settings" if settings and isinstance(problem, TypeError) else "environment"
+        raise DataError(f"tasks.{field}: {config.environment}: {problem}") from problem
     inner = copies.envs[0].unwrapped
     if not config.vary:
         raise DataError(

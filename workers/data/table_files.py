@@ -149,7 +149,8 @@ def _read_csv(path: Path, as_text: Sequence[str], given: TextFormat) -> Any:
     found = found_format(content, given, is_tabbed=_ending(path) == ".tsv")
     ragged: list[Any] = []
     try:
-        table = _parsed(content, found, as_text, ragged, is_threaded=True)
+        # Arrow's threads let go of what they have read a little later, which aborts a process that ends meanwhile.
+        table = _parsed(content, found, as_text, ragged, is_threaded=len(content) > BLOCK_BYTES)
         _check_quotes(path, content, table)
         told = {"separator": found.separator, "decimal": found.decimal, "encoding": encoding}
         return table.replace_schema_metadata({f"{_FOUND}{name}": str(value) for name, value in told.items()})

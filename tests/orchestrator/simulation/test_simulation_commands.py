@@ -127,7 +127,8 @@ def test_what_cannot_be_asked_is_refused_with_its_reason(
 ) -> None:
     of = ("--store", store)
     assert "did you mean 'first'" in refused(capfd, "replay", "fist", *of)
-    assert "did you mean 'gp'" in refused(capfd, "replay", "first", "--sampler", "pgp", *of)
+    said = refused(capfd, "replay", "first", "--sampler", "pgp", *of)
+    assert "--sampler pgp: search.sampler: " in said and "did you mean 'gp'" in said and "--set" not in said
     assert "pbt copies a trial's state into another" in refused(capfd, "replay", "first", "--scheduler", "pbt", *of)
     assert "pbt trains on from copies" in refused(capfd, "simulate", "bowls/1", "--scheduler", "pbt")
     assert "allowed are .png and .svg" in refused(capfd, "replay", "first", "--plot", tmp_path / "a.pdf", *of)
@@ -136,7 +137,9 @@ def test_what_cannot_be_asked_is_refused_with_its_reason(
     assert "did you mean 'loss'" in refused(capfd, "simulate", results, "--objective", "los", "--minimize")
     assert "--knobs: of files alone" in refused(capfd, "simulate", "bowls/1", "--knobs", "rate")
     assert "did you mean 'bowls'" in refused(capfd, "simulate", "bowl/1")
-    assert "there is no file" in refused(capfd, "simulate", "none.csv", "--objective", "a", "--minimize")
+    assert "there is no file none.csv" in refused(capfd, "simulate", "none.csv")
+    (tmp_path / "results.txt.bak").write_text("a,loss\n")
+    assert "has not the ending of a table: .csv" in refused(capfd, "simulate", tmp_path / "results.txt.bak")
 
 
 def table_of(path: Path, text: str, **columns: Any) -> Any:
@@ -164,7 +167,8 @@ def test_rows_are_runs_or_curves_or_failures(tmp_path: Path) -> None:
     ("text", "columns", "message"),
     [
         ("a,loss\n1,0.5\n,0.6\n", {}, "row 2: column a is empty"),
-        ("a,loss\n1,0.5\n2,x\n", {}, "loss is '0.5'; give a finite number"),
+        ("a,loss\n1,0.5\n2,x\n", {}, "row 2: loss is 'x'; give a finite number"),
+        ("a,loss\n1,\n2,nan\n", {}, "no row has a value of loss"),
         ("a,s,loss\n1,1.5,0.6\n", {"steps": "s"}, "row 1: s is 1.5; allowed: whole numbers from 1"),
         ("a,e,s,loss\n1,1,5,0.6\n1,2,3,0.6\n", {"steps": "e", "seconds": "s"}, "row 2: s falls to 3 within one"),
         ("a,loss\n1,0.5\n", {"knobs": ["loss"]}, "--knobs: loss is measured"),

@@ -127,7 +127,7 @@ def test_an_adapted_policy_depends_on_its_environment() -> None:
         ({"vary": {"m": [1.5, 0.5]}}, r"tasks.vary.m: give the least and the largest value, such as \[0.5, 1.5\]"),
         ({"vary": {"isopen": [0, 1]}}, r"tasks.vary.isopen: it is True in Pendulum-v1, which is not one number"),
         ({"vary": {"screen_dim": [400, 500]}}, r"tasks.vary.screen_dim: .*behaves the same at 400 and 500"),
-        ({"settings": {"mass": 2}}, r"tasks.environment: Pendulum-v1: .*mass"),
+        ({"settings": {"mass": 2}}, r"tasks.settings: Pendulum-v1: .*mass"),
     ],
 )
 def test_what_an_environment_has_not_is_refused(tasks: dict[str, Any], message: str) -> None:

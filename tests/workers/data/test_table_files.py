@@ -1,6 +1,8 @@
 """CSV files as they come: separators, decimal signs, encodings, compression; and files that are refused."""
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,3 +143,12 @@ def test_a_row_may_be_longer_than_a_mebibyte(tmp_path: Path) -> None:
 def test_formats_that_there_are_not_are_refused(fields: dict[str, str], told: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=told):
         open_source({"source": "table", "path": "t.csv", "label": "kind", **fields}, seed=0, cache=tmp_path)
+
+
+def test_a_process_that_ends_after_a_table_was_read_is_not_aborted(tmp_path: Path) -> None:
+    """Six of them: with Arrow's threads about half were."""
+    (tmp_path / "a.csv").write_text("rate,loss\n0.1,2\n")
+    code = "import sys, pathlib; from metaloom.workers.data.table_files import read_table as read; "
+    code += "read(pathlib.Path(sys.argv[1])); sys.exit(2)"
+    run = [sys.executable, "-c", code, str(tmp_path / "a.csv")]
+    assert [subprocess.run(run, check=False, capture_output=True).returncode for _ in range(6)] == [2] * 6

@@ -5,6 +5,7 @@ are its learning curve, in which a step that comes again begins another recorded
 row without a value, or with one that is not finite, says that the training failed there.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ def read_results(path: Path, columns: ResultColumns) -> RowTable:
         raise DataError(f"{path}: there is {'no row' if knobs else 'no column of a knob'} in it")
     rows = _Rows(path, {name: table.column(name).to_pylist() for name in {*knobs, *special.values()}}, columns)
     found = rows.read(knobs)
+    if not any(run.values for runs in found.values() for run in runs):
+        raise DataError(f"{path}: no row has a value of {columns.objective}")
     whole = max(max(run.steps) for runs in found.values() for run in runs)
     return RowTable(
         path.stem,
@@ -148,6 +151,9 @@ class _Rows:
 
     def _number(self, name: str, row: int) -> float:
         cell = self._cell(name, row)
+        if isinstance(cell, str):  # one text makes the numbers of its column texts; that one is to be named
+            with contextlib.suppress(ValueError):
+                cell = float(cell)
         if isinstance(cell, bool) or not isinstance(cell, int | float) or not math.isfinite(cell):
             raise DataError(f"{self._at(row)}: {name} is {cell!r}; give a finite number")
         return float(cell)
