@@ -104,8 +104,9 @@ def _opened(name: str, config: SearchTasks) -> ResultTable:
 
 def _described(tables: Mapping[str, ResultTable], config: SearchTasks) -> list[dict[str, Any]]:
     """Return what is known of each table before its search begins, then the portfolio of each space."""
-    if not config.tables:
-        raise DataError("tasks.tables: got an empty list; give at least one table to learn from, such as bowls/1")
+    for setting, given in (("tables", config.tables), ("validation", config.validation), ("test", config.test)):
+        if given == ():
+            raise DataError(f"tasks.{setting}: got an empty list; give at least one table, such as bowls/1")
     columns: list[dict[str, Any]] = []
     for name, table in tables.items():
         others = [tables[one] for one in config.tables if one != name and same_knobs(tables[one], table)]

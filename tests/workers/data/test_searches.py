@@ -50,6 +50,8 @@ def test_by_default_each_table_is_judged_with_the_portfolio_of_the_others(tmp_pa
     [
         ({"tables": []}, "tasks.tables: got an empty list; give at least one table"),
         ({"tables": ["bowl/1"]}, "tasks.tables: 'bowl/1' names no table of results"),
+        ({"validation": []}, "tasks.validation: got an empty list; give at least one table"),
+        ({"test": []}, "tasks.test: got an empty list; give at least one table"),
         ({"test": ["bowls/x"]}, "tasks.test: 'bowls/x': these tables have numbers"),
         ({"budgets": 3}, "did you mean 'budget'"),
     ],
