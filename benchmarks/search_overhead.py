@@ -79,7 +79,8 @@ class Space:
     def __call__(self, suggest: Any) -> Any:
         """Resolve it."""
         knobs = {"rate": suggest.real("rate", 0.01, 1.0, True)}
-        return SimpleNamespace(tasks={}, learner=knobs, inner={}, outer=self.outer, resources={}, knobs=knobs)
+        sections = {"tasks": {}, "learner": knobs, "inner": {}, "outer": self.outer, "resources": {}}
+        return SimpleNamespace(**sections, knobs=knobs, stage="", stages=())
 
 
 def search(folder: Path, trials: int, outer: dict[str, Any]) -> Director:

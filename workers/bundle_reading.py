@@ -17,12 +17,11 @@ from typing import Any
 from metaloom.learners.build import SLOTS
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.errors import shown
-from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS
+from metaloom.learners.knowledge.initialization import FROM_BUNDLE, INITIALIZATIONS, stages_of
 from metaloom.learners.networks.ensemble import ENSEMBLE, side_by_side
 from metaloom.learners.redaction import on_one_line
 from metaloom.learners.state import FIXED, RUNNING, knowledge_of
 from metaloom.learners.tensors import Tensors, under
-from metaloom.search_spaces.sections.starts import stages_of
 from metaloom.workers.checkpoint import Knowledge, check_header
 from metaloom.workers.durable import ASIDE, facts_of_file, is_signed
 from metaloom.workers.errors import BundleError, CheckpointError

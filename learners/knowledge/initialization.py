@@ -5,7 +5,7 @@ reaches it through every inner step. Costs nothing beyond the estimator.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Generator
 
@@ -16,6 +16,7 @@ from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import Tensors
 
 INITIALIZATIONS: Registry[type[Component]] = Registry("initialization")
+STAGE = "stage:"  # before the name of a stage, where a bundle's folder stands otherwise
 
 
 @INITIALIZATIONS.register("learned")
@@ -99,3 +100,9 @@ class FineTunedInitialization(LearnedInitialization):
 
 
 FROM_BUNDLE = (PretrainedInitialization, FineTunedInitialization)
+
+
+def stages_of(bundle: Any) -> list[str]:
+    """Return the names of the stages that a resolved ``bundle`` means; none where it is of folders."""
+    given = bundle if isinstance(bundle, list | tuple) else [bundle]
+    return [one.removeprefix(STAGE) for one in given if isinstance(one, str) and one.startswith(STAGE)]

@@ -109,12 +109,12 @@ def _weight(field: Field, raw: Any, place: Place) -> Node:
 
 
 def _entry(raw: Any, place: Place, shared: frozenset[str], parse: Parse) -> Node:
-    """Parse one entry, which may have none of the ``shared`` settings.
+    """Parse one entry, which has none of the ``shared`` settings.
 
     The data sets that it stands for have the same settings, but for the list that names them.
     """
     if not isinstance(raw, Mapping):
-        return parse(raw, place) if isinstance(raw, str) else place.wrong(f"got {shown(raw)}; give a tasks section")
+        return _without(parse(raw, place), shared) if isinstance(raw, str) else place.wrong(_no_section(raw))
     config = settings_of(str(raw.get(SOURCE)), raw.get(EPISODES))
     if getattr(config, "members", ()):
         return place.wrong(f"{raw[SOURCE]} within {raw[SOURCE]}; put its sources into this list", SOURCE)
@@ -124,7 +124,18 @@ def _entry(raw: Any, place: Place, shared: frozenset[str], parse: Parse) -> Node
         name, sections = several_of(raw), expanded(raw)
     except ValueError as wrong:
         return place.wrong(str(wrong))
-    nodes = [parse(one, place) for one in sections]
+    nodes = [_without(parse(one, place), shared) for one in sections]
     if name is None or not isinstance(nodes[0], Section):
         return nodes[0]
     return replace(nodes[0], fields={**nodes[0].fields, name: Fixed(list(raw[name]))})
+
+
+def _no_section(raw: Any) -> str:
+    return f"got {shown(raw)}; give a tasks section"
+
+
+def _without(node: Node, shared: frozenset[str]) -> Node:
+    """Leave out the defaults of an entry's settings that are given for all: a resolved section reads back."""
+    if not isinstance(node, Section):
+        return node
+    return replace(node, fields={name: one for name, one in node.fields.items() if name not in shared})

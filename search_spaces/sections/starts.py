@@ -9,14 +9,13 @@ from typing import Any
 
 from metaloom.learners.errors import shown, unknown
 from metaloom.learners.fields import LEARN, SEARCH, fields_of
-from metaloom.learners.knowledge.initialization import INITIALIZATIONS
+from metaloom.learners.knowledge.initialization import INITIALIZATIONS, STAGE, stages_of
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, walk_nodes
 
 INITIALIZATION = "initialization"  # the slot
 FROM, BUNDLE, KIND = "from", "bundle", "kind"
-STAGE = "stage:"  # before the name of a stage, where a bundle's folder stands otherwise
 PRETRAINED, FINE_TUNED = "pretrained", "fine_tuned"
 
 
@@ -95,12 +94,6 @@ def _marked(node: Node) -> Node:
     if isinstance(node, Fixed) and isinstance(node.value, list | tuple):
         return Fixed([f"{STAGE}{name}" for name in node.value])
     return Fixed(f"{STAGE}{node.value}") if isinstance(node, Fixed) else node
-
-
-def stages_of(bundle: Any) -> list[str]:
-    """Return the names of the stages that a resolved ``bundle`` means; none where it is of folders."""
-    given = bundle if isinstance(bundle, list | tuple) else [bundle]
-    return [one.removeprefix(STAGE) for one in given if isinstance(one, str) and one.startswith(STAGE)]
 
 
 def stages_in(node: Node) -> Iterator[str]:

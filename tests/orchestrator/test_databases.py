@@ -322,8 +322,8 @@ def test_a_search_killed_while_the_tables_are_made_loses_nothing(seed: int, tmp_
     """MLflow's own migrations, killed at a seeded instant; then the same store is used by the same command."""
     store = tmp_path / "store"
     process = Process(*SEARCH, "--store", str(store), environment={**os.environ, **OWN_TABLES})
-    wait_until(lambda: (store / "mlflow.db.new").exists())
-    time.sleep(random.Random(seed).uniform(0.0, 3.0))
+    wait_until(lambda: (store / "mlflow.lock").exists())
+    time.sleep(random.Random(seed).uniform(0.0, 4.0))
     process.kill()
     assert process.wait() in (-signal.SIGKILL, 0)
     again = Process("-m", "metaloom.orchestrator.command_line.cli", "resume", "first", "--store", str(store), "--json")

@@ -101,4 +101,4 @@ def test_every_few_shot_source_of_classes_makes_sequences() -> None:
     able = {name for name, config in TASK_SOURCES.items() if sequence_form(config) is not None}
     assert {"glyphs", "omniglot", "folder", "arrays", "table", "cifar_fs"} <= able
     assert not able & {"sinusoid", "digits", "quadratics"}
-    assert set(MADE_HERE) & able == {"glyphs"}
+    assert set(MADE_HERE) & able == {"glyphs", "signals"}

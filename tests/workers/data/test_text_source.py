@@ -54,7 +54,7 @@ class TestTexts(TaskSourceContract):
 
     @pytest.fixture(autouse=True)
     def _with_file(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        path = tmp_path_factory.getbasetemp() / "contract.csv"
+        path = tmp_path_factory.getbasetemp() / "contract_of_texts.csv"
         type(self).rows["text"]["path"] = str(path if path.exists() else write_csv(path, rows()))
 
 
