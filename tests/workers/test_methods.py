@@ -17,6 +17,7 @@ from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
 from tests.support.closed_form import SIGN, Sines
 from tests.support.series_archive import write_waves
+from tests.support.texts import rows, write_csv
 from tests.workers.test_bundle import resolved
 from tests.workers.test_trial import assert_same
 
@@ -32,6 +33,7 @@ SMALL = {
     "learned_reward": {"update": {"steps": 1, "evaluation_steps": 1}},
     "policy_gradient": {"update": {"steps": 1, "evaluation_steps": 1}},
     "time_net": {"architecture": {"kind": "gru", "width": 4}},
+    "language_model": {"architecture": {"kind": "transformer", "width": 8, "layers": 1, "heads": 2, "causal": True}},
     "conv_time_net": {"architecture": {"kind": "conv1d", "channels": 4, "blocks": 1}},
     "easy": {"prediction": {"crops": 0, "rotations": False}},  # the examples are no images
     "augmented_shots": {"prediction": {"crops": 0}},
@@ -48,6 +50,7 @@ ON_DIGITS = (
 CONTROL = ("policy_gradient", "learned_reward")
 SEARCHES = ("search_settings",)
 OF_SERIES = ("time_net", "conv_time_net", "time_warping")
+OF_TEXTS = ("language_model",)
 DESCRIBED = ("eszsl", "zero_shot_prototypical")  # of classes, without support examples
 
 
@@ -72,7 +75,10 @@ def parts(request, tmp_path):
         write_waves(tmp_path / "archive", "Waves", classes=6, each=3, lengths=(9, 12))
         tasks = {"source": "ucr", "path": str(tmp_path / "archive"), "set": "Waves", "ways": 2, "queries": 2}
         tasks |= {"validation_fraction": 0.34, "test_fraction": 0.34}
-    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED, *SEARCHES, *OF_SERIES):
+    if method in OF_TEXTS:
+        path = write_csv(tmp_path / "texts.csv", rows())
+        tasks = {"source": "text", "path": str(path), "ways": 2, "shots": 2, "queries": 2, "length": 12}
+    if method in (*ON_DIGITS, *CONTROL, *DESCRIBED, *SEARCHES, *OF_SERIES, *OF_TEXTS):
         source = open_source(tasks, seed=5, cache=tmp_path / "cache")
     config = TrialConfig("methods", 0, 5, tasks, learner, inner, outer, {"device": "cpu"})
 
