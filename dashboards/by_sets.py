@@ -4,9 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metaloom.dashboards.canvas import legend, name_axes, panel
-from metaloom.dashboards.transfer import draw_by_number
-from metaloom.learners.errors import BadInput
+from metaloom.dashboards.by_number import has_two_numbers, number_figure
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord
@@ -38,20 +36,18 @@ def sets_plot(name: str, search: SearchRecord) -> "Figure":
 
     Raises BadInput where fewer than two numbers were tried.
     """
-    curves = sets_values(search)
-    if not shows_sets(search) or search.settings is None:
-        raise BadInput(
+    return number_figure(
+        name,
+        search,
+        sets_values(search),
+        across="data sets trained on",
+        lacking=(
             f"--kind sets: the finished trials of '{name}' have not tried two numbers of training data sets; search "
             "tasks.weights of source: many (docs/many.md)"
-        )
-    figure, axes = panel(6.0, 4.0)
-    draw_by_number(axes, curves)
-    metric = search.settings.objectives[0].metric
-    name_axes(axes, f"search {name}", "data sets trained on", metric.replace("_", " "))
-    legend(axes)
-    return figure
+        ),
+    )
 
 
 def shows_sets(search: SearchRecord) -> bool:
     """Whether finished trials have tried two numbers of data sets at least."""
-    return len({number for by_number in sets_values(search).values() for number in by_number}) > 1
+    return has_two_numbers(sets_values(search))

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from metaloom.dashboards.canvas import canvas, image, legend, name_axes
 from metaloom.dashboards.simulated_rows import RegretRow, SimulationRow
 from metaloom.learners.errors import BadInput
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMS = ("png", "svg")
+MARGIN = 0.05  # above and below the lines, as a share of their height
+LEADING = ("1", "2", "5")  # ticks are 1, 2, 5, 10, 20, 50, ... trials
 
 
 def form_of(path: Path) -> str:
@@ -44,13 +48,31 @@ def regret_figure(found: SimulationRow) -> "Figure":
             _draw(axes, getattr(one, points), field, one.name, f"C{colour % 10}")
         if field == "best":
             axes.axhline(found.best, color="black", lw=0.8, ls=":", label="best of all")
+        _fit_height(axes)
         if across == "trials":
-            axes.set_xscale("log")
+            _count_trials(axes, [point.at for one in found.strategies for point in one.by_trials])
         up = found.measure if field == "best" else f"{field} of {found.measure}"
         name_axes(axes, f"{found.table}: {title}", across, up)
         if place == len(panels) - 1:
             legend(axes)
     return figure
+
+
+def _fit_height(axes: "Axes") -> None:
+    """Fit the axes to the lines: the band of few seeds is wide, and may reach values that no loss has."""
+    values = [float(one) for line in axes.lines for one in np.asarray(line.get_ydata())]
+    if values:
+        low, high = min(values), max(values)
+        margin = MARGIN * ((high - low) or abs(high) or 1.0)
+        axes.set_ylim(low - margin, high + margin)
+
+
+def _count_trials(axes: "Axes", numbers: Sequence[float]) -> None:
+    """Scale the numbers of trials by their logarithms, with whole numbers at the ticks."""
+    axes.set_xscale("log")
+    ticks = [one for one in sorted(set(numbers)) if f"{one:.0f}".rstrip("0") in LEADING]
+    axes.set_xticks(ticks, [f"{one:.0f}" for one in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def _draw(axes: "Axes", points: Sequence[RegretRow], field: str, label: str, colour: str) -> None:

@@ -121,6 +121,10 @@ class Learner(Protocol):
         """Return what the gradients of learned slots leave out by design, by the slot's name."""
         return {}
 
+    def rehearse(self) -> None:
+        """Refuse what the examples alone rule out, once before a search begins; raises BadInput. Nothing here."""
+        return
+
     def begin(self, phi: Tensors, generator: Generator) -> LearnerState:
         """Return the state before the first outer step."""
         return LearnerState()

@@ -159,6 +159,7 @@ def _build_stage(
             start=bundle_start(resolved.learner, networks),
             trust_code=True,  # ``rehearse`` has looked at every class that the experiment names
         )
+        learner.rehearse()
         generator = derive_generator(seed, "rehearsal")
         with LiveBytes(limit=psutil.virtual_memory().available // 2):  # half: the next operation may copy all tensors
             phi = learner.init(generator)

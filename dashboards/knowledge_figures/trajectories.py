@@ -63,7 +63,7 @@ def _plane(axes: "Axes", title: str, states: Tensor, rewards: Tensor) -> None:
     for one in states[:DRAWN]:
         axes.plot(one[:, 0], one[:, 1], linewidth=1, alpha=0.7)
     axes.plot(states[0, :1, 0], states[0, :1, 1], "o", color="black", markersize=4, label="start")
-    name_axes(axes, title, "place", "place")
+    name_axes(axes, title, "x", "y")
 
 
 def _summed(axes: "Axes", title: str, states: Tensor, rewards: Tensor) -> None:

@@ -44,6 +44,10 @@ class Simulated(ABC):
         """Refuse a sampler or scheduler that does not exist, or has no such setting; raises BadInput."""
 
     @abstractmethod
+    def check_task(self, task: Mapping[str, Any], settings: "SettingsOfSearchesConfig") -> None:
+        """Refuse a sampler or scheduler that the task's table cannot take; raises BadInput."""
+
+    @abstractmethod
     def regrets(self, task: Mapping[str, Any], settings: "SettingsOfSearchesConfig", seed: int) -> list[float]:
         """Return the regret of one search after each of its trials.
 
@@ -110,9 +114,9 @@ class SettingsOfSearches(AmortizedSolver):
         load_plugins(PLUGINS)
         return SIMULATIONS[TABLES]
 
-    def learner(self, parts: Parts) -> AmortizedLearner:
+    def learner(self, parts: Parts) -> "SettingsLearner":
         self.simulated.check(self.config.section("sampler"), self.config.section("scheduler"))
-        return super().learner(parts)
+        return SettingsLearner(self, parts)
 
     def adapt(self, phi: Tensors, embed: Embedding, support: Support) -> Outputs:
         simulated, columns = self.simulated, self.task.columns
@@ -132,6 +136,18 @@ class SettingsOfSearches(AmortizedSolver):
             name: torch.tensor(_even([self.simulated.regrets(self.task.columns[place], one, at) for at in seeds]))
             for name, one in shown.items()
         }
+
+
+class SettingsLearner(AmortizedLearner):
+    """The learner of settings; a bundle of it is opened without its tables."""
+
+    solver: SettingsOfSearches
+
+    def rehearse(self) -> None:
+        """Refuse settings that one of the tables cannot take."""
+        for column in self.task.columns:
+            if "table" in column:
+                self.solver.simulated.check_task(column, self.solver.config)
 
 
 def _even(curves: Sequence[Sequence[float]]) -> list[list[float]]:

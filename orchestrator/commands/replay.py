@@ -46,13 +46,7 @@ def replay(
     """
     with answers.answering(as_json) as answer:
         table, strategies = asking.asked_of_search(
-            name,
-            store=store,
-            samplers=sampler,
-            schedulers=scheduler,
-            trials=trials,
-            seeds=seeds,
-            time_budget_s=time_budget_s,
+            name, asking.Asked(sampler, scheduler, seeds, time_budget_s), store=store, trials=trials
         )
         answer_with(answer, table, strategies, workers=workers, target=target, figure=figure)
 

@@ -56,19 +56,11 @@ def simulate(
     if the table is a whole grid of its knobs' values, else once. By default the sampler is tpe, without a scheduler.
     """
     with answers.answering(as_json) as answer:
-        found, strategies = asking.asked_of_table(
-            table,
-            objective=objective,
-            minimize=minimize,
-            knobs=[name.strip() for name in knobs.split(",") if name.strip()],
-            seconds=seconds,
-            steps=step,
-            samplers=sampler,
-            schedulers=scheduler,
-            trials=trials,
-            seeds=range(seed or 0, (seed or 0) + seeds),
-            time_budget_s=time_budget_s,
+        columns = asking.AskedColumns(
+            objective, minimize, [name.strip() for name in knobs.split(",") if name.strip()], seconds, step
         )
+        asked = asking.Asked(sampler, scheduler, seeds, time_budget_s)
+        found, strategies = asking.asked_of_table(table, columns, asked, trials=trials, first_seed=seed or 0)
         answer_with(answer, found, strategies, workers=workers, target=target, figure=figure)
 
 

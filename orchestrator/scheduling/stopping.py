@@ -20,6 +20,7 @@ from metaloom.learners.domains import Bounds, Int, Real
 from metaloom.orchestrator.scheduling.base import STOP, Count, Scheduler, Steps, Verdict, first_steps, objective_of
 from metaloom.search_spaces.sections.strategies import SCHEDULERS
 from metaloom.workers.records import names as records
+from metaloom.workers.records.results import quantile
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 Reduction = Annotated[int, Int(2, 10), Bounds(at_least=2)]
@@ -174,15 +175,7 @@ def _judge_by_rungs(
     objective = objective_of(state)
     mine = objective.score(trial.reports[-1].metrics)
     for rung in _passed(trial, grace, reduction):
-        scores = sorted(objective.score(report.metrics) for other in others if (report := other.report_at(rung)))
-        if scores and mine < _quantile(scores, 1 - 1 / reduction):
+        scores = [objective.score(report.metrics) for other in others if (report := other.report_at(rung))]
+        if scores and mine < quantile(scores, 1 - 1 / reduction):
             return Verdict(STOP, f"not in the best 1/{reduction} of {len(scores) + 1} trials at rung {rung}")
     return Verdict()
-
-
-def _quantile(ordered: Sequence[float], fraction: float) -> float:
-    """Return the quantile by linear interpolation between the order statistics."""
-    position = fraction * (len(ordered) - 1)
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (position - low) * (ordered[high] - ordered[low])

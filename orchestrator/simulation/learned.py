@@ -1,15 +1,17 @@
 """The searches that the solver ``search_settings`` asks for, on tables that are opened by their names."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from metaloom.learners.solvers.search_settings import SIMULATIONS, TABLES, SettingsOfSearchesConfig, Simulated
+from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.simulation.candidates import Candidates
-from metaloom.orchestrator.simulation.running import COPIES, Simulation, simulate
+from metaloom.orchestrator.simulation.running import COPIES, Simulation, check_scheduler, simulate
 from metaloom.orchestrator.simulation.settings import table_settings
 from metaloom.orchestrator.starting_points import ENQUEUED
-from metaloom.search_spaces.errors import ExperimentError, Problems
+from metaloom.search_spaces.errors import ExperimentError, InputProblem, Problems
 from metaloom.search_spaces.knobs.sampling import Value
 from metaloom.search_spaces.reading.nodes import Place
 from metaloom.search_spaces.sections.strategies import (
@@ -44,6 +46,19 @@ class TableSearches(Simulated):
         if problems.found:
             raise ExperimentError(problems.found)
 
+    def check_task(self, task: Mapping[str, Any], settings: SettingsOfSearchesConfig) -> None:
+        """Refuse a sampler or scheduler that the task's table cannot take; raises BadInput."""
+        table = open_table(str(task["table"]))
+        sampler, scheduler = settings.section("sampler"), settings.section("scheduler")
+        try:
+            check_scheduler(
+                table_settings(table, sampler=sampler, scheduler=scheduler, trials=int(task["budget"])), table
+            )
+        except ExperimentError as error:
+            raise ExperimentError([_of_prediction(one, table.name) for one in error.problems], table.name) from error
+        except SearchError as error:
+            raise SearchError(f"learner.prediction.{str(error).removeprefix('search.')}") from error
+
     def regrets(self, task: Mapping[str, Any], settings: SettingsOfSearchesConfig, seed: int) -> list[float]:
         """Return the regret of the best configuration after each trial of the task's budget."""
         table = open_table(str(task["table"]))
@@ -57,6 +72,11 @@ class TableSearches(Simulated):
             seed=seed,
         )
         return regrets(table, found)
+
+
+def _of_prediction(problem: InputProblem, table: str) -> InputProblem:
+    """Name the learner's setting in place of the search section's, and the table."""
+    return replace(problem, path=("learner", "prediction", *problem.path[1:]), message=f"{table}: {problem.message}")
 
 
 def simulated(

@@ -10,7 +10,7 @@ from metaloom.dashboards.simulated_rows import LeftOutRow, ReachedRow, RegretRow
 from metaloom.orchestrator.simulation.running import Simulation
 from metaloom.workers.data.result_tables import ResultTable
 from metaloom.workers.records import names as records
-from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.results import mean_interval, quantile
 
 STEPS_OF_TEN = (1, 2, 3, 5, 7)  # the numbers of trials that are shown: 1, 2, 3, 5, 7, 10, 20, ...
 TIMES = 10  # so many points of time are shown
@@ -120,11 +120,9 @@ def _reached(searches: Sequence[Simulation], table: ResultTable, target: float) 
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:
-    """Return a quantile, by the mean of the two values around it; None if one of these is infinite."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    mean = (ordered[math.floor(place)] + ordered[math.ceil(place)]) / 2
-    return mean if math.isfinite(mean) else None
+    """Return a quantile; None if a search that has not reached the target has a part in it."""
+    found = quantile(values, share)
+    return found if math.isfinite(found) else None
 
 
 def _stopped(search: Simulation) -> int:

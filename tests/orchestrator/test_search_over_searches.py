@@ -69,6 +69,27 @@ def test_wrong_settings_are_refused_before_anything_begins(tmp_path, prediction,
     assert not list((tmp_path / "searches").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("prediction", "told"),
+    [
+        (
+            {"scheduler": "paired"},
+            "learner.prediction.scheduler: paired compares trials on the same episodes, which bow",
+        ),
+        ({"scheduler": {"kind": {"search": ["asha", "paired"]}}}, "learner.prediction.scheduler: paired compares"),
+        (
+            {"sampler": "grid"},
+            "learner.prediction.sampler: bowls/1: a grid cannot hold every value of a continuous knob",
+        ),
+    ],
+)
+def test_what_a_table_cannot_take_is_refused_before_anything_is_written(tmp_path, prediction, told):
+    with pytest.raises(BadInput) as refused:
+        api.search(experiment(**prediction), store=tmp_path, executor="inline")
+    assert told in str(refused.value)
+    assert not list((tmp_path / "searches").iterdir())
+
+
 def test_a_searched_kind_is_written_within_its_mapping():
     with pytest.raises(LearnerError, match=r"its kind is searched as \{kind: \{search"):
         built({"prediction": {"kind": "search_settings", "sampler": {"search": ["tpe", "random"]}}}, SEARCHED)

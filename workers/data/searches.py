@@ -35,7 +35,7 @@ class SearchTasks(TaskSettings):
         tables: What the portfolio is learned from.
         validation: The tables that judge the settings; null is those of ``tables``, each with the portfolio of the
             others.
-        test: The tables of the test; null is those of ``validation``.
+        test: The tables of the test, none of them in ``tables``; null is those of ``validation``.
         budget: Trials of a simulated search, after which its regret counts.
         searches: How many searches are simulated on a table, each from another seed.
         workers: How many trials a simulated search trains at once.
@@ -67,6 +67,7 @@ class Searches(Source):
 
     def __init__(self, config: SearchTasks, *, seed: int) -> None:
         self.config, self.seed = config, seed
+        _check_given(config)
         self.names = list(dict.fromkeys(name for split in SPLITS for name in config.tables_of(split)))
         tables = {name: _opened(name, config) for name in self.names}
         columns = _described(tables, config)
@@ -93,6 +94,20 @@ class Searches(Source):
         return len(self.config.tables_of(split)) * self.config.searches
 
 
+def _check_given(config: SearchTasks) -> None:
+    """Refuse an empty list, a table that stands in one twice, and one of the test that is learned from."""
+    for setting, given in (("tables", config.tables), ("validation", config.validation), ("test", config.test)):
+        if given == ():
+            raise DataError(f"tasks.{setting}: got an empty list; give at least one table, such as bowls/1")
+        for place, name in enumerate(given or ()):
+            here = f"tasks.{setting}[{place}]"
+            if (first := (given or ()).index(name)) < place:
+                raise DataError(f"{here}: {name} stands in tasks.{setting}[{first}] too; remove one of both")
+            if setting == "test" and name in config.tables:
+                other = f"tasks.tables[{config.tables.index(name)}]"
+                raise DataError(f"{here}: {name} is learned from too, by {other}; list it in one of both")
+
+
 def _opened(name: str, config: SearchTasks) -> ResultTable:
     """Open a table; raises DataError that names the setting."""
     setting = next(split for split in SPLITS if name in config.tables_of(split)).replace("train", "tables")
@@ -104,9 +119,6 @@ def _opened(name: str, config: SearchTasks) -> ResultTable:
 
 def _described(tables: Mapping[str, ResultTable], config: SearchTasks) -> list[dict[str, Any]]:
     """Return what is known of each table before its search begins, then the portfolio of each space."""
-    for setting, given in (("tables", config.tables), ("validation", config.validation), ("test", config.test)):
-        if given == ():
-            raise DataError(f"tasks.{setting}: got an empty list; give at least one table, such as bowls/1")
     columns: list[dict[str, Any]] = []
     for name, table in tables.items():
         others = [tables[one] for one in config.tables if one != name and same_knobs(tables[one], table)]

@@ -154,6 +154,17 @@ def by_source(sources: Sequence[str], scores: Sequence[float], metric: str) -> d
     return {source: (*mean_interval(one, metric=metric), len(one)) for source, one in found.items() if source}
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the quantile by linear interpolation between the order statistics.
+
+    It is not finite where an infinite value has a part in it. Raises IndexError without values.
+    """
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(position)], ordered[math.ceil(position)]
+    return low + (position - math.floor(position)) * (high - low)
+
+
 def mean_interval(scores: Sequence[float], *, metric: str = "") -> tuple[float, float, float]:
     """Return the mean and Student's 95% interval of it, t(n - 1) s / sqrt(n) to either side.
 

@@ -58,6 +58,7 @@ def test_places_are_drawn_up_to_the_end_with_the_goal() -> None:
     picture = drawn(knowledge)["trajectories"]
     assert picture.caption.startswith("Trajectories of one validation task (goal_x 0.2, goal_y 0.1): the return is ")
     left, right = picture.figure.axes
+    assert (left.get_xlabel(), left.get_ylabel()) == ("x", "y")
     assert len(left.get_lines()) == 12  # ten trajectories, the start and the goal
     path, after = right.get_lines()[0].get_xdata(), knowledge.shown["path_after"][0, :, 0]
     assert list(path) == pytest.approx([*after[:4].tolist(), *[float(after[3])] * 5])

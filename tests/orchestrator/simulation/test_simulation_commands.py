@@ -2,23 +2,28 @@
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from metaloom.dashboards.json_page import keys
-from metaloom.dashboards.simulated_rows import SimulationRow
+from metaloom.dashboards.regret_plot import regret_figure
+from metaloom.dashboards.simulated_rows import ReachedRow, RegretRow, SimulationRow
 from metaloom.orchestrator.command_line import cli
 from metaloom.orchestrator.director import Director
 from metaloom.orchestrator.simulation.candidates import Candidates
 from metaloom.orchestrator.simulation.comparing import AS_LOGGED, Strategy
 from metaloom.orchestrator.simulation.replaying import read_replayed
+from metaloom.orchestrator.simulation.summing import _reached
 from metaloom.testing import toy
 from metaloom.workers.data.base import DataError
 from metaloom.workers.data.result_tables import LoggedTable, ResultColumns, read_results
-from metaloom.workers.records.results import mean_interval
+from metaloom.workers.data.result_tables.opening import open_table
+from metaloom.workers.records.results import mean_interval, quantile
 from metaloom.workers.records.trial import Report
 from tests.orchestrator.simulation.test_replayed_decisions import DOMAINS, Log
 
@@ -115,6 +120,41 @@ def test_the_answer_of_a_table_is_the_mean_over_its_seeds(results: Path, capfd: 
     assert found["strategies"][0]["reached"]["seeds"] == sum(one < 99 for one in reached)
     documented = {path.split(".")[0].removesuffix("[]") for path, _ in keys(SimulationRow)}
     assert set(found) == documented
+
+
+def test_quartiles_of_two_seeds_lie_between_them() -> None:
+    assert [quantile([4, 3], share) for share in (0.25, 0.5, 0.75)] == [3.25, 3.5, 3.75]
+    assert quantile([1, math.inf, 2], 0.5) == 2 and not math.isfinite(quantile([1, math.inf, 2], 0.75))
+    searches: Any = [
+        SimpleNamespace(ends=[SimpleNamespace(worth=float(at < first), at_s=2.0 * at) for at in range(1, 6)])
+        for first in (3, 4)
+    ]
+    assert _reached(searches, open_table("bowls/1"), 0.0) == ReachedRow(
+        seeds=2, trials=3.5, trials_quartiles=(3.25, 3.75), time=7.0
+    )
+
+
+def test_a_figure_has_whole_numbers_of_trials_and_the_height_of_its_lines() -> None:
+    points = [
+        RegretRow(at=at, best=0.5 / at, best_interval=(-5.0, 6.0), regret=0.5 / at - 0.1, regret_interval=(0.0, 6.0))
+        for at in (1.0, 2.0, 3.0, 4.0)
+    ]
+    found = SimulationRow(
+        table="t",
+        measure="loss",
+        direction="minimize",
+        configurations=4,
+        once=False,
+        best=0.1,
+        target=0.1,
+        unit="s",
+        workers=1,
+        strategies=(SimpleNamespace(name="tpe", by_trials=points, by_time=points),),  # type: ignore[arg-type]
+    )
+    best, regret, by_time = regret_figure(found).axes
+    for axes in (best, regret):
+        assert [one.get_text() for one in axes.get_xticklabels(which="both")] == ["1", "2"]
+    assert best.get_ylim() == pytest.approx((0.08, 0.52)) and by_time.get_ylim()[0] > 0
 
 
 def test_a_named_table_says_itself_what_it_holds(capfd: pytest.CaptureFixture[str]) -> None:
