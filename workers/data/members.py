@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from metaloom.workers.data.sequences import SequencesOf
 
 NAMING = ("set", "path")  # settings that tell data sets of one source apart, the first that a section has
 UNFIT = re.compile(r"[^\w.\- ]")  # for the name of a metric in MLflow
+SETTING = re.compile(r"tasks\.(?P<evaluation>evaluation\.)?(?P<name>\w+)")  # as messages name one
 WHOLE = "whole"  # the setting by which one split takes all classes
 DIVIDING = ("validation_fraction", "test_fraction")
 
@@ -120,16 +121,35 @@ def opened(one: Listed, name: str, split: str | None, shared: Mapping[str, Any],
     if split is not None and one.can_be_whole:
         section[WHOLE] = split
         section |= {key: 0.0 for key in DIVIDING if key in declared and section.get("split") is None}
+    given = [key for key, value in shared.items() if value is not None and key in declared]
     try:
         source = open_source(section, seed=seed, cache=cache)
     except DataError as error:
-        raise DataError(str(error).replace("tasks.", f"{one.place}.")) from error
+        raise DataError(_placed(str(error), one.place, given, shared.get("evaluation") or ())) from error
     if source.shape.single_task:
         raise DataError(
             f"{one.place}: the episodes of {name} are batches of one task; data sets are mixed whose episodes are "
             "tasks of their own: few-shot classes, or tasks that are drawn"
         )
     return Member(name, one.place, source, *_numbers(source))
+
+
+def _placed(message: str, place: str, shared: Collection[str], evaluation: Collection[str]) -> str:
+    """Name in a message each setting where it was given: with all data sets, or in the section of this one.
+
+    Args:
+        message: Of the data set's own source.
+        place: Of its section.
+        shared: The settings that all data sets have in common, and ``evaluation`` those of validation and test.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        of_all = found["name"] in (evaluation if found["evaluation"] else shared)
+        return found[0] if of_all else found[0].replace("tasks.", f"{place}.", 1)
+
+    told = SETTING.sub(named, message)
+    field, _, what = told.partition(": ")
+    return told if place in told or not what else f"{field}: in {place}, {what}"
 
 
 def _numbers(source: Source) -> tuple[int | None, int | None]:
