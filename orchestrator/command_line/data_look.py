@@ -18,6 +18,7 @@ from metaloom.learners.errors import unknown
 from metaloom.learners.networks.tokens import TEXT
 from metaloom.learners.task_kinds import REGRESSION
 from metaloom.orchestrator.errors import TaskError
+from metaloom.search_spaces.loading import preset_names
 from metaloom.workers.data.base import DataError, some
 from metaloom.workers.data.picture_files import class_files
 from metaloom.workers.data.splits import split_folders
@@ -57,7 +58,7 @@ def look(path: Path, *, label: str | None = None, separator: str | None = None, 
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise TaskError(f"there is no file and no folder {path}")
+        raise TaskError(f"there is no file and no folder {path}{_similar_preset(path)}")
     if not is_table(path):
         read_table(path)  # names the endings that a table may have
     given = TextFormat(separator, None, encoding)
@@ -66,6 +67,11 @@ def look(path: Path, *, label: str | None = None, separator: str | None = None, 
     except ValueError as error:
         raise TaskError(f"--{error}") from None
     return _table(path, label, given)
+
+
+def _similar_preset(path: Path) -> str:
+    names = preset_names() if len(path.parts) == 1 and not path.suffix else []
+    return f", and {unknown('preset', str(path), names)}" if names else ""
 
 
 def _table(path: Path, label: str | None, text_format: TextFormat) -> DataRow:

@@ -7,7 +7,7 @@ from pathlib import Path
 from metaloom.dashboards.data_rows import DataRow, DataSetRow
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.errors import TaskError
-from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.loading import load_experiment, preset_names
 from metaloom.search_spaces.resolve import defaults, resolve, staged
 from metaloom.workers.data.base import SPLITS, Source
 from metaloom.workers.data.many import Many
@@ -19,8 +19,10 @@ EXPERIMENTS = (".yaml", ".yml")
 
 
 def is_experiment(path: Path) -> bool:
-    """Return whether a path is that of an experiment file."""
-    return path.suffix.lower() in EXPERIMENTS and path.is_file()
+    """Return whether a path is that of an experiment file, or else the name of a preset."""
+    if path.exists():
+        return path.suffix.lower() in EXPERIMENTS and path.is_file()
+    return str(path) in preset_names()
 
 
 def look(path: Path) -> DataRow:
@@ -31,7 +33,7 @@ def look(path: Path) -> DataRow:
     Raises:
         BadInput: The experiment, or one of its data sets, cannot be read; the message says which.
     """
-    experiment = load_experiment(path)
+    experiment = load_experiment(str(path))  # a text may be a preset's name
     settled = resolve(experiment, defaults(experiment))
     sets, notes = list[DataSetRow](), list[str]()
     with tempfile.TemporaryDirectory(prefix="metaloom-data-") as cache:

@@ -20,7 +20,7 @@ CLASSES_SHOWN = 10
 def data(
     path: Annotated[
         Path,
-        typer.Argument(metavar="FILE_OR_FOLDER", help="A table, a folder of class folders, or an experiment's file."),
+        typer.Argument(metavar="FILE_OR_FOLDER", help="A table, a folder of class folders, an experiment or a preset."),
     ],
     label: Annotated[
         str | None, typer.Option("--label", metavar="COLUMN", help="The label's column in a table; by default 'label'.")
@@ -97,5 +97,6 @@ COMMAND = Command(
         "metaloom data flowers.csv --label species",
         "metaloom data letters",
         "metaloom data experiment.yaml",
+        "metaloom data many-series",
     ),
 )

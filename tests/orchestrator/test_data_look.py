@@ -214,3 +214,17 @@ def test_the_data_sets_of_every_stage_are_shown(tmp_path: Path, capfd: pytest.Ca
     path.write_text(path.read_text().replace("chirps-0", "chirps-0, classes: 2"))
     assert cli.run(["data", str(path)]) == 2
     assert "stage first: tasks.validation_fraction" in capfd.readouterr().err
+
+
+def test_the_data_sets_of_a_preset_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["data", "sinusoid-maml"]) == 0
+    assert "sinusoid-maml: data sets" in capfd.readouterr().out
+    assert cli.run(["data", "sinusoid-mam"]) == 2
+    told = capfd.readouterr().err
+    assert "no file and no folder sinusoid-mam, and no preset" in told and "did you mean 'sinusoid-maml'" in told
+    (tmp_path / "sinusoid-maml").mkdir()  # what is there comes first
+    assert cli.run(["data", "sinusoid-maml"]) == 2
+    assert "has no class folders" in capfd.readouterr().err
