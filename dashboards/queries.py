@@ -5,6 +5,7 @@ and MLflow.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,8 @@ def episode_rows(
     if limit is not None and limit < 0:
         raise QueryError(f"--limit must be at least 0, got {limit}")
     if stage is not None:
-        return _stage_episodes(store, SearchRecord.read(folder), name, stage, trial, condition_of(phase, where), limit)
+        folders = stage_rows.stage_folders(store, folder, SearchRecord.read(folder), trial)
+        return _stage_episodes(folders, name, stage, condition_of(phase, where), limit)
     trials = records.trial_directories(folder)
     if trial is not None and trial not in trials:
         spans = f"{min(trials)} to {max(trials)}" if trials else "none yet"
@@ -237,14 +239,11 @@ def episode_rows(
 
 
 def _stage_episodes(
-    store: Path, search: SearchRecord, name: str, stage: str, trial: int | None, condition: Any, limit: int | None
+    folders: Mapping[str, Sequence[Path]], name: str, stage: str, condition: Any, limit: int | None
 ) -> EpisodeRows:
-    """Return the rows of a stage's trainings, which are of no trial; raises QueryError if none has started from it."""
-    folders = stage_rows.stage_folders(store, search, trial)
+    """Return the rows of a stage's trainings, which are of no trial; raises QueryError if no trial has begun it."""
     if stage not in folders:
-        raise QueryError(
-            unknown("stage", stage, folders) if folders else f"no trial of '{name}' has started from a stage"
-        )
+        raise QueryError(unknown("stage", stage, folders) if folders else f"no trial of '{name}' has begun a stage")
     parts = {part: STAGE_TRIAL for one in folders[stage] for part in records.parts_of(one / records.EPISODES_FOLDER)}
     found = scan(parts, condition, limit)[0]
     return replace(found, rows=[{**row, "search": name, "trial": None} for row in found.rows])

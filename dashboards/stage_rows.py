@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from metaloom.workers.records.names import STAGES_FOLDER
+from metaloom.workers.records.names import STAGES_FOLDER, trial_directories
 from metaloom.workers.records.search import SearchRecord
-from metaloom.workers.records.stages import StageRecord
+from metaloom.workers.records.stages import StageRecord, needed_digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,19 @@ def stage_rows(search: SearchRecord) -> tuple[StageRow, ...] | None:
     return tuple(rows) or None
 
 
-def stage_folders(store: Path, search: SearchRecord, trial: int | None = None) -> dict[str, list[Path]]:
-    """Return the folders of the stages from which a search's trials, or one of them, have started, by name."""
+def stage_folders(
+    store: Path, search_folder: Path, search: SearchRecord, trial: int | None = None
+) -> dict[str, list[Path]]:
+    """Return the folders of the stages of a search's trials, or of one of them, by name; also of unfinished stages."""
+    asked = {
+        (number, *one)
+        for number, path in trial_directories(search_folder).items()
+        for one in needed_digests(path).items()
+    }
+    asked |= {(number, one["name"], one["digest"]) for number, of in search.trials.items() for one in of.stages}
     found: dict[str, list[Path]] = {}
-    for number_of, one in sorted(search.trials.items()):
-        for stage in one.stages if trial in (None, number_of) else ():
-            folder = store / STAGES_FOLDER / stage["digest"]
-            if folder not in found.setdefault(stage["name"], []):
-                found[stage["name"]].append(folder)
+    for number, name, digest in sorted(asked):
+        folder = store / STAGES_FOLDER / digest
+        if trial in (None, number) and folder not in found.get(name, []):
+            found.setdefault(name, []).append(folder)
     return found

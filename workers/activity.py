@@ -18,7 +18,7 @@ class Activity:
         total: Of the things to be done; None if they are not counted.
         noun: What they are called.
         done: How many are done; or a function that returns it.
-        begun: In seconds of ``time.monotonic``.
+        begun: In seconds of ``time.monotonic``; earlier by the time that earlier parts of the same work took.
     """
 
     what: str
@@ -45,10 +45,13 @@ _ELSEWHERE: dict[int, Activity] = {}  # what other processes are at, by trial
 
 @contextmanager
 def doing(
-    what: str, *, total: int | None = None, noun: str = "", done: int | Callable[[], int] = 0
+    what: str, *, total: int | None = None, noun: str = "", done: int | Callable[[], int] = 0, spent: float = 0.0
 ) -> Iterator[Activity]:
-    """Be at ``what`` within this context; count in ``done`` of the activity that is given, or by a function."""
-    activity = Activity(what, total, noun, done)
+    """Be at ``what`` within this context; count in ``done`` of the activity that is given, or by a function.
+
+    ``spent`` are the seconds that the part took which was done before, such as that of a trial that goes on.
+    """
+    activity = Activity(what, total, noun, done, time.monotonic() - spent)
     _PRESENT.append(activity)
     try:
         yield activity
@@ -56,14 +59,13 @@ def doing(
         _PRESENT.remove(activity)
 
 
-def note_elsewhere(trial: int, what: str | None) -> None:
-    """Note what another process is at for a trial; None: nothing but the trial itself."""
+def note_elsewhere(trial: int, what: str | None, spent: float = 0.0) -> None:
+    """Note what another process is at for a trial, and since when; None: nothing but the trial itself."""
     if what is None:
         _ELSEWHERE.pop(trial, None)
-    elif trial in _ELSEWHERE:
-        _ELSEWHERE[trial].what = what
-    else:
-        _ELSEWHERE[trial] = Activity(what)
+        return
+    activity = _ELSEWHERE.setdefault(trial, Activity(what))
+    activity.what, activity.begun = what, min(activity.begun, time.monotonic() - spent)
 
 
 def present() -> Activity | None:

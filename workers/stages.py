@@ -31,7 +31,15 @@ from metaloom.workers.device import prepare_device
 from metaloom.workers.errors import BundleError, TrialFailed
 from metaloom.workers.heartbeat import Heartbeat
 from metaloom.workers.records import names
-from metaloom.workers.records.stages import STAGE_TRIAL, AtStage, StageRecord, note_at_stage, read_stage, write_stage
+from metaloom.workers.records.stages import (
+    STAGE_TRIAL,
+    AtStage,
+    StageRecord,
+    note_at_stage,
+    note_needed,
+    read_stage,
+    write_stage,
+)
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.trial.beginning import FIRST, Beginning
 from metaloom.workers.trial.runner import Trial
@@ -62,6 +70,7 @@ def staged_start(config: TrialConfig, directory: Path, *, cache: Path, store: Pa
     if not needed or own_start(directory) is not None:
         return FIRST
     done: dict[str, StageRecord] = {}
+    asked: dict[str, str] = {}
     networks: dict[str, Tensors] = {}
     try:
         for section in needed:
@@ -70,6 +79,8 @@ def staged_start(config: TrialConfig, directory: Path, *, cache: Path, store: Pa
                 own = config_of(config, section)
                 starts = {one: done[one].digest for one in starts_of_section(own.learner)}
                 folder = store / names.STAGES_FOLDER / digest_of(own, starts, data_digest(own, cache))
+                asked[name] = folder.name
+                note_needed(directory, asked)  # before it has a folder: it is kept as long as the search may go on
                 done[name] = _Stage(name, own, folder, networks, starts, directory, cache).finished()
                 networks[name] = network_in(folder / names.STAGE_BUNDLE)
         return Beginning(bundle_start(config.learner, networks), tuple(done.values()))
@@ -191,7 +202,7 @@ class _Stage:
     def _trained(self) -> StageRecord:
         """Train the stage from its newest checkpoint, export it, and note its facts last."""
         steps = int(self.config.outer["steps"])
-        beat = _Beat(self.asker, lambda: AtStage(self.name, trial.step, steps))
+        beat = _Beat(self.asker, lambda: AtStage(self.name, trial.step, steps, seconds=_seconds_of(trial)))
         start = bundle_start(self.config.learner, self.networks)
         after = Beginning(start, heartbeat=beat, label=f"stage {self.name}")
         trial = Trial(self.config, self.folder, cache=self.cache, after=after)
@@ -221,6 +232,11 @@ class _Stage:
         write_bundle(self.folder, bundle, origin=origin, evaluation=None)
         write_stage(self.folder, record)
         return record
+
+
+def _seconds_of(trial: Trial) -> float:
+    """Return the seconds that a trial took up to its last checkpoint, all attempts together."""
+    return 0.0 if trial.last_report is None else trial.last_report.seconds
 
 
 def _make(folder: Path) -> None:

@@ -79,7 +79,8 @@ class Watch:
     def _judged(self, number: int, passed: float) -> Hanging | None:
         trial = self._trials[number]
         beat, stage = last_beat(trial.directory), at_stage(trial.directory)
-        note_elsewhere(number, None if stage is None else f"trial {number}: {stage.text}")
+        said = None if stage is None else f"trial {number}: {stage.text}"
+        note_elsewhere(number, said, 0.0 if stage is None else stage.seconds)
         if stage is not None and self._director.time_is_up():  # it reports after the stage, which may take long
             trial.overtime_s += passed
             return Hanging(number, OUT_OF_TIME) if trial.overtime_s >= BUDGET_GRACE_S else None

@@ -17,6 +17,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
+from metaloom.dashboards import stage_rows
 from metaloom.dashboards.queries import QueryError, episode_rows, search_record, search_summary
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import housekeeping, stage_folders
@@ -112,6 +113,8 @@ def test_the_episodes_of_a_stage_are_read(finished: Path, capfd: pytest.CaptureF
     found = episode_rows(finished, "first", stage="pretrain", phase="validation", limit=None)
     assert found.total == 16 and {row["step"] for row in found.rows} == {5, 10, 15, 20}
     assert {(row["search"], row["trial"]) for row in found.rows} == {("first", None)}
+    begun = stage_rows.stage_folders(finished, finished / "searches" / "first", SearchRecord())  # before any report
+    assert begun == {"pretrain": [folder for _, folder in stage_directories(finished)]}
     with pytest.raises(QueryError, match="did you mean 'pretrain'"):
         episode_rows(finished, "first", stage="pretran")
     assert cli.run(["episodes", "first", "--stage", "pretrain", "--trial", "1", "--store", str(finished)]) == 0
@@ -201,7 +204,9 @@ def assert_same_phi(store: Path, other: Path) -> None:
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_search_killed_in_a_stage_is_resumed_bit_for_bit(finished: Path, tmp_path: Path) -> None:
+def test_a_search_killed_in_a_stage_is_resumed_bit_for_bit(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     store, file = tmp_path / "store", tmp_path / "first.yaml"
     file.write_text(Experiment(**document(store)).to_yaml())
     process = Process("-m", "metaloom", "search", str(file), "--executor", "inline", "--store", str(store))
@@ -211,11 +216,26 @@ def test_a_search_killed_in_a_stage_is_resumed_bit_for_bit(finished: Path, tmp_p
         time.sleep(0.002)
     process.kill()
     process.wait()
-    ((_, folder),) = stage_directories(store)
+    ((digest, folder),) = stage_directories(store)
     assert not (folder / records.STAGE_FILE).exists()
+    assert_spared(store, digest, capfd)
+    parts = list((folder / "episodes").glob("part-*"))  # none where it was killed before its first checkpoint
+    assert bool(episode_rows(store, "first", stage="pretrain", trial=0).total) == bool(parts)
     assert resume("first", store, executor="inline").state == "finished"
     assert_same_phi(store, finished)
     assert values(store) == values(finished)
+
+
+def assert_spared(store: Path, digest: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Assert that the unfinished stage of an interrupted search is listed as such, and not removed without it."""
+    (stage,) = stage_folders.contents(store)
+    assert (stage.name, stage.finished, stage.searches, stage.needed_by) == ("pretrain", False, (), ("first",))
+    assert stage_folders.unused(store) == []
+    assert housekeeping.remove("first", store=store, dry_run=True).stages == (digest,)
+    capfd.readouterr()
+    assert cli.run(["cache", "--clean", "--store", str(store)]) == 0
+    told = capfd.readouterr().out
+    assert f"left: stage pretrain (not finished) {digest}" in told and "needed by first to go on" in told
 
 
 def values(store: Path) -> list[tuple[Any, ...]]:

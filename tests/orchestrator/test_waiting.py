@@ -15,7 +15,7 @@ from rich.console import Console
 from metaloom.orchestrator.command_line import progress as showing
 from metaloom.orchestrator.command_line.progress import LineProgress, LiveProgress, shown_progress
 from metaloom.workers import activity
-from metaloom.workers.activity import doing, present
+from metaloom.workers.activity import doing, note_elsewhere, present
 from metaloom.workers.data.store import Arrays, cached
 from tests.orchestrator.test_progress import STORY, drawn, follow
 from tests.support import processes
@@ -118,6 +118,17 @@ def test_activities_end_also_by_errors_and_in_threads() -> None:
     assert (now := present()) is not None and now.text == "in a thread"
     held.set()
     thread.join()
+    assert present() is None
+
+
+def test_work_that_goes_on_counts_the_time_of_its_earlier_parts() -> None:
+    with doing("stage pretrain", spent=100.0) as going_on:
+        assert 100 <= time.monotonic() - going_on.begun < 160
+    note_elsewhere(0, "trial 0: stage pretrain: another trial trains it")
+    note_elsewhere(0, "trial 0: stage pretrain: 443/1,500 outer steps", 100.0)
+    now = present()
+    note_elsewhere(0, None)
+    assert now is not None and "443" in now.text and 100 <= time.monotonic() - now.begun < 160
     assert present() is None
 
 

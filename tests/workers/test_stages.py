@@ -12,14 +12,16 @@ import torch
 
 from metaloom.learners.errors import MetaloomError
 from metaloom.learners.tensors import Tensors
+from metaloom.workers.activity import present
 from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
 from metaloom.workers.checkpoint import load_knowledge
-from metaloom.workers.heartbeat import last_beat
+from metaloom.workers.heartbeat import Heartbeat, last_beat
 from metaloom.workers.records import names
 from metaloom.workers.records.stages import at_stage, read_stage, stage_directories
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.stages import config_of, data_digest, digest_of
+from metaloom.workers.trial.beginning import Beginning
 from metaloom.workers.trial.runner import Trial
 from tests.support.staged import FINAL, config, opened, run, stage
 
@@ -71,6 +73,32 @@ def test_a_trial_starts_as_from_the_bundle_of_the_stage_alone(done: Path, tmp_pa
     main["learner"]["initialization"] = {"kind": "fine_tuned", "bundle": str(bundle)}
     finished(Trial(config(main=main), tmp_path / "next", cache=tmp_path / "cache"))
     assert_equal(phi_of(tmp_path / "next"), phi_of(done / "searches" / "first" / "trials" / "0000"))
+
+
+class Looks(Heartbeat):
+    """A heartbeat that notes what the process is at, and since when."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.seen = list[tuple[str, float]]()
+
+    def beat(self) -> None:
+        activity = present()
+        assert activity is not None
+        self.seen.append((activity.text, time.monotonic() - activity.begun))
+
+
+def test_the_progress_of_a_resumed_stage_has_the_time_of_its_steps(tmp_path: Path) -> None:
+    alone, folder = config(main=stage("pretrain"), trial=-1_000_000), tmp_path / "alone"
+    first = Trial(alone, folder, cache=tmp_path / "cache")
+    first.advance()
+    spent = first.advance().seconds
+    first.close()
+    looks = Looks(folder)
+    resumed = Trial(alone, folder, cache=tmp_path / "cache", after=Beginning(heartbeat=looks, label="stage pretrain"))
+    resumed.advance()
+    text, seconds = looks.seen[0]
+    assert text == "stage pretrain: 11 of 20 outer steps" and seconds >= spent > 0
 
 
 def test_a_second_trial_takes_the_finished_stage(store: Path) -> None:

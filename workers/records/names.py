@@ -98,6 +98,7 @@ STAGE_BUNDLE = "bundle"
 
 # Inside a trial's directory.
 AT_STAGE_FILE = "at_stage.json"  # while one of its stages is trained or waited for: which, and how far it is
+NEEDED_STAGES_FILE = "needed_stages.json"  # the digest of each stage that it has asked for, by name
 CONFIG_FILE = "config.json"
 HEARTBEAT_FILE = "heartbeat.json"  # who runs the trial; its time of change is the last sign of life
 TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself would have to be opened

@@ -71,12 +71,14 @@ class AtStage(Plain):
         step: Outer steps done.
         steps: Outer steps asked for.
         waits: Whether another process trains it.
+        seconds: That its training took up to its last checkpoint, all attempts together.
     """
 
     name: str
     step: int
     steps: int
     waits: bool = False
+    seconds: float = 0.0
 
     @property
     def text(self) -> str:
@@ -102,6 +104,20 @@ def at_stage(directory: Path) -> AtStage | None:
         return AtStage(**json.loads((directory / names.AT_STAGE_FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def note_needed(directory: Path, digests: Mapping[str, str]) -> None:
+    """Note the digests of the stages that the trial in ``directory`` has asked for, by name; raises StorageError."""
+    write_text(directory / names.NEEDED_STAGES_FILE, json.dumps(dict(digests)))
+
+
+def needed_digests(directory: Path) -> dict[str, str]:
+    """Return the digests of the stages that the trial in ``directory`` has asked for, by name."""
+    try:
+        document = json.loads((directory / names.NEEDED_STAGES_FILE).read_text())
+        return {str(name): str(digest) for name, digest in document.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def stage_directories(store: Path) -> Iterator[tuple[str, Path]]:

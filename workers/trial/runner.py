@@ -112,8 +112,8 @@ class Trial:
         """
         if self.finished:
             raise ValueError(f"trial {self.config.trial} is finished: there is nothing to advance to")
-        started = time.perf_counter()
-        far = doing(self._label, total=self._last_step(), noun="outer steps", done=lambda: self.step)
+        started, spent = time.perf_counter(), self._progress.seconds
+        far = doing(self._label, total=self._last_step(), noun="outer steps", done=lambda: self.step, spent=spent)
         with memory_advice(self.config), far:
             if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
                 self._begin_retraining()
