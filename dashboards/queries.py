@@ -43,9 +43,10 @@ def trial_folder(store: Path, name: str, trial: int) -> Path:
 
 
 def how_to_use(store: Path, name: str, trial: int) -> str:
-    """Return the command that uses a trial's bundle: ``adapt`` with what it takes: images, series, tables, or classes.
+    """Return the command that uses a trial's bundle: ``adapt`` with what it takes.
 
-    The settings of searches are taken by ``search --search-from``.
+    These are images, series, tables, starting states of trajectories, or classes. The settings of
+    searches are taken by ``search --search-from``.
     """
     path = trial_folder(store, name, trial) / records.TASK_FILE
     task = json.loads(path.read_text()) if path.is_file() else {"inputs": []}  # it has not begun
@@ -53,6 +54,8 @@ def how_to_use(store: Path, name: str, trial: int) -> str:
         return f"search FILE --search-from {name}-bundle"
     taken = {2: ("SUPPORT.ts", "QUERY.ts"), 3: ("SUPPORT_FOLDER", "QUERY_FOLDER")}  # series, and images
     support, query = taken.get(len(task["inputs"]), ("SUPPORT.csv", "QUERY.csv"))
+    if task.get("environment"):
+        support, query = "STARTS.csv", "STATES.csv"
     given = f"--support {support}" if task.get("class_features") is None else "--classes CLASSES.csv"
     return f"adapt {name}-bundle {given} --query {query}"
 

@@ -18,6 +18,12 @@ with deferred():
     from metaloom.dashboards import queries
     from metaloom.orchestrator import export as exporting
 
+ADAPTED_TO = {  # by what stands in the command of ``queries.how_to_use``
+    "--classes": "a table with one row a class",
+    "SUPPORT.ts": "files of series",
+    "STARTS.csv": "a table of starting states and the task",
+}
+
 
 def export(
     name: answers.NameArgument,
@@ -70,10 +76,8 @@ def export(
             document["registered"] = register
             lines.append(f"registered in MLflow as a version of the model {register}")
         how = queries.how_to_use(store, name, manifest["origin"]["trial"])
-        described = "--classes" in how
-        to = "a table with one row a class" if described else "folders of class folders, or to tables"
-        to = "files of series" if "SUPPORT.ts" in how else to
-        given = "--classes" if described else "--support"
+        to = next((to for mark, to in ADAPTED_TO.items() if mark in how), "folders of class folders, or to tables")
+        given = "--classes" if "--classes" in how else "--support"
         use = f"adapt it to {to}: metaloom adapt {shlex.quote(str(path))} {given} PATH --query PATH"
         lines.append(
             use

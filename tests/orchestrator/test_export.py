@@ -151,3 +151,15 @@ def test_a_new_table_is_scaled_as_the_training_table_was(tmp_path: Path, capfd: 
     expected = bundle.adapt(x[:3], np.array([row[3] for row in rows[:3]])).predict(x[3:])
     assert [one["prediction"] for one in document["predictions"]] == expected.tolist()
     assert "accuracy" in document
+
+
+def test_a_control_bundle_is_adapted_to_starting_states(
+    store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes = [*CHANGES, "outer.meta_batch=2", "tasks.horizon=3", "tasks.shots=2", "tasks.queries=2"]
+    api.search("navigation", overrides=changes, store=store, name="goals", trials=1, executor="inline")
+    assert queries.how_to_use(store, "goals", 0) == "adapt goals-bundle --support STARTS.csv --query STATES.csv"
+    capfd.readouterr()
+    assert cli.run(["export", "goals", "--out", str(tmp_path / "b"), "--episodes", "0", "--store", str(store)]) == 0
+    advice = f"a table of starting states and the task: metaloom adapt {tmp_path / 'b'} --support PATH --query PATH"
+    assert f"adapt it to {advice}" in capfd.readouterr().out

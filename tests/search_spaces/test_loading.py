@@ -9,11 +9,12 @@ import pytest
 
 from metaloom import Experiment
 from metaloom.learners import METHODS
+from metaloom.orchestrator.proposing.samplers.grid import Grid
 from metaloom.search_spaces.errors import ExperimentError
 from metaloom.search_spaces.json_schema import json_schema
 from metaloom.search_spaces.loading import load_experiment, preset_names, preset_path, presets
 from metaloom.search_spaces.reading.document import read_yaml
-from metaloom.search_spaces.resolve import baseline, defaults, resolve, searched_knobs
+from metaloom.search_spaces.resolve import Given, baseline, defaults, resolve, searched_knobs
 
 EXPECTED = {
     "autoencoder-digits",
@@ -190,3 +191,14 @@ def test_an_unknown_method_hides_nothing_else(tmp_path):
     message = refusal(path)
     assert "did you mean 'maml'?" in message
     assert "did you mean 'steps'?" in message and "x.yaml:4" in message and "x.yaml:5" in message
+
+
+def test_the_layers_of_an_autoencoder_have_one_control():
+    experiment = load_experiment("autoencoder-digits")
+    points = []
+    while point := Grid().point(len(points), lambda suggest: resolve(experiment, suggest)):
+        points.append(resolve(experiment, Given(point, {})).learner["initialization"])
+    assert [(one["layers"], one["freeze"]) for one in points] == [
+        *((1, False), (1, True), (2, False), (2, True), (0, False))
+    ]
+    assert len(points) == experiment.search.trials
