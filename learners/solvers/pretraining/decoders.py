@@ -1,9 +1,9 @@
 r"""Decoders: from the features of an example back to the example.
 
-    mlp:          r = W_k a(... a(W_0 h + b_0) ...) + b_k
-    convolution:  features as maps [c, h, w]; transposed convolutions of 4x4 with a stride of 2 (Dumoulin and Visin,
-                  2016, https://arxiv.org/abs/1603.07285, section 4) double them until they cover the image, which is
-                  their middle
+    mlp:  r = W_k a(... a(W_0 h + b_0) ...) + b_k
+
+``convolution`` takes features as maps [c, h, w]. Transposed convolutions of 4x4 with a stride of 2 (Dumoulin and Visin,
+2016, https://arxiv.org/abs/1603.07285, section 4) double them until they cover the image, which is their middle.
 
 The size of a decoder is a knob; a wide one reconstructs from features that tell less.
 """
