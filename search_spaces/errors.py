@@ -4,12 +4,13 @@ import sys
 import types
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.learners.redaction import redacted
+
+if TYPE_CHECKING:  # a bundle is served without pydantic, and its data may be of sources that others are part of
+    from pydantic import BaseModel, ValidationError
 
 Path = tuple[str | int, ...]
 
@@ -86,7 +87,7 @@ class Problems:
 
 
 def validation_problems(
-    error: ValidationError, document: Mapping[str, Any], model: type[BaseModel], problems: Problems
+    error: "ValidationError", document: Mapping[str, Any], model: "type[BaseModel]", problems: Problems
 ) -> None:
     """Note each of pydantic's errors; ``model`` gives the nearest spelling of unknown keys."""
     for one in error.errors(include_url=False):
@@ -109,7 +110,7 @@ def _path_in(document: Any, loc: tuple[int | str, ...]) -> Path:
     return tuple(path)
 
 
-def _message(error: dict[str, Any], model: type[BaseModel]) -> str:
+def _message(error: dict[str, Any], model: "type[BaseModel]") -> str:
     kind, context = error["type"], error.get("ctx", {})
     given = shown(error["input"])
     match kind:
@@ -132,18 +133,18 @@ def _message(error: dict[str, Any], model: type[BaseModel]) -> str:
     return f"got {given}; it must {reason}"
 
 
-def _allowed_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+def _allowed_keys(model: "type[BaseModel]", loc: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the model that pydantic was looking at."""
-    models: list[type[BaseModel]] = [model]
+    models = [model]
     for part in loc:
         fields = [one.model_fields[part] for one in models if isinstance(part, str) and part in one.model_fields]
         models = [nested for field in fields for nested in _models(field.annotation)] or models
     return sorted({name for one in models for name in one.model_fields})
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models(annotation: Any) -> "Iterator[type[BaseModel]]":
     if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple):
         for argument in get_args(annotation):
             yield from _models(argument)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    elif isinstance(annotation, type) and hasattr(annotation, "model_fields"):
         yield annotation

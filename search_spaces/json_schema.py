@@ -12,8 +12,8 @@ from metaloom.learners.knowledge.initialization import PretrainedConfig
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue
+from metaloom.search_spaces.sections.listed import SOURCE
 from metaloom.search_spaces.sections.loops import estimator_catalogue, task_catalogue, task_forms
-from metaloom.search_spaces.sections.members import SOURCE
 from metaloom.search_spaces.sections.space import METHOD, slot_catalogues
 from metaloom.search_spaces.sections.stages import NAME, NEEDED, STAGE_NAME, STAGES
 from metaloom.search_spaces.sections.starts import BUNDLE, FINE_TUNED, FROM, KIND, PRETRAINED

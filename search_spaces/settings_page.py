@@ -20,8 +20,8 @@ from metaloom.learners.fields import MISSING, NOUNS, fields_of
 from metaloom.learners.outer import HYPERGRADIENT, OuterConfig
 from metaloom.search_spaces.json_schema import ENDS, TYPES
 from metaloom.search_spaces.knobs.components import Catalogue
+from metaloom.search_spaces.sections.listed import SOURCE
 from metaloom.search_spaces.sections.loops import estimator_catalogue, task_forms
-from metaloom.search_spaces.sections.members import SOURCE
 from metaloom.search_spaces.sections.settings import Resources, SearchSettings, Tracking, WarmStart
 from metaloom.search_spaces.sections.space import slot_catalogues
 from metaloom.search_spaces.sections.strategies import sampler_catalogue, scheduler_catalogue

@@ -16,7 +16,7 @@ import yaml
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.networks.reference import packages_of, references_in
 from metaloom.learners.tensors import Tensors
-from metaloom.search_spaces.sections.members import sources_in
+from metaloom.search_spaces.sections.listed import sources_in
 from metaloom.workers import durable
 from metaloom.workers.adapted_files import MLMODEL, MLMODEL_FILE
 from metaloom.workers.augmentation_policy import POLICY_FILE, policies_of, write_policy

@@ -16,7 +16,8 @@ from metaloom.learners.task_kinds import CLASSIFICATION, TASK_KINDS, TaskKind
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section, children
-from metaloom.search_spaces.sections.members import SOURCE, with_members, with_stand_ins
+from metaloom.search_spaces.sections.listed import SOURCE
+from metaloom.search_spaces.sections.members import with_members, with_stand_ins
 from metaloom.search_spaces.sections.sequences import SEQUENCES
 from metaloom.search_spaces.sections.tasks import (
     EPISODES,

@@ -8,7 +8,8 @@ import pytest
 from metaloom.search_spaces.json_schema import json_schema
 from metaloom.search_spaces.loading import load_experiment
 from metaloom.search_spaces.resolve import defaults, resolve, searched_knobs
-from metaloom.search_spaces.sections.members import expanded, sources_in, with_stand_ins
+from metaloom.search_spaces.sections.listed import expanded, sources_in
+from metaloom.search_spaces.sections.members import with_stand_ins
 from metaloom.search_spaces.sections.tasks import TASK_SOURCES
 
 TEXT = """\

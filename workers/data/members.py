@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.fields import fields_of
-from metaloom.search_spaces.sections.members import SOURCE, expanded, several_of
+from metaloom.search_spaces.sections.listed import SOURCE, expanded, several_of
 from metaloom.search_spaces.sections.tasks import EPISODES, settings_of
 from metaloom.workers.data.base import DataError, Source
 from metaloom.workers.data.opening import open_source

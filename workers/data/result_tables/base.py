@@ -8,14 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from metaloom.learners.domains import Choice, Int
 from metaloom.search_spaces.knobs.sampling import Domain, Suggest, Value
-from metaloom.search_spaces.resolve import Resolved
-from metaloom.search_spaces.sections.settings import Objective
 from metaloom.workers.records import names
 from metaloom.workers.records.trial import Report
+
+if TYPE_CHECKING:  # the schema's pydantic is absent where a bundle is served
+    from metaloom.search_spaces.resolve import Resolved
+    from metaloom.search_spaces.sections.settings import Objective
 
 Direction = Literal["maximize", "minimize"]
 
@@ -41,9 +43,11 @@ class Curve:
         return bool(self.problem) or (bool(self.reports) and self.reports[-1].finished)
 
 
-def objective_for(direction: Direction) -> Objective:
+def objective_for(direction: Direction) -> "Objective":
     """Return the objective by which a simulated search judges a table's values, which are reported under its metric."""
     metric = names.VALIDATION_ACCURACY if direction == "maximize" else names.VALIDATION_LOSS
+    from metaloom.search_spaces.sections.settings import Objective
+
     return Objective.model_validate({"metric": metric, "direction": direction})
 
 
@@ -100,15 +104,17 @@ class ResultTable(ABC):
 
     name: str
     measure: str
-    objective: Objective
+    objective: "Objective"
     domains: Mapping[str, Domain]
     configurations: Sequence[Mapping[str, Value]]
     once: bool = False
     has_seconds: bool = True
     has_scores: bool = False
 
-    def define(self, suggest: Suggest) -> Resolved:
+    def define(self, suggest: Suggest) -> "Resolved":
         """Ask for the value of each knob, in order; by default all of them."""
+        from metaloom.search_spaces.resolve import Resolved
+
         kinds = {name: type_of(domain) for name, domain in self.domains.items()}
         knobs = {name: kinds[name](suggest.value(name, domain)) for name, domain in self.domains.items()}
         return Resolved({}, {}, {}, {}, {}, knobs)

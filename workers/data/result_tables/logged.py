@@ -5,17 +5,18 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from metaloom.learners.errors import BadInput
-from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.sampling import Domain, Suggest, Value
-from metaloom.search_spaces.resolve import Resolved, resolve, searched_knobs
-from metaloom.search_spaces.sections.strategies import KIND, schedulers
 from metaloom.workers.data.result_tables.base import Curve, ResultTable
 from metaloom.workers.records import names
-from metaloom.workers.records.configurations import suggested
-from metaloom.workers.records.search import SearchRecord
-from metaloom.workers.records.trial_record import TrialRecord
+
+if TYPE_CHECKING:  # the schema's pydantic is absent where a bundle is served
+    from metaloom.search_spaces.experiment import Experiment
+    from metaloom.search_spaces.resolve import Resolved
+    from metaloom.workers.records.search import SearchRecord
+    from metaloom.workers.records.trial_record import TrialRecord
 
 ENDED = (names.FINISHED, names.FAILED)
 
@@ -24,7 +25,7 @@ ENDED = (names.FINISHED, names.FAILED)
 class _Suggestion:
     """What the sampler suggested once: its first trial, and the repeats of it."""
 
-    trials: Sequence[TrialRecord]
+    trials: "Sequence[TrialRecord]"
 
     @property
     def params(self) -> Mapping[str, Value]:
@@ -51,10 +52,13 @@ class LoggedTable(ResultTable):
     def __init__(
         self,
         name: str,
-        search: SearchRecord,
-        define: Callable[[Suggest], Resolved],
+        search: "SearchRecord",
+        define: "Callable[[Suggest], Resolved]",
         domains: Mapping[str, Domain],
     ) -> None:
+        from metaloom.search_spaces.sections.strategies import KIND, schedulers
+        from metaloom.workers.records.configurations import suggested
+
         self.name, self._define, self.domains = name, define, domains
         settings = search.settings
         if settings is None or search.state not in ENDED:
@@ -76,13 +80,15 @@ class LoggedTable(ResultTable):
             keeps = " and keeps the constraints" if settings.constraints else ""
             raise BadInput(f"no trial of search '{name}' has a value{keeps}: there is nothing to replay")
 
-    def define(self, suggest: Suggest) -> Resolved:
+    def define(self, suggest: Suggest) -> "Resolved":
         """Ask for each knob that the experiment searches under the choices made so far."""
         return self._define(suggest)
 
     @classmethod
-    def of(cls, name: str, search: SearchRecord, experiment: Experiment) -> "LoggedTable":
+    def of(cls, name: str, search: "SearchRecord", experiment: "Experiment") -> "LoggedTable":
         """Return the table of a search with its experiment; raises BadInput."""
+        from metaloom.search_spaces.resolve import resolve, searched_knobs
+
         return cls(name, search, functools.partial(resolve, experiment), searched_knobs(experiment))
 
     def number(self, configuration: int) -> int:

@@ -7,20 +7,22 @@ Searches count together for a portfolio where they search the same knobs in the 
 from pathlib import Path
 
 from metaloom.learners.errors import BadInput
-from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION
-from metaloom.search_spaces.loading import load_experiment
 from metaloom.workers.data.base import DataError
 from metaloom.workers.data.result_tables.base import ResultTable
 from metaloom.workers.data.result_tables.logged import LoggedTable
 from metaloom.workers.data.result_tables.opening import READERS, TableReader
 from metaloom.workers.records.journal_sources import holds_records
-from metaloom.workers.records.search import SearchRecord
 
 FAMILY = "search"
 
 
 def read_own(family: str, name: str) -> ResultTable:
     """Return the table of the search in a folder; raises DataError if there is none, or it has not ended."""
+    # the schema's pydantic is absent where a bundle is served
+    from metaloom.search_spaces.experiment import FIRST_FINGERPRINT_VERSION
+    from metaloom.search_spaces.loading import load_experiment
+    from metaloom.workers.records.search import SearchRecord
+
     folder = Path(name)
     if not holds_records(folder):
         raise DataError(f"'{family}/{name}': the folder {folder} holds no search; give STORE/searches/NAME")
