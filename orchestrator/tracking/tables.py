@@ -11,7 +11,8 @@ from metaloom.orchestrator.private_api import mlflow_schemas
 from metaloom.orchestrator.tracking import client
 from metaloom.orchestrator.tracking.databases import Tables, sqlite_uri
 
-# In memory's speed, in a folder of its own, so that a killed parent leaves nothing beside the store's databases.
+# It writes in a temporary folder, so that a killed process leaves nothing beside the store's databases, and without
+# waiting for the disk: the caller does that once, for the whole file.
 _MIGRATIONS = """
 import sys, tempfile
 from pathlib import Path
@@ -35,10 +36,10 @@ def make_mlflow_tables(path: Path) -> None:
         StoreError: They failed there.
     """
     client.quieten()
-    # a session of its own: Ctrl-C ends the search, whose records are still to be sent
+    # Ctrl-C does not reach it: the search that it ends still has records to send
     command = [sys.executable, "-c", _MIGRATIONS, str(path.parent / client.MLFLOW_ARTIFACTS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as child:
-        import_module("metaloom.orchestrator.tracking.runs")  # MLflow, a second too, meanwhile
+        import_module("metaloom.orchestrator.tracking.runs")  # MLflow, which takes a second, while the other works
         made, problem = child.communicate()
     if child.returncode or not made:
         lines = problem.decode(errors="replace").strip().splitlines() or [f"exit status {child.returncode}"]

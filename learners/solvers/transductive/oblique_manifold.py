@@ -10,8 +10,9 @@ with the support's weights w_t, and 1 - w_t for the queries. Prototypes and anch
 
     cross entropy of the support set + l_c H(y | query) - l_m H(mean of y over the queries)
 
-The last term assumes balanced queries (mutual information, as TIM's). ``none`` leaves it out; ``estimated`` draws the
-mean to the estimated shares instead, by their Kullback-Leibler divergence. The region self-attention of the paper
+The last term assumes balanced queries (mutual information, as TIM's). ``none`` leaves it out, after which H alone may
+draw all queries to one class (docs/reproductions.md, M10: chance on weak features); ``estimated`` draws the mean to the
+estimated shares instead, by their Kullback-Leibler divergence. The region self-attention of the paper
 changes the network and is not part of this head. Cost: ``steps`` x (T + 1) distances and their gradients.
 """
 
