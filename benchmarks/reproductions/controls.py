@@ -79,6 +79,13 @@ COMPARISONS: dict[str, Comparison] = {
             "prototypes learned from the training domains' labels",
         ),
     ),
+    "S1": Comparison(
+        ("learned section", "a portfolio of 30, then TPE"),
+        ("Optuna's TPE", "tpe, our defaults", "random, our defaults"),
+        lower_is_better=True,
+    ),
+    "P3": Comparison(("TimeNet",), ("the same network untrained", "1-NN Euclidean")),
+    "P4": Comparison(("fine-tuned from ConvTimeNet",), ("from scratch",)),
     "P1": Comparison(("denoising autoencoder",), ("autoencoder without noise", "random start")),
     "P2": Comparison(
         tuple(f"first {layers} layers {moves}" for layers in (1, 2, 3, 4) for moves in ("frozen", "fine-tuned")),
