@@ -128,6 +128,8 @@ def build_learner(
     }
     if isinstance(network := components.get("architecture"), Network):
         check_text(network)
+        if isinstance(update := components.get("update"), UpdateRule):
+            components["update"] = update.in_layers(network)
     components = started(components, start)
     config = make_config(InnerConfig, inner, "inner", "the inner loop")
     return solver.learner(Parts(components, config, under_new_names(outer), task, mapper))

@@ -11,7 +11,7 @@ from metaloom.learners.episode import Episode, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.knowledge.update_rules import UPDATE_RULES, UpdateRule
 from metaloom.learners.tensors import InnerState, Tensors
-from metaloom.testing.problems import SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
+from metaloom.testing.problems import FEW_WAYS, SINGLE, SMOOTH, begun, built, double, episode_of, normal, seeded
 
 SAME_AS_TORCH: list[tuple[dict[str, Any], type[torch.optim.Optimizer], dict[str, Any]]] = [
     ({"kind": "sgd"}, torch.optim.SGD, {}),
@@ -223,3 +223,33 @@ def test_meta_sgd_on_quadratics_learns_one_over_the_curvature() -> None:
         phi = {name: value - 0.2 * gradient[name] / curvature**3 for name, value in phi.items()}
     found = phi["update/rate/head.weight"].flatten()
     torch.testing.assert_close(found, 1 / curvature, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adagrad", "rmsprop", "adamw", "learned_optimizer"])
+def test_a_layer_decay_scales_the_rate_of_each_layer_by_its_distance_from_the_head(kind: str) -> None:
+    update = {"kind": kind, "rate": 0.2, "layer_decay": 0.5, "steps": 1}
+    network = {"kind": "mlp", "hidden": [5, 4], "activation": "tanh"}
+    rule = built({"architecture": network, "update": update}, SINGLE).slots.update
+    assert isinstance(rule, UpdateRule)
+    theta = {"layer0.weight": 0.05, "layer0.bias": 0.05, "layer1.weight": 0.1, "layer1.bias": 0.1}
+    for name, rate in {**theta, "head.weight": 0.2, "head.bias": 0.2}.items():
+        assert rule.rate({}, name, 0) == pytest.approx(rate, abs=0)
+
+
+def test_one_step_with_a_layer_decay_is_one_step_at_the_rates_by_layer() -> None:
+    network, episode = {"kind": "mlp", "hidden": [5, 4], "activation": "tanh"}, episode_of(FEW_WAYS, 1)
+    moves: dict[float, Tensors] = {}
+    for decay in (1.0, 0.5):
+        update = {"kind": "sgd", "rate": 0.2, "layer_decay": decay, "steps": 1}
+        learner = built({"initialization": {"kind": "learned"}, "architecture": network, "update": update}, FEW_WAYS)
+        phi, state = begun(learner)
+        theta = learner.adapt(phi, state, episode.support, seeded(3)).theta  # type: ignore[attr-defined]
+        moves[decay] = {name: value - phi[f"initialization/{name}"] for name, value in theta.items()}
+    for name, move in moves[1.0].items():
+        share = {"layer0": 0.25, "layer1": 0.5, "head": 1.0}[name.partition(".")[0]]
+        torch.testing.assert_close(moves[0.5][name], share * move, rtol=1e-12, atol=1e-15)
+
+
+def test_a_rule_that_learns_every_rate_takes_no_layer_decay() -> None:
+    with pytest.raises(LearnerError, match="layer_decay: meta_lstm learns the rate"):
+        rule_of("meta_lstm", layer_decay=0.5)

@@ -5,12 +5,16 @@ Meta-SGD's (Li et al., 2017, https://arxiv.org/abs/1707.09835, equation 3: theta
 is MAML++'s LSLR (Antoniou et al., 2019, https://arxiv.org/abs/1810.09502, section 4), where, as in its reference code,
 each tensor has its own. Momentum, the betas and the decay are learned in the same way, per layer and step. What is
 learned per step keeps its last value beyond the steps it was trained for.
+
+``layer_decay`` d gives the l-th of L layers the rate eta d^(L - l), and the head eta itself: the discriminative
+fine-tuning of Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146, section 3.2, where d is 1 / 2.6.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +23,7 @@ from torch import Generator, Tensor
 from metaloom.learners.component import Component
 from metaloom.learners.domains import Added, Bounds, Int, Learned, Real
 from metaloom.learners.errors import LearnerError, unknown
-from metaloom.learners.networks.base import HEAD
+from metaloom.learners.networks.base import HEAD, Network, first_layers
 from metaloom.learners.registry import Registry
 from metaloom.learners.tensors import InnerState, Tensors
 
@@ -41,10 +45,13 @@ class UpdateConfig:
             ``layer1`` or ``*.bias``; none leaves it to ``adapt``.
         frozen: Names, likewise, of those that neither the inner nor the outer loop moves.
         rate: The inner learning rate.
+        layer_decay: The rate of each layer over that of the next one towards the outputs; the head has the whole rate,
+            and 1 gives every layer the same.
         start_spread: The first learned rates are drawn from (1 - this) to (1 + this) times the start.
     """
 
     rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=RATES), Bounds(above=0)] = 0.01
+    layer_decay: Annotated[float, Real(0.3, 1.0, per=()), Bounds(above=0), Added()] = 1.0
     start_spread: Annotated[float, Bounds(at_least=0, below=1)] = 0.0
     steps: Annotated[int, Int(1, 100), Bounds(at_least=0)] = 5
     evaluation_steps: Annotated[int | None, Int(1, 1000), Bounds(at_least=0)] = None
@@ -64,12 +71,17 @@ class UpdateRule(Component, ABC):
 
     Class attributes:
         reads_loss: Whether ``step`` finds the support set's mean loss at theta in ``buffers["loss"]``.
+
+    Attributes:
+        depths: How many layers lie between a parameter and the head, plus one, where ``layer_decay`` reads it; the
+            head's parameters are not in it.
     """
 
     slot = "update"
     reaches_losses = False
     config: UpdateConfig
     reads_loss: ClassVar[bool] = False
+    depths: Mapping[str, int] = MappingProxyType({})
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
         """Start every learned knob at its granularity; ``start_spread`` s draws rates from U[(1 - s), (1 + s)] start.
@@ -122,7 +134,19 @@ class UpdateRule(Component, ABC):
     def freezing(self, names: Iterable[str]) -> Self:
         """Return the same rule, which freezes these parameters too."""
         config = replace(self.config, frozen=(*self.config.frozen, *names))
-        return type(self)(config)
+        other = type(self)(config)
+        other.depths = self.depths
+        return other
+
+    def in_layers(self, network: Network) -> Self:
+        """Return the same rule for a network, whose layers ``layer_decay`` counts."""
+        if self.config.layer_decay == 1:
+            return self
+        names = list(network.parameters(Generator()))
+        layers = [first_layers([layer], names, 1) for layer in network.layers()]
+        other = type(self)(self.config)
+        other.depths = {name: depth for depth, layer in enumerate(reversed(layers), 1) for name in layer}
+        return other
 
     def setting(self, phi: Tensors, knob: str, name: str, index: int) -> float | Tensor:
         """Return a knob for parameter ``name`` at inner step ``index``: a number, or a tensor that broadcasts."""
@@ -137,7 +161,8 @@ class UpdateRule(Component, ABC):
 
     def rate(self, phi: Tensors, name: str, index: int) -> float | Tensor:
         """Return the rate of parameter ``name`` at inner step ``index``."""
-        return self.setting(phi, "rate", name, index)
+        rate, depth = self.setting(phi, "rate", name, index), self.depths.get(name, 0)
+        return rate * self.config.layer_decay**depth if depth else rate
 
     @property
     def evaluation_steps(self) -> int:
