@@ -3,6 +3,8 @@
     accuracy_after > 0.9 and phase == 'validation'
     trial in [3, 7] and not (loss_after < loss_before)
 
+A column of trials may have a name with dots and square brackets, such as ``learner.update.rate > 0.1``.
+
 Python's parser reads the text. Each allowed node becomes a pyarrow expression; any other node is
 refused with its place. No part of the text runs as code.
 
@@ -57,7 +59,7 @@ def parse_conditions(text: str, columns: Sequence[str]) -> "list[tuple[pc.Expres
     """Split ``text`` at its outermost ``and``; return each condition with its columns. Raises as ``parse_filter``."""
     reader, tree = _FilterReader(text, columns), _tree(text)
     parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
-    names = [frozenset(node.id for node in ast.walk(part) if isinstance(node, ast.Name)) for part in parts]
+    names = [frozenset(map(ast.unparse, filter(reader.names_column, ast.walk(part)))) & {*columns} for part in parts]
     return [(reader.condition(part), named) for part, named in zip(parts, names, strict=True)]
 
 
@@ -86,7 +88,7 @@ class _FilterReader:
                 return ~self.condition(part)
             case ast.Compare():
                 return self._comparison(node)
-            case ast.Name():
+            case ast.expr() if self.names_column(node):
                 return self._column(node)  # a column that is itself true or false
         raise self._refused(node, "is neither a comparison nor joined by and, or, not")
 
@@ -115,14 +117,14 @@ class _FilterReader:
         import pyarrow.compute as pc
 
         match node:
-            case ast.Name():
+            case ast.expr() if self.names_column(node):
                 return self._column(node)
             case ast.BinOp(left=left, op=sign, right=right) if type(sign) in ARITHMETIC:
                 sides = self.value(left), self.value(right)
                 # As in Python, 2 / 3 is no whole number; Arrow would divide integers to one.
                 first = sides[0].cast("float64") if isinstance(sign, ast.Div) else sides[0]
                 return ARITHMETIC[type(sign)](first, sides[1])
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Name() | ast.BinOp() as part):
+            case ast.UnaryOp(op=ast.USub(), operand=part) if isinstance(part, ast.BinOp) or self.names_column(part):
                 return pc.negate(self.value(part))
         return pc.scalar(self._constant(node))
 
@@ -134,13 +136,19 @@ class _FilterReader:
                 return -number
         raise self._refused(node, "is neither a column nor a number nor a text in quotes")
 
-    def _column(self, node: ast.Name) -> "pc.Expression":
+    def names_column(self, node: ast.AST) -> bool:
+        """Return whether a node may only be a column's name; those of trials have dots and square brackets."""
+        is_dotted = isinstance(node, ast.Attribute | ast.Subscript) and any("." in column for column in self.columns)
+        return isinstance(node, ast.Name) or is_dotted
+
+    def _column(self, node: ast.expr) -> "pc.Expression":
         import pyarrow.compute as pc
 
-        if node.id not in self.columns:
-            raise FilterError(f"--where: {unknown('column', node.id, self.columns)}")
-        is_counted = node.id in ACCURACIES and set(COUNTS) <= set(self.columns)
-        return counted(node.id) if is_counted else pc.field(node.id)
+        name = ast.unparse(node)
+        if name not in self.columns:
+            raise FilterError(f"--where: {unknown('column', name, self.columns)}")
+        is_counted = name in ACCURACIES and set(COUNTS) <= set(self.columns)
+        return counted(name) if is_counted else pc.field(name)
 
     def _refused(self, node: ast.expr, why: str) -> FilterError:
         part = ast.get_source_segment(self.text.strip(), node) or self.text

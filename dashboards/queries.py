@@ -95,11 +95,11 @@ def _learned_file(store: Path, name: str, trial: int) -> Path:
 
 def list_searches(store: Path) -> list[dict[str, Any]]:
     """Return the searches of ``store``, newest first: the list of ``metaloom runs --json``."""
-    searches = [_listed(store, name) for name in records.search_names(store)]
+    searches = [listed_search(store, name) for name in records.search_names(store)]
     return [rows.to_json(row) for row in sorted(searches, key=lambda row: -(row.created or 0.0))]
 
 
-def _listed(store: Path, name: str) -> rows.ListedSearch:
+def listed_search(store: Path, name: str) -> rows.ListedSearch:
     """Return the row of a search; one that cannot be read has a row too, which says why."""
     try:
         search = search_record(store, name)
@@ -123,13 +123,17 @@ def _listed(store: Path, name: str) -> rows.ListedSearch:
 
 def search_summary(store: Path, name: str) -> dict[str, Any]:
     """Return everything about search ``name``: the document of ``metaloom show --json``."""
-    search = search_record(store, name)
+    return dict(rows.to_json(search_row(store, name, search_record(store, name))))
+
+
+def search_row(store: Path, name: str, search: SearchRecord) -> rows.SearchRow:
+    """Return everything about search ``name``, whose record is ``search``."""
     tracked = read_mark(search_folder(store, name) / records.JOURNAL_FILE, records.MLFLOW_MARK)
     runs, aims, best = tracked.get("runs", {}), _objectives(search), ranking.best(search)
     trials = {number: _trial_row(search, one, runs.get(str(number))) for number, one in sorted(search.trials.items())}
     constraints = search.settings.to_document()["constraints"] if search.settings else []
     broken = {trial.number: ranking.violation(search, trial) for trial in search.trials.values() if trial.last}
-    row = rows.SearchRow(
+    return rows.SearchRow(
         name=name,
         state=search.state,
         tracking_uri=tracked.get("tracking_uri"),
@@ -155,7 +159,6 @@ def search_summary(store: Path, name: str) -> dict[str, Any]:
         stages=stage_rows.stage_rows(search),
         pareto=tuple(trial.number for trial in ranking.pareto_front(search)) if len(aims) > 1 else None,
     )
-    return dict(rows.to_json(row))
 
 
 def _objectives(search: SearchRecord) -> tuple[rows.ObjectiveRow, ...]:
