@@ -5,7 +5,7 @@ from typing import Annotated
 
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
-from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.results import mean_interval, paired_interval
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial_record import TrialRecord
 
@@ -57,13 +57,12 @@ def _row(method: str, trial: TrialRecord, first: TrialRecord) -> MethodRow:
     ours, theirs, metric = trial.last.scores, first.last.scores, trial.last.scored.rpartition("_")[2]
     mean, low, high = mean_interval(ours, metric=metric)
     paired = trial is not first and len(ours) == len(theirs)
-    differences = [_sign(trial) * (best - own) for best, own in zip(theirs, ours, strict=True)] if paired else []
     return MethodRow(
         method=method,
         trial=trial.number,
         metric=metric,
         mean=mean,
         interval=(low, high),
-        behind=mean_interval(differences) if differences else None,
+        behind=paired_interval(theirs, ours, sign=_sign(trial)) if paired and ours else None,
         adapt_seconds=trial.last.metrics.get(records.ADAPT_SECONDS),
     )

@@ -1,6 +1,5 @@
 """The plots of a search that ``metaloom plot`` draws: one function a kind, each from the search's record."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,18 @@ from typing import TYPE_CHECKING, Any
 from metaloom.dashboards.by_sets import sets_plot
 from metaloom.dashboards.canvas import canvas, legend, name_axes, panel
 from metaloom.dashboards.transfer import transfer_plot
+from metaloom.dashboards.trial_values import (
+    first_aim,
+    interval_of,
+    is_log,
+    is_numeric,
+    places,
+    running_best,
+    searched_knobs,
+    ticks,
+    value_of,
+    valued,
+)
 from metaloom.learners.errors import BadInput
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
@@ -31,19 +42,18 @@ COLUMNS = 3
 
 def history_plot(name: str, search: SearchRecord) -> "Figure":
     """Draw each trial's value with its 95% interval, by number, and the best finished one so far."""
-    metric, maximize = _aim(search)
+    metric, maximize = first_aim(search)
     figure, axes = panel(8.0, 4.5)
-    valued = {state: [trial for trial in search.in_state(state) if _has_value(search, trial)] for state in COLOURS}
-    for state, trials in valued.items():
+    by_state = {state: [one for one in valued(search) if one.state == state] for state in COLOURS}
+    for state, trials in by_state.items():
         if trials:
-            values = [_value(search, trial) for trial in trials]
+            values = [value_of(search, trial) for trial in trials]
             bars = _error_bars(search, trials, values)
             numbers = [trial.number for trial in trials]
             axes.errorbar(numbers, values, yerr=bars, fmt="o", color=COLOURS[state], label=state, capsize=2)
-    finished, steps = valued[records.FINISHED], list[float]()
-    for trial in finished:
-        steps.append((max if maximize else min)([*steps[-1:], _value(search, trial)]))
+    finished = by_state[records.FINISHED]
     if finished:
+        steps = running_best([value_of(search, trial) for trial in finished], maximize=maximize)
         numbers = [trial.number for trial in finished]
         axes.step(numbers, steps, where="post", color="black", lw=1, label="best so far")
     name_axes(axes, f"search {name}", "trial", metric)
@@ -56,7 +66,7 @@ def curves_plot(name: str, search: SearchRecord) -> "Figure":
     """Draw the value of each trial's reports over its outer steps; the best one in black, with its interval."""
     from matplotlib.ticker import MaxNLocator
 
-    metric, _ = _aim(search)
+    metric, _ = first_aim(search)
     figure, axes = panel(8.0, 4.5)
     best, told = ranking.best(search), set[str]()
     for trial in _reported(search, "curves"):
@@ -77,7 +87,7 @@ def curves_plot(name: str, search: SearchRecord) -> "Figure":
 
 def slice_plot(name: str, search: SearchRecord) -> "Figure":
     """Draw each searched knob against the value, one panel a knob."""
-    metric, _ = _aim(search)
+    metric, _ = first_aim(search)
     trials = _reported(search, "slice")
     knobs = _knobs(trials, "slice")[:KNOBS_A_FIGURE]
     columns = min(COLUMNS, len(knobs))
@@ -87,8 +97,8 @@ def slice_plot(name: str, search: SearchRecord) -> "Figure":
         axes = figure.add_subplot(rows, columns, number + 1)
         having = [trial for trial in trials if knob in trial.knobs]
         values = [trial.knobs[knob] for trial in having]
-        across = values if _is_numeric(values) else [str(value) for value in values]
-        axes.scatter(across, [_value(search, one) for one in having], c=[COLOURS[one.state] for one in having], s=18)
+        across = values if is_numeric(values) else [str(value) for value in values]
+        axes.scatter(across, [value_of(search, one) for one in having], c=[COLOURS[one.state] for one in having], s=18)
         if is_log(having, knob):
             _set_log(axes)
         name_axes(axes, "", knob, metric)
@@ -102,21 +112,21 @@ def parallel_plot(name: str, search: SearchRecord) -> "Figure":
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    metric, _ = _aim(search)
+    metric, _ = first_aim(search)
     trials = _reported(search, "parallel")
     knobs = _knobs(trials, "parallel")[:KNOBS_A_FIGURE]
-    values = [_value(search, trial) for trial in trials]
-    places = {knob: _places(trials, knob) for knob in knobs}
+    values = [value_of(search, trial) for trial in trials]
+    heights_of = {knob: places(trials, knob) for knob in knobs}
     figure, axes = panel(2.0 + 2.0 * len(knobs), 5.0)
     scale, colours = Normalize(min(values), max(values)), colormaps["viridis"]
     spread = (max(values) - min(values)) or 1.0
     for trial, value in sorted(zip(trials, values, strict=True), key=lambda pair: pair[1]):
-        heights = [places[knob].get(trial.number, math.nan) for knob in knobs] + [(value - min(values)) / spread]
+        heights = [heights_of[knob].get(trial.number, math.nan) for knob in knobs] + [(value - min(values)) / spread]
         points = [(at, height) for at, height in enumerate(heights) if math.isfinite(height)]  # the knobs that it has
         axes.plot(*zip(*points, strict=True), marker=".", color=colours(scale(value)), lw=1, alpha=0.8)
     for number, knob in enumerate(knobs):
         axes.axvline(number, color="0.8", lw=0.8, zorder=0)
-        for height, label in _ticks(trials, knob):
+        for height, label in ticks(trials, knob):
             axes.annotate(label, (number, height), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center")
     axes.set_xticks(range(len(knobs) + 1), [*knobs, metric], rotation=20, ha="right", fontsize=8)
     axes.set_yticks([])
@@ -135,7 +145,7 @@ def pareto_plot(name: str, search: SearchRecord) -> "Figure":
     figure, axes = panel(7.0, 5.0)
     front = {trial.number for trial in ranking.pareto_front(search)}
     found = {
-        trial.number: (_value(search, trial, across), _value(search, trial, up))
+        trial.number: (value_of(search, trial, across), value_of(search, trial, up))
         for trial in search.in_state(records.FINISHED)
     }
     for number, (x, y) in found.items():
@@ -154,7 +164,7 @@ def pareto_plot(name: str, search: SearchRecord) -> "Figure":
 
 def importance_plot(name: str, search: SearchRecord, importances: Mapping[str, float]) -> "Figure":
     """Draw how much of the value's variation each searched knob explains, as Optuna estimates it."""
-    metric, _ = _aim(search)
+    metric, _ = first_aim(search)
     figure, axes = panel(7.0, 1.2 + 0.4 * len(importances))
     ordered = sorted(importances.items(), key=lambda item: item[1])
     bars = axes.barh([knob for knob, _ in ordered], [share for _, share in ordered], color="tab:blue")
@@ -176,12 +186,6 @@ PLOTS: dict[str, Callable[[str, SearchRecord], "Figure"]] = {
 }
 
 
-def is_log(trials: Sequence[TrialRecord], knob: str) -> bool:
-    """Return whether a knob is searched on a logarithmic scale, by the distribution that its trials recorded."""
-    given = [trial.distributions[knob] for trial in trials if knob in trial.distributions]
-    return any(bool(json.loads(one)["attributes"].get("log")) for one in given)
-
-
 def _set_log(axes: "Axes") -> None:
     """Make the horizontal axis logarithmic, with at most three labels a decade."""
     from matplotlib.ticker import LogLocator, NullLocator
@@ -192,26 +196,9 @@ def _set_log(axes: "Axes") -> None:
     axes.xaxis.set_major_formatter("{x:g}")
 
 
-def _aim(search: SearchRecord) -> tuple[str, bool]:
-    if search.settings is None or not search.settings.objectives:
-        return "value", True
-    first = search.settings.objectives[0]
-    return first.metric, first.direction == "maximize"
-
-
-def _has_value(search: SearchRecord, trial: TrialRecord) -> bool:
-    return math.isfinite(_value(search, trial))
-
-
-def _value(search: SearchRecord, trial: TrialRecord, metric: str | None = None) -> float:
-    """Return the metric by the last report; NaN where there is none."""
-    value = ranking.value(search, trial, metric)
-    return math.nan if value is None else value
-
-
 def _reported(search: SearchRecord, kind: str) -> list[TrialRecord]:
     """List the trials with a value; raises BadInput if there is none."""
-    found = [trial for _, trial in sorted(search.trials.items()) if _has_value(search, trial)]
+    found = valued(search)
     if not found:
         raise BadInput(f"--kind {kind}: no trial has reported yet")
     return found
@@ -219,47 +206,18 @@ def _reported(search: SearchRecord, kind: str) -> list[TrialRecord]:
 
 def _knobs(trials: Sequence[TrialRecord], kind: str) -> list[str]:
     """List the searched knobs, the plain ones first; raises BadInput if nothing was searched."""
-    found = sorted({knob for trial in trials for knob in trial.knobs}, key=lambda knob: ("[" in knob, knob))
+    found = searched_knobs(trials)
     if not found:
         raise BadInput(f"--kind {kind} needs a searched knob, and this search has none")
     return found
 
 
-def _is_numeric(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _scaled(trials: Sequence[TrialRecord], knob: str) -> dict[int, float]:
-    """Return where each trial's value of a knob stands: its number or its logarithm, or the number of its option."""
-    values = {trial.number: trial.knobs[knob] for trial in trials if knob in trial.knobs}
-    if not _is_numeric(list(values.values())):
-        options = sorted({str(value) for value in values.values()})
-        return {number: float(options.index(str(value))) for number, value in values.items()}
-    return {number: math.log(value) if is_log(trials, knob) else float(value) for number, value in values.items()}
-
-
-def _places(trials: Sequence[TrialRecord], knob: str) -> dict[int, float]:
-    """Return the height of each trial on the axis of a knob, in [0, 1]."""
-    scaled = _scaled(trials, knob)
-    low, high = min(scaled.values()), max(scaled.values())
-    return {number: (value - low) / (high - low) if high > low else 0.5 for number, value in scaled.items()}
-
-
-def _ticks(trials: Sequence[TrialRecord], knob: str) -> list[tuple[float, str]]:
-    """Return heights and labels on the axis of a knob: every option, or the ends of its values."""
-    places = _places(trials, knob)
-    values = {trial.number: trial.knobs[knob] for trial in trials if knob in trial.knobs}
-    texts = {number: f"{one:.3g}" if isinstance(one, float) else str(one) for number, one in values.items()}
-    ticks = sorted({(places[number], text) for number, text in texts.items()})
-    return ticks if not _is_numeric(list(values.values())) or len(ticks) <= 2 else [ticks[0], ticks[-1]]
-
-
 def _error_bars(search: SearchRecord, trials: Sequence[TrialRecord], values: Sequence[float]) -> list[list[float]]:
     """Return the lengths of each interval below and above its value: [2, trials]."""
-    metric, _ = _aim(search)
+    metric, _ = first_aim(search)
     lows, highs = list[float](), list[float]()
     for trial, value in zip(trials, values, strict=True):
-        low, high = trial.reports[-1].interval if trial.reports[-1].scored == metric else (value, value)
+        low, high = interval_of(trial, metric) or (value, value)
         lows.append(max(0.0, value - low))
         highs.append(max(0.0, high - value))
     return [lows, highs]

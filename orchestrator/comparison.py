@@ -15,7 +15,7 @@ from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records import names as records
 from metaloom.workers.records.configurations import configurations
 from metaloom.workers.records.episode_files import rows_of_test
-from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.results import mean_interval, paired_interval
 from metaloom.workers.records.trial import TrialConfig, read_config
 from metaloom.workers.scoring import evaluate_trial, test_scores
 
@@ -163,10 +163,9 @@ def _averaged(group: Sequence[Run], scores: Mapping[str, Scores]) -> list[float]
 
 
 def _difference(group: Sequence[Run], first: Sequence[Run], scores: Mapping[str, Scores]) -> rows.DifferenceRow:
-    pairs = zip(_averaged(group, scores), _averaged(first, scores), strict=True)
-    differences = [ours - theirs for ours, theirs in pairs]
-    mean, low, high = mean_interval(differences)
-    interval = (low, high) if len(differences) > 1 else None
+    ours, theirs = _averaged(group, scores), _averaged(first, scores)
+    mean, low, high = paired_interval(ours, theirs)
+    interval = (low, high) if len(ours) > 1 else None
     return rows.DifferenceRow(mean=mean, interval=interval, seeds_interval=_over_seeds(group, first, scores))
 
 

@@ -75,7 +75,7 @@ class Director:
         """Begin a session; trials that the last session left running wait to be resumed."""
         spent = max(self.state.elapsed_s, noted_time(self.journal.folder, self.state.session))
         begun = self._event(records.SEARCH_STARTED, None, pid=os.getpid(), host=socket.gethostname(), spent_s=spent)
-        self._record(*self._interrupted("the search was killed"), begun)
+        self._record(*self._interrupted(records.KILLED), begun)
         take_over_all(self.journal.folder, self.state.in_state(records.WAITING))
         for trial, warnings in mend_trials(self.journal.folder, self.state.in_state(records.WAITING)).items():
             self.note(records.TRIAL_WARNED, trial, warnings=warnings)

@@ -40,6 +40,7 @@ from metaloom.workers.records.results import (
     StepScore,
     in_units,
     mean_interval,
+    paired_interval,
 )
 from metaloom.workers.records.trial import Plain, plain, read_config
 from metaloom.workers.seeds import derive_generator
@@ -129,7 +130,7 @@ def _inductive(evaluation: Evaluation, outcomes: Sequence[EpisodeOutcome]) -> In
 def compared(scores: Sequence[float], others: Sequence[float], metric: str) -> tuple[float, float, float]:
     """Return by how much scores are better than others of the same episodes, with the 95% interval of this mean."""
     sign = 1 if metric == ACCURACY else -1
-    return mean_interval([sign * (one - other) for one, other in zip(scores, others, strict=True)])
+    return paired_interval(scores, others, sign=sign)
 
 
 def evaluate_trial(
@@ -256,7 +257,7 @@ def paired_difference(directory: Path, other: Path) -> PairedDifference | None:
     ours, theirs = test_scores(directory), test_scores(other)
     if ours.keys() != theirs.keys() or len(ours) < 2:
         return None
-    mean, low, high = mean_interval([ours[episode] - theirs[episode] for episode in ours])
+    mean, low, high = paired_interval(list(ours.values()), [theirs[episode] for episode in ours])
     return PairedDifference(mean, (low, high), len(ours))
 
 

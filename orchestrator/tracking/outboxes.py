@@ -198,7 +198,7 @@ def end_if_killed(journal: Journal) -> None:
     state = SearchRecord.replay(events)
     if state.state == records.RUNNING:
         # At the time of the last event: the time since then does not count in the search's budget.
-        moment, reason, running = events[-1].time, "the search was killed", state.in_state(records.RUNNING)
+        moment, reason, running = events[-1].time, records.KILLED, state.in_state(records.RUNNING)
         cut_off = {"reason": reason, "lost": False}
         ends = [Event(0, moment, trial.number, records.TRIAL_INTERRUPTED, cut_off) for trial in running]
         ended = {"state": records.INTERRUPTED, "reason": reason}

@@ -55,6 +55,7 @@ WAITING = "waiting"
 TRIAL_STATES = (FINISHED, STOPPED, FAILED, RUNNING, WAITING)
 
 OUT_OF_TIME = "the time budget is spent"  # the reason of a trial that the budget has stopped
+KILLED = "the search was killed"  # the reason of a trial that a killed driver has left running
 
 # States of a search: WAITING (created), RUNNING, FINISHED, FAILED, and:
 INTERRUPTED = "interrupted"

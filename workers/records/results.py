@@ -165,6 +165,20 @@ def quantile(values: Sequence[float], share: float) -> float:
     return low + (position - math.floor(position)) * (high - low)
 
 
+def paired_interval(ours: Sequence[float], theirs: Sequence[float], *, sign: int = 1) -> tuple[float, float, float]:
+    """Return the mean by which ``ours`` are better than ``theirs`` on the same episodes, and its 95% interval.
+
+    Args:
+        ours: A score of each episode.
+        theirs: The scores of the same episodes, in the same order.
+        sign: 1 where larger scores are better, -1 where smaller ones are.
+
+    Raises:
+        ValueError: There are no scores, or their numbers differ.
+    """
+    return mean_interval([sign * (own - other) for own, other in zip(ours, theirs, strict=True)])
+
+
 def mean_interval(scores: Sequence[float], *, metric: str = "") -> tuple[float, float, float]:
     """Return the mean and Student's 95% interval of it, t(n - 1) s / sqrt(n) to either side.
 

@@ -94,7 +94,7 @@ class SearchRecord:
 
     def apply(self, event: Event) -> None:
         """Apply one event; an event of an unknown kind (of a newer version) changes nothing but the clock."""
-        self._advance_clock(event)
+        self.advance_clock(event)
         payload = event.payload
         if event.trial is not None:
             trial = self.trials.get(event.trial) or TrialRecord(event.trial)
@@ -146,7 +146,7 @@ class SearchRecord:
         before, began = self._clock
         return before + max(0.0, now - began)  # a clock set back must not add to the budget
 
-    def _advance_clock(self, event: Event) -> None:
+    def advance_clock(self, event: Event) -> None:
         """Count the session's time; the events of a session carry the times of one steady clock."""
         self.updated_at = event.time
         if event.kind == names.SEARCH_STARTED:
