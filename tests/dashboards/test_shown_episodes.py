@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaloom.dashboards.knowledge_facts.episode_features import plane
 from metaloom.dashboards.knowledge_figures import TrialKnowledge, pictures
-from metaloom.dashboards.knowledge_figures.episode_features import plane
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.state import LearnerState
 from metaloom.testing.problems import normal

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from metaloom.dashboards.canvas import png
-from metaloom.dashboards.knowledge_figures import DRAWERS, TrialKnowledge, pictures, read_knowledge
-from metaloom.dashboards.knowledge_figures.optimizers import moves
+from metaloom.dashboards.knowledge_facts.optimizers import moves
+from metaloom.dashboards.knowledge_figures import DRAWERS, FACTS, TrialKnowledge, pictures, read_knowledge
 from metaloom.learners import SLOTS, build_learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.knowledge.update_rules.learned_optimizers import LearnedOptimizer
@@ -26,8 +26,8 @@ def known(update: dict[str, Any], **slots: Any) -> TrialKnowledge:
     return TrialKnowledge(learner, TASK, phi, {})
 
 
-def test_every_drawer_names_its_slot() -> None:
-    assert all(name.split(".")[0] in SLOTS for name in DRAWERS)
+def test_every_kind_names_its_slot() -> None:
+    assert all(name.split(".")[0] in SLOTS for name in {*DRAWERS, *FACTS})
 
 
 def test_names_of_files_are_safe_and_differ() -> None:

@@ -2,31 +2,28 @@
 
 import torch
 
-from metaloom.dashboards.canvas import name_axes, panel
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.base import FACTS, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.panels import Bars, LearnedFacts, numbers
 
 BARS = 40
 
 
-@DRAWERS.register("prediction.attributes")
+@FACTS.register("prediction.attributes")
 @torch.no_grad()
-def attribute_weights(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the weights of the attributes, largest first."""
+def attribute_weights(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the weights of the attributes, largest first."""
     weights = knowledge.shown.get("attribute_weights")
     if weights is None or weights.ndim != 1 or not weights.numel() or not bool(weights.isfinite().all()):
         return None
     sizes, order = weights.float().abs().sort(descending=True, stable=True)
-    figure, axes = panel(7.0, 3.8)
-    axes.bar(range(min(BARS, len(sizes))), sizes[:BARS])
     names = _names(knowledge, len(sizes))
-    axes.set_xticks(range(min(BARS, len(sizes))), [names[one] for one in order[:BARS].tolist()], rotation=90)
-    name_axes(axes, "", "attribute", "weight")
     largest = names[int(order[0])]
     caption = (
         f"The {min(BARS, len(sizes))} largest weights of {len(sizes)} attributes of a class. Attribute {largest} "
         f"has the largest, {float(sizes[0]):.3g}; the mean is {float(sizes.mean()):.3g}."
     )
-    return Picture("attribute-weights", caption, figure)
+    drawn = tuple(names[one] for one in order[:BARS].tolist())
+    return LearnedFacts("attribute-weights", caption, (Bars("", "attribute", "weight", drawn, numbers(sizes[:BARS])),))
 
 
 def _names(knowledge: TrialKnowledge, count: int) -> list[str]:

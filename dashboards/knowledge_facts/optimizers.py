@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, legend, name_axes, panel
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.base import FACTS, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.panels import LearnedFacts, Line, Lines, numbers
 from metaloom.learners.knowledge.update_rules.learned_optimizers import LearnedOptimizer, Memory, MetaLSTM
 from metaloom.learners.tensors import InnerState, Tensors
 
@@ -13,15 +13,18 @@ LINEAR = 1e-3  # the gradient axis is linear below it and logarithmic above
 STEPS_DRAWN = (1, 5, 20)  # steps with a constant gradient
 
 
-@DRAWERS.register("update.response")
-def response(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the move (L2L) or the rate (meta-learner LSTM) against gradients [POINTS] from -10 to 10, dense around 0."""
+@FACTS.register("update.response")
+@torch.no_grad()
+def response(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the move (L2L) or the rate (meta-learner LSTM) against gradients from -10 to 10, dense around 0."""
     half = torch.logspace(-5, 1, POINTS // 2)
     gradient = torch.cat([-half.flip(0), torch.zeros(1), half])
-    ((rule, phi),) = knowledge.members("update")
-    if isinstance(rule, LearnedOptimizer):
-        return _moves(rule, phi, gradient)
-    return _rates(rule, phi, gradient) if isinstance(rule, MetaLSTM) else None
+    for rule, phi in knowledge.members("update"):
+        if isinstance(rule, LearnedOptimizer):
+            return _moves(rule, phi, gradient)
+        if isinstance(rule, MetaLSTM):
+            return _rates(rule, phi, gradient)
+    return None
 
 
 def moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor, steps: int) -> Tensor:
@@ -33,32 +36,28 @@ def moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor, steps: int) ->
     return moved
 
 
-def _moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor) -> Picture:
-    figure, axes = panel(6.0, 4.0)
-    for steps in STEPS_DRAWN:
-        axes.plot(gradient, moves(rule, phi, gradient, steps), label=f"step {steps}")
-    axes.axhline(0.0, color="black", lw=0.5)
-    axes.set_xscale("symlog", linthresh=LINEAR)
-    name_axes(axes, "", "gradient", "the learned optimizer's move, before the rate")
-    legend(axes)
+def _moves(rule: LearnedOptimizer, phi: Tensors, gradient: Tensor) -> LearnedFacts:
+    at = numbers(gradient)
+    curves = [Line(f"step {steps}", at, numbers(moves(rule, phi, gradient, steps))) for steps in STEPS_DRAWN]
+    up = "the learned optimizer's move, before the rate"
+    panel = Lines("", "gradient", up, tuple(curves), linear=LINEAR, level=0.0)
     small, large = moves(rule, phi, torch.tensor([0.01, 1.0]), STEPS_DRAWN[-1]).tolist()
     caption = (
         f"The learned optimizer's {STEPS_DRAWN[-1]}th move with a constant gradient: {small:.3g} for a gradient of "
         f"0.01, {large:.3g} for a gradient of 1 (gradient descent's would be 100 times as long)."
     )
-    return Picture("optimizer", caption, figure)
+    return LearnedFacts("optimizer", caption, (panel,))
 
 
-def _rates(rule: MetaLSTM, phi: Tensors, gradient: Tensor) -> Picture:
+def _rates(rule: MetaLSTM, phi: Tensors, gradient: Tensor) -> LearnedFacts:
     theta = {"x": torch.zeros_like(gradient)}
     buffers = rule.begin(theta) | {"loss": torch.ones(())}
     after = rule.step(phi, InnerState(theta, buffers), {"x": gradient}, 0).buffers
-    figure = canvas(6.0, 4.0)
-    for number, (gate, label) in enumerate((("rate", "rate (input gate)"), ("keep", "kept (forget gate)"))):
-        axes = figure.add_subplot(2, 1, number + 1)
-        axes.plot(gradient, after[gate])
-        axes.set_xscale("symlog", linthresh=LINEAR)
-        name_axes(axes, "", "gradient, at a parameter of 0 and a loss of 1", label)
+    across = "gradient, at a parameter of 0 and a loss of 1"
+    panels = [
+        Lines("", across, label, (Line(label, numbers(gradient), numbers(after[gate])),), linear=LINEAR)
+        for gate, label in (("rate", "rate (input gate)"), ("keep", "kept (forget gate)"))
+    ]
     low, high = float(after["rate"].min()), float(after["rate"].max())
     caption = f"The meta-learner LSTM's first step: a rate from {low:.3g} to {high:.3g}, depending on the gradient."
-    return Picture("optimizer", caption, figure)
+    return LearnedFacts("optimizer", caption, tuple(panels))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import legend, name_axes, panel
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.base import FACTS, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.panels import Heat, LearnedFacts, Line, Lines, NamedPoint, numbers
 from metaloom.learners.knowledge.learned_loss import ML3
 from metaloom.learners.knowledge.loss import Mixture, RegressionMixture
 from metaloom.learners.knowledge.policy_gradient import ShapedPolicyGradient
@@ -23,10 +23,10 @@ def _probabilities(ways: int) -> tuple[Tensor, Tensor, Tensor]:
     return p, torch.cat([p.log()[:, None], rest], 1), torch.zeros(len(p), dtype=torch.int64)
 
 
-@DRAWERS.register("loss.curve")
+@FACTS.register("loss.curve")
 @torch.no_grad()
-def loss_curve(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the learned loss of one example and the task's own loss."""
+def loss_curve(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the learned loss of one example and the task's own loss."""
     for loss, phi in knowledge.learned("loss", ML3, Mixture, RegressionMixture):
         if knowledge.task.task_kind.has_classes:
             x, outputs, targets = _probabilities(knowledge.task.outputs)
@@ -37,22 +37,19 @@ def loss_curve(knowledge: TrialKnowledge) -> Picture | None:
             targets = torch.zeros_like(outputs)
             own, name = x.square(), "prediction, where the target is 0"
         values = loss.losses(phi, outputs, targets)
-        figure, axes = panel(5.0, 3.5)
-        axes.plot(x, values - values.min(), label="learned")
-        axes.plot(x, own - own.min(), linestyle="--", label="the task's own")
-        name_axes(axes, "", name, "loss above its least")
-        legend(axes)
+        learned = Line("learned", numbers(x), numbers(values - values.min()))
+        given = Line("the task's own", numbers(x), numbers(own - own.min()), "dashed")
         least = round(float(x[values.argmin()]), 2) + 0.0  # never -0.00
         rise = float(values.max() - values.min())
         caption = f"The learned loss is least at {least:.2f} ({name}) and rises by {rise:.3g}."
-        return Picture("learned-loss", caption, figure)
+        return LearnedFacts("learned-loss", caption, (Lines("", name, "loss above its least", (learned, given)),))
     return None
 
 
-@DRAWERS.register("loss.potential")
+@FACTS.register("loss.potential")
 @torch.no_grad()
-def learned_potential(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the learned potential of a mass at rest over the plane."""
+def learned_potential(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the learned potential of a mass at rest over the plane."""
     for loss, phi in knowledge.learned("loss", ShapedPolicyGradient):
         line = torch.linspace(-REACH, REACH, POINTS)
         places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)  # [y, x, 2]
@@ -62,14 +59,12 @@ def learned_potential(knowledge: TrialKnowledge) -> Picture | None:
             loss.potential(phi, torch.cat([place, torch.zeros_like(place)], -1))
             for place in (places, torch.zeros(1, 2), around)
         )
-        figure, axes = panel(5.0, 4.2)
-        figure.colorbar(axes.contourf(line, line, values, levels=20), ax=axes, label="potential")
-        axes.plot([0], [0], "x", color="white")
-        name_axes(axes, "", "place", "place")
+        at, goals = numbers(line), (NamedPoint("goal", 0.0, 0.0, "x"),)
+        panel = Heat("", "place", "place", values, "potential", xs=at, ys=at, marks=goals)
         caption = (
             f"The learned potential of a mass at rest is {float(goal):.3g} at the goal and on average "
             f"{float(start.mean()):.3g} at distance {START:g}: coming closer is "
             f"{'rewarded' if float(goal) > float(start.mean()) else 'punished'} on the way."
         )
-        return Picture("potential", caption, figure)
+        return LearnedFacts("potential", caption, (panel,))
     return None

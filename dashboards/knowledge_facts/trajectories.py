@@ -1,48 +1,36 @@
 """A policy's trajectories before and after its inner steps, on one validation task."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, legend, name_axes
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.base import FACTS, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.panels import LearnedFacts, Line, Lines, NamedPoint, numbers
 from metaloom.learners.environments import make_environment
 from metaloom.workers.data import gymnasium_environment  # noqa: F401 (registers its environment)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 DRAWN = 10  # trajectories
 
 
-@DRAWERS.register("prediction.trajectories")
+@FACTS.register("prediction.trajectories")
 @torch.no_grad()
-def trajectories(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw where a policy goes in the plane, or elsewhere how its rewards add up."""
+def trajectories(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return where a policy goes in the plane, or elsewhere how its rewards add up."""
     parts = [_shown(knowledge, name) for name in ("before", "after")]
     if not knowledge.task.environment or any(part is None for part in parts):
         return None
     (before, early), (after, late) = [part[:2] for part in parts if part is not None]
-    figure = canvas(7.5, 3.6)
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     goal = make_environment(knowledge.task).goal(knowledge.shown.get("parameters", torch.zeros(0)))
-    pairs = ((left, "before adaptation", before, early), (right, "after", after, late))
-    for axes, title, states, rewards in pairs:
-        (_summed if goal is None else _plane)(axes, title, states, rewards)
-    if goal is not None:
-        for axes in (left, right):
-            axes.plot(*goal.tolist(), "*", color="black", markersize=11, label="goal")
-            axes.set_aspect("equal")
-        legend(right)
+    pairs = (("before adaptation", before, early), ("after", after, late))
+    panels = [
+        _summed(title, rewards) if goal is None else _plane(title, states, goal) for title, states, rewards in pairs
+    ]
     gained = float(late.sum(1).mean()), float(early.sum(1).mean())
-    task = _task(knowledge)
     caption = (
-        f"Trajectories of one validation task{task}: the return is {gained[1]:.4g} on average before adaptation and "
-        f"{gained[0]:.4g} after it. The first {min(DRAWN, len(before))} of {len(before)} are drawn"
+        f"Trajectories of one validation task{_task(knowledge)}: the return is {gained[1]:.4g} on average before "
+        f"adaptation and {gained[0]:.4g} after it. The first {min(DRAWN, len(before))} of {len(before)} are drawn"
         f"{', as the sum of their rewards.' if goal is None else '.'}"
     )
-    return Picture("trajectories", caption, figure)
+    return LearnedFacts("trajectories", caption, tuple(panels), beside=True)
 
 
 def _shown(knowledge: TrialKnowledge, when: str) -> tuple[Tensor, Tensor] | None:
@@ -59,17 +47,23 @@ def _shown(knowledge: TrialKnowledge, when: str) -> tuple[Tensor, Tensor] | None
     return path.gather(1, index[..., None].expand_as(path)), rewards
 
 
-def _plane(axes: "Axes", title: str, states: Tensor, rewards: Tensor) -> None:
-    for one in states[:DRAWN]:
-        axes.plot(one[:, 0], one[:, 1], linewidth=1, alpha=0.7)
-    axes.plot(states[0, :1, 0], states[0, :1, 1], "o", color="black", markersize=4, label="start")
-    name_axes(axes, title, "x", "y")
+def _plane(title: str, states: Tensor, goal: Tensor) -> Lines:
+    paths = [
+        Line(f"trajectory {number}", numbers(one[:, 0]), numbers(one[:, 1]), "thin")
+        for number, one in enumerate(states[:DRAWN], 1)
+    ]
+    (x, y), start = goal.tolist(), states[0, 0].tolist()
+    marks = (NamedPoint("start", start[0], start[1]), NamedPoint("goal", x, y, "*"))
+    return Lines(title, "x", "y", tuple(paths), marks=marks, plane=True)
 
 
-def _summed(axes: "Axes", title: str, states: Tensor, rewards: Tensor) -> None:
-    for one in rewards[:DRAWN].cumsum(1):
-        axes.plot(range(1, len(one) + 1), one, linewidth=1, alpha=0.7)
-    name_axes(axes, title, "step", "sum of rewards so far")
+def _summed(title: str, rewards: Tensor) -> Lines:
+    steps = tuple(map(float, range(1, rewards.shape[1] + 1)))
+    sums = [
+        Line(f"trajectory {number}", steps, numbers(one), "thin")
+        for number, one in enumerate(rewards[:DRAWN].cumsum(1), 1)
+    ]
+    return Lines(title, "step", "sum of rewards so far", tuple(sums), whole=True)
 
 
 def _task(knowledge: TrialKnowledge) -> str:

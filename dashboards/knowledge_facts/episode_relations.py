@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import canvas, name_axes, panel
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.base import FACTS, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.panels import Heat, LearnedFacts
 
 LAYERS_DRAWN = 4
 
 
-@DRAWERS.register("prediction.attention")
+@FACTS.register("prediction.attention")
 @torch.no_grad()
-def attention(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the weight of each support example for each query, both in the order of their classes."""
+def attention(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the weight of each support example for each query, both in the order of their classes."""
     weights = knowledge.matrix("attention")
     if weights is None:
         return None
@@ -25,13 +25,14 @@ def attention(knowledge: TrialKnowledge) -> Picture | None:
         f"The attention of {len(asked)} queries (rows) to {len(labels)} support examples (columns) of a validation "
         f"episode, both by class: {own:.0%} of it goes to examples of the query's own class."
     )
-    return _heat("episode-attention", caption, ordered, "support example, by class", "query, by class")
+    panel = Heat("", "support example, by class", "query, by class", ordered, "weight")
+    return LearnedFacts("episode-attention", caption, (panel,))
 
 
-@DRAWERS.register("prediction.relation")
+@FACTS.register("prediction.relation")
 @torch.no_grad()
-def relation(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the score of each query and class."""
+def relation(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the score of each query and class."""
     scores = knowledge.matrix("relation")
     asked = None if scores is None else knowledge.labels("query_labels", len(scores))
     if scores is None or asked is None:
@@ -41,13 +42,14 @@ def relation(knowledge: TrialKnowledge) -> Picture | None:
         f"The relation of {len(asked)} queries (rows, by class) to the {scores.shape[1]} classes of a validation "
         f"episode: {right} queries have their largest score at their own class."
     )
-    return _heat("episode-relation", caption, scores[asked.argsort(stable=True)], "class", "query, by class")
+    panel = Heat("", "class", "query, by class", scores[asked.argsort(stable=True)], "score")
+    return LearnedFacts("episode-relation", caption, (panel,))
 
 
-@DRAWERS.register("prediction.adjacency")
+@FACTS.register("prediction.adjacency")
 @torch.no_grad()
-def adjacency(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw the learned edges of an episode's graph, layer by layer; its support examples in the order of classes."""
+def adjacency(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return the learned edges of an episode's graph, layer by layer; its support examples in the order of classes."""
     edges = knowledge.shown.get("adjacency")
     if edges is None or not bool(edges.isfinite().all()):
         return None
@@ -60,18 +62,14 @@ def adjacency(knowledge: TrialKnowledge) -> Picture | None:
         return None
     order = torch.cat([labels.argsort(stable=True), torch.arange(count, layers.shape[1])])
     drawn = layers[:LAYERS_DRAWN][:, order][:, :, order]
-    figure = canvas(3.4 * len(drawn), 3.4)
-    for index, one in enumerate(drawn):
-        axes = figure.add_subplot(1, len(drawn), index + 1)
-        axes.imshow(one, aspect="auto", cmap="viridis")
-        name_axes(axes, f"layer {index + 1}", "node", "node")
-        axes.grid(visible=False)
+    panels = [Heat(f"layer {number}", "node", "node", one, "weight") for number, one in enumerate(drawn, 1)]
     others = layers.shape[1] - count
     caption = (
         f"The edges of a validation episode's graph: {count} support examples, by class, and then "
         f"{others} other {'node' if others == 1 else 'nodes'}."
     )
-    return Picture("episode-adjacency", caption + _within_classes(layers[-1, :count, :count], labels), figure)
+    words = caption + _within_classes(layers[-1, :count, :count], labels)
+    return LearnedFacts("episode-adjacency", words, tuple(panels), beside=True)
 
 
 def _within_classes(edges: Tensor, labels: Tensor) -> str:
@@ -82,11 +80,3 @@ def _within_classes(edges: Tensor, labels: Tensor) -> str:
     own = float((among * (labels[:, None] == labels)).sum() / among.sum().clamp_min(1e-12))
     between = "between different support examples is between examples of one class"
     return f" In the last layer {own:.0%} of the weight {between}."
-
-
-def _heat(name: str, caption: str, values: Tensor, across: str, up: str) -> Picture:
-    figure, axes = panel(5.5, 4.5)
-    figure.colorbar(axes.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest"))
-    name_axes(axes, "", across, up)
-    axes.grid(visible=False)
-    return Picture(name, caption, figure)

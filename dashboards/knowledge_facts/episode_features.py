@@ -1,39 +1,35 @@
 """The features of an episode: its examples and what stands for each class, along their two main directions."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from metaloom.dashboards.canvas import legend, name_axes, panel
-from metaloom.dashboards.knowledge_figures.base import DRAWERS, Picture, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.base import FACTS, TrialKnowledge
+from metaloom.dashboards.knowledge_facts.panels import LearnedFacts, Plane, Points, numbers
 
 MARKS = {"support": "o", "queries": ".", "prototypes": "X"}
-SIZES = {"support": 45, "queries": 30, "prototypes": 130}
 
 
-@DRAWERS.register("prediction.features")
+@FACTS.register("prediction.features")
 @torch.no_grad()
-def features(knowledge: TrialKnowledge) -> Picture | None:
-    """Draw support examples, queries and prototypes in two dimensions, by their principal components."""
+def features(knowledge: TrialKnowledge) -> LearnedFacts | None:
+    """Return support examples, queries and prototypes in two dimensions, by their principal components."""
     points = {name: one for name in MARKS if (one := knowledge.matrix(name)) is not None}
     if len(points) < 2 or len({one.shape[1] for one in points.values()}) > 1:
         return None
     flat, share = plane(torch.cat(list(points.values())))
-    figure, axes = panel(6.0, 4.5)
-    start = 0
+    clouds, start = [], 0
     for name, one in points.items():
         part = flat[start : (start := start + len(one))]
-        settings = {"marker": MARKS[name], "s": SIZES[name], "label": name, **_colours(knowledge, name, len(one))}
-        axes.scatter(part[:, 0], part[:, 1], **settings)
-    name_axes(axes, "", "first main direction", "second main direction")
-    legend(axes)
+        classes = _classes(knowledge, name, len(one))
+        clouds.append(Points(name, numbers(part[:, 0]), numbers(part[:, 1]), classes, MARKS[name]))
+    ways = max(knowledge.task.outputs, 2)
+    panel = Plane("", "first main direction", "second main direction", tuple(clouds), ways)
     counted = ", ".join(f"{len(one)} {name}" for name, one in points.items())
     caption = (
         f"A validation episode ({counted}) along the two main directions of its features, which hold {share:.0%} of "
         f"their variance; the colour is the class.{_nearest(knowledge, points)}"
     )
-    return Picture("episode-features", caption, figure)
+    return LearnedFacts("episode-features", caption, (panel,))
 
 
 def plane(points: Tensor) -> tuple[Tensor, float]:
@@ -51,14 +47,12 @@ def plane(points: Tensor) -> tuple[Tensor, float]:
     return flat, float(sizes[:2].square().sum()) / whole if whole else 1.0
 
 
-def _colours(knowledge: TrialKnowledge, name: str, count: int) -> dict[str, Any]:
-    """Return the settings that colour points by their classes, or grey where these are not known."""
-    given = {"support": "labels", "queries": "query_labels"}
-    labels = torch.arange(count) if name == "prototypes" else knowledge.labels(given[name], count)
-    edge = {"edgecolors": "black", "linewidths": 0.8} if name != "queries" else {}
-    ways = max(knowledge.task.outputs, 2)
-    coloured = {"color": "grey"} if labels is None else {"c": labels, "cmap": "tab20", "vmin": 0, "vmax": ways - 1}
-    return {**coloured, **edge}
+def _classes(knowledge: TrialKnowledge, name: str, count: int) -> tuple[int, ...]:
+    """Return the class of each point; nothing where these are not known."""
+    if name == "prototypes":
+        return tuple(range(count))
+    labels = knowledge.labels({"support": "labels", "queries": "query_labels"}[name], count)
+    return () if labels is None else tuple(labels.tolist())
 
 
 def _nearest(knowledge: TrialKnowledge, points: dict[str, Tensor]) -> str:
