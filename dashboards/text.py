@@ -1,5 +1,6 @@
 """Measured values as text: numbers, intervals, time spans, knobs, and why a search has no best trial."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,6 +74,16 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 def range_text(low: float, high: float, log: bool) -> str:
     """Write the range that a knob is searched in."""
     return f"{low:g} to {high:g}{', log' if log else ''}"
+
+
+def knob_range(distribution: str | None) -> str:
+    """Write what a knob is searched over, from Optuna's JSON of its distribution; empty where it is not known."""
+    if not distribution:
+        return ""
+    attributes = json.loads(distribution)["attributes"]
+    if "choices" in attributes:
+        return ", ".join(map(str, attributes["choices"]))
+    return range_text(attributes["low"], attributes["high"], bool(attributes["log"]))
 
 
 def size(count: int) -> str:

@@ -9,6 +9,7 @@ import ctypes
 import getpass
 import os
 import platform
+import resource
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaloom.workers.errors import DeviceError
+from metaloom.workers.records import names
 
 TorchDevice = torch.device  # by another name: within ``Device``, ``torch`` is a field
 TorchType = torch.dtype
@@ -98,6 +100,7 @@ def prepare_device(resources: Mapping[str, Any], precision: str = "float32") -> 
     if device.type == "cuda":
         _make_deterministic()
         torch.cuda.set_device(device)
+    forget_peak(device)
     return Device(device, _DTYPES[precision], mixed=precision == "bfloat16")
 
 
@@ -155,6 +158,25 @@ def keep_pages() -> bool:
         return False
     taken = [mallopt(name, value) == 1 for name, value in _MALLOPT.items()]  # all are set, even if one fails
     return all(taken)
+
+
+def forget_peak(device: TorchDevice) -> None:
+    """Let ``peak_memory`` count from now on: a worker runs one trial after another.
+
+    Where the kernel does not take it, the peak is that of the whole process.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: TorchDevice) -> dict[str, float]:
+    """Return the most bytes that this process has held, and that its tensors have held on a GPU, as metrics."""
+    peak = {names.PEAK_BYTES: float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}
+    if device.type == "cuda":
+        peak[names.PEAK_GPU_BYTES] = float(torch.cuda.max_memory_allocated(device))
+    return peak
 
 
 def _make_deterministic() -> None:

@@ -34,6 +34,7 @@ class Progress(Plain):
         step: Outer steps done.
         episodes: Episodes so far, of training and validation.
         seconds: Time spent, all attempts together; ``recording_seconds`` of it on episode records.
+        costs: Other metrics of what it has cost so far: the seconds of its parts, and memory.
         stale: Validations since the best one.
         retraining: The learner section with its relaxed cells made discrete, once they are retrained.
         solution_warned: Whether the trial has warned that its implicit hypergradient is unreliable.
@@ -43,6 +44,7 @@ class Progress(Plain):
     episodes: int = 0
     seconds: float = 0.0
     recording_seconds: float = 0.0
+    costs: dict[str, float] = field(default_factory=dict)
     stale: int = 0
     best: Report | None = None
     last: Report | None = None
@@ -126,6 +128,7 @@ def validated(metric: str, evaluation: Evaluation, progress: Progress, leaves: I
         # whole numbers, such as a count of steps, are no parameters
         names.PARAMETERS: float(sum(leaf.numel() for leaf in leaves if leaf.is_floating_point())),
         names.RECORDING_SECONDS: progress.recording_seconds,
+        **progress.costs,
         **_beside_constant(evaluation),
         **{of_source(metric, source): one[0] for source, one in scored(evaluation)["by_source"].items()},
     }

@@ -10,13 +10,12 @@ from metaloom.learners.errors import BadInput, MetaloomError
 from metaloom.orchestrator.command_line.answers import JsonOption, NameArgument, StoreOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.registry import Command
-from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers.records import names as records
 
 with deferred():
-    from metaloom.dashboards import queries, text
-    from metaloom.orchestrator import export, retraining
+    from metaloom.dashboards import queries, trial_file
+    from metaloom.orchestrator import export
     from metaloom.orchestrator.command_line import tables
     from metaloom.workers.records import ranking
 
@@ -52,15 +51,9 @@ def show(
 
 
 def yaml_of(store: Path, name: str, trial: str) -> str:
-    """Return a trial's experiment as YAML; raises SearchError if there is no such trial, or it has no settings."""
-    row = export.chosen_trial(store, name, trial)
-    search = queries.search_record(store, name)
-    config = search.trials[row["id"]].config
-    if config is None or search.settings is None:
-        raise SearchError(f"trial {row['id']} of search '{name}' has no settings: {row['error']}")
-    scores = text.scored(row["value"], row["interval"])
-    told = f"trial {row['id']} of search '{name}' ({row['state']}): {search.settings.objectives[0].metric} {scores}"
-    return retraining.trial_yaml(config, search.settings, told)
+    """Return a trial's experiment as YAML; raises BadInput if there is no such trial, or it has no settings."""
+    number = export.chosen_trial(store, name, trial)["id"]
+    return trial_file.trial_yaml(queries.search_record(store, name), name, number)
 
 
 def draw_if_missing(store: Path, name: str) -> None:

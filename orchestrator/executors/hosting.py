@@ -14,6 +14,7 @@ import filelock
 
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.errors import StoreError
+from metaloom.orchestrator.executors.output import TrialOutput
 from metaloom.orchestrator.messages import Assignment, Message
 from metaloom.orchestrator.store import explained
 from metaloom.workers.heartbeat import Heartbeat, process_of
@@ -48,6 +49,7 @@ class TrialHost:
         """Release the present trial and take another; the first ``step`` opens it."""
         self.close()
         self._assignment = assignment
+        self._output = TrialOutput(assignment.directory, self.worker)
 
     def step(self) -> Message:
         """Advance the trial to its next report. An error becomes part of the message and fails this trial only."""
@@ -56,7 +58,8 @@ class TrialHost:
             raise RuntimeError("no trial was begun")
         number = assignment.config.trial
         try:
-            return Message(number, self.worker, self._advance(assignment))
+            with self._output.kept():
+                return Message(number, self.worker, self._advance(assignment))
         except Exception as error:  # any error of a trial: the search goes on without the trial
             text = str(error) if isinstance(error, MetaloomError) else f"{type(error).__name__}: {error}"
             at_fault, trace = isinstance(error, BadEnvironment), traceback.format_exc()

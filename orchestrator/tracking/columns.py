@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metaloom.dashboards.text import range_text
+from metaloom.dashboards.text import knob_range
 from metaloom.learners.fields import SEARCH
 from metaloom.orchestrator.tracking.batches import PARENT, Batches
 from metaloom.orchestrator.tracking.client import accepted_key, flattened
@@ -59,7 +59,7 @@ class RunColumns:
 
     def suggested(self, payload: Mapping[str, Any]) -> None:
         """Take the knobs of a trial: those not seen before are columns from now on."""
-        ranges = {name: distribution_text(text) for name, text in payload["distributions"].items()}
+        ranges = {name: knob_range(text) for name, text in payload["distributions"].items()}
         new = {name: text for name, text in ranges.items() if name not in self._state.knobs}
         if new:
             self._state.knobs |= new
@@ -130,14 +130,6 @@ def staged(document: Mapping[str, Any]) -> dict[str, Any]:
 def view_key(search_id: str) -> str:
     """Return the key of a search's view in the address of MLflow's runs page."""
     return f"metaloom-{search_id}"
-
-
-def distribution_text(distribution: str) -> str:
-    """Write what a knob is searched over, from Optuna's JSON of its distribution."""
-    attributes = json.loads(distribution)["attributes"]
-    if "choices" in attributes:
-        return ", ".join(map(str, attributes["choices"]))
-    return range_text(attributes["low"], attributes["high"], bool(attributes["log"]))
 
 
 def _finite(value: float | None) -> float | None:

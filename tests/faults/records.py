@@ -17,7 +17,7 @@ from metaloom.workers.records.journal_sources import read_journal
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 from tests.support.episodes import read_episodes
 
-SECONDS = {*names.TIMINGS, "test_seconds"}
+SECONDS = {*names.MEASURED, "test_seconds"}
 # what a test of a fault may set: where the search is tracked, and for how long it may go on
 SET_BY_TESTS = ("tracking.", "search.time_budget_s", "search.trial_timeout_s")
 TAGS = ("metaloom.trial", "metaloom.state", "metaloom.error")

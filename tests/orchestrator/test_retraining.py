@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from metaloom.dashboards.trial_file import experiment_of
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.api import search, train
 from metaloom.orchestrator.command_line import cli
 from metaloom.orchestrator.export import export
 from metaloom.orchestrator.rehearsal import members
-from metaloom.orchestrator.retraining import experiment_of
 from metaloom.search_spaces.loading import load_experiment, preset_names
 from metaloom.search_spaces.resolve import Given, defaults, resolve, searched_knobs
 from metaloom.search_spaces.sections.starts import needed_stages

@@ -10,7 +10,7 @@ from metaloom.learners.base import EpisodeOutcome, MetaStep
 from metaloom.learners.state import LearnerState
 from metaloom.workers.errors import CheckpointError, StorageError, TrialFailed
 from metaloom.workers.failures import check_validation
-from metaloom.workers.records.names import TIMINGS
+from metaloom.workers.records.names import MEASURED
 from metaloom.workers.records.trial import TrialRunner, read_config
 from metaloom.workers.scoring import evaluate_learner
 from metaloom.workers.trial.runner import Trial
@@ -33,7 +33,7 @@ def run(trial):
 
 def timeless(report):
     """A report without what a clock decided."""
-    metrics = {name: value for name, value in report.metrics.items() if name not in TIMINGS}
+    metrics = {name: value for name, value in report.metrics.items() if name not in MEASURED}
     return dataclasses.replace(report, metrics=metrics, seconds=0.0, notes=())
 
 
@@ -76,7 +76,13 @@ def test_the_story(tmp_path):
         "adapt_seconds",
         "parameters",
         "recording_seconds",
+        "sampling_seconds",
+        "inner_seconds",
+        "outer_seconds",
+        "validating_seconds",
+        "peak_bytes",
     }
+    assert last.device == "cpu"
     assert read_config(tmp_path) == config()
     assert json.loads((tmp_path / "task.json").read_text())["kind"] == "regression"
     with pytest.raises(ValueError, match="finished"):

@@ -72,9 +72,16 @@ HYPERGRADIENT_NORM = "hypergradient_norm"
 DIAGNOSTIC = "hypergradient_"  # before the name of what an estimator says of itself
 INNER_GRADIENT_NORM = f"{DIAGNOSTIC}inner_gradient_norm"
 RESIDUAL = f"{DIAGNOSTIC}residual"  # of an implicit gradient's linear system, relative to its right side
-RECORDING_SECONDS = "recording_seconds"
+# The parts of a trial's seconds, so far: drawing training episodes; their inner loops and the hypergradient through
+# them, which are one computation; the outer steps; validations; the episodes' records. The rest is mostly checkpoints.
+SAMPLING_SECONDS, INNER_SECONDS, OUTER_SECONDS = "sampling_seconds", "inner_seconds", "outer_seconds"
+VALIDATING_SECONDS, RECORDING_SECONDS = "validating_seconds", "recording_seconds"
+PARTS_OF_SECONDS = (SAMPLING_SECONDS, INNER_SECONDS, OUTER_SECONDS, VALIDATING_SECONDS, RECORDING_SECONDS)
+PEAK_BYTES = "peak_bytes"  # the most memory that the trial's process has held, since it began with the trial
+PEAK_GPU_BYTES = "peak_gpu_bytes"  # the most that its tensors have held on a GPU; absent on a CPU
 OF_SOURCE = "/"  # between a metric's name and that of the data set that it is of, where there are several
-TIMINGS = frozenset({SECONDS, ADAPT_SECONDS, RECORDING_SECONDS})  # all others repeat bit for bit on a resume
+# Measured on the machine; all other metrics repeat bit for bit on a resume.
+MEASURED = frozenset({SECONDS, ADAPT_SECONDS, *PARTS_OF_SECONDS, PEAK_BYTES, PEAK_GPU_BYTES})
 MAXIMIZED = frozenset({VALIDATION_ACCURACY, TRAIN_ACCURACY})
 
 # Splits of a task source, which are also the phases of an episode row.
@@ -106,6 +113,7 @@ TASK_FILE = "task.json"  # the shape of its tasks, for which the source itself w
 CHECKPOINTS_FOLDER = "checkpoints"
 EPISODES_FOLDER = "episodes"
 PART = re.compile(r"part-(\d+)-(\d+)\.parquet")
+OUTPUT_FILE = "output.log"  # what its code has printed; absent where it has not
 REPORTS_FILE = "reports.log"  # every report, as the worker made it
 FIGURES_FOLDER = "figures"
 LEARNED_FILE = "learned.json"  # among the figures: the name and the caption of each that shows what was learned

@@ -113,6 +113,7 @@ class Report(Plain):
             so that equal trials have other ones.
         by_source: Where episodes are of several data sets: of each the mean, the ends of its 95% interval and the
             number of its ``scores``.
+        device: That it was computed on, as torch calls it.
     """
 
     step: int
@@ -128,10 +129,11 @@ class Report(Plain):
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     stages: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
     by_source: Mapping[str, SourceMean] = field(default_factory=dict)
+    device: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary of JSON values, as earlier versions did without stages and with one data set."""
-        later = {"stages": self.stages, "by_source": self.by_source}
+        later = {"stages": self.stages, "by_source": self.by_source, "device": self.device}
         return {name: one for name, one in super().to_json().items() if name not in later or later[name]}
 
     @property

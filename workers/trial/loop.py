@@ -64,6 +64,11 @@ class OuterLoop:
         start, _ = OPTIMIZERS[self.outer.optimizer]
         return TrialState(0, phi, self.learner.begin(phi, self.generator("begin", 0)), start(phi))
 
+    def with_optimizer(self, state: TrialState) -> TrialState:
+        """Return the state with its optimizer's state, begun where it is of a trial with another optimizer."""
+        begun = OPTIMIZERS[self.outer.optimizer][0](state.phi)
+        return state if begun.keys() == state.optimizer.keys() else replace(state, optimizer=begun)
+
     def first_episode(self, step: int) -> int:
         """Return the number of an outer step's first episode; the same one while an inner loop is carried on."""
         return (step - step % self.learner.carry) * self.outer.meta_batch

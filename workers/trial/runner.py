@@ -14,24 +14,25 @@ from metaloom.learners.state import LearnerState
 from metaloom.learners.tensors import Tensors
 from metaloom.workers.activity import doing
 from metaloom.workers.assembly import Assembly, assemble, describe_trial, own_start
-from metaloom.workers.checkpoint import CheckpointFolder, Knowledge, different_leaves, settled
+from metaloom.workers.checkpoint import CheckpointFolder, Knowledge
 from metaloom.workers.data.base import SampledEpisode
 from metaloom.workers.data.features import Features
-from metaloom.workers.errors import CheckpointError
+from metaloom.workers.device import peak_memory
 from metaloom.workers.failures import check_finite, check_validation, memory_advice
 from metaloom.workers.heartbeat import Heartbeat
-from metaloom.workers.outer import OPTIMIZERS
 from metaloom.workers.progress import Progress, Tally, scored, solution_text, validated, with_validation_of
 from metaloom.workers.records import names
 from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeRecorder
 from metaloom.workers.records.trial import Report, TrialConfig
 from metaloom.workers.scoring import Evaluation, evaluate_learner
 from metaloom.workers.seeds import derive_generator
-from metaloom.workers.trial.beginning import FIRST, Beginning
+from metaloom.workers.trial.beginning import FIRST, Beginning, check_leaves
 from metaloom.workers.trial.episodes import draw, measured
 from metaloom.workers.trial.features import features_of, of_features, on_features, opened
+from metaloom.workers.trial.laps import Laps
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
 from metaloom.workers.trial.shown import write_finished
+from metaloom.workers.trial.stored import groups_of, placed
 from metaloom.workers.ways import Build, LearnersByWays, build_of, describe, ways_of, ways_of_split
 
 
@@ -137,15 +138,18 @@ class Trial:
     def _train(self, end: int) -> Tally:
         tally, stage = Tally(), Stage(0 if self._progress.retraining is None else self.outer.steps, self._stage_end())
         while self.step < end:
-            started, first = time.perf_counter(), self._loop().first_episode(self.step)
+            laps, first = Laps(self._progress.costs), self._loop().first_episode(self.step)
             sampled = draw(self.source, first + self.config.first_episode, self.outer.meta_batch)
             loop = self._loop(sampled[0])
             episodes = [one.episode.to(self.device.torch, self.device.dtype) for one in sampled]
+            laps.end(names.SAMPLING_SECONDS)
             taken = loop.estimate(self._state, episodes)
+            laps.end(names.INNER_SECONDS)
             check_finite(taken.meta, taken.norm, self.config, self.step)
             self._state = loop.move(self._state, taken, episodes, stage)
             tally.add(taken.meta, taken.norm, [one.source for one in sampled])
-            seconds = (time.perf_counter() - started) / len(sampled)
+            laps.end(names.OUTER_SECONDS)
+            seconds = laps.seconds / len(sampled)
             facts = [describe(one, first + i, self.learner) for i, one in enumerate(sampled)]
             self._recorder.add(EpisodeBatch(names.TRAIN, self.step, facts, taken.meta.outcomes, seconds, taken.norm))
             self._progress.step = self._state.step
@@ -158,7 +162,9 @@ class Trial:
         split, source, device, seeds = names.VALIDATION, self.source, self.device, self.config.seeds
         at, count = self._by_ways.at(ways_of_split(source, split)), self.outer.validation_episodes
         phi, state, done = self._state.phi, at.state(self._state.learner, device), self._heartbeat.beat
+        laps = Laps(self._progress.costs)
         found = evaluate_learner(at.learner, phi, state, source, split, count, device=device, seeds=seeds, done=done)
+        laps.end(names.VALIDATING_SECONDS)
         check_validation(found.mean, self.config, self.step)
         self._recorder.add(EpisodeBatch(split, self.step, found.facts, found.outcomes, found.seconds))
         self._progress.episodes += found.episodes
@@ -193,6 +199,7 @@ class Trial:
         progress, reason = self._progress, self.learner.estimator_reason
         progress.seconds += seconds
         progress.recording_seconds += self._recorder.take_seconds()
+        progress.costs |= peak_memory(self.device.torch)
         metrics = tally.metrics()
         self._warnings += progress.first_warnings(metrics)
         leaves = (*self._state.phi.values(), *self._state.learner.moving().values())
@@ -205,6 +212,7 @@ class Trial:
             finished=False,
             hypergradient=f"{self.learner.estimator} (auto: {reason})" if reason else self.learner.estimator,
             stages=tuple(one.to_json() for one in self._after) if progress.last is None else (),
+            device=str(self.device.torch),
         )
         if progress.is_best(self.metric, report) and self.outer.keeps_best:
             self._best = self._knowledge()
@@ -242,20 +250,14 @@ class Trial:
         self._progress.recording_seconds += self._recorder.take_seconds()
 
     def _groups(self) -> dict[str, Tensors]:
-        best = {} if self._best is None else self._best.groups()
-        kept = {f"best_{group}": tensors for group, tensors in best.items()}
-        return {**self._knowledge().groups(), "optimizer": self._state.optimizer, **kept}
+        return groups_of(self._state, self._best)
 
     def _knowledge(self) -> Knowledge:
         return Knowledge(self._state.phi, self._state.learner, self.step)
 
     def _place(self, groups: Mapping[str, Tensors]) -> None:
         """Go on from these tensors, as a process that read them from a file would."""
-        placed = {group: settled(self.device.place(tensors)) for group, tensors in groups.items()}
-        present = Knowledge.of(placed, self.step)
-        best = {group.removeprefix("best_"): placed[group] for group in placed if group.startswith("best_")}
-        self._state = TrialState(self.step, present.phi, present.state, placed.get("optimizer", {}))
-        self._best = Knowledge.of(best, self.step) if best else None
+        self._state, self._best = placed(groups, self.device, self.step)
 
     def _restore_or_begin(self) -> None:
         stored, self._warnings = self._checkpoints.newest()
@@ -265,14 +267,10 @@ class Trial:
         if stored is None:
             self._begin(phi)
         else:
-            if odd := different_leaves(phi, stored.tensors.get("phi", {})):
-                another = f"what is stored is of another learner: {', '.join(odd[:5])} differ in shape"
-                raise CheckpointError(f"{self.directory}: {another}")
+            check_leaves(self.directory, phi, stored.tensors.get("phi", {}))
             self._progress = Progress.from_json(stored.facts)
             self._place(stored.tensors)
-            fresh = OPTIMIZERS[self.outer.optimizer][0](self._state.phi)
-            if fresh.keys() != self._state.optimizer.keys():  # taken over from a trial with another optimizer
-                self._state = replace(self._state, optimizer=fresh)
+            self._state = self._loop().with_optimizer(self._state)
         self._recorder.resume(self.step)
 
     def _begin(self, phi: Tensors) -> None:
