@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator import inbox
 from metaloom.orchestrator.clock import note_time, noted_time, steady_clock
+from metaloom.orchestrator.ending import end_of
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.journal import EventLog
 from metaloom.orchestrator.messages import Assignment, Message, SearchProgress, problem_of, result_of, trial_config
@@ -85,6 +87,8 @@ class Director:
         if self.time_is_up():
             self._stop_for_time(self.state.in_state(records.WAITING))
             return None
+        if inbox.take_up(self.journal.folder, self.state, lambda one: self.note(records.ENQUEUED, **one)):
+            self.exhausted = False  # a grid that has ended
         self._exchange()
         ready = next(self._ready(), None)
         while ready is None and self._may_propose():
@@ -195,11 +199,8 @@ class Director:
 
     def end(self) -> None:
         """End the search: ``finished``, or ``failed`` if no trial has a result."""
-        valued = [trial for trial in self.state.in_state(records.FINISHED, records.STOPPED) if trial.reports]
-        cut = bool(self.state.cut_off()) or (self.settings.time_budget_s is not None and self._may_propose())
-        stale = self._has_more and ranking.has_no_gain(self.state)
-        state = records.FINISHED if valued else records.FAILED
-        self.note(records.SEARCH_ENDED, state=state, out_of_time=cut, **({"no_gain": True} if stale else {}))
+        ending = end_of(self.state, has_more=self._has_more, may_propose=self._may_propose())
+        self.note(records.SEARCH_ENDED, **ending)
 
     def note(self, kind: str, trial: int | None = None, /, **payload: Any) -> None:
         """Journal one event, of a trial or of the search."""

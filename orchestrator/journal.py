@@ -270,6 +270,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
     try:
         with explained(folder):
             process = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+            process["takes_signals"] = threading.current_thread() is threading.main_thread()
             (folder / OWNER_FILE).write_text(json.dumps(process))
         yield
     finally:
@@ -277,9 +278,14 @@ def writer_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _owner(folder: Path) -> str:
+def owner(folder: Path) -> dict[str, Any]:
+    """Return ``pid``, ``host`` and ``time`` of the process that has the writer's lock; empty if it is not noted."""
     try:
-        owner = json.loads((folder / OWNER_FILE).read_text())
-        return f"process {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+        return dict(json.loads((folder / OWNER_FILE).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _owner(folder: Path) -> str:
+    found = owner(folder)
+    return f"process {found['pid']} on {found['host']}" if found else "another process"

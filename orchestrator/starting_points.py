@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from metaloom.learners.domains import Choice
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.inbox import ORIGIN
 from metaloom.orchestrator.reading import Source, read_experiment, read_search
 from metaloom.orchestrator.store import Store
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Problems
@@ -20,7 +21,6 @@ from metaloom.workers.records import ranking
 
 Start: TypeAlias = dict[str, Any]  # "origin" and "params"
 WARM_START, ENQUEUE = ("search", "warm_start"), ("search", "enqueue")
-ENQUEUED = "enqueued"  # how the origins of enqueued trials begin
 
 
 Enqueued: TypeAlias = str | Path | Sequence[Mapping[str, Any]]
@@ -78,14 +78,15 @@ def starting_points(experiment: Experiment, store: Store) -> tuple[list[Start], 
         SearchError: A configuration cannot be put together, or the earlier search has no finished trial; the message
             names the place in the file.
     """
-    enqueued, warm = _enqueued(experiment), _warm_starts(experiment, store)
+    enqueued, warm = enqueued_starts(experiment), _warm_starts(experiment, store)
     notes = _left_out(experiment, warm)
     if len(enqueued) > experiment.search.trials:
         notes.append(f"{len(enqueued)} configurations are enqueued, of which {experiment.search.trials} will be tried")
     return enqueued + warm, notes
 
 
-def _enqueued(experiment: Experiment) -> list[Start]:
+def enqueued_starts(experiment: Experiment) -> list[Start]:
+    """Return what the experiment enqueues; raises ExperimentError, with the place, for what cannot be tried."""
     knobs, starts = searched_knobs(experiment), list[Start]()
     for index, asked in enumerate(experiment.search.enqueue):
         values = under_searched_names(asked, knobs)
@@ -97,7 +98,7 @@ def _enqueued(experiment: Experiment) -> list[Start]:
             chosen = ", ".join(f"{name} is {used[name]}" for name in used if isinstance(knobs[name], Choice))
             raise _at(experiment, (*ENQUEUE, index), f"{', '.join(unused)} has no effect where {chosen}")
         params = {name: str(value) if isinstance(knobs[name], Choice) else value for name, value in values.items()}
-        starts.append({"origin": f"{ENQUEUED}:{index}", "params": params})
+        starts.append({"origin": f"{ORIGIN}:{index}", "params": params})
     return starts
 
 

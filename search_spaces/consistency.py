@@ -65,9 +65,14 @@ def _check_values(asked: Mapping[str, Any], knobs: Mapping[str, Domain], path: P
     for name, value in under_searched_names(asked, knobs).items():
         if name not in knobs:
             problems.add(path, unknown("searched knob", name, knobs))
-        elif not holds(one := knobs[name], value):
-            valid = ", ".join(one.options) if isinstance(one, Choice) else f"[{one.low:g}, {one.high:g}]"
-            problems.add(path, f"{name} cannot be {value}: it is searched in {valid}")
+        elif wrong := wrong_value(value, knobs[name]):
+            problems.add(path, f"{name} {wrong}")
+
+
+def wrong_value(value: Any, domain: Domain) -> str:
+    """Say why a knob cannot have a value; empty if it can."""
+    valid = ", ".join(domain.options) if isinstance(domain, Choice) else f"[{domain.low:g}, {domain.high:g}]"
+    return "" if holds(domain, value) else f"cannot be {value}: it is searched in {valid}"
 
 
 def _learned_slots(learner: Section) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import typer
@@ -141,7 +141,8 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         if debug:
             raise
         if isinstance(error, MetaloomError):
-            return _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code, as_json=as_json)
+            text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+            return _fail(text, error.exit_code, as_json=as_json, places=_places(error))
         if isinstance(error, OSError) and is_full(error):  # also of a file that a library writes, anywhere
             place = f" of {error.filename}" if error.filename else ""
             text = f"the disk{place} is full ({error.strerror}): free some space"
@@ -150,12 +151,18 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return _fail(text, 1, as_json=as_json)
 
 
-def _fail(text: str, code: int, *, as_json: bool, hint: str = "") -> int:
+def _places(error: MetaloomError) -> list[dict[str, str]]:
+    """Return the place and the message of each problem of an error that lists some."""
+    problems = getattr(error, "problems", ())
+    return [{"place": ".".join(map(str, one.path)), "message": clean(redacted(one.message))} for one in problems]
+
+
+def _fail(text: str, code: int, *, as_json: bool, hint: str = "", places: Sequence[Mapping[str, str]] = ()) -> int:
     """Print an error, on stdout too with ``as_json``; return the exit code."""
     text = clean(text)
     print(f"metaloom: {text}{hint}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": text, "exit_code": code}))
+        print(json.dumps({"error": text, "exit_code": code, **({"problems": places} if places else {})}))
     return code
 
 

@@ -97,6 +97,8 @@ class Proposer:
         self._sampler, self._kind = build_sampler(settings), str(settings.sampler[KIND])
         self._settings, self._seed, self._define = settings, seed, define
         self._warm_start = warm_start
+        self._enqueued: list[Mapping[str, Any]] = []  # after the search's beginning, and not suggested yet
+        self._enqueued_before = 0  # suggestions of such
         self._pooled = PooledEvents(settings) if settings.repeats > 1 else None
         self._storage = optuna.storages.InMemoryStorage()
         self._study = optuna.create_study(
@@ -111,7 +113,7 @@ class Proposer:
         """Return the proposal of trial ``number``, or None if the grid has no such point."""
         given, origin = self._given(number)
         if given is None and self._sampler.finite:
-            given = self._sampler.point(number - len(self._warm_start), self._define)
+            given = self._sampler.point(self._place(number) - len(self._warm_start), self._define)
             if given is None:
                 return None
         with self._asked(number) as trial:
@@ -131,6 +133,11 @@ class Proposer:
         """Update the study with an event of the journal."""
         for one in (event,) if self._pooled is None else self._pooled.of(event):
             self._apply(one)
+        if event.kind == records.ENQUEUED:
+            self._enqueued.append(event.payload)
+        elif event.kind == records.TRIAL_SUGGESTED and event.payload["sampler"] in self._origins():
+            self._enqueued.pop(0)
+            self._enqueued_before += 1
 
     def _apply(self, event: Event) -> None:
         if event.kind != records.TRIAL_SUGGESTED or event.trial is None:
@@ -139,9 +146,17 @@ class Proposer:
             self._replay_suggestion(event.trial, event.payload)
 
     def _given(self, number: int) -> tuple[Mapping[str, Any] | None, str]:
-        if number < len(self._warm_start):
-            return self._warm_start[number]["params"], str(self._warm_start[number]["origin"])
-        return None, self._kind
+        place = self._place(number)
+        first = self._enqueued[:1] or self._warm_start[place : place + 1]
+        return (first[0]["params"], str(first[0]["origin"])) if first else (None, self._kind)
+
+    def _origins(self) -> list[str]:
+        """Return the origin of what is tried next, if it was enqueued after the search's beginning."""
+        return [str(one["origin"]) for one in self._enqueued[:1]]
+
+    def _place(self, number: int) -> int:
+        """Return the place of a suggestion among those that were not enqueued after the search's beginning."""
+        return number - self._enqueued_before
 
     @contextmanager
     def _asked(self, number: int) -> Iterator[optuna.trial.Trial]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from metaloom.learners.solvers.search_settings import SIMULATIONS, TABLES, SettingsOfSearchesConfig, Simulated
 from metaloom.orchestrator.errors import SearchError
+from metaloom.orchestrator.inbox import ORIGIN
 from metaloom.orchestrator.simulation.candidates import Candidates
 from metaloom.orchestrator.simulation.running import COPIES, Simulation, check_scheduler, simulate
 from metaloom.orchestrator.simulation.settings import table_settings
-from metaloom.orchestrator.starting_points import ENQUEUED
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Problems
 from metaloom.search_spaces.knobs.sampling import Value
 from metaloom.search_spaces.reading.nodes import Place
@@ -103,7 +103,7 @@ def simulated(
         ExperimentError: The sampler or the scheduler does not fit the table.
     """
     settings = table_settings(table, sampler=sampler, scheduler=scheduler, trials=trials)
-    first = [{"origin": f"{ENQUEUED}:{place}", "params": dict(one)} for place, one in enumerate(starts)]
+    first = [{"origin": f"{ORIGIN}:{place}", "params": dict(one)} for place, one in enumerate(starts)]
     return simulate(table, settings, seed=seed, workers=workers, warm_start=first, candidates=_candidates(table))
 
 

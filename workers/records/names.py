@@ -41,6 +41,7 @@ BEST_TESTED = "best_tested"
 JOURNAL_REPAIRED = "journal_repaired"
 RENAMED = "renamed"
 NOTED = "noted"  # a user's remark on the search or on a trial
+ENQUEUED = "enqueued"  # a configuration that is to be tried next
 
 # Projections of the journal, each with a high-water mark.
 MLFLOW_MARK = "mlflow"
@@ -95,6 +96,8 @@ SEARCHES_FOLDER = "searches"
 SEARCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 TRIALS_FOLDER = "trials"
 EXPERIMENT_FILE = "experiment.yaml"
+ENQUEUED_FOLDER = "enqueued"  # what other processes have enqueued, until the one that runs the search journals it
+STOPPING_FILE = "stopping-"  # and the number of a session: a process has told it to stop
 CLOCK_FILE = "clock.json"  # the time spent in the present session, noted every second
 STAGES_FOLDER = "stages"  # of the trained stages, beside the searches: each in a folder named by its digest
 GIVEN_FOLDER = "given"  # inside the cache: the data that were given from Python

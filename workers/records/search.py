@@ -39,6 +39,8 @@ class SearchRecord:
         warnings: Damage to its journal, repaired or not.
         remarks: The user's.
         former_names: The names that it was renamed from, the oldest first.
+        enqueued: Configurations that were enqueued after its beginning, the oldest first: ``request``, ``origin`` and
+            ``params`` each.
     """
 
     created: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class SearchRecord:
     warnings: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     former_names: list[str] = field(default_factory=list)
+    enqueued: list[dict[str, Any]] = field(default_factory=list)
     _clock: tuple[float, float] | None = None  # elapsed when it began, and that time; None while it stands still
     _counts_all: bool = False  # whether all events count, as in sessions before 0.3: from its start to its last event
 
@@ -125,6 +128,8 @@ class SearchRecord:
                 self.remarks = payload["notes"]
             case names.RENAMED:
                 self.former_names.append(payload["before"])
+            case names.ENQUEUED:
+                self.enqueued.append(payload)
 
     @property
     def begun(self) -> int:
@@ -138,6 +143,11 @@ class SearchRecord:
     def cut_off(self) -> list[TrialRecord]:
         """List the trials that the time budget has stopped."""
         return [trial for trial in self.in_state(names.STOPPED) if trial.reason == names.OUT_OF_TIME]
+
+    def to_try(self) -> list[dict[str, Any]]:
+        """List the enqueued configurations that no trial has taken yet, in their order."""
+        taken = {trial.origin for trial in self.trials.values()}
+        return [one for one in self.enqueued if one["origin"] not in taken]
 
     def elapsed_at(self, now: float) -> float:
         """Return the time spent up to ``now``, over all sessions; the time between sessions does not count."""
