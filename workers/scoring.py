@@ -113,7 +113,7 @@ def evaluate_learner(
         facts.append(describe(sampled, index, learner))
         constants.append(learner.task.task_kind.constant_loss(episode.support_y, episode.query_y))
         done()
-    summary = _summarize(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
+    summary = summarize_episodes(learner, split, facts, outcomes, busy / max(len(outcomes), 1))
     evaluation = _beside_constant(summary, learner.task, [one for one in constants if one is not None])
     return replace(evaluation, inductive=_inductive(evaluation, inductive)) if both else evaluation
 
@@ -199,9 +199,10 @@ def served(learner: Learner, *, inductive: bool) -> Learner:
     )
 
 
-def _summarize(
+def summarize_episodes(
     learner: Learner, split: str, facts: Sequence[EpisodeFacts], outcomes: Sequence[EpisodeOutcome], seconds: float
 ) -> Evaluation:
+    """Summarize how a learner's episodes went; ``seconds`` is the time of one."""
     metric = learner.task.task_kind.metric
     curves = [one.accuracies if metric == "accuracy" else one.losses for one in outcomes]
     scores = tuple(curve[-1] for curve in curves)
