@@ -52,18 +52,18 @@ class FilterError(BadInput):
 
 def parse_filter(text: str, columns: Sequence[str]) -> "pc.Expression":
     """Turn ``text`` into a pyarrow expression over ``columns``; raises FilterError for any other syntax."""
-    return _FilterReader(text, columns).condition(_tree(text))
+    return _FilterReader(text, columns).condition(tree_of(text))
 
 
 def parse_conditions(text: str, columns: Sequence[str]) -> "list[tuple[pc.Expression, frozenset[str]]]":
     """Split ``text`` at its outermost ``and``; return each condition with its columns. Raises as ``parse_filter``."""
-    reader, tree = _FilterReader(text, columns), _tree(text)
+    reader, tree = _FilterReader(text, columns), tree_of(text)
     parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
     names = [frozenset(map(ast.unparse, filter(reader.names_column, ast.walk(part)))) & {*columns} for part in parts]
     return [(reader.condition(part), named) for part, named in zip(parts, names, strict=True)]
 
 
-def _tree(text: str) -> ast.expr:
+def tree_of(text: str) -> ast.expr:
     """Parse ``text`` as Python; raises FilterError where that fails."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"--where: {len(text)} characters; at most {MAX_LENGTH} are read")

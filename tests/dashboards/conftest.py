@@ -11,7 +11,7 @@ import pytest
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import COLUMNS
-from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.trial import Report
 

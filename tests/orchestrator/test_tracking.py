@@ -17,7 +17,7 @@ from metaloom.orchestrator.tracking.outbox import first_line
 from metaloom.orchestrator.tracking.outboxes import start_projections
 from metaloom.orchestrator.tracking.writing import SEARCH_TAG, STATE_TAG
 from metaloom.workers.records import names as records
-from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.trial import TrialConfig
 from tests.dashboards.conftest import episode, report, story
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.names import parts_of
 
 

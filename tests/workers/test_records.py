@@ -14,7 +14,7 @@ from metaloom.learners.errors import BadInput
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS, EPISODE_COLUMNS_SHOWN, Column
-from metaloom.workers.records.episode_files import EPISODE_SCHEMA
+from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.journal import Event, RecordsError
 from metaloom.workers.records.names import is_better
 from metaloom.workers.records.search import SearchRecord, TrialRecord

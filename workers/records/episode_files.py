@@ -21,18 +21,10 @@ from numpy.typing import NDArray
 
 from metaloom.learners.base import EpisodeOutcome
 from metaloom.workers.durable import file_facts, remove_asides, write_bytes
-from metaloom.workers.records.episode import COLUMNS, EPISODE_COLUMNS
+from metaloom.workers.records.episode import EPISODE_COLUMNS
+from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.names import PART, part_name
 
-_TYPES: dict[str, Any] = {
-    "text": pa.string(),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "float64": pa.float64(),
-    "int64 list": pa.list_(pa.int64()),
-    "float64 list": pa.list_(pa.float64()),
-}
-EPISODE_SCHEMA: Any = pa.schema([(column.name, _TYPES[column.kind]) for column in COLUMNS])
 ROWS_PER_PART = 20_000  # a part is also written when so many rows wait in memory
 Values = Sequence[Any] | NDArray[Any]
 

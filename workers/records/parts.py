@@ -9,6 +9,8 @@ from metaloom.workers.durable import file_facts
 from metaloom.workers.records import names
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
+MISSING = "the file is missing"
+
 
 @dataclass(frozen=True)
 class DamagedPart:
@@ -72,9 +74,14 @@ def unreadable_parts(trial: int, paths: Sequence[Path]) -> list[DamagedPart]:
 def _damage(path: Path, facts: Mapping[str, Any]) -> str:
     """Return how a file differs from its facts; empty if it does not."""
     try:
-        now = file_facts(path.read_bytes())
+        return damage_of(path.read_bytes(), facts)
     except FileNotFoundError:
-        return "the file is missing"
+        return MISSING
+
+
+def damage_of(content: bytes, facts: Mapping[str, Any]) -> str:
+    """Return how a part's content differs from its facts in the journal; empty if it does not."""
+    now = file_facts(content)
     if now["bytes"] != facts["bytes"]:
         return f"it has {now['bytes']} bytes instead of {facts['bytes']}"
     return "" if now["sha256"] == facts["sha256"] else "its bytes do not have the digest that they were written with"
