@@ -53,6 +53,10 @@ class Scheduler(SchedulerKind, ABC):
     def judge(self, state: SearchRecord, trial: TrialRecord) -> Verdict:
         """Return whether ``trial`` goes on after its last report."""
 
+    def rungs(self, state: SearchRecord) -> Sequence[int]:
+        """Return the outer steps at which trials are compared, up to the last that was reached; empty without such."""
+        return ()
+
     def exploits(self, state: SearchRecord, *, seed: int) -> Sequence[Exploit]:
         """Return the exchanges of a complete generation; empty without a population or a complete generation."""
         return ()

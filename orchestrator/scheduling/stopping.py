@@ -56,6 +56,10 @@ class ASHA(Scheduler):
         others = [other for other in state.trials.values() if other is not trial]
         return _judge_by_rungs(state, trial, others, first_steps(self.grace_steps, trial), self.reduction_factor)
 
+    def rungs(self, state: SearchRecord) -> Sequence[int]:
+        """Return grace_steps * reduction_factor^k."""
+        return _reached(state, self.grace_steps, self.reduction_factor)
+
 
 @SCHEDULERS.register("hyperband")
 @dataclass(frozen=True)
@@ -80,6 +84,10 @@ class Hyperband(Scheduler):
             other for other in state.trials.values() if other is not trial and other.number % self.brackets == bracket
         ]
         return _judge_by_rungs(state, trial, others, grace, self.reduction_factor)
+
+    def rungs(self, state: SearchRecord) -> Sequence[int]:
+        """Return the rungs of all brackets: those of a later one are among those of the first."""
+        return _reached(state, self.grace_steps, self.reduction_factor)
 
 
 @SCHEDULERS.register("median")
@@ -147,6 +155,10 @@ class Paired(Scheduler):
                 return Verdict(STOP, reason)
         return Verdict()
 
+    def rungs(self, state: SearchRecord) -> Sequence[int]:
+        """Return grace_steps * 2^k."""
+        return _reached(state, self.grace_steps, 2)
+
 
 def paired_t(differences: Sequence[float]) -> float:
     """Return the one-sided p-value of Student's paired test that the mean difference is above 0."""
@@ -160,13 +172,25 @@ def paired_t(differences: Sequence[float]) -> float:
 
 
 def _passed(trial: TrialRecord, grace: int, reduction: int) -> Iterator[int]:
-    """Yield those of the rungs grace, grace * reduction, ... that lie between the last report and the one before it."""
+    """Return the rungs grace, grace * reduction, ... that lie between the last report and the one before it."""
     before = trial.reports[-2].step if len(trial.reports) > 1 else 0
+    return (rung for rung in _rungs(grace, reduction, trial.step) if rung > before)
+
+
+def _rungs(grace: int, reduction: int, last: int) -> Iterator[int]:
+    """Yield grace, grace * reduction, ... up to ``last``."""
     rung = grace
-    while rung <= trial.step:
-        if rung > before:
-            yield rung
+    while rung <= last:
+        yield rung
         rung *= reduction
+
+
+def _reached(state: SearchRecord, given: int | None, reduction: int) -> list[int]:
+    """Return the rungs that any trial has reached; without a given grace the first one is that of the first trial."""
+    reported = [trial for _, trial in sorted(state.trials.items()) if trial.reports]
+    if not reported:
+        return []
+    return list(_rungs(first_steps(given, reported[0]), reduction, max(trial.step for trial in reported)))
 
 
 def _judge_by_rungs(
