@@ -177,6 +177,7 @@ class Learner(Protocol):
         * ``attribute_weights`` [attributes]: how far an attribute of a class moves what stands for it.
         * ``original``, ``corrupted``, ``reconstruction`` [k, *inputs]: the first k queries, what the network sees of
           them, and what a decoder makes of that.
+        * ``example_losses`` [n]: the inner loss of each training example after adaptation, where weights are learned.
         * ``text`` [k, length]: the tokens of the first k queries; ``surprise`` [k, length]: how improbable each is by
           those before it, in bits, 0 for the first one and where the text has ended.
         * ``regrets``, ``regrets_of_random`` [searches, trials]: the regret after each trial of searches on one table of

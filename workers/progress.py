@@ -67,6 +67,12 @@ class Progress(Plain):
         self.stale += 1
         return False
 
+    def ended(self, patience: int | None, *, last: int) -> tuple[str, ...]:
+        """Note whether nothing is left to do after a validation; return the note of an early stop."""
+        early = patience is not None and self.stale >= patience and self.step < last
+        self.finished |= early or self.step >= last
+        return (f"stopped early at step {self.step}: {self.stale} validations without improvement",) if early else ()
+
     def first_warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """Return the warning of an unreliable implicit hypergradient, once in a trial."""
         warning = "" if self.solution_warned else solution_warning(metrics)

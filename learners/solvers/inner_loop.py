@@ -109,8 +109,17 @@ class InnerLoop:
         return self
 
     def inspect(self, phi: Tensors, episode: Episode, states: Iterator[InnerState]) -> Tensors:
-        """Return what may be drawn of an evaluated episode, by the names of ``Learner.inspect``: nothing here."""
-        return {}
+        """Return what may be drawn of an evaluated episode, by the names of ``Learner.inspect``.
+
+        Here these are the losses of the support set after the inner steps, where their weights are learned.
+        """
+        if not knowledge_of(phi, "weighting"):
+            return {}
+        taken, adapted = max(enumerate(states), key=lambda one: one[0])
+        noise = noise_of(episode, "architecture", taken)
+        x, y = episode.support_x, episode.support_y
+        outputs = self.forward(phi, adapted.theta, x, taken, self.running or None, noise).outputs
+        return {"example_losses": self.slots.loss.losses(knowledge_of(phi, "loss"), outputs, y)}
 
     def forward(
         self,

@@ -184,6 +184,8 @@ class Resources(Settings):
         memory: Bytes, or a size such as 2GB.
         perturbation_workers: Processes beside the trial's own, each with the same resources, that share the
             perturbations of evolution strategies.
+        snapshots: How many small snapshots of what was learned a trial keeps on its way, at most, for the page of
+            meta-knowledge; 0 keeps none.
         env: Names of environment variables that the workers get beside the usual ones (`docs/reliability.md`).
     """
 
@@ -193,6 +195,7 @@ class Resources(Settings):
     threads: Count = 1
     memory: Count | None = None
     perturbation_workers: Annotated[int, Field(ge=0)] = 0
+    snapshots: Annotated[int, Field(ge=0, le=1000)] = 20
     env: Annotated[tuple[str, ...], Strict(False)] = ()
 
     @field_validator("memory", mode="before")

@@ -31,7 +31,7 @@ from metaloom.workers.trial.episodes import draw, measured
 from metaloom.workers.trial.features import features_of, of_features, on_features, opened
 from metaloom.workers.trial.laps import Laps
 from metaloom.workers.trial.loop import OuterLoop, Stage, TrialState
-from metaloom.workers.trial.shown import write_finished
+from metaloom.workers.trial.shown import ForReaders
 from metaloom.workers.trial.stored import groups_of, placed
 from metaloom.workers.ways import Build, LearnersByWays, build_of, describe, ways_of, ways_of_split
 
@@ -119,6 +119,8 @@ class Trial:
             if self.config.retrain_steps and self._progress.retraining is None and self.step >= self.outer.steps:
                 self._begin_retraining()
             every = self.outer.validate_every
+            if not self.step:
+                self._show()
             tally = self._train(min(self.step - self.step % every + every, self._stage_end()))
             evaluation = self._validate()
         parts = self._recorder.begin_part(self.step)
@@ -223,10 +225,7 @@ class Trial:
         progress, notes, warnings = self._progress, list(self._notes), self._warnings
         self._notes = self._warnings = ()
         patience = self.outer.patience if self._stage_end() == self._last_step() else None
-        if patience is not None and progress.stale >= patience and self.step < self._last_step():
-            notes.append(f"stopped early at step {self.step}: {progress.stale} validations without improvement")
-            progress.finished = True
-        progress.finished |= self.step >= self._last_step()
+        notes += progress.ended(patience, last=self._last_step())
         if progress.finished and self.outer.keeps_best and progress.best and progress.best.step != self.step:
             assert self._best is not None
             self._state = replace(self._state, phi=self._best.phi, learner=self._best.state)
@@ -239,10 +238,8 @@ class Trial:
 
     def _store(self, report: Report) -> None:
         started, self._progress.last = time.perf_counter(), report
-        if self.finished:
-            best = self._progress.best if self.outer.keeps_best else None
-            kept = replace(self._knowledge(), step=(best or report).step)
-            write_finished(self.directory, kept, self._by_ways, self.source, self.device)
+        best = self._progress.best if self.outer.keeps_best else None
+        self._show(replace(self._knowledge(), step=(best or report).step) if self.finished else None)
         # The parts and the checkpoint are written at the same time; the checkpoint is put in place after the parts.
         self._checkpoints.write(self._groups(), self._progress.to_json(), first=self._recorder.wait)
         self._place(self._groups())
@@ -290,6 +287,11 @@ class Trial:
 
     def _generator(self, purpose: str, step: int) -> Generator:
         return derive_generator(self.config.seed, self.config.trial, step, purpose, version=self.config.seeds)
+
+    def _show(self, finished: Knowledge | None = None) -> None:
+        own = Assembly(self.source, self.learner, self.device, self.outer)
+        readers = ForReaders(self.directory, self.config, self._progress.retraining, own, self._by_ways)
+        readers.show(self._knowledge(), finished)
 
     def _describe(self) -> None:
         section = self._progress.retraining or self.config.learner
