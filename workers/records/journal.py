@@ -150,11 +150,11 @@ def read_database(path: Path, *, is_copy: bool = False) -> RowSource:
     """
     rows: list[Values] = []
     try:
-        header = _header(path)
+        write_ahead = is_write_ahead(path)
         with reading(path, is_copy=is_copy) as connection:
             chain = has_digests(connection, EVENTS_TABLE)
             problem = _read_rows(connection, rows, chain)
-        if chain and not is_copy and header[18:20] != WRITE_AHEAD:  # SQLite would pass over its write-ahead log
+        if chain and not is_copy and not write_ahead:  # SQLite would pass over its write-ahead log
             problem = problem or "it does not begin as a journal does"
     except Damaged as damage:
         problem = str(damage)
@@ -277,8 +277,8 @@ def _damage(error: sqlite3.Error, path: Path | None = None) -> str:
     raise RecordsError(f"{path or 'the journal'} cannot be read: {error}") from error
 
 
-def _header(path: Path) -> bytes:
-    """Return the first bytes of a database; raises Damaged if there are none."""
+def is_write_ahead(path: Path) -> bool:
+    """Return whether a database begins as one in WAL mode; raises Damaged if it is missing or empty."""
     try:
         with path.open("rb") as file:
             header = file.read(20)
@@ -288,4 +288,4 @@ def _header(path: Path) -> bytes:
         raise RecordsError(f"{path} cannot be read: {error.strerror}") from error
     if not header:
         raise Damaged("it is empty")
-    return header
+    return header[18:20] == WRITE_AHEAD

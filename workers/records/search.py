@@ -10,9 +10,9 @@ from typing import Any
 
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import names
-from metaloom.workers.records.journal import Event, RecordsError
+from metaloom.workers.records.journal import Event, RecordsError, event_of
 from metaloom.workers.records.journal_sources import Reading, read_journal
-from metaloom.workers.records.trial_record import TrialRecord
+from metaloom.workers.records.trial_record import TrialRecord, own_copy
 
 __all__ = ["SearchRecord", "TrialRecord"]
 
@@ -69,12 +69,32 @@ class SearchRecord:
         """Apply all events of a journal; raises RecordsError for an event that lacks a part that its kind has."""
         search = cls()
         for event in events:
-            try:
-                search.apply(event)
-            except (KeyError, TypeError, ValueError) as problem:
-                place = f"event {event.id} ({event.kind}) of the journal cannot be read"
-                raise RecordsError(f"{place}: {problem!r}; was it written by another version of metaloom?") from problem
+            search._apply_stored(event)
         return search
+
+    def with_events(self, events: Iterable[Event]) -> "SearchRecord":
+        """Return the record after further events; this one stays as it is, and shares the trials that they leave alone.
+
+        Raises RecordsError likewise.
+        """
+        search, own = own_copy(self), set[int]()
+        for event in events:
+            every = (
+                search.trials if event.kind == names.SEARCH_EXTENDED else ()
+            )  # it changes trials that it does not name
+            for number in {*every, *(() if event.trial is None else (event.trial,))} - own:
+                own.add(number)
+                if number in search.trials:
+                    search.trials[number] = own_copy(search.trials[number])
+            search._apply_stored(event)
+        return search
+
+    def _apply_stored(self, event: Event) -> None:
+        try:
+            self.apply(event)
+        except (KeyError, TypeError, ValueError) as problem:
+            place = f"event {event.id} ({event.kind}) of the journal cannot be read"
+            raise RecordsError(f"{place}: {problem!r}; was it written by another version of metaloom?") from problem
 
     @classmethod
     def read(cls, folder: Path, found: Reading | None = None) -> "SearchRecord":
@@ -91,7 +111,7 @@ class SearchRecord:
         if not found.rows:
             nothing = f"no event of search '{folder.name}' can be read"
             raise RecordsError(f"{found.problem}: {nothing}; see: metaloom repair {folder.name}")
-        search = cls.replay(found.events)
+        search = cls.replay(map(event_of, found.rows))
         search.warnings += found.warnings(folder)
         return search
 

@@ -147,7 +147,7 @@ class Report(Plain):
         values = dict(document)
         low, high = values["interval"]
         values["interval"] = (float(low), float(high))
-        values["scores"] = tuple(float(score) for score in values["scores"])
+        values["scores"] = tuple(map(float, values["scores"]))
         for name in ("notes", "warnings", "stages"):
             values[name] = tuple(values.get(name, ()))
         values["by_source"] = {name: tuple(one) for name, one in values.get("by_source", {}).items()}

@@ -1,12 +1,22 @@
 """The state of one trial, which the events of its search's journal add up to."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from metaloom.workers.records import names
 from metaloom.workers.records.trial import Report, TrialConfig
+
+R = TypeVar("R")
+
+
+def own_copy(record: R) -> R:
+    """Return a copy of a record with lists and mappings of its own; what these hold is shared."""
+    mine = copy.copy(record)
+    vars(mine).update({name: one.copy() for name, one in vars(record).items() if isinstance(one, list | dict)})
+    return mine
 
 
 @dataclass
