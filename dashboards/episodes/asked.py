@@ -95,6 +95,11 @@ class EpisodeQuestion:
         return tuple(sorted({"phase", *named, *counts}))
 
     @property
+    def asked_of(self) -> tuple[Any, ...]:
+        """All that decides which rows meet it."""
+        return self.trial, self.phase, self.classes, self.texts
+
+    @property
     def keeps_all(self) -> bool:
         """Whether every row of its trials meets it, apart from the phase."""
         return not self.texts and not self.classes

@@ -47,6 +47,7 @@ class EpisodeIndex:
         self._listed: dict[int, tuple[int, list[Part]]] = {}  # of each trial: its folder's time of change, its parts
         self._written: dict[Path, Mapping[str, Any]] = {}
         self._missing: list[DamagedPart] = []
+        self.changes = 0  # how often the parts have changed
         self._version = ""
         self._readers, self._lock = 0, threading.Lock()
         self._builder: threading.Thread | None = None
@@ -61,6 +62,7 @@ class EpisodeIndex:
         with self._lock:
             if self._list():
                 self.parts = [part for _, parts in self._listed.values() for part in parts]
+                self.changes += 1
                 present = set(self.parts)
                 self._facts = {part: facts for part, facts in self._facts.items() if part in present}
                 self._version = ""

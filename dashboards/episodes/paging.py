@@ -58,6 +58,7 @@ class EpisodePage:
         is_full: Whether it has as many rows as asked for, or all that there are: False if the time was over before.
         looked: The place of the last part that was looked at, of ``of``.
         damaged: Parts that were found damaged while this page was read.
+        has_more: In another order than they were played: whether rows follow; the places are None then.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -68,6 +69,7 @@ class EpisodePage:
     looked: int = 0
     of: int = 0
     damaged: list[DamagedPart] = field(default_factory=list)
+    has_more: bool = False
 
 
 def parts_asked(index: EpisodeIndex, question: EpisodeQuestion) -> list[Part]:
@@ -97,7 +99,7 @@ def episode_page(
         time_s: After which the page is given as it is.
     """
     parts = parts_asked(index, question)
-    reader = _Reader(index, question, size, time.monotonic() + time_s)
+    reader = PageReader(index, question, size, time.monotonic() + time_s)
     with index.reading():
         page = _backwards(reader, parts, before) if before else _forwards(reader, parts, after)
     page.of = len(parts)
@@ -106,7 +108,7 @@ def episode_page(
 
 
 @dataclass
-class _Reader:
+class PageReader:
     """What reading a page needs, and when its time is over."""
 
     index: EpisodeIndex
@@ -158,9 +160,9 @@ def known_count(facts: PartFacts | None, question: EpisodeQuestion) -> int | Non
     return facts.rows if question.phase is None else dict(facts.phases).get(question.phase, 0)
 
 
-def _forwards(reader: _Reader, parts: Sequence[Part], start: PagePlace | None) -> EpisodePage:
+def _forwards(reader: PageReader, parts: Sequence[Part], start: PagePlace | None) -> EpisodePage:
     page = EpisodePage()
-    first = 0 if start is None else _place_of(parts, start)
+    first = 0 if start is None else place_of(parts, start)
     page.before = start
     for place, part, count in reader.counted(parts[first:]):
         page.looked = first + place + 1
@@ -174,7 +176,7 @@ def _forwards(reader: _Reader, parts: Sequence[Part], start: PagePlace | None) -
         if len(own) > len(taken):
             page.after = PagePlace(part.trial, part.path.name, skipped + len(taken))
             return page
-        page.after = _start_of(parts, first + place + 1)
+        page.after = start_of(parts, first + place + 1)
         if reader.is_late:
             page.is_full = len(page.rows) == reader.size
             return page
@@ -182,10 +184,10 @@ def _forwards(reader: _Reader, parts: Sequence[Part], start: PagePlace | None) -
     return page
 
 
-def _backwards(reader: _Reader, parts: Sequence[Part], end: PagePlace) -> EpisodePage:
+def _backwards(reader: PageReader, parts: Sequence[Part], end: PagePlace) -> EpisodePage:
     page = EpisodePage(after=end)
-    last = _place_of(parts, end)
-    is_here = end.rows > 0 and _start_of(parts, last) == (*end[:2], 0)
+    last = place_of(parts, end)
+    is_here = end.rows > 0 and start_of(parts, last) == (*end[:2], 0)
     until = parts[: last + is_here][::-1]
     for place, part, count in reader.counted(until):
         page.looked = len(until) - place - 1
@@ -206,11 +208,11 @@ def _backwards(reader: _Reader, parts: Sequence[Part], end: PagePlace) -> Episod
     return page
 
 
-def _start_of(parts: Sequence[Part], number: int) -> PagePlace | None:
+def start_of(parts: Sequence[Part], number: int) -> PagePlace | None:
     """Return the place before a part's first row; None after the last part."""
     return PagePlace(parts[number].trial, parts[number].path.name, 0) if number < len(parts) else None
 
 
-def _place_of(parts: Sequence[Part], place: PagePlace) -> int:
+def place_of(parts: Sequence[Part], place: PagePlace) -> int:
     """Return the first part that is not before the place's: a part may have been replaced since."""
     return bisect_left(parts, place[:2], key=lambda part: (part.trial, part.path.name))

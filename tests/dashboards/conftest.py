@@ -14,6 +14,7 @@ from metaloom.workers.records.episode import COLUMNS
 from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.trial import Report
+from tests.support.episode_parts import PARTS, TRIALS, written
 
 Write = Callable[..., Path]
 
@@ -86,3 +87,21 @@ def story(values: dict[int, float]) -> list[tuple[str, int | None, dict[str, Any
             (records.TRIAL_FINISHED, trial, {"value": value, "values": aims}),
         ]
     return events
+
+
+@pytest.fixture
+def search_of_parts(write_search: Write, tmp_path: Path) -> Path:
+    """A search of three trials with four parts each, whose digests its journal knows."""
+    folder = tmp_path / "searches" / "first"
+    parts = {trial: {} for trial in range(TRIALS)}  # type: dict[int, dict[str, Any]]
+    for trial in range(TRIALS):
+        for part in range(PARTS):
+            parts[trial] |= written(tmp_path / "parts", trial, part)
+    events = []
+    for kind, trial, load in story(dict.fromkeys(range(TRIALS), 0.5)):
+        if kind == records.TRIAL_REPORTED and load["report"]["step"] == 10 and trial is not None:
+            load = {"report": report(10, 0.25) | {"parts": parts[trial]}}
+        events.append((kind, trial, load))
+    write_search("first", events)
+    (tmp_path / "parts" / records.TRIALS_FOLDER).rename(folder / records.TRIALS_FOLDER)
+    return folder

@@ -1,10 +1,9 @@
 """Pages of episodes: each row once and in order, equal to those of ``metaloom episodes``, whatever is asked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,68 +15,9 @@ from metaloom.dashboards.episodes.bounds import PartFacts
 from metaloom.dashboards.episodes.index import EpisodeIndex
 from metaloom.dashboards.episodes.paging import EpisodePage, PagePlace, episode_page
 from metaloom.dashboards.filters import FilterError
-from metaloom.learners.base import EpisodeOutcome
-from metaloom.workers.durable import file_facts
 from metaloom.workers.records import names as records
-from metaloom.workers.records.episode_files import EpisodeBatch, EpisodeFacts, Origin, encoded
 from metaloom.workers.records.search import SearchRecord
-from tests.dashboards.conftest import Write, report, story
-
-ROWS, PARTS, TRIALS = 7, 4, 3
-Fill = Callable[[Path, int, int], dict[str, Any]]
-
-
-def written(folder: Path, trial: int, part: int, *, rows: int = ROWS) -> dict[str, Any]:
-    """Write one part of drawn rows, and return its facts by its name."""
-    generator = np.random.default_rng([trial, part])
-    batches = []
-    for phase in (records.TRAIN, records.VALIDATION):
-        drawn = [(generator.integers(0, 6) / 5, generator.random() * 2, generator.permutation(6)) for _ in range(rows)]
-        facts = [
-            EpisodeFacts(row, int(generator.integers(1 << 62)), tuple(ids[:2].tolist()), (1, 2), 5, 1, 1)
-            for row, (_, _, ids) in enumerate(drawn)
-        ]
-        outcomes = [EpisodeOutcome((1.5, float(loss)), (0.2, float(right))) for right, loss, _ in drawn]
-        step = 10 * part + 10 * (phase == records.VALIDATION)
-        batches.append(EpisodeBatch(phase, step, facts, outcomes, 0.1, 1.0 if phase == records.TRAIN else None))
-    path = (
-        records.trial_directory(folder, trial) / records.EPISODES_FOLDER / records.part_name(10 * part, 10 * part + 10)
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = encoded(Origin("before", trial, "glyphs", "inductive", "batch"), batches)
-    path.write_bytes(content)
-    return {path.name: file_facts(content)}
-
-
-@pytest.fixture
-def search(write_search: Write, tmp_path: Path) -> Path:
-    """A search of three trials with four parts each, whose digests its journal knows."""
-    folder = tmp_path / "searches" / "first"
-    parts = {trial: {} for trial in range(TRIALS)}  # type: dict[int, dict[str, Any]]
-    for trial in range(TRIALS):
-        for part in range(PARTS):
-            parts[trial] |= written(tmp_path / "parts", trial, part)
-    events = []
-    for kind, trial, load in story(dict.fromkeys(range(TRIALS), 0.5)):
-        if kind == records.TRIAL_REPORTED and load["report"]["step"] == 10 and trial is not None:
-            load = {"report": report(10, 0.25) | {"parts": parts[trial]}}
-        events.append((kind, trial, load))
-    write_search("first", events)
-    (tmp_path / "parts" / records.TRIALS_FOLDER).rename(folder / records.TRIALS_FOLDER)
-    return folder
-
-
-def indexed(folder: Path, *, built: bool = True) -> EpisodeIndex:
-    """Return an index, whole or as it is before it has read a part."""
-    index = EpisodeIndex(folder)
-    if not built:
-        index._list()
-        index.parts = [part for _, parts in index._listed.values() for part in parts]
-        index._take(SearchRecord.read(folder))
-        return index
-    index.refresh(SearchRecord.read(folder))
-    assert index.wait(20)
-    return index
+from tests.support.episode_parts import PARTS, ROWS, TRIALS, indexed, written
 
 
 def pages(index: EpisodeIndex, question: EpisodeQuestion, size: int, *, time_s: float = 20.0) -> Iterator[EpisodePage]:
@@ -107,13 +47,15 @@ CONDITIONS = st.sampled_from(
 @given(st.lists(CONDITIONS, max_size=2), st.sampled_from([None, *records.PHASES]), st.sampled_from([None, 0, 2]),
        st.sampled_from([1, 3, 50]), st.booleans())  # fmt: skip
 def test_pages_hold_the_rows_of_metaloom_episodes(
-    search: Path, texts: list[str], phase: str | None, trial: int | None, size: int, built: bool
+    search_of_parts: Path, texts: list[str], phase: str | None, trial: int | None, size: int, built: bool
 ) -> None:
     where = " and ".join(f"({text})" for text in texts) or None
-    expected = queries.episode_rows(search.parents[1], "first", trial=trial, phase=phase, where=where, limit=None)
+    expected = queries.episode_rows(
+        search_of_parts.parents[1], "first", trial=trial, phase=phase, where=where, limit=None
+    )
     fields = {"trial": trial, "phase": phase, "where": where}
     question = EpisodeQuestion.of({name: str(one) for name, one in fields.items() if one is not None})
-    index = indexed(search, built=built)
+    index = indexed(search_of_parts, built=built)
     found = list(pages(index, question, size))
     assert [row for page in found for row in page.rows] == expected.rows
     assert all(len(page.rows) == size for page in found[:-1])
@@ -126,10 +68,10 @@ def test_pages_hold_the_rows_of_metaloom_episodes(
     assert backwards == expected.rows, "the way back shows the same rows"
 
 
-def test_a_page_that_runs_out_of_time_goes_on_where_it_stopped(search: Path) -> None:
+def test_a_page_that_runs_out_of_time_goes_on_where_it_stopped(search_of_parts: Path) -> None:
     question = EpisodeQuestion.of({"where": "loss_after < 0.3"})
-    expected = queries.episode_rows(search.parents[1], "first", where="loss_after < 0.3", limit=None).rows
-    found = list(pages(indexed(search), question, 50, time_s=0.0))
+    expected = queries.episode_rows(search_of_parts.parents[1], "first", where="loss_after < 0.3", limit=None).rows
+    found = list(pages(indexed(search_of_parts), question, 50, time_s=0.0))
     assert [row for page in found for row in page.rows] == expected
     assert not found[0].is_full
     assert len(found) < 30
@@ -137,28 +79,28 @@ def test_a_page_that_runs_out_of_time_goes_on_where_it_stopped(search: Path) -> 
 
 
 @pytest.mark.parametrize("asked", [(3,), (0, 5), (9,)])
-def test_classes_are_those_that_an_episode_holds(search: Path, asked: tuple[int, ...]) -> None:
-    every = queries.episode_rows(search.parents[1], "first", limit=None).rows
+def test_classes_are_those_that_an_episode_holds(search_of_parts: Path, asked: tuple[int, ...]) -> None:
+    every = queries.episode_rows(search_of_parts.parents[1], "first", limit=None).rows
     question = EpisodeQuestion.of({"classes": ", ".join(map(str, asked))})
-    found = [row for page in pages(indexed(search), question, 4) for row in page.rows]
+    found = [row for page in pages(indexed(search_of_parts), question, 4) for row in page.rows]
     assert found == [row for row in every if set(asked) <= set(row["class_ids"])]
     assert bool(found) == (asked != (9,))
 
 
-def test_ranges_are_conditions(search: Path) -> None:
+def test_ranges_are_conditions(search_of_parts: Path) -> None:
     fields = {"accuracy_after_least": "0.6", "loss_after_most": "1", "step_least": "20"}
     where = "accuracy_after >= 0.6 and loss_after <= 1 and step >= 20"
-    expected = queries.episode_rows(search.parents[1], "first", where=where, limit=None).rows
-    (page,) = pages(indexed(search), EpisodeQuestion.of(fields), 1000)
+    expected = queries.episode_rows(search_of_parts.parents[1], "first", where=where, limit=None).rows
+    (page,) = pages(indexed(search_of_parts), EpisodeQuestion.of(fields), 1000)
     assert page.rows == expected
     assert 0 < len(expected) < 100
     seed = expected[0]["seed"]
-    (page,) = pages(indexed(search), EpisodeQuestion.of({"seed": str(seed)}), 10)
+    (page,) = pages(indexed(search_of_parts), EpisodeQuestion.of({"seed": str(seed)}), 10)
     assert page.rows == expected[:1]
 
 
-def test_damaged_and_missing_parts_are_left_out_and_named(search: Path) -> None:
-    folder = records.trial_directory(search, 1) / records.EPISODES_FOLDER
+def test_damaged_and_missing_parts_are_left_out_and_named(search_of_parts: Path) -> None:
+    folder = records.trial_directory(search_of_parts, 1) / records.EPISODES_FOLDER
     first, second, third, _ = sorted(folder.iterdir())
     content = bytearray(first.read_bytes())
     content[len(content) // 2] ^= 1
@@ -166,9 +108,9 @@ def test_damaged_and_missing_parts_are_left_out_and_named(search: Path) -> None:
     second.unlink()
     third.write_bytes(third.read_bytes()[:100])
     (folder / "part-test-0.parquet").write_bytes(b"nothing")  # the journal does not know it
-    expected = queries.episode_rows(search.parents[1], "first", limit=None)
+    expected = queries.episode_rows(search_of_parts.parents[1], "first", limit=None)
     for built in (True, False):
-        index = indexed(search, built=built)
+        index = indexed(search_of_parts, built=built)
         found = list(pages(index, EpisodeQuestion(), 10))
         assert [row for page in found for row in page.rows] == expected.rows
         named = {str(one) for page in found for one in page.damaged} | set(map(str, index.damaged))
@@ -178,27 +120,31 @@ def test_damaged_and_missing_parts_are_left_out_and_named(search: Path) -> None:
     assert index.count(None, None) is None, "not before every part is known"
 
 
-def test_new_parts_and_new_trials_are_seen(search: Path) -> None:
-    index = indexed(search)
+def test_new_parts_and_new_trials_are_seen(search_of_parts: Path) -> None:
+    index = indexed(search_of_parts)
     before = index.count(None, None)
     after = list(pages(index, EpisodeQuestion(), 1000))[-1]
     assert after.after is None
-    written(search, 1, PARTS)
-    written(search, TRIALS, 0, rows=2)
-    index.refresh(SearchRecord.read(search))
+    written(search_of_parts, 1, PARTS)
+    written(search_of_parts, TRIALS, 0, rows=2)
+    index.refresh(SearchRecord.read(search_of_parts))
     assert index.wait(20)
-    assert index.count(None, None) == before + 2 * ROWS + 4 == queries.episode_rows(search.parents[1], "first").total
+    assert (
+        index.count(None, None)
+        == before + 2 * ROWS + 4
+        == queries.episode_rows(search_of_parts.parents[1], "first").total
+    )
     (page,) = pages(index, EpisodeQuestion.of({"trial": str(TRIALS)}), 50)
     assert len(page.rows) == 4
-    written(search, TRIALS, 0, rows=3)  # a resumed trial writes a part again
-    index.refresh(SearchRecord.read(search))
+    written(search_of_parts, TRIALS, 0, rows=3)  # a resumed trial writes a part again
+    index.refresh(SearchRecord.read(search_of_parts))
     assert index.wait(20)
     assert index.count(TRIALS, None) == 6
 
 
-def test_a_part_that_cannot_hold_what_is_asked_is_not_read(search: Path) -> None:
-    index = indexed(search)
-    for path in search.rglob("part-*.parquet"):
+def test_a_part_that_cannot_hold_what_is_asked_is_not_read(search_of_parts: Path) -> None:
+    index = indexed(search_of_parts)
+    for path in search_of_parts.rglob("part-*.parquet"):
         if "00000020-" not in path.name:
             path.unlink()
     question = EpisodeQuestion.of({"where": "step in [20, 29] and phase == 'train' and loss_after > 0"})
