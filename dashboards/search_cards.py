@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.dashboards import rows
-from metaloom.dashboards.text import scored
+from metaloom.dashboards.text import better_by, scored
+from metaloom.dashboards.trial_values import first_aim, interval_of, running_best, value_of, valued
 from metaloom.learners.errors import BadInput, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
-from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.configurations import configurations
+from metaloom.workers.records.results import mean_interval
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 WIDTH, HEIGHT, EDGE = 96, 24, 2  # of a sparkline, in its own units
 
@@ -26,6 +29,11 @@ class Lead:
     method: str
     difference: Mapping[str, Any] | None
 
+    @property
+    def text(self) -> str:
+        """The difference with its interval."""
+        return better_by(self.difference)
+
 
 @dataclass(frozen=True)
 class SearchCard:
@@ -33,7 +41,7 @@ class SearchCard:
 
     Attributes:
         row: What ``metaloom runs --json`` prints of it.
-        interval: 95%, of the best trial's value over validation episodes.
+        interval: 95%, of the best value: over validation episodes, or over the trials whose mean it is.
         leads: Over each baseline.
         elapsed_s: Time spent on trials, over all sessions.
         worker_seconds: The time of the outer steps of all trials together.
@@ -81,17 +89,37 @@ def card_of(row: rows.ListedSearch, search: SearchRecord | None) -> SearchCard:
     if search is None:
         return SearchCard(row)
     best = None if row.best is None else search.trials[row.best]
-    last = best.last if best else None
     baselines = rows.to_json(search.baselines)
     return SearchCard(
         row=row,
-        interval=last.interval if last and row.objectives and last.scored == row.objectives[0].metric else None,
+        interval=None if best is None else _interval(search, best),
         leads=tuple(Lead(one["method"], one["best_better_by"]) for one in baselines),
         elapsed_s=search.elapsed_s,
         worker_seconds=sum(trial.last.seconds for trial in search.trials.values() if trial.last),
-        progress=ranking.best_so_far(search),
+        progress=_progress(search),
         notes=tuple(search.remarks),
     )
+
+
+def _interval(search: SearchRecord, best: TrialRecord) -> tuple[float, float] | None:
+    """Return the interval of the best value: over trials of the same knobs where it is their mean, else over episodes.
+
+    The trials are those that have ended as the best one has, as for its value.
+    """
+    found = next((one for one in configurations(search) if best in one.trials), None)
+    values = [value_of(search, one) for one in (found.in_state(best.state) if found else ())]
+    if len(values) > 1:
+        return mean_interval(values)[1:]
+    return interval_of(best, first_aim(search)[0])
+
+
+def _progress(search: SearchRecord) -> list[tuple[int, float]]:
+    """Return the best value so far of the finished trials that keep the constraints, by number."""
+    if search.settings is None:
+        return []
+    kept = [one for one in valued(search) if one.state == records.FINISHED and ranking.violation(search, one) == 0]
+    values = running_best([value_of(search, one) for one in kept], maximize=first_aim(search)[1])
+    return [(one.number, value) for one, value in zip(kept, values, strict=True)]
 
 
 SORTS: Mapping[str, Any] = {

@@ -185,3 +185,52 @@ def stage_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
         )
         for one in summary.get("stages") or ()
     ]
+
+
+def test_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the table of the tests of the best trial and the baselines."""
+    tested, baselines = summary["test"], summary["baselines"]
+    found = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"], "")]
+    found += [(f"baseline {one['method']}", one["evaluation"], better_by(one["best_better_by"])) for one in baselines]
+    if not found:
+        return (), []
+    metric = found[0][1].get("metric") or "score"
+    paired = ["the best is better by [95% interval]"] if baselines else []
+    units = ["RMSE in units of the target"] if any(one[1].get("units") for one in found) else []
+    alone = [f"inductive {metric}"] if any("inductive" in evaluation for _, evaluation, _ in found) else []
+    heads = ("on the test split", f"{metric} [95% interval]", *units, *alone, *paired, "episodes", "setting")
+    rows = []
+    for name, evaluation, difference in found:
+        cells = [name, scored(evaluation["mean"], evaluation["interval"])]
+        cells += [in_units(evaluation)] if units else []
+        if alone:
+            one = evaluation if evaluation.get("setting") == "inductive" else evaluation.get("inductive") or {}
+            cells.append(scored(one.get("mean"), one.get("interval")))
+        cells += [difference] if paired else []
+        rows.append((*cells, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
+    return heads, rows
+
+
+CONFIGURATION_HEADS = ("trials of the same knobs", "mean [95% interval]", "knobs")
+
+
+def configuration_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the means of the trials of the same knobs; no rows where there are none."""
+    return CONFIGURATION_HEADS, [
+        (", ".join(map(str, one["trials"])), scored(one["mean"], one["interval"]), knobs_text(one["knobs"]))
+        for one in summary.get("configurations") or ()
+    ]
+
+
+def ending_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Say what has ended a search before all its trials were tried; nothing if nothing has."""
+    budget, patience, lines = summary.get("time_budget"), summary.get("patience"), []
+    if budget is not None and budget["has_ended_search"]:
+        spent = f"{span(budget['spent'])} of {span(budget['seconds'])} are spent"
+        tried = f"{budget['tried']} of {budget['asked']} trials were tried"
+        lines.append(f"The time budget has ended the search: {spent}, {tried}")
+    if patience is not None and patience["has_ended_search"]:
+        tried = f"{len(summary['trials'])} of {summary['asked']} trials were tried"
+        why = f"the last {patience['without_gain']} trials brought no gain (search.patience: {patience['trials']})"
+        lines.append(f"The search has ended early: {why}; {tried}")
+    return lines

@@ -6,32 +6,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metaloom.dashboards import queries, rows
+from metaloom.orchestrator.choosing import BEST, chosen_trial
 from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.export import BEST, chosen_trial
-from metaloom.orchestrator.store import DEFAULT_STORE
+from metaloom.orchestrator.store import DEFAULT_STORE, store_option
 from metaloom.orchestrator.tracking.client import flattened
-from metaloom.workers.bundle_reading import read_task
-from metaloom.workers.checkpoint import load_knowledge
 from metaloom.workers.records import names as records
 from metaloom.workers.records.configurations import configurations
 from metaloom.workers.records.episode_files import rows_of_test
 from metaloom.workers.records.results import mean_interval, paired_interval
+from metaloom.workers.records.tested import is_tested, test_scores
 from metaloom.workers.records.trial import TrialConfig, read_config
-from metaloom.workers.scoring import evaluate_trial, test_scores
 
 SECTIONS = ("tasks", "learner", "inner", "outer")
 LOSS = "loss"
 Scores = Mapping[str, float]  # larger is better, by the episode's identity
 
 
+class NotTested(SearchError):  # noqa: N818  # it says what is missing, and the command that adds it
+    """Trials are not tested yet on the episodes of a comparison."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """A trial that is compared."""
+    """A trial that is compared; its ``metric`` is that of its validation, as its test's is."""
 
     search: str
     trial: int
     directory: Path
     config: TrialConfig
+    metric: str
 
     @property
     def name(self) -> str:
@@ -67,23 +70,46 @@ def compare(
     Raises:
         MetaloomError: There is no such search or trial, or their test episodes cannot be the same.
     """
-    runs = list({run.name: run for given in contenders for run in _runs(Path(store), given)}.values())
-    if len(runs) < 2:
-        raise SearchError(f"a comparison needs at least two trials, such as A B or A:3 A:7; got {len(runs)}")
+    runs = _all_runs(Path(store), contenders)
     first = runs[0].config
     asked = int(first.outer["test_episodes"]) if episodes is None else episodes
     shared_seed = first.seed if seed is None else seed
     for run in runs:
         _test(run, Path(store), asked, shared_seed, trust_code, told)
-    scores = {run.name: test_scores(run.directory, seed=shared_seed, episodes=asked) for run in runs}
+    return _compared(runs, asked, shared_seed)
+
+
+def compare_recorded(*contenders: str, store: Path) -> rows.ComparisonRow:
+    """Compare trials as ``compare`` does by default, by the tests that their records hold: nothing is run.
+
+    Raises NotTested if a test is missing, and what ``compare`` raises.
+    """
+    runs = _all_runs(store, contenders)
+    asked, seed = int(runs[0].config.outer["test_episodes"]), runs[0].config.seed
+    missing = [run.name for run in runs if not is_tested(run.directory, seed=seed, episodes=asked)]
+    if missing:
+        command = f"metaloom compare {' '.join(contenders)}{store_option(store)}"
+        tests = f"{', '.join(missing)} not tested yet on {asked} episodes of seed {seed}"
+        raise NotTested(f"{tests}; test and compare with: {command}")
+    return _compared(runs, asked, seed)
+
+
+def _all_runs(store: Path, contenders: Sequence[str]) -> list[Run]:
+    runs = list({run.name: run for given in contenders for run in _runs(store, given)}.values())
+    if len(runs) < 2:
+        raise SearchError(f"a comparison needs at least two trials, such as A B or A:3 A:7; got {len(runs)}")
+    return runs
+
+
+def _compared(runs: Sequence[Run], episodes: int, seed: int) -> rows.ComparisonRow:
+    scores = {run.name: test_scores(run.directory, seed=seed, episodes=episodes) for run in runs}
     for run in runs[1:]:
         _check_same(runs[0], run, scores)
-    groups = _groups(runs)
-    metric = _metric(runs[0])
+    groups, metric = _groups(runs), runs[0].metric
     return rows.ComparisonRow(
         metric=metric,
         episodes=len(scores[runs[0].name]),
-        seed=shared_seed,
+        seed=seed,
         contenders=tuple(_row(group, groups[0], scores, metric) for group in groups),
         differing=_differing([group[0] for group in groups]),
     )
@@ -93,19 +119,23 @@ def _runs(store: Path, given: str) -> list[Run]:
     """Return the trial that is named; for a search its best one, with the finished trials of the same knobs."""
     name, _, trial = given.partition(":")
     best = chosen_trial(store, name, trial or BEST)["id"]
-    numbers = [best]
+    numbers, search = [best], queries.search_record(store, name)
     if trial in ("", BEST):
-        found = configurations(queries.search_record(store, name))
+        found = configurations(search)
         groups = [[one.number for one in group.in_state(records.FINISHED)] for group in found]
         numbers = next((group for group in groups if best in group), numbers)
     directories = {number: queries.trial_folder(store, name, number) for number in numbers}
-    return [Run(name, number, directory, read_config(directory)) for number, directory in directories.items()]
+    lasts = {number: search.trials[number].last for number in numbers}
+    metrics = {number: last.scored.rpartition("_")[2] if last else LOSS for number, last in lasts.items()}
+    return [Run(name, one, path, read_config(path), metrics[one]) for one, path in directories.items()]
 
 
 def _test(run: Run, store: Path, episodes: int, seed: int, trust_code: bool, told: Callable[[str], None]) -> None:
     """Test a trial on the first ``episodes`` of ``seed``, unless its records hold them."""
-    part = records.part_of_test(run.directory, seed)
-    if rows_of_test(part, load_knowledge(run.directory).step) >= episodes:
+    from metaloom.workers.checkpoint import load_knowledge  # torch, which comparing recorded tests does without
+    from metaloom.workers.scoring import evaluate_trial
+
+    if rows_of_test(records.part_of_test(run.directory, seed), load_knowledge(run.directory).step) >= episodes:
         return
     told(f"testing {run.name} on {episodes} episodes of seed {seed} ...")
     cache = store / records.CACHE_FOLDER
@@ -114,7 +144,7 @@ def _test(run: Run, store: Path, episodes: int, seed: int, trust_code: bool, tol
 
 def _check_same(first: Run, other: Run, scores: Mapping[str, Scores]) -> None:
     """Refuse trials whose test episodes are not the same; name the settings of the tasks that differ."""
-    if scores[first.name].keys() == scores[other.name].keys() and _metric(first) == _metric(other):
+    if scores[first.name].keys() == scores[other.name].keys() and first.metric == other.metric:
         return
     ours, theirs = first.settings, other.settings
     paths = sorted(path for path in ours.keys() | theirs.keys() if path.startswith("tasks."))
@@ -137,10 +167,6 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
             keys.append(key)
             groups.append([run])
     return groups if len(groups) > 1 else [[run] for run in runs]
-
-
-def _metric(run: Run) -> str:
-    return read_task(run.directory / records.TASK_FILE).task_kind.metric
 
 
 def _row(group: Sequence[Run], first: Sequence[Run], scores: Mapping[str, Scores], metric: str) -> rows.ContenderRow:

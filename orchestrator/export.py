@@ -8,9 +8,8 @@ from typing import Any
 from metaloom.dashboards import queries as lookups
 from metaloom.dashboards.canvas import png
 from metaloom.dashboards.knowledge_figures import pictures, read_knowledge
-from metaloom.dashboards.text import without_best
-from metaloom.orchestrator.errors import SearchError
-from metaloom.orchestrator.store import DEFAULT_STORE, store_option
+from metaloom.orchestrator.choosing import BEST, chosen_trial
+from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.orchestrator.tracking.registering import register_bundle
 from metaloom.workers.bundle import load_bundle
 from metaloom.workers.bundle_writing import write_bundle
@@ -21,28 +20,7 @@ from metaloom.workers.records import names as records
 from metaloom.workers.records.trial import read_config
 from metaloom.workers.scoring import Evaluation, evaluate_trial
 
-BEST = "best"
-
-
-def chosen_trial(store: Path, name: str, trial: str) -> dict[str, Any]:
-    """Return the row of a trial in the search's summary.
-
-    Args:
-        trial: Its number, or ``best``.
-
-    Raises:
-        SearchError: There is no such trial, or it has learned nothing yet.
-    """
-    summary = lookups.search_summary(store, name)
-    if trial == BEST:
-        if summary["best"] is None:
-            why = f"search '{name}' has no best trial: {without_best(summary).rstrip('.')}"
-            raise SearchError(f"{why}; see: metaloom show {name}{store_option(store)}")
-        return dict(summary["best"])
-    rows = {str(row["id"]): row for row in summary["trials"]}
-    if trial not in rows:
-        raise SearchError(f"search '{name}' has no trial {trial}; it has {', '.join(rows) or 'none'} (or 'best')")
-    return dict(rows[trial])
+__all__ = ["BEST", "chosen_trial"]  # with what is declared here
 
 
 def evaluate(

@@ -25,12 +25,11 @@ from metaloom.learners.tensors import Tensors
 from metaloom.workers import durable
 from metaloom.workers.durable import canonical, digest
 from metaloom.workers.errors import CheckpointError
-from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE
+from metaloom.workers.records.names import CHECKPOINTS_FOLDER, KNOWLEDGE_ENTRY, META_KNOWLEDGE_FILE
 
 FORMAT = 1
 KNOWLEDGE_FORMAT = 2
 MOST_HEADER_BYTES = 32 << 20  # some 100 bytes a tensor
-_ENTRY = "metaloom"  # the one metadata entry of a file of knowledge: canonical JSON
 _FILES = re.compile(r"checkpoint-(\d+)\.(json|safetensors)")
 
 
@@ -118,7 +117,8 @@ def write_knowledge(path: Path, tensors: Mapping[str, Tensors], metadata: Mappin
     flat = _flat(tensors)
     unsigned = {**metadata, "format": str(KNOWLEDGE_FORMAT), "names": json.dumps(_names(tensors))}
     signed = canonical({**unsigned, "sha256": _digest_of(flat, unsigned)}).decode()
-    durable.write_bytes(path, _to_bytes(flat, {_ENTRY: signed}))  # safetensors writes several entries in a random order
+    # One entry, because safetensors writes several in a random order.
+    durable.write_bytes(path, _to_bytes(flat, {KNOWLEDGE_ENTRY: signed}))
 
 
 def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
@@ -131,8 +131,8 @@ def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
         content = path.read_bytes()
         flat = _from_bytes(content)
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-        if _ENTRY in metadata:  # format 1 has an entry for each fact
-            metadata = json.loads(metadata[_ENTRY])
+        if KNOWLEDGE_ENTRY in metadata:  # format 1 has an entry for each fact
+            metadata = json.loads(metadata[KNOWLEDGE_ENTRY])
     except (OSError, ValueError, RecursionError) as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from problem
     if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):

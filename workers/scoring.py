@@ -14,9 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
-
 from metaloom.learners.base import EpisodeOutcome, Learner
 from metaloom.learners.episode import TaskShape
 from metaloom.learners.solvers.base import TRANSDUCTIVE
@@ -42,13 +39,13 @@ from metaloom.workers.records.results import (
     mean_interval,
     paired_interval,
 )
+from metaloom.workers.records.tested import test_scores
 from metaloom.workers.records.trial import Plain, plain, read_config
 from metaloom.workers.seeds import derive_generator
 from metaloom.workers.ways import at_ways, build_of, describe, ways_of_split
 
 _LOG = logging.getLogger("metaloom.scoring")
 UNSAID = (("inductive", None), ("generalized", None), ("curve", INNER_STEPS))  # in the JSON of an evaluation
-_COMPARED = ["episode", "seed", "source", "class_ids", "sample_ids", "ways", "queries", "accuracy_after", "loss_after"]
 
 
 @dataclass(frozen=True)
@@ -260,40 +257,3 @@ def paired_difference(directory: Path, other: Path) -> PairedDifference | None:
         return None
     mean, low, high = paired_interval(list(ours.values()), [theirs[episode] for episode in ours])
     return PairedDifference(mean, (low, high), len(ours))
-
-
-def test_scores(directory: Path, *, seed: int | None = None, episodes: int | None = None) -> dict[str, float]:
-    """Return a trial's score on each recorded test episode, larger being better, by the episode's identity.
-
-    Args:
-        directory: The trial's.
-        seed: Seed of the episodes; None takes the search's.
-        episodes: The first so many; None: all.
-    """
-    config = read_config(directory)
-    part = part_of_test(directory, config.seed if seed is None else seed)
-    if not part.is_file():
-        return {}
-    try:
-        rows = parquet.read_table(str(part), columns=_COMPARED).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        _LOG.warning("%s cannot be read, so that no paired difference is shown: %s", part, error)
-        return {}
-    taken = [row for row in rows if episodes is None or row["episode"] < episodes]
-    return {_identity(row, config.tasks): _score(row) for row in taken}
-
-
-def _identity(row: Mapping[str, Any], tasks: Mapping[str, Any]) -> str:
-    """Identify an episode by its queries, or by all settings of its source if these are not kept.
-
-    The support set need not be the same: a baseline may train on other samples and be asked the same queries.
-    """
-    queries = row["queries"] * max(row["ways"], 1)
-    asked = row["sample_ids"][-queries:] or sorted(tasks.items())
-    return repr((row["episode"], row["seed"], row["source"], row["class_ids"], row["ways"], asked))
-
-
-def _score(row: Mapping[str, Any]) -> float:
-    if row["accuracy_after"] is not None:
-        return float(row["accuracy_after"])
-    return math.nan if row["loss_after"] is None else -float(row["loss_after"])  # a loss of NaN is stored as null

@@ -15,8 +15,9 @@ from metaloom.dashboards.queries import how_to_use
 from metaloom.dashboards.rows import PlanRow
 from metaloom.dashboards.text import (
     beside_constant,
-    better_by,
+    configuration_cells,
     counted,
+    ending_lines,
     in_units,
     knobs_text,
     method_cells,
@@ -26,6 +27,7 @@ from metaloom.dashboards.text import (
     source_cells,
     span,
     stage_cells,
+    test_cells,
     without_best,
 )
 from metaloom.learners.redaction import clean
@@ -128,7 +130,7 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
         lines += [(f": {line}", "dim") for line in trial["notes"] if notes]
         for line, style in lines:
             console.print(f"trial {trial['id']}{line}", style=style, markup=False)
-    show_configurations(console, summary)
+    show_cells(console, *configuration_cells(summary))
     show_ending(console, summary)
     if "pareto" in summary:
         console.print(f"Pareto front: trials {', '.join(map(str, summary['pareto'])) or 'none'}")
@@ -137,39 +139,25 @@ def show_search(console: Console, summary: Mapping[str, Any], *, notes: bool = F
     show_learned(console, summary)
 
 
-def show_configurations(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print the means of the trials of the same knobs, the best first."""
-    found = summary.get("configurations") or ()
-    if found:
-        shown = table("trials of the same knobs", "mean [95% interval]", "knobs")
-        for one in found:
-            shown.add_row(
-                *row(", ".join(map(str, one["trials"])), scored(one["mean"], one["interval"]), knobs_text(one["knobs"]))
-            )
-        console.print(shown)
-
-
 def show_parts(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the stages, the best trial of each method with its time of an adaptation, and the best on each data set."""
-    for heads, rows in (stage_cells(summary), method_cells(summary), source_cells(summary)):
-        if rows:
-            shown = table(*heads)
-            for cells in rows:
-                shown.add_row(*row(*cells))
-            console.print(shown)
+    for cells in (stage_cells, method_cells, source_cells):
+        show_cells(console, *cells(summary))
+
+
+def show_cells(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; nothing where it has no rows."""
+    if rows:
+        shown = table(*heads)
+        for cells in rows:
+            shown.add_row(*row(*cells))
+        console.print(shown)
 
 
 def show_ending(console: Console, summary: Mapping[str, Any]) -> None:
     """Print what has ended a search before all its trials were tried."""
-    budget, patience = summary.get("time_budget"), summary.get("patience")
-    if budget is not None and budget["has_ended_search"]:
-        spent = f"{span(budget['spent'])} of {span(budget['seconds'])} are spent"
-        tried = f"{budget['tried']} of {budget['asked']} trials were tried"
-        console.print(f"The time budget has ended the search: {spent}, {tried}", style="yellow", markup=False)
-    if patience is not None and patience["has_ended_search"]:
-        tried = f"{len(summary['trials'])} of {summary['asked']} trials were tried"
-        why = f"the last {patience['without_gain']} trials brought no gain (search.patience: {patience['trials']})"
-        console.print(f"The search has ended early: {why}; {tried}", style="yellow", markup=False)
+    for line in ending_lines(summary):
+        console.print(line, style="yellow", markup=False)
 
 
 def show_learned(console: Console, summary: Mapping[str, Any]) -> None:
@@ -183,29 +171,11 @@ def show_learned(console: Console, summary: Mapping[str, Any]) -> None:
 
 def show_tests(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the test scores of the best trial and the baselines in one table."""
-    tested = summary["test"]
-    rows = [] if tested is None else [(f"trial {tested['trial']} (best)", tested["evaluation"], "")]
-    rows += [
-        (f"baseline {baseline['method']}", baseline["evaluation"], better_by(baseline["best_better_by"]))
-        for baseline in summary["baselines"]
-    ]
-    if not rows:
-        return
-    metric = rows[0][1].get("metric") or "score"
-    paired = ["the best is better by [95% interval]"] if summary["baselines"] else []
-    units = ["RMSE in units of the target"] if any(one[1].get("units") for one in rows) else []
-    alone = [f"inductive {metric}"] if any("inductive" in evaluation for _, evaluation, _ in rows) else []
-    shown = table("on the test split", f"{metric} [95% interval]", *units, *alone, *paired, "episodes", "setting")
-    for name, evaluation, difference in rows:
-        scores = [scored(evaluation["mean"], evaluation["interval"])]
-        scores += [in_units(evaluation)] if units else []
-        if alone:
-            one = evaluation if evaluation.get("setting") == "inductive" else evaluation.get("inductive") or {}
-            scores.append(scored(one.get("mean"), one.get("interval")))
-        scores += [difference] if paired else []
-        shown.add_row(*row(name, *scores, str(evaluation["episodes"]), str(evaluation.get("setting", "-"))))
-    console.print(shown)
-    show_constant(console, rows[0][1])
+    show_cells(console, *test_cells(summary))
+    tested = [summary["test"], *summary["baselines"]]
+    first = next((one for one in tested if one is not None), None)
+    if first is not None:
+        show_constant(console, first["evaluation"])
 
 
 def show_constant(console: Console, evaluation: Mapping[str, Any]) -> None:

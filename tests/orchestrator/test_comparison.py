@@ -1,6 +1,8 @@
 """Trials are compared on the same episodes, with the intervals that SciPy gives for the recorded scores."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -52,6 +54,22 @@ def test_two_trials_are_compared_pair_by_pair(store: Path) -> None:
     assert not [name for name in values if name.startswith(("tasks.", "outer."))]
 
 
+def test_what_is_recorded_is_compared_without_a_test_and_what_is_missing_is_named(store: Path) -> None:
+    assert comparison.compare_recorded("m0", "s0", store=store) == comparison.compare("m0", "s0", store=store)
+    part = store / "searches" / "m1" / "trials" / "0000" / "episodes" / "part-test-0.parquet"
+    with pytest.raises(
+        comparison.NotTested, match=r"m1:0 not tested yet on 5 episodes of seed 0.*metaloom compare m0 m1"
+    ):
+        comparison.compare_recorded("m0", "m1", store=store)
+    assert not part.exists()
+
+
+def test_a_recorded_comparison_needs_no_torch(store: Path) -> None:
+    code = "import sys; from pathlib import Path; from metaloom.orchestrator.comparison import compare_recorded"
+    told = f"{code}; compare_recorded('m0', 's0', store=Path({str(store)!r})); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", told], check=True, capture_output=True).stdout == b"False\n"
+
+
 def test_trials_that_differ_by_their_seed_are_one_contender(store: Path) -> None:
     told: list[str] = []
     found = comparison.compare("m0", "m1", "s1", "s0", store=store, told=told.append)
@@ -90,7 +108,8 @@ def test_the_repeats_of_the_best_configuration_are_one_contender(store: Path) ->
 def test_other_seeds_on_both_sides_are_compared_by_welch() -> None:
     scores = {"a:0": 0.5, "b:0": 0.7, "c:0": 0.4, "d:0": 0.3, "e:0": 0.2}
     runs = [
-        comparison.Run(name[0], 0, Path(), TrialConfig(name[0], 0, seed, {}, {})) for seed, name in enumerate(scores)
+        comparison.Run(name[0], 0, Path(), TrialConfig(name[0], 0, seed, {}, {}), "accuracy")
+        for seed, name in enumerate(scores)
     ]
     found = comparison._over_seeds(runs[2:], runs[:2], {name: {"episode": one} for name, one in scores.items()})
     assert found == pytest.approx(stats.ttest_ind([0.4, 0.3, 0.2], [0.5, 0.7], equal_var=False).confidence_interval())

@@ -12,18 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from metaloom.learners.base import EpisodeOutcome
 from metaloom.workers.durable import file_facts, remove_asides, write_bytes
 from metaloom.workers.records.episode import EPISODE_COLUMNS
 from metaloom.workers.records.episode_schema import EPISODE_SCHEMA
 from metaloom.workers.records.names import PART, part_name
+
+if TYPE_CHECKING:
+    from metaloom.learners.base import EpisodeOutcome  # torch, which readers need not load
 
 ROWS_PER_PART = 20_000  # a part is also written when so many rows wait in memory
 Values = Sequence[Any] | NDArray[Any]
@@ -53,7 +55,7 @@ class EpisodeBatch:
     phase: str
     step: int
     facts: Sequence[EpisodeFacts]
-    outcomes: Sequence[EpisodeOutcome]
+    outcomes: "Sequence[EpisodeOutcome]"
     seconds: float
     hypergradient_norm: float | None = None
 

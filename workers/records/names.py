@@ -124,6 +124,7 @@ FIRST_SEEDS_VERSION = 1  # what a record without a number was made with
 SEEDS_VERSION = 2  # the derivation of generators (workers/seeds.py) of all that begins now
 META_KNOWLEDGE_FILE = "meta_knowledge.safetensors"
 SNAPSHOTS_FOLDER = "snapshots"  # of what was learned on the way, small ones
+KNOWLEDGE_ENTRY = "metaloom"  # the one metadata entry of a file of knowledge: canonical JSON
 EPISODE_FILE = "shown_episode.safetensors"  # what the learner shows of a validation episode, such as its attention
 MANIFEST_FILE = "manifest.json"  # of a bundle
 

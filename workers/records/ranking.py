@@ -83,19 +83,6 @@ def pareto_front(search: SearchRecord) -> list[TrialRecord]:
     ]
 
 
-def best_so_far(search: SearchRecord) -> list[tuple[int, float]]:
-    """Return, by number, each finished trial that keeps the constraints with the best first objective up to it."""
-    found: list[tuple[int, float]] = []
-    if search.settings is None:
-        return found
-    better = max if search.settings.objectives[0].direction == "maximize" else min
-    for trial in search.in_state(names.FINISHED):
-        mine = value(search, trial)
-        if mine is not None and not math.isnan(mine) and violation(search, trial) == 0:
-            found.append((trial.number, better(mine, found[-1][1]) if found else mine))
-    return found
-
-
 def without_gain(search: SearchRecord) -> int:
     """Return how many suggestions, by number, have ended in a row since the last one that brought a gain.
 
