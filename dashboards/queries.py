@@ -24,7 +24,7 @@ from metaloom.workers.records.search import SearchRecord, TrialRecord
 from metaloom.workers.records.stages import STAGE_TRIAL
 from metaloom.workers.records.trial import Report
 
-__all__ = ["EpisodeRows", "QueryError"]
+__all__ = ["EpisodeRows", "QueryError", "is_alive"]
 
 
 def search_folder(store: Path, name: str) -> Path:

@@ -1,5 +1,6 @@
-"""Runs a server of MLflow on this machine only, until Ctrl-C."""
+"""Runs servers on this machine only: the ports they take, and their processes, which end with this one."""
 
+import errno
 import os
 import signal
 import socket
@@ -20,21 +21,30 @@ START_S, STOP_S = 120.0, 10.0
 
 
 def free_port(asked: int | None) -> int:
-    """Return ``asked``, or the first free port from 5000 on.
+    """Return ``asked``, or the first free port from 5000 on; raises what ``bound_socket`` raises."""
+    with bound_socket(HOST, asked) as probe:
+        return int(probe.getsockname()[1])
+
+
+def bound_socket(host: str, asked: int | None) -> socket.socket:
+    """Return a socket at ``asked``, or at the first free port from 5000 on.
 
     Raises:
-        BadInput: ``asked`` is in use.
+        BadInput: ``asked`` is in use, or this machine has no such address.
         BadEnvironment: All tried ports are in use.
     """
     for port in [asked] if asked else range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-                return port
-            except OSError as error:
-                if asked:
-                    raise BadInput(f"--port {asked}: {error.strerror}; leave it out to get a free one") from error
+        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((host, port))
+            return made
+        except OSError as error:
+            made.close()
+            if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
+                raise BadInput(f"--host {host}: {error.strerror}; give an address of this machine") from error
+            if asked:
+                raise BadInput(f"--port {asked}: {error.strerror}; leave it out to get a free one") from error
     raise BadEnvironment(f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free; give --port")
 
 

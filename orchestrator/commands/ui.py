@@ -1,84 +1,89 @@
-"""``metaloom ui``: serves the MLflow UI on a store, on this machine only, until Ctrl-C."""
+"""``metaloom ui``: serves the pages of a store, on this machine only if not told otherwise, until Ctrl-C."""
 
-import subprocess
+import os
 import sys
+import threading
 import webbrowser
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
 import typer
 
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator.command_line.answers import JsonOption, StoreOption, answering
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.local_server import HOST, free_port, running, wait
 from metaloom.orchestrator.command_line.registry import Command
 from metaloom.orchestrator.store import DEFAULT_STORE
 
+if TYPE_CHECKING:
+    from metaloom.dashboards.pages.settings import PageSettings
+
 with deferred():
     from metaloom.dashboards import queries
-    from metaloom.orchestrator.command_line import tables
-    from metaloom.orchestrator.tracking import client as tracking_client
-    from metaloom.orchestrator.tracking import columns, projection
+    from metaloom.orchestrator import interruption
+    from metaloom.orchestrator.command_line import local_server, pages_server, tables
+
+HOST = "127.0.0.1"
+UNENCRYPTED = "the pages are sent over plain HTTP, which is not encrypted: others on the network can read them"
 
 
 def ui(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A search: open its runs, with its objective and knobs.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A search: open its page.")] = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="By default a free one.")] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Another address of this machine; its pages are read-only by default.")
+    ] = HOST,
+    read_only: Annotated[
+        bool | None, typer.Option("--read-only/--read-write", help="Change nothing from the pages.")
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = True,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Open the MLflow UI on a store, on 127.0.0.1; Ctrl-C ends it.
+    """Open the pages of a store in the browser: searches, trials, episodes, what was learned; Ctrl-C ends it.
 
-    With the name of a search it opens at the search's runs, whose columns are its objectives, their interval and the
-    searched knobs.
+    The printed address holds a secret: without it, or the cookie that a browser gets for it, the pages are refused.
+    MLflow's UI and optuna-dashboard start from the pages. See docs/dashboards.md.
     """
     with answering(as_json) as answer:
-        page = "" if name is None else runs_page(store, name)
-        chosen = free_port(port)
+        page = start_page(store, name)
+        restricted = not pages_server.is_loopback(host) if read_only is None else read_only
         screen = tables.console(sys.stderr)
-        screen.print(f"starting the MLflow UI on {store} ...", markup=False)
-        if told := projection.own_database(store).settle():
-            screen.print(told, markup=False)
-        with served(store, chosen) as process:
-            url = f"http://{HOST}:{chosen}{page}"
-            message = f"{url} shows {name or store}; Ctrl-C ends it"
-            answer.give({"url": url, "pid": process.pid}, lambda screen: screen.print(message, markup=False))
+        with (
+            local_server.bound_socket(host, port) as bound,
+            interruption.handled(_leave),
+            pages_server.serving(store, bound, read_only=restricted) as settings,
+        ):
+            url = entry_address(settings, host, page)
+            if not pages_server.is_loopback(host):
+                screen.print(UNENCRYPTED, markup=False)
+            message = f"{url}\nshows {name or store}{' (read-only)' if restricted else ''}; Ctrl-C ends it"
+            document = {"url": url, "pid": os.getpid(), "read_only": restricted}
+            answer.give(document, lambda screen: screen.print(message, markup=False, soft_wrap=True))
             if browser:
                 webbrowser.open(url)
-            wait(process, "metaloom ui")
+            threading.Event().wait()
 
 
-def runs_page(store: Path, name: str) -> str:
-    """Return the page of a search's runs in MLflow, to be put after the server's address.
-
-    Raises:
-        BadInput: There is no such search, or the store's own MLflow does not have it.
-    """
-    summary, search = queries.search_summary(store, name), queries.search_record(store, name)
-    elsewhere = ((search.created.get("experiment") or {}).get("tracking") or {}).get("uri")
-    if elsewhere or summary["experiment_id"] is None:
-        where = f"its runs are at {elsewhere}" if elsewhere else "send it by 'metaloom sync'"
-        raise BadInput(f"the store's own MLflow does not have search '{name}': {where}")
-    key = columns.view_key(projection.id_of(Path(name), search.former_names, search.created_at or 0.0))
-    return f"/#/experiments/{summary['experiment_id']}/runs?viewStateShareKey={key}"
-
-
-def served(store: Path, port: int) -> "AbstractContextManager[subprocess.Popen[bytes]]":
-    """Serve the UI within the context; raises BadInput if there is no such store, and what ``running`` raises."""
+def start_page(store: Path, name: str | None) -> str:
+    """Return the path of a search's page, or of the list; raises BadInput if there is no such store or search."""
     if not store.is_dir():
         raise BadInput(f"there is no store {store}: run a search first, or name another one with --store")
-    place, client = store.absolute(), tracking_client
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)),
-        *("--backend-store-uri", client.tracking_uri(place, None)),
-        *("--default-artifact-root", (place / client.MLFLOW_ARTIFACTS).as_uri()),
-    ]
-    return running(command, port, env=client.FORCED_ON_SERVERS)
+    if name is None:
+        return "/"
+    queries.search_folder(store, name)
+    return f"/searches/{name}"
+
+
+def entry_address(settings: "PageSettings", host: str, page: str) -> str:
+    """Return the address that lets a browser in."""
+    return f"{pages_server.address(host, settings.port)}{page}?{urlencode({'entry': settings.entry})}"
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 COMMAND = Command(ui, examples=("metaloom ui first", "metaloom ui --port 5001 --no-browser"))

@@ -16,12 +16,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from PIL import Image
 
-from metaloom.orchestrator.command_line import cli
-from metaloom.orchestrator.commands import ui
+from metaloom.learners.errors import BadInput
+from metaloom.orchestrator.command_line import cli, companions, local_server
 from metaloom.orchestrator.journal import Mark
 from metaloom.orchestrator.proposing import mirror
 from metaloom.orchestrator.tracking import columns
-from metaloom.orchestrator.tracking.client import flattened
+from metaloom.orchestrator.tracking.client import FORCED_ON_SERVERS, flattened
 from metaloom.orchestrator.tracking.databases import sqlite_uri
 from metaloom.orchestrator.tracking.outboxes import synchronize
 from metaloom.workers.records import names as records
@@ -109,7 +109,7 @@ def test_the_view_shows_these_columns(search: Search) -> None:
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert tags["mlflow.experiment.primaryMetric.name"] == records.VALIDATION_ACCURACY
     assert tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "true"
-    assert ui.runs_page(search.store, "first").endswith(f"/runs?viewStateShareKey={key}")
+    assert companions.runs_page(search.store, "first").endswith(f"/runs?viewStateShareKey={key}")
 
 
 def test_runs_are_described_and_the_search_has_a_report(search: Search) -> None:
@@ -210,8 +210,16 @@ def test_a_page_of_runs_that_are_not_there_is_refused(
     search: Search, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Search(tmp_path, "unsent").journal.close()
-    assert cli.run(["ui", "unsent", "--store", str(tmp_path), "--no-browser"]) == 2
-    assert "the store's own MLflow does not have search 'unsent': send it by 'metaloom sync'" in capfd.readouterr().err
+    unsent = "the store's own MLflow does not have search 'unsent': send it by 'metaloom sync'"
+    with pytest.raises(BadInput, match=unsent):
+        companions.runs_page(tmp_path, "unsent")
+    with pytest.raises(BadInput, match="does not have trial 7 of search 'first'"):
+        companions.runs_page(search.store, "first", 7)
+    assert re.fullmatch("/#/experiments/\\w+/runs/\\w+", companions.runs_page(search.store, "first", 1))
+    assert companions.study_page(search.store, "first") == "/dashboard/studies/1"
+    assert companions.study_page(search.store, "first", 2) == "/dashboard/studies/1/trialList?numbers=2"
+    with pytest.raises(BadInput, match="no database of Optuna yet"):
+        companions.study_page(tmp_path, "unsent")
     assert cli.run(["ui", "frist", "--store", str(search.store), "--no-browser"]) == 2
     assert "did you mean 'first'" in capfd.readouterr().err
 
@@ -238,18 +246,10 @@ def free_port() -> int:
 
 @pytest.mark.skipif(BROWSER is None or SCREENSHOTS not in os.environ, reason=f"no chromium here, or no {SCREENSHOTS}")
 def test_a_browser_shows_the_columns(search: Search, tmp_path: Path) -> None:
-    options = ["--no-browser", "--json", "--port", str(free_port()), "--store", str(search.store)]
-    process = Process("-m", "metaloom", "ui", "first", *options)
-    text = ""
-    while not text.endswith("}\n"):
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        text += line
-    try:
-        page = page_of(json.loads(text)["url"], tmp_path, picture="mlflow-runs.png", box=(0, 0, 1630, 450))
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    port = free_port()
+    url = f"http://{local_server.HOST}:{port}{companions.runs_page(search.store, 'first')}"
+    with local_server.running(companions.mlflow_command(search.store, port), port, env=FORCED_ON_SERVERS):
+        page = page_of(url, tmp_path, picture="mlflow-runs.png", box=(0, 0, 1630, 450))
     for shown in (records.VALIDATION_ACCURACY, "validation_low", "validation_high", "learner", RATE, "first-0001"):
         assert re.search(f">\\s*{re.escape(shown)}\\s*<", page), shown
 

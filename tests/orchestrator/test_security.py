@@ -24,8 +24,7 @@ import psutil
 import pytest
 
 from metaloom.orchestrator import security
-from metaloom.orchestrator.command_line import cli
-from metaloom.orchestrator.commands import ui
+from metaloom.orchestrator.command_line import cli, companions, local_server
 from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.executors import RunOptions
 from metaloom.orchestrator.tracking import client
@@ -153,7 +152,7 @@ def test_the_ui_answers_this_machine_only_and_no_other_site(tmp_path: Path, monk
     monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")  # the user's environment does not open it
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
-    port = ui.free_port(None)
+    port = local_server.free_port(None)
 
     def status(path: str, data: bytes | None = None, **headers: str) -> int:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
@@ -163,7 +162,7 @@ def test_the_ui_answers_this_machine_only_and_no_other_site(tmp_path: Path, monk
         except urllib.error.HTTPError as error:
             return error.code
 
-    with ui.served(tmp_path, port) as process:
+    with local_server.running(companions.mlflow_command(tmp_path, port), port, env=client.FORCED_ON_SERVERS) as process:
         assert listening(psutil.Process(process.pid)) == {"127.0.0.1": {port}}
         wait_for(lambda: status("/health"))
         assert status("/") == 200

@@ -1,0 +1,1 @@
+"""Charts of episodes: each module declares one as ``CHART``."""

@@ -1,0 +1,1 @@
+"""Charts of a search: each module declares one as ``CHART``."""

@@ -1,0 +1,1 @@
+"""Charts of a trial: each module declares one as ``CHART``."""

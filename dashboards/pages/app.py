@@ -1,0 +1,36 @@
+"""The web application: the pages in ``routes``, their static files, and the guard around them."""
+
+import pkgutil
+from importlib import import_module
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from metaloom.dashboards.charts import registry
+from metaloom.dashboards.pages import failures, routes
+from metaloom.dashboards.pages.security import Guard
+from metaloom.dashboards.pages.services import Services
+from metaloom.dashboards.pages.settings import PageSettings
+from metaloom.dashboards.pages.static_files import StaticFiles
+from metaloom.dashboards.store_reader import OpenStore
+from metaloom.learners.errors import MetaloomError
+
+
+def application(settings: PageSettings, services: Services) -> FastAPI:
+    """Return the application on a store, with what the orchestrator lends."""
+    app = FastAPI(title="Metaloom", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.settings, app.state.services = settings, services
+    app.state.store = OpenStore(settings.store)
+    registry.charts()  # two charts with one key are an error here, not on a page
+    for module in pkgutil.iter_modules(routes.__path__):
+        app.include_router(import_module(f"{routes.__name__}.{module.name}").ROUTER)
+    app.mount("/static", StaticFiles())
+    for kind in (MetaloomError, 404, 405, 422):
+        app.add_exception_handler(kind, _answer)
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    return failures.answer(request.scope, error)

@@ -1,0 +1,1 @@
+"""The pages: each module declares its addresses as ``ROUTER``. Fragments of a page have ``/parts/`` in theirs."""

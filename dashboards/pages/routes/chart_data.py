@@ -1,0 +1,34 @@
+"""``/searches/NAME/charts/KEY.json``: the data of a chart."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from metaloom.dashboards.charts import registry
+from metaloom.dashboards.charts.base import ChartSource, to_document
+from metaloom.dashboards.pages.context import open_store
+from metaloom.learners.errors import BadInput
+
+ROUTER = APIRouter()
+
+
+@ROUTER.get("/searches/{name}/charts/{key}.json")
+def chart_data(request: Request, name: str, key: str) -> JSONResponse:
+    """Return a chart as JSON; an ``empty`` one has nothing to draw yet."""
+    kind = registry.chart_kind(key)
+    asked = dict(request.query_params)
+    source = ChartSource(open_store(request), name, trial_number(asked.pop("trial", None)), asked)
+    source.store.version(name)  # an unknown search is told as such
+    chart = kind.draw(source)
+    if chart is None:
+        return JSONResponse({"title": kind.title, "empty": "nothing to draw yet"})
+    return JSONResponse(to_document(chart))
+
+
+def trial_number(given: str | None) -> int | None:
+    """Return the number in a query string; raises BadInput for what is none."""
+    if given is None:
+        return None
+    if not given.isdecimal():
+        raise BadInput(f"a trial is named by its number, got '{given}'")
+    return int(given)

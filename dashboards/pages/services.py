@@ -1,0 +1,112 @@
+"""What the pages need from the orchestrator, as protocols: it implements them and lends them to the application.
+
+The dashboards import neither Ray nor Optuna, and start no processes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that works on a search in a process of its own, and outlives the pages.
+
+    Attributes:
+        id: Of the job, in its address.
+        what: Such as ``resume``.
+        search: The search that it works on.
+        output: What it has printed so far.
+        code: Its exit code; None while it runs.
+    """
+
+    id: str
+    what: str
+    search: str
+    output: str = ""
+    code: int | None = None
+
+
+class Control(Protocol):
+    """Changes searches as the command line does. Every method raises BadInput for what cannot be done, and says why."""
+
+    def stop(self, name: str) -> str:
+        """Ask a running search to end as at Ctrl-C; return what happens now."""
+
+    def resume(self, name: str) -> Job:
+        """Go on with a search."""
+
+    def extend(self, name: str, *, trials: int | None = None, time_budget_s: float | None = None) -> Job:
+        """Go on with a search beyond its present end."""
+
+    def enqueue(self, name: str, values: Mapping[str, str]) -> str:
+        """Let the search try this configuration next; return what happens now."""
+
+    def export(self, name: str, *, trial: int | None = None) -> Job:
+        """Write the bundle of a trial; None is the best."""
+
+    def verify(self, name: str, *, trial: int | None = None) -> Job:
+        """Play the test episodes of a trial's bundle again; None is the best."""
+
+    def rename(self, name: str, new: str) -> str:
+        """Rename a search; return what was done."""
+
+    def note(self, name: str, text: str, *, trial: int | None = None) -> str:
+        """Add a remark to a search or to a trial; return what was done."""
+
+    def delete(self, name: str) -> str:
+        """Delete a search and its runs; return what was done."""
+
+    def jobs(self, name: str) -> Sequence[Job]:
+        """Return the jobs of a search, the newest first."""
+
+
+class Importances(Protocol):
+    """How much each searched knob decides about the objective."""
+
+    def of(self, name: str, *, objective: int = 0) -> Mapping[str, Any]:
+        """Return for each knob its importance and the error over seeds, and a note where there is none."""
+
+
+@dataclass(frozen=True)
+class CompanionState:
+    """A program that shows the same store in its own way.
+
+    Attributes:
+        kind: ``mlflow`` or ``optuna``.
+        title: Its name for people.
+        state: ``off``, ``starting``, ``running``, ``failed``, or ``missing`` if it is not installed.
+        message: Why it failed, or the command that installs it.
+        url: Where it is, once it runs.
+    """
+
+    kind: str
+    title: str
+    state: str
+    message: str = ""
+    url: str = ""
+
+
+class Companions(Protocol):
+    """MLflow's UI and optuna-dashboard, which are started on demand and end with the pages."""
+
+    def states(self) -> Sequence[CompanionState]:
+        """Return what there is, in a fixed order."""
+
+    def state(self, kind: str) -> CompanionState:
+        """Return the state of one; raises QueryError for an unknown kind."""
+
+    def start(self, kind: str) -> CompanionState:
+        """Start one in the background, or return the running one; raises QueryError for an unknown kind."""
+
+    def address(self, kind: str, name: str | None = None, trial: int | None = None) -> str:
+        """Return the address of a search's or a trial's page in a running one; raises BadInput if it has none."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the orchestrator lends; a page without its service says so."""
+
+    control: Control | None = None
+    importances: Importances | None = None
+    companions: Companions | None = None

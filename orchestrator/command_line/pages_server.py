@@ -1,0 +1,81 @@
+"""Serves the pages in a thread of this process, with the services that they are lent."""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import uvicorn
+
+from metaloom.dashboards.pages.app import application
+from metaloom.dashboards.pages.services import Services
+from metaloom.dashboards.pages.settings import PageSettings
+from metaloom.learners.errors import BadEnvironment
+from metaloom.orchestrator.command_line.companions import LocalCompanions
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+START_S, STOP_S = 60.0, 5
+
+
+@contextmanager
+def serving(store: Path, bound: socket.socket, *, read_only: bool) -> Iterator[PageSettings]:
+    """Serve the pages of a store at a bound socket within this context; end the companions with them.
+
+    Raises:
+        BadEnvironment: The server did not start.
+    """
+    host, port = bound.getsockname()[:2]
+    settings = PageSettings(store=store, read_only=read_only, hosts=allowed_hosts(host), port=port)
+    companions = LocalCompanions(store)
+    app = application(settings, Services(companions=companions))
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=STOP_S, ws="none",
+        proxy_headers=False, lifespan="off",
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="pages")
+    thread.start()
+    try:
+        _wait(server, thread)
+        yield settings
+    finally:
+        server.should_exit = True
+        companions.close()
+        thread.join()
+
+
+def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise BadEnvironment("the pages could not be served; the lines above say why")
+        time.sleep(0.01)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def allowed_hosts(host: str) -> frozenset[str]:
+    """Return the names by which a request may call this server: of this machine alone, or of the given address."""
+    if is_loopback(host):
+        return LOOPBACK | {host}
+    if not ipaddress.ip_address(host).is_unspecified:
+        return LOOPBACK | {host}
+    own = {one.address.partition("%")[0] for found in psutil.net_if_addrs().values() for one in found}
+    return LOOPBACK | own | {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+
+def address(host: str, port: int) -> str:
+    """Return the address to be opened for a bound host."""
+    if not is_loopback(host) and ipaddress.ip_address(host).is_unspecified:
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
