@@ -18,6 +18,8 @@ from metaloom.learners.state import LearnerState
 from metaloom.learners.task_kinds import TaskKind
 from metaloom.learners.tensors import Tensors
 
+Answers = tuple[Tensor, ...]  # after each inner step
+
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
@@ -151,6 +153,13 @@ class Learner(Protocol):
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         """Adapt on the support set and score the query set after each inner step."""
         ...
+
+    def predictions(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> Answers:
+        """Return the predictions for the queries before adaptation and after each inner step: [queries, outputs] each.
+
+        Here they are those of the adapted model alone, as where no inner steps are taken.
+        """
+        return (self.adapt(phi, state, episode.support, generator).predict(episode.query_x),)
 
     def adapt(self, phi: Tensors, state: LearnerState, support: Support, generator: Generator) -> Adapted:
         """Adapt to a new task."""

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Generator
 
-from metaloom.learners.base import EpisodeOutcome, Learner, MetaStep
+from metaloom.learners.base import Answers, EpisodeOutcome, Learner, MetaStep
 from metaloom.learners.episode import Episode, Episodes, Support, TaskShape
 from metaloom.learners.errors import LearnerError
 from metaloom.learners.hypergradients.problem import Estimator, Outer, Problem, ValueEstimator, solution
@@ -215,8 +215,7 @@ class GradientLearner(Learner):
         episodes = self._prepared(phi, kept, episodes, generator)
         weights = step_weights(self.inner, self.slots.update.config.steps, kept.step)
         start = partial(self._start_of_outer_step, state=kept, outer_step=kept.step)
-        values = [self.loop.problem(start, episode, weights).value(phi)[0] for episode in episodes]
-        return sum(values) / len(episodes)
+        return sum(self.loop.problem(start, episode, weights).value(phi)[0] for episode in episodes) / len(episodes)
 
     def _training_outcome(self, loss: float, accuracy: float) -> EpisodeOutcome:
         """Return the outcome after the last step; the steps before it are not measured while training (NaN)."""
@@ -253,9 +252,12 @@ class GradientLearner(Learner):
     def evaluate(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> EpisodeOutcome:
         _, _, problem = self._evaluated(phi, state, episode, generator)
         with torch.no_grad():
-            states = problem.states(phi, self.evaluation_steps)
-            outers = [problem.outer(phi, at.theta, taken) for taken, at in enumerate(states)]
-        return self._measured(outers)
+            states = enumerate(problem.states(phi, self.evaluation_steps))
+            return self._measured([problem.outer(phi, at.theta, taken) for taken, at in states])
+
+    def predictions(self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator) -> Answers:
+        loop, drawn, problem = self._evaluated(phi, state, episode, generator)
+        return loop.answers(phi, drawn, problem.states(phi, self.evaluation_steps))
 
     def evaluate_both(
         self, phi: Tensors, state: LearnerState, episode: Episode, generator: Generator

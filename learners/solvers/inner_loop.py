@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from metaloom.learners.domains import Added, Int, Real
@@ -252,6 +253,12 @@ class InnerLoop:
         if given is None and of_support and self.slots.architecture.has_batch_norm:
             given = self.forward(phi, theta, episode.support_x, last, noise=noise).statistics
         return self.forward(phi, theta, episode.query_x, last, given, noise)
+
+    @torch.no_grad()
+    def answers(self, phi: Tensors, episode: Episode, states: Iterator[InnerState]) -> tuple[Tensor, ...]:
+        """Return the predictions for the query set at each state: [queries, outputs] each."""
+        outputs = (self.query(phi, at.theta, episode, taken).outputs for taken, at in enumerate(states))
+        return tuple(map(self.kind.predict, outputs))
 
     def outer(self, phi: Tensors, theta: Tensors, episode: Episode, taken: int) -> Outer:
         """Evaluate the query set after ``taken`` inner steps."""

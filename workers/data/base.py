@@ -96,6 +96,11 @@ class Source(TaskSource, ABC):
         """
         return self
 
+    def class_name(self, class_id: int) -> str:
+        """Return the name of a class by its id in ``SampledEpisode.class_ids``; the id where it has no name."""
+        named = self.shape.class_names
+        return named[class_id] if 0 <= class_id < len(named) else str(class_id)
+
     def available(self, split: str) -> int | None:
         """Return how many distinct episodes the split has; None if it is endless, as here."""
         check_split(split, 0)

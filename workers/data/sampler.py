@@ -144,6 +144,10 @@ class FewShotSource(base.Source):
         classes, ways = last - first, train.ways[1]
         return TaskShape(CLASSIFICATION.name, inputs, ways, classes, varying=train.varies, unlabelled=apart)
 
+    def class_name(self, class_id: int) -> str:
+        """Return the name of a class by its place in the table."""
+        return str(self.table.names[class_id])
+
     def sizes(self, split: str, index: int) -> tuple[int, int, int]:
         """Return the ways, shots and queries of an episode; those of one outer step have the same."""
         protocol = self.protocols[split]

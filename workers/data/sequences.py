@@ -57,6 +57,10 @@ class SequencesOf(Source):
         ids = tuple(np.asarray(sampled.sample_ids, dtype=np.int64)[order].tolist()) if sampled.sample_ids else ()
         return replace(sampled, episode=sequence, sample_ids=ids)
 
+    def class_name(self, class_id: int) -> str:
+        """Return the name that the few-shot source has for a class."""
+        return self.of.class_name(class_id)
+
     def available(self, split: str) -> int | None:
         """Return how many distinct episodes the split has; None if it is endless."""
         return self.of.available(split)
