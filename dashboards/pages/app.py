@@ -3,7 +3,7 @@
 import pkgutil
 from importlib import import_module
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,13 +23,19 @@ def application(settings: PageSettings, services: Services) -> FastAPI:
     app.state.settings, app.state.services = settings, services
     app.state.store = OpenStore(settings.store)
     registry.charts()  # two charts with one key are an error here, not on a page
-    for module in pkgutil.iter_modules(routes.__path__):
-        app.include_router(import_module(f"{routes.__name__}.{module.name}").ROUTER)
+    for router in routers():
+        app.include_router(router)
     app.mount("/static", StaticFiles())
     for kind in (MetaloomError, 404, 405, 422):
         app.add_exception_handler(kind, _answer)
     app.add_middleware(Guard, settings=settings)
     return app
+
+
+def routers() -> list[APIRouter]:
+    """Return the addresses of each module in ``routes``."""
+    modules = (import_module(f"{routes.__name__}.{module.name}") for module in pkgutil.iter_modules(routes.__path__))
+    return [module.ROUTER for module in modules if hasattr(module, "ROUTER")]
 
 
 def _answer(request: Request, error: Exception) -> Response:

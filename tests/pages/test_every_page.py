@@ -1,0 +1,125 @@
+"""Every page there is: found in the application, shown by a real browser, judged by axe-core, reached by keyboard."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from fastapi.routing import APIRoute
+from starlette.responses import HTMLResponse
+
+from metaloom.dashboards.pages.app import routers
+from tests.pages.conftest import Served, opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+# What stands for each part of an address; a page that needs other values has them in its own test.
+EXAMPLES = {"name": "first", "number": "3", "trial": "3", "phase": "validation", "step": "2", "episode": "0"}
+EXAMPLES |= {"kind": "mlflow", "names": "first,second"}
+QUERIES = {"/compare": "?names=first,second"}
+WIDTHS = {"laptop": (1280, 800), "phone": (390, 844)}
+
+
+def routes() -> list[APIRoute]:
+    """Return the routes of all pages: those that answer HTML and are no part of another page."""
+    found = [one for router in routers() for one in router.routes if isinstance(one, APIRoute) and "GET" in one.methods]
+    return [one for one in found if one.response_class is HTMLResponse and "/parts/" not in one.path]
+
+
+def example(path: str) -> str:
+    """Return an address of a page; a part without an example is an error, so that no page is left out."""
+    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: EXAMPLES[part[1]], path) + QUERIES.get(path, "")
+
+
+PAGES = sorted({route.path for route in routes()})
+
+
+def test_the_pages_are_found() -> None:
+    assert {"/", "/searches/{name}"} <= set(PAGES)
+
+
+def settle(page: "Page") -> None:
+    """Scroll to the end, so that all charts are asked for, and wait until each is drawn, empty, or in trouble."""
+    page.evaluate("for (const one of document.querySelectorAll('figure.chart')) one.scrollIntoView()")
+    done = "[...document.querySelectorAll('figure.chart')].every((one) => !one.querySelector('.skeleton'))"
+    page.wait_for_function(done)
+    page.evaluate("scrollTo(0, 0)")
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_is_without_errors_and_serious_violations(
+    chromium: "Browser", served: Served, axe: Callable, screenshot: Callable, path: str, scheme: str
+) -> None:
+    with opened(chromium, base_url=served.address, color_scheme=scheme) as page:
+        answer = page.goto(served.url(example(path)))
+        assert answer is not None and answer.status == 200, page.inner_text("body")[:500]
+        settle(page)
+        troubles = page.locator("figure.chart .trouble:visible")
+        assert troubles.all_inner_texts() == []
+        assert page.locator("h1").count() == 1
+        assert page.title().endswith("Metaloom") and len(page.title()) > len(" · Metaloom")
+        axe(page)
+        screenshot(page, f"{re.sub(r'[^a-z0-9]+', '-', example(path)).strip('-') or 'searches'}-{scheme}")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_readable_on_a_phone(chromium: "Browser", served: Served, path: str, screenshot: Callable) -> None:
+    width, height = WIDTHS["phone"]
+    with opened(chromium, base_url=served.address, viewport={"width": width, "height": height}) as page:
+        page.goto(served.url(example(path)))
+        settle(page)
+        wide = "[...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > innerWidth"
+        wide += " + 1 && !one.closest('.scroll, .plot, .skip, pre, dialog')).map((one) => one.outerHTML.slice(0, 120))"
+        assert page.evaluate(wide) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width + 1
+        screenshot(page, f"{re.sub(r'[^a-z0-9]+', '-', example(path)).strip('-') or 'searches'}-phone")
+
+
+FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_keyboard_alone_reaches_everything(chromium: "Browser", served: Served, path: str) -> None:
+    with opened(chromium, base_url=served.address) as page:
+        page.goto(served.url(example(path)))
+        settle(page)
+        page.evaluate("document.body.removeAttribute('data-version')")  # no refresh while this counts
+        mark = f'[...document.querySelectorAll("{FOCUSABLE}")].filter((one) => one.checkVisibility()'
+        mark += " && !one.disabled).map((one, index) => (one.dataset.order = index)).length"
+        expected = page.evaluate(mark)
+        reached = set()
+        page.evaluate("document.activeElement.blur()")
+        for _ in range(min(expected, 400) + 10):
+            page.keyboard.press("Tab")
+            found = page.evaluate("document.activeElement?.dataset.order")
+            if found is None and reached:
+                break
+            if found is not None:
+                reached.add(int(found))
+        radios = "input[type=radio]:not(:checked)"  # one of a group is reached by Tab, the others by the arrows
+        left_out = {int(one.get_attribute("data-order") or 0) for one in page.query_selector_all(radios)}
+        assert set(range(min(expected, 400))) - left_out <= reached
+
+
+def test_the_keys_of_the_help_work(page: "Page", served: Served) -> None:
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog", name="Keys").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help").is_visible()
+    shown = "document.documentElement.dataset.theme"
+    first = page.evaluate(shown)
+    page.keyboard.press("t")  # from the system's to light
+    page.keyboard.press("t")
+    assert (first, page.evaluate(shown)) == ("light", "dark")
+    page.reload()
+    assert page.evaluate(shown) == "dark"  # kept
+    page.goto(f"{served.address}/searches/first")
+    page.keyboard.press("g")
+    page.keyboard.press("h")
+    page.wait_for_url(f"{served.address}/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
