@@ -5,7 +5,7 @@ and MLflow.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,20 @@ def search_record(store: Path, name: str) -> SearchRecord:
     if is_empty(folder):
         raise QueryError(emptiness(name))
     search = SearchRecord.read(folder)
-    if search.state == records.RUNNING and not is_alive(search.process):
-        search.state = records.INTERRUPTED
-    if search.state != records.RUNNING:
-        for trial in search.in_state(records.RUNNING):
-            trial.state = records.WAITING  # until a resume
-    return search
+    return as_it_is(search, alive=search.state == records.RUNNING and is_alive(search.process))
+
+
+def as_it_is(search: SearchRecord, *, alive: bool) -> SearchRecord:
+    """Return the record with what a driver that is not ``alive`` leaves: an interrupted search, whose trials wait.
+
+    The given record stays as it is.
+    """
+    state = records.INTERRUPTED if search.state == records.RUNNING and not alive else search.state
+    idle = [] if state == records.RUNNING else search.in_state(records.RUNNING)
+    if state == search.state and not idle:
+        return search
+    waiting = {trial.number: replace(trial, state=records.WAITING) for trial in idle}  # until a resume
+    return replace(search, state=state, trials={**search.trials, **waiting})
 
 
 def is_drawn(store: Path, name: str, trial: int) -> bool:
@@ -99,10 +107,13 @@ def list_searches(store: Path) -> list[dict[str, Any]]:
     return [rows.to_json(row) for row in sorted(searches, key=lambda row: -(row.created or 0.0))]
 
 
-def listed_search(store: Path, name: str) -> rows.ListedSearch:
-    """Return the row of a search; one that cannot be read has a row too, which says why."""
+def listed_search(store: Path, name: str, read: Callable[[str], SearchRecord] | None = None) -> rows.ListedSearch:
+    """Return the row of a search; one that cannot be read has a row too, which says why.
+
+    ``read`` is what reads its record, ``search_record`` if nothing is given.
+    """
     try:
-        search = search_record(store, name)
+        search = search_record(store, name) if read is None else read(name)
     except (QueryError, RecordsError) as problem:
         state = records.EMPTY if isinstance(problem, QueryError) else records.UNREADABLE
         search = SearchRecord(state=state, warnings=[str(problem)])

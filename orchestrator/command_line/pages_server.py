@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +14,8 @@ import uvicorn
 from metaloom.dashboards.pages.app import application
 from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
-from metaloom.learners.errors import BadEnvironment
+from metaloom.dashboards.store_reader import OpenStore
+from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.command_line.companions import LocalCompanions
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -39,6 +40,7 @@ def serving(store: Path, bound: socket.socket, *, read_only: bool) -> Iterator[P
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="pages")
     thread.start()
+    threading.Thread(target=_warm, args=(app.state.store,), name="first reading", daemon=True).start()
     try:
         _wait(server, thread)
         yield settings
@@ -46,6 +48,12 @@ def serving(store: Path, bound: socket.socket, *, read_only: bool) -> Iterator[P
         server.should_exit = True
         companions.close()
         thread.join()
+
+
+def _warm(store: OpenStore) -> None:
+    """Read the searches while the browser starts; a page says why one cannot be read."""
+    with suppress(MetaloomError):
+        store.warm()
 
 
 def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:

@@ -19,7 +19,7 @@ from metaloom.orchestrator.repair import repair
 from metaloom.search_spaces.sections.settings import SearchSettings
 from metaloom.workers.records import following, names
 from metaloom.workers.records.following import FollowedSearch, journal_version
-from metaloom.workers.records.journal import Event, RecordsError
+from metaloom.workers.records.journal import Event, RecordsError, Values, event_of
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial import Report
 from tests.support.journals import flip, rewrite
@@ -103,8 +103,12 @@ def test_new_events_alone_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     search = FollowedSearch(folder)
     first = search.read()
     read: list[int] = []
-    event_of = following.event_of
-    monkeypatch.setattr(following, "event_of", lambda row: read.append(row[0]) or event_of(row))
+
+    def counted(row: Values) -> Event:
+        read.append(row[0])
+        return event_of(row)
+
+    monkeypatch.setattr(following, "event_of", counted)
     assert search.read() is first
     append(folder, (names.TRIAL_STARTED, 1, KINDS[names.TRIAL_STARTED]))
     second = search.read()
@@ -169,7 +173,8 @@ def test_journals_of_earlier_versions(tmp_path: Path, version: str) -> None:
 
 def test_threads_read_while_a_search_writes(tmp_path: Path) -> None:
     folder = begun(tmp_path / "search")
-    search, seen, ended = FollowedSearch(folder), [[] for _ in range(3)], threading.Event()
+    search, ended = FollowedSearch(folder), threading.Event()
+    seen: list[list[int]] = [[] for _ in range(3)]
 
     def follow(counts: list[int]) -> None:
         while not ended.is_set():
