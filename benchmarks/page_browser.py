@@ -26,8 +26,8 @@ OURS = """() => {
 }"""
 # A table that holds this many rows, or a plot of Plotly with marks in it.
 ROWS = """() => document.querySelectorAll('[role="row"], tbody tr').length > 10 ? performance.now() : 0"""
-PLOT = """() => document.querySelector(".js-plotly-plot .scatterlayer .point, .js-plotly-plot .trace, .js-plotly-plot .bars .point")
-  ? performance.now() : 0"""
+MARKS = ".js-plotly-plot .scatterlayer .point, .js-plotly-plot .bars .point, .js-plotly-plot .trace"
+PLOT = f"""() => document.querySelector("{MARKS}") ? performance.now() : 0"""
 
 
 @dataclass(frozen=True)
