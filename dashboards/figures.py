@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +12,14 @@ from metaloom.dashboards.by_sets import sets_plot, shows_sets
 from metaloom.dashboards.canvas import name_axes, panel, png
 from metaloom.dashboards.plots import history_plot, slice_plot
 from metaloom.dashboards.transfer import shows_transfer, transfer_plot
+from metaloom.dashboards.trial_episodes import EPISODES_OF_A_CURVE, curve_of
 from metaloom.workers.durable import write_text
 from metaloom.workers.records import names as records
-from metaloom.workers.records.results import INNER_STEPS, PRESENTATIONS, mean_interval
+from metaloom.workers.records.results import INNER_STEPS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EPISODES_OF_A_CURVE = 2000  # the newest; more change the curve by less than the width of its line
 logger = logging.getLogger("metaloom.figures")
 
 
@@ -116,17 +115,7 @@ def adaptation_curve(store: Path, name: str, trial: int, *, step: int | None = N
     newest = max(row["step"] for row in rows)
     rows = [row for row in rows if row["step"] == newest][-EPISODES_OF_A_CURVE:]
     metric, column = ("accuracy", "accuracies") if rows[0]["accuracies"] else ("loss", "losses")
-    steps = zip(*(row[column] for row in rows), strict=False)
-    measured = [[score for score in scores if score is not None] for scores in steps]
-    intervals = [mean_interval(scores, metric=metric) if scores else (math.nan,) * 3 for scores in measured]
-    of = INNER_STEPS if rows[0]["shots"] else PRESENTATIONS  # a sequence has no support set
-    means, lows, highs = (list(bound) for bound in zip(*intervals, strict=True))
-    return {
-        "metric": metric,
-        "phase": phase,
-        "episodes": len(rows),
-        "mean": means,
-        "low": lows,
-        "high": highs,
-        "curve": of,
-    }
+    values = [row[column] for row in rows]
+    found = curve_of(values, metric, phase=phase, step=newest, in_order=not rows[0]["shots"])
+    bounds = {"mean": found.means, "low": found.lows, "high": found.highs}
+    return {"metric": metric, "phase": phase, "episodes": len(rows), **bounds, "curve": found.of}

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.dashboards.text import knob_range
+from metaloom.dashboards.text import counted, knob_range
 from metaloom.learners.fields import LEARN
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.records.trial_record import TrialRecord
@@ -25,8 +25,8 @@ class SettingRow:
     Attributes:
         section: Such as ``learner``; of an earlier stage ``stages.NAME.learner``.
         name: As for ``--set``.
-        value: As an experiment file has it; where it is learned, where it starts.
-        mark: ``fixed``, ``searched`` or ``learned``; both of the last where a learned value's start is searched.
+        value: As an experiment file has it; of a learned one where it starts.
+        mark: ``fixed``, ``searched`` or ``learned``, or the last two: of a learned value whose start is searched.
         told: Of a searched one its range, of a learned one how many values there are of it.
     """
 
@@ -37,14 +37,19 @@ class SettingRow:
     told: str = ""
 
 
-def setting_rows(trial: TrialRecord) -> tuple[SettingRow, ...]:
-    """Return a trial's settings in the order of an experiment file; none where its knobs could not be put together."""
+def setting_rows(trial: TrialRecord, learned: Collection[str] = ()) -> tuple[SettingRow, ...]:
+    """Return a trial's settings in the order of an experiment file; none where its knobs could not be put together.
+
+    ``learned`` are the names of what it learns, as its checkpoints have them: a component such as a learned
+    initialization has no setting that says so.
+    """
     if trial.config is None:
         return ()
     searched = dict(_places(trial))
+    kinds = _kinds_that_learn(learned, trial.config.learner)
     rows = []
     for section, settings in _sections(trial.config):
-        for name, value in _flat(section, settings):
+        for name, value in _flat(section, settings) if settings else ():
             knob = _knob_of(name, searched)
             told = [] if knob is None else [knob_range(trial.distributions.get(knob))]
             mark = FIXED if knob is None else SEARCHED
@@ -52,6 +57,9 @@ def setting_rows(trial: TrialRecord) -> tuple[SettingRow, ...]:
                 mark = LEARNED if knob is None else f"{LEARNED}, {SEARCHED}"
                 value, how = _start(value[LEARN])
                 told = [how, *told]
+            elif name in kinds:
+                mark = LEARNED if knob is None else f"{LEARNED}, {SEARCHED}"
+                told = [counted(kinds[name], "tensor"), *told]
             rows.append(SettingRow(section, name, _text(value), mark, "; ".join(filter(None, told))))
     return tuple(rows)
 
@@ -90,6 +98,17 @@ def _knob_of(name: str, searched: Mapping[str, str]) -> str | None:
     parent, _, last = name.rpartition(".")
     names = [name, f"{name}.start", *([parent] if last in CHOSEN_BY else [])]
     return next((searched[one] for one in names if one in searched), None)
+
+
+def _kinds_that_learn(learned: Collection[str], learner: Mapping[str, Any]) -> dict[str, int]:
+    """Return the kinds of the slots that learn tensors of their own, beside those of learned values, and how many."""
+    found: dict[str, int] = {}
+    for leaf in learned:
+        slot, _, rest = leaf.partition("/")
+        settings = learner.get(slot)
+        if isinstance(settings, Mapping) and not _is_learned(settings.get(rest.partition("/")[0])):
+            found[f"learner.{slot}.kind"] = found.get(f"learner.{slot}.kind", 0) + 1
+    return found
 
 
 def _is_learned(value: Any) -> bool:

@@ -74,7 +74,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals.update(static=static_address, chart=chart, charts_of=registry.charts_of, address=address)
-    made.filters.update(ago=ago, span=span, clock=clock, number=text.number, scored=scored, plural=plural)
+    made.filters.update(
+        ago=ago, span=span, clock=clock, number=text.number, scored=scored, plural=plural, size=text.size
+    )
     return made
 
 
