@@ -1,5 +1,6 @@
 """The charts of a trial hold the numbers of its records."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,9 @@ def test_the_peak_is_in_mebibytes_and_absent_before(store: OpenStore, tmp_path: 
     assert "ran on cpu" in chart.note
 
 
-def test_a_store_of_an_earlier_version_is_drawn_too() -> None:
-    old = OpenStore(Path(__file__).resolve().parents[1] / "fixtures" / "stored_0_1" / "store")
+def test_a_store_of_an_earlier_version_is_drawn_too(tmp_path: Path) -> None:
+    stored = Path(__file__).resolve().parents[1] / "fixtures" / "stored_0_1" / "store"
+    old = OpenStore(shutil.copytree(stored, tmp_path / "store"))  # a reader of a journal leaves files beside it
     name = next(row.name for row in old.listed() if row.value is not None)
     number = next(trial.number for trial in old.record(name).trials.values() if trial.reports)
     found = {kind.key: kind.draw(ChartSource(old, name, number)) for kind in charts_of("trial")}

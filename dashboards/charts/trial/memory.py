@@ -35,9 +35,7 @@ def draw(source: ChartSource) -> Chart | None:
     rows = [[step, *values] for step, *values in zip(steps, *held.values(), strict=True)]
     note = "The most that was resident at once since the process began with the trial; a resume begins again."
     if len(held) == 1:
-        note += (
-            f" There is no GPU to tell of: it ran on {trial.reports[-1].device or 'a device that was not recorded'}."
-        )
+        note += f" It ran on {reports[-1].device}, which has no memory of its own."
     return Chart(f"{TITLE} of trial {trial.number}", traces, layout, ChartTable(heads, rows), note)
 
 
