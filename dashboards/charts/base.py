@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from metaloom.dashboards.analysis import Analysis
 from metaloom.dashboards.store_reader import OpenStore
 
 SIGNIFICANT_DIGITS = 6
@@ -46,6 +47,7 @@ class Chart:
         table: The same in text.
         note: What the reader has to know, such as how points were reduced.
         choices: The controls above it.
+        again_s: After how many seconds the browser asks again, because more is being worked out; None: it does not.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Chart:
     table: ChartTable
     note: str = ""
     choices: Sequence[ChartChoice] = ()
+    again_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class ChartSource:
         name: The search.
         trial: The trial's number; None for a chart of the search.
         asked: The other values of the query string, such as the chosen knob.
+        analysis: What the orchestrator works out; None where it lends nothing.
     """
 
     store: OpenStore
     name: str
     trial: int | None = None
     asked: Mapping[str, str] = field(default_factory=dict)
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def to_document(chart: Chart) -> dict[str, Any]:
         "layout": _plain(chart.layout, text=_escaped),
         "table": {"heads": list(chart.table.heads), "rows": _plain(chart.table.rows)},
         "note": chart.note,
+        "again_s": chart.again_s,
         "choices": [
             {
                 "name": one.name,

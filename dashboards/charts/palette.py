@@ -30,6 +30,12 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def ramp(share: float) -> str:
+    """Return a colour between blue (0) and orange (1), for lines: both are seen on light and on dark grounds."""
+    ends = [[int(end[start : start + 2], 16) for start in (1, 3, 5)] for end in (BLUE, ORANGE)]
+    return "#" + "".join(f"{round(low + (high - low) * share):02X}" for low, high in zip(*ends, strict=True))
+
+
 def translucent(colour: str, opacity: float) -> str:
     """Return a colour of ``#RRGGBB`` with an opacity in [0, 1], for bands."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))

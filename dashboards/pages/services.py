@@ -5,7 +5,9 @@ The dashboards import neither Ray nor Optuna, and start no processes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from metaloom.dashboards.analysis import Analysis
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,6 @@ class Control(Protocol):
         """Return the jobs of a search, the newest first."""
 
 
-class Importances(Protocol):
-    """How much each searched knob decides about the objective."""
-
-    def of(self, name: str, *, objective: int = 0) -> Mapping[str, Any]:
-        """Return for each knob its importance and the error over seeds, and a note where there is none."""
-
-
 @dataclass(frozen=True)
 class CompanionState:
     """A program that shows the same store in its own way.
@@ -108,5 +103,5 @@ class Services:
     """What the orchestrator lends; a page without its service says so."""
 
     control: Control | None = None
-    importances: Importances | None = None
+    analysis: Analysis | None = None
     companions: Companions | None = None

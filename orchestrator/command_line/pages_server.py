@@ -16,6 +16,7 @@ from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
 from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadEnvironment, MetaloomError
+from metaloom.orchestrator.analysis import SearchAnalysis
 from metaloom.orchestrator.command_line.companions import LocalCompanions
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -32,7 +33,7 @@ def serving(store: Path, bound: socket.socket, *, read_only: bool) -> Iterator[P
     host, port = bound.getsockname()[:2]
     settings = PageSettings(store=store, read_only=read_only, hosts=allowed_hosts(host), port=port)
     companions = LocalCompanions(store)
-    app = application(settings, Services(companions=companions))
+    app = application(settings, Services(companions=companions, analysis=SearchAnalysis()))
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=STOP_S, ws="none",
         proxy_headers=False, lifespan="off",

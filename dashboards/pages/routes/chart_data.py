@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse
 
 from metaloom.dashboards.charts import registry
 from metaloom.dashboards.charts.base import ChartSource, to_document
-from metaloom.dashboards.pages.context import open_store
+from metaloom.dashboards.pages.context import open_store, services_of
 from metaloom.learners.errors import BadInput
 
 ROUTER = APIRouter()
@@ -17,7 +17,9 @@ def chart_data(request: Request, name: str, key: str) -> JSONResponse:
     """Return a chart as JSON; an ``empty`` one has nothing to draw yet."""
     kind = registry.chart_kind(key)
     asked = dict(request.query_params)
-    source = ChartSource(open_store(request), name, trial_number(asked.pop("trial", None)), asked)
+    source = ChartSource(
+        open_store(request), name, trial_number(asked.pop("trial", None)), asked, services_of(request).analysis
+    )
     source.store.version(name)  # an unknown search is told as such
     chart = kind.draw(source)
     if chart is None:

@@ -5,6 +5,13 @@
   const CONFIG = { responsive: true, displaylogo: false, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   let plotly = null;
 
+  // Plotly empties the style attribute of colour bars, which the policy counts as an inline style.
+  const setAttribute = Element.prototype.setAttribute;
+  Element.prototype.setAttribute = function set(name, value) {
+    if (name === "style" && value === "") this.removeAttribute(name);
+    else setAttribute.call(this, name, value);
+  };
+
   function loadPlotly() {
     plotly ||= new Promise((resolve, reject) => {
       const script = document.createElement("script");
@@ -24,7 +31,7 @@
     const found = {
       margin: { l: 48, r: 16, t: 16, b: 40 },
       hovermode: "closest",
-      legend: { orientation: "h", y: -0.2 },
+      legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
       ...layout,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -64,20 +71,33 @@
     box.replaceChildren(table);
   }
 
+  // A table of many rows is made when it is opened.
+  function keepTable(details, table) {
+    const fillOpen = () => details.open && fillTable(details.querySelector(".scroll"), table);
+    details.ontoggle = fillOpen;
+    fillOpen();
+  }
+
   function fillChoices(figure, choices) {
     const box = part(figure, "choices");
-    if (box.contains(document.activeElement) && box.children.length === choices.length) return;
-    box.replaceChildren(
-      ...choices.map((choice) => {
-        const label = document.createElement("label");
-        label.append(`${choice.label} `);
-        const select = document.createElement("select");
-        select.name = choice.name;
-        for (const [value, text] of choice.options) select.add(new Option(text, value, false, value === choice.chosen));
-        label.append(select);
-        return label;
-      }),
-    );
+    const selects = [...box.querySelectorAll("select")];
+    if (selects.map((select) => select.name).join() !== choices.map((choice) => choice.name).join()) {
+      box.replaceChildren(
+        ...choices.map((choice) => {
+          const label = document.createElement("label");
+          label.append(`${choice.label} `);
+          const select = document.createElement("select");
+          select.name = choice.name;
+          label.append(select);
+          return label;
+        }),
+      );
+    }
+    choices.forEach((choice, place) => {
+      const select = box.querySelectorAll("select")[place];
+      if (select === document.activeElement && select.options.length === choice.options.length) return;
+      select.replaceChildren(...choice.options.map(([value, text]) => new Option(text, value, false, value === choice.chosen)));
+    });
   }
 
   function address(figure) {
@@ -115,6 +135,7 @@
       plot.hidden = Boolean(chart.empty);
       part(figure, "as-table").hidden = Boolean(chart.empty);
       if (!chart.empty) await fill(figure, plot, chart, Plotly);
+      if (chart.again_s) setTimeout(() => draw(figure), 1000 * chart.again_s);
       figure.dataset.drawn = "yes";
     } catch (error) {
       plot.classList.remove("skeleton");
@@ -130,9 +151,10 @@
 
   async function fill(figure, plot, chart, Plotly) {
     fillChoices(figure, chart.choices);
-    fillTable(part(figure, "as-table").querySelector(".scroll"), chart.table);
+    keepTable(part(figure, "as-table"), chart.table);
     plot.setAttribute("aria-label", `${chart.title}. The same as a table is below.`);
     figure.chart = chart;
+    plot.style.height = chart.layout.height ? `${chart.layout.height}px` : "";
     await Plotly.react(plot, chart.data, themed({ uirevision: "same", ...chart.layout }), CONFIG);
     figure.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: chart }));
   }

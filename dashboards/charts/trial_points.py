@@ -1,0 +1,109 @@
+"""What the charts of a search share: the chosen option, the words for a trial, axes of knobs."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from metaloom.dashboards.charts.base import ChartChoice, ChartSource
+from metaloom.dashboards.charts.palette import STATE_COLOURS, STATE_MARKERS
+from metaloom.dashboards.episode_scan import QueryError
+from metaloom.dashboards.text import knobs_text, scored
+from metaloom.dashboards.trial_values import interval_of, is_log, is_numeric, knob_values, options_of, value_of
+from metaloom.learners.errors import unknown
+from metaloom.workers.records import names as records
+from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.trial_record import TrialRecord
+
+LONG_KNOBS = 160  # characters of the knobs in a hover text
+MOST_POINTS = 20_000  # of one chart: more make the browser slow
+
+
+def choice(source: ChartSource, name: str, label: str, options: Sequence[tuple[str, str]], default: str) -> ChartChoice:
+    """Return a control with what the query string has chosen; raises QueryError if that is no option."""
+    given = source.asked.get(name) or default
+    if given not in dict(options):
+        raise QueryError(unknown(name, given, dict(options)))
+    return ChartChoice(name, label, options, given)
+
+
+def objective_choice(source: ChartSource, search: SearchRecord) -> ChartChoice:
+    """Return the control of the objective, the first by default."""
+    aims = search.settings.objectives if search.settings else ()
+    options = [(aim.metric, readable(aim.metric)) for aim in aims]
+    return choice(source, "objective", "Objective", options, aims[0].metric if aims else "")
+
+
+def shown(*choices: ChartChoice) -> tuple[ChartChoice, ...]:
+    """Return the controls that have something to choose."""
+    return tuple(one for one in choices if len(one.options) > 1)
+
+
+def is_maximized(search: SearchRecord, metric: str) -> bool:
+    """Return whether the objective of this metric is maximized."""
+    aims = search.settings.objectives if search.settings else ()
+    return any(aim.metric == metric and aim.direction == "maximize" for aim in aims)
+
+
+def readable(metric: str) -> str:
+    """Return a metric's name for people."""
+    return metric.replace("_", " ")
+
+
+def trial_text(search: SearchRecord, trial: TrialRecord, metric: str) -> str:
+    """Return the hover text of a trial: number, state, value with its interval, why it was stopped, knobs."""
+    value = value_of(search, trial, metric)
+    text = scored(value if math.isfinite(value) else None, interval_of(trial, metric))
+    lines = [f"trial {trial.number}, {trial.state}: {text}", *([trial.reason] if trial.reason else [])]
+    knobs = knobs_text(trial.knobs)
+    return "<br>".join([*lines, knobs if len(knobs) <= LONG_KNOBS else f"{knobs[:LONG_KNOBS]} ..."])
+
+
+def state_marker(state: str, size: int = 7) -> dict[str, Any]:
+    """Return the marker of trials in a state: colour and shape differ."""
+    return {"color": STATE_COLOURS[state], "symbol": STATE_MARKERS[state], "size": size}
+
+
+def by_state(trials: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    """Return trials by their states, in the order of the palette; states without trials are left out."""
+    trials = list(trials)
+    groups = {state: [one for one in trials if one.state == state] for state in STATE_COLOURS}
+    return {state: group for state, group in groups.items() if group}
+
+
+def knob_axis(trials: Sequence[TrialRecord], knob: str) -> dict[str, Any]:
+    """Return the axis of a knob: logarithmic where it is searched so, with named options where it is no number."""
+    values = knob_values(trials, knob)
+    axis: dict[str, Any] = {"title": {"text": knob}}
+    if not is_numeric(list(values.values())):
+        return {**axis, "type": "category", "categoryorder": "array", "categoryarray": options_of(values)}
+    return {**axis, "type": "log" if is_log(trials, knob) else "linear"}
+
+
+def on_axis(trials: Sequence[TrialRecord], knob: str) -> list[Any]:
+    """Return where trials, which all have the knob, stand on its axis: numbers, or the names of options."""
+    values = [trial.knobs[knob] for trial in trials]
+    return values if is_numeric(values) else [str(value) for value in values]
+
+
+def error_bars(trials: Sequence[TrialRecord], values: Sequence[float], metric: str) -> dict[str, Any]:
+    """Return Plotly's error bars of the 95% intervals; no bar where there is no interval."""
+    ends = [interval_of(trial, metric) or (value, value) for trial, value in zip(trials, values, strict=True)]
+    above = [max(0.0, high - value) for (_, high), value in zip(ends, values, strict=True)]
+    below = [max(0.0, value - low) for (low, _), value in zip(ends, values, strict=True)]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 2}
+
+
+def interval_cells(trial: TrialRecord, metric: str) -> tuple[float | None, float | None]:
+    """Return the ends of a trial's interval as cells of a table."""
+    return interval_of(trial, metric) or (None, None)
+
+
+def rungs_of(source: ChartSource, search: SearchRecord) -> Sequence[int]:
+    """Return the outer steps at which the scheduler compares trials; none where nothing is lent."""
+    return source.analysis.rungs(search) if source.analysis else ()
+
+
+def rung_of(trial: TrialRecord, rungs: Sequence[int]) -> int | None:
+    """Return the last rung that a stopped trial has reached; None where it reached none, or was not stopped."""
+    reached = [rung for rung in rungs if rung <= trial.step]
+    return reached[-1] if reached and trial.state == records.STOPPED else None

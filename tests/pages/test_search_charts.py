@@ -1,0 +1,146 @@
+"""The charts of a search in a real browser: drawn without an error in light and dark, chosen by controls, brushed."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metaloom.dashboards import queries
+from metaloom.dashboards.charts.registry import charts_of
+from tests.pages.conftest import Served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+EMPTY = {"first": {"pareto"}, "second": {"pareto", "contour"}}
+DRAWN = "figure.querySelectorAll('.plot .trace, .plot .bars, .plot .hm, .plot .point').length"
+
+
+def chart(page: "Page", key: str) -> "Locator":
+    """Return a figure after it has come into view and was drawn."""
+    figure = page.locator(f"#chart-{key}")
+    figure.scroll_into_view_if_needed()
+    page.wait_for_function("key => document.getElementById(`chart-${key}`).dataset.drawn === 'yes'", arg=key)
+    return figure
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_every_chart_is_drawn_with_its_table(page: "Page", screenshot: Any, name: str, theme: Any) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"/searches/{name}")
+    for kind in charts_of("search"):
+        figure = chart(page, kind.key)
+        assert figure.locator(".trouble").is_hidden(), figure.locator(".trouble").inner_text()
+        if kind.key in EMPTY[name]:
+            assert figure.locator(".note").inner_text() == "nothing to draw yet"
+            continue
+        assert figure.evaluate(f"figure => {DRAWN}") > 0, kind.key
+        figure.locator(".as-table summary").click()
+        figure.locator(".as-table tbody tr").first.wait_for()
+    screenshot(page, f"charts-{name}-{theme}")
+
+
+def test_the_table_of_the_objective_is_that_of_show(page: "Page", served: Served) -> None:
+    page.goto("/searches/first")
+    figure = chart(page, "objective")
+    figure.locator(".as-table summary").click()
+    figure.locator(".as-table tbody tr").first.wait_for()
+    rows = [row.locator("td").all_inner_texts() for row in figure.locator(".as-table tbody tr").all()]
+    shown = queries.search_summary(served.store, "first")["trials"]
+    expected = {str(one["id"]): one["value"] for one in shown if one["value"] is not None}
+    found = {row[0]: float(row[3]) for row in rows if row[2] != "tested"}
+    assert found == {number: pytest.approx(value, rel=1e-5) for number, value in expected.items()}
+    assert any(row[0] == "baseline nearest_neighbour" for row in rows)
+
+
+def test_a_control_draws_the_chart_again(page: "Page") -> None:
+    page.goto("/searches/first")
+    figure = chart(page, "objective")
+    with page.expect_response(lambda answer: "over=time" in answer.url) as answer:
+        figure.locator("select[name=over]").select_option("time")
+    assert answer.value.ok
+    figure.get_by_text("validation accuracy over time", exact=True).wait_for()
+    assert figure.locator("select[name=over]").input_value() == "time"
+    contour = chart(page, "contour")
+    knobs = contour.locator("select[name=x] option").all_inner_texts()
+    contour.locator("select[name=x]").select_option(knobs[1])  # the other axis then takes the other knob
+    contour.get_by_text(f"validation accuracy over {knobs[1]} and {knobs[0]}", exact=True).wait_for()
+
+
+def brushed(page: "Page") -> Any:
+    """Return what the page was told last: the numbers of the chosen trials, or None for all."""
+    return page.evaluate("window.told")
+
+
+@pytest.fixture
+def parallel(page: "Page") -> "Locator":
+    """The parallel axes of the first search, with what they tell the page kept as ``window.told``."""
+    page.goto("/searches/first")
+    page.evaluate("document.addEventListener('brushed', (event) => { window.told = event.detail.trials; })")
+    return chart(page, "parallel")
+
+
+def test_dragging_over_an_axis_chooses_its_trials(page: "Page", parallel: "Locator", served: Served) -> None:
+    values = {
+        row["id"]: row["value"]
+        for row in queries.search_summary(served.store, "first")["trials"]
+        if row["value"] is not None
+    }
+    middle = (min(values.values()) + max(values.values())) / 2
+    # the objective is the last axis: the upper half of it
+    box = parallel.evaluate(
+        """figure => {
+            const plot = figure.querySelector('.plot'), layout = plot._fullLayout;
+            const last = figure.chart.layout.meta.axes.length - 1;
+            const place = plot.getBoundingClientRect();
+            const x = (at) => place.left + layout.xaxis._offset + layout.xaxis.d2p(at);
+            const y = (at) => place.top + layout.yaxis._offset + layout.yaxis.d2p(at);
+            return [x(last - 0.1), y(0.5), x(last + 0.1), y(1.04)];
+        }"""
+    )
+    page.mouse.move(box[0], box[1])
+    page.mouse.down()
+    page.mouse.move(box[2], box[3], steps=4)
+    page.mouse.up()
+    page.wait_for_function("() => window.told !== undefined && window.told !== null")
+    assert brushed(page) == [number for number, value in values.items() if value >= middle]
+    assert parallel.locator(".count").inner_text() == f"{len(brushed(page))} of {len(values)} trials"
+    others = "figure => figure.querySelector('.plot').data.find((one) => one.name === 'others').customdata"
+    hidden = {number for number in parallel.evaluate(others) if number is not None}
+    assert hidden == values.keys() - set(brushed(page))
+
+
+def test_ranges_are_chosen_by_keyboard_and_survive_a_change(page: "Page", parallel: "Locator", served: Served) -> None:
+    rates = {
+        row["id"]: row["knobs"]["learner[maml].update.rate"]
+        for row in queries.search_summary(served.store, "first")["trials"]
+        if row["value"] is not None and "learner[maml].update.rate" in row["knobs"]
+    }
+    low = sorted(rates.values())[len(rates) // 2]
+    parallel.locator(".ranges summary").press("Enter")
+    field = parallel.get_by_label("learner[maml].update.rate, from")
+    field.fill(repr(low))
+    field.press("Tab")
+    expected = [number for number, rate in rates.items() if rate >= low]
+    page.wait_for_function("expected => JSON.stringify(window.told) === JSON.stringify(expected)", arg=expected)
+    parallel.get_by_label("learner", exact=True).select_option("maml")
+    page.wait_for_function("expected => JSON.stringify(window.told) === JSON.stringify(expected)", arg=expected)
+    page.evaluate("document.body.dispatchEvent(new CustomEvent('changed'))")  # as after a new record
+    page.wait_for_function("() => document.getElementById('chart-parallel').dataset.busy === undefined")
+    assert parallel.locator(".count").inner_text().startswith(f"{len(expected)} of ")
+    parallel.get_by_role("button", name="Show all trials").press("Enter")
+    page.wait_for_function("() => window.told === null")
+    assert field.input_value() == ""
+
+
+def test_a_mistaken_choice_names_what_is_allowed(page: "Page", served: Served) -> None:
+    answer = page.request.get("/searches/first/charts/slices.json?knob=learnr")
+    assert answer.status in (400, 404) and "did you mean 'learner'" in answer.text()
+
+
+def test_importances_go_on_until_all_seeds_are_evaluated(page: "Page") -> None:
+    page.goto("/searches/first")
+    chart(page, "importances")
+    page.wait_for_function(
+        "() => !document.querySelector('#chart-importances .note').textContent.includes('so far')", timeout=60_000
+    )
