@@ -42,4 +42,6 @@ def refused(scope: Scope, status: int, message: str) -> Response:
     if str(scope["path"]).endswith((".json", "/version")):
         return JSONResponse({"error": text}, status_code=status)
     name = "parts/failure.html" if headers.get("hx-request") == "true" else "failure.html"
-    return context.rendered(name, status=status, code=status, phrase=HTTPStatus(status).phrase, message=text)
+    return context.rendered(
+        name, status=status, code=status, phrase=HTTPStatus(status).phrase, message=text, path=str(scope["path"])
+    )

@@ -20,6 +20,8 @@ class PageSettings:
         hosts: The host names and addresses that a request may name, without ports.
         port: Where it listens; part of the cookie's name, because browsers share cookies between ports.
         entry: The secret in the address that is printed; it is exchanged for the cookie.
+        handover: The same for the browser that this process opens. It counts once, because all users of a machine can
+            see the arguments of a program.
         cookie: The secret in the cookie.
     """
 
@@ -28,6 +30,7 @@ class PageSettings:
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
     port: int = 0
     entry: str = field(default_factory=fresh_secret, repr=False)
+    handover: str = field(default_factory=fresh_secret, repr=False)
     cookie: str = field(default_factory=fresh_secret, repr=False)
 
     @property

@@ -56,14 +56,14 @@ def ui(
             interruption.handled(_leave),
             pages_server.serving(store, bound, read_only=restricted) as settings,
         ):
-            url = entry_address(settings, host, page)
+            url = entry_address(settings, host, page, settings.entry)
             if not pages_server.is_loopback(host):
                 screen.print(UNENCRYPTED, markup=False)
             message = f"{url}\nshows {name or store}{' (read-only)' if restricted else ''}; Ctrl-C ends it"
             document = {"url": url, "pid": os.getpid(), "read_only": restricted}
             answer.give(document, lambda screen: screen.print(message, markup=False, soft_wrap=True))
             if browser:
-                webbrowser.open(url)
+                webbrowser.open(entry_address(settings, host, page, settings.handover))
             threading.Event().wait()
 
 
@@ -77,9 +77,9 @@ def start_page(store: Path, name: str | None) -> str:
     return f"/searches/{name}"
 
 
-def entry_address(settings: "PageSettings", host: str, page: str) -> str:
+def entry_address(settings: "PageSettings", host: str, page: str, secret: str) -> str:
     """Return the address that lets a browser in."""
-    return f"{pages_server.address(host, settings.port)}{page}?{urlencode({'entry': settings.entry})}"
+    return f"{pages_server.address(host, settings.port)}{page}?{urlencode({'entry': secret})}"
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from metaloom.dashboards.pages import failures, security
+from metaloom.dashboards.pages.app import application
 from metaloom.dashboards.pages.security import HEADERS, host_name
+from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
 from tests.pages.conftest import Served, serving
 
@@ -78,11 +80,25 @@ def test_a_wrong_secret_is_refused(served: Served, cookie: str) -> None:
 
 def test_secrets_are_compared_in_constant_time_and_are_long() -> None:
     text = inspect.getsource(security)
-    assert text.count("hmac.compare_digest") == 2 and hmac.compare_digest(b"a", b"a")
+    assert text.count("hmac.compare_digest") == 3 and hmac.compare_digest(b"a", b"a")
     assert not re.search(r"(entry|cookie)\b[^\n]*(==|!=)", text)
     one, other = PageSettings(Path("x")), PageSettings(Path("x"))
-    assert len({one.entry, one.cookie, other.entry, other.cookie}) == 4 and len(one.entry) >= 43
-    assert one.entry not in repr(one) and one.cookie not in repr(one)
+    secrets = [secret for settings in (one, other) for secret in (settings.entry, settings.handover, settings.cookie)]
+    assert len(set(secrets)) == 6 and min(map(len, secrets)) >= 43
+    assert not [secret for secret in secrets if secret in repr(one)]
+
+
+def test_what_the_browser_is_started_with_counts_once(tmp_path: Path) -> None:
+    settings = PageSettings(tmp_path)
+    guard = security.Guard(application(settings, Services()), settings)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+
+    def status(secret: str) -> int:
+        answer = guard.refusal({**scope, "query_string": f"entry={secret}".encode()})
+        assert answer is not None
+        return answer.status_code
+
+    assert [status(settings.handover), status(settings.handover), status(settings.entry)] == [303, 401, 303]
 
 
 @pytest.mark.parametrize(
