@@ -46,8 +46,10 @@ def content(wheel: Path) -> set[str]:
 
 
 def tree_content() -> set[str]:
-    """Return what a wheel must hold: every module of the tree, the presets, and the mark that it is typed."""
+    """Return what a wheel must hold: every module of the tree, the presets, the pages' files, the mark of types."""
     inner = [path for folder in FOLDERS for kind in ("*.py", "*.yaml") for path in (ROOT / folder).rglob(kind)]
+    pages = ROOT / "dashboards" / "pages"
+    inner += [path for folder in ("templates", "static") for path in (pages / folder).rglob("*") if path.is_file()]
     source = ROOT / "src" / "metaloom"
     top = [path.relative_to(source) for folder in (source, source / "testing") for path in folder.glob("*.py")]
     return {f"metaloom/{one}" for one in [*(path.relative_to(ROOT) for path in inner), *top, "py.typed"]}

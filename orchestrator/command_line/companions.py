@@ -192,6 +192,8 @@ class _Running:
                 self._closed.wait()
         except MetaloomError as problem:
             self._message = str(problem)
+        except (OSError, sqlite3.Error) as problem:  # of the database that is looked at before the start
+            self._message = f"{type(problem).__name__}: {problem}"
 
     def state(self) -> tuple[str, str]:
         """Return its state, and why it failed."""

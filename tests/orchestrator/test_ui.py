@@ -1,5 +1,6 @@
 """The servers of ``metaloom ui``: on this machine only, and gone afterwards, with those started from its pages."""
 
+import contextlib
 import http.cookiejar
 import json
 import os
@@ -75,9 +76,9 @@ def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path, ignored: bool) -> None:
         change = urllib.request.Request(f"{address}/companions/mlflow/start", b"", {"Origin": address})
         browser.open(change, timeout=30).close()
         own = psutil.Process(process.pid)
-        wait_until(lambda: len(own.children(recursive=True)) == 2, 120.0)  # the launcher and a worker: no job runner
+        wait_until(lambda: _listening(own.children(recursive=True)) != set(), 120.0)
         started = own.children(recursive=True)
-        wait_until(lambda: _listening(started) != set(), 120.0)
+        assert len(started) == 2  # the launcher and one worker: no job runner
         assert _listening([own, *started]) == {local_server.HOST}
     finally:
         os.kill(process.pid, signal.SIGINT)
@@ -86,7 +87,11 @@ def test_ctrl_c_leaves_nothing_of_it(tmp_path: Path, ignored: bool) -> None:
 
 
 def _listening(processes: list[psutil.Process]) -> set[str]:
-    return {one.laddr.ip for child in processes for one in child.net_connections("tcp") if not one.raddr}
+    found: set[str] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found |= {one.laddr.ip for one in process.net_connections("tcp") if not one.raddr}
+    return found
 
 
 def test_a_companion_that_does_not_start_says_why(tmp_path: Path) -> None:
