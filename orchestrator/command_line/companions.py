@@ -15,13 +15,16 @@ from pathlib import Path
 from metaloom.dashboards import queries
 from metaloom.dashboards.pages.services import CompanionState
 from metaloom.learners.errors import BadInput, MetaloomError, unknown
+from metaloom.orchestrator.command_line.deferred import deferred
 from metaloom.orchestrator.command_line.local_server import HOST, free_port, running
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.tracking import client as tracking_client
-from metaloom.orchestrator.tracking import columns, projection
 from metaloom.orchestrator.tracking.databases import sqlite_uri
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import read_mark
+
+with deferred():  # they import torch, which the pages do without until MLflow is opened
+    from metaloom.orchestrator.tracking import columns, projection
 
 DASHBOARD = "import sys; from optuna_dashboard import run_server; run_server(*sys.argv[1:3], port=int(sys.argv[3]))"
 
