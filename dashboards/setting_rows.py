@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.dashboards.text import counted, knob_range
-from metaloom.learners.fields import LEARN
+from metaloom.learners.modes import LEARN
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.records.trial_record import TrialRecord
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from metaloom.learners.domains import Added, Bounds, Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import LearnerError, shown, unknown
+from metaloom.learners.modes import LEARN, SEARCH
 
-SEARCH, LEARN = "search", "learn"
 MISSING: Any = object()  # a value that was not given, where null is a value
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from metaloom.learners import METHODS, InnerConfig
 from metaloom.learners.domains import Real
-from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, fields_of
+from metaloom.learners.fields import MISSING, Field, fields_of
 from metaloom.learners.knowledge.initialization import PretrainedConfig
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.learners.outer import HYPERGRADIENT, OLD_NAMES, OuterConfig
 from metaloom.search_spaces.experiment import Experiment
 from metaloom.search_spaces.knobs.components import Catalogue

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaloom.learners import METHODS, SLOTS
-from metaloom.learners.fields import LEARN
+from metaloom.learners.modes import LEARN
 from metaloom.learners.outer import under_new_names
 from metaloom.search_spaces.errors import ExperimentError, Problems
 from metaloom.search_spaces.experiment import Experiment

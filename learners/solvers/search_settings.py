@@ -20,7 +20,7 @@ from torch import Tensor
 from metaloom.learners.domains import Int
 from metaloom.learners.episode import Episode, Support
 from metaloom.learners.errors import LearnerError
-from metaloom.learners.fields import SEARCH
+from metaloom.learners.modes import SEARCH
 from metaloom.learners.plugins import SIMULATED as PLUGINS
 from metaloom.learners.plugins import load_plugins
 from metaloom.learners.registry import Registry

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaloom.dashboards.text import knob_range
-from metaloom.learners.fields import SEARCH
+from metaloom.learners.modes import SEARCH
 from metaloom.orchestrator.tracking.batches import PARENT, Batches
 from metaloom.orchestrator.tracking.client import accepted_key, flattened
 from metaloom.orchestrator.tracking.state import TrackingState

@@ -12,7 +12,8 @@ from typing import Any
 
 from metaloom.learners.domains import Learned
 from metaloom.learners.errors import BadInput, shown, unknown
-from metaloom.learners.fields import LEARN, MISSING, SEARCH, fields_of
+from metaloom.learners.fields import MISSING, fields_of
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.learners.plugins import unknown_or_absent
 from metaloom.search_spaces.errors import Path
 from metaloom.search_spaces.knobs.declarations import as_written, given_default, parse_knob

@@ -12,7 +12,8 @@ from typing import Any
 
 from metaloom.learners.domains import Bounds, Int, Learned, Real, Word
 from metaloom.learners.errors import shown, unknown
-from metaloom.learners.fields import LEARN, MISSING, SEARCH, Field, Unfit, literal, meant_mode
+from metaloom.learners.fields import MISSING, Field, Unfit, literal, meant_mode
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.search_spaces.knobs.sampling import holds
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.labels import label_of, label_of_default, labels_of, note_repeated

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metaloom.learners.domains import NEARLY, Choice, Int, Real
-from metaloom.learners.fields import LEARN
+from metaloom.learners.modes import LEARN
 from metaloom.search_spaces.reading import nodes as tree
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Searched, walk_nodes
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from metaloom.learners.domains import Choice, Int, Learned, Real
 from metaloom.learners.errors import shown
-from metaloom.learners.fields import LEARN, SEARCH
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, Problems
 
 MAX_BYTES = 1 << 20  # an experiment is a few kB

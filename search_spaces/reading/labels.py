@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaloom.learners.errors import shown
-from metaloom.learners.fields import LEARN, SEARCH
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.search_spaces.errors import Path
 from metaloom.search_spaces.reading.nodes import Node, Place, meaning
 

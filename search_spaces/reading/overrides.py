@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from metaloom.learners.errors import shown, unknown
-from metaloom.learners.fields import LEARN, SEARCH, meant_mode
+from metaloom.learners.fields import meant_mode
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.learners.outer import OLD_NAMES
 from metaloom.learners.redaction import redacted
 from metaloom.search_spaces.errors import ExperimentError, InputProblem, Path, dotted

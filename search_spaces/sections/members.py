@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from metaloom.learners.errors import shown
-from metaloom.learners.fields import LEARN, SEARCH, Field, fields_of
+from metaloom.learners.fields import Field, fields_of
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.search_spaces.knobs.declarations import parse_knob
 from metaloom.search_spaces.reading.nodes import Fixed, Node, Place, Section, Several
 from metaloom.search_spaces.sections.listed import SOURCE, entries, expanded, several_of

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from metaloom.learners.errors import shown, unknown
-from metaloom.learners.fields import LEARN, SEARCH, fields_of
+from metaloom.learners.fields import fields_of
 from metaloom.learners.knowledge.initialization import INITIALIZATIONS, STAGE, stages_of
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.search_spaces.knobs.components import Catalogue, expand, parse_component, parse_settings
 from metaloom.search_spaces.reading.labels import members
 from metaloom.search_spaces.reading.nodes import Alternatives, Fixed, Node, Place, Section, walk_nodes

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from metaloom.learners import plugins
 from metaloom.learners.errors import shown
-from metaloom.learners.fields import LEARN, SEARCH
+from metaloom.learners.modes import LEARN, SEARCH
 from metaloom.learners.plugins import load_plugins
 from metaloom.learners.registry import Registry
 from metaloom.search_spaces.knobs.components import Catalogue, parse_component

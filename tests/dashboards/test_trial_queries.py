@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,3 +253,10 @@ def test_health_names_what_records_what_is_missing() -> None:
     assert signs["relative residual of its solver"].text == "0.001"
     assert signs["norm of the inner gradient at its solution"].text == "0.25"
     assert trial_curves.diagnostics(implicit) == {"residual": [1e-3], "inner_gradient_norm": [0.25]}
+
+
+def test_the_page_itself_needs_no_torch() -> None:
+    heavy = "{'torch', 'pyarrow', 'scipy'}"
+    code = f"import sys, metaloom.dashboards.pages.routes.trial; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

@@ -1,6 +1,8 @@
 """The page of a trial, in a real browser on a real store."""
 
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from metaloom.workers.records.trial import read_config
 from tests.pages.conftest import Served, opened, serving
+from tests.pages.stores import FIRST
+from tests.support.processes import Process
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -157,3 +161,31 @@ def test_text_of_a_user_stays_text(pages_store: Path, tmp_path: Path, chromium: 
         assert "line 1999" not in shown and SCRIPT in shown
         assert page.title().startswith(f"Trial {number} of first")
         assert page.locator("main img").count() == 0
+
+
+def test_a_running_trial_is_followed_without_a_reload(tmp_path: Path, chromium: "Browser") -> None:
+    store = tmp_path / "store"
+    document = {**FIRST, "outer": {**FIRST["outer"], "steps": 100_000, "validate_every": 4}, "search": {"trials": 1}}
+    (tmp_path / "live.yaml").write_text(yaml.safe_dump(document))
+    options = ("--executor", "inline", "--store", str(store), "--name", "live")
+    search = Process("-m", "metaloom", "search", str(tmp_path / "live.yaml"), *options)
+    try:
+        while not (store / "searches" / "live" / "trials" / "0000" / "reports.log").exists():
+            assert search.poll() is None, search.stderr.read()
+            time.sleep(0.1)
+        with serving(store) as served, opened(chromium, base_url=served.address) as page:
+            page.goto(served.url("/searches/live/trials/0"))
+            page.locator("#next summary").wait_for(state="detached")  # nothing to do but wait
+            page.locator("#settings-1 summary").click()
+            before = page.locator("#trial-rest tbody tr", has_text="reported").count()
+            page.locator("#trial-rest tbody tr", has_text="reported").nth(before + 1).wait_for()
+            assert page.locator("#settings-1").get_attribute("open") is not None
+            search.send_signal(signal.SIGKILL)
+            search.wait(60)
+            waiting = page.locator(".stands", has_text="Waiting to be resumed")
+            waiting.wait_for()
+            page.locator("#next summary").click()
+            assert page.locator("#next code").inner_text() == f"metaloom resume live --store {store}"
+    finally:
+        search.kill()
+        search.wait(60)
