@@ -94,6 +94,17 @@ def compare_recorded(*contenders: str, store: Path) -> rows.ComparisonRow:
     return _compared(runs, asked, seed)
 
 
+@dataclass(frozen=True)
+class RecordedComparisons:
+    """Compares trials of a store for its pages."""
+
+    store: Path
+
+    def recorded(self, contenders: Sequence[str]) -> rows.ComparisonRow:
+        """Compare by the tests that are recorded; raises as ``compare_recorded``."""
+        return compare_recorded(*contenders, store=self.store)
+
+
 def _all_runs(store: Path, contenders: Sequence[str]) -> list[Run]:
     runs = list({run.name: run for given in contenders for run in _runs(store, given)}.values())
     if len(runs) < 2:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from metaloom.dashboards.analysis import Analysis
 
+from metaloom.dashboards.rows import ComparisonRow
+
 
 @dataclass(frozen=True)
 class Job:
@@ -98,6 +100,13 @@ class Companions(Protocol):
         """Return the address of a search's or a trial's page in a running one; raises BadInput if it has none."""
 
 
+class Comparisons(Protocol):
+    """Compares trials on the same test episodes, as ``metaloom compare`` does."""
+
+    def recorded(self, contenders: Sequence[str]) -> ComparisonRow:
+        """Compare by the tests that are recorded; raises BadInput where one is missing, with the command to add it."""
+
+
 @dataclass(frozen=True)
 class Services:
     """What the orchestrator lends; a page without its service says so."""
@@ -105,3 +114,4 @@ class Services:
     control: Control | None = None
     analysis: Analysis | None = None
     companions: Companions | None = None
+    comparisons: Comparisons | None = None

@@ -18,6 +18,7 @@ from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.analysis import SearchAnalysis
 from metaloom.orchestrator.command_line.companions import LocalCompanions
+from metaloom.orchestrator.comparison import RecordedComparisons
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 START_S, STOP_S = 60.0, 5
@@ -33,7 +34,8 @@ def serving(store: Path, bound: socket.socket, *, read_only: bool) -> Iterator[P
     host, port = bound.getsockname()[:2]
     settings = PageSettings(store=store, read_only=read_only, hosts=allowed_hosts(host), port=port)
     companions = LocalCompanions(store)
-    app = application(settings, Services(companions=companions, analysis=SearchAnalysis()))
+    lent = Services(companions=companions, analysis=SearchAnalysis(), comparisons=RecordedComparisons(store))
+    app = application(settings, lent)
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=STOP_S, ws="none",
         proxy_headers=False, lifespan="off",
