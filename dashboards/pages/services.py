@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metaloom.dashboards.analysis import Analysis
-
 from metaloom.dashboards.rows import ComparisonRow
 
 
