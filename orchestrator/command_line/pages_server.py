@@ -21,18 +21,27 @@ from metaloom.orchestrator.command_line.companions import LocalCompanions
 from metaloom.orchestrator.comparison import RecordedComparisons
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+UNSPECIFIED = frozenset({"0.0.0.0", "::"})
 START_S, STOP_S = 60.0, 5
 
 
 @contextmanager
-def serving(store: Path, bound: socket.socket, *, read_only: bool) -> Iterator[PageSettings]:
+def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | None) -> Iterator[PageSettings]:
     """Serve the pages of a store at a bound socket within this context; end the companions with them.
+
+    Args:
+        store: The folder of all records.
+        bound: Where to listen.
+        host: The name or address that it was bound for.
+        read_only: Change nothing; None: if others can reach the socket.
 
     Raises:
         BadEnvironment: The server did not start.
     """
-    host, port = bound.getsockname()[:2]
-    settings = PageSettings(store=store, read_only=read_only, hosts=allowed_hosts(host), port=port)
+    place, port = bound.getsockname()[:2]
+    restricted = not is_loopback(place) if read_only is None else read_only
+    hosts = allowed_hosts(place) | {host.lower()}
+    settings = PageSettings(store=store, read_only=restricted, hosts=hosts, port=port)
     companions = LocalCompanions(store)
     lent = Services(companions=companions, analysis=SearchAnalysis(), comparisons=RecordedComparisons(store))
     app = application(settings, lent)
@@ -69,17 +78,15 @@ def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
 
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return ipaddress.ip_address(host).is_loopback
 
 
 def allowed_hosts(host: str) -> frozenset[str]:
-    """Return the names by which a request may call this server: of this machine alone, or of the given address."""
-    if is_loopback(host):
-        return LOOPBACK | {host}
-    if not ipaddress.ip_address(host).is_unspecified:
+    """Return the names by which a request may call a server at an address: of this machine, and those of the address.
+
+    Where it listens at all addresses, they are all that this machine has, with its names.
+    """
+    if host not in UNSPECIFIED:
         return LOOPBACK | {host}
     own = {one.address.partition("%")[0] for found in psutil.net_if_addrs().values() for one in found}
     return LOOPBACK | own | {socket.gethostname().lower(), socket.getfqdn().lower()}
@@ -87,6 +94,6 @@ def allowed_hosts(host: str) -> frozenset[str]:
 
 def address(host: str, port: int) -> str:
     """Return the address to be opened for a bound host."""
-    if not is_loopback(host) and ipaddress.ip_address(host).is_unspecified:
+    if host in UNSPECIFIED:
         host = socket.gethostname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

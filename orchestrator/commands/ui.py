@@ -49,18 +49,17 @@ def ui(
     """
     with answering(as_json) as answer:
         page = start_page(store, name)
-        restricted = not pages_server.is_loopback(host) if read_only is None else read_only
         screen = tables.console(sys.stderr)
         with (
             local_server.bound_socket(host, port) as bound,
             interruption.handled(_leave),
-            pages_server.serving(store, bound, read_only=restricted) as settings,
+            pages_server.serving(store, bound, host=host, read_only=read_only) as settings,
         ):
             url = entry_address(settings, host, page, settings.entry)
-            if not pages_server.is_loopback(host):
+            if not pages_server.is_loopback(bound.getsockname()[0]):
                 screen.print(UNENCRYPTED, markup=False)
-            message = f"{url}\nshows {name or store}{' (read-only)' if restricted else ''}; Ctrl-C ends it"
-            document = {"url": url, "pid": os.getpid(), "read_only": restricted}
+            message = f"{url}\nshows {name or store}{' (read-only)' if settings.read_only else ''}; Ctrl-C ends it"
+            document = {"url": url, "pid": os.getpid(), "read_only": settings.read_only}
             answer.give(document, lambda screen: screen.print(message, markup=False, soft_wrap=True))
             if browser:
                 webbrowser.open(entry_address(settings, host, page, settings.handover))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,23 @@ WORST = ("serious", "critical")
 
 @dataclass(frozen=True)
 class Served:
-    """A running ``metaloom ui``: its address without a path, the secret of the entry, its process and its store."""
+    """A running ``metaloom ui``: its address without a path, the secret of the entry, its process and its store.
+
+    ``warned`` ends it, and returns what it has written on stderr.
+    """
 
     address: str
     entry: str
     pid: int
     store: Path
+    read_only: bool = False
+    process: Process | None = None
+
+    def warned(self) -> str:
+        """End the server, and return its stderr."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate(timeout=60)[1]
 
     def url(self, path: str = "/") -> str:
         """Return an address that lets a browser in."""
@@ -58,7 +70,7 @@ def serving(store: Path, *options: str) -> Iterator[Served]:
         found = json.loads(text)
         place = urlsplit(found["url"])
         entry = parse_qs(place.query)["entry"][0]
-        yield Served(f"{place.scheme}://{place.netloc}", entry, found["pid"], store)
+        yield Served(f"{place.scheme}://{place.netloc}", entry, found["pid"], store, found["read_only"], process)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
@@ -116,6 +128,14 @@ def opened(browser: "Browser", **options: Any) -> Iterator["Page"]:
     finally:
         context.close()
     assert troubles == []
+
+
+def wait_for(page: "Page", expression: str) -> None:
+    """Wait until a JavaScript expression holds; ``wait_for_function`` takes eval for a text, which the pages forbid."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"waited in vain for {expression}"
+        page.wait_for_timeout(50)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse
 
 from metaloom.dashboards.pages.app import routers
-from tests.pages.conftest import Served, opened
+from tests.pages.conftest import Served, opened, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -43,7 +43,7 @@ def settle(page: "Page") -> None:
     """Scroll to the end, so that all charts are asked for, and wait until each is drawn, empty, or in trouble."""
     page.evaluate("for (const one of document.querySelectorAll('figure.chart')) one.scrollIntoView()")
     done = "[...document.querySelectorAll('figure.chart')].every((one) => !one.querySelector('.skeleton'))"
-    page.wait_for_function(done)
+    wait_for(page, done)
     page.evaluate("scrollTo(0, 0)")
 
 

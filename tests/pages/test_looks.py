@@ -13,7 +13,8 @@ import pytest
 from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
-from tests.pages.conftest import BROWSER, PATIENCE_MS, Served, opened, serving
+from tests.pages.conftest import BROWSER, PATIENCE_MS, Served, opened, serving, wait_for
+from tests.support.tracking_servers import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -75,14 +76,13 @@ def test_a_chart_is_drawn_with_its_text_as_text(
         assert figure.locator("th").inner_text() == "<i>head"
         assert figure.locator("td").all_inner_texts() == ["<script>alert(1)</script>", "1.5"]
         figure.get_by_label("Knob").select_option("b")
-        page.wait_for_function("document.querySelector('figure.chart').chart.note !== undefined")
-        assert asked[-1].endswith("made-up.json?knob=b")
+        wait_until(lambda: asked[-1].endswith("made-up.json?knob=b"), 30.0)
         before = page.evaluate("getComputedStyle(document.querySelector('.xtitle')).fill")
         page.keyboard.press("Escape")
         page.locator("h1").click()
         page.keyboard.press("t")
         page.keyboard.press("t")
-        page.wait_for_function(f"getComputedStyle(document.querySelector('.xtitle')).fill !== '{before}'")
+        wait_for(page, f"getComputedStyle(document.querySelector('.xtitle')).fill !== '{before}'")
         screenshot(page, "chart-dark")
 
 

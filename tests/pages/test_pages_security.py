@@ -4,6 +4,7 @@ import hmac
 import http.client
 import inspect
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -167,6 +168,20 @@ def test_a_read_only_server_changes_nothing(read_only: Served) -> None:
     status, _, page = ask(read_only, "/searches/first", cookie=cookie)
     assert status == 200 and "read-only" in page
     assert 'method="post"' not in page  # no button that would be refused
+
+
+def test_on_all_addresses_it_is_read_only_and_answers_to_the_names_of_this_machine(tmp_path: Path) -> None:
+    with serving(tmp_path, "--host", "0.0.0.0") as found:
+        port = urlsplit(found.address).port
+        assert found.read_only
+        here = Served(f"http://127.0.0.1:{port}", found.entry, found.pid, tmp_path, True)
+        assert ask(here, "/")[0] == 401
+        cookie = cookie_of(here)
+        for host in (socket.gethostname(), f"{socket.gethostname()}:{port}", "127.0.0.1"):
+            assert ask(here, "/", cookie=cookie, Host=host)[0] == 200
+        assert ask(here, "/", cookie=cookie, Host="evil.example")[0] == 400
+        assert ask(here, CHANGE, "POST", cookie, Origin=here.address)[0] == 403
+        assert "not encrypted" in found.warned()
 
 
 @pytest.mark.parametrize("path", ["/", "/searches/none", "/nowhere", "/static/style.css", "/static/none", "/version"])
