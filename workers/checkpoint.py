@@ -71,10 +71,9 @@ class CheckpointFolder:
     def write(
         self, tensors: Mapping[str, Tensors], facts: Mapping[str, Any], *, first: Callable[[], None] = lambda: None
     ) -> None:
-        """Write the next generation, then remove all others but the last good one before it.
+        """Write the next generation, then remove all others but the last good one before it; raises StorageError.
 
-        ``first`` waits for what must be on the disk before the generation is.
-        Raises StorageError if it could not be written; the earlier generations are then unchanged.
+        ``first`` waits for what must be on the disk before the generation is. On an error the earlier ones stay.
         """
         durable.remove_asides(self.folder)
         number = max(self._files().values(), default=0) + 1
@@ -114,11 +113,15 @@ def settled(tensors: Tensors) -> Tensors:
 
 def write_knowledge(path: Path, tensors: Mapping[str, Tensors], metadata: Mapping[str, str]) -> None:
     """Write groups of tensors as one safetensors file that carries its own digest; raises StorageError."""
+    durable.write_bytes(path, knowledge_bytes(tensors, metadata))
+
+
+def knowledge_bytes(tensors: Mapping[str, Tensors], metadata: Mapping[str, str]) -> bytes:
+    """Return the content of such a file."""
     flat = _flat(tensors)
     unsigned = {**metadata, "format": str(KNOWLEDGE_FORMAT), "names": json.dumps(_names(tensors))}
-    signed = canonical({**unsigned, "sha256": _digest_of(flat, unsigned)}).decode()
-    # One entry, because safetensors writes several in a random order.
-    durable.write_bytes(path, _to_bytes(flat, {KNOWLEDGE_ENTRY: signed}))
+    signed = canonical({**unsigned, "sha256": digest(canonical(unsigned) + _to_bytes(flat))}).decode()
+    return _to_bytes(flat, {KNOWLEDGE_ENTRY: signed})  # safetensors writes several entries in a random order
 
 
 def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
@@ -137,7 +140,7 @@ def read_knowledge(path: Path) -> tuple[dict[str, Tensors], dict[str, str]]:
         raise CheckpointError(f"{path}: cannot be read ({problem})") from problem
     if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):
         raise CheckpointError(f"{path}: its facts are no texts")
-    if metadata.pop("sha256", None) != _digest_of(flat, metadata):
+    if metadata.pop("sha256", None) != digest(canonical(metadata) + _to_bytes(flat)):
         raise CheckpointError(f"{path}: does not have the digest it was written with")
     for name in ("format", "step"):
         if not metadata.get(name, "").isdecimal():
@@ -246,10 +249,6 @@ def _grouped(flat: Tensors, names: Any) -> dict[str, Tensors]:
     if sum(map(len, names.values())) != len(flat):
         raise ValueError(f"{sum(map(len, names.values()))} names for {len(flat)} tensors")
     return {group: {name: flat[f"{group}/{name}"] for name in part} for group, part in names.items()}
-
-
-def _digest_of(flat: Tensors, metadata: Mapping[str, str]) -> str:
-    return digest(canonical(metadata) + _to_bytes(flat))
 
 
 def _rows(tensor: Tensor) -> Tensor:

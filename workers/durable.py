@@ -28,31 +28,37 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield aside
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes], *, first: Callable[[], None] = lambda: None) -> None:
+def write_files(
+    folder: Path, contents: Mapping[str, bytes], *, first: Callable[[], None] = lambda: None, synced: bool = True
+) -> None:
     """Write several files of one folder durably, waiting for the folder once; raises StorageError.
 
     All are written before the first is renamed, so that a full disk changes nothing. They are renamed in the order
-    given, after ``first``, which waits for what must be on the disk before them.
+    given, after ``first``, which waits for what must be on the disk before them. Files that are not ``synced`` are
+    whole or absent too, except after a power failure.
     """
-    with _asides([folder / name for name in contents], first) as asides:
+    with _asides([folder / name for name in contents], first, synced=synced) as asides:
         for aside, content in zip(asides, contents.values(), strict=True):
             aside.write_bytes(content)
 
 
 @contextlib.contextmanager
-def _asides(paths: list[Path], first: Callable[[], None] = lambda: None) -> Iterator[list[Path]]:
+def _asides(
+    paths: list[Path], first: Callable[[], None] = lambda: None, *, synced: bool = True
+) -> Iterator[list[Path]]:
     """Give a temporary path for each path of one folder; rename them all at the end, after ``first``."""
     asides = [path.with_name(f"{ASIDE}{os.getpid()}-{path.name}") for path in paths]
     folder = paths[0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield asides
-        for aside in asides:
+        for aside in asides if synced else ():
             sync(aside)
         first()
         for aside, path in zip(asides, paths, strict=True):
             aside.replace(path)
-        sync(folder)
+        if synced:
+            sync(folder)
     except OSError as problem:
         raise storage_error(paths[0], problem) from problem
     finally:
@@ -61,9 +67,9 @@ def _asides(paths: list[Path], first: Callable[[], None] = lambda: None) -> Iter
                 aside.unlink()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file durably; raises StorageError."""
-    write_files(path.parent, {path.name: content})
+def write_bytes(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Write a whole file, durably where it is ``synced``; raises StorageError."""
+    write_files(path.parent, {path.name: content}, synced=synced)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -8,7 +8,6 @@ one.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,16 @@ import torch
 from torch import Tensor
 
 from metaloom.learners.tensors import Tensors
-from metaloom.workers.checkpoint import read_knowledge, write_knowledge
+from metaloom.workers import durable
+from metaloom.workers.checkpoint import knowledge_bytes, read_knowledge
 from metaloom.workers.errors import CheckpointError
-from metaloom.workers.records.names import SNAPSHOTS_FOLDER
+from metaloom.workers.records.names import snapshot_path, snapshot_steps
 
 MOST = 20  # snapshots of a trial whose record does not say how many
 MOST_BYTES = 256 * 1024  # of a snapshot's tensors; what is larger is left out and named
 MOST_VALUES = 1024  # of a learned setting; of more, their quantiles are kept
 FEATURES = ("support", "queries", "prototypes")  # of an episode, in one space
 NOT_SHOWN = ("initialization", "normalization")  # slots of phi whose numbers no figure shows one by one
-_FILE = re.compile(r"step-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -69,33 +68,24 @@ def write_snapshot(directory: Path, snapshot: Snapshot, *, every: int, most: int
     """
     small, left_out = _small(snapshot)
     facts = {"step": str(snapshot.step), "learner": json.dumps(snapshot.learner, sort_keys=True)}
-    write_knowledge(_path(directory, snapshot.step), small, {**facts, "left_out": json.dumps(left_out)})
+    path = snapshot_path(directory, snapshot.step)
+    content = knowledge_bytes(small, {**facts, "left_out": json.dumps(left_out)})
+    durable.write_bytes(path, content, synced=False)  # a power failure may damage it, which its digest tells
     apart = every * stride(snapshot.step // every, most)
     for step in snapshot_steps(directory):
         if step > snapshot.step or step % apart:
-            _path(directory, step).unlink(missing_ok=True)
-
-
-def snapshot_steps(directory: Path) -> tuple[int, ...]:
-    """Return the steps of which the trial in ``directory`` has snapshots, rising."""
-    folder = directory / SNAPSHOTS_FOLDER
-    matches = (_FILE.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
-    return tuple(sorted(int(match[1]) for match in matches if match))
+            snapshot_path(directory, step).unlink(missing_ok=True)
 
 
 def read_snapshot(directory: Path, step: int) -> Snapshot:
     """Read the snapshot of a step; raises CheckpointError if it is missing or damaged."""
-    path = _path(directory, step)
+    path = snapshot_path(directory, step)
     groups, facts = read_knowledge(path)
     try:
         learner, left_out = json.loads(facts["learner"]), json.loads(facts["left_out"])
     except (KeyError, ValueError) as problem:
         raise CheckpointError(f"{path}: is no snapshot ({problem})") from problem
     return Snapshot(step, learner, groups.get("phi", {}), groups.get("shown", {}), tuple(left_out))
-
-
-def _path(directory: Path, step: int) -> Path:
-    return directory / SNAPSHOTS_FOLDER / f"step-{step:08d}.safetensors"
 
 
 def thinned(phi: Tensors, knobs: Iterable[str]) -> Tensors:

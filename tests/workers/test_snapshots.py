@@ -11,7 +11,7 @@ import torch
 from metaloom.dashboards.knowledge_facts.episode_features import plane
 from metaloom.testing.problems import normal
 from metaloom.workers.errors import CheckpointError
-from metaloom.workers.records.names import EPISODE_FILE, META_KNOWLEDGE_FILE, SNAPSHOTS_FOLDER
+from metaloom.workers.records.names import EPISODE_FILE, META_KNOWLEDGE_FILE, SNAPSHOTS_FOLDER, snapshot_steps
 from metaloom.workers.records.trial import TrialConfig
 from metaloom.workers.shown import read_shown
 from metaloom.workers.snapshots import (
@@ -21,7 +21,6 @@ from metaloom.workers.snapshots import (
     flattened,
     is_due,
     read_snapshot,
-    snapshot_steps,
     stride,
     thinned,
     write_snapshot,

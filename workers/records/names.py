@@ -125,6 +125,7 @@ SEEDS_VERSION = 2  # the derivation of generators (workers/seeds.py) of all that
 META_KNOWLEDGE_FILE = "meta_knowledge.safetensors"
 SNAPSHOTS_FOLDER = "snapshots"  # of what was learned on the way, small ones
 KNOWLEDGE_ENTRY = "metaloom"  # the one metadata entry of a file of knowledge: canonical JSON
+SNAPSHOT = re.compile(r"step-(\d+)\.safetensors")
 EPISODE_FILE = "shown_episode.safetensors"  # what the learner shows of a validation episode, such as its attention
 MANIFEST_FILE = "manifest.json"  # of a bundle
 
@@ -156,6 +157,18 @@ def trial_directories(search_folder: Path) -> dict[int, Path]:
     """Return the directories of the trials that have begun, by number."""
     found = (search_folder / TRIALS_FOLDER).glob("[0-9]*")
     return {int(path.name): path for path in sorted(found, key=lambda path: int(path.name))}
+
+
+def snapshot_path(directory: Path, step: int) -> Path:
+    """Return the file of a trial's snapshot of what it had learned after ``step`` outer steps."""
+    return directory / SNAPSHOTS_FOLDER / f"step-{step:08d}.safetensors"
+
+
+def snapshot_steps(directory: Path) -> tuple[int, ...]:
+    """Return the steps of which the trial in ``directory`` has snapshots, rising."""
+    folder = directory / SNAPSHOTS_FOLDER
+    matches = (SNAPSHOT.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+    return tuple(sorted(int(match[1]) for match in matches if match))
 
 
 def part_name(start: int, end: int) -> str:

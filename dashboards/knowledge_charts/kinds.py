@@ -1,0 +1,85 @@
+"""The sections of the page of meta-knowledge: one for each kind of facts that one of the trials has."""
+
+from dataclasses import dataclass
+
+from metaloom.dashboards.knowledge_charts.frames import is_chart
+from metaloom.dashboards.knowledge_charts.pairs import Pair, differing, facts_over_steps
+from metaloom.dashboards.knowledge_facts.panels import Images, LearnedFacts, Sheet
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pictures that the server draws: the number of their panel, and what they show in words."""
+
+    panel: int
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a section shows of one trial.
+
+    Attributes:
+        side: ``own`` or ``other``.
+        label: The trial, and the step.
+        caption: What was learned.
+        charts: Whether it has panels that are drawn in the browser.
+        sheets: Its tables.
+        pictures: Its pictures.
+        failed: Why it could not be computed; empty if it was.
+    """
+
+    side: str
+    label: str
+    caption: str = ""
+    charts: bool = False
+    sheets: tuple[Sheet, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A kind of facts: its title, its columns, and whether there are differences and numbers over the steps."""
+
+    kind: str
+    title: str
+    columns: tuple[Column, ...]
+    differs: bool
+    over_steps: bool
+
+
+def sections_of(pair: Pair) -> list[Section]:
+    """Return the sections of a page, in the order of the kinds."""
+    return [
+        Section(
+            kind,
+            pair.title(kind),
+            tuple(_column(pair, kind, side) for side in (("own", "other") if pair.others else ("own",))),
+            differing(pair, kind) is not None,
+            facts_over_steps(pair.own, kind) is not None,
+        )
+        for kind in pair.kinds
+    ]
+
+
+def _column(pair: Pair, kind: str, side: str) -> Column:
+    at, label = (pair.facts if side == "own" else pair.others), pair.label(side)
+    assert at is not None  # a page has a column for each trial it shows
+    if kind in at.failed:
+        return Column(side, label, failed=at.failed[kind])
+    if (found := at.facts.get(kind)) is None:
+        return Column(side, label)
+    sheets = tuple(panel for panel in found.panels if isinstance(panel, Sheet))
+    charts = any(is_chart(panel) for panel in found.panels)
+    return Column(side, label, found.caption, charts, sheets, _pictures(found))
+
+
+def _pictures(facts: LearnedFacts) -> tuple[Picture, ...]:
+    found = []
+    for number, panel in enumerate(facts.panels):
+        if isinstance(panel, Images):
+            rows = [name for name, _ in panel.rows if name]
+            named = f"rows: {', '.join(rows)}; " if rows else f"{len(panel.rows)} rows; "
+            found.append(Picture(number, f"Pictures in {named}columns: {', '.join(panel.columns)}. {facts.caption}"))
+    return tuple(found)

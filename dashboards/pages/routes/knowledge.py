@@ -1,0 +1,84 @@
+"""``/searches/NAME/trials/NUMBER/knowledge``: what a trial has learned, at each step that is kept, beside another one.
+
+The page itself opens at once; what was learned comes as a part of it, because reading it imports torch once.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from metaloom.dashboards.knowledge_charts.selection import TrialPlace, asked_step, other_of, place_of
+from metaloom.dashboards.pages.context import open_store, render
+from metaloom.learners.errors import BadInput
+
+ROUTER = APIRouter()
+PAGE = "/searches/{name}/trials/{number}/knowledge"
+MOST_OFFERED = 200  # trials in the list beside the field; any other may be typed
+
+
+@ROUTER.get(PAGE, response_class=HTMLResponse)
+def knowledge(request: Request, name: str, number: int) -> HTMLResponse:
+    """Show the frame of the page: the slider over the steps, and the choice of another trial."""
+    store, asked = open_store(request), dict(request.query_params)
+    place, other = place_of(store, name, number), other_of(store, name, asked.get("with", ""))
+    begun = [trial.number for trial in store.record(name).trials.values() if trial.step and trial.number != number]
+    steps, at = place.kept, place.near(asked_step(asked))
+    return render(
+        request,
+        "knowledge.html",
+        **_shared(name, number, place, other, asked),
+        steps=steps,
+        chosen=len(steps) if at is None else steps.index(at),
+        texts=[*(f"step {step}" for step in steps), _last(place)],
+        offered=sorted(begun)[:MOST_OFFERED],
+    )
+
+
+@ROUTER.get(f"{PAGE}/parts/state", response_class=HTMLResponse)
+def state(request: Request, name: str, number: int) -> HTMLResponse:
+    """Show what was learned at a step: ``step``, or the place ``at`` of the slider."""
+    from metaloom.dashboards.knowledge_charts.kinds import sections_of  # torch
+    from metaloom.dashboards.knowledge_charts.pairs import pair_of
+
+    store, asked = open_store(request), dict(request.query_params)
+    place = place_of(store, name, number)
+    if (at := asked.get("at", "")) != "":
+        asked["step"] = _step_at(place, at)
+    if not place.begun:
+        return render(request, "parts/knowledge_none.html", place=place, name=name)
+    pair = pair_of(store, name, number, asked)
+    values = _shared(name, number, place, pair.other, asked)
+    return render(request, "parts/knowledge.html", **values, pair=pair, sections=sections_of(pair), step=pair.step)
+
+
+@ROUTER.get(f"{PAGE}/{{kind}}.png")
+def picture(request: Request, name: str, number: int, kind: str) -> Response:
+    """Return the pictures of a kind of facts; the address names a registered kind and never a file."""
+    from metaloom.dashboards.knowledge_charts.images import png_of  # torch and matplotlib
+
+    store, asked = open_store(request), request.query_params
+    place = place_of(store, name, number)
+    panel = asked.get("panel", "0")
+    if not panel.isdecimal():
+        raise BadInput(f"panel: a number is allowed, got '{panel}'")
+    return Response(png_of(place, kind, place.near(asked_step(asked)), int(panel)), media_type="image/png")
+
+
+def _shared(
+    name: str, number: int, place: TrialPlace, other: TrialPlace | None, asked: dict[str, str]
+) -> dict[str, Any]:
+    beside = asked.get("with", "").strip()
+    return {"name": name, "trial_number": number, "place": place, "other": other, "beside": beside}
+
+
+def _step_at(place: TrialPlace, at: str) -> str:
+    """Return the step at a place of the slider, empty for its end, which is the last state."""
+    if not at.isdecimal():
+        raise BadInput(f"at: a place of the slider is allowed, got '{at}'")
+    return str(place.kept[int(at)]) if int(at) < len(place.kept) else ""
+
+
+def _last(place: TrialPlace) -> str:
+    return f"the last state (of {place.steps} steps)" if not place.running else f"the newest state (step {place.steps})"
