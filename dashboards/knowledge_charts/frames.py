@@ -17,7 +17,8 @@ from metaloom.dashboards.knowledge_facts.panels import (
     Rows,
 )
 
-GAP = 0.12  # between panels, of the whole
+BESIDE_GAP = 0.08  # between panels side by side, of the whole
+GAP = 75  # pixels between panels below one another, for the name of an axis
 MARGIN = 0.05  # of a range, on both sides
 LEAST, OF_A_PANEL, OF_A_NAME = 260, 320, 24  # pixels of height
 
@@ -39,9 +40,10 @@ class Frame:
 def frames(facts: LearnedFacts, panels: Sequence[Panel]) -> Iterator[Frame]:
     """Return the frames of the panels that are charts: side by side, or from above."""
     count = len(panels)
-    part = (1 - GAP * (count - 1)) / count
+    gap = BESIDE_GAP if facts.beside else GAP / height_of(facts, panels)
+    part = (1 - gap * (count - 1)) / count
     for index in range(count):
-        start = index * (part + GAP)
+        start = index * (part + gap)
         own = (round(start, 4), round(start + part, 4))
         suffix = "" if index == 0 else str(index + 1)
         if facts.beside:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from metaloom.dashboards.knowledge_charts.frames import is_chart
-from metaloom.dashboards.knowledge_charts.pairs import Pair, differing, facts_over_steps
+from metaloom.dashboards.knowledge_charts.images import drawn_by_itself
+from metaloom.dashboards.knowledge_charts.pairs import Pair, differing, facts_over_steps, title_of
 from metaloom.dashboards.knowledge_facts.panels import Images, LearnedFacts, Sheet
+from metaloom.dashboards.knowledge_figures import DRAWERS
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Section:
 
 
 def sections_of(pair: Pair) -> list[Section]:
-    """Return the sections of a page, in the order of the kinds."""
-    return [
+    """Return the sections of a page, in the order of the kinds; last what packages draw by themselves."""
+    own = [
         Section(
             kind,
             pair.title(kind),
@@ -61,6 +63,23 @@ def sections_of(pair: Pair) -> list[Section]:
         )
         for kind in pair.kinds
     ]
+    return own + [section for kind in sorted(DRAWERS) if (section := _drawn(pair, kind)) is not None]
+
+
+def _drawn(pair: Pair, kind: str) -> Section | None:
+    """Return the section of what a package draws by itself; None if neither trial has something of it."""
+    places = [("own", pair.own)] if pair.other is None else [("own", pair.own), ("other", pair.other)]
+    found = [(side, drawn_by_itself(kind, place, place.near(pair.step))) for side, place in places]
+    if all(one is None for _, one in found):
+        return None
+    columns = [
+        Column(side, pair.label(side))
+        if one is None
+        else Column(side, pair.label(side), one.caption, pictures=(Picture(0, one.caption),))
+        for side, one in found
+    ]
+    name = next(one.name for _, one in found if one is not None)
+    return Section(kind, title_of(name), tuple(columns), differs=False, over_steps=False)
 
 
 def _column(pair: Pair, kind: str, side: str) -> Column:

@@ -17,6 +17,7 @@ from metaloom.dashboards.knowledge_facts.panels import (
 
 SYMBOLS = {"o": "circle", "*": "star", "x": "x", ".": "circle-open", "X": "diamond"}
 SIZES = {"o": 9, ".": 7, "X": 14}
+FEW = 3  # bars
 MOST_TEXTS = 400  # numbers of a matrix that are written into it
 
 Trace = dict[str, Any]
@@ -85,6 +86,7 @@ def bars(panel: Bars, frame: Frame) -> tuple[list[Trace], Axis, Axis]:
     along = {"x": values, "y": names, "orientation": "h"} if panel.lying else {"x": names, "y": values}
     shown = "%{y}: %{x:.4g}" if panel.lying else "%{x}: %{y:.4g}"
     marker = {"color": palette.BLUE}
+    ends |= {"width": 0.4} if len(names) < FEW else {}  # one bar would fill the whole chart
     trace = {"type": "bar", "name": panel.up, **along, **ends, "marker": marker, "showlegend": False}
     named: Axis = {"type": "category"}
     lying = {**named, "autorange": "reversed"}

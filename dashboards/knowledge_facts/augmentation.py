@@ -34,9 +34,9 @@ def policy_table(knowledge: TrialKnowledge) -> LearnedFacts | None:
 def augmented_images(knowledge: TrialKnowledge) -> LearnedFacts | None:
     """Return images of a validation episode as they are, and in several draws of the learned policies."""
     policies, images = learned_policies(knowledge), knowledge.shown.get("images")
-    if not policies or images is None or images.ndim != 4 or not bool(images.isfinite().all()):
+    if not policies or images is None or images.ndim != 4 or images.dtype != torch.uint8:
         return None
-    given = images.float().clamp(0, 1)
+    given = images.float() / 255
     generator = torch.Generator().manual_seed(0)  # the same draws for every trial and step: they can be compared
     varied = [apply_policies(policies, given, generator).clamp(0, 1) for _ in range(DRAWS)]
     names = ("as it is", *(f"draw {number}" for number in range(1, DRAWS + 1)))

@@ -9,6 +9,7 @@ from metaloom.dashboards.knowledge_facts.scaled import as_pictures, between, is_
 
 NAMES = ("original", "corrupted", "reconstruction")
 SHOWN = 8
+CURVES = 4  # examples that are drawn as curves
 STYLES = {"original": "line", "corrupted": "thin", "reconstruction": "dashed"}
 
 
@@ -22,8 +23,9 @@ def reconstructions(knowledge: TrialKnowledge) -> LearnedFacts | None:
     if not {"original", "reconstruction"} <= set(found) or len(shapes) > 1 or not finite:
         return None
     shown = {name: one[:SHOWN].double() for name, one in found.items()}
-    panels = (_images(shown),) if is_image(shown["original"]) else _curves(shown)
-    return LearnedFacts("reconstructions", _words(shown), panels)
+    if is_image(shown["original"]):
+        return LearnedFacts("reconstructions", _words(shown), (_images(shown),))
+    return LearnedFacts("reconstructions", _words(shown), _curves(shown), beside=True)
 
 
 def _images(shown: dict[str, Tensor]) -> Images:
@@ -35,13 +37,13 @@ def _images(shown: dict[str, Tensor]) -> Images:
 
 
 def _curves(shown: dict[str, Tensor]) -> tuple[Panel, ...]:
-    """Return a panel for each example, with a line for each of its channels."""
+    """Return a panel for each of the first examples, with a line for each of its channels."""
     length = shown["original"].shape[-1]
     at = tuple(map(float, range(length)))
     low, high = float(shown["original"].min()), float(shown["original"].max())
     margin = 0.1 * (high - low) + 1e-12
     panels = []
-    for index in range(len(shown["original"])):
+    for index in range(min(CURVES, len(shown["original"]))):
         curves = [
             Line(name if number == 0 else f"{name}, channel {number + 1}", at, numbers(line), STYLES[name], name)
             for name, examples in shown.items()
