@@ -48,7 +48,8 @@ def _difference(one: Panel, other: Panel) -> Panel | None:
         case Heat(), Heat() if one.values.shape == other.values.shape and (one.xs, one.ys) == (other.xs, other.ys):
             values_of = other.values.double() - one.values.double()
             scale = f"difference: {one.scale or 'value'}"
-            return Heat(one.title, one.across, one.up, values_of, scale, one.xs, one.ys)
+            named = {"columns": one.columns, "lines": one.lines}
+            return Heat(one.title, one.across, one.up, values_of, scale, one.xs, one.ys, **named)
     return None
 
 
@@ -112,11 +113,10 @@ def named_numbers(panel: Panel) -> dict[str, float]:
                 if curve.style == "points"
                 for x, y in zip(curve.x, curve.y, strict=True)
             }
-        case Heat() if panel.texts and panel.scale == "share":
-            names = panel.across.partition(": ")[2].split(", ")
-            rows = enumerate(panel.values.tolist())
+        case Heat() if panel.columns and panel.lines:
+            rows = zip(panel.lines, panel.values.tolist(), strict=True)
             return {
-                f"edge {row}, {names[column]}": value for row, values in rows for column, value in enumerate(values)
+                f"{line}: {name}": one for line, each in rows for name, one in zip(panel.columns, each, strict=True)
             }
     return {}
 

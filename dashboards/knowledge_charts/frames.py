@@ -18,7 +18,7 @@ from metaloom.dashboards.knowledge_facts.panels import (
 )
 
 BESIDE_GAP = 0.08  # between panels side by side, of the whole
-GAP = 75  # pixels between panels below one another, for the name of an axis
+GAP = 100  # pixels between panels below one another, for the name of an axis
 MARGIN = 0.05  # of a range, on both sides
 LEAST, OF_A_PANEL, OF_A_NAME = 260, 320, 24  # pixels of height
 
@@ -126,7 +126,13 @@ def scale_of(panels: Sequence[Panel]) -> tuple[float, float] | None:
 
 def titled(text: str, domain: tuple[float, float], anchor: str) -> dict[str, Any]:
     """Return an axis of Plotly with its title, its part of the chart, and the axis that it crosses."""
-    return {"title": {"text": text}, "domain": list(domain), "anchor": anchor, "automargin": True, "showline": True}
+    return {
+        "title": {"text": text, "font": {"size": 11}},
+        "domain": list(domain),
+        "anchor": anchor,
+        "automargin": True,
+        "showline": True,
+    }
 
 
 def is_chart(panel: Panel) -> bool:

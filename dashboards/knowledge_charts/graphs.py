@@ -43,7 +43,9 @@ def _edge(edge: Edge, xs: list[float], ys: list[float]) -> dict[str, Any]:
     line = {"color": COLOURS[place], "dash": dash, "width": 1 + 5 * share}
     text = f"{edge.start} to {edge.end}: {edge.operation}"
     text += "" if edge.share is None else f", share {edge.share:.3f}"
-    arrow = {"symbol": ["circle-open"] * POINTS + ["arrow"], "angleref": "previous", "size": [0] * POINTS + [14]}
+    before, after = POINTS * 9 // 10, POINTS - POINTS * 9 // 10  # the arrow stands before the node, which hides the end
+    sizes = [0] * before + [14] + [0] * after
+    arrow = {"symbol": ["circle"] * before + ["arrow"] + ["circle"] * after, "angleref": "previous", "size": sizes}
     return {
         "type": "scatter",
         "mode": "lines+markers",

@@ -10,7 +10,7 @@ from metaloom.dashboards.knowledge_figures import DRAWERS
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownPicture:
     """Pictures that the server draws: the number of their panel, and what they show in words."""
 
     panel: int
@@ -18,7 +18,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Column:
+class TrialColumn:
     """What a section shows of one trial.
 
     Attributes:
@@ -36,25 +36,25 @@ class Column:
     caption: str = ""
     charts: bool = False
     sheets: tuple[Sheet, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[ShownPicture, ...] = ()
     failed: str = ""
 
 
 @dataclass(frozen=True)
-class Section:
+class KindSection:
     """A kind of facts: its title, its columns, and whether there are differences and numbers over the steps."""
 
     kind: str
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[TrialColumn, ...]
     differs: bool
     over_steps: bool
 
 
-def sections_of(pair: Pair) -> list[Section]:
+def sections_of(pair: Pair) -> list[KindSection]:
     """Return the sections of a page, in the order of the kinds; last what packages draw by themselves."""
     own = [
-        Section(
+        KindSection(
             kind,
             pair.title(kind),
             tuple(_column(pair, kind, side) for side in (("own", "other") if pair.others else ("own",))),
@@ -66,39 +66,41 @@ def sections_of(pair: Pair) -> list[Section]:
     return own + [section for kind in sorted(DRAWERS) if (section := _drawn(pair, kind)) is not None]
 
 
-def _drawn(pair: Pair, kind: str) -> Section | None:
+def _drawn(pair: Pair, kind: str) -> KindSection | None:
     """Return the section of what a package draws by itself; None if neither trial has something of it."""
     places = [("own", pair.own)] if pair.other is None else [("own", pair.own), ("other", pair.other)]
     found = [(side, drawn_by_itself(kind, place, place.near(pair.step))) for side, place in places]
     if all(one is None for _, one in found):
         return None
     columns = [
-        Column(side, pair.label(side))
+        TrialColumn(side, pair.label(side))
         if one is None
-        else Column(side, pair.label(side), one.caption, pictures=(Picture(0, one.caption),))
+        else TrialColumn(side, pair.label(side), one.caption, pictures=(ShownPicture(0, one.caption),))
         for side, one in found
     ]
     name = next(one.name for _, one in found if one is not None)
-    return Section(kind, title_of(name), tuple(columns), differs=False, over_steps=False)
+    return KindSection(kind, title_of(name), tuple(columns), differs=False, over_steps=False)
 
 
-def _column(pair: Pair, kind: str, side: str) -> Column:
+def _column(pair: Pair, kind: str, side: str) -> TrialColumn:
     at, label = (pair.facts if side == "own" else pair.others), pair.label(side)
     assert at is not None  # a page has a column for each trial it shows
     if kind in at.failed:
-        return Column(side, label, failed=at.failed[kind])
+        return TrialColumn(side, label, failed=at.failed[kind])
     if (found := at.facts.get(kind)) is None:
-        return Column(side, label)
+        return TrialColumn(side, label)
     sheets = tuple(panel for panel in found.panels if isinstance(panel, Sheet))
     charts = any(is_chart(panel) for panel in found.panels)
-    return Column(side, label, found.caption, charts, sheets, _pictures(found))
+    return TrialColumn(side, label, found.caption, charts, sheets, _pictures(found))
 
 
-def _pictures(facts: LearnedFacts) -> tuple[Picture, ...]:
+def _pictures(facts: LearnedFacts) -> tuple[ShownPicture, ...]:
     found = []
     for number, panel in enumerate(facts.panels):
         if isinstance(panel, Images):
             rows = [name for name, _ in panel.rows if name]
             named = f"rows: {', '.join(rows)}; " if rows else f"{len(panel.rows)} rows; "
-            found.append(Picture(number, f"Pictures in {named}columns: {', '.join(panel.columns)}. {facts.caption}"))
+            found.append(
+                ShownPicture(number, f"Pictures in {named}columns: {', '.join(panel.columns)}. {facts.caption}")
+            )
     return tuple(found)

@@ -68,7 +68,7 @@ def _rows(panel: Panel) -> Iterator[tuple[Any, ...]]:
 def _heat_rows(panel: Heat) -> Iterator[tuple[Any, ...]]:
     for row, values in enumerate(panel.values.tolist()):
         for column, value in enumerate(values):
-            x = panel.xs[column] if panel.xs else float(column)
-            y = f"{panel.ys[row]:.4g}" if panel.ys else str(row)
+            x = panel.xs[column] if panel.xs else panel.columns[column] if panel.columns else float(column)
+            y = f"{panel.ys[row]:.4g}" if panel.ys else panel.lines[row] if panel.lines else str(row)
             text = panel.texts[row][column] if panel.texts else ""
             yield panel.title or panel.scale, y, x, value, text

@@ -28,7 +28,7 @@ def lines(panel: Lines, frame: Frame) -> tuple[list[Trace], Axis, Axis]:
     """Return the traces of curves and named points, and what they ask of the axes."""
     groups = list(dict.fromkeys(curve.group or curve.name for curve in panel.curves))
     drawn = [_curve(curve, panel, groups.index(curve.group or curve.name)) for curve in panel.curves]
-    drawn += [_mark(mark) for mark in panel.marks]
+    drawn += [{**_mark(mark), "showlegend": frame.suffix == ""} for mark in panel.marks]
     across: Axis = {}
     up: Axis = {}
     if panel.linear is not None:
@@ -153,9 +153,19 @@ def heat(
 ) -> tuple[list[Trace], Axis, Axis]:
     """Return the trace of a matrix; ``scale`` is that of all matrices beside it, ``signed`` puts 0 in the middle."""
     values = panel.values.detach().double()
-    trace: Trace = {"type": "heatmap", "z": values.tolist(), "name": panel.title, "hoverongaps": False}
+    trace: Trace = {
+        "type": "heatmap",
+        "z": values.tolist(),
+        "name": panel.title,
+        "hoverongaps": False,
+        "zsmooth": False,
+    }
     if panel.xs:
         trace |= {"x": list(panel.xs), "y": list(panel.ys)}
+    if panel.columns:
+        trace["x"] = list(panel.columns)
+    if panel.lines:
+        trace["y"] = list(panel.lines)
     if panel.texts and values.numel() <= MOST_TEXTS:
         trace |= {"text": [list(row) for row in panel.texts], "texttemplate": "%{text}"}
     low, high = scale if scale is not None else (0.0, 1.0)

@@ -30,10 +30,11 @@ def operation_shares(knowledge: TrialKnowledge) -> LearnedFacts | None:
     for _, phi in knowledge.learned("architecture", RelaxedCells):
         shares = torch.softmax(phi["alpha"].double(), -1)
         edges = edges_of(nodes_of(len(shares)))
-        rows = ", ".join(f"{number} {start} to {end}" for number, (start, end) in enumerate(edges))
+        nodes = genotype_graph(derive_genotype(phi["alpha"])).nodes
+        lines = tuple(f"{nodes[start]} to {nodes[end]}" for start, end in edges)
         entropy = -(shares * shares.clamp_min(1e-300).log2()).sum(-1)
         texts = tuple(tuple(f"{share:.2f}" for share in row) for row in shares.tolist())
-        panel = Heat("", f"operation: {', '.join(OPERATIONS)}", f"edge: {rows}", shares, "share", texts=texts)
+        panel = Heat("", "operation", "edge", shares, "share", texts=texts, columns=OPERATIONS, lines=lines)
         caption = (
             f"The share of each of the {len(OPERATIONS)} operations in the mixture of each of the {len(edges)} edges. "
             f"An edge's choice holds {float(entropy.mean()):.2f} bits of doubt on average; "

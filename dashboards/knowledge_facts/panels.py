@@ -160,6 +160,8 @@ class Heat:
         ys: The place of each row, upwards; empty for rows from above.
         texts: A text for each number; empty without them.
         marks: Named points.
+        columns: The name of each column; empty for their numbers.
+        lines: The name of each row; empty for their numbers.
     """
 
     title: str
@@ -171,6 +173,8 @@ class Heat:
     ys: Numbers = ()
     texts: tuple[tuple[str, ...], ...] = ()
     marks: tuple[NamedPoint, ...] = ()
+    columns: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def knowledge_at(directory: Path, step: int | None) -> tuple[TrialKnowledge, Fac
         return knowledge, FactsAt(step, {}, left_out=found.left_out)
     knowledge = read_knowledge(directory)
     own = load_knowledge(directory).step
-    if knowledge.shown or not (steps := names.snapshot_steps(directory)):
+    finished = (directory / names.META_KNOWLEDGE_FILE).exists()
+    if knowledge.shown or finished or not (steps := names.snapshot_steps(directory)):
         return knowledge, FactsAt(own, {})
     newest = read_snapshot(directory, steps[-1])  # a running trial: what it shows is written at its end
     knowledge = TrialKnowledge(knowledge.learner, knowledge.task, knowledge.phi, knowledge.state, newest.shown)

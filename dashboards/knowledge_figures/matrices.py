@@ -28,6 +28,10 @@ def draw_heat(axes: "Axes", panel: Heat) -> None:
     for row, texts in enumerate(panel.texts):
         for column, text in enumerate(texts):
             axes.text(column, row, text, ha="center", va="center", fontsize=6)
+    if panel.columns:
+        axes.set_xticks(range(len(panel.columns)), panel.columns)
+    if panel.lines:
+        axes.set_yticks(range(len(panel.lines)), panel.lines)
     for mark in panel.marks:
         axes.plot([mark.x], [mark.y], mark.symbol, color="white", label=mark.name)
     name_axes(axes, panel.title, panel.across, panel.up)

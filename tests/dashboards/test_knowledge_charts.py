@@ -133,8 +133,8 @@ def test_the_shares_of_a_cells_operations_are_followed_by_edge() -> None:
     shares = FACTS["architecture.shares"](EXAMPLES["architecture.shares"]())
     assert shares is not None
     numbers = comparing.named_numbers(shares.panels[0])
-    assert len(numbers) == 15 and math.isclose(sum(value for name, value in numbers.items() if "edge 0" in name), 1.0)
-    assert "edge 2, conv3" in numbers
+    assert len(numbers) == 15 and math.isclose(sum(value for name, value in numbers.items() if "in to 1" in name), 1.0)
+    assert "1 to out: conv3" in numbers
 
 
 def test_a_logarithmic_axis_on_both_sides_of_0() -> None:

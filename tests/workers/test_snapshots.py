@@ -147,6 +147,15 @@ def test_the_trial_is_the_same_without_them(tmp_path: Path) -> None:
     assert stored[0] == stored[1]
 
 
+def test_images_are_kept_for_a_learned_augmentation(tmp_path: Path) -> None:
+    augmentation = {"kind": "dada", "operations": ["invert", "flip"]}
+    tasks = {"source": "digits", "batch": 10, "meta_batch": 10}
+    run(tmp_path / "trial", {"architecture": MLP, "augmentation": augmentation}, tasks=tasks, steps=1)
+    images = read_snapshot(tmp_path / "trial", 0).shown["images"]
+    assert (images.shape, images.dtype) == ((6, 1, 8, 8), torch.uint8)
+    assert torch.equal(images, read_shown(tmp_path / "trial" / EPISODE_FILE)["images"])
+
+
 def test_the_losses_of_training_examples_are_kept_with_the_labels_that_are_known_to_be_wrong(tmp_path: Path) -> None:
     one = run(tmp_path / "trial", {"architecture": MLP, "weighting": {"kind": "per_sample"}}, tasks=NOISY, steps=2)
     shown = read_shown(tmp_path / "trial" / EPISODE_FILE)

@@ -3,6 +3,7 @@
 Both are written at the end; on the way snapshots hold the small part of both (``workers/snapshots.py``).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,14 @@ def wrong_labels(source: TaskSource, sampled: SampledEpisode) -> Tensors:
 
 
 def images_of(sampled: SampledEpisode) -> Tensors:
-    """Return some images of the support set in 256 levels; nothing where the examples are no images in [0, 1]."""
+    """Return some images of the support set in 256 levels; nothing where the examples are no images in [0, 1].
+
+    Rows of a square number of values are images too, as for an augmentation.
+    """
     x: Tensor = sampled.episode.support.x
+    side = math.isqrt(x.shape[-1])
+    if x.ndim == 2 and side * side == x.shape[-1]:
+        x = x.reshape(len(x), 1, side, side)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or float(x.min()) < 0 or float(x.max()) > 1:
         return {}
     return {"images": (x[:IMAGES] * 255).round().to(torch.uint8)}
