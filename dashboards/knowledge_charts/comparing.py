@@ -1,6 +1,7 @@
 """Facts beside others of the same kind: the differences of two trials, and the numbers of one over its outer steps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from metaloom.dashboards.knowledge_facts.panels import (
     Bars,
@@ -46,10 +47,8 @@ def _difference(one: Panel, other: Panel) -> Panel | None:
         case Rows(), Rows():
             return _rows(one, other)
         case Heat(), Heat() if one.values.shape == other.values.shape and (one.xs, one.ys) == (other.xs, other.ys):
-            values_of = other.values.double() - one.values.double()
-            scale = f"difference: {one.scale or 'value'}"
-            named = {"columns": one.columns, "lines": one.lines}
-            return Heat(one.title, one.across, one.up, values_of, scale, one.xs, one.ys, **named)
+            apart, scale = other.values.double() - one.values.double(), f"difference: {one.scale or 'value'}"
+            return replace(one, values=apart, scale=scale, texts=(), marks=())
     return None
 
 
