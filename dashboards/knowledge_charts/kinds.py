@@ -18,7 +18,7 @@ class ShownPicture:
 
 
 @dataclass(frozen=True)
-class TrialColumn:
+class LearnedColumn:
     """What a section shows of one trial.
 
     Attributes:
@@ -46,7 +46,7 @@ class KindSection:
 
     kind: str
     title: str
-    columns: tuple[TrialColumn, ...]
+    columns: tuple[LearnedColumn, ...]
     differs: bool
     over_steps: bool
 
@@ -73,25 +73,25 @@ def _drawn(pair: Pair, kind: str) -> KindSection | None:
     if all(one is None for _, one in found):
         return None
     columns = [
-        TrialColumn(side, pair.label(side))
+        LearnedColumn(side, pair.label(side))
         if one is None
-        else TrialColumn(side, pair.label(side), one.caption, pictures=(ShownPicture(0, one.caption),))
+        else LearnedColumn(side, pair.label(side), one.caption, pictures=(ShownPicture(0, one.caption),))
         for side, one in found
     ]
     name = next(one.name for _, one in found if one is not None)
     return KindSection(kind, title_of(name), tuple(columns), differs=False, over_steps=False)
 
 
-def _column(pair: Pair, kind: str, side: str) -> TrialColumn:
+def _column(pair: Pair, kind: str, side: str) -> LearnedColumn:
     at, label = (pair.facts if side == "own" else pair.others), pair.label(side)
     assert at is not None  # a page has a column for each trial it shows
     if kind in at.failed:
-        return TrialColumn(side, label, failed=at.failed[kind])
+        return LearnedColumn(side, label, failed=at.failed[kind])
     if (found := at.facts.get(kind)) is None:
-        return TrialColumn(side, label)
+        return LearnedColumn(side, label)
     sheets = tuple(panel for panel in found.panels if isinstance(panel, Sheet))
     charts = any(is_chart(panel) for panel in found.panels)
-    return TrialColumn(side, label, found.caption, charts, sheets, _pictures(found))
+    return LearnedColumn(side, label, found.caption, charts, sheets, _pictures(found))
 
 
 def _pictures(facts: LearnedFacts) -> tuple[ShownPicture, ...]:

@@ -9,10 +9,14 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from metaloom.dashboards import queries
+from metaloom.dashboards.canvas import canvas
+from metaloom.dashboards.knowledge_charts.images import png_of
+from metaloom.dashboards.knowledge_charts.kinds import sections_of
 from metaloom.dashboards.knowledge_charts.pairs import pair_of
 from metaloom.dashboards.knowledge_charts.selection import other_of, place_of
-from metaloom.dashboards.knowledge_facts import FACTS, reading
-from metaloom.dashboards.knowledge_figures import read_knowledge
+from metaloom.dashboards.knowledge_facts import FACTS, LearnedFacts, TrialKnowledge, reading
+from metaloom.dashboards.knowledge_figures import DRAWERS, Picture, read_knowledge
 from metaloom.dashboards.queries import QueryError
 from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadInput
@@ -150,6 +154,40 @@ def test_the_page_has_the_facts_of_the_figures(pages_store: Path) -> None:
     assert dict(pair.facts.facts) == direct
     assert set(direct) == {"initialization.distance", "update.rates"}
     assert pair.kinds == sorted(direct)
+
+
+def test_the_words_are_those_of_show(pages_store: Path) -> None:
+    store = OpenStore(pages_store)
+    best = queries.search_summary(pages_store, "second")["best"]["id"]
+    told = {row.name: row.caption for row in queries.learned(pages_store, "second", best)}
+    found = pair_of(store, "second", best, {}).facts.facts.values()
+    assert told == {one.name: one.caption for one in found}
+
+
+def test_what_a_package_draws_by_itself_is_shown_and_its_errors_hide_nothing(
+    pages_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def drawn(knowledge: TrialKnowledge) -> Picture:
+        return Picture("own", "Drawn by itself.", canvas(1.0, 1.0))
+
+    def broken(knowledge: TrialKnowledge) -> LearnedFacts:
+        raise ZeroDivisionError
+
+    directory = tmp_path / "store" / "searches" / "second"
+    shutil.copytree(pages_store / "searches" / "second", directory)  # other files: nothing of them was read before
+    DRAWERS.add("initialization.own", drawn)
+    FACTS.add("initialization.broken", broken)
+    try:
+        pair = pair_of(OpenStore(tmp_path / "store"), "second", 0, {})
+        sections = {section.kind: section.columns[0] for section in sections_of(pair)}
+        assert sections["initialization.own"].caption == "Drawn by itself."
+        assert png_of(pair.own, "initialization.own", None, 0).startswith(b"\x89PNG")
+        assert sections["initialization.broken"].failed.startswith("ZeroDivisionError")
+        assert "ZeroDivisionError" in caplog.text
+        assert sections["update.rates"].charts
+    finally:
+        DRAWERS.remove("initialization.own")
+        FACTS.remove("initialization.broken")
 
 
 def test_a_running_trial_shows_its_newest_checkpoint_and_an_old_one_its_last_state(
