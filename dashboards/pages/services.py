@@ -4,8 +4,8 @@ The dashboards import neither Ray nor Optuna, and start no processes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from metaloom.dashboards.analysis import Analysis
 from metaloom.dashboards.rows import ComparisonRow
@@ -107,6 +107,32 @@ class Comparisons(Protocol):
 
 
 @dataclass(frozen=True)
+class ReplayState:
+    """How far a process is that plays episodes again (``workers/replaying.py``).
+
+    Attributes:
+        state: ``running``, ``done`` or ``failed``.
+        done: Episodes that it has played, of ``of``; 0 of 0 where it does not say so.
+        of: How many it plays.
+        result: What it has found, once it is done.
+        problem: Why it failed.
+    """
+
+    state: str
+    done: int = 0
+    of: int = 0
+    result: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+class Replays(Protocol):
+    """Plays recorded episodes again, in a process of its own that has a limited time. It changes nothing."""
+
+    def state(self, request: Mapping[str, Any]) -> ReplayState:
+        """Return how far a request is; begin it if it is new. Equal requests share one process and its result."""
+
+
+@dataclass(frozen=True)
 class Services:
     """What the orchestrator lends; a page without its service says so."""
 
@@ -114,3 +140,4 @@ class Services:
     analysis: Analysis | None = None
     companions: Companions | None = None
     comparisons: Comparisons | None = None
+    replays: Replays | None = None

@@ -18,6 +18,7 @@ from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.analysis import SearchAnalysis
 from metaloom.orchestrator.command_line.companions import LocalCompanions
+from metaloom.orchestrator.command_line.replays import LocalReplays
 from metaloom.orchestrator.comparison import RecordedComparisons
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -43,7 +44,13 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
     hosts = allowed_hosts(place) | {host.lower()}
     settings = PageSettings(store=store, read_only=restricted, hosts=hosts, port=port)
     companions = LocalCompanions(store)
-    lent = Services(companions=companions, analysis=SearchAnalysis(), comparisons=RecordedComparisons(store))
+    replays = LocalReplays()
+    lent = Services(
+        companions=companions,
+        analysis=SearchAnalysis(),
+        comparisons=RecordedComparisons(store),
+        replays=replays,
+    )
     app = application(settings, lent)
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=STOP_S, ws="none",
@@ -59,6 +66,7 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
     finally:
         server.should_exit = True
         companions.close()
+        replays.close()
         thread.join()
 
 

@@ -27,6 +27,9 @@ from metaloom.workers.records.names import PART, part_name
 if TYPE_CHECKING:
     from metaloom.learners.base import EpisodeOutcome  # torch, which readers need not load
 
+if TYPE_CHECKING:
+    from metaloom.learners.base import EpisodeOutcome
+
 ROWS_PER_PART = 20_000  # a part is also written when so many rows wait in memory
 Values = Sequence[Any] | NDArray[Any]
 
