@@ -56,7 +56,7 @@ def _layout(panels: Sequence[Sequence[LearningCurve]], across: str) -> dict[str,
     for place, title in enumerate(titles):
         name = "yaxis" if place == 0 else f"yaxis{place + 1}"
         top, gap = 1.0 - place * share, 0.06 if place < len(panels) - 1 else 0.0
-        layout[name] = {"title": {"text": title}, "domain": [max(0.0, top - share) + gap, top]}
+        layout[name] = {"title": {"text": title}, "nticks": 5, "domain": [max(0.0, top - share) + gap, top]}
     layout["xaxis"]["anchor"] = "y" if len(panels) == 1 else f"y{len(panels)}"
     return layout
 
