@@ -68,6 +68,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.small_costs
 	$(BIN)/python -m benchmarks.transductive_heads
 	$(BIN)/python -m benchmarks.shared_stages
+	$(BIN)/python -m benchmarks.page_store .bench-store
+	$(BIN)/python -m benchmarks.pages_speed --store .bench-store
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docs/_build docs/_api

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.bilevel import Bilevel
+from benchmarks.pages_report import pages_section
 from benchmarks.provenance import COMMIT, SHORT, commit_of_code
 from benchmarks.registry import OURS
 from benchmarks.row import TOLERANCE, Row
@@ -23,6 +24,7 @@ RECORDS = "benchmarks.json"
 PAGE = "benchmarks.md"
 # the records that are no workloads
 OVERHEAD, COSTS, HEADS, STAGES = "search_overhead", "small_costs", "transductive_heads", "shared_stages"
+PAGES = "pages_speed"
 OVERHEAD_TARGET = 1.15
 
 HEADER = f"""# Benchmarks
@@ -250,4 +252,10 @@ def stages_section(kept: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-SECTIONS = {OVERHEAD: overhead_section, COSTS: costs_section, HEADS: heads_section, STAGES: stages_section}
+SECTIONS = {
+    OVERHEAD: overhead_section,
+    COSTS: costs_section,
+    HEADS: heads_section,
+    STAGES: stages_section,
+    PAGES: pages_section,
+}
