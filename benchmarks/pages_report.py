@@ -15,9 +15,9 @@ def pages_section(kept: Mapping[str, Any]) -> str:
         f"`python -m benchmarks.pages_speed --store STORE --turns {kept['turns']}` ({kept['machine']}; {kept['cpus']} "
         f"processors, load {kept['load']:.1f} at the start)",
         "",
-        f"STORE is made by `python -m benchmarks.page_store STORE`; its search has {kept['trials']:,} trials. Times in ms from the navigation's start until the "
-        "charts in the window are drawn, in Chromium: medians. A document's time is the server's own. Under load "
-        "trust the processor's times.",
+        f"STORE is made by `python -m benchmarks.page_store STORE`; its search has {kept['trials']:,} trials. Times in "
+        "ms from the navigation's start until the charts in the window are drawn, in Chromium: medians. A document's "
+        "time is the server's own. Under load trust the processor's times.",
         "",
         "| page | cold | warm | document, first | document | server CPU | browser CPU |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -18,10 +18,11 @@ from metaloom.dashboards import text
 from metaloom.dashboards.charts import registry
 from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
-from metaloom.dashboards.pages.static_files import static_address
+from metaloom.dashboards.pages.static_files import PLOTLY, static_address
 from metaloom.dashboards.store_reader import OpenStore
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+CHART_PLACE = '<figure class="chart"'  # in parts/chart.html
 SPANS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -34,7 +35,10 @@ def render(request: Request, template: str, **values: Any) -> HTMLResponse:
 def rendered(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a rendered template without a request: for answers to requests that are refused."""
     shared = {"path": "", "read_only": True, "store": "", "now": time.time()}
-    return HTMLResponse(environment().get_template(template).render(**{**shared, **values}), status_code=status)
+    page = environment().get_template(template).render(**{**shared, **values})
+    # The drawing program is asked for at once, not when the scripts have found a chart.
+    early = {"Link": f"<{static_address(PLOTLY)}>; rel=preload; as=script"} if CHART_PLACE in page else None
+    return HTMLResponse(page, status_code=status, headers=early)
 
 
 def open_store(request: Request) -> OpenStore:

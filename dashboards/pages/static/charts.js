@@ -159,13 +159,18 @@
     figure.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: chart }));
   }
 
+  // Charts in the window are drawn at once, those just below it when nothing else is to be done.
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  const inWindow = ({ boundingClientRect: box }) => box.bottom > 0 && box.top < window.innerHeight;
+
   const seen = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) {
         entry.target.dataset.visible = entry.isIntersecting ? "yes" : "";
         if (entry.isIntersecting && (!entry.target.dataset.drawn || entry.target.dataset.stale)) {
           delete entry.target.dataset.stale;
-          draw(entry.target);
+          if (inWindow(entry)) draw(entry.target);
+          else later(() => draw(entry.target));
         }
       }
     },
