@@ -3,6 +3,8 @@
 (() => {
   const PLOTLY = document.currentScript.dataset.plotly;
   const CONFIG = { responsive: true, displaylogo: false, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  // Room for usual labels and for the legend: where they fit, Plotly does not draw everything a second time.
+  const MARGIN = { l: 64, r: 36, t: 16, b: 56 };
   let plotly = null;
 
   // Plotly empties the style attribute of colour bars, which the policy counts as an inline style.
@@ -23,13 +25,21 @@
     return plotly;
   }
 
-  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  let colours = {};
+  // Each reading of a style makes the browser lay out the page: a colour is read once for each theme.
+  const style = (name) => (colours[name] ??= getComputedStyle(document.documentElement).getPropertyValue(name).trim());
 
-  function themed(layout) {
+  // Two lines of names, which most legends take.
+  function legendRoom(data) {
+    const named = data.filter((trace) => trace.showlegend !== false && trace.name);
+    return named.length > 1 ? 64 : 0;
+  }
+
+  function themed(layout, data) {
     const [text, grid, line] = [style("--text"), style("--grid"), style("--line")];
     const axis = { gridcolor: grid, linecolor: line, zerolinecolor: line, tickcolor: line, automargin: true };
     const found = {
-      margin: { l: 48, r: 16, t: 16, b: 40 },
+      margin: { ...MARGIN, t: MARGIN.t + legendRoom(data) },
       hovermode: "closest",
       legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
       ...layout,
@@ -155,7 +165,7 @@
     plot.setAttribute("aria-label", `${chart.title}. The same as a table is below.`);
     figure.chart = chart;
     plot.style.height = chart.layout.height ? `${chart.layout.height}px` : "";
-    await Plotly.react(plot, chart.data, themed({ uirevision: "same", ...chart.layout }), CONFIG);
+    await Plotly.react(plot, chart.data, themed({ uirevision: "same", ...chart.layout }, chart.data), CONFIG);
     figure.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: chart }));
   }
 
@@ -198,8 +208,10 @@
     if (button) draw(button.closest("figure.chart"));
   });
   document.addEventListener("theme", () => {
+    colours = {};
     for (const figure of document.querySelectorAll("figure.chart")) {
-      if (figure.chart) window.Plotly?.react(part(figure, "plot"), figure.chart.data, themed(figure.chart.layout), CONFIG);
+      const [plot, chart] = [part(figure, "plot"), figure.chart];
+      if (chart) window.Plotly?.react(plot, chart.data, themed(chart.layout, chart.data), CONFIG);
     }
   });
 })();

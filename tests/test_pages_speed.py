@@ -1,0 +1,42 @@
+"""The measurement of the pages: every page has an address, and the benchmarks' page says what was reached."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.page_servers import our_pages
+from benchmarks.pages_report import pages_section
+from benchmarks.report import PAGES, keep
+
+TIMES = ("cold_ms", "warm_ms", "document_first_ms", "document_ms", "server_cpu_ms", "browser_cpu_ms")
+
+
+def found(**changes: Any) -> dict[str, Any]:
+    """What a run measures."""
+    peers = [
+        {"server": server, "part": "table", "state": "cold", "ms": ms, "ratio": ms / 500.0}
+        for server, ms in (("metaloom", 500.0), ("mlflow", 4000.0), ("optuna", 1500.0))
+    ]
+    page = {"page": "/searches/{name}", **dict.fromkeys(TIMES, 500.0)}
+    episodes = {"where": "step = 1", "pages": 30, "first_ms": 90.0, "median_ms": 80.0, "p95_ms": 120.0}
+    memory = {"pss": 250.0, "rss": 300.0}
+    about = {"machine": "a machine", "cpus": 2, "turns": 5, "trials": 1000, "load": 0.5}
+    return {**about, "pages": [page], "episodes": episodes, "peers": peers, "memory_mb": memory, **changes}
+
+
+def test_the_section_says_what_is_reached_and_what_is_not(tmp_path: Path) -> None:
+    keep(tmp_path, {PAGES: found()})
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "## Pages of a store" in text and "**not reached**" not in text
+    assert "at least 3.0 times" in text and "1,000 trials" in text
+    slow = found(memory_mb={"pss": 450.0, "rss": 500.0})
+    slow["pages"][0]["cold_ms"] = 1200.0
+    slow["episodes"]["p95_ms"] = 301.0
+    slow["peers"][2]["ratio"] = 1.9
+    assert pages_section(slow).count("**not reached**") == 4
+
+
+def test_every_page_has_an_address(pages_store: Path) -> None:
+    addresses = our_pages(pages_store, "first")
+    assert addresses["/"] == "/"
+    assert addresses["/searches/{name}"] == "/searches/first"
+    assert all("{" not in address for address in addresses.values())
