@@ -260,3 +260,19 @@ def test_the_page_itself_needs_no_torch() -> None:
     code = f"import sys, metaloom.dashboards.pages.routes.trial; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_a_long_history_is_cut_and_says_so(tmp_path: Path, write_search: Write) -> None:
+    from metaloom.dashboards.pages.context import environment
+    from metaloom.dashboards.pages.routes.trial import MOST_EVENTS
+
+    reports = [(records.TRIAL_REPORTED, 0, {"report": report(step, 0.5)}) for step in range(1, 400)]
+    folder = write_search("first", [*story({0: 0.7})[:2], *reports])
+    rows = trial_history.history(folder, 0)
+    assert len(rows) == 401
+    left_out = len(rows) - MOST_EVENTS
+    values = {"name": "first", "number": 0, "health": (), "checkpoints": (), "stages": (), "store": "s"}
+    template = environment().get_template("parts/trial_rest.html")
+    text = template.render(events=rows[-MOST_EVENTS:], left_out=left_out, **values)
+    assert f"{left_out} before them are left out" in text and text.count("<tr>") == 1 + MOST_EVENTS
+    assert "at step 399" in text and "at step 100<" not in text

@@ -22,6 +22,7 @@ from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 ROUTER = APIRouter()
 PLACE = "/searches/{name}/trials/{number}"
+MOST_EVENTS = 200  # of the history, the newest: a long trial has a thousand reports
 
 
 @ROUTER.get(PLACE, response_class=HTMLResponse)
@@ -134,13 +135,15 @@ def _head(request: Request, name: str, record: SearchRecord, one: TrialRecord) -
 def _rest(request: Request, name: str, record: SearchRecord, one: TrialRecord) -> dict[str, Any]:
     store = open_store(request).path
     stages = [row for row in stage_rows(record) or () if one.number in row.trials]
+    events = history(search_folder(store, name), one.number)
     return {
         "name": name,
         "number": one.number,
         "health": health(one, name, store),
         "checkpoints": checkpoint_rows(_directory(request, name, one.number)),
         "stages": stages,
-        "events": history(search_folder(store, name), one.number),
+        "events": events[-MOST_EVENTS:],
+        "left_out": max(0, len(events) - MOST_EVENTS),
     }
 
 
