@@ -45,7 +45,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     best = summary["best"]
     yield without_best(summary) if best is None else f"**Best: trial {best['id']}**, {trial_line(best, metric)}"
     yield from _tests(summary)
-    yield from _trials(summary, metric)
+    yield from _trials(summary)
     titled = {"Methods": method_cells(summary), "Stages": stage_cells(summary)}
     if best is not None:
         titled[f"Data sets of trial {best['id']}"] = source_cells(summary)
@@ -75,17 +75,23 @@ def _tests(summary: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(heads, cells)
 
 
-def _trials(summary: Mapping[str, Any], metric: str) -> Iterator[str]:
-    rows = summary["trials"]
-    if not rows:
-        return
-    maximize = bool(summary["objectives"]) and summary["objectives"][0]["direction"] == "maximize"
+def _trials(summary: Mapping[str, Any]) -> Iterator[str]:
+    heads, rows = trial_cells(summary)
+    if rows:
+        yield from ("", "## Trials" + (f": the best {MOST_TRIALS}" if len(rows) > MOST_TRIALS else ""), "")
+        yield from _table(heads, rows[:MOST_TRIALS])
+
+
+def trial_cells(summary: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the table of trials, the best ones first."""
+    rows, aims = summary["trials"], summary["objectives"]
+    maximize = bool(aims) and aims[0]["direction"] == "maximize"
     ordered = sorted(rows, key=lambda row: (row["value"] is None, _order(row["value"], maximize), row["id"]))
-    yield from ("", "## Trials" + (f": the best {MOST_TRIALS}" if len(rows) > MOST_TRIALS else ""), "")
-    others = [aim["metric"] for aim in summary["objectives"][1:]]
+    others = [aim["metric"] for aim in aims[1:]]
     knobs = sorted({knob for row in rows for knob in row["knobs"]})
+    metric = aims[0]["metric"] if aims else "value"
     heads = ("trial", "state", f"{metric} [95% interval]", *others, "steps", "time", *knobs)
-    yield from _table(heads, [_cells(row, others, knobs) for row in ordered[:MOST_TRIALS]])
+    return heads, [_cells(row, others, knobs) for row in ordered]
 
 
 def _cells(row: Mapping[str, Any], others: Sequence[str], knobs: Sequence[str]) -> tuple[str, ...]:

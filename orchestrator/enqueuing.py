@@ -57,7 +57,7 @@ class SettableKnob:
         options: Of a choice.
         low: The least number; None of a choice.
         high: The greatest number; None of a choice.
-        value: That of the best trial, or where it has none its default.
+        value: That of the best trial, None where it has none; before there is a best trial the default.
     """
 
     name: str
@@ -98,9 +98,9 @@ def settable_knobs(name: str, *, store: str | Path = DEFAULT_STORE) -> list[Sett
     """Return the knobs that a configuration of a search may set; raises SearchError if there is no such search."""
     folder = Store(store).existing_folder(name)
     experiment, values = _experiment(folder), dict[str, Any]()
-    for root in experiment.space.roots():
-        resolve_node(root, None, values)
     best = ranking.best(SearchRecord.read(folder))
+    for root in experiment.space.roots() if best is None else ():
+        resolve_node(root, None, values)
     values |= {} if best is None else best.knobs
     return [_settable(knob, domain, values.get(knob)) for knob, domain in searched_knobs(experiment).items()]
 

@@ -5,10 +5,15 @@ The dashboards import neither Ray nor Optuna, and start no processes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from metaloom.dashboards.analysis import Analysis
 from metaloom.dashboards.rows import ComparisonRow
+from metaloom.learners.errors import BadInput
+from metaloom.workers.records import names as records
+
+SIGNALLED = (129, 130, 143)  # exit codes of commands that a signal has ended
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,8 @@ class Job:
         what: Such as ``resume``.
         search: The search that it works on.
         output: What it has printed so far.
-        code: Its exit code; None while it runs.
+        code: Its exit code; None while it runs, and below 0 if it was killed.
+        begun: Seconds since the epoch, as ``ended``.
     """
 
     id: str
@@ -28,6 +34,64 @@ class Job:
     search: str
     output: str = ""
     code: int | None = None
+    begun: float | None = None
+    ended: float | None = None
+
+    @property
+    def state(self) -> str:
+        """``running``, ``finished``, ``interrupted`` or ``failed``."""
+        if self.code is None:
+            return records.RUNNING
+        if self.code == 0:
+            return records.FINISHED
+        return records.INTERRUPTED if self.code in SIGNALLED else records.FAILED
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one field of a form; ``place`` is the field."""
+
+    place: str
+    message: str
+
+
+class Refused(BadInput):
+    """A change that cannot be made, and what is wrong with each field."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class SettableKnob:
+    """A searched knob that a configuration may set.
+
+    Attributes:
+        kind: ``number``, ``whole number`` or ``choice``.
+        range: Its values in words.
+        options: Of a choice.
+        low: The least number; None of a choice.
+        high: The greatest number; None of a choice.
+        value: That of the best trial, or its default; None where it has none under the choices made.
+    """
+
+    name: str
+    kind: str
+    range: str
+    options: Sequence[str]
+    low: float | None
+    high: float | None
+    value: Any
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The bundle of a trial."""
+
+    name: str
+    trial: int
+    path: Path
 
 
 class Control(Protocol):
@@ -36,20 +100,29 @@ class Control(Protocol):
     def stop(self, name: str) -> str:
         """Ask a running search to end as at Ctrl-C; return what happens now."""
 
+    def is_stopping(self, name: str, session: int) -> bool:
+        """Return whether a session of a search was asked to end."""
+
     def resume(self, name: str) -> Job:
         """Go on with a search."""
 
     def extend(self, name: str, *, trials: int | None = None, time_budget_s: float | None = None) -> Job:
         """Go on with a search beyond its present end."""
 
+    def knobs(self, name: str) -> Sequence[SettableKnob]:
+        """Return the knobs that a configuration of a search may set."""
+
     def enqueue(self, name: str, values: Mapping[str, str]) -> str:
         """Let the search try this configuration next; return what happens now."""
 
-    def export(self, name: str, *, trial: int | None = None) -> Job:
-        """Write the bundle of a trial; None is the best."""
+    def export(self, name: str, *, trial: int | None = None, bundle: str | None = None, verifies: bool = True) -> Job:
+        """Write the bundle of a trial, None is the best, under a name; and play its test episodes again."""
 
-    def verify(self, name: str, *, trial: int | None = None) -> Job:
-        """Play the test episodes of a trial's bundle again; None is the best."""
+    def verify(self, name: str, bundle: str) -> Job:
+        """Play the test episodes of a bundle again."""
+
+    def bundles(self, name: str) -> Sequence[Bundle]:
+        """Return the bundles of a search that were written from here."""
 
     def rename(self, name: str, new: str) -> str:
         """Rename a search; return what was done."""
@@ -62,6 +135,20 @@ class Control(Protocol):
 
     def jobs(self, name: str) -> Sequence[Job]:
         """Return the jobs of a search, the newest first."""
+
+
+class Reports(Protocol):
+    """The reports of searches as single HTML files, made in processes of their own and kept for a while."""
+
+    def knows(self, name: str, version: str) -> bool:
+        """Return whether the report of a search at a version is made, or was."""
+
+    def made(self, name: str, version: str) -> Path | None:
+        """Return the file of a search at a version; None while it is made, which the first call begins.
+
+        Raises:
+            BadInput: It could not be made.
+        """
 
 
 @dataclass(frozen=True)
@@ -141,3 +228,4 @@ class Services:
     companions: Companions | None = None
     comparisons: Comparisons | None = None
     replays: Replays | None = None
+    reports: Reports | None = None

@@ -20,6 +20,8 @@ from metaloom.orchestrator.analysis import SearchAnalysis
 from metaloom.orchestrator.command_line.companions import LocalCompanions
 from metaloom.orchestrator.command_line.replays import LocalReplays
 from metaloom.orchestrator.comparison import RecordedComparisons
+from metaloom.orchestrator.control_room import LocalControl
+from metaloom.orchestrator.page_reports import LocalReports
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 UNSPECIFIED = frozenset({"0.0.0.0", "::"})
@@ -44,12 +46,14 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
     hosts = allowed_hosts(place) | {host.lower()}
     settings = PageSettings(store=store, read_only=restricted, hosts=hosts, port=port)
     companions = LocalCompanions(store)
-    replays = LocalReplays()
+    replays, reports = LocalReplays(), LocalReports(store)
     lent = Services(
-        companions=companions,
+        control=None if restricted else LocalControl(store),
         analysis=SearchAnalysis(),
+        companions=companions,
         comparisons=RecordedComparisons(store),
         replays=replays,
+        reports=reports,
     )
     app = application(settings, lent)
     config = uvicorn.Config(
@@ -67,6 +71,7 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
         server.should_exit = True
         companions.close()
         replays.close()
+        reports.close()
         thread.join()
 
 

@@ -103,15 +103,18 @@ def chromium() -> Iterator["Browser"]:
 
 
 @contextmanager
-def opened(browser: "Browser", **options: Any) -> Iterator["Page"]:
-    """Open a page within this context; fails at the end if it had an error in its console or a failed request."""
+def opened(browser: "Browser", *, expected: tuple[str, ...] = (), **options: Any) -> Iterator["Page"]:
+    """Open a page within this context; fails at the end if it had an error in its console or a failed request.
+
+    ``expected`` are parts of the errors that a test brings about, such as a form that is refused.
+    """
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     troubles: list[str] = []
 
     def keep(message: "ConsoleMessage") -> None:
-        if message.type == "error":
+        if message.type == "error" and not any(one in message.text for one in expected):
             troubles.append(f"console: {message.text} ({message.location.get('url')})")
 
     page.on("console", keep)

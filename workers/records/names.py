@@ -98,6 +98,7 @@ TRIALS_FOLDER = "trials"
 EXPERIMENT_FILE = "experiment.yaml"
 ENQUEUED_FOLDER = "enqueued"  # what other processes have enqueued, until the one that runs the search journals it
 STOPPING_FILE = "stopping-"  # and the number of a session: a process has told it to stop
+JOBS_FOLDER = "jobs"  # what the pages have begun: commands that run on their own
 CLOCK_FILE = "clock.json"  # the time spent in the present session, noted every second
 STAGES_FOLDER = "stages"  # of the trained stages, beside the searches: each in a folder named by its digest
 GIVEN_FOLDER = "given"  # inside the cache: the data that were given from Python

@@ -1,0 +1,87 @@
+"""Puts a report together: ``metaloom report`` writes it, and the page of a search shows it."""
+
+import base64
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from metaloom.dashboards import queries, text
+from metaloom.dashboards.report_page import contents, figures
+from metaloom.learners.redaction import redacted
+from metaloom.workers.records.search import SearchRecord
+
+FOLDER = Path(__file__).resolve().parent
+Shares: TypeAlias = Callable[[str, SearchRecord], Mapping[str, float] | None]
+TEMPLATE, STYLE = "report.html", "report.css"
+
+
+def html_report(store: Path, name: str, *, shares: Shares) -> str:
+    """Return the report of a search as one HTML document that asks for nothing else.
+
+    Args:
+        store: Folder of all records.
+        name: The search.
+        shares: Works out the importance of each knob; None where the search has too little for it.
+
+    Raises:
+        QueryError: There is no such search, or it has no records.
+        RecordsError: Its records cannot be read.
+    """
+    folder, search = queries.search_folder(store, name), queries.search_record(store, name)
+    summary = queries.search_summary(store, name)
+    best = summary["best"]
+    best_trials, all_trials = contents.trial_tables(summary)
+    drawn = list(figures.search_figures(folder, name, search, shares(name, search)))
+    adapted = None if best is None else figures.adaptation(store, name, best["id"], best["steps"])
+    return redacted(
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            summary=summary,
+            style=style(),
+            policy=policy(),
+            facts=contents.facts(summary, search),
+            searched=contents.searched(summary, search),
+            knobs=contents.knob_table(summary, search),
+            tests=contents.test_table(summary),
+            without_best=text.without_best(summary) if best is None else "",
+            figures=[*drawn, *([adapted] if adapted else [])],
+            learned=[] if best is None else list(figures.learned_figures(store, name, best["id"])),
+            parts=list(contents.part_tables(summary)),
+            trials=best_trials,
+            all_trials=all_trials,
+            listings=list(contents.listings(folder, summary, search)),
+            commands=contents.commands(summary, search),
+            versions=contents.versions(),
+            written=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        )
+    )
+
+
+@cache
+def style() -> str:
+    """Return the style sheet that stands in the page."""
+    return (FOLDER / STYLE).read_text(encoding="utf-8")
+
+
+@cache
+def policy() -> str:
+    """Return the content security policy of a report: nothing is loaded and no script runs; its own style applies."""
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
