@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.dashboards import queries
-from metaloom.dashboards.pages.services import Bundle, Job, Problem, Refused, SettableKnob
+from metaloom.dashboards.pages.services import FieldProblem, Job, KnobField, Refused, WrittenBundle
 from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import jobs, stopping
 from metaloom.orchestrator.errors import SearchError
@@ -56,10 +56,10 @@ class LocalControl:
             raise Refused("give a number of trials, or a time budget")
         return self._run(name, "extend", *given)
 
-    def knobs(self, name: str) -> Sequence[SettableKnob]:
+    def knobs(self, name: str) -> Sequence[KnobField]:
         """Return the knobs that a configuration may set, each with the best trial's value."""
         queries.search_folder(self._store, name)
-        return [SettableKnob(**one) for one in self._called("enqueue", name)["knobs"]]
+        return [KnobField(**one) for one in self._called("enqueue", name)["knobs"]]
 
     def enqueue(self, name: str, values: Mapping[str, str]) -> str:
         """Let a search try a configuration next; values are as they are typed."""
@@ -78,10 +78,12 @@ class LocalControl:
         given = bundle or f"{name}-{chosen}"
         if not records.SEARCH_NAME.fullmatch(given):
             wrong = "1 to 80 of A-Z a-z 0-9 . _ - are allowed, the first neither . nor -"
-            raise Refused(f"a bundle cannot be named {given!r}", (Problem("bundle", wrong),))
+            raise Refused(f"a bundle cannot be named {given!r}", (FieldProblem("bundle", wrong),))
         path = self._bundles / given
         if path.exists():
-            raise Refused(f"{path} exists already", (Problem("bundle", "there is such a bundle; give another name"),))
+            raise Refused(
+                f"{path} exists already", (FieldProblem("bundle", "there is such a bundle; give another name"),)
+            )
         export = ["export", name, "--trial", chosen, "--out", str(path), "--store", str(self._store)]
         verify = [["verify", str(path), "--store", str(self._store)]] if verifies else []
         what = f"export of {'the best trial' if trial is None else f'trial {trial}'}{' and verify' if verifies else ''}"
@@ -95,7 +97,7 @@ class LocalControl:
         command = ["verify", str(self._bundles / bundle), "--store", str(self._store)]
         return jobs.start(folder, f"verify {bundle}", command, kind=BUNDLE)
 
-    def bundles(self, name: str) -> Sequence[Bundle]:
+    def bundles(self, name: str) -> Sequence[WrittenBundle]:
         """Return the bundles of a search that lie in the store's folder of bundles."""
         names = {name, *queries.search_record(self._store, name).former_names}
         found = []
@@ -106,7 +108,7 @@ class LocalControl:
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # none of ours, or damaged: 'metaloom verify' says which
             if search in names:
-                found.append(Bundle(path.parent.name, trial, path.parent))
+                found.append(WrittenBundle(path.parent.name, trial, path.parent))
         return found
 
     def rename(self, name: str, new: str) -> str:
@@ -168,7 +170,7 @@ class LocalControl:
             last = done.stderr.strip().splitlines()[-3:]
             raise BadInput("\n".join([f"metaloom {command} ended with exit code {done.returncode}", *last])) from error
         if "error" in document:
-            found = [Problem(one["place"], one["message"]) for one in document.get("problems", ())]
+            found = [FieldProblem(one["place"], one["message"]) for one in document.get("problems", ())]
             raise Refused(str(document["error"]), tuple(found))
         return document
 

@@ -22,7 +22,7 @@ HTML, PDF = ".html", ".pdf"
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenReport:
     """The files of a report; ``pdf`` is None if none was asked for."""
 
     file: Path
@@ -37,7 +37,7 @@ def report(
     pdf: bool = False,
     force: bool = False,
     store: str | Path = DEFAULT_STORE,
-) -> Report:
+) -> WrittenReport:
     """Write the report of a search, running or not, to one HTML file that needs no other.
 
     Args:
@@ -64,7 +64,7 @@ def report(
     durable.write_bytes(path, content)
     if printed is not None:
         durable.write_bytes(printed, print_to_pdf(browser, path))
-    return Report(path, len(content), printed)
+    return WrittenReport(path, len(content), printed)
 
 
 def html_of(name: str, store: Path) -> str:

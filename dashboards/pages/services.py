@@ -48,7 +48,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Problem:
+class FieldProblem:
     """What is wrong with one field of a form; ``place`` is the field."""
 
     place: str
@@ -58,13 +58,13 @@ class Problem:
 class Refused(BadInput):
     """A change that cannot be made, and what is wrong with each field."""
 
-    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+    def __init__(self, message: str, problems: tuple[FieldProblem, ...] = ()) -> None:
         super().__init__(message)
         self.problems = problems
 
 
 @dataclass(frozen=True)
-class SettableKnob:
+class KnobField:
     """A searched knob that a configuration may set.
 
     Attributes:
@@ -86,7 +86,7 @@ class SettableKnob:
 
 
 @dataclass(frozen=True)
-class Bundle:
+class WrittenBundle:
     """The bundle of a trial."""
 
     name: str
@@ -109,7 +109,7 @@ class Control(Protocol):
     def extend(self, name: str, *, trials: int | None = None, time_budget_s: float | None = None) -> Job:
         """Go on with a search beyond its present end."""
 
-    def knobs(self, name: str) -> Sequence[SettableKnob]:
+    def knobs(self, name: str) -> Sequence[KnobField]:
         """Return the knobs that a configuration of a search may set."""
 
     def enqueue(self, name: str, values: Mapping[str, str]) -> str:
@@ -121,7 +121,7 @@ class Control(Protocol):
     def verify(self, name: str, bundle: str) -> Job:
         """Play the test episodes of a bundle again."""
 
-    def bundles(self, name: str) -> Sequence[Bundle]:
+    def bundles(self, name: str) -> Sequence[WrittenBundle]:
         """Return the bundles of a search that were written from here."""
 
     def rename(self, name: str, new: str) -> str:

@@ -22,7 +22,7 @@ ENDED = (records.FINISHED, records.STOPPED, records.FAILED)
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of texts with the heads of its columns."""
 
     title: str
@@ -78,17 +78,17 @@ def searched(summary: Mapping[str, Any], search: SearchRecord) -> list[tuple[str
     return found
 
 
-def knob_table(summary: Mapping[str, Any], search: SearchRecord) -> Table:
+def knob_table(summary: Mapping[str, Any], search: SearchRecord) -> ReportTable:
     """Return the searched knobs with what they were searched in, and the best trial's value."""
     ranges: dict[str, str] = {}
     for trial in search.trials.values():
         ranges |= {knob: trial.distributions.get(knob, "") for knob in trial.knobs if knob not in ranges}
     chosen = summary["best"]["knobs"] if summary["best"] is not None else {}
     rows = [(knob, text.knob_range(found) or "-", _value(chosen.get(knob))) for knob, found in sorted(ranges.items())]
-    return Table("Searched knobs", ("knob", "searched in", "best trial"), rows)
+    return ReportTable("Searched knobs", ("knob", "searched in", "best trial"), rows)
 
 
-def test_table(summary: Mapping[str, Any]) -> Table:
+def test_table(summary: Mapping[str, Any]) -> ReportTable:
     """Return the tests of the best trial and the baselines, with their protocol."""
     test = summary["test"]
     tests = [] if test is None else [(f"trial {test['trial']} (best)", test["evaluation"], "")]
@@ -109,20 +109,20 @@ def test_table(summary: Mapping[str, Any]) -> Table:
         (name, _scored(one), difference, str(one["episodes"]), str(one["setting"]), str(one.get("batch_norm", "-")))
         for name, one, difference in tests
     ]
-    return Table("Test", heads, rows)
+    return ReportTable("Test", heads, rows)
 
 
-def trial_tables(summary: Mapping[str, Any]) -> tuple[Table, Table | None]:
+def trial_tables(summary: Mapping[str, Any]) -> tuple[ReportTable, ReportTable | None]:
     """Return the table of the best trials, and that of all where there are more; each as ``metaloom show`` has them."""
     heads, ordered = report.trial_cells(summary)
     kept = ordered[:MOST_TRIALS]
-    best = Table(f"The best {len(kept)} trials" if len(ordered) > len(kept) else "Trials", heads, kept)
+    best = ReportTable(f"The best {len(kept)} trials" if len(ordered) > len(kept) else "Trials", heads, kept)
     if len(ordered) <= len(kept):
         return best, None
-    return best, Table(f"All {len(ordered):,} trials", heads, ordered)
+    return best, ReportTable(f"All {len(ordered):,} trials", heads, ordered)
 
 
-def part_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+def part_tables(summary: Mapping[str, Any]) -> Iterator[ReportTable]:
     """Yield the tables of methods, stages and data sets that the search has."""
     for title, (heads, rows) in {
         "Methods": text.method_cells(summary),
@@ -130,7 +130,7 @@ def part_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
         "Data sets of the best trial": text.source_cells(summary),
     }.items():
         if rows:
-            yield Table(title, heads, rows)
+            yield ReportTable(title, heads, rows)
 
 
 def listings(folder: Path, summary: Mapping[str, Any], search: SearchRecord) -> Iterator[Listing]:

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from metaloom.dashboards.pages.context import Fields, address, open_store, render, services_of, settings_of
 from metaloom.dashboards.pages.routes.chart_data import trial_number
-from metaloom.dashboards.pages.services import Control, Problem, Refused
+from metaloom.dashboards.pages.services import Control, FieldProblem, Refused
 from metaloom.learners.errors import BadInput, MetaloomError
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
@@ -217,5 +217,5 @@ def _number(fields: Mapping[str, str], key: str, kind: type[Any], allowed: str, 
         number = -1
     if number is not None and not least <= number < float("inf"):
         wrong = f"got '{text}'; give {allowed}"
-        raise Refused(f"{key}: {wrong}", (Problem(key, wrong),))
+        raise Refused(f"{key}: {wrong}", (FieldProblem(key, wrong),))
     return number
