@@ -41,6 +41,7 @@ def test_the_pages_are_found() -> None:
 
 def settle(page: "Page") -> None:
     """Scroll to the end, so that all charts are asked for, and wait until each is drawn, empty, or in trouble."""
+    wait_for(page, "!document.querySelector('[aria-busy=true]')")
     page.evaluate("for (const one of document.querySelectorAll('figure.chart')) one.scrollIntoView()")
     done = "[...document.querySelectorAll('figure.chart')].every((one) => !one.querySelector('.skeleton'))"
     wait_for(page, done)

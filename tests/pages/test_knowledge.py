@@ -22,10 +22,10 @@ from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadInput
 from metaloom.workers.errors import CheckpointError
 from metaloom.workers.records.names import META_KNOWLEDGE_FILE, SNAPSHOTS_FOLDER, trial_directory
-from tests.pages.conftest import Served
+from tests.pages.conftest import Served, opened, serving, wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 PAGE = "/searches/second/trials/0/knowledge"
 
@@ -33,7 +33,7 @@ PAGE = "/searches/second/trials/0/knowledge"
 def settled(page: "Page") -> None:
     """Wait until the parts are there and all charts in view are drawn."""
     page.wait_for_selector("#knowledge section")
-    page.wait_for_function("() => !document.querySelector('#knowledge[aria-busy=true]')")
+    wait_for(page, "!document.querySelector('#knowledge[aria-busy=true]')")
     page.locator("#chart-update\\.rates-own").scroll_into_view_if_needed()
     page.wait_for_selector("#chart-update\\.rates-own[data-drawn]")
 
@@ -97,6 +97,8 @@ def test_two_trials_stand_side_by_side_on_the_same_axes_with_their_difference(
     )
     assert left == right
     page.locator("#over-update\\.rates summary").first.click()
+    page.wait_for_selector("#chart-update\\.rates-steps")
+    page.locator("#chart-update\\.rates-steps").scroll_into_view_if_needed()
     page.wait_for_selector("#chart-update\\.rates-steps[data-drawn]")
     axe(page)
     screenshot(page, "knowledge-beside")
@@ -117,6 +119,17 @@ def status(served: Served, page: "Page", path: str) -> int:
             return int(answer.status)
     except HTTPError as problem:
         return problem.code
+
+
+def test_what_cannot_be_read_is_said_in_its_place(chromium: "Browser", pages_store: Path, tmp_path: Path) -> None:
+    shutil.copytree(pages_store, tmp_path / "store")
+    directory = trial_directory(tmp_path / "store" / "searches" / "second", 0)
+    (directory / SNAPSHOTS_FOLDER / "step-00000002.safetensors").write_bytes(b"damaged")
+    with serving(tmp_path / "store") as served, opened(chromium, base_url=served.address) as page:
+        page.goto(served.url(f"{PAGE}?step=2"))
+        page.wait_for_selector("#knowledge :text('cannot be read')")
+        page.get_by_role("slider").press("End")
+        settled(page)
 
 
 def test_what_there_is_not_is_refused(page: "Page", served: Served) -> None:

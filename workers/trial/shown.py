@@ -111,12 +111,13 @@ def distances(phi: Tensors, start: Callable[[], Tensors]) -> Tensors:
     if not own:
         return {}
     first = knowledge_of(start(), "initialization")
-    pairs = {name: (one.double().cpu(), first[name].double().cpu()) for name, one in own.items() if name in first}
-    return {
-        name: torch.stack([(now - then).norm(), then.norm()])
-        for name, (now, then) in pairs.items()
-        if now.shape == then.shape
-    }
+    found: Tensors = {}
+    for name, now in own.items():  # one at a time: in float64 a large network takes much memory
+        then = first.get(name)
+        if then is not None and then.shape == now.shape:
+            then = then.double().cpu()
+            found[name] = torch.stack([(now.double().cpu() - then).norm(), then.norm()])
+    return found
 
 
 def wrong_labels(source: TaskSource, sampled: SampledEpisode) -> Tensors:

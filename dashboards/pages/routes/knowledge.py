@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from metaloom.dashboards.knowledge_charts.selection import TrialPlace, asked_step, other_of, place_of
 from metaloom.dashboards.pages.context import open_store, render
 from metaloom.learners.errors import BadInput
+from metaloom.workers.errors import CheckpointError
 
 ROUTER = APIRouter()
 PAGE = "/searches/{name}/trials/{number}/knowledge"
@@ -47,10 +48,23 @@ def state(request: Request, name: str, number: int) -> HTMLResponse:
     if (at := asked.get("at", "")) != "":
         asked["step"] = _step_at(place, at)
     if not place.begun:
-        return render(request, "parts/knowledge_none.html", place=place, name=name)
-    pair = pair_of(store, name, number, asked)
+        return render(request, "parts/knowledge_none.html", place=place, name=name, damage="")
+    try:
+        pair = pair_of(store, name, number, asked)
+    except CheckpointError as problem:
+        return render(request, "parts/knowledge_none.html", place=place, name=name, damage=str(problem))
     values = _shared(name, number, place, pair.other, asked)
     return render(request, "parts/knowledge.html", **values, pair=pair, sections=sections_of(pair), step=pair.step)
+
+
+@ROUTER.get(f"{PAGE}/parts/steps", response_class=HTMLResponse)
+def steps(request: Request, name: str, number: int) -> HTMLResponse:
+    """Show the chart of a kind over the outer steps: it is asked for when its part of the page is opened."""
+    from metaloom.dashboards.knowledge_charts.pairs import pair_of  # torch
+
+    kind = request.query_params.get("kind", "")
+    title = pair_of(open_store(request), name, number, {}).title(kind)
+    return render(request, "parts/knowledge_steps.html", name=name, trial_number=number, kind=kind, title=title)
 
 
 @ROUTER.get(f"{PAGE}/{{kind}}.png")

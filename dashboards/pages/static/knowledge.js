@@ -16,8 +16,15 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const target = event.detail.target;
     if (target.id !== "knowledge") return;
+    event.detail.shouldSwap = true; // an error comes as a part of the page too, which says what is wrong
     target.setAttribute("aria-busy", "false");
     target.style.minHeight = `${target.offsetHeight}px`; // otherwise the page would jump to its top
     setTimeout(() => (target.style.minHeight = ""), 2000);
+  });
+  document.addEventListener("htmx:sendError", (event) => {
+    const target = event.detail.target;
+    if (target?.id !== "knowledge") return;
+    target.setAttribute("aria-busy", "false");
+    target.textContent = "The server did not answer: is 'metaloom ui' still running? Then move the slider, or load the page again.";
   });
 })();
