@@ -155,11 +155,14 @@ class EpisodeIndex:
 
     def _build(self) -> None:
         """Read the parts that are not known, in order, until there are none."""
+        import pyarrow as pa
+
         while waiting := [part for part in self.parts if part not in self._facts]:
             for part in waiting:
                 while self._readers:
                     time.sleep(PAUSE_S)
                 self._facts[part] = facts_of(part, self.written(part))
+        pa.default_memory_pool().release_unused()
 
 
 def _parts_in(trial: int, folder: Path) -> list[Part]:

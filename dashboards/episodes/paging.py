@@ -22,7 +22,7 @@ from metaloom.dashboards.filters import counted_row
 from metaloom.workers.records.parts import DamagedPart
 
 ROWS = 50  # of a page
-TIME_S = 0.15  # after which a page is given as it is
+TIME_S = 0.12  # after which a page is given as it is
 CHUNKS = (2, 8, 32)  # parts that are looked through at once; the last number is repeated
 
 

@@ -1,11 +1,10 @@
 """Two trials on the same episodes: the mean difference and its 95% interval, as ``metaloom compare`` has it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from metaloom.dashboards.rows import ComparisonRow
 from metaloom.workers.records import names as records
 from metaloom.workers.records.results import paired_interval
-from metaloom.workers.records.tested import test_scores
 from metaloom.workers.records.trial_record import TrialRecord
 
 
@@ -30,29 +29,19 @@ class EpisodePairing:
     high: float
 
 
-def pairings(ours: TrialRecord, theirs: TrialRecord, directories: tuple[Path, Path]) -> list[EpisodePairing]:
-    """Return the paired differences of two trials, on the validation episodes of their last reports and on the test.
-
-    The episodes of a phase are left out where they are not the same.
-    """
-    found, metric = [], records.VALIDATION_LOSS
-    if ours.last and theirs.last and len(ours.last.scores) == len(theirs.last.scores) > 1:
-        metric = ours.last.scored
-        sign = 1 if metric in records.MAXIMIZED else -1
-        found.append(_paired(records.VALIDATION, metric, ours.last.scores, theirs.last.scores, sign))
-    tests = [test_scores(one) if (one / records.CONFIG_FILE).is_file() else {} for one in directories]
-    if tests[0].keys() == tests[1].keys() and len(tests[0]) > 1:
-        pairs = list(tests[0].values()), [tests[1][episode] for episode in tests[0]]
-        found.append(_paired(records.TEST, metric, *pairs, 1))  # larger is better in both
-    return found
+def validation_pairing(ours: TrialRecord, theirs: TrialRecord) -> EpisodePairing | None:
+    """Return the difference on the validation episodes of the last reports; None where they are not the same."""
+    if not (ours.last and theirs.last and len(ours.last.scores) == len(theirs.last.scores) > 1):
+        return None
+    metric = ours.last.scored
+    sign = 1 if metric in records.MAXIMIZED else -1
+    mean, low, high = paired_interval(ours.last.scores, theirs.last.scores, sign=sign)
+    return EpisodePairing(records.VALIDATION, metric.rpartition("_")[2], len(ours.last.scores), mean, low, high)
 
 
-def _paired(
-    phase: str,
-    metric: str,
-    ours: "list[float] | tuple[float, ...]",
-    theirs: "list[float] | tuple[float, ...]",
-    sign: int,
-) -> EpisodePairing:
-    name = metric.rpartition("_")[2]
-    return EpisodePairing(phase, name, len(ours), *paired_interval(ours, theirs, sign=sign))
+def test_pairing(compared: ComparisonRow) -> EpisodePairing | None:
+    """Return the difference of the first to the second trial of a comparison; None of a single episode."""
+    better = compared.contenders[1].better_than_first
+    if better is None or better.interval is None:
+        return None
+    return EpisodePairing(records.TEST, compared.metric, compared.episodes, better.mean, *better.interval)

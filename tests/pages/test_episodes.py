@@ -13,10 +13,17 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-import metaloom
 from metaloom.dashboards import queries
 from metaloom.orchestrator.command_line.replays import LocalReplays
+from metaloom.orchestrator.comparison import compare_recorded
+from metaloom.orchestrator.journal import Journal
+from metaloom.search_spaces.loading import load_experiment
+from metaloom.search_spaces.resolve import defaults, resolve
 from metaloom.workers.records import names as records
+from metaloom.workers.records.journal import Event
+from metaloom.workers.records.trial import TrialConfig
+from metaloom.workers.scoring import evaluate_trial
+from metaloom.workers.trial.runner import Trial
 from tests.pages.conftest import Served, opened, serving
 
 if TYPE_CHECKING:
@@ -27,8 +34,34 @@ TABLE: dict[str, Any] = {
     "tasks": {"source": "table", "label": "label", "ways": 2, "shots": 1, "queries": 2},
     "learner": {"method": "prototypical", "architecture": {"kind": "mlp", "hidden": [4]}},
     "outer": {"steps": 30, "meta_batch": 2, "validate_every": 15, "validation_episodes": 4, "test_episodes": 4},
-    "search": {"trials": 2, "sampler": "random"},
 }
+
+
+def recorded_search(experiment: dict[str, Any], store: Path, name: str) -> None:
+    """Train two trials and record them in a journal, as a search would: without Ray, Optuna and MLflow."""
+    loaded, folder = load_experiment(experiment), store / records.SEARCHES_FOLDER / name
+    one = resolve(loaded, defaults(loaded))
+    aims = [{"metric": records.VALIDATION_ACCURACY, "direction": "maximize"}]
+    settings = {"trials": 2, "objectives": aims, "constraints": []}
+    events = [(records.SEARCH_CREATED, None, {"settings": settings, "experiment": {"seed": 1}, "seed": 1})]
+    events += [(records.SEARCH_STARTED, None, {"pid": 0, "host": ""})]
+    for number in range(2):
+        config = TrialConfig(name, number, 1, one.tasks, one.learner, one.inner, one.outer, one.resources)
+        trial = Trial(config, records.trial_directory(folder, number), cache=store / records.CACHE_FOLDER)
+        suggested = {"config": config.to_json(), "knobs": {}, "sampler": "", "params": {}, "distributions": {}}
+        events += [(records.TRIAL_SUGGESTED, number, suggested)]
+        events += [(records.TRIAL_STARTED, number, {"attempt": 1, "worker": ""})]
+        while not trial.finished:
+            events.append((records.TRIAL_REPORTED, number, {"report": trial.advance().to_json()}))
+        trial.close()
+        assert trial.last_report is not None
+        value = trial.last_report.metrics[records.VALIDATION_ACCURACY]
+        events.append((records.TRIAL_FINISHED, number, {"value": value, "values": {}}))
+        evaluate_trial(trial.directory, cache=store / records.CACHE_FOLDER, episodes=4)
+    events.append((records.SEARCH_ENDED, None, {"state": records.FINISHED}))
+    journal = Journal(folder)
+    journal.append_all([Event(0, 1e9 + at, trial, kind, load) for at, (kind, trial, load) in enumerate(events)])
+    journal.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +72,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     columns = {name: [float((row * place) % 17) for row in range(96)] for place, name in ((3, "<b>a</b>"), (5, "b"))}
     pyarrow.csv.write_csv(pa.table({"label": labels, **columns}), folder / "table.csv")
     experiment = {**TABLE, "tasks": {**TABLE["tasks"], "path": str(folder / "table.csv")}}
-    metaloom.search(experiment, name="labelled", store=folder / "store", executor="inline", seed=1)
+    recorded_search(experiment, folder / "store", "labelled")
     with serving(folder / "store") as found:
         yield found
 
@@ -128,6 +161,11 @@ def test_rows_are_filtered_sorted_and_opened(
         page.get_by_label("The same episode under trial").fill("0")
         page.get_by_role("button", name="Show beside").click()
         page.get_by_text("On the same 4 validation episodes").wait_for()
+        told = page.get_by_text("On the same 4 test episodes").inner_text()
+        compared = compare_recorded("labelled:0", "labelled:1", store=labelled.store).contenders[1].better_than_first
+        assert compared is not None
+        assert compared.interval is not None
+        assert f"{compared.mean:.4g}" in told, "the difference that metaloom compare prints"
         page.locator(".played").wait_for()
         assert page.locator(".queries thead th").count() == 4
         axe(page)

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from metaloom.dashboards.episodes.finding import found_episode
-from metaloom.dashboards.episodes.pairing import pairings
-from metaloom.dashboards.pages.context import address, render
+from metaloom.dashboards.episodes.pairing import EpisodePairing, test_pairing, validation_pairing
+from metaloom.dashboards.pages.context import address, render, services_of
 from metaloom.dashboards.pages.episode_drawing import drawn_episode
 from metaloom.dashboards.pages.episode_requests import AskedEpisodes, known_trial
 from metaloom.dashboards.pages.replaying import replay_values
+from metaloom.learners.errors import BadInput
 from metaloom.workers.records.episode import COLUMNS
 from metaloom.workers.records.names import trial_directory
 
@@ -30,6 +31,7 @@ def episode(
     known_trial(asked.record, name, trial)
     row, part = found_episode(asked.index, name, trial, phase, step=step, episode=episode, seed=seed)
     other = known_trial(asked.record, name, int(beside)) if beside and beside.isdecimal() else None
+    pairs, untested = ([], "") if other is None else _pairs(request, asked, trial, other)
     place = ("searches", name, "episodes", trial, phase, step, episode)
     return render(
         request,
@@ -47,7 +49,8 @@ def episode(
         previous=address(*place[:-1], episode - 1) if episode and seed is None else None,
         following=address(*place[:-1], episode + 1) if seed is None else None,
         replay_url=address(*place, "parts", "replay", seed=seed, **{"with": other}),
-        pairs=[] if other is None else _pairs(asked, trial, other),
+        pairs=pairs,
+        untested=untested,
         listing=address("searches", name, "episodes", trial=trial, phase=phase),
     )
 
@@ -76,9 +79,16 @@ def _directory(asked: AskedEpisodes, trial: int) -> Path:
     return trial_directory(asked.index.folder, trial).absolute()
 
 
-def _pairs(asked: AskedEpisodes, trial: int, other: int) -> list[Any]:
-    trials = asked.record.trials
-    return list(pairings(trials[trial], trials[other], (_directory(asked, trial), _directory(asked, other))))
+def _pairs(request: Request, asked: AskedEpisodes, trial: int, other: int) -> tuple[list[EpisodePairing], str]:
+    """Return the differences of two trials, and why there is none of their tests."""
+    trials, comparisons, problem = asked.record.trials, services_of(request).comparisons, ""
+    found = [validation_pairing(trials[trial], trials[other])]
+    if comparisons is not None:
+        try:
+            found.append(test_pairing(comparisons.recorded([f"{asked.name}:{other}", f"{asked.name}:{trial}"])))
+        except BadInput as refusal:
+            problem = str(refusal)
+    return [one for one in found if one is not None], problem
 
 
 def _steps(row: dict[str, Any]) -> list[tuple[int, Any, Any]]:
