@@ -1,6 +1,7 @@
 """What the charts of a search share: the chosen option, the words for a trial, axes of knobs."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from metaloom.workers.records import names as records
 from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial_record import TrialRecord
 
+LONG_NAME = 20  # characters of a line of a knob's name
+PARTS_OF_A_NAME = re.compile(r"[^.\]]+[.\]]*|[.\]]+")
 LONG_KNOBS = 160  # characters of the knobs in a hover text
 MOST_POINTS = 20_000  # of one chart: more make the browser slow
 
@@ -49,6 +52,16 @@ def readable(metric: str) -> str:
     return metric.replace("_", " ")
 
 
+def wrapped(name: str) -> str:
+    """Break the long name of a knob after dots and brackets, for the axis of a small panel."""
+    lines = [""]
+    for part in PARTS_OF_A_NAME.findall(name):
+        if lines[-1] and len(lines[-1]) + len(part) > LONG_NAME:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(lines)
+
+
 def trial_text(search: SearchRecord, trial: TrialRecord, metric: str) -> str:
     """Return the hover text of a trial: number, state, value with its interval, why it was stopped, knobs."""
     value = value_of(search, trial, metric)
@@ -73,7 +86,7 @@ def by_state(trials: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
 def knob_axis(trials: Sequence[TrialRecord], knob: str) -> dict[str, Any]:
     """Return the axis of a knob: logarithmic where it is searched so, with named options where it is no number."""
     values = knob_values(trials, knob)
-    axis: dict[str, Any] = {"title": {"text": knob}}
+    axis: dict[str, Any] = {"title": {"text": wrapped(knob), "font": {"size": 11}, "standoff": 6}}
     if not is_numeric(list(values.values())):
         return {**axis, "type": "category", "categoryorder": "array", "categoryarray": options_of(values)}
     return {**axis, "type": "log" if is_log(trials, knob) else "linear"}

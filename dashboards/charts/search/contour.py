@@ -38,7 +38,7 @@ def draw(source: ChartSource) -> Chart | None:
     search = source.store.record(source.name)
     aim = objective_choice(source, search)
     trials = valued(search, aim.chosen)
-    knobs = searched_knobs(trials)
+    knobs = numbers_first(trials)
     if len(knobs) < 2:
         return None
     across = choice(source, "x", "Across", [(one, one) for one in knobs], knobs[0])
@@ -73,6 +73,12 @@ def draw(source: ChartSource) -> Chart | None:
         note=note,
         choices=shown(across, up, aim),
     )
+
+
+def numbers_first(trials: Sequence[TrialRecord]) -> list[str]:
+    """List the searched knobs: those of numbers that most trials have come first, for contours need two of them."""
+    found = {knob: list(knob_values(trials, knob).values()) for knob in searched_knobs(trials)}
+    return sorted(found, key=lambda knob: (not is_numeric(found[knob]), -len(found[knob])))
 
 
 def _surface(

@@ -11,7 +11,7 @@ from typing import Any
 
 from metaloom.dashboards.charts.base import Chart, ChartKind, ChartSource, ChartTable
 from metaloom.dashboards.charts.palette import GREY, PINK, ramp
-from metaloom.dashboards.charts.trial_points import objective_choice, readable, shown
+from metaloom.dashboards.charts.trial_points import objective_choice, readable, shown, wrapped
 from metaloom.dashboards.text import number
 from metaloom.dashboards.trial_values import (
     is_log,
@@ -28,6 +28,7 @@ from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.trial_record import TrialRecord
 
 MOST_KNOBS = 12
+MANY = 200  # trials: lines of more are drawn fainter
 BINS = 6  # of the objective, each with a colour
 
 
@@ -105,14 +106,16 @@ def metric_axis(search: SearchRecord, trials: Sequence[TrialRecord], metric: str
 
 def _lines(search: SearchRecord, trials: Sequence[TrialRecord], axes: Sequence[Axis]) -> list[dict[str, Any]]:
     """Return a trace for each colour, the lowest values first, and the best trial in front."""
-    aim, best, traces = axes[-1], ranking.best(search), []
+    aim, best, traces = axes[-1], ranking.best(search), list[dict[str, Any]]()
+    opacity = 0.9 if len(trials) <= MANY else 0.45
     low, high = aim.ends
     for place in range(BINS):
         mine = [one for one in trials if min(int(aim.heights[one.number] * BINS), BINS - 1) == place]
         if mine:
             start, end = (low + (high - low) * share / BINS for share in (place, place + 1))
             name = f"{number(start)} to {number(end)}"
-            traces.append({**_trace(mine, axes, name), "line": {"color": ramp(place / (BINS - 1)), "width": 1.2}})
+            line = {"color": ramp(place / (BINS - 1)), "width": 1.2}
+            traces.append({**_trace(mine, axes, name), "line": line, "opacity": opacity})
     if best in trials and best is not None:
         traces.append({**_trace([best], axes, f"trial {best.number} (best)"), "line": {"color": PINK, "width": 3}})
     return traces
@@ -140,15 +143,15 @@ def _layout(trials: Sequence[TrialRecord], axes: Sequence[Axis]) -> dict[str, An
     ends = list(range(len(axes)))
     beside = {"xref": "x", "yref": "y", "showarrow": False, "xanchor": "left", "xshift": 3, "font": {"size": 10}}
     line = {"type": "line", "xref": "x", "yref": "y", "y0": 0, "y1": 1, "line": {"color": GREY, "width": 1}}
-    names = [readable(axis.name) if axis is axes[-1] else axis.name for axis in axes]
+    names = [wrapped(axis.name) + (" (log)" if axis.kind == "log" else "") for axis in axes]
     return {
         "height": 420,
         "dragmode": "select",
         "xaxis": {
             "tickvals": ends,
-            "ticktext": [
-                f"{name}{' (log)' if axis.kind == 'log' else ''}" for name, axis in zip(names, axes, strict=True)
-            ],
+            "ticktext": names,
+            "tickfont": {"size": 10},
+            "ticklabeloverflow": "allow",
             "range": [-0.3, len(axes) - 0.4],
             "showgrid": False,
             "zeroline": False,

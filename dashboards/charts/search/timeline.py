@@ -24,6 +24,7 @@ PATTERNS = {  # beside the colour: of the bars
 COLOURS = {**STATE_COLOURS, INTERRUPTED: GREY, LOST: PINK, EXCHANGED: SKY}
 MARKERS = {**STATE_MARKERS, INTERRUPTED: "line-ew-open", LOST: "cross", EXCHANGED: "star"}
 MOST_RUNS = 3000
+MANY = 200  # runs: the marks of more are smaller
 TOLD_SESSIONS = 5
 SLOT, WORKER, TRIAL = "slot", "worker", "trial"
 CLOCK, SPENT = "clock", "spent"
@@ -161,7 +162,7 @@ def _marks(runs: Sequence[TrialRun], rows: str, axis: TimeAxis) -> list[dict[str
             "y": [_lane(run, rows) for run in group],
             "text": [_text(run) for run in group],
             "hoverinfo": "text",
-            "marker": {"symbol": symbol, "color": colour, "size": 8, "line": {"width": 1}},
+            "marker": {"symbol": symbol, "color": colour, "size": 8 if len(runs) <= MANY else 5, "line": {"width": 1}},
         }
         for name, symbol, colour, group, across in marks
         if group
