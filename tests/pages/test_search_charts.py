@@ -1,11 +1,16 @@
 """The charts of a search in a real browser: drawn without an error in light and dark, chosen by controls, brushed."""
 
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from metaloom.dashboards import queries
+from metaloom.dashboards.charts.base import ChartSource
 from metaloom.dashboards.charts.registry import charts_of
+from metaloom.dashboards.store_reader import OpenStore
+from metaloom.orchestrator.analysis import SearchAnalysis
 from tests.pages.conftest import Served
 
 if TYPE_CHECKING:
@@ -65,6 +70,30 @@ def test_a_control_draws_the_chart_again(page: "Page") -> None:
     knobs = contour.locator("select[name=x] option").all_inner_texts()
     contour.locator("select[name=x]").select_option(knobs[1])  # the other axis then takes the other knob
     contour.get_by_text(f"validation accuracy over {knobs[1]} and {knobs[0]}", exact=True).wait_for()
+
+
+def test_the_numbers_of_a_real_search_are_those_of_show(pages_store: Path) -> None:
+    source = ChartSource(OpenStore(pages_store), "first", analysis=SearchAnalysis())
+    shown = queries.search_summary(pages_store, "first")
+    trials = {row["id"]: row for row in shown["trials"]}
+    tables = {kind.key: found.table.rows for kind in charts_of("search") if (found := kind.draw(source))}
+    values = {number: row["value"] for number, row in trials.items() if row["value"] is not None}
+    assert {row[0]: row[3] for row in tables["objective"] if row[2] != "tested"} == values
+    assert {row[0]: list(row[4:6]) for row in tables["objective"] if row[2] != "tested"} == {
+        number: trials[number]["interval"] for number in values
+    }
+    assert {row[0]: (row[1], row[2], row[4]) for row in tables["curves"]} == {
+        number: (trials[number]["state"], trials[number]["steps"], value) for number, value in values.items()
+    }
+    assert {row[0]: row[-1] for row in tables["parallel"]} == values
+    assert {row[0]: row[-3] for row in tables["slices"]} == values
+    assert {row[0]: row[8] for row in tables["timeline"]} == {number: row["state"] for number, row in trials.items()}
+    counts = Counter(row["state"] for row in shown["trials"])
+    for state, count in counts.items():
+        assert sum(row[1] for row in tables["endings"] if row[0].startswith(state)) == count
+    best = shown["best"]["id"]
+    for number, _, mean, *_ in tables["differences"]:
+        assert mean == pytest.approx(values[best] - values[number])  # the means of the same episodes
 
 
 def brushed(page: "Page") -> Any:
