@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metaloom.dashboards import queries
-from metaloom.dashboards.charts.base import ChartSource
+from metaloom.dashboards.charts.base import ChartSource, to_document
 from metaloom.dashboards.charts.registry import charts_of
 from metaloom.dashboards.store_reader import OpenStore
 from metaloom.orchestrator.analysis import SearchAnalysis
+from metaloom.workers.records import names as records
+from tests.dashboards.conftest import Write, story
+from tests.dashboards.conftest import write_search as write_search
 from tests.pages.conftest import Served
 
 if TYPE_CHECKING:
@@ -56,6 +59,29 @@ def test_the_table_of_the_objective_is_that_of_show(page: "Page", served: Served
     found = {row[0]: float(row[3]) for row in rows if row[2] != "tested"}
     assert found == {number: pytest.approx(value, rel=1e-5) for number, value in expected.items()}
     assert any(row[0] == "baseline nearest_neighbour" for row in rows)
+
+
+@pytest.mark.parametrize(("kind", "across", "up"), [("contour", "rate", "clip"), ("heatmap", "method", "norm")])
+def test_what_lies_under_the_trials_is_drawn(
+    page: "Page", tmp_path: Path, write_search: Write, kind: str, across: str, up: str
+) -> None:
+    told = story({number: number / 20 for number in range(16)})
+    for event, trial, load in told:
+        if event == records.TRIAL_SUGGESTED and trial is not None:
+            row, column = divmod(trial, 4)
+            load["knobs"] = {"rate": 10.0**-row, "clip": column + 1.5, "method": f"m{row}", "norm": f"n{column}"}
+    write_search("grid", told)
+    (contour,) = [one for one in charts_of("search") if one.key == "contour"]
+    found = contour.draw(ChartSource(OpenStore(tmp_path), "grid", asked={"x": across, "y": up}))
+    assert found is not None and [one["type"] for one in found.data] == [kind, "scatter"]
+    document = to_document(found)
+    page.route("**/charts/contour.json*", lambda route: route.fulfill(json=document))
+    page.goto("/searches/first")
+    figure = chart(page, "contour")
+    figure.get_by_text(f"validation accuracy over {across} and {up}", exact=True).wait_for()
+    assert figure.evaluate("figure => figure.querySelectorAll('.contourlayer path, .heatmaplayer image').length") > 0
+    assert figure.locator(".scatterlayer .point").count() == 16
+    assert figure.locator(".colorbar, .cbfill").count() > 0
 
 
 def test_a_control_draws_the_chart_again(page: "Page") -> None:

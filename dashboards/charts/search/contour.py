@@ -49,19 +49,14 @@ def draw(source: ChartSource) -> Chart | None:
     having = [one for one in trials if across.chosen in one.knobs and up.chosen in one.knobs]
     surface, note = _surface(search, having, across.chosen, up.chosen, aim.chosen)
     values = [value_of(search, one, aim.chosen) for one in having]
+    points = _points(search, having, across.chosen, up.chosen, aim.chosen, large=not surface)
     return Chart(
         title=f"{readable(aim.chosen)} over {across.chosen} and {up.chosen}",
-        data=[*surface, *_points(search, having, across.chosen, up.chosen, aim.chosen, bar=not surface)],
+        data=_coloured([*surface, *points], values, readable(aim.chosen)),
         layout={
             "height": 440,
             "xaxis": knob_axis(having, across.chosen),
             "yaxis": knob_axis(having, up.chosen),
-            "coloraxis": {
-                "colorscale": SEQUENTIAL,
-                "cmin": min(values, default=0.0),
-                "cmax": max(values, default=1.0),
-                "colorbar": {"title": {"text": readable(aim.chosen)}},
-            },
         },
         table=ChartTable(
             ("trial", "state", across.chosen, up.chosen, readable(aim.chosen)),
@@ -91,7 +86,8 @@ def _surface(
         return [_means(trials, across, up, values)], "Cells are means over their trials."
     if not all(numeric):
         return [], "One of the knobs is no number: the colours of the points are their values."
-    places = [(_place(trials, one, across), _place(trials, one, up)) for one in trials]
+    logs = [is_log(trials, knob) for knob in (across, up)]
+    places = [(_place(one, across, logs[0]), _place(one, up, logs[1])) for one in trials]
     if len(set(places)) < FEWEST:
         return [], f"Contours need trials at {FEWEST} different places; there are {len(set(places))}."
     grid = between(places, values)
@@ -100,10 +96,9 @@ def _surface(
     lows, highs, heights = grid
     surface = {
         "type": "contour",
-        "x": _spread(lows[0], highs[0], is_log(trials, across)),
-        "y": _spread(lows[1], highs[1], is_log(trials, up)),
+        "x": _spread(lows[0], highs[0], logs[0]),
+        "y": _spread(lows[1], highs[1], logs[1]),
         "z": heights,
-        "coloraxis": "coloraxis",
         "opacity": 0.8,
         "contours": {"coloring": "fill"},
         "line": {"width": 0.5},
@@ -112,9 +107,25 @@ def _surface(
     return [surface], "Between the trials the value is interpolated linearly; outside of them nothing is drawn."
 
 
-def _place(trials: Sequence[TrialRecord], trial: TrialRecord, knob: str) -> float:
+def _coloured(traces: Sequence[dict[str, Any]], values: Sequence[float], title: str) -> list[dict[str, Any]]:
+    """Give all traces one scale of colours, and the first one its bar.
+
+    Plotly has colour axes for this, but does not end where a contour and markers share one (4.1.1).
+    """
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    found = []
+    for place, trace in enumerate(traces):
+        bar = {"colorscale": SEQUENTIAL, "showscale": place == 0, "colorbar": {"title": {"text": title}}}
+        if trace["type"] == "scatter":
+            found.append({**trace, "marker": {**trace["marker"], **bar, "cmin": low, "cmax": high}})
+        else:
+            found.append({**trace, **bar, "zmin": low, "zmax": high})
+    return found
+
+
+def _place(trial: TrialRecord, knob: str, log: bool) -> float:
     value = float(trial.knobs[knob])
-    return math.log10(value) if is_log(trials, knob) else value
+    return math.log10(value) if log else value
 
 
 def between(
@@ -160,18 +171,17 @@ def _means(trials: Sequence[TrialRecord], across: str, up: str, values: Sequence
         "x": columns,
         "y": rows,
         "z": [[found.get((row, column)) for column in columns] for row in rows],
-        "coloraxis": "coloraxis",
         "hovertemplate": "%{x}, %{y}: mean %{z}<extra></extra>",
     }
 
 
 def _points(
-    search: SearchRecord, trials: Sequence[TrialRecord], across: str, up: str, metric: str, *, bar: bool
+    search: SearchRecord, trials: Sequence[TrialRecord], across: str, up: str, metric: str, *, large: bool
 ) -> list[dict[str, Any]]:
     traces = []
     for state, group in by_state(trials).items():
         values = [value_of(search, one, metric) for one in group]
-        own = {"color": values, "coloraxis": "coloraxis", "line": {"color": GREY, "width": 1}}
+        own = {"color": values, "line": {"color": GREY, "width": 1}}
         traces.append(
             {
                 "type": "scatter",
@@ -181,7 +191,7 @@ def _points(
                 "y": on_axis(group, up),
                 "text": [trial_text(search, one, metric) for one in group],
                 "hoverinfo": "text",
-                "marker": {**state_marker(state, 9 if bar else 7), **own},
+                "marker": {**state_marker(state, 9 if large else 7), **own},
             }
         )
     return traces

