@@ -31,7 +31,7 @@ from metaloom.dashboards import queries
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-FILTERED = {"where": "phase = 'validation' and accuracy_after < 0.6"}
+FILTERED = {"where": "phase == 'validation' and accuracy_after < 0.6"}
 NEXT = re.compile(r'<a rel="next" href="([^"]+)"')
 PARTS = ("table", "history")
 OUR_PARTS = {  # of our page of a search
