@@ -1,5 +1,6 @@
 """``metaloom compare``: trials on the same test episodes, pair by pair, and the settings in which they differ."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +12,17 @@ from metaloom.orchestrator.errors import SearchError
 from metaloom.orchestrator.store import DEFAULT_STORE, store_option
 from metaloom.orchestrator.tracking.client import flattened
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
 from metaloom.workers.records.configurations import configurations
 from metaloom.workers.records.episode_files import rows_of_test
 from metaloom.workers.records.results import mean_interval, paired_interval
+from metaloom.workers.records.search import SearchRecord
 from metaloom.workers.records.tested import is_tested, test_scores
 from metaloom.workers.records.trial import TrialConfig, read_config
 
 SECTIONS = ("tasks", "learner", "inner", "outer")
 LOSS = "loss"
+Read = Callable[[str], SearchRecord]
 Scores = Mapping[str, float]  # larger is better, by the episode's identity
 
 
@@ -79,12 +83,14 @@ def compare(
     return _compared(runs, asked, shared_seed)
 
 
-def compare_recorded(*contenders: str, store: Path) -> rows.ComparisonRow:
+def compare_recorded(*contenders: str, store: Path, read: Read | None = None) -> rows.ComparisonRow:
     """Compare trials as ``compare`` does by default, by the tests that their records hold: nothing is run.
+
+    ``read`` gives the record of a search, which is read from its journal without it.
 
     Raises NotTested if a test is missing, and what ``compare`` raises.
     """
-    runs = _all_runs(store, contenders)
+    runs = _all_runs(store, contenders, read)
     asked, seed = int(runs[0].config.outer["test_episodes"]), runs[0].config.seed
     missing = [run.name for run in runs if not is_tested(run.directory, seed=seed, episodes=asked)]
     if missing:
@@ -99,14 +105,16 @@ class RecordedComparisons:
     """Compares trials of a store for its pages."""
 
     store: Path
+    read: Read | None = None  # the record of a search, which is kept between questions
 
     def recorded(self, contenders: Sequence[str]) -> rows.ComparisonRow:
         """Compare by the tests that are recorded; raises as ``compare_recorded``."""
-        return compare_recorded(*contenders, store=self.store)
+        return compare_recorded(*contenders, store=self.store, read=self.read)
 
 
-def _all_runs(store: Path, contenders: Sequence[str]) -> list[Run]:
-    runs = list({run.name: run for given in contenders for run in _runs(store, given)}.values())
+def _all_runs(store: Path, contenders: Sequence[str], read: Read | None = None) -> list[Run]:
+    read = read or functools.partial(queries.search_record, store)
+    runs = list({run.name: run for given in contenders for run in _runs(store, given, read)}.values())
     if len(runs) < 2:
         raise SearchError(f"a comparison needs at least two trials, such as A B or A:3 A:7; got {len(runs)}")
     return runs
@@ -126,14 +134,16 @@ def _compared(runs: Sequence[Run], episodes: int, seed: int) -> rows.ComparisonR
     )
 
 
-def _runs(store: Path, given: str) -> list[Run]:
+def _runs(store: Path, given: str, read: Read) -> list[Run]:
     """Return the trial that is named; for a search its best one, with the finished trials of the same knobs."""
     name, _, trial = given.partition(":")
-    best = chosen_trial(store, name, trial or BEST)["id"]
-    numbers, search = [best], queries.search_record(store, name)
+    search = read(name)
+    numbered = {str(one.number): one for one in search.trials.values()}
+    found = ranking.best(search) if trial in ("", BEST) else numbered.get(trial)
+    best = chosen_trial(store, name, trial or BEST)["id"] if found is None else found.number  # or its error
+    numbers = [best]
     if trial in ("", BEST):
-        found = configurations(search)
-        groups = [[one.number for one in group.in_state(records.FINISHED)] for group in found]
+        groups = [[one.number for one in group.in_state(records.FINISHED)] for group in configurations(search)]
         numbers = next((group for group in groups if best in group), numbers)
     directories = {number: queries.trial_folder(store, name, number) for number in numbers}
     lasts = {number: search.trials[number].last for number in numbers}

@@ -17,11 +17,11 @@ from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import MetaloomError
 
 
-def application(settings: PageSettings, services: Services) -> FastAPI:
-    """Return the application on a store, with what the orchestrator lends."""
+def application(settings: PageSettings, services: Services, store: OpenStore | None = None) -> FastAPI:
+    """Return the application on a store, with what the orchestrator lends; ``store`` is that store if it is open."""
     app = FastAPI(title="Metaloom", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.services = settings, services
-    app.state.store = OpenStore(settings.store)
+    app.state.store = store or OpenStore(settings.store)
     registry.charts()  # two charts with one key are an error here, not on a page
     for router in routers():
         app.include_router(router)

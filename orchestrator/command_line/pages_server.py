@@ -45,17 +45,17 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
     restricted = not is_loopback(place) if read_only is None else read_only
     hosts = allowed_hosts(place) | {host.lower()}
     settings = PageSettings(store=store, read_only=restricted, hosts=hosts, port=port)
-    companions = LocalCompanions(store)
+    companions, opened = LocalCompanions(store), OpenStore(store)
     replays, reports = LocalReplays(), LocalReports(store)
     lent = Services(
         control=None if restricted else LocalControl(store),
         analysis=SearchAnalysis(),
         companions=companions,
-        comparisons=RecordedComparisons(store),
+        comparisons=RecordedComparisons(store, opened.record),
         replays=replays,
         reports=reports,
     )
-    app = application(settings, lent)
+    app = application(settings, lent, opened)
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=STOP_S, ws="none",
         proxy_headers=False, lifespan="off",
@@ -63,7 +63,7 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="pages")
     thread.start()
-    threading.Thread(target=_warm, args=(app.state.store,), name="first reading", daemon=True).start()
+    threading.Thread(target=_warm, args=(opened,), name="first reading", daemon=True).start()
     try:
         _wait(server, thread)
         yield settings
