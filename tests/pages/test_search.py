@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from metaloom.dashboards import queries
 from metaloom.orchestrator import housekeeping
+from metaloom.workers.records import names
+from metaloom.workers.records.journal_sources import read_journal
 from tests.pages.conftest import Served, opened, serving
 from tests.support.processes import Process
 
@@ -28,6 +31,19 @@ LIVE = {
     "outer": {"steps": 40, "validate_every": 10, "validation_episodes": 5, "test_episodes": 5, "strategy": "loop"},
     "search": {"trials": 200, "sampler": "random"},
 }
+
+# Notes when each trial is first shown in each state, by the clock that the journal has too.
+WATCH = """() => {
+  window.seen = {};
+  const look = () => {
+    for (const row of document.querySelectorAll("#trials tbody tr")) {
+      const key = `${parseInt(row.cells[0].innerText)} ${row.cells[1].innerText.trim()}`;
+      window.seen[key] ??= Date.now() / 1000;
+    }
+  };
+  look();
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -196,15 +212,22 @@ def test_a_page_follows_a_real_search_and_tells_of_its_killed_driver(
             page.get_by_role("link", name="trial", exact=True).click()
             page.get_by_role("link", name="trial ▲").click()
             page.wait_for_url("**sort=-trial*")
-            newest = numbers(page)[0]
-            page.wait_for_function(f"() => Number(document.querySelector('#trials tbody a').innerText) > {newest + 1}")
+            page.evaluate(WATCH)
+            watched, newest = time.time(), numbers(page)[0]
+            page.wait_for_function(f"() => Number(document.querySelector('#trials tbody a').innerText) > {newest + 5}")
             assert page.locator("#column-choice").get_attribute("open") is not None  # and the order is kept
             assert page.locator("h1 .badge").inner_text() == "running"
             process.send_signal(signal.SIGKILL)
             killed = time.monotonic()
             page.locator("h1 .badge", has_text="interrupted").wait_for()
             assert time.monotonic() - killed < 10  # seconds: a loaded machine
+            seen = page.evaluate("window.seen")
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait(60)
         assert f"metaloom resume live --store {changed.store}" in page.locator("#search-header").inner_text()
+    events = read_journal(changed.store / "searches" / "live").events
+    ended = {f"{one.trial} finished": one.time for one in events if one.kind == names.TRIAL_FINISHED}
+    lags = [seen[key] - ended[key] for key in seen if ended.get(key, 0.0) > watched]
+    assert len(lags) > 3
+    assert statistics.median(lags) < 2.0  # seconds from the record to the page
