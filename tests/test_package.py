@@ -46,10 +46,12 @@ def content(wheel: Path) -> set[str]:
 
 
 def tree_content() -> set[str]:
-    """Return what a wheel must hold: every module of the tree, the presets, the pages' files, the mark of types."""
+    """Return what a wheel must hold: modules, presets, the files of pages and reports, and the mark of types."""
     inner = [path for folder in FOLDERS for kind in ("*.py", "*.yaml") for path in (ROOT / folder).rglob(kind)]
     pages = ROOT / "dashboards" / "pages"
     inner += [path for folder in ("templates", "static") for path in (pages / folder).rglob("*") if path.is_file()]
+    report = ROOT / "dashboards" / "report_page"
+    inner += [path for kind in ("*.html", "*.css") for path in report.glob(kind)]
     source = ROOT / "src" / "metaloom"
     top = [path.relative_to(source) for folder in (source, source / "testing") for path in folder.glob("*.py")]
     return {f"metaloom/{one}" for one in [*(path.relative_to(ROOT) for path in inner), *top, "py.typed"]}
