@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 ARTIFACTS = "METALOOM_ARTIFACTS"
-PATIENCE_MS = 30_000  # a loaded machine
+PATIENCE_MS = 60_000  # a loaded machine
 WORST = ("serious", "critical")
 
 

@@ -32,6 +32,12 @@ def example(path: str) -> str:
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: EXAMPLES[part[1]], path) + QUERIES.get(path, "")
 
 
+# Scrolls to the first chart that is being loaded; true if there is none.
+NEXT_CHART = """() => {
+    const waiting = document.querySelector("figure.chart:has(.skeleton)");
+    waiting?.scrollIntoView({block: "center"});
+    return !waiting;
+}"""
 PAGES = sorted({route.path for route in routes()})
 
 
@@ -40,11 +46,9 @@ def test_the_pages_are_found() -> None:
 
 
 def settle(page: "Page") -> None:
-    """Scroll to the end, so that all charts are asked for, and wait until each is drawn, empty, or in trouble."""
+    """Bring each chart into view, and wait until all are drawn, empty, or in trouble."""
     wait_for(page, "!document.querySelector('[aria-busy=true]')")
-    page.evaluate("for (const one of document.querySelectorAll('figure.chart')) one.scrollIntoView()")
-    done = "[...document.querySelectorAll('figure.chart')].every((one) => !one.querySelector('.skeleton'))"
-    wait_for(page, done)
+    wait_for(page, NEXT_CHART)
     page.evaluate("scrollTo(0, 0)")
 
 
@@ -90,8 +94,9 @@ def test_the_keyboard_alone_reaches_everything(chromium: "Browser", served: Serv
         mark = f'[...document.querySelectorAll("{FOCUSABLE}")].filter((one) => one.checkVisibility()'
         mark += " && !one.disabled).map((one, index) => (one.dataset.order = index)).length"
         expected = page.evaluate(mark)
-        reached = set()
-        page.evaluate("document.activeElement.blur()")
+        reached = set[int]()
+        page.locator(".skip").focus()
+        reached.add(int(page.evaluate("document.activeElement.dataset.order")))
         for _ in range(min(expected, 400) + 10):
             page.keyboard.press("Tab")
             found = page.evaluate("document.activeElement?.dataset.order")
@@ -108,12 +113,14 @@ def test_the_keys_of_the_help_work(page: "Page", served: Served) -> None:
     page.keyboard.press("?")
     assert page.get_by_role("dialog", name="Keys").is_visible()
     page.keyboard.press("Escape")
-    assert not page.locator("#help").is_visible()
+    page.locator("#help").wait_for(state="hidden")
     shown = "document.documentElement.dataset.theme"
     first = page.evaluate(shown)
-    page.keyboard.press("t")  # from the system's to light
-    page.keyboard.press("t")
-    assert (first, page.evaluate(shown)) == ("light", "dark")
+    assert first == "light"  # the system's
+    for asked in ("light", "dark"):
+        page.keyboard.press("t")
+        wait_for(page, f"document.documentElement.dataset.themeAsked === '{asked}'")
+    assert page.evaluate(shown) == "dark"
     page.reload()
     assert page.evaluate(shown) == "dark"  # kept
     page.goto(f"{served.address}/searches/first")

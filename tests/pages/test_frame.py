@@ -2,16 +2,18 @@
 
 import hashlib
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metaloom.dashboards.charts import palette
-from metaloom.dashboards.charts.base import Chart, ChartTable, to_document
+from metaloom.dashboards.charts.base import Chart, ChartSource, ChartTable, to_document
 from metaloom.dashboards.charts.registry import chart_kind, charts
 from metaloom.dashboards.pages import static_files
 from metaloom.dashboards.queries import QueryError
+from metaloom.dashboards.store_reader import OpenStore
 from tests.pages.conftest import Served
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ def test_an_unknown_chart_is_refused_and_the_palette_tells_states_apart() -> Non
     with pytest.raises(QueryError, match="no chart is named 'nothing'"):
         chart_kind("nothing")
     assert len(set(palette.STATE_COLOURS.values())) == len(set(palette.STATE_MARKERS.values())) == 5
+
+
+def test_the_chart_of_the_documentation_is_drawn(pages_store: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "dashboards.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    (tmp_path / "steps_chart.py").write_text(example)
+    spec = spec_from_file_location("steps_chart", tmp_path / "steps_chart.py")
+    assert spec is not None and spec.loader is not None
+    spec.loader.exec_module(module := module_from_spec(spec))
+    chart = module.CHART.draw(ChartSource(OpenStore(pages_store), "first"))
+    assert to_document(chart)["table"]["rows"][3] == [3, 8]
 
 
 def test_the_list_leads_to_a_search(page: "Page", served: Served) -> None:
