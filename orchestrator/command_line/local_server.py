@@ -27,7 +27,7 @@ def free_port(asked: int | None) -> int:
 
 
 def bound_socket(host: str, asked: int | None) -> socket.socket:
-    """Return a socket at ``asked``, or at the first free port from 5000 on.
+    """Return a listening socket at ``asked``, or at the first free port from 5000 on.
 
     Raises:
         BadInput: ``asked`` is in use, or this machine has no such address.
@@ -38,6 +38,7 @@ def bound_socket(host: str, asked: int | None) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((host, port))
+            made.listen()  # a second process could bind the same port until one listens
             return made
         except OSError as error:
             made.close()

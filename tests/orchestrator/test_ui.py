@@ -34,6 +34,14 @@ def test_a_taken_port_is_refused_or_passed_over() -> None:
     assert local_server.free_port(None) >= local_server.FIRST_PORT
 
 
+def test_two_sockets_never_share_a_port() -> None:
+    with local_server.bound_socket(local_server.HOST, None) as one:
+        with local_server.bound_socket(local_server.HOST, None) as other:
+            assert one.getsockname() != other.getsockname()
+        with pytest.raises(BadInput, match="in use"):
+            local_server.bound_socket(local_server.HOST, one.getsockname()[1])
+
+
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(BadInput, match=r"--host 192\.0\.2\.1: .*an address of this machine"):
         local_server.bound_socket("192.0.2.1", None)
