@@ -161,7 +161,7 @@
   }
 
   async function fill(figure, plot, chart, Plotly) {
-    fillChoices(figure, chart.choices);
+    if (!figure.dataset.again) fillChoices(figure, chart.choices); // else it would undo what was chosen meanwhile
     keepTable(part(figure, "as-table"), chart.table);
     plot.setAttribute("aria-label", `${chart.title}. The same as a table is below.`);
     figure.chart = chart;
