@@ -135,6 +135,11 @@ def parallel(page: "Page") -> "Locator":
     return chart(page, "parallel")
 
 
+def test_drawing_alone_chooses_no_trials(page: "Page", parallel: "Locator") -> None:
+    parallel.locator(".count").wait_for()
+    assert page.evaluate("window.told === undefined")
+
+
 def test_dragging_over_an_axis_chooses_its_trials(page: "Page", parallel: "Locator", served: Served) -> None:
     values = {
         row["id"]: row["value"]

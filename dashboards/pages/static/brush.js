@@ -75,7 +75,7 @@
     await window.Plotly.react(plot, traces(figure, numbers), layout, plot._context);
     fillControls(figure, numbers);
     const told = JSON.stringify(numbers);
-    if (figure.dataset.brushed === told) return;
+    if ((figure.dataset.brushed ?? "null") === told) return; // nothing to tell: an address may name trials itself
     figure.dataset.brushed = told;
     document.dispatchEvent(new CustomEvent("brushed", { detail: { trials: numbers } }));
   }
