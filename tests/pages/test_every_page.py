@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 EXAMPLES = {"name": "first", "number": "3", "trial": "3", "phase": "validation", "step": "2", "episode": "0"}
 EXAMPLES |= {"kind": "mlflow", "names": "first,second"}
 QUERIES = {"/compare": "?names=first,second"}
-WIDTHS = {"laptop": (1280, 800), "phone": (390, 844)}
+PHONE = (390, 844)
+MOST_TABS = 400
+FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 
 
 def routes() -> list[APIRoute]:
@@ -53,60 +55,54 @@ def settle(page: "Page") -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_is_without_errors_and_serious_violations(
-    chromium: "Browser", served: Served, axe: Callable, screenshot: Callable, path: str, scheme: str
+def test_a_page_in_light_and_dark_by_keyboard_and_on_a_phone(
+    chromium: "Browser", served: Served, axe: Callable, screenshot: Callable, path: str
 ) -> None:
-    with opened(chromium, base_url=served.address, color_scheme=scheme) as page:
+    picture = re.sub(r"[^a-z0-9]+", "-", example(path)).strip("-") or "searches"
+    with opened(chromium, base_url=served.address) as page:
         answer = page.goto(served.url(example(path)))
         assert answer is not None and answer.status == 200, page.inner_text("body")[:500]
         settle(page)
-        troubles = page.locator("figure.chart .trouble:visible")
-        assert troubles.all_inner_texts() == []
+        assert page.locator("figure.chart .trouble:visible").all_inner_texts() == []
         assert page.locator("h1").count() == 1
         assert page.title().endswith("Metaloom") and len(page.title()) > len(" · Metaloom")
-        axe(page)
-        screenshot(page, f"{re.sub(r'[^a-z0-9]+', '-', example(path)).strip('-') or 'searches'}-{scheme}")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            wait_for(page, f"document.documentElement.dataset.theme === '{scheme}'")
+            axe(page)
+            screenshot(page, f"{picture}-{scheme}")
+        check_keyboard(page)
+        page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        page.wait_for_timeout(300)  # the charts take their new width
+        check_phone(page)
+        screenshot(page, f"{picture}-phone")
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_is_readable_on_a_phone(chromium: "Browser", served: Served, path: str, screenshot: Callable) -> None:
-    width, height = WIDTHS["phone"]
-    with opened(chromium, base_url=served.address, viewport={"width": width, "height": height}) as page:
-        page.goto(served.url(example(path)))
-        settle(page)
-        wide = "[...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > innerWidth"
-        wide += " + 1 && !one.closest('.scroll, .plot, .skip, pre, dialog')).map((one) => one.outerHTML.slice(0, 120))"
-        assert page.evaluate(wide) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width + 1
-        screenshot(page, f"{re.sub(r'[^a-z0-9]+', '-', example(path)).strip('-') or 'searches'}-phone")
+def check_phone(page: "Page") -> None:
+    """Assert that nothing is wider than the window, but what scrolls in its own box."""
+    wide = "[...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > innerWidth"
+    wide += " + 1 && !one.closest('.scroll, .plot, .skip, pre, dialog')).map((one) => one.outerHTML.slice(0, 120))"
+    assert page.evaluate(wide) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0] + 1
 
 
-FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_the_keyboard_alone_reaches_everything(chromium: "Browser", served: Served, path: str) -> None:
-    with opened(chromium, base_url=served.address) as page:
-        page.goto(served.url(example(path)))
-        settle(page)
-        page.evaluate("document.body.removeAttribute('data-version')")  # no refresh while this counts
-        mark = f'[...document.querySelectorAll("{FOCUSABLE}")].filter((one) => one.checkVisibility()'
-        mark += " && !one.disabled).map((one, index) => (one.dataset.order = index)).length"
-        expected = page.evaluate(mark)
-        reached = set[int]()
-        page.locator(".skip").focus()
-        reached.add(int(page.evaluate("document.activeElement.dataset.order")))
-        for _ in range(min(expected, 400) + 10):
-            page.keyboard.press("Tab")
-            found = page.evaluate("document.activeElement?.dataset.order")
-            if found is None and reached:
-                break
-            if found is not None:
-                reached.add(int(found))
-        radios = "input[type=radio]:not(:checked)"  # one of a group is reached by Tab, the others by the arrows
-        left_out = {int(one.get_attribute("data-order") or 0) for one in page.query_selector_all(radios)}
-        assert set(range(min(expected, 400))) - left_out <= reached
+def check_keyboard(page: "Page") -> None:
+    """Assert that Tab reaches everything that can be used."""
+    page.evaluate("document.body.removeAttribute('data-version')")  # no refresh while this counts
+    mark = f'[...document.querySelectorAll("{FOCUSABLE}")].filter((one) => one.checkVisibility()'
+    mark += " && !one.disabled).map((one, index) => (one.dataset.order = index)).length"
+    expected = min(page.evaluate(mark), MOST_TABS)
+    page.locator(".skip").focus()
+    reached = {int(page.evaluate("document.activeElement.dataset.order"))}
+    for _ in range(expected + 10):
+        page.keyboard.press("Tab")
+        found = page.evaluate("document.activeElement?.dataset.order")
+        if found is None:
+            break
+        reached.add(int(found))
+    radios = "input[type=radio]:not(:checked)"  # one of a group is reached by Tab, the others by the arrows
+    left_out = {int(one.get_attribute("data-order") or 0) for one in page.query_selector_all(radios)}
+    assert set(range(expected)) - left_out <= reached
 
 
 def test_the_keys_of_the_help_work(page: "Page", served: Served) -> None:
