@@ -41,6 +41,7 @@ def settled(page: "Page") -> None:
 def numbers(page: "Page", figure: str) -> dict[str, float]:
     """Return the numbers of a chart by their names, as its table shows them."""
     page.locator(f"#{figure} summary").click()
+    page.locator(f"#{figure} tbody tr").first.wait_for()  # the table is filled when it is opened
     rows = page.locator(f"#{figure} tbody tr").all()
     found = [[cell.inner_text() for cell in row.locator("td").all()] for row in rows]
     page.locator(f"#{figure} summary").click()
