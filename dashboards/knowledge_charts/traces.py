@@ -18,6 +18,8 @@ from metaloom.dashboards.knowledge_facts.panels import (
 SYMBOLS = {"o": "circle", "*": "star", "x": "x", ".": "circle-open", "X": "diamond"}
 SIZES = {"o": 9, ".": 7, "X": 14}
 FEW = 3  # bars
+# Without gaps Plotly draws a matrix as an image with a style of its own, which the pages' policy refuses.
+GAPS = {"xgap": 0.5, "ygap": 0.5}
 MOST_TEXTS = 400  # numbers of a matrix that are written into it
 
 Trace = dict[str, Any]
@@ -158,7 +160,7 @@ def heat(
         "z": values.tolist(),
         "name": panel.title,
         "hoverongaps": False,
-        "zsmooth": False,
+        **GAPS,
     }
     if panel.xs:
         trace |= {"x": list(panel.xs), "y": list(panel.ys)}

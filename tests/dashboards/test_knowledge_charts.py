@@ -82,6 +82,7 @@ def test_two_trials_have_the_same_axes_and_colours() -> None:
     dark, light = (Heat("", "x", "y", torch.tensor([[0.0, value]])) for value in (1.0, 4.0))
     (trace,) = drawn(dark, others=(facts(light),)).data
     assert (trace["zmin"], trace["zmax"]) == (0.0, 4.0)
+    assert trace["xgap"] > 0 and trace["ygap"] > 0, "without gaps Plotly sets a style that the pages refuse"
 
 
 def test_differences_are_of_the_numbers_of_one_name() -> None:
