@@ -36,6 +36,7 @@ CHANCE, QUERIES = 0.2, 25  # of 5-way episodes with 5 queries a class
 METHODS = {"prototypical": 0.78, "maml": 0.72, "anil": 0.69, "fine_tuning": 0.52}
 FAILING = 0.03  # of the trials diverge
 SECONDS_OF_AN_EPISODE = {"prototypical": 0.02, "maml": 0.05, "anil": 0.03}
+SHARES = {names.SAMPLING_SECONDS: 0.04, names.INNER_SECONDS: 0.72, names.OUTER_SECONDS: 0.22}  # of an outer step
 
 
 @dataclass
@@ -169,6 +170,8 @@ class GeneratedTrial(Trial):
             self._recorder.add(taken)
         self._progress.step = end
         self._progress.episodes += count
+        for part, share in SHARES.items():
+            self._add_cost(part, share * count * self.seconds_of_an_episode)
         tally.values = {
             names.TRAIN_LOSS: [one.losses[-1] for one in played],
             names.TRAIN_ACCURACY: [one.accuracies[-1] for one in played],
@@ -181,6 +184,7 @@ class GeneratedTrial(Trial):
         batch = EpisodeBatch(names.VALIDATION, self.step, found.facts, found.outcomes, found.seconds)
         self._recorder.add(batch)
         self._progress.episodes += found.episodes
+        self._add_cost(names.VALIDATING_SECONDS, found.episodes * self.seconds_of_an_episode)
         return found
 
     def _evaluated(self, split: str, count: int) -> Evaluation:
@@ -188,6 +192,9 @@ class GeneratedTrial(Trial):
         chances = self._chance(self.step) + difficulty[:count]
         played = outcomes(chances, self.learner.evaluation_steps, self._draws, curve=True)
         return summarize_episodes(self.learner, split, facts[:count], played, self.seconds_of_an_episode)
+
+    def _add_cost(self, part: str, seconds: float) -> None:
+        self._progress.costs[part] = self._progress.costs.get(part, 0.0) + seconds
 
     def _report(self, tally: Tally, evaluation: Evaluation, seconds: float) -> Report:
         return super()._report(tally, evaluation, self.next_seconds if self.step else seconds)
