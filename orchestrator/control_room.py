@@ -17,6 +17,7 @@ from metaloom.learners.errors import BadInput
 from metaloom.orchestrator import jobs, stopping
 from metaloom.orchestrator.errors import SearchError
 from metaloom.workers.records import names as records
+from metaloom.workers.records import ranking
 
 WAIT_S = 300.0  # for a short command: it imports torch, and may tell MLflow
 BUNDLES_FOLDER = "bundles"  # inside the store
@@ -33,6 +34,7 @@ class LocalControl:
 
     def __init__(self, store: Path) -> None:
         self._store = store.absolute()
+        self._knobs: dict[str, tuple[tuple[float | None, int | None], list[KnobField]]] = {}
 
     def stop(self, name: str) -> str:
         """Tell the process that runs a search to end as at Ctrl-C, and not to wait for it."""
@@ -58,8 +60,13 @@ class LocalControl:
 
     def knobs(self, name: str) -> Sequence[KnobField]:
         """Return the knobs that a configuration may set, each with the best trial's value."""
-        queries.search_folder(self._store, name)
-        return [KnobField(**one) for one in self._called("enqueue", name)["knobs"]]
+        record = queries.search_record(self._store, name)
+        best = ranking.best(record)
+        of = record.created_at, None if best is None else best.number
+        if name not in self._knobs or self._knobs[name][0] != of:  # reading the experiment takes seconds
+            found = [KnobField(**one) for one in self._called("enqueue", name)["knobs"]]
+            self._knobs[name] = of, found
+        return self._knobs[name][1]
 
     def enqueue(self, name: str, values: Mapping[str, str]) -> str:
         """Let a search try a configuration next; values are as they are typed."""
