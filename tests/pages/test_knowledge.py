@@ -104,7 +104,7 @@ def test_two_trials_stand_side_by_side_on_the_same_axes_with_their_difference(
     axe(page)
     screenshot(page, "knowledge-beside")
     page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    wait_for(page, "document.documentElement.scrollWidth <= innerWidth")  # the charts follow a moment later
 
 
 def test_a_trial_of_another_search_stands_beside_it(page: "Page", served: Served) -> None:
