@@ -11,11 +11,12 @@ The search samples from it by default; the hypergradient maps the value to an un
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from metaloom.learners.errors import LearnerError
+
+if TYPE_CHECKING:  # schedulers declare their settings by domains too, in processes that need no torch
+    from torch import Tensor
 
 NEARLY = 1e-8  # of a step: by how much rounding may miss a whole number of them
 MARGIN = 1e-3  # how far from the end of its range a bounded value starts at least: at the end no gradient moves it
@@ -65,11 +66,11 @@ class Real:
             return math.log(share / (1 - share))
         return math.log(value) if self.positive else value
 
-    def value(self, unconstrained: Tensor) -> Tensor:
+    def value(self, unconstrained: "Tensor") -> "Tensor":
         """Map back, differentiably; any shape."""
         if self.bounded:
-            return self.low + (self.high - self.low) * torch.sigmoid(unconstrained)
-        return torch.exp(unconstrained) if self.positive else unconstrained
+            return self.low + (self.high - self.low) * unconstrained.sigmoid()
+        return unconstrained.exp() if self.positive else unconstrained
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ import dataclasses
 import difflib
 import math
 import numbers
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
-
-from torch import Tensor
 
 from metaloom.learners.domains import Added, Bounds, Choice, Int, Learned, Real, Word
 from metaloom.learners.errors import LearnerError, shown, unknown
@@ -251,7 +250,7 @@ def _value(field: Field, raw: Any) -> Any:
         if odd := [setting for setting in settings if setting not in allowed]:
             raise Unfit(unknown("setting of a learned knob", odd[0], allowed))
         return Learned(**settings)
-    if isinstance(raw, Learned) or (isinstance(raw, Tensor) and float in field.types):
+    if isinstance(raw, Learned) or (_is_tensor(raw) and float in field.types):
         return raw
     value = literal(field, raw)
     return tuple(value) if isinstance(value, list) else value
@@ -262,7 +261,13 @@ def check_values(config: Any, where: str) -> None:
     for name, field in fields_of(config.__class__).items():
         value = getattr(config, name)
         try:
-            if not isinstance(value, Learned | Tensor):
+            if not (isinstance(value, Learned) or _is_tensor(value)):
                 literal(field, value)
         except Unfit as error:
             raise LearnerError(f"{where}.{name}: {error}") from None
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor; a process that has not loaded torch, such as that of the pages, has none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
