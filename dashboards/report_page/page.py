@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -38,7 +40,8 @@ def html_report(store: Path, name: str, *, shares: Shares) -> str:
     best_trials, all_trials = contents.trial_tables(summary)
     drawn = list(figures.search_figures(folder, name, search, shares(name, search)))
     adapted = None if best is None else figures.adaptation(store, name, best["id"], best["steps"])
-    return redacted(
+    images = ReportImages()
+    page = redacted(
         _environment()
         .get_template(TEMPLATE)
         .render(
@@ -59,8 +62,27 @@ def html_report(store: Path, name: str, *, shares: Shares) -> str:
             commands=contents.commands(summary, search),
             versions=contents.versions(),
             written=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+            placed=images.place,
         )
     )
+    return images.put_into(page)
+
+
+class ReportImages:
+    """The images of a page: they are put in at the end, because looking for secrets in them takes seconds."""
+
+    def __init__(self) -> None:
+        self._mark = f"image-{secrets.token_hex(8)}-"  # which no text of a user has
+        self._sources: list[str] = []
+
+    def place(self, source: str) -> str:
+        """Return what stands for an image in the page."""
+        self._sources.append(source)
+        return f"{self._mark}{len(self._sources) - 1}"
+
+    def put_into(self, page: str) -> str:
+        """Return the page with its images."""
+        return re.sub(rf"{self._mark}(\d+)", lambda found: self._sources[int(found[1])], page)
 
 
 @cache

@@ -1,6 +1,7 @@
 """``metaloom report``: one file that a real browser opens without a network, prints, and finds nothing wrong with."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ import pytest
 
 from metaloom.dashboards.report_page.page import html_report
 from metaloom.learners.errors import BadEnvironment, BadInput
+from metaloom.learners.redaction import redacted
 from metaloom.orchestrator import housekeeping, reporting
 from metaloom.orchestrator.command_line import cli
 from tests.pages.conftest import BROWSER, Served, opened
@@ -103,6 +105,21 @@ def test_a_search_with_too_little_for_a_figure_has_a_report_without_it(store: Pa
     text = html_report(store, "second", shares=lambda name, search: None)
     assert "Importance of the knobs" not in text and "Each knob against the value" in text
     assert "Pareto front" not in text and "Methods" not in text
+
+
+def test_secrets_are_looked_for_in_the_text_and_not_in_the_images(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def kept(text: str) -> str:
+        given.append(text)
+        return redacted(text)
+
+    monkeypatch.setattr("metaloom.dashboards.report_page.page.redacted", kept)
+    text = html_report(store, "second", shares=lambda name, search: None)
+    (page,) = given  # in images it takes seconds, and finds nothing
+    assert "base64," not in page and len(page) < len(text) / 2
+    addresses = re.findall(r'<img src="([^"]*)"', text)
+    assert len(addresses) >= 4 and all(one.startswith("data:image/") for one in addresses)
 
 
 def test_the_numbers_are_those_of_show(file: Path, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
