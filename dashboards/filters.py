@@ -130,10 +130,12 @@ class _FilterReader:
 
     def _constant(self, node: ast.expr) -> int | float | str | bool:
         match node:
-            case ast.Constant(value=bool() | int() | float() | str() as constant):
+            case ast.Constant(value=bool() | int() | float() | str() as constant) if fits(constant):
                 return constant
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if fits(number):
                 return -number
+            case ast.Constant(value=int()) | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int())):
+                raise self._refused(node, "has more than 63 bits")
         raise self._refused(node, "is neither a column nor a number nor a text in quotes")
 
     def names_column(self, node: ast.AST) -> bool:
@@ -153,6 +155,11 @@ class _FilterReader:
     def _refused(self, node: ast.expr, why: str) -> FilterError:
         part = ast.get_source_segment(self.text.strip(), node) or self.text
         return FilterError(f"--where: {part!r} {why}. Columns: {', '.join(sorted(self.columns))}")
+
+
+def fits(number: object) -> bool:
+    """Return whether a value is no whole number that is greater than any column can hold."""
+    return not isinstance(number, int) or abs(number) < 2**63
 
 
 def counted(column: str) -> "pc.Expression":

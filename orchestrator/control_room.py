@@ -20,6 +20,7 @@ from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 
 WAIT_S = 300.0  # for a short command: it imports torch, and may tell MLflow
+LONGEST = 10_000  # of a text that a command is given
 BUNDLES_FOLDER = "bundles"  # inside the store
 RUN, BUNDLE = "run", "bundle"  # kinds of job: one of each at a time
 CHOICE, WHOLE = "choice", "whole number"
@@ -160,6 +161,8 @@ class LocalControl:
 
     def _called(self, command: str, *arguments: str, options: Sequence[str] = ()) -> dict[str, Any]:
         """Run a short command and return its document; raises Refused with its message."""
+        if any(len(one) > LONGEST or "\0" in one for one in arguments):
+            raise Refused(f"a text has at most {LONGEST} characters, and not the character of code 0")
         line = [command, *options, "--store", str(self._store), "--json", "--", *arguments]
         try:
             done = subprocess.run(

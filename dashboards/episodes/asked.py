@@ -1,17 +1,17 @@
 """What is asked of a search's episodes: the fields of the page's form, each a condition, and the order of the rows."""
 
 import ast
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
-from metaloom.dashboards.episode_scan import QueryError, in_phase
+from metaloom.dashboards.episode_scan import in_phase
 from metaloom.dashboards.episodes.bounds import BOUNDED, MayHold, anything, may_hold
-from metaloom.dashboards.filters import ACCURACIES, COUNTS, parse_filter, tree_of
-from metaloom.learners.errors import unknown
+from metaloom.dashboards.filters import ACCURACIES, COUNTS, fits, parse_filter, tree_of
+from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.workers.records import names as records
 from metaloom.workers.records.episode import EPISODE_COLUMNS
 
@@ -23,7 +23,15 @@ RANGES = {
 }
 FIELDS = ("trial", "phase", *RANGES, "seed", "classes", "where", "sort")
 WHOLE = ("step", "seed")  # columns of whole numbers
-ASCENDING, DESCENDING = "", "-"
+DESCENDING = "-"
+
+
+class FieldError(BadInput):
+    """A field of the form that cannot be read."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field, self.message = field, message
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,13 @@ class EpisodeQuestion:
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> "EpisodeQuestion":
-        """Read the fields of the form; raises QueryError or FilterError, which name the field."""
+        """Read the fields of the form; raises FieldError, or FilterError for the field ``where``."""
         given = {name: fields[name].strip() for name in FIELDS if fields.get(name, "").strip()}
         phase, sort = given.get("phase"), given.get("sort", "")
         if phase is not None and phase not in records.PHASES:
-            raise QueryError(unknown("phase", phase, records.PHASES))
+            raise FieldError("phase", unknown("phase", phase, records.PHASES))
         if sort and sort.removeprefix(DESCENDING) not in BOUNDED:
-            raise QueryError(f"sort: {unknown('column', sort.removeprefix(DESCENDING), BOUNDED)}")
+            raise FieldError("sort", unknown("column", sort.removeprefix(DESCENDING), BOUNDED))
         ranges = [
             f"{column} {sign} {_number(name, given[name], column)}"
             for name, (column, sign) in RANGES.items()
@@ -77,7 +85,7 @@ class EpisodeQuestion:
         try:
             ds.dataset(EPISODE_SCHEMA.empty_table()).count_rows(filter=self.condition)
         except pa.ArrowException as error:
-            raise QueryError(f"--where compares values of different kinds: {error}") from error
+            raise FieldError("where", f"it compares values of different kinds: {error}") from error
 
     @cached_property
     def condition(self) -> Any:
@@ -127,14 +135,16 @@ class EpisodeQuestion:
 
 
 def _number(field: str, text: str, column: str) -> str:
-    """Return a number as the language of conditions writes it; raises QueryError naming the field."""
+    """Return a number as the language of conditions writes it; raises FieldError."""
     try:
         value = ast.literal_eval(text)
         if isinstance(value, bool) or not isinstance(value, int if column in WHOLE else int | float):
             raise ValueError(text)
+        if not fits(value) or not math.isfinite(value):
+            raise ValueError(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as problem:
         kind = "a whole number" if column in WHOLE else "a number"
-        raise QueryError(f"{field}: got {json.dumps(text)}; allowed: {kind}, such as 0") from problem
+        raise FieldError(field, f"got {shown(text)}; allowed: {kind}, such as 0") from problem
     return repr(value)
 
 
@@ -143,4 +153,4 @@ def _classes(text: str) -> tuple[int, ...]:
         return tuple(int(one) for one in text.replace(",", " ").split())
     except ValueError as problem:
         allowed = "the ids of classes, such as 3, 17"
-        raise QueryError(f"classes: got {json.dumps(text)}; allowed: {allowed}") from problem
+        raise FieldError("classes", f"got {shown(text)}; allowed: {allowed}") from problem

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from metaloom.dashboards import rows as documents
+from metaloom.dashboards.asked_numbers import is_whole_number
 from metaloom.dashboards.episode_scan import QueryError
 from metaloom.dashboards.episodes.asked import EpisodeQuestion
 from metaloom.dashboards.episodes.bounds import PartFacts
@@ -41,7 +42,7 @@ class PagePlace(NamedTuple):
         """Read a place in a page's link; raises QueryError."""
         trial, _, rest = text.partition(":")
         part, _, rows = rest.rpartition(":")
-        if not (trial.isdecimal() and rows.isdecimal() and part):
+        if not (is_whole_number(trial) and is_whole_number(rows) and part):
             raise QueryError(f"after: got '{text}'; allowed: a place in a page's own link")
         return cls(int(trial), part, int(rows))
 

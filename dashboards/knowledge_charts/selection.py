@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.dashboards import queries
+from metaloom.dashboards.asked_numbers import is_whole_number, whole_number
 from metaloom.dashboards.queries import QueryError
 from metaloom.dashboards.store_reader import OpenStore
-from metaloom.learners.errors import BadInput, unknown
+from metaloom.learners.errors import BadInput, shown, unknown
 from metaloom.workers.records.names import CHECKPOINTS_FOLDER, META_KNOWLEDGE_FILE, snapshot_steps
 
 
@@ -58,16 +59,12 @@ def other_of(store: OpenStore, name: str, given: str) -> TrialPlace | None:
     if not given.strip():
         return None
     search, _, number = given.strip().rpartition(":")
-    if not number.isdecimal():
-        raise BadInput(f"with: '{given}' names no trial; allowed: a number such as 4, or SEARCH:4")
+    if not is_whole_number(number):
+        raise BadInput(f"with: {shown(given)} names no trial; allowed: a number such as 4, or SEARCH:4")
     return place_of(store, search or name, int(number), beside=name)
 
 
 def asked_step(asked: Mapping[str, str]) -> int | None:
     """Return the step of a query string, None where the last state is asked for; raises BadInput for no number."""
     given = asked.get("step", "")
-    if not given:
-        return None
-    if not given.isdecimal():
-        raise BadInput(f"step: a number of outer steps is allowed, got '{given}'")
-    return int(given)
+    return whole_number("step", given, "a number of outer steps") if given else None

@@ -4,6 +4,7 @@ import pkgutil
 from importlib import import_module
 
 from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,7 +27,7 @@ def application(settings: PageSettings, services: Services, store: OpenStore | N
     for router in routers():
         app.include_router(router)
     app.mount("/static", StaticFiles())
-    for kind in (MetaloomError, 404, 405, 422):
+    for kind in (MetaloomError, RequestValidationError, 404, 405, 422):
         app.add_exception_handler(kind, _answer)
     app.add_middleware(Guard, settings=settings)
     return app

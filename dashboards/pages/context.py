@@ -20,9 +20,11 @@ from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
 from metaloom.dashboards.pages.static_files import PLOTLY, static_address
 from metaloom.dashboards.store_reader import OpenStore
+from metaloom.learners.errors import BadInput
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CHART_PLACE = '<figure class="chart"'  # in parts/chart.html
+MOST_FIELDS = 1000  # of a form
 SPANS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -60,8 +62,12 @@ def services_of(request: Request) -> Services:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """Return the fields of a urlencoded form; a field that is given twice has its last value."""
-    return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=1000))
+    """Return the fields of a urlencoded form; a field that is given twice has its last value. Raises BadInput."""
+    body = await request.body()
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError as problem:  # also of bytes that are no text
+        raise BadInput(f"a form is text in UTF-8, of at most {MOST_FIELDS} fields") from problem
 
 
 Fields = Annotated[dict[str, str], Depends(form)]  # a parameter of a route that takes a form

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from metaloom.dashboards.asked_numbers import is_whole_number
 from metaloom.dashboards.episodes.asked import FIELDS, EpisodeQuestion
 from metaloom.dashboards.episodes.bounds import BOUNDED
 from metaloom.dashboards.episodes.counting import known_total
@@ -56,7 +57,7 @@ class AskedEpisodes:
             return SORTED.page(self.index, self.question, self.name, number=self.number)
         after, before = (PagePlace.of(one) if (one := self.fields.get(name)) else None for name in ("after", "before"))
         size = self.fields.get("rows", "")
-        rows = min(max(int(size), 1), ROWS) if size.isdecimal() else ROWS
+        rows = min(max(int(size), 1), ROWS) if is_whole_number(size) else ROWS
         after = after if before is None else None
         return episode_page(self.index, self.question, self.name, after=after, before=before, size=rows)
 
@@ -64,7 +65,7 @@ class AskedEpisodes:
     def number(self) -> int:
         """The number of a sorted page, from 0."""
         given = self.fields.get("page", "0")
-        return min(int(given), MOST // ROWS - 1) if given.isdecimal() and len(given) < 9 else 0
+        return min(int(given), MOST // ROWS - 1) if is_whole_number(given) else 0
 
     def here(self, *path: Any, **changes: Any) -> str:
         """Return an address under the page of episodes, for the same question."""
@@ -109,9 +110,7 @@ class AskedEpisodes:
 
     def form(self) -> dict[str, Any]:
         """Return what the template of the form shows."""
-        sorts = [(f"{sign}{column}", f"{column}, {way}") for column in BOUNDED for sign, way in SORT_WAYS]
-        given = {**dict.fromkeys(FIELDS, ""), **dict(self.question.given)}
-        return {"given": given, "phases": records.PHASES, "sorts": sorts}
+        return form_values(dict(self.question.given))
 
     def totals(self) -> dict[str, Any]:
         """Return what the template of the number of rows shows."""
@@ -126,6 +125,13 @@ class AskedEpisodes:
 
 
 SORT_WAYS = (("", "least first"), ("-", "greatest first"))
+
+
+def form_values(given: Mapping[str, str], problems: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what the template of the form shows; ``problems`` are what is wrong, by field."""
+    sorts = [(f"{sign}{column}", f"{column}, {way}") for column in BOUNDED for sign, way in SORT_WAYS]
+    fields = {name: given.get(name, "") for name in FIELDS}
+    return {"given": fields, "phases": records.PHASES, "sorts": sorts, "problems": problems or {}}
 
 
 def known_trial(record: SearchRecord, name: str, number: int) -> int:

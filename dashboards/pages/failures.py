@@ -3,6 +3,7 @@
 import logging
 from http import HTTPStatus
 
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -10,9 +11,11 @@ from starlette.types import Scope
 
 from metaloom.dashboards.pages import context
 from metaloom.dashboards.queries import QueryError
-from metaloom.learners.errors import BadInput, MetaloomError
+from metaloom.learners.errors import BadInput, MetaloomError, shown
 from metaloom.learners.redaction import redacted
 
+NO_PAGE = "there is no page at this address"
+BARE = {404: NO_PAGE, 405: "this address is not asked in this way"}  # of answers that say nothing but their status
 logger = logging.getLogger("metaloom.pages")
 
 
@@ -26,7 +29,10 @@ def record(error: Exception) -> None:
 def answer(scope: Scope, error: Exception) -> Response:
     """Return the answer to an error: its message if it is meant for people, and nothing of any other."""
     if isinstance(error, HTTPException):
-        return refused(scope, error.status_code, str(error.detail))
+        is_bare = error.detail == HTTPStatus(error.status_code).phrase
+        return refused(scope, error.status_code, BARE.get(error.status_code, "") if is_bare else str(error.detail))
+    if isinstance(error, RequestValidationError):
+        return misread(scope, error)
     if isinstance(error, QueryError):
         return refused(scope, 404, str(error))
     if isinstance(error, BadInput):
@@ -34,6 +40,14 @@ def answer(scope: Scope, error: Exception) -> Response:
     if isinstance(error, MetaloomError):
         return refused(scope, 503, str(error))
     return refused(scope, 500, "an error of metaloom itself; the terminal of 'metaloom ui' shows where")
+
+
+def misread(scope: Scope, error: RequestValidationError) -> Response:
+    """Return the answer to an address whose parts cannot be read: there is no such page, or a value is wrong."""
+    found = error.errors()
+    wrong = [f"{one['loc'][-1]}: {one['msg'].lower()}, got {shown(one['input'])}" for one in found]
+    in_path = any(one["loc"][0] == "path" for one in found)
+    return refused(scope, 404 if in_path else 422, "; ".join([NO_PAGE, *wrong] if in_path else wrong))
 
 
 def refused(scope: Scope, status: int, message: str) -> Response:

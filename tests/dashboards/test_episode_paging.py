@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metaloom.dashboards import queries
-from metaloom.dashboards.episode_scan import QueryError
-from metaloom.dashboards.episodes.asked import EpisodeQuestion
+from metaloom.dashboards.episodes.asked import EpisodeQuestion, FieldError
 from metaloom.dashboards.episodes.bounds import PartFacts
 from metaloom.dashboards.episodes.index import EpisodeIndex
 from metaloom.dashboards.episodes.paging import EpisodePage, PagePlace, episode_page
@@ -172,7 +171,7 @@ def test_a_part_that_cannot_hold_what_is_asked_is_not_read(search_of_parts: Path
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_its_field(fields: dict[str, str], told: str) -> None:
-    with pytest.raises((QueryError, FilterError)) as caught:
+    with pytest.raises((FieldError, FilterError)) as caught:
         EpisodeQuestion.of(fields)
     assert told in str(caught.value)
 

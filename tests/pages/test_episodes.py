@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import pyarrow as pa
 import pyarrow.csv
@@ -212,3 +212,32 @@ def test_a_replay_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     while replays.state(other).state == "running" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert replays.state(other).problem == "the pages were closed"
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("trial", "abc", "allowed: a whole number"),
+        ("seed", "9" * 30, "allowed: a whole number"),
+        ("accuracy_after_least", "1e999", "allowed: a number"),
+        ("loss_after_most", "9" * 5000, "allowed: a number"),
+        ("classes", "a", "allowed: the ids of classes"),
+        ("sort", "stp", "did you mean &#39;step&#39;?"),
+        ("where", "accuracy_after >", "cannot read &#39;accuracy_after &gt;&#39;"),
+        ("where", "phase > 3", "compares values of different kinds"),
+        ("where", f"step == {2**63}", "has more than 63 bits"),
+    ],
+)
+def test_what_is_wrong_in_a_field_stands_beside_it(
+    read: Callable[[str], Any], field: str, given: str, said: str
+) -> None:
+    answer = read(f"/searches/labelled/episodes?{urlencode({field: given, 'phase': 'train'})}")
+    assert answer.status_code == 422
+    beside = re.search(
+        rf'name="{field}"[^>]*aria-describedby="problem-{field}".*?id="problem-{field}"[^>]*>([^<]*)<',
+        answer.text,
+        re.S,
+    )
+    assert beside is not None and said in beside[1] and "--where" not in beside[1]
+    assert "<option selected>train</option>" in answer.text  # the other fields are kept
+    assert "No episode" not in answer.text

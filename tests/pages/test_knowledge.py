@@ -8,6 +8,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+import requests
 
 from metaloom.dashboards import queries
 from metaloom.dashboards.canvas import canvas
@@ -135,7 +136,7 @@ def test_what_cannot_be_read_is_said_in_its_place(chromium: "Browser", pages_sto
 
 def test_what_there_is_not_is_refused(page: "Page", served: Served) -> None:
     assert status(served, page, PAGE) == 200
-    assert status(served, page, f"{PAGE}?with=77") == 404
+    assert status(served, page, f"{PAGE}?with=77") == 422
     assert status(served, page, "/searches/second/trials/77/knowledge") == 404
     assert status(served, page, f"{PAGE}/nothing.png") == 404
     assert status(served, page, f"{PAGE}/data.distilled.png") == 404, "nothing was distilled"
@@ -155,7 +156,7 @@ def test_which_trial_and_which_step_are_shown(pages_store: Path, tmp_path: Path)
     same = other_of(store, "second", " 1 ")
     assert same is not None and same.label == "trial 1"
     assert other_of(store, "second", "") is None
-    with pytest.raises(BadInput, match="'one' names no trial; allowed: a number such as 4, or SEARCH:4"):
+    with pytest.raises(BadInput, match="the text 'one' names no trial; allowed: a number such as 4, or SEARCH:4"):
         other_of(store, "second", "one")
     with pytest.raises(QueryError, match="second: no trial is named '5'"):
         place_of(store, "second", 5)
@@ -224,3 +225,16 @@ def test_a_running_trial_shows_its_newest_checkpoint_and_an_old_one_its_last_sta
     shutil.rmtree(directory / SNAPSHOTS_FOLDER)
     old = reading.facts_at(directory, None)
     assert old.shown_step is None and set(old.facts) == {"update.rates"}
+
+
+def test_a_trial_that_is_not_there_is_told_beside_its_field(served: Served) -> None:
+    with requests.Session() as session:
+        session.get(served.url(), timeout=60)
+        for given, said in (
+            ("9", "no trial is named &#39;9&#39;"),
+            ("9" * 5000, "names no trial"),
+            ("x", "names no trial"),
+        ):
+            answer = session.get(f"{served.address}/searches/first/trials/0/knowledge?with={given}", timeout=60)
+            assert answer.status_code == 422 and said in answer.text.partition('id="beside-problem"')[2][:300]
+            assert "hx-include" not in answer.text  # the trial's own state is read

@@ -237,3 +237,53 @@ def test_looking_changes_nothing(served: Served, cookie: str) -> None:
                 waiting.append(link)
     assert len(seen) > 5
     assert state() == before
+
+
+LONG = "9" * 5000  # more digits than Python reads
+TRIAL, EPISODE = "/searches/first/trials/0", "/searches/first/episodes/0/validation/2/0"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/nowhere", 404, "there is no page at this address"),
+        ("/searches/first/trials/x", 404, "there is no page at this address; number: "),
+        (f"/searches/first/trials/{LONG}", 404, "there is no page at this address"),
+        (f"{EPISODE}?seed=x", 422, "seed: "),
+        (f"{EPISODE}?seed={10**30}", 422, "seed: "),
+        (f"{EPISODE}?with={LONG}", 422, "with: the number of a trial is allowed"),
+        (f"/searches/first/episodes/0/validation/{10**30}/0", 422, "more than 63 bits"),
+        (f"{TRIAL}/knowledge?step={LONG}", 422, "step: a number of outer steps is allowed"),
+        (f"{TRIAL}/knowledge/parts/state?at={LONG}", 422, "at: a place of the slider is allowed"),
+        (f"{TRIAL}/knowledge/update.rates.png?panel={LONG}", 422, "panel: "),
+        (f"/searches/first/charts/objective.json?trial={LONG}", 422, "trial: "),
+        (f"/searches/first/episodes?after=0:part:{LONG}", 404, "after: "),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_told_in_words(
+    served: Served, cookie: str, path: str, status: int, said: str
+) -> None:
+    found, headers, text = ask(served, path, cookie=cookie)
+    assert found == status and said in text, text
+    assert len(text) < 20_000 and "int_parsing" not in text
+    assert headers["content-type"].partition(";")[0] == ("application/json" if ".json" in path else "text/html")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("&".join(f"a{number}=1" for number in range(2000)), "at most 1000 fields"),
+        ("text=" + "x" * 200_000, "at most 10000 characters"),
+        ("text=a%00b", "not the character of code 0"),
+        (f"text=a&note_trial={LONG}", "give the number of a trial"),
+    ],
+)
+def test_a_form_that_cannot_be_read_is_told_in_words(served: Served, cookie: str, form: str, said: str) -> None:
+    status, _, text = ask(served, "/searches/first/control/note", "POST", cookie, form, Origin=served.address)
+    assert status == 422 and said in text
+
+
+def test_a_trial_that_is_not_there_is_not_exported(served: Served, cookie: str) -> None:
+    path = "/searches/first/control/export"
+    status, _, text = ask(served, path, "POST", cookie, "trial=99", Origin=served.address)
+    assert status == 422 and "there is no trial 99" in text and not (served.store / "bundles").exists()

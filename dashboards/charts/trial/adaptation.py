@@ -30,7 +30,7 @@ def draw(source: ChartSource) -> Chart | None:
     phase = source.asked.get("phase", "")
     phase = phase if phase in steps else next(iter(steps))
     asked = source.asked.get("step", "")
-    step = int(asked) if asked.isdecimal() and int(asked) in steps[phase] else steps[phase][-1]
+    step = int(asked) if asked in map(str, steps[phase]) else steps[phase][-1]
     curves, damaged = adaptation_curves(directory, trial, phase, step)
     shown = _in_words(curves, trial, kind_of_tasks(directory))
     choices = (

@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from metaloom.dashboards.asked_numbers import whole_number
 from metaloom.dashboards.charts import registry
 from metaloom.dashboards.charts.base import ChartSource, to_document
 from metaloom.dashboards.pages.context import open_store, services_of
-from metaloom.learners.errors import BadInput
 
 ROUTER = APIRouter()
 
@@ -29,8 +29,4 @@ def chart_data(request: Request, name: str, key: str) -> JSONResponse:
 
 def trial_number(given: str | None) -> int | None:
     """Return the number in a query string; raises BadInput for what is none."""
-    if given is None:
-        return None
-    if not given.isdecimal():
-        raise BadInput(f"a trial is named by its number, got '{given}'")
-    return int(given)
+    return None if given is None else whole_number("trial", given, "the number of a trial")

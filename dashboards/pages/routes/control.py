@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from metaloom.dashboards.pages.context import Fields, address, open_store, render, services_of, settings_of
 from metaloom.dashboards.pages.routes.chart_data import trial_number
 from metaloom.dashboards.pages.services import Control, FieldProblem, Refused
-from metaloom.learners.errors import BadInput, MetaloomError
+from metaloom.learners.errors import BadInput, MetaloomError, shown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord
@@ -87,6 +87,8 @@ def export(request: Request, name: str, fields: Fields) -> Response:
 
     def change() -> None:
         trial = _number(fields, "trial", int, "the number of a trial", least=0)
+        if trial is not None and trial not in open_store(request).record(name).trials:
+            raise _wrong("trial", f"there is no trial {trial}")
         verifies = fields.get("verifies") == "on"
         lent(request).export(name, trial=trial, bundle=fields.get("bundle") or None, verifies=verifies)
 
@@ -216,6 +218,9 @@ def _number(fields: Mapping[str, str], key: str, kind: type[Any], allowed: str, 
     except ValueError:
         number = -1
     if number is not None and not least <= number < float("inf"):
-        wrong = f"got '{text}'; give {allowed}"
-        raise Refused(f"{key}: {wrong}", (FieldProblem(key, wrong),))
+        raise _wrong(key, f"got {shown(text)}; give {allowed}")
     return number
+
+
+def _wrong(key: str, wrong: str) -> Refused:
+    return Refused(f"{key}: {wrong}", (FieldProblem(key, wrong),))

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from metaloom.dashboards.asked_numbers import whole_number
 from metaloom.dashboards.episodes.finding import found_episode
 from metaloom.dashboards.episodes.pairing import EpisodePairing, test_pairing, validation_pairing
 from metaloom.dashboards.pages.context import address, render, services_of
@@ -30,7 +31,7 @@ def episode(
     asked = AskedEpisodes.of(request, name, trial=str(trial))
     known_trial(asked.record, name, trial)
     row, part = found_episode(asked.index, name, trial, phase, step=step, episode=episode, seed=seed)
-    other = known_trial(asked.record, name, int(beside)) if beside and beside.isdecimal() else None
+    other = _other(asked, beside)
     pairs, untested = ([], "") if other is None else _pairs(request, asked, trial, other)
     place = ("searches", name, "episodes", trial, phase, step, episode)
     return render(
@@ -64,7 +65,8 @@ def replay(
     asked = AskedEpisodes.of(request, name, trial=str(trial))
     known_trial(asked.record, name, trial)
     row, part = found_episode(asked.index, name, trial, phase, step=step, episode=episode, seed=seed)
-    numbers = [trial, *([known_trial(asked.record, name, int(beside))] if beside and beside.isdecimal() else [])]
+    other = _other(asked, beside)
+    numbers = [trial] if other is None else [trial, other]
     record = {one: row[one] for one in ("phase", "episode", "seed", "class_ids", "sample_ids")}
     trials = {str(one): str(_directory(asked, one)) for one in numbers}
     wanted = {"kind": "episode", "record": {**record, "part": part.path.name}, "trials": trials}
@@ -73,6 +75,13 @@ def replay(
     drawn = drawn_episode(found.result, row) if found.state == "done" else None
     url = str(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
     return render(request, "parts/replay.html", url=url, row=row, drawn=drawn, name=name, **values)
+
+
+def _other(asked: AskedEpisodes, beside: str | None) -> int | None:
+    """Return the number of the trial beside; raises BadInput for no number, QueryError for no trial."""
+    if not beside:
+        return None
+    return known_trial(asked.record, asked.name, whole_number("with", beside, "the number of a trial"))
 
 
 def _directory(asked: AskedEpisodes, trial: int) -> Path:

@@ -6,12 +6,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, StreamingResponse
 
+from metaloom.dashboards.episodes.asked import FieldError
 from metaloom.dashboards.episodes.class_scores import class_scores
 from metaloom.dashboards.episodes.counting import count_on
 from metaloom.dashboards.episodes.downloads import FORMATS, download
 from metaloom.dashboards.episodes.paging import PagePlace
+from metaloom.dashboards.filters import FilterError
 from metaloom.dashboards.pages.context import address, render
-from metaloom.dashboards.pages.episode_requests import AskedEpisodes, known_trial
+from metaloom.dashboards.pages.episode_requests import AskedEpisodes, form_values, known_trial
 from metaloom.dashboards.pages.replaying import replay_values
 from metaloom.dashboards.queries import QueryError, trial_folder
 from metaloom.learners.errors import unknown
@@ -25,7 +27,10 @@ PLAYED = 60  # episodes that are played for the confusions
 @ROUTER.get("/searches/{name}/episodes", response_class=HTMLResponse)
 def episodes(request: Request, name: str) -> HTMLResponse:
     """Show the rows that meet the fields of the form."""
-    asked = AskedEpisodes.of(request, name)
+    try:
+        asked = AskedEpisodes.of(request, name)
+    except (FieldError, FilterError) as problem:
+        return _refused(request, name, problem)
     files = {form: asked.here("download", f"{form}") for form in FORMATS}
     charted = {key: one for key, one in asked.question.given if key != "sort"}
     return render(
@@ -104,6 +109,14 @@ def file(request: Request, name: str, form: str) -> StreamingResponse:
     headers = {"Content-Disposition": f'attachment; filename="{name}-episodes.{form}"'}
     content = download(asked.index, asked.question, name, form)
     return StreamingResponse(content, media_type=FORMATS[form], headers=headers)
+
+
+def _refused(request: Request, name: str, problem: FieldError | FilterError) -> HTMLResponse:
+    """Show the form as it was filled in, with what is wrong beside its field."""
+    field = problem.field if isinstance(problem, FieldError) else "where"
+    text = problem.message if isinstance(problem, FieldError) else str(problem).removeprefix("--where: ")
+    form = form_values(request.query_params, {field: text})
+    return render(request, "episodes.html", name=name, **form, clear=address("searches", name, "episodes"), status=422)
 
 
 def _listed(found: object) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from metaloom.dashboards.asked_numbers import whole_number
 from metaloom.dashboards.knowledge_charts.selection import TrialPlace, asked_step, other_of, place_of
 from metaloom.dashboards.pages.context import open_store, render
 from metaloom.learners.errors import BadInput
@@ -23,7 +24,11 @@ MOST_OFFERED = 200  # trials in the list beside the field; any other may be type
 def knowledge(request: Request, name: str, number: int) -> HTMLResponse:
     """Show the frame of the page: the slider over the steps, and the choice of another trial."""
     store, asked = open_store(request), dict(request.query_params)
-    place, other = place_of(store, name, number), other_of(store, name, asked.get("with", ""))
+    place, other, problem = place_of(store, name, number), None, ""
+    try:
+        other = other_of(store, name, asked.get("with", ""))
+    except BadInput as refusal:
+        problem = str(refusal).removeprefix("with: ")
     begun = [trial.number for trial in store.record(name).trials.values() if trial.step and trial.number != number]
     steps, at = place.kept, place.near(asked_step(asked))
     return render(
@@ -34,6 +39,8 @@ def knowledge(request: Request, name: str, number: int) -> HTMLResponse:
         chosen=len(steps) if at is None else steps.index(at),
         texts=[*(f"step {step}" for step in steps), _last(place)],
         offered=sorted(begun)[:MOST_OFFERED],
+        problem=problem,
+        status=422 if problem else 200,
     )
 
 
@@ -74,10 +81,8 @@ def picture(request: Request, name: str, number: int, kind: str) -> Response:
 
     store, asked = open_store(request), request.query_params
     place = place_of(store, name, number)
-    panel = asked.get("panel", "0")
-    if not panel.isdecimal():
-        raise BadInput(f"panel: a number is allowed, got '{panel}'")
-    return Response(png_of(place, kind, place.near(asked_step(asked)), int(panel)), media_type="image/png")
+    panel = whole_number("panel", asked.get("panel", "0"))
+    return Response(png_of(place, kind, place.near(asked_step(asked)), panel), media_type="image/png")
 
 
 def _shared(
@@ -89,9 +94,8 @@ def _shared(
 
 def _step_at(place: TrialPlace, at: str) -> str:
     """Return the step at a place of the slider, empty for its end, which is the last state."""
-    if not at.isdecimal():
-        raise BadInput(f"at: a place of the slider is allowed, got '{at}'")
-    return str(place.kept[int(at)]) if int(at) < len(place.kept) else ""
+    number = whole_number("at", at, "a place of the slider")
+    return str(place.kept[number]) if number < len(place.kept) else ""
 
 
 def _last(place: TrialPlace) -> str:
