@@ -5,18 +5,20 @@ import statistics
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-
-import optuna
-from optuna.trial import FrozenTrial
+from typing import TYPE_CHECKING
 
 from metaloom.dashboards.analysis import METHODS, ImportanceEstimate, KnobImportance
 from metaloom.learners.errors import BadInput, unknown
-from metaloom.orchestrator.proposing.importance import Explained, explained
 from metaloom.orchestrator.scheduling.base import build_scheduler
 from metaloom.search_spaces.sections.strategies import KIND, schedulers
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord
+
+if TYPE_CHECKING:  # importing them takes 150 MB, which the server of the pages never needs
+    from optuna.trial import FrozenTrial
+
+    from metaloom.orchestrator.proposing.importance import Explained
 
 SEEDS = {"ped-anova": 10, "fanova": 5}
 TREES = 16  # of a forest; with 64 the shares move by less than their error over seeds, in four times the time
@@ -34,7 +36,7 @@ ASKED_BY = "An importance"
 class _Work:
     """The evaluation of one set of trials, seed by seed, in a thread."""
 
-    of: Explained
+    of: "Explained"
     method: str
     whole: dict[str, float] = field(default_factory=dict)
     draws: list[dict[str, float]] = field(default_factory=list)
@@ -60,7 +62,9 @@ class _Work:
         if self.method == "ped-anova":
             return self.of.importances(trials=resampled(trials, generator))
         chosen = generator.sample(trials, MOST_OF_A_FOREST) if len(trials) > MOST_OF_A_FOREST else trials
-        return self.of.importances(optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=seed), chosen)
+        from optuna.importance import FanovaImportanceEvaluator
+
+        return self.of.importances(FanovaImportanceEvaluator(n_trees=TREES, seed=seed), chosen)
 
     def estimate(self) -> ImportanceEstimate:
         """Return what is known by now."""
@@ -91,6 +95,8 @@ class SearchAnalysis:
         """
         if method not in METHODS:
             raise BadInput(unknown("method", method, METHODS))
+        from metaloom.orchestrator.proposing.importance import explained
+
         finished = search.in_state(records.FINISHED)
         values = tuple((one.number, ranking.value(search, one, metric)) for one in finished)
         key = (name, search.created_at, metric, method, values)
@@ -115,7 +121,7 @@ class SearchAnalysis:
         return build_scheduler(search.settings.scheduler).rungs(search)
 
 
-def resampled(trials: Sequence[FrozenTrial], generator: random.Random) -> list[FrozenTrial]:
+def resampled(trials: "Sequence[FrozenTrial]", generator: random.Random) -> "list[FrozenTrial]":
     """Draw as many trials again, with repetition; two different values are among them."""
     while True:
         drawn = generator.choices(trials, k=len(trials))

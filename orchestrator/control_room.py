@@ -7,7 +7,7 @@ Short commands are waited for; long ones are jobs (jobs.py).
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from metaloom.orchestrator import jobs, stopping
 from metaloom.orchestrator.errors import SearchError
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
+from metaloom.workers.records.search import SearchRecord
 
 WAIT_S = 300.0  # for a short command: it imports torch, and may tell MLflow
 LONGEST = 10_000  # of a text that a command is given
@@ -31,10 +32,11 @@ class LocalControl:
 
     Args:
         store: Folder of all records.
+        record: Returns the record of a search; the one of an open store reads the new events of its journal alone.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = store.absolute()
+    def __init__(self, store: Path, record: Callable[[str], SearchRecord]) -> None:
+        self._store, self._record = store.absolute(), record
         self._knobs: dict[str, tuple[tuple[float | None, int | None], list[KnobField]]] = {}
 
     def stop(self, name: str) -> str:
@@ -61,7 +63,7 @@ class LocalControl:
 
     def knobs(self, name: str) -> Sequence[KnobField]:
         """Return the knobs that a configuration may set, each with the best trial's value."""
-        record = queries.search_record(self._store, name)
+        record = self._record(name)
         best = ranking.best(record)
         of = record.created_at, None if best is None else best.number
         if name not in self._knobs or self._knobs[name][0] != of:  # reading the experiment takes seconds
@@ -107,7 +109,7 @@ class LocalControl:
 
     def bundles(self, name: str) -> Sequence[WrittenBundle]:
         """Return the bundles of a search that lie in the store's folder of bundles."""
-        names = {name, *queries.search_record(self._store, name).former_names}
+        names = {name, *self._record(name).former_names}
         found = []
         for path in sorted(self._bundles.glob(f"*/{records.MANIFEST_FILE}")):
             try:
@@ -148,7 +150,7 @@ class LocalControl:
     def _run(self, name: str, what: str, *options: str) -> Job:
         """Go on with a search that no process runs."""
         folder = queries.search_folder(self._store, name)
-        record = queries.search_record(self._store, name)
+        record = self._record(name)
         if record.state == records.RUNNING:
             process = f"process {record.process.get('pid')} on {record.process.get('host')}"
             raise SearchError(f"search '{name}' is being run by {process}; wait for it, or stop it first")

@@ -88,6 +88,7 @@ class ChartKind:
         draw: Returns the chart; None if there is nothing to draw yet.
         live: Whether it changes while the search runs.
         order: Of the charts of a page, the lower first.
+        apart: Whether a process apart from the server draws it, because it imports torch or other large packages.
     """
 
     key: str
@@ -95,6 +96,7 @@ class ChartKind:
     draw: Callable[[ChartSource], Chart | None]
     live: bool = True
     order: int = 100
+    apart: bool = False
 
 
 def to_document(chart: Chart) -> dict[str, Any]:

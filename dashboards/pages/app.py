@@ -20,16 +20,22 @@ from metaloom.learners.errors import MetaloomError
 
 def application(settings: PageSettings, services: Services, store: OpenStore | None = None) -> FastAPI:
     """Return the application on a store, with what the orchestrator lends; ``store`` is that store if it is open."""
+    app = pages(settings, services, store or OpenStore(settings.store))
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def pages(settings: PageSettings, services: Services, store: OpenStore) -> FastAPI:
+    """Return the application without its guard: for requests that a guard has let through."""
     app = FastAPI(title="Metaloom", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.services = settings, services
-    app.state.store = store or OpenStore(settings.store)
+    app.state.store = store
     registry.charts()  # two charts with one key are an error here, not on a page
     for router in routers():
         app.include_router(router)
     app.mount("/static", StaticFiles())
     for kind in (MetaloomError, RequestValidationError, 404, 405, 422):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(Guard, settings=settings)
     return app
 
 

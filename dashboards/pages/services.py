@@ -220,6 +220,25 @@ class Replays(Protocol):
 
 
 @dataclass(frozen=True)
+class ApartAnswer:
+    """The answer of a process apart from the server to a request: what the browser gets."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ApartProcess(Protocol):
+    """A process that answers what needs torch or other large packages, so that the server stays small."""
+
+    def answer(self, path: str, query: str, *, is_fragment: bool) -> ApartAnswer:
+        """Return the answer to a GET request; raises BadEnvironment if the process gives none."""
+
+    def begin(self) -> None:
+        """Let the process start and import torch, because both will soon be needed."""
+
+
+@dataclass(frozen=True)
 class Services:
     """What the orchestrator lends; a page without its service says so."""
 
@@ -229,3 +248,4 @@ class Services:
     comparisons: Comparisons | None = None
     replays: Replays | None = None
     reports: Reports | None = None
+    apart: ApartProcess | None = None

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.dashboards import report, text
-from metaloom.dashboards.trial_file import trial_yaml
 from metaloom.learners.errors import MetaloomError
 from metaloom.learners.redaction import redacted
 from metaloom.workers.records import names as records
@@ -139,6 +138,8 @@ def listings(folder: Path, summary: Mapping[str, Any], search: SearchRecord) -> 
     if file.is_file():
         yield Listing("The experiment file", redacted(file.read_text()))
     if summary["best"] is not None:
+        from metaloom.dashboards.trial_file import trial_yaml  # torch, which the server of the pages must not load
+
         try:
             yield Listing(
                 "The best trial as an experiment file", trial_yaml(search, summary["name"], summary["best"]["id"])

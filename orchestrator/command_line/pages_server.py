@@ -17,6 +17,7 @@ from metaloom.dashboards.pages.settings import PageSettings
 from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadEnvironment, MetaloomError
 from metaloom.orchestrator.analysis import SearchAnalysis
+from metaloom.orchestrator.command_line.apart_process import LocalApartProcess
 from metaloom.orchestrator.command_line.companions import LocalCompanions
 from metaloom.orchestrator.command_line.replays import LocalReplays
 from metaloom.orchestrator.comparison import RecordedComparisons
@@ -46,14 +47,15 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
     hosts = allowed_hosts(place) | {host.lower()}
     settings = PageSettings(store=store, read_only=restricted, hosts=hosts, port=port)
     companions, opened = LocalCompanions(store), OpenStore(store)
-    replays, reports = LocalReplays(), LocalReports(store)
+    replays, reports, apart = LocalReplays(), LocalReports(store), LocalApartProcess(store, read_only=restricted)
     lent = Services(
-        control=None if restricted else LocalControl(store),
+        control=None if restricted else LocalControl(store, opened.record),
         analysis=SearchAnalysis(),
         companions=companions,
         comparisons=RecordedComparisons(store, opened.record),
         replays=replays,
         reports=reports,
+        apart=apart,
     )
     app = application(settings, lent, opened)
     config = uvicorn.Config(
@@ -72,6 +74,7 @@ def serving(store: Path, bound: socket.socket, *, host: str, read_only: bool | N
         companions.close()
         replays.close()
         reports.close()
+        apart.close()
         thread.join()
 
 

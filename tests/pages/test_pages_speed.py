@@ -1,10 +1,16 @@
 """The measurement of the pages: every page has an address, and the benchmarks' page says what was reached."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page_servers import our_pages
+import psutil
+
+from benchmarks.page_browser import memory_mb
+from benchmarks.page_servers import our_pages, pages
 from benchmarks.pages_report import pages_section
+from benchmarks.pages_speed import Visitor
 from benchmarks.report import PAGES, keep
 
 TIMES = ("cold_ms", "warm_ms", "document_first_ms", "document_ms", "server_cpu_ms", "browser_cpu_ms")
@@ -40,3 +46,34 @@ def test_every_page_has_an_address(pages_store: Path) -> None:
     assert addresses["/"] == "/"
     assert addresses["/searches/{name}"] == "/searches/first"
     assert all("{" not in address for address in addresses.values())
+
+
+LARGE = ("libtorch", "sklearn")  # in the paths of what a process has loaded
+MOST_MB = 300  # of the server on a small store; a search of 1,000 trials adds some 100
+
+
+def test_the_server_stays_small_whatever_is_asked_of_it(pages_store: Path) -> None:
+    with pages(pages_store) as served:
+        visitor = Visitor(served)
+        for address in our_pages(pages_store, "first").values():
+            for part in parts(visitor.get(address)[1]):
+                visitor.get(part)
+        visitor.get("/searches/first/trials/3/knowledge/parts/state")
+        server = psutil.Process(served.pid)
+        assert loaded(server) == []
+        assert memory_mb(server)["rss"] < MOST_MB
+        (apart,) = (one for one in server.children() if "apart_main" in " ".join(one.cmdline()))
+        assert loaded(apart) == list(LARGE)  # it alone has drawn the importances and what was learned
+    assert not apart.is_running()  # it ends with the server
+
+
+def parts(document: str) -> Iterator[str]:
+    """Yield the addresses of a page's charts and parts."""
+    for found in re.findall(r'(?:data-chart|hx-get|src)="(/searches/[^"]*)"', document):
+        yield found.replace("&amp;", "&")
+
+
+def loaded(process: psutil.Process) -> list[str]:
+    """Return which of the large packages a process has loaded."""
+    paths = [one.path for one in process.memory_maps()]
+    return [name for name in LARGE if any(name in path for path in paths)]

@@ -8,7 +8,7 @@ SIDES = ("own", "other", "difference", "steps")
 
 def draw(source: ChartSource) -> Chart | None:
     """Draw the kind of facts that is asked for; None where there is nothing of it at that step."""
-    # with the first chart, not with the server: they import torch
+    # where it is drawn, not in the server: they import torch
     from metaloom.dashboards.knowledge_charts.drawing import chart_of
     from metaloom.dashboards.knowledge_charts.pairs import differing, facts_over_steps, pair_of
 
@@ -32,4 +32,4 @@ def draw(source: ChartSource) -> Chart | None:
     return chart_of(f"{title}: {pair.label(side)}" if others else title, shown.facts[kind], others)
 
 
-CHART = ChartKind("learned", "What was learned", draw)
+CHART = ChartKind("learned", "What was learned", draw, apart=True)

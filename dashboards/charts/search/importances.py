@@ -61,4 +61,4 @@ def _note(found: ImportanceEstimate) -> str:
 
 
 # not live: each finished trial would have all seeds evaluated again, beside the search
-CHART = ChartKind("importances", "Importance of the knobs", draw, live=False, order=50)
+CHART = ChartKind("importances", "Importance of the knobs", draw, live=False, order=50, apart=True)

@@ -1,6 +1,6 @@
 """``/searches/NAME/trials/NUMBER/knowledge``: what a trial has learned, at each step that is kept, beside another one.
 
-The page itself opens at once; what was learned comes as a part of it, because reading it imports torch once.
+The page itself opens at once; what was learned comes as a part of it, from a process apart, which imports torch.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from metaloom.dashboards.asked_numbers import whole_number
 from metaloom.dashboards.knowledge_charts.selection import TrialPlace, asked_step, other_of, place_of
+from metaloom.dashboards.pages.apart_routes import answered_apart, begin_apart
 from metaloom.dashboards.pages.context import open_store, render
 from metaloom.learners.errors import BadInput
 from metaloom.workers.errors import CheckpointError
@@ -23,6 +24,7 @@ MOST_OFFERED = 200  # trials in the list beside the field; any other may be type
 @ROUTER.get(PAGE, response_class=HTMLResponse)
 def knowledge(request: Request, name: str, number: int) -> HTMLResponse:
     """Show the frame of the page: the slider over the steps, and the choice of another trial."""
+    begin_apart(request)
     store, asked = open_store(request), dict(request.query_params)
     place, other, problem = place_of(store, name, number), None, ""
     try:
@@ -45,9 +47,10 @@ def knowledge(request: Request, name: str, number: int) -> HTMLResponse:
 
 
 @ROUTER.get(f"{PAGE}/parts/state", response_class=HTMLResponse)
+@answered_apart
 def state(request: Request, name: str, number: int) -> HTMLResponse:
     """Show what was learned at a step: ``step``, or the place ``at`` of the slider."""
-    from metaloom.dashboards.knowledge_charts.kinds import sections_of  # torch
+    from metaloom.dashboards.knowledge_charts.kinds import sections_of
     from metaloom.dashboards.knowledge_charts.pairs import pair_of
 
     store, asked = open_store(request), dict(request.query_params)
@@ -65,9 +68,10 @@ def state(request: Request, name: str, number: int) -> HTMLResponse:
 
 
 @ROUTER.get(f"{PAGE}/parts/steps", response_class=HTMLResponse)
+@answered_apart
 def steps(request: Request, name: str, number: int) -> HTMLResponse:
     """Show the chart of a kind over the outer steps: it is asked for when its part of the page is opened."""
-    from metaloom.dashboards.knowledge_charts.pairs import pair_of  # torch
+    from metaloom.dashboards.knowledge_charts.pairs import pair_of
 
     kind = request.query_params.get("kind", "")
     title = pair_of(open_store(request), name, number, {}).title(kind)
@@ -75,9 +79,10 @@ def steps(request: Request, name: str, number: int) -> HTMLResponse:
 
 
 @ROUTER.get(f"{PAGE}/{{kind}}.png")
+@answered_apart
 def picture(request: Request, name: str, number: int, kind: str) -> Response:
     """Return the pictures of a kind of facts; the address names a registered kind and never a file."""
-    from metaloom.dashboards.knowledge_charts.images import png_of  # torch and matplotlib
+    from metaloom.dashboards.knowledge_charts.images import png_of
 
     store, asked = open_store(request), request.query_params
     place = place_of(store, name, number)

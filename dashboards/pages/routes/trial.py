@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 
 from metaloom.dashboards.checkpoint_rows import checkpoint_rows, learned_names
 from metaloom.dashboards.episode_scan import QueryError
+from metaloom.dashboards.pages.apart_routes import answered_apart
 from metaloom.dashboards.pages.context import address, open_store, render
 from metaloom.dashboards.queries import search_folder, trial_folder
 from metaloom.dashboards.setting_rows import FIXED, SettingRow, setting_rows
@@ -63,9 +64,10 @@ def output(request: Request, name: str, number: int, output: int | None = None) 
 
 
 @ROUTER.get(f"{PLACE}/parts/file", response_class=HTMLResponse)
+@answered_apart
 def file(request: Request, name: str, number: int) -> HTMLResponse:
     """Return its experiment file, to be copied."""
-    from metaloom.dashboards.trial_file import trial_yaml  # torch: 2 s, which the page itself does not need
+    from metaloom.dashboards.trial_file import trial_yaml
 
     record, one = found(request, name, number)
     try:
@@ -76,6 +78,7 @@ def file(request: Request, name: str, number: int) -> HTMLResponse:
 
 
 @ROUTER.get(f"{PLACE}/experiment.yaml")
+@answered_apart
 def download(request: Request, name: str, number: int) -> PlainTextResponse:
     """Return its experiment file, for ``train`` and ``search``."""
     from metaloom.dashboards.trial_file import trial_yaml
