@@ -104,7 +104,7 @@ def study_page(store: Path, name: str, trial: int | None = None) -> str:
     if row is None:
         raise BadInput(f"Optuna's database does not have search '{name}': send it by 'metaloom sync'")
     study = f"/dashboard/studies/{int(row[0])}"
-    return study if trial is None else f"{study}/trialList?numbers={trial}"
+    return study if trial is None else f"{study}/trials?numbers={trial}"
 
 
 KINDS = {

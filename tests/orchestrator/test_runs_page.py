@@ -217,7 +217,7 @@ def test_a_page_of_runs_that_are_not_there_is_refused(
         companions.runs_page(search.store, "first", 7)
     assert re.fullmatch("/#/experiments/\\w+/runs/\\w+", companions.runs_page(search.store, "first", 1))
     assert companions.study_page(search.store, "first") == "/dashboard/studies/1"
-    assert companions.study_page(search.store, "first", 2) == "/dashboard/studies/1/trialList?numbers=2"
+    assert companions.study_page(search.store, "first", 2) == "/dashboard/studies/1/trials?numbers=2"
     with pytest.raises(BadInput, match="no database of Optuna yet"):
         companions.study_page(tmp_path, "unsent")
     assert cli.run(["ui", "frist", "--store", str(search.store), "--no-browser"]) == 2

@@ -90,6 +90,13 @@ def served(pages_store: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
+def read_only(pages_store: Path) -> Iterator[Served]:
+    """``metaloom ui --read-only`` on that store."""
+    with serving(pages_store, "--read-only") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
     """A real Chromium without a window."""
     if BROWSER is None:

@@ -1,6 +1,5 @@
 """The control room: a real browser stops, resumes, extends, exports and removes real searches."""
 
-import http.client
 import json
 import shutil
 import time
@@ -15,6 +14,7 @@ from metaloom.orchestrator import jobs
 from metaloom.orchestrator.errors import SearchError
 from metaloom.workers.records import names as records
 from metaloom.workers.records.search import SearchRecord
+from tests.pages.asking import ask, cookie_of
 from tests.pages.conftest import Served, opened, serving
 from tests.support.processes import Process
 
@@ -121,7 +121,10 @@ def test_a_configuration_is_refused_beside_its_field_and_tried_by_an_extension(r
     room.get_by_text("Set its knobs").click()
     field = room.get_by_label("outer.rate")
     best = record(store, "second")
-    assert float(field.input_value()) in [one.knobs["outer.rate"] for one in best.trials.values()]
+    rates = [one.knobs["outer.rate"] for one in best.trials.values()]
+    assert float(field.input_value()) in rates
+    for number, rate in enumerate(rates):
+        assert f'value="{rate}"' in room.request.get(f"/searches/second/control/parts/knobs?trial={number}").text()
     answered = []
     room.on("response", lambda answer: answered.append((answer.request.method, answer.status)))
     field.fill("77")
@@ -141,6 +144,19 @@ def test_a_configuration_is_refused_beside_its_field_and_tried_by_an_extension(r
     last = record(store, "second").trials[2]
     assert last.knobs == {"outer.rate": 0.0125} and last.origin == "enqueued:0"
     assert room.get_by_text("Waiting to be tried").count() == 0 or room.reload()
+
+
+def test_the_page_of_a_trial_leads_to_the_forms_with_its_number(served: Served, read_only: Served) -> None:
+    shown, hidden = (ask(one, "/searches/first/trials/0", cookie=cookie_of(one))[2] for one in (served, read_only))
+    for form in ("export", "enqueue"):
+        assert f'href="/searches/first/control?trial=0#{form}-title"' in shown
+    for action in ("/companions/mlflow/start", "/companions/optuna/start"):
+        assert f'action="{action}"' in shown and action not in hidden
+    assert 'name="trial" value="0"' in shown and "/control?trial" not in hidden
+    status, _, room = ask(served, "/searches/first/control?trial=0", cookie=cookie_of(served))
+    assert status == 200 and 'name="trial" type="text" value="0"' in room and "hold trial 0&#39;s values" in room
+    assert 'name="note_trial" type="text" value="0"' in room and "/control/parts/knobs?trial=0" in room
+    assert ask(served, "/searches/first/control?trial=99", cookie=cookie_of(served))[0] == 404
 
 
 def test_the_best_trial_is_exported_and_verified(room: "Page", store: Path) -> None:
@@ -182,27 +198,24 @@ def test_a_search_is_noted_renamed_and_deleted_when_its_name_is_typed(room: "Pag
 
 def posted(served: Served, cookie: str, path: str) -> int:
     """Post a form to a server as its own pages do, and return the status."""
-    host = served.address.removeprefix("http://")
-    connection = http.client.HTTPConnection(host)
-    headers = {"Cookie": cookie, "Origin": served.address, "Content-Type": "application/x-www-form-urlencoded"}
-    connection.request("POST", path, "typed=second", headers)
-    status = connection.getresponse().status
-    connection.close()
-    return status
+    form = {"Origin": served.address, "Content-Type": "application/x-www-form-urlencoded"}
+    return ask(served, path, "POST", cookie, "typed=second", **form)[0]
 
 
-def test_a_read_only_server_shows_no_buttons_and_refuses_each_change(chromium: "Browser", pages_store: Path) -> None:
+def test_a_read_only_server_shows_no_buttons_and_refuses_each_change(
+    chromium: "Browser", read_only: Served, pages_store: Path
+) -> None:
     from metaloom.dashboards.pages.routes.control import ROUTER
 
     changes = [route.path for route in ROUTER.routes if "POST" in route.methods]  # type: ignore[attr-defined]
     assert len(changes) == 9
-    with serving(pages_store, "--read-only") as served, opened(chromium, base_url=served.address) as page:
-        page.goto(served.url("/searches/second/control"))
+    with opened(chromium, base_url=read_only.address) as page:
+        page.goto(read_only.url("/searches/second/control"))
         assert page.locator("main form, main dialog, main button:not([data-copy])").count() == 0
         page.get_by_text("This server is read-only").wait_for()
         (cookie,) = page.context.cookies()
         given = f"{cookie['name']}={cookie['value']}"
-        statuses = {posted(served, given, path.replace("{name}", "second")) for path in changes}
+        statuses = {posted(read_only, given, path.replace("{name}", "second")) for path in changes}
     assert statuses == {403} and (pages_store / "searches" / "second").is_dir()
     assert not (pages_store / "searches" / "second" / records.JOBS_FOLDER).exists()
 

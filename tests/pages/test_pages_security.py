@@ -1,11 +1,9 @@
 """Who the pages answer, asked over HTTP: the guard is tried with harmless requests to a real server."""
 
 import hmac
-import http.client
 import inspect
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,40 +14,13 @@ from metaloom.dashboards.pages.app import application
 from metaloom.dashboards.pages.security import HEADERS, host_name
 from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
+from tests.pages.asking import ask, cookie_of
 from tests.pages.conftest import Served, serving
-
-Answer = tuple[int, dict[str, str], str]
-
-
-def ask(server: Served, path: str, method: str = "GET", cookie: str = "", body: str = "", **headers: str) -> Answer:
-    """Return status, headers by lower-case name, and body; a header's ``_`` stands for ``-``."""
-    connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=60)
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    if cookie:
-        given["Cookie"] = cookie
-    connection.request(method, path, body.encode() or None, given)
-    found = connection.getresponse()
-    text = found.read().decode(errors="replace")
-    connection.close()
-    return found.status, {name.lower(): value for name, value in found.getheaders()}, text
-
-
-def cookie_of(server: Served) -> str:
-    """Return the cookie that the printed address gives."""
-    status, headers, _ = ask(server, f"/?entry={server.entry}")
-    assert status == 303
-    return headers["set-cookie"].partition(";")[0]
 
 
 @pytest.fixture(scope="module")
 def cookie(served: Served) -> str:
     return cookie_of(served)
-
-
-@pytest.fixture(scope="module")
-def read_only(pages_store: Path) -> Iterator[Served]:
-    with serving(pages_store, "--read-only") as found:
-        yield found
 
 
 def test_the_printed_address_is_exchanged_for_a_cookie_that_scripts_and_other_sites_do_not_get(served: Served) -> None:

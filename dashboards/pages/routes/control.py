@@ -9,11 +9,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from metaloom.dashboards.pages.context import Fields, address, open_store, render, services_of, settings_of
 from metaloom.dashboards.pages.routes.chart_data import trial_number
+from metaloom.dashboards.pages.routes.trial import found
 from metaloom.dashboards.pages.services import Control, FieldProblem, Refused
 from metaloom.learners.errors import BadInput, MetaloomError, shown
 from metaloom.workers.records import names as records
 from metaloom.workers.records import ranking
-from metaloom.workers.records.search import SearchRecord
+from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 ROUTER = APIRouter()
 KNOB = "knob:"  # before the name of a knob, among the fields of a form
@@ -28,8 +29,10 @@ DONE = {  # what a page says after a change, by the key in its address
 
 @ROUTER.get("/searches/{name}/control", response_class=HTMLResponse)
 def control(request: Request, name: str, trial: str | None = None, done: str = "") -> HTMLResponse:
-    """Show the control room of a search."""
-    return _page(request, name, {"trial": "" if trial is None else str(trial_number(trial))}, told=DONE.get(done, ""))
+    """Show the control room of a search; its forms begin with ``trial`` if one is named."""
+    chosen = _chosen(request, name, trial)
+    given = {} if chosen is None else {"trial": str(chosen.number), "note_trial": str(chosen.number)}
+    return _page(request, name, given, told=DONE.get(done, ""), trial=chosen)
 
 
 @ROUTER.get("/searches/{name}/control/parts/state", response_class=HTMLResponse)
@@ -45,9 +48,11 @@ def jobs(request: Request, name: str) -> HTMLResponse:
 
 
 @ROUTER.get("/searches/{name}/control/parts/knobs", response_class=HTMLResponse)
-def knobs(request: Request, name: str) -> HTMLResponse:
-    """Return a field for each searched knob, which holds the best trial's value."""
-    return render(request, "parts/control_knobs.html", knobs=lent(request).knobs(name), given={}, problems={})
+def knobs(request: Request, name: str, trial: str | None = None) -> HTMLResponse:
+    """Return a field for each searched knob, which holds the value of the best trial, or of the one that is named."""
+    chosen, fields = _chosen(request, name, trial), lent(request).knobs(name)
+    given = {} if chosen is None else {knob.name: chosen.knobs.get(knob.name, "") for knob in fields}
+    return render(request, "parts/control_knobs.html", knobs=fields, given=given, problems={})
 
 
 @ROUTER.post("/searches/{name}/control/stop")
@@ -154,8 +159,8 @@ def _changed(
     try:
         change()
     except MetaloomError as error:
-        found = error.problems if isinstance(error, Refused) else ()
-        problems = {one.place: one.message for one in found}
+        told = error.problems if isinstance(error, Refused) else ()
+        problems = {one.place: one.message for one in told}
         return _page(request, name, fields, wrong=str(error), problems=problems, knobs=knobs, status=422)
     return _to(name, done)
 
@@ -173,6 +178,7 @@ def _page(
     wrong: str = "",
     problems: Mapping[str, str] | None = None,
     knobs: Mapping[str, str] | None = None,
+    trial: TrialRecord | None = None,
     status: int = 200,
 ) -> HTMLResponse:
     """Return the page; ``knobs`` are the values of a configuration that was refused."""
@@ -187,6 +193,7 @@ def _page(
         problems=problems or {},
         knobs=fields,
         given=knobs or {},
+        trial=None if trial is None else trial.number,
         status=status,
     )
 
@@ -204,6 +211,12 @@ def _values(request: Request, name: str) -> dict[str, Any]:
         "stopping": lends is not None and _is_stopping(lends, name, record),
         "ended": record.state in (records.FINISHED, records.FAILED),
     }
+
+
+def _chosen(request: Request, name: str, given: str | None) -> TrialRecord | None:
+    """Return the trial that an address names; raises QueryError if the search has none of this number."""
+    number = trial_number(given)
+    return None if number is None else found(request, name, number)[1]
 
 
 def _is_stopping(lends: Control, name: str, record: SearchRecord) -> bool:
