@@ -4,15 +4,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloom.dashboards.report_page.page import html_report
 from metaloom.learners.errors import BadEnvironment, BadInput
+from metaloom.orchestrator.proposing.search_report import html_of
 from metaloom.orchestrator.store import DEFAULT_STORE
 from metaloom.workers import durable
-from metaloom.workers.records.search import SearchRecord
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 BROWSER_VARIABLE = "METALOOM_BROWSER"  # a browser of Chromium's family, by its path
@@ -60,26 +58,11 @@ def report(
         if file is not None and file.exists() and not force:
             raise BadInput(f"{file} exists already; give another --out, or replace it with --force")
     browser = find_browser() if pdf else ""
-    content = html_of(name, Path(store)).encode()
+    content = html_of(Path(store), name).encode()
     durable.write_bytes(path, content)
     if printed is not None:
         durable.write_bytes(printed, print_to_pdf(browser, path))
     return WrittenReport(path, len(content), printed)
-
-
-def html_of(name: str, store: Path) -> str:
-    """Return the report of a search as HTML; raises BadInput if there is no such search."""
-    return html_report(store, name, shares=shares)
-
-
-def shares(name: str, search: SearchRecord) -> Mapping[str, float] | None:
-    """Return the importance of each knob; None where the search has too little for it."""
-    from metaloom.orchestrator.proposing.importance import importances  # optuna, only where it is needed
-
-    try:
-        return importances(name, search)[0]
-    except BadInput:
-        return None
 
 
 def find_browser() -> str:

@@ -23,7 +23,7 @@ from metaloom.orchestrator.interruption import Interruption, Stopped
 from metaloom.orchestrator.journal import Journal
 from metaloom.orchestrator.messages import SearchProgress
 from metaloom.orchestrator.own_code import check_code
-from metaloom.orchestrator.proposing import mirror
+from metaloom.orchestrator.proposing import mirror, search_report
 from metaloom.orchestrator.store import Store, command
 from metaloom.orchestrator.tracking.outbox import Backlog
 from metaloom.orchestrator.tracking.outboxes import PATIENCE_S, Outboxes, start_projections
@@ -207,6 +207,7 @@ def _start_projections(experiment: Experiment, journal: Journal, store: Store) -
         tracking=experiment.tracking.model_dump(mode="json"),
         warn=logger.warning,
         others=mirror.projections(journal.folder),
+        html=search_report.html_of,
     )
 
 

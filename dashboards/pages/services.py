@@ -161,6 +161,7 @@ class CompanionState:
         state: ``off``, ``starting``, ``running``, ``failed``, or ``missing`` if it is not installed.
         message: Why it failed, or the command that installs it.
         url: Where it is, once it runs.
+        caution: Who else can read and change its records while it runs, to be put after a sentence; or empty.
     """
 
     kind: str
@@ -168,6 +169,7 @@ class CompanionState:
     state: str
     message: str = ""
     url: str = ""
+    caution: str = ""
 
 
 class Companions(Protocol):

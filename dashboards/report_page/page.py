@@ -22,13 +22,14 @@ Shares: TypeAlias = Callable[[str, SearchRecord], Mapping[str, float] | None]
 TEMPLATE, STYLE = "report.html", "report.css"
 
 
-def html_report(store: Path, name: str, *, shares: Shares) -> str:
+def html_report(store: Path, name: str, *, shares: Shares, draws: bool = True) -> str:
     """Return the report of a search as one HTML document that asks for nothing else.
 
     Args:
         store: Folder of all records.
         name: The search.
         shares: Works out the importance of each knob; None where the search has too little for it.
+        draws: Draw the search's figures; without them the report says which command draws them.
 
     Raises:
         QueryError: There is no such search, or it has no records.
@@ -38,8 +39,8 @@ def html_report(store: Path, name: str, *, shares: Shares) -> str:
     summary = queries.search_summary(store, name)
     best = summary["best"]
     best_trials, all_trials = contents.trial_tables(summary)
-    drawn = list(figures.search_figures(folder, name, search, shares(name, search)))
-    adapted = None if best is None else figures.adaptation(store, name, best["id"], best["steps"])
+    drawn = list(figures.search_figures(folder, name, search, shares(name, search))) if draws else []
+    adapted = None if best is None or not draws else figures.adaptation(store, name, best["id"], best["steps"])
     images = ReportImages()
     page = redacted(
         _environment()
@@ -54,6 +55,7 @@ def html_report(store: Path, name: str, *, shares: Shares) -> str:
             tests=contents.test_table(summary),
             without_best=text.without_best(summary) if best is None else "",
             figures=[*drawn, *([adapted] if adapted else [])],
+            draws=draws,
             learned=[] if best is None else list(figures.learned_figures(store, name, best["id"])),
             parts=list(contents.part_tables(summary)),
             trials=best_trials,

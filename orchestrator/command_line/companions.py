@@ -41,6 +41,7 @@ class CompanionKind:
         page: Returns the page of a search or a trial, to be put after its address.
         env: Variables of its process.
         settle: Called before the start; returns what the user has to know, or None.
+        caution: As that of its ``CompanionState``.
     """
 
     title: str
@@ -50,6 +51,7 @@ class CompanionKind:
     page: Callable[[Path, str, int | None], str]
     env: Mapping[str, str] = field(default_factory=dict)
     settle: Callable[[Path], object] = lambda store: None
+    caution: str = ""
 
 
 def mlflow_command(store: Path, port: int) -> Sequence[str]:
@@ -123,6 +125,7 @@ KINDS = {
         install="pip install optuna-dashboard",
         command=dashboard_command,
         page=study_page,
+        caution=", and so can any site that your browser shows",
     ),
 }
 
@@ -152,9 +155,9 @@ class LocalCompanions:
             return CompanionState(kind, known.title, "missing", known.install)
         found = self._running.get(kind)
         if found is None:
-            return CompanionState(kind, known.title, "off")
+            return CompanionState(kind, known.title, "off", caution=known.caution)
         state, message = found.state()
-        return CompanionState(kind, known.title, state, message, found.url)
+        return CompanionState(kind, known.title, state, message, found.url, known.caution)
 
     def start(self, kind: str) -> CompanionState:
         """Start one in the background, or return the running one; raises QueryError for an unknown kind."""

@@ -94,7 +94,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: int) -> None:
                 return
         time.sleep(0.1)
     last = os.pread(log, 100_000, 0).decode(errors="replace").strip().splitlines()[-5:]
-    raise BadEnvironment("the MLflow server did not start:\n" + "\n".join(last))
+    raise BadEnvironment("the server did not start:\n" + "\n".join(last))
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

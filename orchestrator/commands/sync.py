@@ -9,7 +9,7 @@ from metaloom.orchestrator.store import DEFAULT_STORE
 
 with deferred():
     from metaloom.orchestrator.command_line import tables
-    from metaloom.orchestrator.proposing import mirror
+    from metaloom.orchestrator.proposing import mirror, search_report
     from metaloom.orchestrator.tracking import outbox, outboxes
 
 
@@ -21,7 +21,9 @@ def sync(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         def warn(line: str) -> None:
             screen.print(line, markup=False)
 
-        left, rebuilt = outboxes.synchronize(store, name, warn=warn, others=mirror.projections)
+        left, rebuilt = outboxes.synchronize(
+            store, name, warn=warn, others=mirror.projections, html=search_report.html_of
+        )
         document = {"name": name, "left": {one.name: one.events for one in left}, "rebuilt": rebuilt}
         text = "; ".join(f"{_left(one)}: {one.reason}" for one in left)
         answer.give(document, lambda screen: screen.print(text or f"{name}: everything is sent", markup=False))

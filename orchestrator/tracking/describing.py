@@ -1,6 +1,7 @@
-"""Writes the report of a search to MLflow, as a file and as the description of its run, and describes each trial."""
+"""Writes the report of a search to MLflow, as files and as the description of its run, and describes each trial."""
 
 from pathlib import Path
+from typing import Protocol
 
 from metaloom.dashboards import queries, report
 from metaloom.learners.errors import MetaloomError
@@ -10,6 +11,13 @@ from metaloom.orchestrator.tracking.outbox import Warn
 
 DESCRIPTION_TAG = "mlflow.note.content"  # what MLflow's pages show as the description
 REPORT_FILE = "report.md"
+HTML_FILE = "report.html"
+
+
+class HtmlReport(Protocol):
+    """Returns the report of a search as one HTML file, with or without its figures."""
+
+    def __call__(self, store: Path, name: str, *, draws: bool) -> str: ...
 
 
 def describe(runs: Batches, store: Path, name: str, warn: Warn) -> None:
@@ -26,3 +34,13 @@ def describe(runs: Batches, store: Path, name: str, warn: Warn) -> None:
         if str(row["id"]) in runs:
             line = report.trial_line(row, summary["objectives"][0]["metric"])
             runs.tag(str(row["id"]), DESCRIPTION_TAG, redacted(line))
+
+
+def attach(runs: Batches, html: HtmlReport, store: Path, name: str, warn: Warn, *, draws: bool) -> bool:
+    """Write the report of a search as HTML, as its journal is now; a failure is a warning. Return whether it is."""
+    try:
+        runs.text(PARENT, HTML_FILE, html(store, name, draws=draws))
+    except Exception as error:  # drawing must not end the search
+        warn(f"{HTML_FILE} of '{name}' could not be written: {redacted(str(error))}")
+        return False
+    return True

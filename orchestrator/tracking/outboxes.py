@@ -12,6 +12,7 @@ from metaloom.orchestrator import credentials
 from metaloom.orchestrator.journal import Journal, writer_lock
 from metaloom.orchestrator.repair import recover
 from metaloom.orchestrator.store import Store, command
+from metaloom.orchestrator.tracking.describing import HtmlReport
 from metaloom.orchestrator.tracking.outbox import Backlog, Outbox, Projection, Warn
 from metaloom.orchestrator.tracking.projection import MlflowProjection, tracking_of
 from metaloom.workers.records import names as records
@@ -144,6 +145,7 @@ def start_projections(
     tracking: Mapping[str, Any],
     warn: Warn,
     others: Mapping[str, Make] = MappingProxyType({}),
+    html: HtmlReport | None = None,
     thorough: bool = False,
 ) -> Outboxes:
     """Start to copy the journal of the search in ``folder`` to MLflow and to ``others``, each in its own thread.
@@ -153,9 +155,10 @@ def start_projections(
     Args:
         warn: Receives one line per outage.
         others: More projections by name, such as Optuna's, each with the function that makes it.
+        html: Makes the report that is a file of the search's run in MLflow.
         thorough: Compare what the other systems have with what they should have, and send the difference.
     """
-    mlflow = functools.partial(MlflowProjection, folder, store=store, tracking=tracking, warn=warn)
+    mlflow = functools.partial(MlflowProjection, folder, store=store, tracking=tracking, warn=warn, html=html)
     projections: dict[str, Make] = {records.MLFLOW_MARK: mlflow, **others}
     return Outboxes(folder, projections, warn=warn, thorough=thorough)
 
@@ -166,6 +169,7 @@ def synchronize(
     *,
     warn: Warn,
     others: Callable[[Path], Mapping[str, Make]] = lambda folder: {},
+    html: HtmlReport | None = None,
     timeout_s: float = PATIENCE_S,
 ) -> tuple[list[Backlog], list[str]]:
     """Bring MLflow and ``others`` up to date with search ``name``; return the backlogs, and what was made again.
@@ -187,7 +191,7 @@ def synchronize(
         tracking = tracking_of(folder)
         credentials.resolved(store, tracking.get("uri") or "")  # what is missing is said at once
         boxes = start_projections(
-            folder, store=store, tracking=tracking, warn=warn, others=others(folder), thorough=True
+            folder, store=store, tracking=tracking, warn=warn, others=others(folder), html=html, thorough=True
         )
         return boxes.close(timeout_s, others_s=timeout_s), boxes.rebuilt
 

@@ -21,6 +21,7 @@ from metaloom.orchestrator.tracking import client, relocating, tables
 from metaloom.orchestrator.tracking.batches import PARENT, Batches
 from metaloom.orchestrator.tracking.comparing import lacking, without_files
 from metaloom.orchestrator.tracking.databases import OwnDatabase
+from metaloom.orchestrator.tracking.describing import HtmlReport
 from metaloom.orchestrator.tracking.outbox import DATABASE_SILENCE_S, SERVER_SILENCE_S, Pulse, Warn
 from metaloom.orchestrator.tracking.state import TrackingState
 from metaloom.orchestrator.tracking.writing import SEARCH_ID_TAG, TRIAL_TAG, RunWriter
@@ -40,10 +41,13 @@ class MlflowProjection:
     Args:
         store: The store folder; its database is used if the tracking section names no ``uri``.
         warn: Receives a line for each part of a run that MLflow refuses.
+        html: Makes the search's report as HTML, a file of its run; None: it gets none.
     """
 
-    def __init__(self, folder: Path, *, store: Path, tracking: Mapping[str, Any], warn: Warn) -> None:
-        self._folder, self._store, self._warn = folder, store, warn
+    def __init__(
+        self, folder: Path, *, store: Path, tracking: Mapping[str, Any], warn: Warn, html: HtmlReport | None = None
+    ) -> None:
+        self._folder, self._store, self._warn, self._html = folder, store, warn, html
         self._uri = client.tracking_uri(store, tracking.get("uri"))
         self._is_named_by_search = not tracking.get("experiment")
         self._experiment = str(tracking.get("experiment") or folder.name)
@@ -52,6 +56,7 @@ class MlflowProjection:
         self._state = TrackingState()
         self._writer: RunWriter | None = None
         self._runs: Runs | None = None
+        self._unreported = 0  # the event that the report is to tell of
         self.pulse = Pulse(DATABASE_SILENCE_S if self._uri.startswith("sqlite:") else SERVER_SILENCE_S)
         self.database: OwnDatabase | None = None
         if self._uri == client.tracking_uri(store, None):
@@ -64,10 +69,22 @@ class MlflowProjection:
 
     def of_search(self, folder: Path) -> "MlflowProjection":
         """Return the same projection of another search of the store."""
-        return MlflowProjection(folder, store=self._store, tracking=tracking_of(folder), warn=self._warn)
+        tracking = tracking_of(folder)
+        return MlflowProjection(folder, store=self._store, tracking=tracking, warn=self._warn, html=self._html)
 
     def connect(self, journal: Journal, *, thorough: bool) -> list[Event]:
-        """Connect; return the events up to the mark that MLflow lacks. Raises its errors."""
+        """Connect; return the events up to the mark that MLflow lacks. Raises its errors.
+
+        If that is ``thorough`` and the search's report does not tell of its last event, it is written again.
+        """
+        lost = self._connect(journal, thorough=thorough)
+        last = journal.events()[-1].id if thorough and self._html else 0
+        self._unreported = last if last > self._state.reported else 0
+        if self._unreported and not lost and self._state.parent_run_id:
+            self.apply([])
+        return lost
+
+    def _connect(self, journal: Journal, *, thorough: bool) -> list[Event]:
         client.quieten()
         from metaloom.orchestrator.private_api import forget_mlflow_connections, mlflow_points
         from metaloom.orchestrator.tracking.runs import FormerRuns, Runs, connect  # mlflow: 2 s, in the outbox's thread
@@ -89,7 +106,7 @@ class MlflowProjection:
         is_whole = sent.parent_run_id == self._state.parent_run_id and sent.runs.items() <= self._state.runs.items()
         if is_whole:
             self._state = replace(sent, **{name: getattr(self._state, name) for name in PLACES})
-        self._writer = self._writer_to(runs, search_id, created, self._state)
+        self._writer = self._writer_to(runs, search_id, created, self._state, html=self._html)
         if not mark.event or (is_whole and not thorough and "last_finish" in stored):
             return []
         events = [event for event in journal.events() if event.id <= mark.event]
@@ -125,6 +142,9 @@ class MlflowProjection:
         assert self._writer is not None and self._runs is not None  # connected
         for event in events:
             self._writer.write(event)
+        if self._unreported:
+            self._writer.attach(self._unreported, draws=True)
+            self._unreported = 0  # also if that has failed, which was told
         self._runs.flush()
         self._note_runs()
 
@@ -134,7 +154,14 @@ class MlflowProjection:
         self._state.runs = {key: run for key, run in self._runs.ids.items() if key != PARENT}
 
     def _writer_to(
-        self, runs: Batches, search_id: str, created: Event, state: TrackingState, *, draws: bool = True
+        self,
+        runs: Batches,
+        search_id: str,
+        created: Event,
+        state: TrackingState,
+        *,
+        draws: bool = True,
+        html: HtmlReport | None = None,
     ) -> RunWriter:
         return RunWriter(
             runs,
@@ -147,6 +174,7 @@ class MlflowProjection:
             episodes=self._episodes,
             state=state,
             draws=draws,
+            html=html,
         )
 
 

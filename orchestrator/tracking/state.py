@@ -16,6 +16,7 @@ class TrackingState:
         best: The number of the best finished trial; empty before the first.
         finished: How many trials have finished.
         last_finish: The id of the last event of a trial that finished.
+        reported: The id of the last event that the search's HTML report tells of, with its figures; 0: there is none.
     """
 
     tracking_uri: str = ""
@@ -29,8 +30,9 @@ class TrackingState:
     best: str = ""
     finished: int = 0
     last_finish: int = 0
+    reported: int = 0
 
     def forget(self) -> None:
         """Forget what was sent, of which every event is sent again; the places and what is running stay."""
         self.steps, self.scores, self.knobs = {}, {}, {}
-        self.best, self.finished, self.last_finish = "", 0, 0
+        self.best, self.finished, self.last_finish, self.reported = "", 0, 0, 0

@@ -9,7 +9,7 @@ from metaloom.learners.redaction import redacted
 from metaloom.orchestrator.tracking.batches import PARENT, RUNNING, Batches
 from metaloom.orchestrator.tracking.client import flattened
 from metaloom.orchestrator.tracking.columns import CONFIG_SECTIONS, HIGH, LOW, RunColumns, staged
-from metaloom.orchestrator.tracking.describing import describe
+from metaloom.orchestrator.tracking.describing import HtmlReport, attach, describe
 from metaloom.orchestrator.tracking.outbox import Warn
 from metaloom.orchestrator.tracking.state import TrackingState
 from metaloom.workers.records import names as records
@@ -28,6 +28,7 @@ STAGE_TAG = "metaloom.stage"  # with the name of a stage after it: its digest an
 HYPERGRADIENT_TAG = "metaloom.hypergradient"
 # Recording may cost 3% of the time: a long trial is drawn when it finishes, short ones at the search's end.
 DRAWING_SHARE, DRAWING_S, MOST_DRAWING_S = 0.03, 0.2, 20.0
+REPORT_S = 1.0  # what the figures of the HTML report take; `metaloom sync` draws those of a shorter search
 SEARCH_STATUS = {records.FINISHED: "FINISHED", records.FAILED: "FAILED"}  # any other end: KILLED
 TRIAL_ARTIFACTS = (records.CONFIG_FILE, records.META_KNOWLEDGE_FILE, records.FIGURES_FOLDER)
 
@@ -44,6 +45,7 @@ class RunWriter:
         episodes: Whether the episodes' records are artifacts of their trial.
         state: What was sent before; the writer updates it.
         draws: Whether figures are drawn.
+        html: Makes the search's report as HTML, at its end; None: it has none.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class RunWriter:
         episodes: bool,
         state: TrackingState,
         draws: bool = True,
+        html: HtmlReport | None = None,
     ) -> None:
+        self._html = html
         self.state, self.runs = state, runs
         self._folder, self._store, self._warn = folder, store, warn
         self._search_id, self._created_at, self._draws = search_id, created.time, draws
@@ -99,6 +103,8 @@ class RunWriter:
         self._figures(0.0 if state == records.INTERRUPTED else spare_s)
         if self._draws:
             describe(self.runs, self._store, self._folder.name, self._warn)
+        if state != records.INTERRUPTED:  # Ctrl-C waits for nothing
+            self.attach(event.id, draws=DRAWING_SHARE * (event.time - self._created_at) >= REPORT_S)
         self.runs.status(PARENT, SEARCH_STATUS.get(state, "KILLED"), _milliseconds(event))
 
     def _on_search_extended(self, event: Event) -> None:
@@ -128,6 +134,13 @@ class RunWriter:
             for trial, folder in drawn.trials.items():
                 if str(trial) in self.runs:
                     self.runs.upload(str(trial), folder)
+
+    def attach(self, last: int, *, draws: bool) -> None:
+        """Write the report as HTML, if there is a maker; ``last`` is the id of the last event that it tells of."""
+        if self._html is not None and attach(
+            self.runs, self._html, self._store, self._folder.name, self._warn, draws=draws
+        ):
+            self.state.reported = last if draws else 0
 
     def _on_baseline(self, event: Event) -> None:
         evaluation = event.payload["evaluation"]

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,9 +148,20 @@ def test_mlflow_is_one_click_away_at_the_runs_of_the_search(page: "Page", served
     page.wait_for_url(re.compile(r"#/experiments/\d+/runs\?viewStateShareKey=metaloom-"), timeout=120_000)
 
 
-def test_a_companion_that_is_not_installed_says_how(page: "Page", served: Served) -> None:
-    from importlib.util import find_spec
+@pytest.mark.skipif(BROWSER is None or not find_spec("optuna_dashboard"), reason="no Chromium, or no optuna-dashboard")
+def test_optuna_dashboard_is_one_click_away_at_the_study_and_at_a_trial(page: "Page", served: Served) -> None:
+    for place, wanted, shown in (
+        ("/searches/first", r"/dashboard/studies/\d+$", "Hyperparameter Importance"),
+        ("/searches/first/trials/0", r"/dashboard/studies/\d+/trials\?numbers=0$", "Trial 0 (trial_id="),
+    ):
+        page.goto(f"{served.address}{place}")
+        page.get_by_role("button", name="Open optuna-dashboard").first.click()
+        page.wait_for_url(re.compile(wanted), timeout=120_000)
+        page.get_by_text(shown).first.wait_for()
+    assert "so can any site that your browser shows" in page.request.get(f"{served.address}/companions/optuna").text()
 
+
+def test_a_companion_that_is_not_installed_says_how(page: "Page", served: Served) -> None:
     if find_spec("optuna_dashboard"):
         pytest.skip("optuna-dashboard is installed here")
     page.goto(f"{served.address}/searches/first")
