@@ -42,7 +42,7 @@ def test_the_command_of_a_package_runs_as_the_built_in_ones_do(packages: Path) -
     assert "Example:\n    metaloom greet first" in described
     refused = metaloom(packages, "greet")
     assert refused.returncode == 2 and "Missing argument 'NAME'. (see: metaloom greet --help)" in refused.stderr
-    misspelt = metaloom(packages, "gret")
+    misspelt = metaloom(packages, "greeet")
     assert misspelt.returncode == 2 and "Did you mean 'greet'?" in misspelt.stderr
 
 

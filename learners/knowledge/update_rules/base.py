@@ -45,13 +45,10 @@ class UpdateConfig:
             ``layer1`` or ``*.bias``; none leaves it to ``adapt``.
         frozen: Names, likewise, of those that neither the inner nor the outer loop moves.
         rate: The inner learning rate.
-        layer_decay: The rate of each layer over that of the next one towards the outputs; the head has the whole rate,
-            and 1 gives every layer the same.
         start_spread: The first learned rates are drawn from (1 - this) to (1 + this) times the start.
     """
 
     rate: Annotated[float | Learned, Real(1e-4, 1.0, log=True, per=RATES), Bounds(above=0)] = 0.01
-    layer_decay: Annotated[float, Real(0.3, 1.0, per=()), Bounds(above=0), Added()] = 1.0
     start_spread: Annotated[float, Bounds(at_least=0, below=1)] = 0.0
     steps: Annotated[int, Int(1, 100), Bounds(at_least=0)] = 5
     evaluation_steps: Annotated[int | None, Int(1, 1000), Bounds(at_least=0)] = None
@@ -64,6 +61,18 @@ class UpdateConfig:
             raise LearnerError(
                 "learner.update.only: adapt: head names what moves already; set adapt to all, or remove only"
             )
+
+
+@dataclass(frozen=True)
+class LayeredConfig(UpdateConfig):
+    """Of rules that move every parameter at a rate of its tensor.
+
+    Attributes:
+        layer_decay: The rate of each layer over that of the next one towards the outputs; the head has the whole rate,
+            and 1 gives every layer the same.
+    """
+
+    layer_decay: Annotated[float, Real(0.3, 1.0, per=()), Bounds(above=0), Added()] = 1.0
 
 
 class UpdateRule(Component, ABC):
@@ -140,7 +149,7 @@ class UpdateRule(Component, ABC):
 
     def in_layers(self, network: Network) -> Self:
         """Return the same rule for a network, whose layers ``layer_decay`` counts."""
-        if self.config.layer_decay == 1:
+        if getattr(self.config, "layer_decay", 1) == 1:
             return self
         names = list(network.parameters(Generator()))
         layers = [first_layers([layer], names, 1) for layer in network.layers()]
@@ -162,7 +171,7 @@ class UpdateRule(Component, ABC):
     def rate(self, phi: Tensors, name: str, index: int) -> float | Tensor:
         """Return the rate of parameter ``name`` at inner step ``index``."""
         rate, depth = self.setting(phi, "rate", name, index), self.depths.get(name, 0)
-        return rate * self.config.layer_decay**depth if depth else rate
+        return rate * getattr(self.config, "layer_decay") ** depth if depth else rate  # noqa: B009 (as in ``decay``)
 
     @property
     def evaluation_steps(self) -> int:

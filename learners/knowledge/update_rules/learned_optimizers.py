@@ -30,8 +30,14 @@ import torch
 from torch import Generator, Tensor
 
 from metaloom.learners.domains import Bounds, Int, Learned, Real
-from metaloom.learners.errors import LearnerError
-from metaloom.learners.knowledge.update_rules.base import NETWORK, RATES, UPDATE_RULES, UpdateConfig, UpdateRule
+from metaloom.learners.knowledge.update_rules.base import (
+    NETWORK,
+    RATES,
+    UPDATE_RULES,
+    LayeredConfig,
+    UpdateConfig,
+    UpdateRule,
+)
 from metaloom.learners.tensors import InnerState, Tensors, add, flatten, part, under, unflatten
 
 FORGET = 1.0  # bias of the forget gates at the start, so that a gradient is remembered
@@ -88,7 +94,7 @@ def lstm(phi: Tensors, name: str, x: Tensor, before: Memory) -> Memory:
 
 
 @dataclass(frozen=True)
-class LearnedOptimizerConfig(UpdateConfig):
+class LearnedOptimizerConfig(LayeredConfig):
     """The network's size, and what scales its output.
 
     Attributes:
@@ -172,14 +178,6 @@ class MetaLSTM(RecurrentRule):
 
     config: MetaLSTMConfig
     reads_loss = True
-
-    def __init__(self, config: MetaLSTMConfig) -> None:
-        super().__init__(config)
-        if config.layer_decay != 1:
-            raise LearnerError(
-                "learner.update.layer_decay: meta_lstm learns the rate of every parameter; leave it at 1, or take "
-                "another update rule"
-            )
 
     def init(self, theta: Tensors, generator: Generator) -> Tensors:
         hidden, spread = self.config.hidden, self.config.gate_spread

@@ -8,7 +8,14 @@ from typing import Annotated, Any, ClassVar
 import torch
 
 from metaloom.learners.domains import Added, Bounds, Learned, Real
-from metaloom.learners.knowledge.update_rules.base import OF_LAYERS, RATES, UPDATE_RULES, UpdateConfig, UpdateRule, off
+from metaloom.learners.knowledge.update_rules.base import (
+    OF_LAYERS,
+    RATES,
+    UPDATE_RULES,
+    LayeredConfig,
+    UpdateRule,
+    off,
+)
 from metaloom.learners.tensors import InnerState, Tensors, add
 
 Momentum = Annotated[float | Learned, Real(0.0, 0.999, per=OF_LAYERS)]
@@ -18,7 +25,7 @@ Decay = Annotated[float | Learned, Real(1e-6, 0.1, log=True, per=OF_LAYERS, posi
 
 
 @dataclass(frozen=True)
-class SGDConfig(UpdateConfig):
+class SGDConfig(LayeredConfig):
     """Plain, heavy-ball or Nesterov momentum; the decay is the gradient of an L2 penalty (coupled).
 
     Attributes:
@@ -57,7 +64,7 @@ class SGD(UpdateRule):
 
 
 @dataclass(frozen=True)
-class AdaGradConfig(UpdateConfig):
+class AdaGradConfig(LayeredConfig):
     """torch.optim.Adagrad's own defaults; the decay of the weights is coupled (L2).
 
     Attributes:
@@ -104,7 +111,7 @@ class AdaGrad(UpdateRule):
 
 
 @dataclass(frozen=True)
-class RMSpropConfig(UpdateConfig):
+class RMSpropConfig(LayeredConfig):
     """torch.optim.RMSprop's own defaults; ``smoothing`` is its alpha.
 
     Attributes:
@@ -147,7 +154,7 @@ class RMSprop(UpdateRule):
 
 
 @dataclass(frozen=True)
-class MomentsConfig(UpdateConfig):
+class MomentsConfig(LayeredConfig):
     """What Adam and AdamW share: Adam's own defaults.
 
     Attributes:
