@@ -19,8 +19,10 @@ from metaloom.dashboards.charts import registry
 from metaloom.dashboards.pages.services import Services
 from metaloom.dashboards.pages.settings import PageSettings
 from metaloom.dashboards.pages.static_files import PLOTLY, static_address
+from metaloom.dashboards.queries import QueryError
 from metaloom.dashboards.store_reader import OpenStore
 from metaloom.learners.errors import BadInput
+from metaloom.workers.records import names as records
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CHART_PLACE = '<figure class="chart"'  # in parts/chart.html
@@ -31,12 +33,13 @@ SPANS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 def render(request: Request, template: str, **values: Any) -> HTMLResponse:
     """Return a rendered template; ``status`` may be among the values."""
     settings = settings_of(request)
-    return rendered(template, path=request.url.path, read_only=settings.read_only, store=str(settings.store), **values)
+    shared = {"read_only": settings.read_only, "store": str(settings.store), "shown_version": _version_before(request)}
+    return rendered(template, path=request.url.path, **shared, **values)
 
 
 def rendered(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a rendered template without a request: for answers to requests that are refused."""
-    shared = {"path": "", "read_only": True, "store": "", "now": time.time()}
+    shared = {"path": "", "read_only": True, "store": "", "shown_version": "", "now": time.time()}
     page = environment().get_template(template).render(**{**shared, **values})
     # The drawing program is asked for at once, not when the scripts have found a chart.
     early = {"Link": f"<{static_address(PLOTLY)}>; rel=preload; as=script"} if CHART_PLACE in page else None
@@ -45,7 +48,27 @@ def rendered(template: str, *, status: int = 200, **values: Any) -> HTMLResponse
 
 def open_store(request: Request) -> OpenStore:
     """Return the store of the application."""
+    _version_before(request)
     found: OpenStore = request.app.state.store
+    return found
+
+
+def version_of(store: OpenStore, name: str | None) -> str:
+    """Return the version of a search, or of all searches; raises QueryError for an unknown one."""
+    if name is not None:
+        return store.version(name)
+    versions = {one: store.version(one) for one in records.search_names(store.path)}
+    return " ".join(f"{one}:{version}" for one, version in sorted(versions.items()))
+
+
+def _version_before(request: Request) -> str:
+    """Return the version before anything was read for this request: the browser asks for all that came later."""
+    if not hasattr(request.state, "version"):
+        try:
+            request.state.version = version_of(request.app.state.store, request.path_params.get("name"))
+        except QueryError:  # the route says what is wrong
+            request.state.version = ""
+    found: str = request.state.version
     return found
 
 

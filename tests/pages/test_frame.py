@@ -79,3 +79,12 @@ def test_the_list_leads_to_a_search(page: "Page", served: Served) -> None:
     page.get_by_role("link", name="first").click()
     assert page.get_by_role("heading", level=1).inner_text().startswith("first")
     assert page.title() == "first · Metaloom"
+
+
+def test_what_has_changed_before_the_first_question_is_fetched(page: "Page", served: Served) -> None:
+    address = f"{served.address}/searches/first"
+    shown = re.search('data-shown="(.+?)"', page.request.get(address).text())
+    assert shown is not None and page.request.get(f"{address}/version").json() == {"version": shown[1]}
+    page.route("**/first/version", lambda route: route.fulfill(json={"version": "of a later time"}))
+    with page.expect_request("**/first/parts/header*"):  # as in a tab that was opened in the background
+        page.goto(address)

@@ -4,8 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from metaloom.dashboards.pages.context import open_store
-from metaloom.workers.records import names as records
+from metaloom.dashboards.pages.context import open_store, version_of
 
 ROUTER = APIRouter()
 
@@ -13,12 +12,10 @@ ROUTER = APIRouter()
 @ROUTER.get("/version")
 def store_version(request: Request) -> JSONResponse:
     """Return the version of all searches."""
-    store = open_store(request)
-    versions = {name: store.version(name) for name in records.search_names(store.path)}
-    return JSONResponse({"version": " ".join(f"{name}:{version}" for name, version in sorted(versions.items()))})
+    return JSONResponse({"version": version_of(open_store(request), None)})
 
 
 @ROUTER.get("/searches/{name}/version")
 def search_version(request: Request, name: str) -> JSONResponse:
     """Return the version of a search."""
-    return JSONResponse({"version": open_store(request).version(name)})
+    return JSONResponse({"version": version_of(open_store(request), name)})

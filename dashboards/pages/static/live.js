@@ -4,7 +4,7 @@
 (() => {
   const EVERY_MS = 1000;
   const PATIENCE_MS = 5000;
-  let version = null;
+  let version = null; // before the first answer: what the page was made of, which may be old in a tab that was not looked at
   let answered = Date.now();
   let timer = null;
 
@@ -27,7 +27,8 @@
       const found = (await answer.json()).version;
       answered = Date.now();
       showLost("");
-      if (version !== null && found !== version) htmx.trigger(document.body, "changed", { version: found });
+      version ??= document.body.dataset.shown;
+      if (found !== version) htmx.trigger(document.body, "changed", { version: found });
       version = found;
     } catch {
       showLost(`No answer from the server since ${time(answered)}; this page shows what was known then. Is 'metaloom ui' still running?`);
