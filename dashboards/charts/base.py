@@ -85,10 +85,11 @@ class ChartKind:
     Attributes:
         key: In addresses and templates; no two charts share one.
         title: Shown while it is loaded.
-        draw: Returns the chart; None if there is nothing to draw yet.
+        draw: Returns the chart; None if there is nothing to draw.
         live: Whether it changes while the search runs.
         order: Of the charts of a page, the lower first.
         apart: Whether a process apart from the server draws it, because it imports torch or other large packages.
+        needs: What it is drawn of, for a reader who sees none.
     """
 
     key: str
@@ -97,6 +98,7 @@ class ChartKind:
     live: bool = True
     order: int = 100
     apart: bool = False
+    needs: str = "There is nothing to draw."
 
 
 def to_document(chart: Chart) -> dict[str, Any]:

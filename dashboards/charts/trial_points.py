@@ -2,8 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from metaloom.dashboards.charts.base import ChartChoice, ChartSource
 from metaloom.dashboards.charts.palette import STATE_COLOURS, STATE_MARKERS
@@ -19,6 +21,10 @@ LONG_NAME = 20  # characters of a line of a knob's name
 PARTS_OF_A_NAME = re.compile(r"[^.\]]+[.\]]*|[.\]]+")
 LONG_KNOBS = 160  # characters of the knobs in a hover text
 MOST_POINTS = 20_000  # of one chart: more make the browser slow
+FAR = 3.0  # interquartile ranges beyond the quartiles: a value of a trial that has diverged
+MUCH_WIDER = 20.0  # than the range of the usual values: these could not be told apart
+ROOM = 0.06  # of the range, beyond its ends
+FEW_TICKS = 12  # whole numbers that each have their tick
 
 
 def choice(source: ChartSource, name: str, label: str, options: Sequence[tuple[str, str]], default: str) -> ChartChoice:
@@ -109,6 +115,32 @@ def error_bars(trials: Sequence[TrialRecord], values: Sequence[float], metric: s
 def interval_cells(trial: TrialRecord, metric: str) -> tuple[float | None, float | None]:
     """Return the ends of a trial's interval as cells of a table."""
     return interval_of(trial, metric) or (None, None)
+
+
+def framed(axis: Mapping[str, Any], values: Iterable[float]) -> tuple[dict[str, Any], str]:
+    """Return a linear axis that shows the usual values where a few are so far off that the others would be one line.
+
+    With it comes what the reader has to know; it is empty where the axis has all values.
+    """
+    known = np.asarray(list(values), dtype=float)
+    known = known[np.isfinite(known)]
+    if known.size == 0:
+        return dict(axis), ""
+    low, high = np.quantile(known, (0.25, 0.75))
+    usual = known[(known >= low - FAR * (high - low)) & (known <= high + FAR * (high - low))]
+    span = float(np.ptp(usual))
+    if span == 0 or np.ptp(known) <= MUCH_WIDER * span:
+        return dict(axis), ""
+    ends = [float(usual.min()) - ROOM * span, float(usual.max()) + ROOM * span]
+    left = known.size - usual.size
+    told = f"{left} {'value is' if left == 1 else 'values are'} far beyond the axis; a double click shows all."
+    return {**axis, "range": ends}, told
+
+
+def whole_numbers(axis: Mapping[str, Any], numbers: Iterable[float]) -> dict[str, Any]:
+    """Return an axis of whole numbers, with a tick for each where they are few."""
+    given = list(numbers)
+    return {**axis, "dtick": 1} if given and max(given) - min(given) <= FEW_TICKS else dict(axis)
 
 
 def rungs_of(source: ChartSource, search: SearchRecord) -> Sequence[int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from metaloom.dashboards.charts import palette
 from metaloom.dashboards.charts.base import Chart, ChartSource, ChartTable, to_document
 from metaloom.dashboards.charts.registry import chart_kind, charts
 from metaloom.dashboards.pages import static_files
+from metaloom.dashboards.pages.context import environment
 from metaloom.dashboards.queries import QueryError
 from metaloom.dashboards.store_reader import OpenStore
+from metaloom.workers.records.search import SearchRecord
 from tests.pages.conftest import Served
 
 if TYPE_CHECKING:
@@ -88,3 +91,16 @@ def test_what_has_changed_before_the_first_question_is_fetched(page: "Page", ser
     page.route("**/first/version", lambda route: route.fulfill(json={"version": "of a later time"}))
     with page.expect_request("**/first/parts/header*"):  # as in a tab that was opened in the background
         page.goto(address)
+
+
+def test_the_parts_that_follow_a_search_hold_what_changes(pages_store: Path) -> None:
+    def shown(part: str, **values: object) -> str:
+        return environment().get_template(f"parts/{part}.html").render(name="first", now=0.0, **values)
+
+    record = SearchRecord.read(pages_store / "searches" / "first")
+    waiting = replace(record.trials[3], reports=[])
+    head = {"facts": (), "is_best": False, "stands": "", "advice": ()}
+    assert "No report yet." in shown("trial_head", trial=waiting, **head)
+    assert "No report yet." not in shown("trial_head", trial=record.trials[3], **head)
+    state = shown("control_state", record=record, changes=False, stopping=False, ended=True)
+    assert re.search(r"7 of 7 trials begun, [\d.]+ s spent", state)

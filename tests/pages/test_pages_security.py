@@ -171,6 +171,7 @@ def test_every_answer_has_the_headers(served: Served, cookie: str, path: str) ->
 def test_what_is_not_there_has_a_page_that_says_what_is_near(served: Served, cookie: str) -> None:
     status, _, text = ask(served, "/searches/frist", cookie=cookie)
     assert status == 404 and "did you mean &#39;first&#39;" in text and "<h1>Not Found</h1>" in text
+    assert ">read-only<" not in text  # it is not
     status, headers, text = ask(served, "/searches/first/charts/nothing.json", cookie=cookie)
     assert status == 404 and headers["content-type"] == "application/json" and "no chart is named" in text
     for name in ("..%2f..%2fetc", "%00", "<script>alert(1)</script>", "a" * 500):

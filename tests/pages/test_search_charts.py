@@ -40,7 +40,7 @@ def test_every_chart_is_drawn_with_its_table(page: "Page", screenshot: Any, name
         figure = chart(page, kind.key)
         assert figure.locator(".trouble").is_hidden(), figure.locator(".trouble").inner_text()
         if kind.key in EMPTY[name]:
-            assert figure.locator(".note").inner_text() == "nothing to draw yet"
+            assert figure.locator(".note").inner_text() == kind.needs
             continue
         assert figure.evaluate(f"figure => {DRAWN}") > 0, kind.key
         figure.locator(".as-table summary").click()

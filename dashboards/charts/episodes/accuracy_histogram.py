@@ -50,4 +50,11 @@ def _numbers(table: Any, column: str) -> Any:
     return table.column(column).to_numpy(zero_copy_only=False).astype(float)
 
 
-CHART = ChartKind("episode_scores", "Scores of the episodes", _draw, live=False, order=10)
+CHART = ChartKind(
+    "episode_scores",
+    "Scores of the episodes",
+    _draw,
+    live=False,
+    order=10,
+    needs="No episode that is asked for has a score.",
+)

@@ -61,4 +61,11 @@ def _points(steps: Any, scores: Any, name: str) -> list[tuple[float, int, float,
     return found
 
 
-CHART = ChartKind("episode_steps", "Mean score by outer step", _draw, live=False, order=20)
+CHART = ChartKind(
+    "episode_steps",
+    "Mean score by outer step",
+    _draw,
+    live=False,
+    order=20,
+    needs="No episode that is asked for has a score.",
+)

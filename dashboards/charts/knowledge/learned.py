@@ -32,4 +32,5 @@ def draw(source: ChartSource) -> Chart | None:
     return chart_of(f"{title}: {pair.label(side)}" if others else title, shown.facts[kind], others)
 
 
-CHART = ChartKind("learned", "What was learned", draw, apart=True)
+NEEDS = "This kind has no numbers that a chart can show."
+CHART = ChartKind("learned", "What was learned", draw, apart=True, needs=NEEDS)

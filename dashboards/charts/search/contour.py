@@ -197,4 +197,6 @@ def _points(
     return traces
 
 
-CHART = ChartKind("contour", "Objective over two knobs", draw, order=70)
+CHART = ChartKind(
+    "contour", "Objective over two knobs", draw, order=60, needs="It needs two searched knobs, and trials with values."
+)

@@ -9,6 +9,7 @@ from metaloom.dashboards.charts.palette import GREY, PINK, STATE_COLOURS, STATE_
 from metaloom.dashboards.charts.trial_points import (
     MOST_POINTS,
     by_state,
+    framed,
     objective_choice,
     readable,
     rung_of,
@@ -47,13 +48,14 @@ def draw(source: ChartSource) -> Chart | None:
     data += [_ends(search, group, state, curves, aim.chosen) for state, group in by_state(trials).items()]
     data += [] if best is None or best not in trials else _best(best, aim.chosen)
     rungs = rungs_of(source, search)
+    up, far = framed({"title": {"text": readable(aim.chosen)}}, (value for one in curves.values() for _, value in one))
     layout = {
         "xaxis": {"title": {"text": "outer steps"}},
-        "yaxis": {"title": {"text": readable(aim.chosen)}},
+        "yaxis": up,
         "shapes": [_rung(step) for step in rungs],
         "annotations": [_rung_name(step) for step in rungs],
     }
-    title, note = f"Learning curves: {readable(aim.chosen)}", _note(rungs, every)
+    title, note = f"Learning curves: {readable(aim.chosen)}", f"{_note(rungs, every)} {far}".strip()
     return Chart(title, data, layout, _table(search, trials, aim.chosen, rungs), note, shown(aim))
 
 
@@ -171,4 +173,4 @@ def _note(rungs: Sequence[int], every: int) -> str:
     return " ".join(lines)
 
 
-CHART = ChartKind("curves", "Learning curves", draw, order=30)
+CHART = ChartKind("curves", "Learning curves", draw, order=20, needs="No trial has reported the objective.")

@@ -129,4 +129,10 @@ def _verdict(one: Difference) -> str:
     return "yes" if one.low > 0 or one.high < 0 else "no"
 
 
-CHART = ChartKind("differences", "Paired differences", draw, order=90)
+CHART = ChartKind(
+    "differences",
+    "Paired differences",
+    draw,
+    order=90,
+    needs="It needs two trials that were validated on the same episodes.",
+)

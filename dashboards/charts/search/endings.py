@@ -81,6 +81,8 @@ def _bars(state: str, groups: dict[str, list[TrialRecord]]) -> dict[str, Any]:
         "x": counts,
         "y": list(groups),
         "text": [str(count) for count in counts],
+        "textposition": "outside",  # inside, its colour is that against a full bar, and a pattern is mostly ground
+        "cliponaxis": False,
         "customdata": [trials[0].reason or "" for trials in groups.values()],
         "hovertemplate": "%{y}: %{x}<br>%{customdata}<extra></extra>",
         "marker": {"color": STATE_COLOURS[state], "pattern": {"shape": PATTERNS[state], "size": 5}},
@@ -92,4 +94,4 @@ def _numbers(trials: Sequence[TrialRecord]) -> str:
     return told if len(trials) <= TOLD_TRIALS else f"{told} and {len(trials) - TOLD_TRIALS} more"
 
 
-CHART = ChartKind("endings", "How the trials ended", draw, order=100)
+CHART = ChartKind("endings", "How the trials ended", draw, order=100, needs="No trial has begun.")

@@ -9,6 +9,7 @@ from metaloom.dashboards.charts.trial_points import (
     by_state,
     choice,
     error_bars,
+    framed,
     interval_cells,
     is_maximized,
     objective_choice,
@@ -16,6 +17,7 @@ from metaloom.dashboards.charts.trial_points import (
     shown,
     state_marker,
     trial_text,
+    whole_numbers,
 )
 from metaloom.dashboards.timeline import timeline_of
 from metaloom.dashboards.trial_values import running_best, value_of, valued
@@ -42,13 +44,19 @@ def draw(source: ChartSource) -> Chart | None:
     ends = [min(places.values(), default=0.0), max(places.values(), default=0.0)]
     baselines = _baselines(search, metric, ends)
     data = [*_points(search, trials, places, metric), *_best_line(best, places), *baselines]
-    across = "trial" if over.chosen == BY_NUMBER else "seconds of the search, without the time between sessions"
+    across = {"title": {"text": "seconds of the search, without the time between sessions"}}
+    if over.chosen == BY_NUMBER:
+        across = whole_numbers({"title": {"text": "trial"}}, places.values())
+    lines = [line["y"][0] for line in baselines]
+    up, far = framed(
+        {"title": {"text": readable(metric)}}, [*(value_of(search, one, metric) for one in trials), *lines]
+    )
     return Chart(
         title=f"{readable(metric)} over {'trials' if over.chosen == BY_NUMBER else 'time'}",
         data=data,
-        layout={"xaxis": {"title": {"text": across}}, "yaxis": {"title": {"text": readable(metric)}}},
+        layout={"xaxis": across, "yaxis": up},
         table=_table(search, trials, places, metric, best),
-        note=_note(len(trials), bool(baselines)),
+        note=f"{_note(len(trials), bool(baselines))} {far}".strip(),
         choices=shown(over, aim),
     )
 
@@ -148,4 +156,4 @@ def _note(trials: int, has_baselines: bool) -> str:
     return " ".join(lines)
 
 
-CHART = ChartKind("objective", "Objective over trials", draw, order=10)
+CHART = ChartKind("objective", "Objective over trials", draw, order=10, needs="No trial has reported the objective.")

@@ -195,4 +195,4 @@ def _table(
     return ChartTable(("trial", "state", *knobs, *map(readable, aims)), rows)
 
 
-CHART = ChartKind("parallel", "Knobs and objective", draw, order=40)
+CHART = ChartKind("parallel", "Knobs and objective", draw, order=40, needs="No trial with a value has a searched knob.")

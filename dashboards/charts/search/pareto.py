@@ -105,4 +105,6 @@ def _table(search: SearchRecord, groups: dict[str, list[TrialRecord]], aims: Seq
     return ChartTable(("trial", "state", "group", *map(readable, aims), "violation of constraints"), rows)
 
 
-CHART = ChartKind("pareto", "Pareto front", draw, order=80)
+CHART = ChartKind(
+    "pareto", "Pareto front", draw, order=80, needs="It needs two objectives, and trials with values of both."
+)

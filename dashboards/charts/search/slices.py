@@ -8,6 +8,7 @@ from metaloom.dashboards.charts.trial_points import (
     by_state,
     choice,
     error_bars,
+    framed,
     interval_cells,
     knob_axis,
     objective_choice,
@@ -39,18 +40,19 @@ def draw(source: ChartSource) -> Chart | None:
     knob = choice(source, "knob", "Knob", [(ALL, "all"), *((one, one) for one in knobs)], ALL)
     drawn = knobs[:MOST_PANELS] if knob.chosen == ALL else [knob.chosen]
     data, layout = list[dict[str, Any]](), _grid(len(drawn))
+    up, far = framed({}, (value_of(search, one, aim.chosen) for one in trials))
     for place, name in enumerate(drawn):
         having = [one for one in trials if name in one.knobs]
         data += _points(search, having, name, aim.chosen, place, bars=len(drawn) == 1 and len(trials) <= LONG)
         mark = str(place + 1) if place else ""
         layout[f"xaxis{mark}"] = {**knob_axis(having, name), **layout[f"xaxis{mark}"]}
-        layout[f"yaxis{mark}"]["title"] = {"text": readable(aim.chosen) if place % COLUMNS == 0 else ""}
+        layout[f"yaxis{mark}"] |= up | {"title": {"text": readable(aim.chosen) if place % COLUMNS == 0 else ""}}
     left = (
         f"The first {MOST_PANELS} of {len(knobs)} knobs are drawn; choose another above."
         if len(knobs) > MOST_PANELS
         else ""
     )
-    note = "A panel has the trials that have the knob."
+    note = f"A panel has the trials that have the knob. {far}".strip()
     table = _table(search, trials, drawn, aim.chosen)
     return Chart(f"{readable(aim.chosen)} by knob", data, layout, table, f"{note} {left}".strip(), shown(knob, aim))
 
@@ -114,4 +116,4 @@ def _table(search: SearchRecord, trials: Sequence[TrialRecord], knobs: Sequence[
     return ChartTable(("trial", "state", *knobs, readable(metric), "low", "high"), rows)
 
 
-CHART = ChartKind("slices", "Objective by knob", draw, order=60)
+CHART = ChartKind("slices", "Objective by knob", draw, order=70, needs="No trial with a value has a searched knob.")

@@ -190,4 +190,4 @@ def _note(timeline: Timeline, drawn: int) -> str:
     return " ".join(lines)
 
 
-CHART = ChartKind("timeline", "Timeline of the trials", draw, order=20)
+CHART = ChartKind("timeline", "Timeline of the trials", draw, order=30, needs="No trial has begun.")

@@ -114,4 +114,6 @@ def _table(curves: Sequence[AdaptationCurve]) -> ChartTable:
     return ChartTable(heads, [[place, *values] for place, values in enumerate(zip(*columns, strict=True))])
 
 
-CHART = ChartKind("trial-adaptation", "Adaptation", draw, order=20)
+CHART = ChartKind(
+    "trial-adaptation", "Adaptation", draw, order=20, needs="No episode of a validation or a test is recorded."
+)

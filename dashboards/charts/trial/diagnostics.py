@@ -30,4 +30,4 @@ def draw(source: ChartSource) -> Chart | None:
     return Chart(f"{TITLE}: trial {trial.number}", traces, layout, ChartTable(heads, rows), f"Estimator: {estimator}.")
 
 
-CHART = ChartKind("trial-diagnostics", TITLE, draw, order=40)
+CHART = ChartKind("trial-diagnostics", TITLE, draw, order=40, needs="The estimator has reported no numbers of its own.")

@@ -67,4 +67,4 @@ def _spread(run: Sequence[NormOfStep]) -> tuple[float, float, float]:
     return statistics.median(norms), min(norms), max(norms)
 
 
-CHART = ChartKind("trial-hypergradient", TITLE, draw, order=30)
+CHART = ChartKind("trial-hypergradient", TITLE, draw, order=30, needs="No outer step with a hypergradient is recorded.")

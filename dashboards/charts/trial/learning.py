@@ -82,4 +82,4 @@ def _note(notes: Sequence[str]) -> str:
     return f"{band} The trial {kept}: the last point has its validation." if kept else band
 
 
-CHART = ChartKind("trial-learning", "Learning curves", draw, order=10)
+CHART = ChartKind("trial-learning", "Learning curves", draw, order=10, needs="The trial has not reported.")

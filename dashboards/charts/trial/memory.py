@@ -39,4 +39,10 @@ def draw(source: ChartSource) -> Chart | None:
     return Chart(f"{TITLE} of trial {trial.number}", traces, layout, ChartTable(heads, rows), note)
 
 
-CHART = ChartKind("trial-memory", TITLE, draw, order=60)
+CHART = ChartKind(
+    "trial-memory",
+    TITLE,
+    draw,
+    order=60,
+    needs="No report has a memory: the trial has not reported, or it is of an earlier version.",
+)

@@ -47,4 +47,4 @@ def draw(source: ChartSource) -> Chart | None:
     return Chart(f"{TITLE}: trial {trial.number}", traces, layout, ChartTable(heads, rows), note)
 
 
-CHART = ChartKind("trial-time", TITLE, draw, order=50)
+CHART = ChartKind("trial-time", TITLE, draw, order=50, needs="The trial has not reported.")

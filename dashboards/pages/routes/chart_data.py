@@ -15,7 +15,7 @@ ROUTER = APIRouter()
 
 @ROUTER.get("/searches/{name}/charts/{key}.json")
 def chart_data(request: Request, name: str, key: str) -> Response:
-    """Return a chart as JSON; an ``empty`` one has nothing to draw yet."""
+    """Return a chart as JSON; an ``empty`` one says what it would be drawn of."""
     kind = registry.chart_kind(key)
     if kind.apart and (answer := answer_apart(request)) is not None:
         return answer
@@ -26,7 +26,7 @@ def chart_data(request: Request, name: str, key: str) -> Response:
     source.store.version(name)  # an unknown search is told as such
     chart = kind.draw(source)
     if chart is None:
-        return JSONResponse({"title": kind.title, "empty": "nothing to draw yet"})
+        return JSONResponse({"title": kind.title, "empty": kind.needs})
     return JSONResponse(to_document(chart))
 
 

@@ -13,7 +13,6 @@ from metaloom.dashboards.pages.routes.trial import found
 from metaloom.dashboards.pages.services import Control, FieldProblem, Refused
 from metaloom.learners.errors import BadInput, MetaloomError, shown
 from metaloom.workers.records import names as records
-from metaloom.workers.records import ranking
 from metaloom.workers.records.search import SearchRecord, TrialRecord
 
 ROUTER = APIRouter()
@@ -204,7 +203,6 @@ def _values(request: Request, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "record": record,
-        "best": ranking.best(record),
         "changes": changes,
         "jobs": () if lends is None else lends.jobs(name),
         "bundles": () if lends is None else lends.bundles(name),
