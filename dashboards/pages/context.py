@@ -33,8 +33,9 @@ SPANS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 def render(request: Request, template: str, **values: Any) -> HTMLResponse:
     """Return a rendered template; ``status`` may be among the values."""
     settings = settings_of(request)
-    shared = {"read_only": settings.read_only, "store": str(settings.store), "shown_version": _version_before(request)}
-    return rendered(template, path=request.url.path, **shared, **values)
+    shared: dict[str, Any] = {"read_only": settings.read_only, "store": str(settings.store)}
+    shared |= {"path": request.url.path, "shown_version": _version_before(request)}
+    return rendered(template, **shared, **values)
 
 
 def rendered(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

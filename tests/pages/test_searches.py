@@ -79,6 +79,8 @@ def test_what_cannot_be_read_has_a_row_that_says_why(chromium: "Browser", wider:
         page.get_by_label("unreadable").check()
         page.wait_for_url("**state=unreadable*")
         assert names(page) == ["torn"]
+        report = page.request.get(f"{wider.address}/searches/empty/report.html")
+        assert report.status == 404 and "has no records" in report.text()  # and not a page that waits for ever
 
 
 def test_chosen_searches_stay_chosen_and_what_has_nothing_in_common_is_told(page: "Page") -> None:

@@ -15,6 +15,7 @@ ROUTER = APIRouter()
 @ROUTER.get("/searches/{name}/report.html")
 def report(request: Request, name: str, version: str = "") -> Response:
     """Return the report as the search is now, or as it was at a version that was waited for; or the page that waits."""
+    open_store(request).record(name)  # one without records is told as such
     now = open_store(request).version(name)
     asked = version if lent(request).knows(name, version) else now
     file = lent(request).made(name, asked)
