@@ -16,7 +16,7 @@ from metaloom.dashboards import queries
 from metaloom.dashboards.pages.services import CompanionState
 from metaloom.learners.errors import BadInput, MetaloomError, unknown
 from metaloom.orchestrator.command_line.deferred import deferred
-from metaloom.orchestrator.command_line.local_server import HOST, free_port, running
+from metaloom.orchestrator.command_line.local_server import HOST, kernel_port, running
 from metaloom.orchestrator.store import Store
 from metaloom.orchestrator.tracking import client as tracking_client
 from metaloom.orchestrator.tracking.databases import sqlite_uri
@@ -191,7 +191,7 @@ class _Running:
     def _run(self) -> None:
         try:
             self._kind.settle(self._store)
-            port = free_port(None)
+            port = kernel_port()
             with running(self._kind.command(self._store, port), port, env=self._kind.env) as process:
                 self.url, self._code = f"http://{HOST}:{port}", process.poll
                 self._started.set()

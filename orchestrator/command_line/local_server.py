@@ -26,6 +26,16 @@ def free_port(asked: int | None) -> int:
         return int(probe.getsockname()[1])
 
 
+def kernel_port() -> int:
+    """Return a free port that the kernel chooses.
+
+    A program takes seconds until it listens; one of the first ports from 5000 on would be taken by other pages by then.
+    """
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def bound_socket(host: str, asked: int | None) -> socket.socket:
     """Return a listening socket at ``asked``, or at the first free port from 5000 on.
 

@@ -206,6 +206,14 @@ def test_a_search_that_an_earlier_version_has_sent_gets_the_columns_when_it_is_r
     assert [(point.step, point.value) for point in history] == [(1, 0.6), (2, 0.9)]
 
 
+def test_a_companion_listens_where_other_pages_do_not_look_for_a_port() -> None:
+    looked_at = range(local_server.FIRST_PORT, local_server.FIRST_PORT + local_server.PORTS_TRIED)
+    ports = [local_server.kernel_port() for _ in range(20)]
+    assert not set(ports) & set(looked_at)
+    with socket.socket() as listening:
+        listening.bind((local_server.HOST, ports[0]))
+
+
 def test_a_page_of_runs_that_are_not_there_is_refused(
     search: Search, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
