@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-PAGE_MS, EPISODES_MS, MEMORY_MB, TIMES_PEERS = 1000.0, 300.0, 400.0, 2.0
+PAGE_MS, EPISODES_MS, MEMORY_MB, TIMES_PEERS, LIVE_COST = 1000.0, 300.0, 400.0, 2.0, 0.01
 TITLES = {"metaloom": "metaloom ui", "mlflow": "MLflow's UI", "optuna": "optuna-dashboard"}
 
 
@@ -33,7 +33,9 @@ def pages_section(kept: Mapping[str, Any]) -> str:
         f"Promised: any page under {PAGE_MS:,.0f} ms: {_reached(slowest, PAGE_MS)} (the slowest {slowest:,.0f} ms).",
         *_episodes(kept["episodes"]),
         f"Memory of the server under {MEMORY_MB:g} MB: {_reached(kept['memory_mb']['pss'], MEMORY_MB)} "
-        f"({kept['memory_mb']['pss']:.0f} MB proportional, {kept['memory_mb']['rss']:.0f} MB resident).",
+        f"({kept['memory_mb']['pss']:.0f} MB proportional, {kept['memory_mb']['rss']:.0f} MB resident). "
+        f"The process beside it, which has torch, took {kept['apart_mb']:.0f} MB.",
+        *_live(kept.get("live")),
         "",
         "| server | shows | profile | ms | times ours |",
         "|---|---|---|---:|---:|",
@@ -57,6 +59,17 @@ def _episodes(found: Mapping[str, Any]) -> list[str]:
         f"A page of filtered episodes (`{found['where']}`) under {EPISODES_MS:g} ms: {met} (median "
         f"{found['median_ms']:.0f} ms, 95% within {found['p95_ms']:.0f} ms, of {found['pages']} pages; the first "
         f"{found['first_ms']:.0f} ms)."
+    ]
+
+
+def _live(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["What an open page costs a search was not measured."]
+    return [
+        f"An open page costs a search under {LIVE_COST:.0%}: {_reached(found['cost'], LIVE_COST)} "
+        f"({found['cost']:+.1%}: a process that records {found['trials']} trials and trains nothing "
+        f"takes {found['beside_s']:.2f} s of the processor with the page open in Chromium for "
+        f"{found['watched_s']:.0f} s, and {found['alone_s']:.2f} s without; the least of {found['turns']} turns)."
     ]
 
 

@@ -25,6 +25,7 @@ import psutil
 from benchmarks.page_browser import Opened, chromium, cpu_of, memory_mb, opened, profile
 from benchmarks.page_servers import PEER_PAGES, Served, our_pages, pages, peer, peer_page
 from benchmarks.page_store import NAME
+from benchmarks.pages_live import live_cost
 from benchmarks.report import DOCS, PAGES, keep, machine
 from metaloom.dashboards import queries
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 FILTERED = {"where": "phase == 'validation' and accuracy_after < 0.6"}
 NEXT = re.compile(r'<a rel="next" href="([^"]+)"')
 PARTS = ("table", "history")
+LIVE_EPISODES = 500  # of a trial that is followed
 OUR_PARTS = {  # of our page of a search
     "table": """() => document.querySelectorAll("table tbody tr").length > 10 ? performance.now() : 0""",
     "history": """() => {
@@ -133,6 +135,11 @@ def beside_peers(
     return rows
 
 
+def apart_mb(server: psutil.Process) -> float:
+    """Return the proportional memory of the processes that a server has started, in MB."""
+    return sum(memory_mb(one)["pss"] for one in server.children(recursive=True))
+
+
 def _median(found: Sequence[Opened], read: Callable[[Opened], float]) -> float:
     return statistics.median(map(read, found))
 
@@ -144,6 +151,7 @@ def main() -> None:
     parser.add_argument("--name", default=NAME, help="the search")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--episode-pages", type=int, default=30)
+    parser.add_argument("--live-trials", type=int, default=30, help="of the search that is followed; 0: none is")
     parser.add_argument("--leave-out", action="append", default=[], choices=list(PEER_PAGES), help="a peer")
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the page and its records")
     options = parser.parse_args()
@@ -160,6 +168,10 @@ def main() -> None:
         }
         found["peers"] = beside_peers(browser, served, options.store, options.name, kinds, options.turns)
         found["memory_mb"] = memory_mb(psutil.Process(served.pid))
+        found["apart_mb"] = apart_mb(psutil.Process(served.pid))
+        if options.live_trials:
+            sizes = {"trials": options.live_trials, "episodes": LIVE_EPISODES * options.live_trials}
+            found["live"] = live_cost(browser, **sizes, turns=min(options.turns, 3))
     keep(options.out, {PAGES: found})
     print(json.dumps(found, indent=1))
 

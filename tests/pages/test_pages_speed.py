@@ -26,7 +26,15 @@ def found(**changes: Any) -> dict[str, Any]:
     episodes = {"where": "step = 1", "pages": 30, "first_ms": 90.0, "median_ms": 80.0, "p95_ms": 120.0}
     memory = {"pss": 250.0, "rss": 300.0}
     about = {"machine": "a machine", "cpus": 2, "turns": 5, "trials": 1000, "load": 0.5}
-    return {**about, "pages": [page], "episodes": episodes, "peers": peers, "memory_mb": memory, **changes}
+    return {
+        **about,
+        "pages": [page],
+        "episodes": episodes,
+        "peers": peers,
+        "memory_mb": memory,
+        "apart_mb": 350.0,
+        **changes,
+    }
 
 
 def test_the_section_says_what_is_reached_and_what_is_not(tmp_path: Path) -> None:
@@ -34,6 +42,9 @@ def test_the_section_says_what_is_reached_and_what_is_not(tmp_path: Path) -> Non
     text = (tmp_path / "benchmarks.md").read_text()
     assert "## Pages of a store" in text and "**not reached**" not in text
     assert "at least 3.0 times" in text and "1,000 trials" in text
+    assert "was not measured" in text
+    live = {"trials": 60, "turns": 2, "watched_s": 9.0, "alone_s": 5.0, "beside_s": 5.2, "cost": 0.04}
+    assert "under 1%: **not reached** (+4.0%" in pages_section(found(live=live))
     slow = found(memory_mb={"pss": 450.0, "rss": 500.0})
     slow["pages"][0]["cold_ms"] = 1200.0
     slow["episodes"]["p95_ms"] = 301.0
