@@ -85,7 +85,8 @@ class EpisodeQuestion:
         try:
             ds.dataset(EPISODE_SCHEMA.empty_table()).count_rows(filter=self.condition)
         except pa.ArrowException as error:
-            raise FieldError("where", f"it compares values of different kinds: {error}") from error
+            kinds = "such as a text with a number, or a list with one of them"
+            raise FieldError("where", f"it compares values of different kinds, {kinds}") from error
 
     @cached_property
     def condition(self) -> Any:

@@ -21,7 +21,6 @@ from metaloom.dashboards.knowledge_facts.panels import (
     Rows,
 )
 
-LEGEND = 55  # pixels from the lowest axis to the legend
 Drawn = tuple[list[traces.Trace], traces.Axis, traces.Axis]
 
 
@@ -41,9 +40,7 @@ def chart_of(
         return None
     beside = [[panel for panel in one.panels if is_chart(panel)] for one in (facts, *others)]
     data: list[dict[str, Any]] = []
-    height = height_of(facts, panels)
-    legend = {"orientation": "h", "x": 0, "y": -LEGEND / height, "yanchor": "top"}
-    layout: dict[str, Any] = {"barmode": "overlay", "annotations": [], "height": height, "legend": legend}
+    layout: dict[str, Any] = {"barmode": "overlay", "annotations": [], "height": height_of(facts, panels)}
     for index, (panel, frame) in enumerate(zip(panels, frames(facts, panels), strict=True)):
         everywhere = panels if facts.beside else []  # panels side by side share their axes
         same = [one[index] for one in beside if index < len(one) and type(one[index]) is type(panel)]

@@ -56,6 +56,7 @@ def test_every_kind_is_drawn_as_a_chart_with_its_table_and_as_a_figure(kind: str
         document = to_document(chart)
         assert json.dumps(document, allow_nan=False)
         assert document["data"] and document["table"]["rows"]
+        assert "legend" not in document["layout"], "charts.js has room for it above the axes, whose names lie below"
         axes = {name for name in document["layout"] if name.startswith("xaxis")}
         assert {trace["xaxis"] for trace in document["data"]} == {name.replace("axis", "") for name in axes}
 

@@ -241,3 +241,13 @@ def test_what_is_wrong_in_a_field_stands_beside_it(
     assert beside is not None and said in beside[1] and "--where" not in beside[1]
     assert "<option selected>train</option>" in answer.text  # the other fields are kept
     assert "No episode" not in answer.text
+
+
+def test_the_mean_of_one_episode_has_no_interval(read: Callable[[str], Any]) -> None:
+    address = "/searches/labelled/episodes/parts/classes?trial=0&phase=validation"
+    rows = [
+        re.findall(r'<td class="number">(\d+)</td><td class="number">(.*?)</td>', read(address + where).text)
+        for where in ("", "&where=episode+==+0")
+    ]
+    assert {count for count, _ in rows[1]} == {"1"} and "1" not in {count for count, _ in rows[0]}
+    assert ["interval" in value for of in rows for _, value in of] == [True] * len(rows[0]) + [False] * len(rows[1])
