@@ -63,7 +63,8 @@ REWORDED = (
 def same(found: Any, expected: Any, episodes: int = 0) -> bool:
     """Say whether every key of ``expected`` is found with its value; numbers to the precision of float32.
 
-    An interval may also be Student's: what was stored has the normal one, and what is tested now has not.
+    An interval may also be Student's: what was stored has the normal one, and what is tested now has not. What was
+    learned may have more pictures now.
     """
     if isinstance(expected, Mapping):
         episodes = expected.get("episodes") if isinstance(expected.get("episodes"), int) else episodes
@@ -72,7 +73,11 @@ def same(found: Any, expected: Any, episodes: int = 0) -> bool:
         plain = {key: one for key, one in parts.items() if key not in ("low", "high")}
         return all(
             key in given
-            and (same(given[key], one, episodes) or (key == "interval" and widened(given[key], one, episodes)))
+            and (
+                same(given[key], one, episodes)
+                or (key == "interval" and widened(given[key], one, episodes))
+                or (key == "learned" and all(any(same(row, stored) for row in given[key]) for stored in one))
+            )
             for key, one in plain.items()
         )
     if isinstance(expected, list):
