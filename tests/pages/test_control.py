@@ -86,9 +86,14 @@ def confirm(page: "Page", button: str, *, typed: str = "") -> None:
 
 
 def test_a_running_search_is_stopped_and_resumed_and_outlives_the_pages(
-    chromium: "Browser", tmp_path: Path, axe: "Callable[[Page], None]", screenshot: "Callable[[Page, str], None]"
+    chromium: "Browser",
+    pages_store: Path,
+    tmp_path: Path,
+    axe: "Callable[[Page], None]",
+    screenshot: "Callable[[Page, str], None]",
 ) -> None:
     store = tmp_path / "store"
+    shutil.copytree(pages_store / "cache", store / "cache")  # the glyphs, which take 10 s to draw
     whole = Process("-m", "metaloom", "search", "quick", "--name", "whole", *LONG, "--store", str(store))
     assert whole.wait(LIMIT_S) == 0
     process = Process("-m", "metaloom", "search", "quick", "--name", "cut", *LONG, "--store", str(store))
