@@ -100,7 +100,8 @@ def peer_page(kind: str, store: Path, name: str, part: str) -> tuple[str, str]:
 
 def our_pages(store: Path, name: str) -> Mapping[str, str]:
     """Return an address of every page of the application, by the path of its route."""
-    return {path: filled(path, _values(store, name)) + _query(path, store, name) for path in _paths()}
+    values = _values(store, name)
+    return {path: filled(path, values) + _query(path, store, name) for path in _paths()}
 
 
 def filled(path: str, values: Mapping[str, str]) -> str:
