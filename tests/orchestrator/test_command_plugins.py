@@ -42,8 +42,8 @@ def test_the_command_of_a_package_runs_as_the_built_in_ones_do(packages: Path) -
     assert "Example:\n    metaloom greet first" in described
     refused = metaloom(packages, "greet")
     assert refused.returncode == 2 and "Missing argument 'NAME'. (see: metaloom greet --help)" in refused.stderr
-    misspelt = metaloom(packages, "greeet")
-    assert misspelt.returncode == 2 and "Did you mean 'greet'?" in misspelt.stderr
+    misspelt = metaloom(packages, "gret")
+    assert misspelt.returncode == 2 and "Did you mean 'greet'" in misspelt.stderr
 
 
 def test_the_help_names_the_package_and_does_not_import_it(packages: Path) -> None:

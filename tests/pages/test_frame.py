@@ -79,7 +79,7 @@ def test_the_chart_of_the_documentation_is_drawn(pages_store: Path, tmp_path: Pa
 
 def test_the_list_leads_to_a_search(page: "Page", served: Served) -> None:
     assert page.url == f"{served.address}/"  # without the secret
-    page.get_by_role("link", name="first").click()
+    page.get_by_role("link", name="first", exact=True).click()
     assert page.get_by_role("heading", level=1).inner_text().startswith("first")
     assert page.title() == "first · Metaloom"
 

@@ -15,7 +15,6 @@ from metaloom.orchestrator.journal import Journal
 from metaloom.workers.records import names as records
 from metaloom.workers.records.journal import Event
 from tests.pages.conftest import BROWSER, PATIENCE_MS, Served, opened, serving, wait_for
-from tests.support.tracking_servers import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -60,13 +59,7 @@ def test_a_chart_is_drawn_with_its_text_as_text(
     """The chart is answered by the test, and drawn by the page's own script and Plotly."""
     with opened(chromium, base_url=served.address) as page:
         page.goto(served.url("/searches/first"))
-        asked: list[str] = []
-
-        def answer(route: object, request: object) -> None:
-            asked.append(request.url)  # type: ignore[attr-defined]
-            route.fulfill(json=CHART)  # type: ignore[attr-defined]
-
-        page.route("**/charts/made-up.json*", answer)
+        page.route("**/charts/made-up.json*", lambda route: route.fulfill(json=CHART))
         page.evaluate(FIGURE)
         figure = page.locator("figure.chart").first
         figure.locator(".plot .xtitle").wait_for()
@@ -76,8 +69,8 @@ def test_a_chart_is_drawn_with_its_text_as_text(
         figure.get_by_text("Show as table").click()
         assert figure.locator("th").inner_text() == "<i>head"
         assert figure.locator("td").all_inner_texts() == ["<script>alert(1)</script>", "1.5"]
-        figure.get_by_label("Knob").select_option("b")
-        wait_until(lambda: asked[-1].endswith("made-up.json?knob=b"), 30.0)
+        with page.expect_request("**/made-up.json?knob=b"):
+            figure.get_by_label("Knob").select_option("b")
         before = page.evaluate("getComputedStyle(document.querySelector('.xtitle')).fill")
         page.keyboard.press("Escape")
         page.locator("h1").click()

@@ -176,6 +176,7 @@ def test_what_is_in_the_folder(sine):
         "manifest.json",
         "meta_knowledge.safetensors",
         "requirements.txt",
+        "shown_episode.safetensors",
         "test_episodes.parquet",
         "timings.json",
     ]

@@ -113,7 +113,7 @@
     gh: () => (location.href = "/"),
   };
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
     const action = keys[last + event.key] || keys[event.key];
     last = event.key === "g" ? "g" : "";
     if (!action) return;
