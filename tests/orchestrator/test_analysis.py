@@ -13,8 +13,8 @@ from optuna.distributions import distribution_to_json
 from metaloom.dashboards import queries
 from metaloom.dashboards.analysis import ImportanceEstimate
 from metaloom.learners.errors import BadInput
-from metaloom.orchestrator import analysis
 from metaloom.orchestrator.analysis import SEEDS, TREES, SearchAnalysis, resampled
+from metaloom.orchestrator.proposing import importance
 from metaloom.workers.records import names as records
 from metaloom.workers.records.search import SearchRecord
 from tests.dashboards.conftest import Write, report, story
@@ -97,7 +97,7 @@ def test_fanova_is_the_mean_of_its_forests(search: SearchRecord) -> None:
 def test_seeds_are_evaluated_once_for_the_same_trials(search: SearchRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     work = SearchAnalysis()
     first = whole(search, "ped-anova", work)
-    monkeypatch.setattr(analysis, "explained", None)  # it would be called for another evaluation
+    monkeypatch.setattr(importance, "explained", None)  # it would be called for another evaluation
     assert whole(search, "ped-anova", work) == first
 
 
