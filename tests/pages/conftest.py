@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,6 +61,9 @@ class Served:
 @contextmanager
 def serving(store: Path, *options: str) -> Iterator[Served]:
     """Run ``metaloom ui`` on a store within this context."""
+    if "--port" not in options:  # not one of the first ports, which the tutorials' own servers take
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            options = (*options, "--port", str(free.getsockname()[1]))
     process = Process("-m", "metaloom", "ui", "--no-browser", "--json", "--store", str(store), *options)
     text = ""
     try:
